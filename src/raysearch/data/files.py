@@ -1,0 +1,91 @@
+"""A folder on a local path or any fsspec address, whose files are never half-written."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+import fsspec.implementations.local
+
+
+class Folder:
+    """A folder that reads and writes whole files.
+
+    `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
+    written beside its place, synced and moved; object stores put a file whole or not at all.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self.fs, root = fsspec.core.url_to_fs(str(address))
+        self.root: str = root.rstrip("/")
+        self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
+        self.address: str = self.root if self.is_local else str(address).rstrip("/")
+
+    def __truediv__(self, name: str) -> Folder:
+        """The folder `name` inside this one."""
+        return Folder(f"{self.address}/{name}")
+
+    def path(self, name: str = "") -> str:
+        """The path of `name` as this folder's file system wants it."""
+        return f"{self.root}/{name}" if name else self.root
+
+    @property
+    def local(self) -> Path:
+        """This folder as a local path; ValueError on any other file system."""
+        if not self.is_local:
+            raise ValueError(f"{self.address} is not a local folder")
+        return Path(self.root)
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file or folder `name` is there."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self.path(name)))
+
+    def names(self, name: str = "") -> list[str]:
+        """The sorted names of what lies directly in `name`; empty where nothing is."""
+        self.fs.invalidate_cache()
+        if not self.fs.exists(self.path(name)):
+            return []
+        found = (str(entry).rstrip("/") for entry in self.fs.ls(self.path(name), detail=False))
+        return sorted(entry.rsplit("/", 1)[-1] for entry in found if entry != self.path(name))
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file `name`, open for reading."""
+        return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
+
+    def read(self, name: str) -> bytes:
+        """The whole file `name`; FileNotFoundError where there is none."""
+        return cast("bytes", self.fs.cat_file(self.path(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put `content` at `name`, whole or not at all, replacing what was there."""
+        path = self.path(name)
+        if not self.is_local:
+            self.fs.pipe_file(path, content)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def remove(self, name: str = "") -> None:
+        """Remove the file or folder `name`, if it is there."""
+        if self.exists(name):
+            self.fs.rm(self.path(name), recursive=True)
+
+    def __repr__(self) -> str:
+        return f"Folder({self.address!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Folder, (self.address,))

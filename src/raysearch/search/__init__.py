@@ -1,0 +1,1 @@
+"""Space, plan, journal, sampler, rungs, engine, tracking."""

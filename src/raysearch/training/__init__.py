@@ -1,0 +1,1 @@
+"""The loop over fold-epochs; knows nothing of Ray, Optuna or MLflow."""
