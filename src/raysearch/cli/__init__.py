@@ -1,0 +1,52 @@
+"""The door: one file a command. The only room that prints or exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from raysearch.cli.launch import launch
+from raysearch.cli.results import results
+from raysearch.cli.shard import shard
+from raysearch.cli.ui import ui
+from raysearch.errors import UserError
+
+app = typer.Typer(
+    help="Distributed hyperparameter search for breast-histology patch classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (shard, launch, results, ui):
+    app.command(no_args_is_help=command in (shard, launch))(command)
+
+
+def main() -> None:
+    """Run a command; a fault of the user's is one line, and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = _refuse(str(error))
+    except typer.exceptions.TyperException as error:
+        code = _refuse(_usage(error)) if str(error) else 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Ray's and MLflow's threads have nothing left to do, and could hold up the exit.
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write("raysearch: " + " ".join(message.split()) + "\n")
+    return 2
+
+
+def _usage(error: Exception) -> str:
+    message = getattr(error, "format_message", lambda: str(error))()
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "raysearch"
+    return f"{message} See `{where} --help`."

@@ -1,0 +1,39 @@
+"""`raysearch launch`: plan a study, run it, crown its champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raysearch.cli.options import STUDIES, StudiesOption
+
+
+def launch(
+    space: Annotated[Path, typer.Argument(help="The search space, a YAML file.")],
+    data: Annotated[
+        str | None, typer.Option(help="The folder of shards. Default: the space's `data`.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="How many trials. Default: the space's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed. Default: the space's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The study's name. Default: a new one from the file's name.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
+    ] = False,
+    studies: StudiesOption = STUDIES,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> int:
+    """Run a study: search, stop the weak early, refit the best, register it.
+
+    Example: `raysearch launch searchspace/quickstart.yaml --trials 8 --name first`
+    """
+    # torch takes seconds to import, which help and mistakes need not wait for.
+    from raysearch.cli.launching import Launch, start
+
+    return start(Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json))

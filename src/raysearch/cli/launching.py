@@ -1,0 +1,131 @@
+"""What `raysearch launch` does, once its options are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from raysearch.cli.live import LiveView, quiet_errors
+from raysearch.cli.studies import new_name, resolve_data
+from raysearch.cli.tables import champion_table, leaderboard_rows, leaderboard_table, plan_tables
+from raysearch.errors import SpaceError, StudyError
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import Assignment, Plan, make_plan, refuse_changes
+from raysearch.search.space import Space
+from raysearch.search.space_file import read_space
+from raysearch.search.study import read_plan
+
+if TYPE_CHECKING:
+    from raysearch.evaluation.run import Outcome
+
+MOST_ROWS = 15
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The options of one launch, as the user gave them."""
+
+    space: Path
+    data: str | None
+    trials: int | None
+    seed: int | None
+    name: str | None
+    resume: bool
+    dry_run: bool
+    studies: str
+    as_json: bool
+
+
+def start(asked: Launch) -> int:
+    """Plan what is `asked`, and print the plan or run it; the exit code."""
+    console = Console(stderr=asked.as_json)
+    space = read_space(asked.space)
+    stem = asked.space.stem
+    name = asked.name or (stem if asked.resume else new_name(asked.studies, stem))
+    folder = StudyFolder(f"{asked.studies}/{name}")
+    stored = read_plan(folder) if asked.resume else None
+    if stored is None and folder.exists(folder.PLAN):
+        raise StudyError(f"study {name!r} exists already; add --resume, or choose another --name")
+    space = _overridden(space, stored, asked.trials, asked.seed)
+    address = resolve_data(asked.data, space.data, asked.studies, console)
+    plan, splits = make_plan(space, name, address)
+    if stored is not None:
+        refuse_changes(stored, plan)
+        plan = stored
+    if asked.dry_run:
+        _show_plan(plan, asked.as_json, console)
+        return 0
+    return _run(folder, plan, None if stored else splits, asked.as_json, console)
+
+
+def _overridden(space: Space, stored: Plan | None, trials: int | None, seed: int | None) -> Space:
+    """`space` with the options over it; what a resume does not name is as it was launched."""
+    if trials is not None and trials < 1:
+        raise SpaceError(f"--trials {trials}: a study has at least 1 trial; give 1 or more")
+    if seed is not None and seed < 0:
+        raise SpaceError(f"--seed {seed}: not a seed; give 0 or more")
+    if stored is not None:
+        trials = stored.space.trials if trials is None else trials
+        seed = stored.space.seed if seed is None else seed
+    return replace(
+        space,
+        trials=space.trials if trials is None else trials,
+        seed=space.seed if seed is None else seed,
+    )
+
+
+def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({**asdict(plan), "most": plan.most_fold_epochs}) + "\n")
+        return
+    for table in plan_tables(plan):
+        console.print(table)
+
+
+def _run(
+    folder: StudyFolder,
+    plan: Plan,
+    splits: dict[int, Assignment] | None,
+    as_json: bool,
+    console: Console,
+) -> int:
+    # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait for them.
+    with console.status("Importing Ray and MLflow"):
+        from raysearch.evaluation.run import run_study
+        from raysearch.search.engine.run import InterruptedStudyError
+
+    try:
+        with quiet_errors(folder), LiveView(console) as view:
+            outcome = run_study(folder, plan, splits, view)
+    except InterruptedStudyError as interrupt:
+        console.print(f"Stopped; all is saved. To go on, add: --name {plan.name} --resume")
+        return 128 + interrupt.signum
+    _show_end(outcome, as_json, console)
+    return 0
+
+
+def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
+    plan, history = outcome.study.plan, outcome.study.history
+    if as_json:
+        found = {
+            "study": plan.name,
+            "champion": outcome.champion.id,
+            "version": outcome.version,
+            "folder": outcome.study.folder.address,
+            "store": outcome.store,
+            "leaderboard": leaderboard_rows(plan, history),
+        }
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    console.print(leaderboard_table(plan, history, MOST_ROWS))
+    console.print(champion_table(plan, outcome.champion))
+    console.print(f"Study     {outcome.study.folder.address}", soft_wrap=True)
+    console.print(f"Model     models:/{plan.name}@champion (version {outcome.version})")
+    if outcome.unsent is not None:
+        console.print(f"[red]Not all is in MLflow[/]: {outcome.unsent}; add --resume to send it")
+    console.print("Compare   raysearch ui")

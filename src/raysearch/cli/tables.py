@@ -1,0 +1,136 @@
+"""Tables of trials, for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from raysearch.search.history import History, Trial, leaderboard
+from raysearch.search.plan import Plan
+
+STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
+PARTS = ("architecture", "optimizer")
+SHOWN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1")
+
+
+def knobs_text(trial: Trial, plan: Plan) -> str:
+    """What was searched of a trial's knobs, on one line, shortest numbers."""
+    fixed = {knob.name for knob in plan.space.knobs if knob.kind == "fixed"}
+    shown = {
+        name: value for name, value in trial.knobs.items() if name not in fixed and name != "folds"
+    }
+    parts = [str(shown.pop(name)) for name in PARTS if name in shown]
+    rest = [f"{name}={_short(value)}" for name, value in shown.items()]
+    return " ".join(parts + rest)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def leaderboard_table(plan: Plan, history: History, most: int | None = None) -> Table:
+    """The leaderboard, at most `most` rows of it."""
+    metric, epochs = plan.space.metric, plan.space.epochs
+    table = Table(title=f"Leaderboard of {plan.name}", title_justify="left")
+    for name in ("#", "trial", "state", f"mean {metric}", "by fold", "fold-epochs", "time"):
+        right = name not in ("trial", "state", "by fold")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table.add_column("knobs", overflow="fold")
+    ranked = leaderboard(history, plan.space.mode)
+    for place, trial in enumerate(ranked[:most], 1):
+        mark = " *" if trial.id == history.champion else ""
+        folds = [f"{end['metrics'][metric]:.3f}" for end in trial.fold_ends(epochs)]
+        state = f"[{STYLES[trial.status]}]{trial.status}[/]"
+        text = f"{trial.reason}" if trial.status == "failed" else knobs_text(trial, plan)
+        table.add_row(
+            str(place),
+            trial.id + mark,
+            state,
+            f"{trial.objective:.4f}",
+            " ".join(folds) or "-",
+            f"{trial.epoch}/{trial.folds * epochs}",
+            f"{trial.seconds:.0f} s",
+            text if trial.kind != "majority" else "class shares of the training rows",
+        )
+    if history.champion:
+        table.caption = "* champion; a trial stopped early is ranked below every finished one"
+    return table
+
+
+def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
+    """The leaderboard as plain values."""
+    return [
+        {
+            "trial": trial.id,
+            "kind": trial.kind,
+            "state": trial.status,
+            "reason": trial.reason,
+            "objective": trial.objective,
+            "folds": [end["metrics"] for end in trial.fold_ends(plan.space.epochs)],
+            "fold_epochs": trial.epoch,
+            "seconds": trial.seconds,
+            "knobs": dict(trial.knobs),
+            "champion": trial.id == history.champion,
+        }
+        for trial in leaderboard(history, plan.space.mode)
+    ]
+
+
+def champion_table(plan: Plan, trial: Trial) -> Table:
+    """The champion's main metrics by fold, and their mean."""
+    ends = trial.fold_ends(plan.space.epochs)
+    title = f"Champion {trial.id}: {knobs_text(trial, plan)}"
+    table = Table("metric", title=title, title_justify="left")
+    for fold in range(len(ends)):
+        table.add_column(f"fold {fold}", justify="right")
+    table.add_column("mean", justify="right")
+    for name in dict.fromkeys((plan.space.metric, *SHOWN_METRICS)):
+        values = [end["metrics"][name] for end in ends]
+        known = [value for value in values if value is not None]
+        mean = f"{sum(known) / len(known):.4f}" if len(known) == len(ends) else "-"
+        cells = ["-" if value is None else f"{value:.4f}" for value in values]
+        table.add_row(name, *cells, mean)
+    return table
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    """What `--dry-run` prints."""
+    space = plan.space
+    head = Table(title=f"Plan of {plan.name}", title_justify="left", show_header=False)
+    counts = ", ".join(
+        f"{count:,} {name}" for name, count in zip(plan.class_names, plan.class_counts, strict=True)
+    )
+    rows = {
+        "data": f"{plan.data} ({plan.fingerprint[:12]})",
+        "patches": f"{sum(plan.class_counts):,} of {'x'.join(map(str, plan.shape))}: {counts}",
+        "objective": f"{space.metric}, {space.mode}, mean over the folds",
+        "trials": f"{space.trials}, and the benchmark net and the majority class beside them",
+        "epochs": f"{space.epochs} a fold",
+        "seed": str(space.seed),
+        "a trial takes": f"{space.resources.cpus:g} CPUs, {space.resources.gpus:g} GPUs",
+        "stopping": f"at each rung the best 1/{space.stopping.reduction} go on",
+        "cost": f"{plan.least_fold_epochs:,} to {plan.most_fold_epochs:,} fold-epochs",
+        "precision": "chosen by a few steps of each architecture before the first trial",
+    }
+    for kind, found in plan.numerics.items():
+        ways = [f"{name}: {one.precision} {one.memory_format}" for name, one in found.items()]
+        rows["precision"] = f"{kind}: {'; '.join(ways)}"
+    for name, text in rows.items():
+        head.add_row(name, text)
+    for warning in plan.warnings:
+        head.add_row("[yellow]warning[/]", warning)
+    knobs = Table(title="Space", title_justify="left", show_header=False)
+    for knob in space.knobs:
+        knobs.add_row(knob.name, knob.kind, str(knob))
+    return [head, knobs, *(_split_table(plan, split.folds) for split in plan.splits)]
+
+
+def _split_table(plan: Plan, folds: int) -> Table:
+    split = plan.split(folds)
+    title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch"
+    rungs = ", ".join(map(str, split.rungs)) or "none"
+    table = Table("fold", "patients", "patches", title=f"{title} {rungs}", title_justify="left")
+    for fold in range(folds):
+        table.add_row(str(fold), f"{split.patients[fold]:,}", f"{split.patches[fold]:,}")
+    return table

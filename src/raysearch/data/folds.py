@@ -1,0 +1,117 @@
+"""Folds that keep a patient's patches together and spread the classes evenly.
+
+Our own code, because a split must outlive the libraries: it depends on the patients' names, their
+counts by class, the number of folds and the seed, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.errors import DataError
+
+
+def assign_folds(
+    patients: NDArray[np.str_], labels: NDArray[np.int64], folds: int, seed: int
+) -> dict[str, int]:
+    """The fold, 0 to `folds` - 1, of each patient; `patients` and `labels` are (N,).
+
+    The patients go, the ones with most patches first, each to the fold that it leaves most even in
+    the share of every class. DataError where there are fewer patients than folds, or fewer
+    patients with a class than folds: then a fold would judge without it.
+    """
+    names, owner = np.unique(patients, return_inverse=True)
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    counts = np.zeros((len(names), classes), np.int64)
+    np.add.at(counts, (owner, labels), 1)
+    _refuse_few(counts, folds)
+    ties = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names.tolist()]
+    order = sorted(range(len(names)), key=lambda one: (-int(counts[one].sum()), ties[one]))
+    rarest = int(np.argmin((counts > 0).sum(axis=0)))
+    order.sort(key=lambda one: counts[one, rarest] == 0)  # stable: the rarest class first
+    share = counts / np.maximum(counts.sum(axis=0), 1)
+    filled = np.zeros((folds, classes))
+    having = np.zeros((folds, classes), np.int64)
+    held = np.zeros(folds, np.int64)
+    assignment: dict[str, int] = {}
+    for place, one in enumerate(order):
+        fold = _best_fold(filled, having, held, share[one], len(order) - place)
+        filled[fold] += share[one]
+        having[fold] += counts[one] > 0
+        held[fold] += 1
+        assignment[str(names[one])] = fold
+    if not (having > 0).all():
+        raise DataError(
+            f"{folds} folds cannot all hold every class with these patients; use {max(2, folds - 1)}"
+            " folds or fewer, or another seed"
+        )
+    return dict(sorted(assignment.items()))
+
+
+def _best_fold(
+    filled: NDArray[np.float64],
+    having: NDArray[np.int64],
+    held: NDArray[np.int64],
+    share: NDArray[np.float64],
+    left: int,
+) -> int:
+    """The fold that stays most even with `share` more; an empty one when few patients are left."""
+    folds = range(len(filled))
+    empty = [fold for fold in folds if held[fold] == 0]
+    lacking = [fold for fold in folds if ((having[fold] == 0) & (share > 0)).any()]
+    open_to = empty if len(empty) >= left else (lacking or list(folds))
+
+    def unevenness(fold: int) -> tuple[float, int, int]:
+        after = filled[fold] + share
+        before = filled[fold]
+        return float((after**2 - before**2).sum()), int(held[fold]), fold
+
+    return min(open_to, key=unevenness)
+
+
+def _refuse_few(counts: NDArray[np.int64], folds: int) -> None:
+    if folds < 2:
+        raise DataError(f"{folds} folds: at least 2 are needed to learn from one and judge another")
+    if len(counts) < folds:
+        raise DataError(
+            f"{len(counts)} patients for {folds} folds: a fold holds at least one; use"
+            f" {len(counts)} folds or fewer"
+        )
+    with_class = (counts > 0).sum(axis=0)
+    least = int(with_class.min())
+    if least < folds:
+        raise DataError(
+            f"class {int(with_class.argmin())} is in {least} patients only, and {folds} folds need"
+            f" it in {folds}; " + (f"use {least} folds" if least >= 2 else "add patients with it")
+        )
+
+
+def split_hash(assignment: Mapping[str, int]) -> str:
+    """The SHA-256 of an assignment of patients to folds, in hex."""
+    text = json.dumps(dict(sorted(assignment.items())), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fold_indices(
+    patients: NDArray[np.str_], assignment: Mapping[str, int], fold: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows to learn from, rows to judge by) of `fold`, both int64 in rising order.
+
+    DataError where a patient has no fold, or stands on both sides.
+    """
+    names, owner = np.unique(patients, return_inverse=True)
+    unknown = [name for name in names.tolist() if name not in assignment]
+    if unknown:
+        raise DataError(f"patient {unknown[0]!r} is in no fold; the split belongs to another set")
+    fold_of = np.array([assignment[name] for name in names.tolist()], np.int64)[owner]
+    judged = np.flatnonzero(fold_of == fold).astype(np.int64)
+    learned = np.flatnonzero(fold_of != fold).astype(np.int64)
+    both = set(patients[judged].tolist()) & set(patients[learned].tolist())
+    if both or not len(judged) or not len(learned):
+        raise DataError(f"fold {fold} does not keep patients apart; the split is damaged")
+    return learned, judged

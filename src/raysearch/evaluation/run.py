@@ -1,0 +1,94 @@
+"""A whole study: probe, search, crown, with everything kept at every moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from raysearch.evaluation.champion import crown_champion
+from raysearch.search.baselines import record_majority
+from raysearch.search.engine.run import (
+    InterruptedStudyError,
+    keep_worker_logs,
+    probe,
+    ray_session,
+    search,
+)
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import Trial
+from raysearch.search.lock import launcher_lock
+from raysearch.search.plan import Assignment, Plan
+from raysearch.search.study import Study, create_study
+from raysearch.search.tracking.runs import Tracker, default_store
+
+
+class Watch(Protocol):
+    """Who is told how a study is getting on."""
+
+    def phase(self, text: str) -> None:
+        """The study is at `text` now."""
+
+    def study(self, study: Study) -> None:
+        """The study is open, and about to search."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study ended: its champion, the version in the registry, and what was not sent."""
+
+    study: Study
+    champion: Trial
+    version: str
+    store: str
+    unsent: Exception | None
+
+
+def run_study(
+    folder: StudyFolder,
+    plan: Plan,
+    splits: Mapping[int, Assignment] | None,
+    watch: Watch,
+) -> Outcome:
+    """Run the study of `plan` in `folder` to its end; without `splits`, go on with what is there.
+
+    StudyError where another launcher runs it, or where it has no champion;
+    InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(launcher_lock(folder))
+        watch.phase("starting Ray")
+        stack.enter_context(ray_session())
+        stack.callback(keep_worker_logs, folder)
+        if splits is None:
+            study = Study(folder, plan)
+        else:
+            watch.phase("choosing precisions")
+            study = create_study(folder, probe(plan), splits)
+        watch.phase("opening the tracking store")
+        tracker = Tracker(study.plan, default_store())
+        try:
+            return _search_and_crown(study, tracker, watch)
+        except InterruptedStudyError:
+            tracker.close("KILLED")
+            raise
+        except BaseException:
+            tracker.close("FAILED")
+            raise
+
+
+def _search_and_crown(study: Study, tracker: Tracker, watch: Watch) -> Outcome:
+    for event in study.journal.events:
+        tracker.send(event)
+    study.listeners.append(tracker.send)
+    study.begin()
+    record_majority(study)
+    watch.study(study)
+    watch.phase("searching")
+    search(study)
+    watch.phase("refitting the champion on all patients")
+    champion, version = crown_champion(study, tracker)
+    watch.phase("sending the rest to MLflow")
+    unsent = tracker.close("FINISHED")
+    return Outcome(study, champion, version, tracker.store, unsent)

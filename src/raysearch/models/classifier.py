@@ -1,0 +1,25 @@
+"""What is registered: patches in, probabilities out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MIDDLE = 0.5
+
+
+def normalised(patches: Tensor) -> Tensor:
+    """uint8 patches (B, H, W, 3) as a float32 batch (B, 3, H, W) from -1 to 1."""
+    return patches.permute(0, 3, 1, 2).float().mul(1 / (255 * MIDDLE)).sub(1.0)
+
+
+class PatchClassifier(nn.Module):
+    """A trained net behind the normalisation it was trained with, and a softmax after it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
+        return torch.softmax(self.net(normalised(patches)).float(), dim=1)

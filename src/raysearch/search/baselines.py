@@ -1,0 +1,50 @@
+"""What a study's trials have to beat: the majority class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from raysearch.data.folds import fold_indices
+from raysearch.data.patches import load_rows
+from raysearch.scores.metrics import score
+from raysearch.search.study import Study, read_splits
+
+MAJORITY = "majority"
+
+
+def record_majority(study: Study) -> None:
+    """Write the majority class into the study's journal as a trial of its own, once.
+
+    It knows the class shares of the patches to learn from, and gives every judged patch these.
+    """
+    known = study.history.trials.get(MAJORITY)
+    if known is not None and known.status != "running":
+        return
+    folds = study.plan.splits[0].folds
+    if known is None:
+        study.start(MAJORITY, "majority", {"folds": folds})
+    for report in _reports(study, folds):
+        study.report(MAJORITY, report)
+
+
+def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
+    """A report at each fold's end."""
+    rows = load_rows(study.plan.data)
+    assignment = read_splits(study.folder)[folds]
+    metric, values = study.plan.space.metric, []
+    for fold in range(folds):
+        learned, judged = fold_indices(rows.patients, assignment, fold)
+        shares = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(learned)
+        metrics = score(rows.labels[judged], np.tile(shares, (len(judged), 1)), rows.class_names)
+        values.append(metrics[metric] or 0.0)
+        yield {
+            "epoch": (fold + 1) * study.plan.space.epochs,
+            "fold": fold,
+            "objective": sum(values) / len(values),
+            "loss": metrics["log_loss"] or 0.0,
+            "metrics": metrics,
+            "seconds": 0.0,
+        }

@@ -1,0 +1,171 @@
+"""Ray, started and ended: the search of a study, and single jobs on its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysearch.errors import StudyError
+from raysearch.search.engine.adapters import StudyScheduler, StudySearcher, job_of
+from raysearch.search.engine.worker import probe_job, refit_job, run_job
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import Trial
+from raysearch.search.plan import Plan
+from raysearch.search.space import Resources, Space
+from raysearch.search.study import Study
+from raysearch.training.numerics import Numerics
+from raysearch.training.parts import ARCHITECTURES, DEFAULTS, given
+
+# A lost worker's trial goes on elsewhere this often before it counts as failed.
+MOST_LOSSES = 3
+SETTINGS = {
+    # The next trial waits this long for a stopped one to let go of the actor.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The live table is ours.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+class InterruptedStudyError(BaseException):
+    """SIGINT or SIGTERM came; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine, and leave it after.
+
+    Within it SIGINT and SIGTERM raise `InterruptedStudyError` in the main thread.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    ray.init(
+        include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
+    # Ray sets a handler of its own for SIGTERM, so ours come after it.
+    before = {one: signal.signal(one, _interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        ray.shutdown()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    raise InterruptedStudyError(signum)
+
+
+def slots(resources: Resources) -> int:
+    """How many trials with `resources` the cluster holds at once."""
+    return sum(_fits(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
+
+
+def _fits(node: Mapping[str, float], resources: Resources) -> int:
+    most = node.get("CPU", 0.0) / resources.cpus
+    if resources.gpus:
+        most = min(most, node.get("GPU", 0.0) / resources.gpus)
+    return int(most + 1e-9)
+
+
+def probe(plan: Plan) -> Plan:
+    """`plan` with how each of its architectures computes on each kind of device of the cluster."""
+    resources = plan.space.resources
+    nodes = [node for node in ray.nodes() if node["Alive"] and _fits(node["Resources"], resources)]
+    if not nodes:
+        raise StudyError(
+            f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a trial"
+            " takes; lower `resources` in the space"
+        )
+    arguments = (_sample(plan.space), plan.shape, len(plan.class_names), resources.cpus)
+    waiting = [_remote(probe_job, resources, node["NodeID"]).remote(*arguments) for node in nodes]
+    found: dict[str, dict[str, Numerics]] = {}
+    for kind, numerics in ray.get(waiting):
+        found.setdefault(kind, numerics)
+    return plan.with_numerics(found)
+
+
+def _sample(space: Space) -> dict[str, dict[str, Any]]:
+    """For each architecture of `space`, the largest values of the knobs that it reads."""
+    largest = {knob.name: knob.values[-1] for knob in space.knobs}
+    names = {"benchmark", *map(str, space.values_of("architecture", DEFAULTS["architecture"]))}
+    return {name: given(ARCHITECTURES[name], largest) for name in sorted(names)}
+
+
+def search(study: Study) -> None:
+    """Run the study's trials to their end; what they report is in its journal."""
+    resources = study.plan.space.resources
+    count = max(1, slots(resources))
+    trainable = tune.with_resources(run_job, {"cpu": resources.cpus, "gpu": resources.gpus})
+    # Tune keeps files of its own; nobody reads them again.
+    with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(study, lambda: max(1, slots(resources))),
+                scheduler=StudyScheduler(study),
+                num_samples=-1,
+                max_concurrent_trials=count,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MOST_LOSSES),
+            ),
+        )
+        tuner.fit()
+    if not study.ended():
+        raise StudyError(
+            f"study {study.plan.name!r} stopped before its trials had ended; see its logs, then"
+            " go on with --resume"
+        )
+
+
+def refit(study: Study, trial: Trial) -> None:
+    """Train `trial` once more on all patients, on a worker; its weights are kept."""
+    resources = study.plan.space.resources
+    ray.get(_remote(refit_job, resources).remote(job_of(study, trial)))
+
+
+def keep_worker_logs(folder: StudyFolder) -> None:
+    """Copy what this machine's workers wrote into the study's folder, where it is a local one."""
+    session = Path(ray._private.worker._global_node.get_logs_dir_path())  # noqa: SLF001 no public way
+    if not folder.is_local or not session.is_dir():
+        return
+    target = folder.local / folder.LOGS
+    target.mkdir(parents=True, exist_ok=True)
+    for path in session.glob("worker-*"):
+        if path.stat().st_size:
+            shutil.copy(path, target / path.name)
+
+
+def _remote(function: Callable[..., Any], resources: Resources, node: str | None = None) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
+    return ray.remote(function).options(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, scheduling_strategy=strategy
+    )

@@ -1,0 +1,218 @@
+"""What runs in a worker process: one trial after another in the same warm actor, and the refit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from ray import tune
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+
+from raysearch.data.folds import fold_indices
+from raysearch.data.patches import Patches, load_patches
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import Plan, load_plan
+from raysearch.search.study import read_splits
+from raysearch.training.checkpoint import pack, unpack
+from raysearch.training.data import TrainingData
+from raysearch.training.loop import (
+    FoldEpoch,
+    Judged,
+    State,
+    TrainConfig,
+    TrainingFailedError,
+    refit,
+    train,
+)
+from raysearch.training.numerics import Numerics, choose_numerics, device_kind
+
+log = logging.getLogger(__name__)
+# A checkpoint more often than this would cost short trials more than it saves.
+CHECKPOINT_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial as a worker is told of it; `reported` fold-epochs are in the journal already."""
+
+    study: str
+    trial: str
+    knobs: Mapping[str, Any]
+    seed: int
+    folds: int
+    reported: int
+    cpus: float
+
+
+def run_job(config: Mapping[str, Any]) -> None:
+    """The Tune function: a Ray Train run in local mode, so that this very actor is its worker."""
+    trainer = TorchTrainer(
+        lambda: _train_job(Job(**config["job"])), scaling_config=ScalingConfig(num_workers=0)
+    )
+    trainer.fit()
+
+
+def _train_job(job: Job) -> None:
+    folder = StudyFolder(job.study)
+    torch.set_num_threads(max(1, int(job.cpus)))
+    device = get_device()
+    plan = _plan(job.study)
+    data = _training_data(job.study, str(device), job.folds)
+    config = _config(plan, job.knobs, job.seed, device)
+    state = _stored_state(folder, job.trial)
+    try:
+        if state is not None:
+            _report_again(state, job.reported)
+        train(config, data, _Reporter(folder, plan, job, data), state)
+    except TrainingFailedError as failure:
+        tune.report({"failure": str(failure)})
+    except torch.OutOfMemoryError:
+        log.exception("%s ran out of memory", job.trial)
+        tune.report({"failure": "out-of-memory"})
+    # A fault of the program comes again at each try; a lost disk or network may not.
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as fault:
+        log.exception("%s failed", job.trial)
+        tune.report({"failure": f"{type(fault).__name__}: {fault}".splitlines()[0][:200]})
+
+
+class _Reporter:
+    """Takes each fold-epoch of one trial: scores at rungs, a checkpoint, then the report."""
+
+    def __init__(self, folder: StudyFolder, plan: Plan, job: Job, data: TrainingData) -> None:
+        self._folder, self._job, self._data = folder, job, data
+        whole = plan.space.epochs
+        ends = {whole * fold for fold in range(1, job.folds + 1)}
+        self._scored = ends | set(plan.split(job.folds).rungs)
+        self._saved = time.monotonic()
+
+    def __call__(self, done: FoldEpoch, judged: Judged, state: Callable[[], State]) -> None:
+        if done.epoch in self._scored:
+            name = self._folder.scores(self._job.trial, done.epoch)
+            self._folder.write(name, _scores_table(done, judged, self._data))
+        if time.monotonic() - self._saved >= CHECKPOINT_EVERY_S:
+            self._folder.write(self._folder.checkpoint(self._job.trial), pack(state()))
+            self._saved = time.monotonic()
+        send(asdict(done))
+
+
+def send(report: Mapping[str, Any]) -> None:
+    """Report to the study; as text, since Tune flattens what is nested."""
+    tune.report({"report": json.dumps(report)})
+
+
+def _report_again(state: State, reported: int) -> None:
+    """Report what the checkpoint knows and the journal does not, as after a kill between them."""
+    for known in state["history"]:
+        if known["epoch"] > reported:
+            send(known)
+
+
+def _scores_table(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:
+    """The validation scores as Parquet: patch, patient, fold, epoch, and a logit a class."""
+    count = len(judged.rows)
+    columns: dict[str, Any] = {
+        "patch": pa.array(judged.rows),
+        "patient": pa.array(data.patients[judged.rows].tolist(), pa.string()),
+        "label": pa.array(data.labels.cpu().numpy()[judged.rows]),
+        "fold": pa.array(np.full(count, done.fold, np.int16)),
+        "epoch": pa.array(np.full(count, done.epoch, np.int32)),
+    }
+    for number, name in enumerate(data.class_names):
+        columns[f"logit_{name}"] = pa.array(judged.logits[:, number])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, write_page_checksum=True)
+    return bytes(sink.getvalue())
+
+
+def _stored_state(folder: StudyFolder, trial: str) -> State | None:
+    """The last checkpoint of `trial`; None, with a warning, where it is damaged."""
+    name = folder.checkpoint(trial)
+    if not folder.exists(name):
+        return None
+    try:
+        return unpack(folder.read(name))
+    except ValueError as fault:
+        log.warning("%s: %s; the trial begins again", folder.path(name), fault)
+        return None
+
+
+def _config(plan: Plan, knobs: Mapping[str, Any], seed: int, device: torch.device) -> TrainConfig:
+    config = TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed)
+    numerics = plan.numerics_for(device_kind(device), config.architecture)
+    return TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed, numerics)
+
+
+@lru_cache(maxsize=1)
+def _plan(study: str) -> Plan:
+    return load_plan(StudyFolder(study).read(StudyFolder.PLAN))
+
+
+@lru_cache(maxsize=1)
+def _patches(data: str) -> Patches:
+    return load_patches(data)
+
+
+@lru_cache(maxsize=1)
+def _on_device(data: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pixels and labels on `device`, once a process, whatever trial comes."""
+    patches = _patches(data)
+    pixels, labels = torch.from_numpy(patches.pixels), torch.from_numpy(patches.labels)
+    return pixels.to(device), labels.to(device)
+
+
+@lru_cache(maxsize=8)
+def _training_data(study: str, device: str, folds: int) -> TrainingData:
+    plan = _plan(study)
+    patches = _patches(plan.data)
+    assignment = read_splits(StudyFolder(study))[folds]
+    indices = [fold_indices(patches.patients, assignment, fold) for fold in range(folds)]
+    return _over(plan, patches, device, tuple(indices))
+
+
+def _over(plan: Plan, patches: Patches, device: str, folds: Any) -> TrainingData:
+    pixels, labels = _on_device(plan.data, device)
+    return TrainingData(pixels, labels, patches.patients, plan.shape, plan.class_names, folds)
+
+
+def refit_job(job: Job) -> None:
+    """Train a trial's knobs once more on all patients, and keep the weights."""
+    torch.set_num_threads(max(1, int(job.cpus)))
+    device = get_local_device()
+    plan = _plan(job.study)
+    patches = _patches(plan.data)
+    everyone = np.arange(len(patches.labels), dtype=np.int64)
+    data = _over(plan, patches, str(device), ((everyone, everyone[:0]),))
+    model = refit(_config(plan, job.knobs, job.seed, device), data, lambda _epoch: None)
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    folder = StudyFolder(job.study)
+    folder.write(folder.CHAMPION, pack({"trial": job.trial, "model": weights}))
+
+
+def probe_job(
+    sample: Mapping[str, Mapping[str, Any]],
+    shape: tuple[int, int, int],
+    classes: int,
+    cpus: float,
+) -> tuple[str, dict[str, Numerics]]:
+    """The kind of this worker's device, and how each sampled architecture computes best on it."""
+    torch.set_num_threads(max(1, int(cpus)))
+    device = get_local_device()
+    found = {
+        name: choose_numerics(name, knobs, shape, classes, device) for name, knobs in sample.items()
+    }
+    return device_kind(device), found
+
+
+def get_local_device() -> torch.device:
+    """The device of this worker outside a trial."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

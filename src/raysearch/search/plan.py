@@ -1,0 +1,174 @@
+"""Everything a study will do, frozen and printable before anything starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from raysearch.data.folds import assign_folds, split_hash
+from raysearch.data.patches import Rows, load_rows
+from raysearch.errors import SpaceError, StudyError
+from raysearch.search.rungs import rung_levels
+from raysearch.search.space import Space, space_from
+from raysearch.training.numerics import Numerics
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+Assignment = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folds of one number of folds: which patients each judges, and the split's hash."""
+
+    folds: int
+    hash: str
+    patients: tuple[int, ...]
+    patches: tuple[int, ...]
+    rungs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `launch` executes, and `--dry-run` prints.
+
+    `identity` tells this study from every other, also of the same name. `data` is the
+    address of the shards, `fingerprint` the hash over them. `numerics` maps a kind of device and
+    an architecture to how it computes there; it is empty until the probes ran.
+    """
+
+    name: str
+    identity: str
+    space: Space
+    data: str
+    fingerprint: str
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    splits: tuple[Split, ...]
+    warnings: tuple[str, ...] = ()
+    git_commit: str = ""
+    numerics: Mapping[str, Mapping[str, Numerics]] = field(default_factory=dict)
+
+    @property
+    def most_fold_epochs(self) -> int:
+        """The most it can cost: every trial and the benchmark to the end, and the refit."""
+        folds = max(split.folds for split in self.splits)
+        return (self.space.trials + 1) * folds * self.space.epochs + self.space.epochs
+
+    @property
+    def least_fold_epochs(self) -> int:
+        """The least it can cost: all trials but one stop at the first rung."""
+        folds = min(split.folds for split in self.splits)
+        whole = folds * self.space.epochs
+        first = self.splits[0].rungs[0] if self.splits[0].rungs else whole
+        return (self.space.trials - 1) * first + 2 * whole + self.space.epochs
+
+    def split(self, folds: int) -> Split:
+        """The split into `folds` folds."""
+        return next(split for split in self.splits if split.folds == folds)
+
+    def numerics_for(self, kind: str, architecture: str) -> Numerics:
+        """How `architecture` computes on the kind of device `kind`; plain where nobody tried."""
+        return self.numerics.get(kind, {}).get(architecture, Numerics())
+
+    def with_numerics(self, found: Mapping[str, Mapping[str, Numerics]]) -> Plan:
+        """This plan with what the probes found."""
+        return replace(self, numerics=found)
+
+    def dump(self) -> bytes:
+        """The plan as JSON, the same bytes for the same plan."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+
+
+def load_plan(content: bytes) -> Plan:
+    """The plan that `Plan.dump` gave."""
+    stored = json.loads(content)
+    for name in ("shape", "class_names", "class_counts", "warnings"):
+        stored[name] = tuple(stored[name])
+    stored["space"] = space_from(stored["space"])
+    stored["splits"] = tuple(
+        Split(**{key: tuple(v) if isinstance(v, list) else v for key, v in one.items()})
+        for one in stored["splits"]
+    )
+    stored["numerics"] = {
+        kind: {name: Numerics(**one) for name, one in found.items()}
+        for kind, found in stored["numerics"].items()
+    }
+    return Plan(**stored)
+
+
+def make_plan(space: Space, name: str, data: str) -> tuple[Plan, dict[int, Assignment]]:
+    """The plan of the study `name` over the shards at `data`, and its splits by number of folds.
+
+    DataError for shards or folds that cannot be used, SpaceError for a name that cannot be one.
+    """
+    if not NAME.fullmatch(name):
+        raise SpaceError(
+            f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
+        )
+    rows = load_rows(data)
+    assignments: dict[int, Assignment] = {}
+    for folds in sorted(map(int, space.values_of("folds", 3))):
+        assignments[folds] = assign_folds(rows.patients, rows.labels, folds, space.seed)
+    splits = tuple(_split(space, rows, folds, one) for folds, one in assignments.items())
+    counts = tuple(int((rows.labels == one).sum()) for one in range(len(rows.class_names)))
+    plan = Plan(
+        name=name,
+        identity=uuid.uuid4().hex,
+        space=space,
+        data=data,
+        fingerprint=rows.fingerprint,
+        shape=rows.shape,
+        class_names=tuple(rows.class_names),
+        class_counts=counts,
+        splits=splits,
+        warnings=tuple(rows.warnings),
+        git_commit=_git_commit(),
+    )
+    return plan, assignments
+
+
+def refuse_changes(stored: Plan, now: Plan) -> None:
+    """StudyError with every difference between a study's plan and the one asked for now."""
+    before, after = stored.space.flat(), now.space.flat()
+    before |= {"data": stored.fingerprint[:12], "split": stored.splits[0].hash[:12]}
+    after |= {"data": now.fingerprint[:12], "split": now.splits[0].hash[:12]}
+    changed = [
+        f"{name} was {before.get(name, 'absent')}, is {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    if changed:
+        raise StudyError(
+            f"study {stored.name!r} cannot be resumed with another space: {'; '.join(changed)};"
+            " put it back, or launch under another --name"
+        )
+
+
+def _split(space: Space, rows: Rows, folds: int, assignment: Assignment) -> Split:
+    patches = [0] * folds
+    for patient in rows.patients.tolist():
+        patches[assignment[patient]] += 1
+    held = list(assignment.values())
+    return Split(
+        folds=folds,
+        hash=split_hash(assignment),
+        patients=tuple(held.count(fold) for fold in range(folds)),
+        patches=tuple(patches),
+        rungs=rung_levels(space.epochs, folds, space.stopping.grace, space.stopping.reduction),
+    )
+
+
+def _git_commit() -> str:
+    """The commit of the installed source; empty where it is no git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

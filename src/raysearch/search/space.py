@@ -1,0 +1,137 @@
+"""A search space: what may vary, what is measured, and what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Literal
+
+from raysearch.training.parts import DEFAULTS, SELECTORS, knobs_read
+
+Kind = Literal["fixed", "choice", "uniform", "loguniform", "int"]
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One hyperparameter: its name, its values, and under which other values it exists.
+
+    `values` are the choices, or (low, high) with both ends included.
+    """
+
+    name: str
+    kind: Kind
+    values: tuple[Value, ...]
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    def active(self, chosen: Mapping[str, Value]) -> bool:
+        """Whether this knob exists beside the values `chosen` so far."""
+        return all(chosen.get(name) in values for name, values in self.when)
+
+    def __str__(self) -> str:
+        text = ", ".join(str(value) for value in self.values)
+        if self.kind in ("uniform", "loguniform", "int"):
+            text = f"{self.kind} {self.values[0]} to {self.values[1]}"
+        for name, values in self.when:
+            text += f"  when {name} is {' or '.join(str(value) for value in values)}"
+        return text
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial takes: CPU cores, and GPUs, of which it may be a fraction."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """ASHA: the best 1/`reduction` go on at a rung; the first rung lies at `grace` epochs."""
+
+    grace: int
+    reduction: int = 3
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search-space file, checked: knobs in an order in which each comes after its conditions."""
+
+    knobs: tuple[Knob, ...]
+    metric: str
+    mode: Literal["max", "min"]
+    epochs: int
+    trials: int
+    seed: int
+    stopping: Stopping
+    resources: Resources = Resources()
+    data: str | None = None
+
+    def flat(self) -> dict[str, str]:
+        """Every setting by a dotted name, to compare two spaces."""
+        rows = {f"space.{knob.name}": f"{knob.kind} {knob}" for knob in self.knobs}
+        rest = {key: value for key, value in asdict(self).items() if key != "knobs"}
+        for key, value in rest.items():
+            inner = value if isinstance(value, dict) else {"": value}
+            rows |= {f"{key}.{name}".rstrip("."): str(one) for name, one in inner.items()}
+        return rows
+
+    def values_of(self, name: str, default: Value) -> tuple[Value, ...]:
+        """The values that the choice or fixed knob `name` may take."""
+        found = next((knob for knob in self.knobs if knob.name == name), None)
+        if found is None:
+            return (default,)
+        if found.kind == "int":
+            return tuple(range(int(found.values[0]), int(found.values[1]) + 1))
+        return found.values
+
+
+def unread_knobs(space: Space) -> Iterator[str]:
+    """A sentence for each knob that exists somewhere in the space where no part reads it."""
+    selectors = [(name, space.values_of(name, DEFAULTS[name])) for name in SELECTORS]
+    combinations = [
+        dict(zip(SELECTORS, map(str, values), strict=True))
+        for values in product(*(values for _name, values in selectors))
+    ]
+    for knob in space.knobs:
+        conditions = {name: values for name, values in knob.when if name in SELECTORS}
+        for chosen in combinations:
+            possible = all(chosen[name] in values for name, values in conditions.items())
+            if possible and knob.name not in knobs_read(chosen):
+                parts = ", ".join(f"{name} {value}" for name, value in chosen.items())
+                readers = _readers(knob.name, combinations)
+                yield f"space.{knob.name}: nothing reads it with {parts}; {readers}"
+                break
+
+
+def _readers(name: str, combinations: list[dict[str, str]]) -> str:
+    reading = [chosen for chosen in combinations if name in knobs_read(chosen)]
+    for selector in SELECTORS:
+        inside = {chosen[selector] for chosen in reading}
+        outside = {chosen[selector] for chosen in combinations if chosen not in reading}
+        if inside and not inside & outside:
+            return f"add `when: {{{selector}: [{', '.join(sorted(inside))}]}}`"
+    return "remove it"
+
+
+def describe(space: Space) -> dict[str, Any]:
+    """`space` as plain JSON values."""
+    return asdict(space)
+
+
+def space_from(stored: Mapping[str, Any]) -> Space:
+    """The space that `describe` gave."""
+    knobs = tuple(
+        Knob(
+            one["name"],
+            one["kind"],
+            tuple(one["values"]),
+            tuple((name, tuple(values)) for name, values in one["when"]),
+        )
+        for one in stored["knobs"]
+    )
+    rest = {key: value for key, value in stored.items() if key not in ("knobs",)}
+    rest["stopping"] = Stopping(**stored["stopping"])
+    rest["resources"] = Resources(**stored["resources"])
+    return Space(knobs=knobs, **rest)

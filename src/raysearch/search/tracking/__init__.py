@@ -1,0 +1,1 @@
+"""The only room that imports MLflow: a study's runs, and its model in the registry."""

@@ -1,0 +1,36 @@
+"""Whole batches on the device: gathered by index, normalised, flipped and turned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raysearch.models.classifier import normalised
+
+
+def gather(pixels: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
+    """The rows `index` (B,) of `pixels`, uint8 (N, H*W*3), into `out` where one is given."""
+    return torch.index_select(pixels, 0, index, out=out)
+
+
+def normalise(batch: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """A gathered batch, uint8 (B, H*W*3), as float32 (B, 3, H, W) from -1 to 1."""
+    return normalised(batch.view(-1, *shape))
+
+
+def dihedral(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Each patch of `batch` (B, C, H, W) in one of its 8 flips and quarter turns, at random.
+
+    Patches that are not square have 4: flips and half turns. `generator` is a CPU one, so that a
+    draw is the same on every device.
+    """
+    square = batch.shape[2] == batch.shape[3]
+    kinds = torch.randint(8 if square else 4, (len(batch),), generator=generator)
+    turned = torch.empty_like(batch)
+    for kind in range(8 if square else 4):
+        rows = torch.nonzero(kinds == kind).flatten().to(batch.device)
+        flips = [axis for bit, axis in ((1, 2), (2, 3)) if kind & bit]
+        part = batch.index_select(0, rows)
+        part = part.transpose(2, 3) if kind & 4 else part
+        turned.index_copy_(0, rows, part.flip(flips) if flips else part)
+    return turned

@@ -1,0 +1,256 @@
+"""The training of one trial, readable from top to bottom; it knows nothing of Ray.
+
+The resource is the fold-epoch: fold by fold, a fresh model a fold. After each, `report` gets a
+`FoldEpoch`; what it raises ends the training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from raysearch.data.batches import epoch_order
+from raysearch.models.architectures import build
+from raysearch.scores.metrics import score
+from raysearch.training.batches import dihedral, gather, normalise
+from raysearch.training.data import TrainingData
+from raysearch.training.numerics import Numerics
+from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES, given
+
+State = dict[str, Any]
+JUDGED_AT_ONCE = 512
+
+
+class TrainingFailedError(Exception):
+    """A training that cannot go on; the message is the reason, in a word or two."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What one trial trains: the values of its knobs, and for how long.
+
+    `epochs` is a fold's. `metric` names the objective, one of `raysearch.scores.metrics.METRICS`.
+    """
+
+    knobs: Mapping[str, Any]
+    epochs: int
+    metric: str
+    seed: int
+    numerics: Numerics = field(default_factory=Numerics)
+
+    def knob(self, name: str, default: Any) -> Any:
+        """The value of the knob `name`, or `default` where the trial has none."""
+        return self.knobs.get(name, default)
+
+    @property
+    def architecture(self) -> str:
+        """The name of the architecture."""
+        return str(self.knob("architecture", DEFAULTS["architecture"]))
+
+
+@dataclass(frozen=True)
+class FoldEpoch:
+    """One epoch in one fold, and what the judged rows say of it.
+
+    `epoch` counts fold-epochs from 1; `objective` is the mean over the finished folds and this
+    one. `metrics` are those of this fold now; `seconds` is the time that this fold-epoch took.
+    """
+
+    epoch: int
+    fold: int
+    objective: float
+    loss: float
+    metrics: Mapping[str, float | None]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows of the fold that were judged, and their logits, float32 (rows, classes)."""
+
+    rows: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+Report = Callable[[FoldEpoch, Judged, Callable[[], State]], None]
+
+
+def train(
+    config: TrainConfig, data: TrainingData, report: Report, state: State | None = None
+) -> None:
+    """Train `config` over every fold of `data`, going on from `state` where one is given.
+
+    After each fold-epoch, `report` gets the fold-epoch, the judged rows, and a function that
+    returns the whole state as one dictionary of tensors and plain values: the checkpoint.
+    TrainingFailedError when the loss or the objective is not a finite number.
+    """
+    done = 0 if state is None else int(state["epoch"])
+    history = [] if state is None else [FoldEpoch(**one) for one in state["history"]]
+    run: FoldRun | None = None
+    for epoch in range(done, config.epochs * len(data.folds)):
+        fold, epoch_in_fold = divmod(epoch, config.epochs)
+        if run is None or epoch_in_fold == 0:
+            run = FoldRun(config, data, fold)
+            if state is not None and epoch_in_fold:
+                run.load(state)
+            state = None
+        began = time.monotonic()
+        loss = run.learn(epoch_in_fold)
+        judged = run.judge()
+        metrics = measure(data, judged)
+        objective = mean_objective(history, config, fold, metrics[config.metric])
+        seconds = time.monotonic() - began
+        history.append(FoldEpoch(epoch + 1, fold, objective, loss, metrics, seconds))
+        report(history[-1], judged, run.saver(epoch + 1, history))
+
+
+def refit(config: TrainConfig, data: TrainingData, progress: Callable[[int], None]) -> nn.Module:
+    """A fresh model of `config` trained on all the rows of `data`'s one fold, none judged.
+
+    `progress` is called with the number of epochs done.
+    """
+    run = FoldRun(config, data, 0)
+    for epoch in range(config.epochs):
+        run.learn(epoch)
+        progress(epoch + 1)
+    return run.model
+
+
+def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:
+    """The metrics of the judged rows, on the whole array."""
+    labels = data.labels.cpu().numpy()[judged.rows]
+    return score(labels, probabilities(judged.logits), data.class_names)
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The softmax of `logits` (rows, classes), in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def mean_objective(
+    history: list[FoldEpoch], config: TrainConfig, fold: int, now: float | None
+) -> float:
+    """The mean of the objective over the ends of the finished folds and the current fold.
+
+    TrainingFailedError where one of them is undefined or not finite.
+    """
+    ends = [history[(one + 1) * config.epochs - 1].metrics[config.metric] for one in range(fold)]
+    values = [math.nan if value is None else value for value in (*ends, now)]
+    mean = sum(values) / len(values)
+    if not math.isfinite(mean):
+        raise TrainingFailedError("objective-undefined")
+    return mean
+
+
+class FoldRun:
+    """A fresh model learning one fold: its optimizer, its schedule, its random numbers.
+
+    Every random number is keyed by (seed, fold, epoch), so a run that goes on from a checkpoint
+    draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(self, config: TrainConfig, data: TrainingData, fold: int) -> None:
+        self.config, self.data, self.fold = config, data, fold
+        self.rows, self.judged_rows = data.folds[fold]
+        self.batch_size = int(config.knob("batch_size", 64))
+        torch.manual_seed(key(config.seed, fold, "model"))
+        classes = len(data.class_names)
+        self.model = build(config.architecture, data.shape, classes, config.knobs)
+        self.model.to(data.device, memory_format=config.numerics.layout)  # type: ignore[call-overload]
+        optimizer = OPTIMIZERS[config.knob("optimizer", DEFAULTS["optimizer"])]
+        self.optimizer = optimizer(self.model.parameters(), **given(optimizer, config.knobs))
+        schedule = SCHEDULES[config.knob("schedule", DEFAULTS["schedule"])]
+        steps = config.epochs * math.ceil(len(self.rows) / self.batch_size)
+        self.schedule = schedule(self.optimizer, steps, **given(schedule, config.knobs))
+        self.loss = nn.CrossEntropyLoss(weight=self.class_weights())
+
+    def class_weights(self) -> Tensor | None:
+        """The inverse frequency of each class among the rows to learn, mean 1 over the rows."""
+        if not self.config.knob("class_weights", True):
+            return None
+        labels = self.data.labels[torch.from_numpy(self.rows).to(self.data.device)]
+        counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
+        return len(self.rows) / (len(counts) * counts.float())
+
+    def learn(self, epoch: int) -> float:
+        """One epoch over the rows to learn; their mean loss."""
+        torch.manual_seed(key(self.config.seed, self.fold, epoch))
+        turns = torch.Generator().manual_seed(key(self.config.seed, self.fold, epoch, "turns"))
+        order = epoch_order(self.rows, self.config.seed, self.fold, epoch)
+        index = torch.from_numpy(order).to(self.data.device)
+        total = torch.zeros((), device=self.data.device)
+        self.model.train()
+        augmented = self.config.knob("augment", "dihedral") == "dihedral"
+        for rows in index.split(self.batch_size):
+            if len(rows) == 1 and len(index) > 1:
+                continue  # batch norm has no variance of one patch
+            batch = self.batch(rows)
+            if augmented:
+                batch = dihedral(batch, turns)
+            with self.config.numerics.autocast(self.data.device):
+                logits = self.model(batch)
+            loss = self.loss(logits.float(), self.data.labels[rows])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.detach() * len(rows)
+        mean = float(total) / len(index)
+        if not math.isfinite(mean):
+            raise TrainingFailedError("nan-loss")
+        return mean
+
+    def judge(self) -> Judged:
+        """The logits of the rows to judge, in their order."""
+        self.model.eval()
+        index = torch.from_numpy(self.judged_rows).to(self.data.device)
+        parts = []
+        with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
+            for rows in index.split(JUDGED_AT_ONCE):
+                parts.append(self.model(self.batch(rows)).float())
+        logits = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise TrainingFailedError("nan-scores")
+        return Judged(self.judged_rows, logits)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The patches `rows` as one normalised float32 batch (B, 3, H, W)."""
+        batch = normalise(gather(self.data.pixels, rows), self.data.shape)
+        return batch.contiguous(memory_format=self.config.numerics.layout)
+
+    def saver(self, epoch: int, history: list[FoldEpoch]) -> Callable[[], State]:
+        """A function that returns the state after `epoch` fold-epochs."""
+        return lambda: {
+            "epoch": epoch,
+            "history": [asdict(one) for one in history],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {
+                name: value
+                for name, value in self.schedule.state_dict().items()
+                if isinstance(value, (int, float, list))
+            },
+        }
+
+    def load(self, state: State) -> None:
+        """Take up the model, the optimizer and the schedule of `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def key(*parts: object) -> int:
+    """A seed of 63 bits for what `parts` name."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,63 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from raysearch.data.files import Folder
+from raysearch.errors import StudyError
+from raysearch.search.journal import SEGMENT, Journal
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "j") if request.param == "local" else Folder(f"memory://{tmp_path}/j")
+
+
+def test_a_journal_read_again_tells_the_same_events_on_any_address(folder: Folder) -> None:
+    journal = Journal(folder)
+    for number in range(SEGMENT * 2 + 3):
+        journal.append({"event": "report", "value": number / 7})
+    again = Journal(folder)
+    assert again.events == journal.events
+    assert [event["n"] for event in again.events] == list(range(SEGMENT * 2 + 3))
+
+
+def test_a_journal_goes_on_where_it_was_left(folder: Folder) -> None:
+    for number in range(SEGMENT + 5):
+        Journal(folder).append({"event": "x", "value": number})
+    assert [event["value"] for event in Journal(folder).events] == list(range(SEGMENT + 5))
+    assert len(folder.names()) == 2
+
+
+def test_events_of_one_append_stand_together(folder: Folder) -> None:
+    Journal(folder).append({"event": "a"}, {"event": "b"})
+    assert [event["event"] for event in Journal(folder).events] == ["a", "b"]
+
+
+def test_a_number_that_is_not_finite_is_never_written(folder: Folder) -> None:
+    journal = Journal(folder)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        journal.append({"event": "report", "value": float("nan")})
+    assert Journal(folder).events == []
+
+
+def test_every_flipped_byte_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    journal = Journal(folder)
+    for number in range(3):
+        journal.append({"event": "x", "value": number})
+    path = next(tmp_path.iterdir())
+    good = path.read_bytes()
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with pytest.raises(StudyError, match=re.escape(str(path))):
+            Journal(folder)
+
+
+def test_a_missing_segment_is_refused(tmp_path: Path) -> None:
+    journal = Journal(Folder(tmp_path))
+    for _ in range(SEGMENT * 2):
+        journal.append({"event": "x"})
+    sorted(tmp_path.iterdir())[0].unlink()
+    with pytest.raises(StudyError, match="events are missing"):
+        Journal(Folder(tmp_path))
