@@ -40,7 +40,7 @@ def test_a_good_space_is_read_with_conditions_before_what_depends_on_them(tmp_pa
     names = [knob.name for knob in space.knobs]
     assert names.index("optimizer") < names.index("momentum")
     assert space.stopping.grace == 1
-    assert dict((knob.name, knob) for knob in space.knobs)["learning_rate"].values == (1e-4, 1e-2)
+    assert {knob.name: knob for knob in space.knobs}["learning_rate"].values == (1e-4, 1e-2)
 
 
 def test_a_space_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ space:
 """,
     )
     for word in (
-        "6 faults",
+        "7 faults",
         "'beauty' is never reported",
         "epochs: 0 is not",
         "colour: no such setting",

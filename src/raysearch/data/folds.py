@@ -47,8 +47,8 @@ def assign_folds(
         assignment[str(names[one])] = fold
     if not (having > 0).all():
         raise DataError(
-            f"{folds} folds cannot all hold every class with these patients; use {max(2, folds - 1)}"
-            " folds or fewer, or another seed"
+            f"{folds} folds cannot all hold every class with these patients; use"
+            f" {max(2, folds - 1)} folds or fewer, or another seed"
         )
     return dict(sorted(assignment.items()))
 

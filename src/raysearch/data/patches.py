@@ -165,7 +165,8 @@ def _shard_errors(folder: Folder, name: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as fault:
         reason = str(fault).splitlines()[0][:200]
         raise DataError(
-            f"{folder.path(name)}: damaged ({reason}); copy the shards again, or shard the images again"
+            f"{folder.path(name)}: damaged ({reason}); copy the shards again, or shard the"
+            " images again"
         ) from None
 
 

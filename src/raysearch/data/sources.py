@@ -67,10 +67,9 @@ def idc(source: str, _patient: str | None) -> Listing:
     top = [name for name in folder.names() if name != IDC_NESTED]
     if not top and folder.exists(IDC_NESTED):
         folder = folder / IDC_NESTED
-    items, refused = [], []
-    for file in _files(folder, skip=IDC_NESTED):
-        found = _idc_item(file)
-        (items if isinstance(found, Item) else refused).append(found)  # type: ignore[arg-type]
+    found = [_idc_item(file) for file in _files(folder, skip=IDC_NESTED)]
+    items = [one for one in found if isinstance(one, Item)]
+    refused = [one for one in found if isinstance(one, Refused)]
     return Listing(("negative", "positive"), items, refused, (50, 50), folder=folder)
 
 
@@ -119,7 +118,8 @@ def _pattern(patient: str | None) -> re.Pattern[str] | None:
         return re.compile(patient)
     except re.error as error:
         raise DataError(
-            f"--patient {patient!r} is no regular expression ({error}); give one such as '^[^/]+/(\\d+)'"
+            f"--patient {patient!r} is no regular expression ({error}); give one such as"
+            " '^[^/]+/(\\d+)'"
         ) from None
 
 

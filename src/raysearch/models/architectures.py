@@ -74,32 +74,32 @@ def cnn(
 
 def mobilenet_v3_small(_shape: Shape, classes: int, *, dropout: float = 0.2) -> nn.Module:
     """Torchvision's MobileNetV3-small (Howard et al., 2019), without weights."""
-    return _built(zoo.mobilenet_v3_small(weights=None, num_classes=classes, dropout=dropout))
+    return zoo.mobilenet_v3_small(weights=None, num_classes=classes, dropout=dropout)
 
 
 def efficientnet_b0(_shape: Shape, classes: int, *, dropout: float = 0.2) -> nn.Module:
     """Torchvision's EfficientNet-B0 (Tan and Le, 2019), without weights."""
-    return _built(zoo.efficientnet_b0(weights=None, num_classes=classes, dropout=dropout))
+    return zoo.efficientnet_b0(weights=None, num_classes=classes, dropout=dropout)
 
 
 def resnet18(_shape: Shape, classes: int) -> nn.Module:
     """Torchvision's ResNet-18 (He et al., 2016), without weights."""
-    return _built(zoo.resnet18(weights=None, num_classes=classes))
+    return zoo.resnet18(weights=None, num_classes=classes)
 
 
 def resnet50(_shape: Shape, classes: int) -> nn.Module:
     """Torchvision's ResNet-50 (He et al., 2016), without weights."""
-    return _built(zoo.resnet50(weights=None, num_classes=classes))
+    return zoo.resnet50(weights=None, num_classes=classes)
 
 
 def vgg16(_shape: Shape, classes: int, *, dropout: float = 0.5) -> nn.Module:
     """Torchvision's VGG16 (Simonyan and Zisserman, 2015), without weights."""
-    return _built(zoo.vgg16(weights=None, num_classes=classes, dropout=dropout))
+    return zoo.vgg16(weights=None, num_classes=classes, dropout=dropout)
 
 
 def vgg19(_shape: Shape, classes: int, *, dropout: float = 0.5) -> nn.Module:
     """Torchvision's VGG19 (Simonyan and Zisserman, 2015), without weights."""
-    return _built(zoo.vgg19(weights=None, num_classes=classes, dropout=dropout))
+    return zoo.vgg19(weights=None, num_classes=classes, dropout=dropout)
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -127,17 +127,16 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
             f"patches of {shape[1]}x{shape[0]} are too small for {name}; shard them with"
             f" --size {SMALLEST_SIDE} or more"
         )
-    read = knobs_read_by(name)
-    return ARCHITECTURES[name](
-        shape, classes, **{knob: value for knob, value in knobs.items() if knob in read}
-    )
+    part = ARCHITECTURES[name]
+    return part(shape, classes, **given(part, knobs))
 
 
-def knobs_read_by(name: str) -> tuple[str, ...]:
-    """The knobs that the architecture `name` reads."""
-    parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
-    return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
+    """The keyword-only parameters of `part`: the knobs that it reads."""
+    parameters = inspect.signature(part).parameters.values()
+    return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
 
 
-def _built(model: nn.Module) -> nn.Module:
-    return model
+def given(part: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `knobs` that `part` reads."""
+    return {name: value for name, value in knobs.items() if name in knobs_of(part)}

@@ -81,7 +81,7 @@ def _ranking(
 
 
 def _mean(values: Sequence[float | None], present: NDArray[np.int64] | None = None) -> float | None:
-    """The mean of `values`, None where one is undefined; of the classes `present` only, if given."""
+    """The mean of `values`, of the classes `present` if given; None where one is undefined."""
     kept = values if present is None else [values[int(one)] for one in present]
     known = [value for value in kept if value is not None]
     return sum(known) / len(known) if known and len(known) == len(kept) else None

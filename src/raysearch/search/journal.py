@@ -36,7 +36,7 @@ class Journal:
 
         Values are plain JSON; a number that is not finite is refused with ValueError.
         """
-        stamped = []
+        stamped: list[Event] = []
         lines = list(self._lines) if len(self._lines) < SEGMENT else []
         last = self._last
         for event in events:

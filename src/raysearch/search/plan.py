@@ -92,7 +92,13 @@ def load_plan(content: bytes) -> Plan:
         stored[name] = tuple(stored[name])
     stored["space"] = space_from(stored["space"])
     stored["splits"] = tuple(
-        Split(**{key: tuple(v) if isinstance(v, list) else v for key, v in one.items()})
+        Split(
+            one["folds"],
+            one["hash"],
+            tuple(one["patients"]),
+            tuple(one["patches"]),
+            tuple(one["rungs"]),
+        )
         for one in stored["splits"]
     )
     stored["numerics"] = {

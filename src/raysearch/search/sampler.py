@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -32,6 +32,7 @@ class Sampler:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", ExperimentalWarning)  # grouping conditional knobs
         self._space, self._seed = space, seed
+        direction: Literal["maximize", "minimize"]
         direction = "maximize" if space.mode == "max" else "minimize"
         self._study = optuna.create_study(direction=direction)
         self._asked: dict[str, optuna.Trial] = {}

@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML without aliases and duplicate keys, where `1e-3` is a number."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise SpaceError(f"line {mark.line + 1}: aliases (*name) are not allowed; write it out")
         node: yaml.Node | None = super().compose_node(parent, index)

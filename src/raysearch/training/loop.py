@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raysearch.data.batches import epoch_order
-from raysearch.models.architectures import build
+from raysearch.models.architectures import build, given
 from raysearch.scores.metrics import score
 from raysearch.training.batches import dihedral, gather, normalise
 from raysearch.training.data import TrainingData
 from raysearch.training.numerics import Numerics
-from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES, given
+from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES
 
 State = dict[str, Any]
 JUDGED_AT_ONCE = 512
@@ -166,8 +166,8 @@ class FoldRun:
         self.batch_size = int(config.knob("batch_size", 64))
         torch.manual_seed(key(config.seed, fold, "model"))
         classes = len(data.class_names)
-        self.model = build(config.architecture, data.shape, classes, config.knobs)
-        self.model.to(data.device, memory_format=config.numerics.layout)  # type: ignore[call-overload]
+        net = build(config.architecture, data.shape, classes, config.knobs)
+        self.model = config.numerics.place(net, data.device)
         optimizer = OPTIMIZERS[config.knob("optimizer", DEFAULTS["optimizer"])]
         self.optimizer = optimizer(self.model.parameters(), **given(optimizer, config.knobs))
         schedule = SCHEDULES[config.knob("schedule", DEFAULTS["schedule"])]
@@ -192,7 +192,7 @@ class FoldRun:
         total = torch.zeros((), device=self.data.device)
         self.model.train()
         augmented = self.config.knob("augment", "dihedral") == "dihedral"
-        for rows in index.split(self.batch_size):
+        for rows in torch.split(index, self.batch_size):
             if len(rows) == 1 and len(index) > 1:
                 continue  # batch norm has no variance of one patch
             batch = self.batch(rows)
@@ -215,10 +215,10 @@ class FoldRun:
         """The logits of the rows to judge, in their order."""
         self.model.eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
-        parts = []
         with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
-            for rows in index.split(JUDGED_AT_ONCE):
-                parts.append(self.model(self.batch(rows)).float())
+            parts = [
+                self.model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)
+            ]
         logits = torch.cat(parts).cpu().numpy()
         if not np.isfinite(logits).all():
             raise TrainingFailedError("nan-scores")

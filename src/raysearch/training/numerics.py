@@ -34,6 +34,10 @@ class Numerics:
         channels_last = self.memory_format == "channels_last"
         return torch.channels_last if channels_last else torch.contiguous_format
 
+    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """`model` on `device`, its weights laid out for this memory format."""
+        return model.to(device).to(memory_format=self.layout)
+
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context in which a forward pass runs."""
         return torch.autocast(
@@ -86,7 +90,7 @@ def _seconds(
     device: torch.device,
 ) -> float:
     torch.manual_seed(0)
-    model = build(architecture, shape, classes, knobs).to(device, memory_format=way.layout)
+    model = way.place(build(architecture, shape, classes, knobs), device)
     height, width, channels = shape
     batch = torch.zeros(BATCH, channels, height, width, device=device)
     batch = batch.contiguous(memory_format=way.layout)

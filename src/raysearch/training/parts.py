@@ -6,7 +6,6 @@ reads, so a knob that nothing reads can be told before anything starts.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from raysearch.models.architectures import ARCHITECTURES
+from raysearch.models.architectures import ARCHITECTURES, knobs_of
 
 Parameters = Iterable[nn.Parameter]
 
@@ -120,20 +119,9 @@ LIMITS: dict[str, Limits] = {
 }
 
 
-def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
-    """The keyword-only parameters of `part`: the knobs that it reads."""
-    parameters = inspect.signature(part).parameters.values()
-    return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
-
-
 def knobs_read(selected: Mapping[str, str]) -> frozenset[str]:
     """Every knob that a training reads whose selectors have the values `selected`."""
     names = set(SELECTORS) | knobs_of(recipe)
     for selector, parts in SELECTORS.items():
         names |= knobs_of(parts[selected.get(selector, DEFAULTS[selector])])
     return frozenset(names)
-
-
-def given(part: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `knobs` that `part` reads."""
-    return {name: value for name, value in knobs.items() if name in knobs_of(part)}

@@ -15,7 +15,7 @@ from raysearch.search.history import Trial
 from raysearch.search.study import Study
 
 
-class StudySearcher(Searcher):
+class StudySearcher(Searcher):  # type: ignore[misc]
     """Hands the study's next trial to Tune whenever fewer run than there are slots.
 
     It counts the running trials itself: Tune's own limiter would count paused ones too.
@@ -67,9 +67,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         name = trial.config["job"]["trial"]
         if "failure" in result:
             self._study.fail(name, result["failure"])
-        elif "report" in result and self._study.report(
-            name, json.loads(result["report"])
-        ):
+        elif "report" in result and self._study.report(name, json.loads(result["report"])):
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
 

@@ -18,6 +18,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError
+from raysearch.models.architectures import given
 from raysearch.search.engine.adapters import StudyScheduler, StudySearcher, job_of
 from raysearch.search.engine.worker import probe_job, refit_job, run_job
 from raysearch.search.folder import StudyFolder
@@ -26,7 +27,7 @@ from raysearch.search.plan import Plan
 from raysearch.search.space import Resources, Space
 from raysearch.search.study import Study
 from raysearch.training.numerics import Numerics
-from raysearch.training.parts import ARCHITECTURES, DEFAULTS, given
+from raysearch.training.parts import DEFAULTS, SELECTORS
 
 # A lost worker's trial goes on elsewhere this often before it counts as failed.
 MOST_LOSSES = 3
@@ -112,7 +113,7 @@ def _sample(space: Space) -> dict[str, dict[str, Any]]:
     """For each architecture of `space`, the largest values of the knobs that it reads."""
     largest = {knob.name: knob.values[-1] for knob in space.knobs}
     names = {"benchmark", *map(str, space.values_of("architecture", DEFAULTS["architecture"]))}
-    return {name: given(ARCHITECTURES[name], largest) for name in sorted(names)}
+    return {name: given(SELECTORS["architecture"][name], largest) for name in sorted(names)}
 
 
 def search(study: Study) -> None:

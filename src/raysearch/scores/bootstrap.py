@@ -1,0 +1,97 @@
+"""Intervals by patient: the patient-cluster bootstrap of AUROC, exact and nearly free.
+
+Patches of one patient are alike, so patients are drawn, not patches. With U[i, j] the number of
+(positive of patient i, negative of patient j) pairs that are ranked right, ties half, and P, N the
+positives and negatives a patient, a replicate that holds patient i w[i] times has the AUROC
+(w'Uw) / ((w'P)(w'N)): the pairs are counted once, and each replicate is three products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ranked pairs by patient: `right` (patients, patients), the rest (patients,)."""
+
+    right: Floats
+    positives: Floats
+    negatives: Floats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval; None where it is undefined."""
+
+    low: float | None
+    value: float | None
+    high: float | None
+
+
+def auroc_pairs(labels: NDArray[np.int64], scores: Floats, patients: NDArray[np.str_]) -> Pairs:
+    """Count the pairs of `scores` (N,) by `labels` (N,), 1 for positive, and `patients` (N,)."""
+    names, owner = np.unique(patients, return_inverse=True)
+    count = len(names)
+    positive, negative = labels == 1, labels != 1
+    their_scores, their_owner = scores[positive], owner[positive]
+    right = np.zeros((count, count))
+    for one in range(count):
+        below = np.sort(scores[negative & (owner == one)])
+        if not len(below):
+            continue
+        wins = np.searchsorted(below, their_scores, "left")
+        ties = np.searchsorted(below, their_scores, "right") - wins
+        right[:, one] = np.bincount(their_owner, wins + 0.5 * ties, minlength=count)
+    positives = np.bincount(owner[positive], minlength=count).astype(np.float64)
+    negatives = np.bincount(owner[negative], minlength=count).astype(np.float64)
+    return Pairs(right, positives, negatives)
+
+
+def replicates(pairs: Pairs, weights: Floats) -> Floats:
+    """The AUROC (R,) of each replicate that holds the patients `weights` (R, patients) times.
+
+    NaN where a replicate has no positive or no negative.
+    """
+    ranked = np.einsum("ri,ri->r", weights @ pairs.right, weights)
+    every = (weights @ pairs.positives) * (weights @ pairs.negatives)
+    found: Floats = np.full(len(weights), np.nan)
+    np.divide(ranked, every, out=found, where=every > 0)
+    return found
+
+
+def patient_weights(patients: int, count: int, seed: int) -> Floats:
+    """How often each of `count` replicates holds each patient, (count, patients)."""
+    draw = np.random.default_rng(seed)
+    return draw.multinomial(patients, np.full(patients, 1 / patients), count).astype(np.float64)
+
+
+def auroc_interval(
+    labels: NDArray[np.int64],
+    scores: Floats,
+    patients: NDArray[np.str_],
+    *,
+    count: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The AUROC of `scores`, and its percentile interval over `count` draws of patients.
+
+    The bounds are None for fewer than two patients.
+    """
+    pairs = auroc_pairs(labels, scores, patients)
+    size = len(pairs.positives)
+    whole = float(replicates(pairs, np.ones((1, size)))[0])
+    if np.isnan(whole):
+        return Interval(None, None, None)
+    if size < 2:
+        return Interval(None, whole, None)
+    drawn = replicates(pairs, patient_weights(size, count, seed))
+    outside = (1 - level) / 2
+    low, high = np.nanquantile(drawn, (outside, 1 - outside))
+    return Interval(float(low), whole, float(high))

@@ -1,0 +1,140 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysearch.data.batches import epoch_order
+from raysearch.data.folds import assign_folds, fold_indices, split_hash
+from raysearch.data.patches import load_patches
+from raysearch.errors import DataError
+
+
+def test_the_pixel_file_holds_every_row_in_the_order_of_the_shards(
+    shards: Path, tmp_path: Path
+) -> None:
+    patches = load_patches(str(shards), tmp_path)
+    table = pq.read_table(shards / "part-00000.parquet")
+    assert patches.pixels.shape == (240, 7500)
+    assert patches.pixels.tobytes() == b"".join(table.column("pixels").to_pylist())
+    assert patches.labels.tolist() == table.column("label").to_pylist()
+    assert patches.patients.tolist() == table.column("patient").to_pylist()
+
+
+def test_processes_that_start_at_once_make_one_pixel_file(shards: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; from raysearch.data.patches import load_patches;"
+        "p = load_patches(sys.argv[1], Path(sys.argv[2])).pixels;"
+        "print(os.stat(p.filename).st_ino, int(p.sum()))"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(shards), str(tmp_path)], stdout=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    answers = {process.communicate()[0] for process in started}
+    assert len(answers) == 1
+    assert [path.suffix for path in sorted((tmp_path / "pixels").iterdir())] == [".lock", ".npy"]
+
+
+@st.composite
+def patient_tables(draw: st.DrawFn):  # type: ignore[no-untyped-def]
+    patients = draw(st.integers(4, 30))
+    sizes = draw(st.lists(st.integers(1, 40), min_size=patients, max_size=patients))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    owner = np.repeat(np.arange(patients), sizes)
+    labels = (random.random(len(owner)) < random.random(patients)[owner]).astype(np.int64)
+    return np.array([f"p{one}" for one in owner]), labels, draw(st.integers(2, 6))
+
+
+@given(patient_tables(), st.integers(0, 100))
+def test_folds_keep_patients_apart_and_hold_every_class_or_are_refused(
+    table: tuple[np.ndarray, np.ndarray, int],  # type: ignore[type-arg]
+    seed: int,
+) -> None:
+    patients, labels, folds = table
+    try:
+        assignment = assign_folds(patients, labels, folds, seed)
+    except DataError as refusal:
+        assert "use" in str(refusal) or "add" in str(refusal)  # noqa: PT017 both ends are right
+        return
+    judged_once = np.zeros(len(labels), int)
+    for fold in range(folds):
+        learned, judged = fold_indices(patients, assignment, fold)
+        assert not set(patients[learned]) & set(patients[judged])
+        assert set(labels[judged]) == set(labels)
+        judged_once[judged] += 1
+    assert (judged_once == 1).all()
+
+
+@given(patient_tables())
+def test_folds_do_not_depend_on_the_order_of_the_rows(
+    table: tuple[np.ndarray, np.ndarray, int],  # type: ignore[type-arg]
+) -> None:
+    patients, labels, folds = table
+    order = np.random.default_rng(0).permutation(len(labels))
+    try:
+        first = assign_folds(patients, labels, folds, 1)
+    except DataError:
+        return
+    assert assign_folds(patients[order], labels[order], folds, 1) == first
+
+
+def test_folds_are_even_in_size_and_in_classes() -> None:
+    random = np.random.default_rng(0)
+    owner = np.sort(random.integers(0, 200, 20_000))
+    labels = (random.random(20_000) < random.beta(2, 5, 200)[owner]).astype(np.int64)
+    patients = np.array([f"p{one}" for one in owner])
+    assignment = assign_folds(patients, labels, 5, 0)
+    for fold in range(5):
+        judged = fold_indices(patients, assignment, fold)[1]
+        assert abs(len(judged) / 4000 - 1) < 0.02
+        assert abs(labels[judged].mean() / labels.mean() - 1) < 0.02
+
+
+def test_a_split_is_the_same_for_ever() -> None:
+    patients = np.array([f"p{one}" for one in np.repeat(np.arange(12), 10)])
+    labels = np.tile([0, 0, 1], 40)
+    assignment = assign_folds(patients, labels, 3, 7)
+    assert split_hash(assignment) == PINNED
+    assert split_hash(assign_folds(patients, labels, 3, 8)) != PINNED
+
+
+PINNED = "77e229071704d3bcb3e3b59ad434e52a0cbc9a26216c1c5707b387aca32f9faf"
+
+
+@pytest.mark.parametrize(
+    ("counts", "folds", "said"),
+    [
+        ({"a": "01", "b": "01"}, 3, "2 patients for 3 folds.*use 2 folds or fewer"),
+        ({"a": "01", "b": "01", "c": "00"}, 3, "class 1 is in 2 patients only.*use 2 folds"),
+        ({"a": "01", "b": "00"}, 2, "class 1 is in 1 patients only.*add patients"),
+        ({"a": "01", "b": "01"}, 1, "at least 2"),
+    ],
+)
+def test_too_few_patients_are_refused_with_what_would_work(
+    counts: dict[str, str], folds: int, said: str
+) -> None:
+    patients = np.array([name for name, labels in counts.items() for _ in labels])
+    labels = np.array([int(one) for labels in counts.values() for one in labels])
+    with pytest.raises(DataError, match=said):
+        assign_folds(patients, labels, folds, 0)
+
+
+def test_a_patient_in_no_fold_is_refused() -> None:
+    with pytest.raises(DataError, match="'b' is in no fold"):
+        fold_indices(np.array(["a", "b"]), {"a": 0}, 0)
+
+
+def test_an_epochs_order_is_a_function_of_seed_fold_and_epoch() -> None:
+    rows = np.arange(100, dtype=np.int64) * 3
+    first = epoch_order(rows, 1, 2, 3)
+    assert sorted(first.tolist()) == rows.tolist()
+    assert (epoch_order(rows, 1, 2, 3) == first).all()
+    for other in ((2, 2, 3), (1, 1, 3), (1, 2, 4)):
+        assert (epoch_order(rows, *other) != first).any()

@@ -1,0 +1,69 @@
+import inspect
+
+import pytest
+import torch
+
+from raysearch.errors import SpaceError
+from raysearch.models.architectures import ARCHITECTURES, build, knobs_of
+from raysearch.models.classifier import PatchClassifier, normalised
+from raysearch.training.parts import LIMITS, OPTIMIZERS, SCHEDULES, recipe
+
+SHAPE = (50, 50, 3)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_architecture_gives_a_logit_a_class(name: str) -> None:
+    model = build(name, SHAPE, 3, {}).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 3, 50, 50)).shape == (2, 3)
+
+
+def test_the_nine_convolution_net_is_one_point_of_the_cnn() -> None:
+    knobs = {"convolutions": 3, "width": 32, "head": "flat"}
+    model = build("cnn", SHAPE, 2, knobs)
+    convolutions = [one for one in model.modules() if isinstance(one, torch.nn.Conv2d)]
+    assert [one.out_channels for one in convolutions] == [32] * 3 + [64] * 3 + [128] * 3
+    dense = [one for one in model.modules() if isinstance(one, torch.nn.Linear)]
+    assert [(one.in_features, one.out_features) for one in dense] == [(128 * 36, 256), (256, 2)]
+
+
+def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(SpaceError, match="'alexnet' is unknown; choose one of benchmark, cnn"):
+        build("alexnet", SHAPE, 2, {})
+
+
+def test_patches_too_small_for_the_poolings_are_refused() -> None:
+    with pytest.raises(SpaceError, match="7x7 are too small"):
+        build("cnn", (7, 7, 3), 2, {})
+
+
+def test_every_knob_that_a_part_reads_has_limits_and_a_default() -> None:
+    parts = (*ARCHITECTURES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), recipe)
+    for part in parts:
+        for name in knobs_of(part):
+            default = inspect.signature(part).parameters[name].default
+            assert LIMITS[name].fault(default) is None, (part, name)
+
+
+def test_pixels_run_from_minus_one_to_one() -> None:
+    patches = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 4, 4, 3)
+    batch = normalised(patches)
+    assert batch.shape == (2, 3, 4, 4)
+    assert torch.unique(batch[0]).tolist() == [-1.0]
+    assert torch.unique(batch[1]).tolist() == pytest.approx([1.0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["benchmark", "cnn", "mobilenet_v3_small"])
+def test_an_exported_classifier_takes_any_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = PatchClassifier(build(name, SHAPE, 2, {})).eval()
+    two = torch.randint(0, 256, (2, *SHAPE), dtype=torch.uint8)
+    five = torch.randint(0, 256, (5, *SHAPE), dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},)).module()
+    with torch.inference_mode():
+        for patches in (two, five):
+            assert torch.allclose(exported(patches), model(patches), atol=1e-6)
+            assert torch.allclose(exported(patches).sum(1), torch.ones(len(patches)))

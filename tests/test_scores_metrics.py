@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from raysearch.scores.metrics import METRICS, score
+
+NAMES = ("negative", "positive")
+
+
+def both(positive: list[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    scores = np.array(positive)
+    return np.stack([1 - scores, scores], axis=1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(10, 300))
+def test_binary_metrics_agree_with_counts_by_hand(seed: int, size: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, size)
+    labels[:2] = 0, 1
+    chance = random.random(size)
+    chance[:2] = 0.1, 0.9
+    found = score(labels, both(chance.tolist()), NAMES)
+    predicted = chance > 0.5
+    right = int((predicted & (labels == 1)).sum())
+    assert found["precision"] == pytest.approx(right / predicted.sum(), abs=1e-12)
+    assert found["recall"] == pytest.approx(right / labels.sum(), abs=1e-12)
+    assert found["accuracy"] == pytest.approx((predicted == labels).mean(), abs=1e-12)
+    assert found["brier"] == pytest.approx(((chance - labels) ** 2).mean(), abs=1e-12)
+    assert found["auroc"] == pytest.approx(sk.roc_auc_score(labels, chance), abs=1e-12)
+    specificity = (~predicted & (labels == 0)).sum() / (labels == 0).sum()
+    mean = (specificity + right / labels.sum()) / 2
+    assert found["balanced_accuracy"] == pytest.approx(mean, abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_metrics_of_several_classes_agree_with_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(4), random.integers(0, 4, 96)])
+    chances = random.dirichlet(np.ones(4), 100)
+    chances[:4] = np.eye(4)
+    found = score(labels, chances, ("a", "b", "c", "d"))
+    predicted = chances.argmax(axis=1)
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    auroc = sk.roc_auc_score(labels, chances, multi_class="ovr")
+    assert found["auroc"] == pytest.approx(auroc, abs=1e-12)
+    assert found["f1_c"] == pytest.approx(
+        sk.f1_score(labels, predicted, average=None)[2], abs=1e-12
+    )
+    assert found["log_loss"] == pytest.approx(sk.log_loss(labels, chances))
+
+
+def test_what_is_undefined_is_none_and_never_one() -> None:
+    found = score(np.array([0, 0, 0]), both([0.1, 0.2, 0.3]), NAMES)
+    assert found["auroc"] is None
+    assert found["average_precision"] is None
+    assert found["precision"] is None
+    assert found["recall"] is None
+    assert found["f1"] is None
+    assert found["accuracy"] == 1.0
+    assert found["macro_f1"] is None
+
+
+def test_the_majority_class_scores_as_chance() -> None:
+    labels = np.array([0] * 70 + [1] * 30)
+    found = score(labels, np.tile([0.7, 0.3], (100, 1)), NAMES)
+    assert found["auroc"] == 0.5
+    assert found["accuracy"] == 0.7
+    assert found["balanced_accuracy"] == 0.5
+    assert found["recall"] == 0.0
+
+
+def test_every_objective_is_reported_whatever_the_classes_are_called() -> None:
+    found = score(np.array([0, 1]), both([0.1, 0.9]), ("yes", "no"))
+    assert set(METRICS) <= set(found)
+    assert all(value is not None for value in found.values())

@@ -1,0 +1,190 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raysearch.data.folds import assign_folds, fold_indices
+from raysearch.data.patches import load_patches
+from raysearch.training.batches import dihedral, gather, normalise
+from raysearch.training.checkpoint import pack, unpack
+from raysearch.training.data import TrainingData
+from raysearch.training.loop import (
+    FoldEpoch,
+    Judged,
+    State,
+    TrainConfig,
+    TrainingFailedError,
+    refit,
+    train,
+)
+from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
+
+KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def data(shards: Path) -> TrainingData:
+    torch.set_num_threads(1)
+    patches = load_patches(str(shards))
+    assignment = assign_folds(patches.patients, patches.labels, 2, 0)
+    folds = tuple(fold_indices(patches.patients, assignment, fold) for fold in range(2))
+    return TrainingData(
+        torch.from_numpy(patches.pixels),
+        torch.from_numpy(patches.labels),
+        patches.patients,
+        patches.shape,
+        patches.class_names,
+        folds,
+    )
+
+
+class Recorder:
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.reports: list[FoldEpoch] = []
+        self.judged: list[Judged] = []
+        self.states: list[bytes] = []
+        self._stop_after = stop_after
+
+    def __call__(self, done: FoldEpoch, judged: Judged, state: Callable[[], State]) -> None:
+        self.reports.append(done)
+        self.judged.append(judged)
+        self.states.append(pack(state()))
+        if len(self.reports) == self._stop_after:
+            raise InterruptedError
+
+    def numbers(self) -> list[dict[str, Any]]:
+        return [{**dataclasses.asdict(one), "seconds": 0} for one in self.reports]
+
+
+def config(**knobs: Any) -> TrainConfig:
+    return TrainConfig({**KNOBS, **knobs}, epochs=2, metric="auroc", seed=5)
+
+
+def test_a_trial_trains_a_fresh_model_a_fold_and_reports_each_fold_epoch(
+    data: TrainingData,
+) -> None:
+    record = Recorder()
+    train(config(), data, record)
+    assert [(one.epoch, one.fold) for one in record.reports] == [(1, 0), (2, 0), (3, 1), (4, 1)]
+    ends = [record.reports[1].metrics["auroc"], record.reports[3].metrics["auroc"]]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert record.reports[0].objective == record.reports[0].metrics["auroc"]
+    assert record.reports[3].objective == pytest.approx((ends[0] + ends[1]) / 2, abs=1e-15)
+    for done, judged in zip(record.reports, record.judged, strict=True):
+        assert (judged.rows == data.folds[done.fold][1]).all()
+        assert judged.logits.shape == (len(judged.rows), 2)
+
+
+def test_the_same_trial_retrains_to_the_same_numbers(data: TrainingData) -> None:
+    first, second = Recorder(), Recorder()
+    train(config(optimizer="sgd", momentum=0.9, dropout=0.2), data, first)
+    torch.rand(7)
+    train(config(optimizer="sgd", momentum=0.9, dropout=0.2), data, second)
+    assert first.numbers() == second.numbers()
+    other = Recorder()
+    train(dataclasses.replace(config(), seed=6), data, other)
+    assert other.numbers() != first.numbers()
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+def test_a_trial_that_goes_on_from_its_checkpoint_is_as_if_it_had_not_stopped(
+    data: TrainingData, after: int, schedule: str
+) -> None:
+    whole, begun, rest = Recorder(), Recorder(after), Recorder()
+    train(config(schedule=schedule, dropout=0.1), data, whole)
+    with pytest.raises(InterruptedError):
+        train(config(schedule=schedule, dropout=0.1), data, begun)
+    train(config(schedule=schedule, dropout=0.1), data, rest, unpack(begun.states[-1]))
+    assert begun.numbers() + rest.numbers() == whole.numbers()
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_the_reason(data: TrainingData) -> None:
+    with pytest.raises(TrainingFailedError, match="nan"):
+        train(
+            config(architecture="benchmark", optimizer="sgd", learning_rate=100.0),
+            dataclasses.replace(data, folds=data.folds * 5),
+            Recorder(),
+        )
+
+
+def test_a_net_learns_more_than_chance(data: TrainingData) -> None:
+    record = Recorder()
+    train(dataclasses.replace(config(width=8), epochs=15), data, record)
+    assert record.reports[-1].objective > 0.7
+
+
+def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
+    everyone = np.arange(len(data.labels), dtype=np.int64)
+    seen: list[int] = []
+    model = refit(
+        config(), dataclasses.replace(data, folds=((everyone, everyone[:0]),)), seen.append
+    )
+    assert seen == [1, 2]
+    batch = normalise(gather(data.pixels, torch.arange(4)), data.shape)
+    assert model.eval()(batch).shape == (4, 2)
+
+
+def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(
+    data: TrainingData,
+) -> None:
+    from raysearch.training.loop import FoldRun
+
+    weights = FoldRun(config(), data, 0).class_weights()
+    assert weights is not None
+    labels = data.labels[torch.from_numpy(data.folds[0][0])]
+    assert float(weights[labels].mean()) == pytest.approx(1.0)
+    assert FoldRun(config(class_weights=False), data, 0).class_weights() is None
+
+
+def test_flips_and_turns_are_the_eight_symmetries_and_keep_the_order() -> None:
+    one = torch.arange(16.0).view(1, 1, 4, 4)
+    turned = dihedral(one.expand(4000, 1, 4, 4), torch.Generator().manual_seed(0))
+    kinds, counts = torch.unique(turned.view(4000, 16), dim=0, return_counts=True)
+    expected = {
+        tuple(torch.rot90(base, turns, (2, 3)).flatten().tolist())
+        for base in (one, one.flip(3))
+        for turns in range(4)
+    }
+    assert {tuple(kind.tolist()) for kind in kinds} == expected
+    assert int(counts.min()) > 400
+    marked = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 1, 4, 4)
+    assert torch.equal(dihedral(marked, torch.Generator().manual_seed(1)), marked)
+
+
+def test_patches_that_are_not_square_keep_their_shape() -> None:
+    wide = torch.rand(50, 3, 4, 6)
+    assert dihedral(wide, torch.Generator().manual_seed(0)).shape == wide.shape
+
+
+def test_a_checkpoint_with_any_byte_changed_is_refused(data: TrainingData) -> None:
+    record = Recorder(1)
+    with pytest.raises(InterruptedError):
+        train(config(), data, record)
+    good = record.states[0]
+    assert unpack(good)["epoch"] == 1
+    for place in [*range(60), *range(60, len(good), 997)]:
+        with pytest.raises(ValueError, match="hash does not match"):
+            unpack(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    with pytest.raises(ValueError, match="hash does not match"):
+        unpack(good[:-1])
+
+
+def test_numerics_are_one_of_the_candidates_and_named_by_the_device() -> None:
+    cpu = torch.device("cpu")
+    found = choose_numerics("cnn", {"width": 4, "convolutions": 1}, (16, 16, 3), 2, cpu)
+    assert found in CANDIDATES
+    assert device_kind(cpu)
+
+
+def test_bfloat16_trains_to_finite_numbers(data: TrainingData) -> None:
+    record = Recorder()
+    way = Numerics("bfloat16", "channels_last")
+    train(dataclasses.replace(config(), numerics=way), data, record)
+    assert all(math.isfinite(one.loss) for one in record.reports)
