@@ -1,8 +1,10 @@
-"""What the tests share: one set of synthetic shards, one Ray cluster, and settings."""
+"""What the tests share: synthetic shards, a Ray cluster of two nodes, and a way to run commands."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +42,55 @@ def shared() -> Path:
     if not place:
         pytest.skip("RAYSEARCH_SHARED does not name the folder with real patches")
     return Path(place)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two nodes, each a slot for one trial."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    try:
+        yield made.address
+    finally:
+        made.shutdown()
+
+
+class Commands:
+    """Runs `raysearch` as a user would, in a folder of its own."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, **environment}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A started `raysearch`, the leader of a session of its own."""
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("raysearch")), *words],
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __call__(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """A finished `raysearch` that ended with `code`."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == code, f"{process.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(words, code, out, err)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Commands:
+    """`raysearch` without a cluster."""
+    return Commands(tmp_path, {})
+
+
+@pytest.fixture
+def run_on_cluster(tmp_path: Path, cluster: str) -> Commands:
+    """`raysearch` on the shared cluster."""
+    return Commands(tmp_path, {"RAY_ADDRESS": cluster})

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from raysearch.data.batches import epoch_order
 from raysearch.data.folds import assign_folds, fold_indices, split_hash
@@ -42,8 +43,11 @@ def test_processes_that_start_at_once_make_one_pixel_file(shards: Path, tmp_path
     assert [path.suffix for path in sorted((tmp_path / "pixels").iterdir())] == [".lock", ".npy"]
 
 
+Table = tuple[NDArray[np.str_], NDArray[np.int64], int]
+
+
 @st.composite
-def patient_tables(draw: st.DrawFn):  # type: ignore[no-untyped-def]
+def patient_tables(draw: st.DrawFn) -> Table:
     patients = draw(st.integers(4, 30))
     sizes = draw(st.lists(st.integers(1, 40), min_size=patients, max_size=patients))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -54,7 +58,7 @@ def patient_tables(draw: st.DrawFn):  # type: ignore[no-untyped-def]
 
 @given(patient_tables(), st.integers(0, 100))
 def test_folds_keep_patients_apart_and_hold_every_class_or_are_refused(
-    table: tuple[np.ndarray, np.ndarray, int],  # type: ignore[type-arg]
+    table: Table,
     seed: int,
 ) -> None:
     patients, labels, folds = table
@@ -74,7 +78,7 @@ def test_folds_keep_patients_apart_and_hold_every_class_or_are_refused(
 
 @given(patient_tables())
 def test_folds_do_not_depend_on_the_order_of_the_rows(
-    table: tuple[np.ndarray, np.ndarray, int],  # type: ignore[type-arg]
+    table: Table,
 ) -> None:
     patients, labels, folds = table
     order = np.random.default_rng(0).permutation(len(labels))

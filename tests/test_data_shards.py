@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.data.decode import RefusedImageError, decode, image_size
@@ -20,13 +21,13 @@ from raysearch.data.shards import parse_size, write_shards
 from raysearch.errors import DataError
 
 
-def png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+def png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def patch(seed: int, height: int = 50, width: int = 50):  # type: ignore[no-untyped-def]
+def patch(seed: int, height: int = 50, width: int = 50) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

@@ -25,19 +25,25 @@ for command in (shard, launch, results, ui):
 
 
 def main() -> None:
-    """Run a command; a fault of the user's is one line, and exit code 2."""
+    """The console script: run the command, and leave with its exit code."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Ray's and MLflow's threads have nothing left to do, and could hold up the exit.
+    os._exit(code)
+
+
+def run(words: list[str]) -> int:
+    """Run the command `words`; a fault of the user's is one line, and the exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(words, standalone_mode=False)
     except UserError as error:
         code = _refuse(str(error))
     except typer.exceptions.TyperException as error:
         code = _refuse(_usage(error)) if str(error) else 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Ray's and MLflow's threads have nothing left to do, and could hold up the exit.
-    os._exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _refuse(message: str) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from raysearch.cli.live import LiveView, quiet_errors
+from raysearch.cli.options import make_console
 from raysearch.cli.studies import new_name, resolve_data
 from raysearch.cli.tables import champion_table, leaderboard_rows, leaderboard_table, plan_tables
 from raysearch.errors import SpaceError, StudyError
@@ -43,7 +44,7 @@ class Launch:
 
 def start(asked: Launch) -> int:
     """Plan what is `asked`, and print the plan or run it; the exit code."""
-    console = Console(stderr=asked.as_json)
+    console = make_console(stderr=asked.as_json)
     space = read_space(asked.space)
     stem = asked.space.stem
     name = asked.name or (stem if asked.resume else new_name(asked.studies, stem))
@@ -122,7 +123,7 @@ def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
         }
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    console.print(leaderboard_table(plan, history, MOST_ROWS))
+    console.print(leaderboard_table(plan, history, console.width, MOST_ROWS))
     console.print(champion_table(plan, outcome.champion))
     console.print(f"Study     {outcome.study.folder.address}", soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {outcome.version})")

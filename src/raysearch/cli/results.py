@@ -7,9 +7,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from raysearch.cli.options import STUDIES, StudiesOption
+from raysearch.cli.options import STUDIES, StudiesOption, make_console
 
 
 def results(
@@ -33,8 +32,8 @@ def results(
     if as_json:
         sys.stdout.write(json.dumps(leaderboard_rows(plan, history)) + "\n")
         return 0
-    console = Console()
-    console.print(leaderboard_table(plan, history))
+    console = make_console()
+    console.print(leaderboard_table(plan, history, console.width))
     others = [other for other in study_names(studies) if other != chosen]
     if others:
         console.print(f"Other studies here: {', '.join(others)}")

@@ -14,12 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from raysearch.cli.options import make_console
+
 
 @contextmanager
 def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; the function takes (files done, all files)."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, every: bar.update(task, completed=done, total=every)
 
@@ -69,5 +74,5 @@ def shard(
         table.add_row(name, text)
     for warning in manifest.warnings:
         table.add_row("[yellow]warning[/]", warning)
-    Console().print(table)
+    make_console().print(table)
     return 0

@@ -11,6 +11,8 @@ from raysearch.search.plan import Plan
 
 STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
 PARTS = ("architecture", "optimizer")
+WIDE = 110
+ONLY_WIDE = ("by fold", "time")
 SHOWN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1")
 
 
@@ -29,33 +31,42 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def leaderboard_table(plan: Plan, history: History, most: int | None = None) -> Table:
-    """The leaderboard, at most `most` rows of it."""
-    metric, epochs = plan.space.metric, plan.space.epochs
-    table = Table(title=f"Leaderboard of {plan.name}", title_justify="left")
-    for name in ("#", "trial", "state", f"mean {metric}", "by fold", "fold-epochs", "time"):
-        right = name not in ("trial", "state", "by fold")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    table.add_column("knobs", overflow="fold")
-    ranked = leaderboard(history, plan.space.mode)
-    for place, trial in enumerate(ranked[:most], 1):
-        mark = " *" if trial.id == history.champion else ""
-        folds = [f"{end['metrics'][metric]:.3f}" for end in trial.fold_ends(epochs)]
-        state = f"[{STYLES[trial.status]}]{trial.status}[/]"
-        text = f"{trial.reason}" if trial.status == "failed" else knobs_text(trial, plan)
-        table.add_row(
-            str(place),
-            trial.id + mark,
-            state,
-            f"{trial.objective:.4f}",
-            " ".join(folds) or "-",
-            f"{trial.epoch}/{trial.folds * epochs}",
-            f"{trial.seconds:.0f} s",
-            text if trial.kind != "majority" else "class shares of the training rows",
-        )
+def leaderboard_table(plan: Plan, history: History, width: int, most: int | None = None) -> Table:
+    """The leaderboard for a terminal of `width` columns, at most `most` rows of it."""
+    wide = width >= WIDE
+    table = Table(title=f"Leaderboard of {plan.name}", title_justify="left", caption_justify="left")
+    for name in ("trial", "state", plan.space.metric, "by fold", "epochs", "time", "knobs"):
+        right = name in (plan.space.metric, "epochs", "time")
+        if wide or name not in ONLY_WIDE:
+            last = name == "knobs"
+            table.add_column(
+                name,
+                justify="right" if right else "left",
+                no_wrap=not last,
+                overflow="fold" if last else "ellipsis",
+            )
+    for trial in leaderboard(history, plan.space.mode)[:most]:
+        cells = _cells(plan, history, trial)
+        table.add_row(*(text for name, text in cells.items() if wide or name not in ONLY_WIDE))
+    table.caption = "A trial that was stopped early ranks below every finished one."
     if history.champion:
-        table.caption = "* champion; a trial stopped early is ranked below every finished one"
+        table.caption = "* champion. " + table.caption
     return table
+
+
+def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
+    epochs = plan.space.epochs
+    folds = [f"{end['metrics'][plan.space.metric]:.3f}" for end in trial.fold_ends(epochs)]
+    text = trial.reason if trial.status == "failed" else knobs_text(trial, plan)
+    return {
+        "trial": trial.id + (" *" if trial.id == history.champion else ""),
+        "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
+        "objective": f"{trial.objective:.4f}",
+        "by fold": " ".join(folds) or "-",
+        "epochs": f"{trial.epoch}/{trial.folds * epochs}",
+        "time": f"{trial.seconds:.0f} s",
+        "knobs": text if trial.kind != "majority" else "class shares of the training rows",
+    }
 
 
 def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:

@@ -23,6 +23,9 @@ from raysearch.search.plan import Assignment, Plan
 from raysearch.search.study import Study, create_study
 from raysearch.search.tracking.runs import Tracker, default_store
 
+# A user who pressed Ctrl-C waits no longer than this for the tracking store.
+FLUSH_S = 15.0
+
 
 class Watch(Protocol):
     """Who is told how a study is getting on."""
@@ -71,7 +74,7 @@ def run_study(
         try:
             return _search_and_crown(study, tracker, watch)
         except InterruptedStudyError:
-            tracker.close("KILLED")
+            tracker.close("KILLED", FLUSH_S)
             raise
         except BaseException:
             tracker.close("FAILED")

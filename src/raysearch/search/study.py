@@ -44,6 +44,7 @@ class Study:
     def begin(self) -> None:
         """Write down that a launcher began, and end what an earlier one left undecided."""
         self._happened({"event": "launch", "host": socket.gethostname(), "pid": os.getpid()})
+        self._remove_strays()
         for trial in list(self._waiting):
             if trial.reports and not self._goes_on(trial):
                 self._waiting.remove(trial)
@@ -143,6 +144,13 @@ class Study:
         if trial.kind == "trial":
             self._sampler.end(trial.id, status)
         self.folder.remove(self.folder.checkpoint(trial.id))
+
+    def _remove_strays(self) -> None:
+        """Remove what a launcher that was killed had no time to remove."""
+        kept = {f"{trial.id}.pt" for trial in self.history.running()}
+        for name in self.folder.names(self.folder.CHECKPOINTS):
+            if name not in kept:
+                self.folder.remove(f"{self.folder.CHECKPOINTS}/{name}")
 
     def _happened(self, event: Event) -> None:
         with self.guard:

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -82,20 +83,23 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
 
 def slots(resources: Resources) -> int:
     """How many trials with `resources` the cluster holds at once."""
-    return sum(_fits(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
+    return sum(_holds(node, resources) for node in ray.nodes())
 
 
-def _fits(node: Mapping[str, float], resources: Resources) -> int:
-    most = node.get("CPU", 0.0) / resources.cpus
+def _holds(node: Mapping[str, Any], resources: Resources) -> int:
+    """How many trials with `resources` the node holds at once; 0 where it is gone."""
+    if not node["Alive"]:
+        return 0
+    most = node["Resources"].get("CPU", 0.0) / resources.cpus
     if resources.gpus:
-        most = min(most, node.get("GPU", 0.0) / resources.gpus)
+        most = min(most, node["Resources"].get("GPU", 0.0) / resources.gpus)
     return int(most + 1e-9)
 
 
 def probe(plan: Plan) -> Plan:
     """`plan` with how each of its architectures computes on each kind of device of the cluster."""
     resources = plan.space.resources
-    nodes = [node for node in ray.nodes() if node["Alive"] and _fits(node["Resources"], resources)]
+    nodes = [node for node in ray.nodes() if _holds(node, resources)]
     if not nodes:
         raise StudyError(
             f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a trial"
@@ -149,8 +153,12 @@ def search(study: Study) -> None:
 
 def refit(study: Study, trial: Trial) -> None:
     """Train `trial` once more on all patients, on a worker; its weights are kept."""
-    resources = study.plan.space.resources
-    ray.get(_remote(refit_job, resources).remote(job_of(study, trial)))
+    wanted = study.plan.space.resources
+    # No trial runs beside it, so it may have a whole machine's cores.
+    cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if _holds(node, wanted)]
+    resources = Resources(max(cores, default=wanted.cpus), wanted.gpus)
+    job = replace(job_of(study, trial), cpus=resources.cpus)
+    ray.get(_remote(refit_job, resources).remote(job))
 
 
 def keep_worker_logs(folder: StudyFolder) -> None:

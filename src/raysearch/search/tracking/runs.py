@@ -50,10 +50,15 @@ class Tracker:
         """Queue the journal's `event`; returns at once."""
         self._queue.put(event)
 
-    def close(self, status: str) -> Exception | None:
-        """Send what is queued, end the parent run with `status`; what failed, if anything did."""
+    def close(self, status: str, timeout_s: float | None = None) -> Exception | None:
+        """Send what is queued, end the parent run with `status`; what failed, if anything did.
+
+        After `timeout_s` it is given up: the journal has it all, and a resume sends it.
+        """
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return TimeoutError(f"not all was sent within {timeout_s:g} s")
         if self._fault is None:
             self.client.set_terminated(self.parent, status)
         return self._fault

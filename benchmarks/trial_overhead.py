@@ -1,0 +1,107 @@
+"""Seconds a trial through the real engine: 200 trials of trivial training, cold start left out.
+
+    uv run python benchmarks/trial_overhead.py
+
+Peer: plain Ray Tune without actor reuse, 10 trials of nothing, in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import ray
+from ray import tune
+
+from raysearch.data.shards import write_shards
+from raysearch.evaluation.run import run_study
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import make_plan
+from raysearch.search.space_file import parse_space
+from raysearch.search.study import Study
+
+TRIALS, PEER_TRIALS = 200, 10
+GOAL_S = 0.5
+SPACE = {
+    "epochs": 1,
+    "trials": TRIALS,
+    "space": {
+        "folds": 2,
+        "architecture": "benchmark",
+        "learning_rate": {"loguniform": [1e-4, 1e-2]},
+        "batch_size": 32,
+    },
+}
+
+
+class Quiet:
+    """Nobody looks at the benchmark's study."""
+
+    def phase(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    def study(self, _study: Study) -> None:
+        """Nothing to show."""
+
+
+def ours(scratch: Path) -> float:
+    """Seconds a trial from the first trial's end to the last one's."""
+    write_shards("4:32:0", scratch / "shards", "synthetic", size=(16, 16), workers=1)
+    plan, splits = make_plan(parse_space(SPACE, "benchmark"), "overhead", str(scratch / "shards"))
+    outcome = run_study(StudyFolder(scratch / "study"), plan, splits, Quiet())
+    events = outcome.study.journal.events
+    searched = {trial.id for trial in outcome.study.history.searched()}
+    ends = [one["at"] for one in events if one["event"] == "end" and one["trial"] in searched]
+    return float((ends[-1] - ends[0]) / (len(ends) - 1))
+
+
+def peer(scratch: Path) -> float:
+    """Seconds a trial of plain Ray Tune, an actor a trial."""
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ended: list[float] = []
+
+    class Clock(tune.Callback):  # type: ignore[misc]
+        def on_trial_complete(self, *_where: object, **_more: object) -> None:
+            ended.append(time.monotonic())
+
+    def nothing(_config: dict[str, int]) -> None:
+        tune.report({"value": 1})
+
+    tune.Tuner(
+        tune.with_resources(nothing, {"cpu": 1}),
+        tune_config=tune.TuneConfig(num_samples=PEER_TRIALS, reuse_actors=False),
+        run_config=tune.RunConfig(storage_path=str(scratch), verbose=0, callbacks=[Clock()]),
+    ).fit()
+    ray.shutdown()
+    return statistics.mean([(ended[-1] - ended[0]) / (len(ended) - 1)])
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
+        os.environ["RAYSEARCH_CACHE"] = str(scratch / "cache")
+        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+        value, other = ours(scratch), peer(scratch / "peer")
+    print(
+        json.dumps(
+            {
+                "benchmark": "trial_overhead",
+                "value": round(value, 4),
+                "unit": "s/trial",
+                "peer": round(other, 4),
+                "ratio": round(other / value, 2),
+                "goal": f"<= {GOAL_S}",
+                "pass": value <= GOAL_S,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

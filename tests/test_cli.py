@@ -1,0 +1,127 @@
+"""What a user's mistakes look like: one line, exit code 2, nothing half-written."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from raysearch.cli import run as run_command
+
+SPACE = """
+epochs: 2
+trials: 2
+space: {folds: 2, width: 4, convolutions: 1, learning_rate: {loguniform: [1e-3, 1e-2]}}
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    (tmp_path / "small.yaml").write_text(SPACE)
+    return "small.yaml"
+
+
+class Here:
+    """Runs commands in this very process, in a folder of their own."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capture = folder, capture
+
+    def __call__(self, *words: str, code: int = 0) -> SimpleNamespace:
+        self._capture.readouterr()
+        ended = run_command(list(words))
+        out, err = self._capture.readouterr()
+        assert ended == code, out + err
+        return SimpleNamespace(stdout=out, stderr=err)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(tmp_path, capsys)
+
+
+def refusal(run: Here, *words: str) -> str:
+    before = sorted(run.folder.rglob("*"))
+    done = run(*words, code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("raysearch: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(run.folder.rglob("*")) == before
+    return done.stderr
+
+
+def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: Path) -> None:
+    data = ("--data", str(shards))
+    told = {
+        "no such file": ("launch", "none.yaml"),
+        "no data: the space names none; give --data DIR": ("launch", space),
+        "no such folder": ("launch", space, "--data", "nowhere"),
+        "--trials 0: a study has at least 1 trial": ("launch", space, *data, "--trials", "0"),
+        "--seed -1: not a seed": ("launch", space, *data, "--seed", "-1"),
+        "not a name": ("launch", space, *data, "--name", "../up"),
+        "no study 'small'": ("launch", space, *data, "--resume"),
+        "'--trials': Input should be a valid integer": ("launch", space, *data, "--trials", "many"),
+        "No such option": ("launch", space, "--trails", "3"),
+        "PATIENTS:PATCHES:SEED": ("launch", space, "--data", "synthetic:x"),
+    }
+    for said, words in told.items():
+        assert said in refusal(run, *words), words
+
+
+def test_more_folds_than_patients_are_refused(run: Here, shards: Path) -> None:
+    (run.folder / "wide.yaml").write_text(SPACE.replace("folds: 2", "folds: 13"))
+    said = refusal(run, "launch", "wide.yaml", "--data", str(shards))
+    assert "12 patients for 13 folds" in said
+    assert "use 12 folds or fewer" in said
+
+
+def test_mistakes_in_the_other_commands_are_told_in_one_line(run: Here) -> None:
+    assert "'zip' is unknown; one of idc, folder, synthetic" in refusal(
+        run, "shard", ".", "out", "--format", "zip"
+    )
+    assert "is not a size" in refusal(run, "shard", ".", "out", "--format", "idc", "--size", "big")
+    assert "no study in" in refusal(run, "results")
+    assert "no study 'x'" in refusal(run, "results", "x")
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Here, space: str, shards: Path) -> None:
+    out = run("launch", space, "--data", str(shards), "--dry-run").stdout
+    for text in ("240 of 50x50x3", "auroc, max", "2 folds", "fold-epochs", "learning_rate"):
+        assert text in out, text
+    assert not (run.folder / "studies").exists()
+    plan = json.loads(run("launch", space, "--data", str(shards), "--dry-run", "--json").stdout)
+    assert plan["space"]["trials"] == 2
+    assert plan["splits"][0]["rungs"] == [1, 2]
+    assert sum(plan["splits"][0]["patients"]) == 12
+    assert plan["most"] == 14
+
+
+def test_a_warning_of_the_shards_stands_in_the_plan(run: Here, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for number in range(8):
+        path = tmp_path / "tissue" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    told = run("shard", "tissue", "shards", "--format", "folder").stdout
+    assert "no patient is known" in told
+    (tmp_path / "small.yaml").write_text(SPACE)
+    assert (
+        "no patient is known" in run("launch", "small.yaml", "--data", "shards", "--dry-run").stdout
+    )
+
+
+def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
+    assert "60: " in run("shard", "6:60:1", "one", "--format", "synthetic").stdout
+    found = json.loads(run("shard", "6:60:1", "two", "--format", "synthetic", "--json").stdout)
+    assert (found["rows"], found["refused"], found["files"]) == (60, 0, 60)
+
+
+@pytest.mark.parametrize("command", ["shard", "launch", "results", "ui"])
+def test_each_command_has_help_with_an_example(run: Here, command: str) -> None:
+    assert f"Example: raysearch {command}" in run(command, "--help").stdout.replace("`", "")

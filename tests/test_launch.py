@@ -1,0 +1,320 @@
+"""Whole studies, with real Ray, real Optuna and a real MLflow store."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from conftest import Commands
+from raysearch.data.files import Folder
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History
+from raysearch.search.journal import Journal
+from raysearch.search.sampler import Sampler
+from raysearch.search.study import read_history, read_plan
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+PARENT = "mlflow.parentRunId"
+SPACE = """
+objective: {metric: auroc, mode: max}
+epochs: EPOCHS
+trials: 6
+seed: 4
+resources: {cpus: 1}
+space:
+  folds: 2
+  architecture: cnn
+  convolutions: 1
+  width: {choice: [4, 8]}
+  optimizer: {choice: [adamw, sgd]}
+  momentum: {uniform: [0.5, 0.9], when: {optimizer: sgd}}
+  learning_rate: {loguniform: [1.0e-3, 1.0e-2]}
+  batch_size: {choice: [16, 32]}
+"""
+
+
+def write_space(folder: Path, epochs: int = 3, **changes: str) -> None:
+    text = SPACE.replace("EPOCHS", str(epochs))
+    for before, after in changes.items():
+        text = text.replace(f"{before}: ", f"{before}: {after} #")
+    (folder / "small.yaml").write_text(text)
+
+
+def study(run: Commands, name: str = "small") -> StudyFolder:
+    return StudyFolder(run.folder / "studies" / name)
+
+
+def runs(run: Commands, name: str = "small") -> tuple[Run, list[Run], list[Run]]:
+    """The parent run, its children, and the others of the study."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{run.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    found = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    (parent,) = [one for one in found if one.data.tags["kind"] == "study"]
+    children = [one for one in found if one.data.tags.get(PARENT) == parent.info.run_id]
+    rest = [one for one in found if one not in children and one is not parent]
+    return parent, children, rest
+
+
+def check_mlflow_tells_the_history(run: Commands, history: History) -> None:
+    """MLflow holds each trial once, as it ended, and each report once."""
+    parent, children, rest = runs(run)
+    assert parent.info.status == "FINISHED"
+    status = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    told = {one.data.tags["raysearch.trial"]: one for one in children}
+    assert len(told) == len(children)
+    assert {name: one.info.status for name, one in told.items()} == {
+        trial.id: status[trial.status] for trial in history.searched()
+    }
+    assert {one.data.tags["kind"] for one in rest} == {"benchmark", "majority"}
+    client = MlflowClient(tracking_uri=f"sqlite:///{run.folder}/mlflow.db")
+    for trial in history.searched():
+        one = told[trial.id]
+        points = client.get_metric_history(one.info.run_id, "objective")
+        assert [(point.step, point.value) for point in points] == [
+            (report["epoch"], report["objective"]) for report in trial.reports
+        ]
+        assert one.data.tags["reason"] == trial.reason
+        assert one.data.params["learning_rate"] == str(trial.knobs["learning_rate"])
+
+
+def check_the_rungs_are_told_by_the_journal(history: History, run: Commands) -> None:
+    """Every decision follows from the reports before it."""
+    plan = read_plan(study(run))
+    for trial in history.searched():
+        rungs = [report for report in trial.reports if report["rung"]]
+        kept = [
+            history.goes_on(trial, one["epoch"], one["objective"], 3, plan.space.mode)
+            for one in rungs
+        ]
+        whole = trial.folds * plan.space.epochs
+        assert all(kept[:-1])
+        if trial.status == "stopped":
+            assert not kept[-1]
+            assert trial.epoch < whole
+        else:
+            assert trial.status == "finished"
+            assert trial.epoch == whole
+
+
+def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
+    run_on_cluster: Commands, shards: Path
+) -> None:
+    run = run_on_cluster
+    write_space(run.folder)
+    done = run("launch", "small.yaml", "--data", str(shards), "--json")
+    outcome = json.loads(done.stdout)
+    history = read_history(study(run))
+    assert len(history.searched()) == 6
+    check_the_rungs_are_told_by_the_journal(history, run)
+    check_mlflow_tells_the_history(run, history)
+    assert {row["kind"] for row in outcome["leaderboard"]} == {"trial", "benchmark", "majority"}
+    best = max(one.objective or 0 for one in history.searched() if one.status == "finished")
+    champion = history.trials[outcome["champion"]]
+    assert champion.objective == best
+    assert json.loads(run("results", "--json").stdout) == outcome["leaderboard"]
+    check_scores_at_rungs(run, history, shards)
+    check_the_registered_model(run, shards)
+    parent, children, _rest = runs(run)
+    for one in (parent, *children):
+        assert one.data.tags["data_hash"] == read_plan(study(run)).fingerprint
+        assert one.data.tags["seed"] == "4"
+        assert len(one.data.tags["split_hash"]) == 64
+    finished = next(one for one in children if one.info.status == "FINISHED")
+    folds = [finished.data.metrics[f"fold_{fold}/auroc"] for fold in range(2)]
+    assert finished.data.metrics["auroc"] == pytest.approx(np.mean(folds), abs=1e-12)
+
+
+def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None:
+    """The stored scores give the reported metric again, for the rows of their fold."""
+    import io
+
+    import pyarrow.parquet as pq
+    from sklearn.metrics import roc_auc_score
+
+    folder, plan = study(run), read_plan(study(run))
+    for trial in history.searched():
+        kept = [report for report in trial.reports if report["rung"] or report["epoch"] % 3 == 0]
+        names = [f"{report['epoch']:05d}.parquet" for report in kept]
+        assert (folder / f"scores/{trial.id}").names() == names
+        for report in kept:
+            raw = folder.read(folder.scores(trial.id, report["epoch"]))
+            table = pq.read_table(io.BytesIO(raw))
+            assert table.num_rows == plan.splits[0].patches[report["fold"]]
+            margin = (
+                table.column("logit_positive").to_numpy()
+                - table.column("logit_negative").to_numpy()
+            )
+            auroc = roc_auc_score(table.column("label").to_numpy(), margin)
+            assert auroc == pytest.approx(report["metrics"]["auroc"], abs=1e-6)
+    assert shards.is_dir()
+
+
+def check_the_registered_model(run: Commands, shards: Path) -> None:
+    """The champion loads by its alias and gives probabilities; nothing of it is a pickle."""
+    import mlflow
+
+    from raysearch.data.patches import load_patches
+
+    store = f"sqlite:///{run.folder}/mlflow.db"
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
+    before = Path.cwd()
+    os.chdir(run.folder)
+    try:
+        model = mlflow.pyfunc.load_model("models:/small@champion")
+        patches = load_patches(str(shards))
+        batch = np.array(patches.pixels[:7]).reshape(7, 50, 50, 3)
+        answer = np.asarray(model.predict(batch))
+    finally:
+        os.chdir(before)
+    assert answer.shape == (7, 2)
+    assert np.allclose(answer.sum(axis=1), 1, atol=1e-5)
+    assert model.metadata.signature is not None
+    artifacts = [path.name for path in run.folder.rglob("*") if "mlruns" in str(path)]
+    assert not [name for name in artifacts if name.endswith((".pkl", ".pickle", ".pth"))], artifacts
+
+
+def test_one_slot_and_one_seed_give_the_same_study(run: Commands, shards: Path) -> None:
+    write_space(run.folder, 2)
+    text = (run.folder / "small.yaml").read_text().replace("{cpus: 1}", "{cpus: 2}")
+    (run.folder / "small.yaml").write_text(text.replace("trials: 6", "trials: 12"))
+    numbers = []
+    for name in ("one", "two"):
+        run("launch", "small.yaml", "--data", str(shards), "--name", name)
+        history = read_history(study(run, name))
+        numbers.append([(one.knobs, one.status, one.objective) for one in history.searched()])
+    assert len(numbers[0]) == 12
+    assert numbers[0] == numbers[1]
+    run("launch", "small.yaml", "--data", str(shards), "--name", "three", "--seed", "5")
+    assert [one.knobs for one in read_history(study(run, "three")).searched()] != [
+        knobs for knobs, _status, _objective in numbers[0]
+    ]
+
+
+def wait_for_reports(run: Commands, count: int, timeout_s: float = 200) -> None:
+    """Wait until the study's journal has `count` reports of searched trials."""
+    until = time.monotonic() + timeout_s
+    folder = study(run)
+    while time.monotonic() < until:
+        if folder.exists(folder.JOURNAL):
+            events = Journal(folder / folder.JOURNAL).events
+            found = [one for one in events if one["event"] == "report" and one["trial"][0] == "t"]
+            if len(found) >= count:
+                return
+        time.sleep(0.3)
+    pytest.fail(f"no {count} reports within {timeout_s} s")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
+    run: Commands, shards: Path, how: signal.Signals
+) -> None:
+    write_space(run.folder, epochs=8)
+    first = run.start("launch", "small.yaml", "--data", str(shards))
+    wait_for_reports(run, 12)
+    began = time.monotonic()
+    first.send_signal(how)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == {9: -9, 2: 130, 15: 143}[how.value], out + err
+    if how is not signal.SIGKILL:
+        assert time.monotonic() - began < 30
+        assert "--resume" in out
+        assert "Traceback" not in out + err
+    before = Journal(study(run) / "journal").events
+    assert (
+        "exists already"
+        in run("launch", "small.yaml", "--data", str(shards), "--name", "small", code=2).stderr
+    )
+    refuse_another_space(run, shards)
+    run("launch", "small.yaml", "--data", str(shards), "--resume")
+    after = Journal(study(run) / "journal").events
+    assert after[: len(before)] == before
+    history = read_history(study(run))
+    assert len(history.searched()) == 6
+    reports = [(one["trial"], one["epoch"]) for one in after if one["event"] == "report"]
+    assert len(reports) == len(set(reports))
+    for trial in history.searched():
+        assert [one["epoch"] for one in trial.reports] == list(range(1, trial.epoch + 1))
+    check_the_rungs_are_told_by_the_journal(history, run)
+    check_mlflow_tells_the_history(run, history)
+    check_checkpoints_are_gone(run)
+
+
+def refuse_another_space(run: Commands, shards: Path) -> None:
+    path = run.folder / "small.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("[16, 32]", "[16, 64]"))
+    said = run("launch", "small.yaml", "--data", str(shards), "--resume", code=2).stderr
+    assert "space.batch_size was choice 16, 32, is choice 16, 64" in said
+    path.write_text(text)
+
+
+def check_checkpoints_are_gone(run: Commands) -> None:
+    assert study(run).names(StudyFolder.CHECKPOINTS) == []
+
+
+def test_a_second_launcher_is_refused_with_the_firsts_process(run: Commands, shards: Path) -> None:
+    write_space(run.folder, epochs=8)
+    first = run.start("launch", "small.yaml", "--data", str(shards))
+    wait_for_reports(run, 1)
+    said = run("launch", "small.yaml", "--data", str(shards), "--resume", code=2).stderr
+    assert f"being run by process {first.pid} on" in said
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130
+
+
+def test_a_lost_worker_does_not_lose_its_trial(run: Commands, shards: Path) -> None:
+    write_space(run.folder, epochs=8)
+    first = run.start("launch", "small.yaml", "--data", str(shards))
+    wait_for_reports(run, 4)
+    workers = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"ray::ImplicitFunc" in content(path) and session_of(path) == first.pid
+    ]
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = first.communicate(timeout=400)
+    assert first.returncode == 0, out + err
+    history = read_history(study(run))
+    assert [one.status for one in history.searched()].count("failed") == 0
+    check_the_rungs_are_told_by_the_journal(history, run)
+    check_mlflow_tells_the_history(run, history)
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def session_of(path: Path) -> int:
+    return os.getsid(int(path.parent.name))
+
+
+def test_a_sampler_made_anew_from_the_journal_proposes_the_same(
+    run_on_cluster: Commands, shards: Path
+) -> None:
+    run = run_on_cluster
+    write_space(run.folder, 1)
+    run("launch", "small.yaml", "--data", str(shards), "--trials", "15")
+    plan, history = read_plan(study(run)), read_history(study(run))
+    again = [Sampler(plan.space, plan.space.seed) for _ in range(2)]
+    for sampler in again:
+        for trial in history.searched():
+            sampler.recall(trial)
+    states: dict[str, Any] = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    assert [state for state, _knobs in again[0].outcomes()] == [
+        states[trial.status] for trial in history.searched()
+    ]
+    assert again[0].propose("next") == again[1].propose("next")
+    assert Folder(study(run).address).exists("plan.json")
