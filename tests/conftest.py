@@ -45,8 +45,31 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes, each a slot for one trial."""
+def bucket() -> Iterator[str]:
+    """The address of a bucket on an S3 server of our own, which every process here finds."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="raysearch")
+        yield "s3://raysearch"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(bucket: str) -> Iterator[str]:
+    """The address of a Ray cluster of two nodes, each a slot for one trial.
+
+    Its nodes find the S3 server of `bucket`.
+    """
+    assert bucket
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

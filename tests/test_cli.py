@@ -50,7 +50,7 @@ def refusal(run: Here, *words: str) -> str:
     assert done.stderr.startswith("raysearch: ")
     assert done.stderr.count("\n") == 1
     assert sorted(run.folder.rglob("*")) == before
-    return done.stderr
+    return str(done.stderr)
 
 
 def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: Path) -> None:

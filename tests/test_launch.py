@@ -318,3 +318,28 @@ def test_a_sampler_made_anew_from_the_journal_proposes_the_same(
     ]
     assert again[0].propose("next") == again[1].propose("next")
     assert Folder(study(run).address).exists("plan.json")
+
+
+def test_a_study_lives_on_s3_with_its_data_and_goes_on_there(
+    run_on_cluster: Commands, bucket: str, shards: Path
+) -> None:
+    run = run_on_cluster
+    data = Folder(f"{bucket}/small")
+    for path in shards.iterdir():
+        data.write(path.name, path.read_bytes())
+    write_space(run.folder, 2)
+    words = ("launch", "small.yaml", "--data", data.address, "--studies", f"{bucket}/studies")
+    run(*words)
+    folder = StudyFolder(f"{bucket}/studies/small")
+    history = read_history(folder)
+    assert [trial.status for trial in history.searched()].count("running") == 0
+    assert len(history.searched()) == 6
+    assert folder.exists("champion.pt")
+    assert not (run.folder / "studies").exists()
+    out = run("results", "--studies", f"{bucket}/studies").stdout
+    assert "Leaderboard of small" in out
+    before = Journal(folder / "journal").events
+    run(*words, "--resume")
+    after = Journal(folder / "journal").events
+    assert [event["event"] for event in after[len(before) :]] == ["launch"]
+    check_mlflow_tells_the_history(run, history)

@@ -10,7 +10,6 @@ from typing import Protocol
 from raysearch.evaluation.champion import crown_champion
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
-    InterruptedStudyError,
     keep_worker_logs,
     probe,
     ray_session,
@@ -73,7 +72,7 @@ def run_study(
         tracker = Tracker(study.plan, default_store())
         try:
             return _search_and_crown(study, tracker, watch)
-        except InterruptedStudyError:
+        except KeyboardInterrupt:
             tracker.close("KILLED", FLUSH_S)
             raise
         except BaseException:

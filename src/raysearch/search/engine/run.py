@@ -44,8 +44,12 @@ SETTINGS = {
 }
 
 
-class InterruptedStudyError(BaseException):
-    """SIGINT or SIGTERM came; `signum` says which."""
+class InterruptedStudyError(KeyboardInterrupt):
+    """SIGINT or SIGTERM came; `signum` says which.
+
+    A KeyboardInterrupt, because Ray swallows every other exception of a handler that runs while
+    Ray waits; and what comes out of Ray then is a plain KeyboardInterrupt.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -66,19 +70,23 @@ def ray_session() -> Iterator[None]:
         configure_logging=False,
     )
     # Ray sets a handler of its own for SIGTERM, so ours come after it.
-    before = {one: signal.signal(one, _interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def interrupt(signum: int, _frame: FrameType | None) -> None:
+        came.append(signum)
+        raise InterruptedStudyError(signum)
+
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        raise InterruptedStudyError(came[0] if came else signal.SIGINT) from None
     finally:
         for one in before:
             signal.signal(one, signal.SIG_IGN)
         ray.shutdown()
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _interrupt(signum: int, _frame: FrameType | None) -> None:
-    raise InterruptedStudyError(signum)
 
 
 def slots(resources: Resources) -> int:

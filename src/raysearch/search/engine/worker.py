@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -18,8 +19,9 @@ from ray import tune
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
+from raysearch.data.files import Folder
 from raysearch.data.folds import fold_indices
-from raysearch.data.patches import Patches, load_patches
+from raysearch.data.patches import Patches, cache_folder, load_patches
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan, load_plan
 from raysearch.search.study import read_splits
@@ -204,13 +206,25 @@ def probe_job(
     classes: int,
     cpus: float,
 ) -> tuple[str, dict[str, Numerics]]:
-    """The kind of this worker's device, and how each sampled architecture computes best on it."""
-    torch.set_num_threads(max(1, int(cpus)))
+    """The kind of this worker's device, and how each sampled architecture computes best on it.
+
+    A node remembers what it found: timings are noisy, and two studies of one seed should not
+    differ by them.
+    """
+    threads = max(1, int(cpus))
+    torch.set_num_threads(threads)
     device = get_local_device()
-    found = {
-        name: choose_numerics(name, knobs, shape, classes, device) for name, knobs in sample.items()
-    }
-    return device_kind(device), found
+    kind = device_kind(device)
+    known = Folder(cache_folder() / "numerics")
+    found = {}
+    for name, knobs in sample.items():
+        asked = json.dumps([kind, threads, torch.__version__, name, knobs, shape, classes])
+        file = f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.json"
+        if not known.exists(file):
+            chosen = choose_numerics(name, knobs, shape, classes, device)
+            known.write(file, json.dumps(asdict(chosen)).encode())
+        found[name] = Numerics(**json.loads(known.read(file)))
+    return kind, found
 
 
 def get_local_device() -> torch.device:

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 import mlflow
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
 
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
@@ -130,7 +136,9 @@ class Tracker:
             "seed": str(plan.space.seed),
             "data_hash": plan.fingerprint,
             "split_hash": ",".join(split.hash for split in plan.splits),
-            "mlflow.source.git.commit": plan.git_commit,
+            MLFLOW_SOURCE_NAME: "raysearch launch",
+            MLFLOW_SOURCE_TYPE: "JOB",
+            MLFLOW_GIT_COMMIT: plan.git_commit,
         }
         run = self.client.create_run(self.experiment, start, {**common, **tags}, name)
         if kind == "study":

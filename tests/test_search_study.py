@@ -1,0 +1,216 @@
+"""What a study decides and remembers, without Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raysearch.errors import StudyError
+from raysearch.search.baselines import record_majority
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History, Trial
+from raysearch.search.journal import Journal
+from raysearch.search.lock import launcher_lock
+from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
+from raysearch.search.space_file import parse_space
+from raysearch.search.study import Study, create_study, read_plan
+from raysearch.training.numerics import Numerics
+
+TREE = {
+    "epochs": 4,
+    "trials": 12,
+    "seed": 1,
+    "space": {
+        "folds": 2,
+        "optimizer": {"choice": ["adamw", "sgd"]},
+        "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": "sgd"}},
+        "learning_rate": {"loguniform": [1e-4, 1e-1]},
+    },
+}
+
+
+@pytest.fixture
+def plan(shards: Path) -> Plan:
+    return make_plan(parse_space(TREE, "x"), "x", str(shards))[0]
+
+
+@pytest.fixture
+def study(plan: Plan, shards: Path, tmp_path: Path) -> Study:
+    splits = make_plan(parse_space(TREE, "x"), "x", str(shards))[1]
+    return create_study(StudyFolder(tmp_path / "x"), plan, splits)
+
+
+def report(epoch: int, objective: float) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "fold": (epoch - 1) // 4,
+        "objective": objective,
+        "loss": 1.0,
+        "metrics": {"auroc": objective},
+        "seconds": 0.1,
+    }
+
+
+def quality(trial: Trial) -> float:
+    return float(1 - abs(np.log10(float(trial.knobs["learning_rate"])) + 2) / 4)
+
+
+def run_to_its_end(study: Study, trial: Trial) -> None:
+    for epoch in range(trial.epoch + 1, study.whole(trial) + 1):
+        if not study.report(trial.id, report(epoch, quality(trial) + epoch / 100)):
+            return
+
+
+def finish(study: Study, most: int = 10**6) -> None:
+    while most and (trial := study.next_trial()) is not None:
+        if trial.kind == "benchmark":
+            study.fail(trial.id, "not of interest here")
+        else:
+            run_to_its_end(study, trial)
+        most -= 1
+
+
+def outcome(history: History) -> list[tuple[Any, ...]]:
+    return [(one.id, one.knobs, one.status, one.epoch) for one in history.trials.values()]
+
+
+def test_a_study_hands_out_the_benchmark_and_then_as_many_trials_as_planned(study: Study) -> None:
+    study.begin()
+    finish(study)
+    kinds = [trial.kind for trial in study.history.trials.values()]
+    assert kinds == ["benchmark"] + ["trial"] * 12
+    assert study.ended()
+    assert {"finished", "stopped"} <= {trial.status for trial in study.history.searched()}
+
+
+@pytest.mark.parametrize("cut", range(1, 14, 3))
+def test_a_study_that_was_cut_off_ends_as_an_uninterrupted_one(
+    study: Study, plan: Plan, tmp_path: Path, cut: int
+) -> None:
+    whole = Study(StudyFolder(tmp_path / "whole"), plan)
+    whole.begin()
+    finish(whole)
+    study.begin()
+    finish(study, cut)
+    trial = study.next_trial()
+    if trial is not None and trial.kind == "trial":
+        study.report(trial.id, report(1, quality(trial) + 0.01))
+    again = Study(study.folder, read_plan(study.folder))
+    again.begin()
+    finish(again)
+    assert outcome(again.history) == outcome(whole.history)
+    assert again.history.rungs == whole.history.rungs
+
+
+def test_a_report_that_comes_twice_changes_nothing(study: Study) -> None:
+    study.begin()
+    finish(study, 1)
+    trial = study.next_trial()
+    assert trial is not None
+    assert study.report(trial.id, report(1, 0.7))
+    before = list(study.journal.events)
+    assert study.report(trial.id, report(1, 0.9))
+    assert study.journal.events == before
+    assert trial.objective == 0.7
+
+
+def test_what_a_killed_launcher_left_undecided_is_decided_at_the_start(study: Study) -> None:
+    study.begin()
+    finish(study, 2)
+    trial = study.next_trial()
+    assert trial is not None
+    # The launcher was killed after it wrote the report and before it wrote what follows from it.
+    event = {"event": "report", "trial": trial.id, **report(1, -1.0), "rung": True}
+    study.journal.append(event)
+    again = Study(study.folder, study.plan)
+    again.begin()
+    assert again.history.trials[trial.id].status == "stopped"
+    assert again.history.trials[trial.id].reason == "rung 1"
+
+
+def test_optuna_is_told_pruned_and_fail_and_only_finished_trials_are_complete(
+    study: Study,
+) -> None:
+    study.begin()
+    finish(study, 8)
+    trial = study.next_trial()
+    assert trial is not None
+    study.fail(trial.id, "nan-loss")
+    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    told = [state for state, _knobs in study._sampler.outcomes()]
+    assert told == [states[one.status] for one in study.history.searched()]
+    assert "PRUNED" in told
+    assert study.history.trials[trial.id].reason == "nan-loss"
+
+
+def test_the_majority_class_is_a_trial_of_its_own_kind(study: Study) -> None:
+    study.begin()
+    record_majority(study)
+    record_majority(study)
+    found = study.history.trials["majority"]
+    assert found.status == "finished"
+    assert [one["epoch"] for one in found.reports] == [4, 8]
+    assert found.objective == 0.5
+    assert study.history.searched() == []
+    assert study.history.rungs == {}
+
+
+def test_checkpoints_of_ended_trials_are_removed(study: Study) -> None:
+    study.begin()
+    finish(study, 1)
+    trial = study.next_trial()
+    assert trial is not None
+    for name in (trial.id, "t0099"):
+        study.folder.write(study.folder.checkpoint(name), b"x")
+    again = Study(study.folder, study.plan)
+    again.begin()
+    assert study.folder.names("checkpoints") == [f"{trial.id}.pt"]
+    assert again.next_trial() is again.history.trials[trial.id]
+    again.fail(trial.id, "nan-loss")
+    assert study.folder.names("checkpoints") == []
+
+
+def test_a_plan_comes_back_from_its_file_as_it_was(plan: Plan) -> None:
+    full = plan.with_numerics({"some cpu": {"cnn": Numerics("bfloat16", "channels_last")}})
+    assert load_plan(full.dump()) == full
+    assert full.numerics_for("some cpu", "cnn").precision == "bfloat16"
+    assert full.numerics_for("another", "cnn") == Numerics()
+
+
+def test_a_study_that_is_there_is_not_made_again(study: Study, plan: Plan) -> None:
+    with pytest.raises(StudyError, match="exists already"):
+        create_study(study.folder, plan, {})
+
+
+def test_a_resume_with_another_space_is_refused_with_the_differences(
+    plan: Plan, shards: Path
+) -> None:
+    changed = {**TREE, "epochs": 5, "space": {**TREE["space"], "batch_size": 32}}  # type: ignore[dict-item]
+    now = make_plan(parse_space(changed, "x"), "x", str(shards))[0]
+    with pytest.raises(StudyError) as refused:
+        refuse_changes(plan, now)
+    assert "epochs was 4, is 5" in str(refused.value)
+    assert "space.batch_size was absent, is fixed 32" in str(refused.value)
+    refuse_changes(plan, make_plan(parse_space(TREE, "x"), "x", str(shards))[0])
+
+
+def test_a_study_has_one_launcher(tmp_path: Path) -> None:
+    import os
+
+    folder = StudyFolder(tmp_path / "x")
+    with (
+        launcher_lock(folder),
+        pytest.raises(StudyError, match=f"process {os.getpid()} on"),
+        launcher_lock(folder),
+    ):
+        pass
+    with launcher_lock(folder):
+        pass
+
+
+def test_a_journals_events_are_the_history(study: Study) -> None:
+    study.begin()
+    finish(study, 6)
+    again = History(Journal(study.folder / "journal").events)
+    assert outcome(again) == outcome(study.history)
