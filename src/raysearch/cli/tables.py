@@ -61,7 +61,7 @@ def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
         "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
-        "objective": f"{trial.objective:.4f}",
+        "objective": "-" if trial.objective is None else f"{trial.objective:.4f}",
         "by fold": " ".join(folds) or "-",
         "epochs": f"{trial.epoch}/{trial.folds * epochs}",
         "time": f"{trial.seconds:.0f} s",

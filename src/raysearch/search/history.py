@@ -99,9 +99,10 @@ class History:
 
 
 def leaderboard(history: History, mode: str) -> list[Trial]:
-    """Every trial with a report, the finished ones first, the best first in each status.
+    """Every trial that has a report or has failed: the finished first, the best first in each.
 
-    The order among equals is that in which they began.
+    A trial that was stopped later stands before one that was stopped earlier; the order among
+    equals is that in which they began.
     """
     order = {"finished": 0, "running": 1, "stopped": 2, "failed": 3}
     sign = -1.0 if mode == "max" else 1.0
@@ -110,7 +111,8 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
         deeper = -trial.epoch if trial.status != "finished" else 0
         return order[trial.status], deeper, sign * (trial.objective or 0.0)
 
-    return sorted((one for one in history.trials.values() if one.reports), key=rank)
+    shown = (one for one in history.trials.values() if one.reports or one.status == "failed")
+    return sorted(shown, key=rank)
 
 
 def best_finished(history: History, mode: str) -> Trial | None:

@@ -63,8 +63,11 @@ def ray_session() -> Iterator[None]:
     Within it SIGINT and SIGTERM raise `InterruptedStudyError` in the main thread.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    address = os.environ.get("RAY_ADDRESS")
     ray.init(
-        include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
+        # Without one named, Ray would join whatever it finds on this machine.
+        address=address or "local",
+        include_dashboard=None if address else False,
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,
