@@ -40,7 +40,8 @@ def test_processes_that_start_at_once_make_one_pixel_file(shards: Path, tmp_path
     ]
     answers = {process.communicate()[0] for process in started}
     assert len(answers) == 1
-    assert [path.suffix for path in sorted((tmp_path / "pixels").iterdir())] == [".lock", ".npy"]
+    made = [path.suffix for path in sorted((tmp_path / "pixels").iterdir())]
+    assert made == [".lock", ".npy", ".parquet"]
 
 
 Table = tuple[NDArray[np.str_], NDArray[np.int64], int]

@@ -1,13 +1,19 @@
 import csv
+import errno
 import hashlib
 import io
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -286,6 +292,114 @@ def test_a_manifest_that_was_changed_is_refused(idc: Path, tmp_path: Path) -> No
         load_rows(str(tmp_path / "out"))
     with pytest.raises(DataError, match="no manifest"):
         load_rows(str(idc))
+
+
+def test_a_patient_that_is_empty_is_refused(classes: Path, tmp_path: Path) -> None:
+    manifest = shard(classes, tmp_path, "folder", patient=r"case(0?)")
+    assert (manifest.rows, manifest.refused) == (2, 2)
+    with pytest.raises(DataError, match="no patient in its path by --patient"):
+        write_shards(str(classes), tmp_path / "two", "folder", patient=r"(no)?", workers=1)
+
+
+def test_a_name_that_a_shard_cannot_hold_is_refused(
+    idc: Path, classes: Path, tmp_path: Path
+) -> None:
+    idc_file(idc, "8863", 0, 99_999_999_999, 1, png(patch(1)))
+    manifest = shard(idc, tmp_path)
+    assert (manifest.rows, manifest.refused, manifest.files) == (8, 1, 9)
+    with open(os.fsencode(classes / "benign") + b"/case1_\xff.png", "wb") as file:
+        file.write(png(patch(1, 40, 60)))
+    manifest = write_shards(str(classes), tmp_path / "two", "folder", workers=1)
+    assert (manifest.rows, manifest.refused, manifest.files) == (4, 1, 5)
+    assert b"case1_\xff.png,its name is not UTF-8" in (tmp_path / "two/refused.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "file"), [(np.uint16, "x.png"), (np.float32, "x.tif")])
+def test_deep_grey_is_refused_rather_than_cut_off(
+    kind: type[np.uint16] | type[np.float32], file: str
+) -> None:
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.full((50, 50), 1000, kind))
+    image.save(buffer, "PNG" if file.endswith("png") else "TIFF")
+    with pytest.raises(RefusedImageError, match="more than 8 bits a channel"):
+        decode(buffer.getvalue(), file, (50, 50))
+
+
+def test_an_out_that_cannot_be_made_is_refused(idc: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="cannot be written .Not a directory"):
+        write_shards(str(idc), tmp_path / "file" / "out", "idc", workers=1)
+
+
+def test_a_missing_shard_is_named_when_the_pixels_are_unpacked(idc: Path, tmp_path: Path) -> None:
+    shard(idc, tmp_path)
+    (tmp_path / "out" / "part-00000.parquet").unlink()
+    with pytest.raises(DataError, match=r"part-00000\.parquet: missing"):
+        load_patches(str(tmp_path / "out"), tmp_path / "cache")
+
+
+def test_labels_come_with_the_pixels_that_were_checked(idc: Path, tmp_path: Path) -> None:
+    shard(idc, tmp_path)
+    labels = load_patches(str(tmp_path / "out"), tmp_path / "cache").labels
+    path = tmp_path / "out" / "part-00000.parquet"
+    table = pq.read_table(path)
+    swapped = pa.array((1 - labels).tolist(), pa.int16())
+    pq.write_table(table.set_column(1, "label", swapped), path, write_page_checksum=True)
+    assert (load_patches(str(tmp_path / "out"), tmp_path / "cache").labels == labels).all()
+    with pytest.raises(DataError, match="its hash is not the manifest's"):
+        load_patches(str(tmp_path / "out"), tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_damaged_pixel_file_is_refused(idc: Path, tmp_path: Path, kind: str) -> None:
+    shard(idc, tmp_path)
+    load_patches(str(tmp_path / "out"), tmp_path / "cache")
+    (path,) = (tmp_path / "cache" / "pixels").glob(f"*.{kind}")
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match="damaged; remove it, and start again"):
+        load_patches(str(tmp_path / "out"), tmp_path / "cache")
+
+
+def test_a_cache_without_room_is_refused_and_left_clean(
+    idc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shard(idc, tmp_path)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match="No space left on device.*RAYSEARCH_CACHE"):
+        load_patches(str(tmp_path / "out"), tmp_path / "cache")
+    left = (tmp_path / "cache" / "pixels").iterdir()
+    assert [path.suffix for path in left] == [".lock"]
+
+
+def test_a_manifest_whose_counts_differ_is_refused(idc: Path, tmp_path: Path) -> None:
+    shard(idc, tmp_path)
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rows": 3}))
+    with pytest.raises(DataError, match="changed"):
+        load_patches(str(tmp_path / "out"), tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_an_interrupted_shard_leaves_nothing_and_says_nothing(idc: Path, tmp_path: Path) -> None:
+    for number in range(4000):
+        idc_file(idc, "8865", 0, 1 + 50 * number, 1, png(patch(number)))
+    command = [str(Path(sys.executable).with_name("raysearch")), "shard", str(idc)]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "out"), "--format", "idc"],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while process.poll() is None and not list(tmp_path.glob(".out.*/part-*")):
+        os.sched_yield()
+        if list(tmp_path.glob(".out.*")):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1].decode().count("Error") == 0
+    assert process.returncode == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["idc"]
 
 
 @pytest.mark.slow

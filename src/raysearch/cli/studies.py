@@ -33,7 +33,7 @@ def study_names(studies: str) -> list[str]:
 
 def new_name(studies: str, stem: str) -> str:
     """`stem`, or the first of `stem-2`, `stem-3` and so on that no study has."""
-    taken = set(Folder(studies).names())
+    taken = set(study_names(studies))
     number, name = 1, stem
     while name in taken:
         number += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from PIL import Image, UnidentifiedImageError
 MOST_PIXELS = 50_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 WHITE = (255, 255, 255)
+# Pillow's names of 16-bit, 32-bit and floating-point grey.
+DEEP = ("I", "F")
 Size = tuple[int, int]
 
 
@@ -23,7 +25,9 @@ class RefusedImageError(Exception):
 
 def image_size(content: bytes, file: str) -> Size:
     """The (width, height) of an image by its header; RefusedImageError where it cannot be used."""
-    return _opened(content, file).size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _opened(content, file).size
 
 
 def decode(content: bytes, file: str, size: Size) -> tuple[NDArray[np.uint8], str]:
@@ -32,14 +36,14 @@ def decode(content: bytes, file: str, size: Size) -> tuple[NDArray[np.uint8], st
     A larger image is scaled by area, keeping its shape; a smaller one, or what is left beside a
     scaled one, is white. RefusedImageError, with the reason, for what is no usable image.
     """
-    image = _opened(content, file)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata; the pixels are what counts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata; the pixels are what counts
+        image = _opened(content, file)
+        try:
             image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:
-        reason = "truncated" if "truncat" in str(fault) else "damaged"
-        raise RefusedImageError(reason) from None
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:
+            reason = "truncated" if "truncat" in str(fault) else "damaged"
+            raise RefusedImageError(reason) from None
     return fit(image, size)
 
 
@@ -62,15 +66,13 @@ def fit(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
 
 
 def _opened(content: bytes, file: str) -> Image.Image:
-    wanted = FORMATS.get(PurePosixPath(file).suffix.lower())
+    wanted = FORMATS.get(splitext(file)[1].lower())
     if wanted is None:
         raise RefusedImageError(f"not one of {', '.join(FORMATS)}")
     if not content:
         raise RefusedImageError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))
     except Image.DecompressionBombError:
         raise RefusedImageError(f"more than {MOST_PIXELS:,} pixels") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
@@ -79,6 +81,9 @@ def _opened(content: bytes, file: str) -> Image.Image:
         raise RefusedImageError(f"{image.format} under the extension of {wanted}")
     if image.width * image.height > MOST_PIXELS:
         raise RefusedImageError(f"more than {MOST_PIXELS:,} pixels")
+    if image.mode.startswith(DEEP):
+        # Pillow would cut these values off at 255, and the patch come out white or black.
+        raise RefusedImageError("more than 8 bits a channel")
     if min(image.size) < 1:
         raise RefusedImageError("no pixels")
     return image

@@ -70,6 +70,7 @@ def read_manifest(folder: Folder) -> Manifest:
         manifest = Manifest(**stored)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{folder.path(NAME)}: not a manifest; {again}") from None
-    if manifest.version != VERSION or manifest.fingerprint != fingerprint:
+    counted = sum(shard.rows for shard in manifest.shards) == manifest.rows
+    if manifest.version != VERSION or manifest.fingerprint != fingerprint or not counted:
         raise DataError(f"{folder.path(NAME)}: changed, or of another version; {again}")
     return manifest

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.manifest import Manifest, read_manifest
+from raysearch.data.manifest import Manifest, Shard, read_manifest
 from raysearch.errors import DataError
 
 COLUMNS = ("label", "patient", "x", "y")
@@ -73,53 +73,86 @@ def load_rows(address: str) -> Rows:
 def load_patches(address: str, cache: Path | None = None) -> Patches:
     """The patches of the shards at `address`, their pixels mapped from one file a node.
 
-    The first process to ask makes the file, checking each shard's hash, and moves it into place;
-    the others wait for it. DataError for shards that are not what their manifest says.
+    The first process to ask makes the file, and one of the rows beside it, checking each shard's
+    hash, and moves them into place; the others wait for them. DataError for shards that are not
+    what their manifest says, and where there is no room.
     """
-    manifest = read_manifest(Folder(address))
-    where = (cache or cache_folder()) / "pixels"
-    where.mkdir(parents=True, exist_ok=True)
-    path = where / f"{manifest.fingerprint}.npy"
-    with _locked(where / f"{manifest.fingerprint}.lock"):
-        if not path.is_file():
-            _unpack(Folder(address), manifest, path)
-    # Copy on write: nobody writes, and torch wants an array that could be written.
-    pixels: Any = np.load(path, mmap_mode="c")
-    rows = load_rows(address)
-    if len(pixels) != len(rows.labels):
+    folder = Folder(address)
+    manifest = read_manifest(folder)
+    path = (cache or cache_folder()) / "pixels" / f"{manifest.fingerprint}.npy"
+    rows = path.with_suffix(".parquet")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock")):
+            if not (path.is_file() and rows.is_file()):
+                _unpack(folder, manifest, path, rows)
+    except OSError as fault:
         raise DataError(
-            f"{path}: {len(pixels)} rows for {len(rows.labels)}; remove it, and start again"
+            f"{path}: cannot be made ({fault.strerror or fault}); make room, or set"
+            " RAYSEARCH_CACHE to another folder"
+        ) from None
+    return _mapped(path, rows, manifest)
+
+
+def _mapped(path: Path, rows: Path, manifest: Manifest) -> Patches:
+    try:
+        # Copy on write: nobody writes, and torch wants an array that could be written.
+        pixels: Any = np.load(path, mmap_mode="c")
+        table = pq.read_table(rows, page_checksum_verification=True)
+    except (OSError, ValueError, EOFError, pa.ArrowException):
+        raise DataError(f"{path}: damaged; remove it, and start again") from None
+    if len(pixels) != manifest.rows:
+        raise DataError(
+            f"{path}: {len(pixels)} rows for {manifest.rows}; remove it, and start again"
         )
-    known = {name: getattr(rows, name) for name in rows.__dataclass_fields__}
-    return Patches(pixels=pixels, **known)
+    return Patches(pixels=pixels, **_columns(table, manifest, str(rows)))
 
 
-def _unpack(folder: Folder, manifest: Manifest, path: Path) -> None:
-    """Write every pixel of the shards into the flat file at `path`."""
+def _unpack(folder: Folder, manifest: Manifest, path: Path, rows: Path) -> None:
+    """Write the pixels of the shards into the flat file at `path`, the rest of them at `rows`."""
     height, width, channels = manifest.shape
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    mark = uuid.uuid4().hex[:8]
+    beside, rows_beside = (one.with_name(f".{one.name}.{mark}") for one in (path, rows))
     try:
         shape = (manifest.rows, height * width * channels)
         flat = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-        start = 0
+        _claim_room(beside)
+        tables, start = [], 0
         for shard in manifest.shards:
-            content = folder.read(shard.name)
-            if hashlib.sha256(content).hexdigest() != shard.sha256:
-                raise DataError(
-                    f"{folder.path(shard.name)}: its hash is not the manifest's; shard the images"
-                    " again with `raysearch shard`"
-                )
+            content = _checked(folder, shard)
             with _shard_errors(folder, shard.name):
-                start = _copy_pixels(content, flat, start)
+                file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+                tables.append(file.read(columns=list(COLUMNS)))
+                start = _copy_pixels(file, flat, start)
         flat.flush()
         del flat
+        pq.write_table(pa.concat_tables(tables), rows_beside, write_page_checksum=True)
+        rows_beside.replace(rows)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+        rows_beside.unlink(missing_ok=True)
 
 
-def _copy_pixels(content: bytes, flat: NDArray[np.uint8], start: int) -> int:
-    file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+def _claim_room(path: Path) -> None:
+    """OSError now where the disk is too full; writing through a map would end the process."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _checked(folder: Folder, shard: Shard) -> bytes:
+    """The bytes of `shard`; DataError where they are not those that the manifest was made of."""
+    with _shard_errors(folder, shard.name):
+        content = folder.read(shard.name)
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        raise DataError(
+            f"{folder.path(shard.name)}: its hash is not the manifest's; shard the images"
+            " again with `raysearch shard`"
+        )
+    return content
+
+
+def _copy_pixels(file: pq.ParquetFile, flat: NDArray[np.uint8], start: int) -> int:
     for group in range(file.num_row_groups):
         column = file.read_row_group(group, columns=["pixels"]).column("pixels")
         for part in column.chunks:

@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import signal
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -82,42 +83,54 @@ def write_shards(
 ) -> Manifest:
     """Decode `source` by the format `form` into shards in the folder `out`.
 
-    `progress` gets (files done, all files). DataError for a source that cannot be used or an
-    `out` that holds something; then, as after any interruption, nothing is left behind.
+    `progress` gets (files done, all files). DataError for a source that cannot be used, or an
+    `out` that holds something or cannot be written; then, as after any interruption, nothing is
+    left behind.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already; remove it, or name another folder")
     listing = list_source(source, form, patient)
     items = sorted(listing.items, key=lambda item: (item.patient, item.file))
+    workers = workers or os.cpu_count() or 1
     with _pool(workers) as pool, _beside(out) as partial:
         wanted = size or listing.size or _usual_size(pool, listing, items)
         job = Job(form, source, listing.folder, wanted)
         writer = _Writer(partial, listing, wanted, progress)
-        for chunk in _in_order(pool, job, items):
+        for chunk in _in_order(pool, job, items, 4 * workers):
             writer.add(chunk)
         return writer.finish(form, source)
 
 
 @contextmanager
-def _pool(workers: int | None) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; only the parent is to answer it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A folder beside `out` that becomes `out` when the block ends well, and else is removed."""
     partial = out.resolve().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         yield partial
         if out.exists():
             out.rmdir()
         partial.rename(out)
+    except OSError as fault:
+        raise DataError(
+            f"{out}: cannot be written ({fault.strerror or fault}); make room, or name another"
+            " folder"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -129,7 +142,12 @@ def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) 
     for found in pool.map(_sizes, [listing.folder] * len(items), _chunks(items)):
         sizes += found
     if not sizes:
-        raise DataError(f"{listing.folder.address}: no usable image in it; see that they open")
+        first = listing.refused[0] if listing.refused else None
+        reason = f" ({first.file}: {first.reason})" if first else ""
+        raise DataError(
+            f"{listing.folder.address}: no usable image in it{reason}; see that they open, and"
+            " --patient"
+        )
     return most_frequent(sizes)
 
 
@@ -142,18 +160,18 @@ def _sizes(folder: Folder, items: Iterable[Item]) -> list[Size]:
     sizes = []
     for item in items:
         try:
-            sizes.append(image_size(folder.read(item.file), item.file))
+            sizes.append(image_size(_content(folder, item.file), item.file))
         except (RefusedImageError, OSError):
             continue  # it is refused, by name, when it is decoded
     return sizes
 
 
-def _in_order(pool: ProcessPoolExecutor, job: Job, items: list[Item]) -> Iterator[Chunk]:
-    """The decoded chunks in the order of `items`, with no more under way than keep all busy."""
+def _in_order(pool: ProcessPoolExecutor, job: Job, items: list[Item], most: int) -> Iterator[Chunk]:
+    """The decoded chunks in the order of `items`, with at most `most` under way."""
     chunks = iter(_chunks(items))
     waiting: deque[Future[Chunk]] = deque()
     while True:
-        for chunk in islice(chunks, 8 - len(waiting)):
+        for chunk in islice(chunks, most - len(waiting)):
             waiting.append(pool.submit(decode_items, job, chunk))
         if not waiting:
             return
@@ -178,7 +196,7 @@ def decode_items(job: Job, items: tuple[Item, ...]) -> Chunk:
         return chunk
     for item in items:
         try:
-            pixels, fitted = decode(job.folder.read(item.file), item.file, job.size)
+            pixels, fitted = decode(_content(job.folder, item.file), item.file, job.size)
         except RefusedImageError as fault:
             chunk.refused.append(Refused(item.file, str(fault)))
         except OSError as fault:
@@ -186,6 +204,13 @@ def decode_items(job: Job, items: tuple[Item, ...]) -> Chunk:
         else:
             _keep(chunk, item, pixels.tobytes(), fitted)
     return chunk
+
+
+def _content(folder: Folder, file: str) -> bytes:
+    if not folder.is_local:
+        return folder.read(file)
+    with open(folder.path(file), "rb") as opened:  # noqa: PTH123 half the cost of fsspec's way
+        return opened.read()
 
 
 def _keep(chunk: Chunk, item: Item, pixels: bytes, fitted: str) -> None:

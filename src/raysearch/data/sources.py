@@ -15,9 +15,12 @@ from raysearch.data.files import Folder
 from raysearch.data.synthetic import synthetic_listing
 from raysearch.errors import DataError
 
-IDC_NAME = re.compile(r"(?P<patient>.+)_idx5_x(?P<x>\d+)_y(?P<y>\d+)_class(?P<label>[01])\.png")
+IDC_NAME = re.compile(
+    r"(?P<patient>.+)_idx5_x(?P<x>[0-9]{1,9})_y(?P<y>[0-9]{1,9})_class(?P<label>[01])\.png"
+)
 IDC_NESTED = "IDC_regular_ps50_idx5"
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+UNREADABLE = "its name is not UTF-8"
 ALONE = (
     "no patient is known: each file counts as a patient of its own, so a patient's patches may"
     " stand on both sides of a split and flatter every score; shard again with --patient REGEX"
@@ -74,6 +77,8 @@ def idc(source: str, _patient: str | None) -> Listing:
 
 
 def _idc_item(file: str) -> Item | Refused:
+    if not _is_text(file):
+        return Refused(file, UNREADABLE)
     parts = file.split("/")
     match = IDC_NAME.fullmatch(parts[-1])
     if match is None or len(parts) != 3:
@@ -95,20 +100,38 @@ def folder_source(source: str, patient: str | None) -> Listing:
     folder = _existing(source)
     pattern = _pattern(patient)
     files = list(_files(folder))
-    names = sorted({file.split("/")[0] for file in files if "/" in file})
+    names = sorted({file.split("/")[0] for file in files if "/" in file and _is_text(file)})
     items: list[Item] = []
     refused: list[Refused] = []
     for file in files:
-        match = pattern.search(file) if pattern else None
-        if "/" not in file:
+        group = _group(pattern, file)
+        if not _is_text(file):
+            refused.append(Refused(file, UNREADABLE))
+        elif "/" not in file:
             refused.append(Refused(file, "in no class folder"))
-        elif pattern and match is None:
+        elif not group:
             refused.append(Refused(file, "no patient in its path by --patient"))
         else:
-            group = file if match is None else match[1 if match.re.groups else 0] or ""
             items.append(Item(file, names.index(file.split("/")[0]), group, group, None, None))
     warnings = () if pattern else (ALONE,)
     return Listing(tuple(names), items, refused, warnings=warnings, folder=folder)
+
+
+def _group(pattern: re.Pattern[str] | None, file: str) -> str | None:
+    """The patient of `file`: itself without a pattern; None or empty where it names none."""
+    if pattern is None:
+        return file
+    match = pattern.search(file)
+    return match[1 if pattern.groups else 0] if match else None
+
+
+def _is_text(file: str) -> bool:
+    """Whether a shard can hold the name, which a name on a disk need not be."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pattern(patient: str | None) -> re.Pattern[str] | None:
