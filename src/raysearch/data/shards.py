@@ -11,55 +11,29 @@ import shutil
 import signal
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysearch.data.decode import RefusedImageError, Size, decode, image_size
+from raysearch.data.decode import Chunk, Size, decode_files, draw_files, sizes_of
 from raysearch.data.files import Folder
 from raysearch.data.manifest import NAME, VERSION, Manifest, Shard
 from raysearch.data.sources import Item, Listing, Refused, list_source, most_frequent
-from raysearch.data.synthetic import draw_patches
 from raysearch.errors import DataError
 
-CHUNK = 256
+# A worker's piece of work: few enough bytes that what is under way fits in memory.
+CHUNK, CHUNK_BYTES = 256, 4 * 2**20
 GROUP_BYTES = 64 * 2**20
 GROUPS_A_SHARD = 4
 REFUSED = "refused.csv"
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs beside its items: where they are, and the size (width, height)."""
-
-    form: str
-    source: str
-    folder: Folder | None
-    size: Size
-
-
-@dataclass
-class Chunk:
-    """Decoded items: the rows' pixels one after another, and what was refused."""
-
-    items: list[Item] = field(default_factory=list)
-    pixels: list[bytes] = field(default_factory=list)
-    fitted: list[str] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-
-    def take(self, other: Chunk) -> None:
-        """Add what `other` has."""
-        for name in ("items", "pixels", "fitted", "hashes", "refused"):
-            getattr(self, name).extend(getattr(other, name))
 
 
 def parse_size(text: str) -> Size:
@@ -94,26 +68,44 @@ def write_shards(
     workers = workers or os.cpu_count() or 1
     with _pool(workers) as pool, _beside(out) as partial:
         wanted = size or listing.size or _usual_size(pool, listing, items)
-        job = Job(form, source, listing.folder, wanted)
         writer = _Writer(partial, listing, wanted, progress)
-        for chunk in _in_order(pool, job, items, 4 * workers):
-            writer.add(chunk)
-        return writer.finish(form, source)
+        rows = max(1, min(CHUNK, CHUNK_BYTES // (wanted[0] * wanted[1] * 3)))
+        chunks = iter(_cut(items, rows))
+        waiting: deque[tuple[list[Item], Future[Chunk]]] = deque()
+        while True:
+            for some in islice(chunks, 4 * workers - len(waiting)):
+                waiting.append((some, _submit(pool, source, listing.folder, some, wanted)))
+            if not waiting:
+                return writer.finish(form, source)
+            some, future = waiting.popleft()
+            writer.add(some, future.result())
+
+
+def _submit(
+    pool: ProcessPoolExecutor, source: str, folder: Folder | None, items: list[Item], size: Size
+) -> Future[Chunk]:
+    if folder is not None:
+        return pool.submit(decode_files, folder, [item.file for item in items], size)
+    drawn = [(int(item.file.split("/")[1]), item.label, int(item.patient[1:])) for item in items]
+    return pool.submit(draw_files, source, drawn)
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the workers
+    # are born with it blocked. The tracker unblocks it when it starts, so it goes first.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        for _ in range(workers):  # each starts a worker, as none is ready yet
+            pool.submit(int)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield pool
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; only the parent is to answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -139,7 +131,8 @@ def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) 
     if listing.folder is None:
         raise DataError("this source has no images to measure; give --size")
     sizes: list[Size] = []
-    for found in pool.map(_sizes, [listing.folder] * len(items), _chunks(items)):
+    files = [[item.file for item in some] for some in _cut(items, CHUNK)]
+    for found in pool.map(sizes_of, [listing.folder] * len(files), files):
         sizes += found
     if not sizes:
         first = listing.refused[0] if listing.refused else None
@@ -151,73 +144,9 @@ def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) 
     return most_frequent(sizes)
 
 
-def _chunks(items: list[Item]) -> Iterator[tuple[Item, ...]]:
-    for start in range(0, len(items), CHUNK):
-        yield tuple(items[start : start + CHUNK])
-
-
-def _sizes(folder: Folder, items: Iterable[Item]) -> list[Size]:
-    sizes = []
-    for item in items:
-        try:
-            sizes.append(image_size(_content(folder, item.file), item.file))
-        except (RefusedImageError, OSError):
-            continue  # it is refused, by name, when it is decoded
-    return sizes
-
-
-def _in_order(pool: ProcessPoolExecutor, job: Job, items: list[Item], most: int) -> Iterator[Chunk]:
-    """The decoded chunks in the order of `items`, with at most `most` under way."""
-    chunks = iter(_chunks(items))
-    waiting: deque[Future[Chunk]] = deque()
-    while True:
-        for chunk in islice(chunks, most - len(waiting)):
-            waiting.append(pool.submit(decode_items, job, chunk))
-        if not waiting:
-            return
-        yield waiting.popleft().result()
-
-
-def decode_items(job: Job, items: tuple[Item, ...]) -> Chunk:
-    """The pixels of `items`, in their order, and the refused ones with their reasons."""
-    chunk = Chunk()
-    if job.folder is None:
-        numbers, labels, patients = (
-            np.array([int(text) for text in column])
-            for column in zip(
-                *((one.file.split("/")[1], one.label, one.patient[1:]) for one in items),
-                strict=True,
-            )
-        )
-        for item, patch in zip(
-            items, draw_patches(job.source, numbers, labels, patients), strict=True
-        ):
-            _keep(chunk, item, patch.tobytes(), "as is")
-        return chunk
-    for item in items:
-        try:
-            pixels, fitted = decode(_content(job.folder, item.file), item.file, job.size)
-        except RefusedImageError as fault:
-            chunk.refused.append(Refused(item.file, str(fault)))
-        except OSError as fault:
-            chunk.refused.append(Refused(item.file, f"cannot be read: {fault.strerror or fault}"))
-        else:
-            _keep(chunk, item, pixels.tobytes(), fitted)
-    return chunk
-
-
-def _content(folder: Folder, file: str) -> bytes:
-    if not folder.is_local:
-        return folder.read(file)
-    with open(folder.path(file), "rb") as opened:  # noqa: PTH123 half the cost of fsspec's way
-        return opened.read()
-
-
-def _keep(chunk: Chunk, item: Item, pixels: bytes, fitted: str) -> None:
-    chunk.items.append(item)
-    chunk.pixels.append(pixels)
-    chunk.fitted.append(fitted)
-    chunk.hashes.append(hashlib.sha256(pixels).digest())
+def _cut(items: list[Item], rows: int) -> Iterator[list[Item]]:
+    for start in range(0, len(items), rows):
+        yield items[start : start + rows]
 
 
 class _Writer:
@@ -228,7 +157,10 @@ class _Writer:
         self._shape = (size[1], size[0], 3)
         self._row_bytes = size[0] * size[1] * 3
         self._group_rows = max(1, GROUP_BYTES // self._row_bytes)
-        self._pending = Chunk()
+        self._items: list[Item] = []  # these four: decoded rows that are not written yet
+        self._row_fits: list[str] = []
+        self._pixels: list[bytes] = []
+        self._hashes: list[bytes] = []
         self._refused = list(listing.refused)
         self._all = len(listing.items) + len(listing.refused)
         self._labels: Counter[int] = Counter()
@@ -238,21 +170,25 @@ class _Writer:
         self._writer: pq.ParquetWriter | None = None
         self._groups = self._rows = 0
 
-    def add(self, chunk: Chunk) -> None:
-        """Take the next chunk."""
-        self._pending.take(chunk)
-        self._refused += chunk.refused
-        self._labels.update(item.label for item in chunk.items)
+    def add(self, items: list[Item], chunk: Chunk) -> None:
+        """Take what became of `items`."""
+        kept = [items[place] for place in chunk.kept]
+        self._items += kept
+        self._row_fits += chunk.fitted
+        self._pixels.append(chunk.pixels)
+        self._hashes.append(chunk.hashes)
+        self._refused += (Refused(items[place].file, reason) for place, reason in chunk.refused)
+        self._labels.update(item.label for item in kept)
         self._fitted.update(chunk.fitted)
-        self._patients.update(item.patient for item in chunk.items)
-        while len(self._pending.items) >= self._group_rows:
+        self._patients.update(item.patient for item in kept)
+        while len(self._items) >= self._group_rows:
             self._write_group()
         done = sum(self._labels.values()) + len(self._refused)
         self._progress(done, self._all)
 
     def finish(self, form: str, source: str) -> Manifest:
         """Write what is left, the refused files and the manifest."""
-        if self._pending.items:
+        if self._items:
             self._write_group()
         self._close_shard()
         rows = sum(self._labels.values())
@@ -289,14 +225,14 @@ class _Writer:
         return manifest
 
     def _write_group(self) -> None:
-        count = self._group_rows
-        group, rest = Chunk(), Chunk()
-        for name in ("items", "pixels", "fitted", "hashes"):
-            values = getattr(self._pending, name)
-            setattr(group, name, values[:count])
-            setattr(rest, name, values[count:])
-        self._pending = rest
-        table = _table(group, self._row_bytes)
+        count = min(self._group_rows, len(self._items))
+        table = _table(
+            self._items[:count],
+            self._row_fits[:count],
+            _first(self._pixels, count * self._row_bytes),
+            _first(self._hashes, count * 32),
+        )
+        self._items, self._row_fits = self._items[count:], self._row_fits[count:]
         if self._writer is None:
             path = self._folder / f"part-{len(self._shards):05d}.parquet"
             self._writer = pq.ParquetWriter(
@@ -309,7 +245,7 @@ class _Writer:
             )
         self._writer.write_table(table, row_group_size=count)
         self._groups += 1
-        self._rows += len(group.items)
+        self._rows += count
         if self._groups == GROUPS_A_SHARD:
             self._close_shard()
 
@@ -322,22 +258,49 @@ class _Writer:
         self._writer, self._groups, self._rows = None, 0, 0
 
 
-def _table(group: Chunk, row_bytes: int) -> pa.Table:
-    pixels = pa.py_buffer(b"".join(group.pixels))
-    hashes = pa.py_buffer(b"".join(group.hashes))
-    count = len(group.items)
+def _first(blocks: list[bytes], length: int) -> memoryview:
+    """The first `length` bytes of `blocks`, which keeps the rest."""
+    whole = b"".join(blocks)
+    blocks[:] = [whole[length:]]
+    return memoryview(whole)[:length]
+
+
+def _table(
+    items: list[Item], fitted: list[str], pixels: memoryview, hashes: memoryview
+) -> pa.Table:
+    """The rows as Arrow, all from buffers: `pa.array` of a list imports pandas, for a second."""
     columns = {
-        "pixels": pa.FixedSizeBinaryArray.from_buffers(pa.binary(row_bytes), count, [None, pixels]),
-        "label": pa.array([item.label for item in group.items], pa.int16()),
-        "patient": pa.array([item.patient for item in group.items], pa.string()),
-        "slide": pa.array([item.slide for item in group.items], pa.string()),
-        "x": pa.array([item.x for item in group.items], pa.int32()),
-        "y": pa.array([item.y for item in group.items], pa.int32()),
-        "source": pa.array([item.file for item in group.items], pa.string()),
-        "fitted": pa.array(group.fitted, pa.string()),
-        "sha256": pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), count, [None, hashes]),
+        "pixels": _binary(pixels, len(items)),
+        "label": _integers([item.label for item in items], np.int16),
+        "patient": _texts([item.patient for item in items]),
+        "slide": _texts([item.slide for item in items]),
+        "x": _integers([item.x for item in items], np.int32),
+        "y": _integers([item.y for item in items], np.int32),
+        "source": _texts([item.file for item in items]),
+        "fitted": _texts(fitted),
+        "sha256": _binary(hashes, len(items)),
     }
-    return pa.table(columns)
+    return pa.Table.from_arrays(list(columns.values()), list(columns))
+
+
+def _binary(content: memoryview, count: int) -> pa.Array:
+    kind = pa.binary(len(content) // count)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, pa.py_buffer(content)])
+
+
+def _integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32]) -> pa.Array:
+    known = np.array([value is not None for value in values])
+    numbers = np.array([value or 0 for value in values], kind)
+    bits = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
+    arrow = pa.int16() if kind is np.int16 else pa.int32()
+    return pa.Array.from_buffers(arrow, len(values), [bits, pa.py_buffer(numbers.tobytes())])
+
+
+def _texts(values: Sequence[str]) -> pa.Array:
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    content = pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends.tobytes()), content)
 
 
 def file_hash(path: Path) -> str:
