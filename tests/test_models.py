@@ -11,6 +11,10 @@ from raysearch.training.parts import LIMITS, OPTIMIZERS, SCHEDULES, recipe
 SHAPE = (50, 50, 3)
 
 
+def parameters(model: torch.nn.Module) -> int:
+    return sum(one.numel() for one in model.parameters())
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_each_architecture_gives_a_logit_a_class(name: str) -> None:
     model = build(name, SHAPE, 3, {}).eval()
@@ -25,11 +29,30 @@ def test_the_nine_convolution_net_is_one_point_of_the_cnn() -> None:
     assert [one.out_channels for one in convolutions] == [32] * 3 + [64] * 3 + [128] * 3
     dense = [one for one in model.modules() if isinstance(one, torch.nn.Linear)]
     assert [(one.in_features, one.out_features) for one in dense] == [(128 * 36, 256), (256, 2)]
+    assert parameters(model) == 1_661_858
+    assert parameters(build("benchmark", SHAPE, 2, {})) == 148_354
 
 
 def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(SpaceError, match="'alexnet' is unknown; choose one of benchmark, cnn"):
         build("alexnet", SHAPE, 2, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "said"),
+    [
+        ("cnn", {"convolutions": 0}, "convolutions 0 is not allowed; choose 1, 2 or 3"),
+        ("cnn", {"width": 0}, "width 0 is not allowed; choose 1 or more"),
+        ("cnn", {"head": "round"}, "head 'round' is unknown; choose one of pooled, flat"),
+        ("vgg16", {"dropout": 2.0}, "vgg16: dropout probability has to be between 0 and 1"),
+    ],
+)
+def test_knobs_that_are_no_net_are_refused_in_one_line(
+    name: str, knobs: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SpaceError, match=said) as caught:
+        build(name, SHAPE, 2, knobs)
+    assert "\n" not in str(caught.value)
 
 
 def test_patches_too_small_for_the_poolings_are_refused() -> None:

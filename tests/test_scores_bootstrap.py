@@ -74,5 +74,11 @@ def test_what_is_undefined_is_none() -> None:
     patients = np.array(["a", "a", "b", "b"])
     assert auroc_interval(one_class, np.arange(4.0), patients) == Interval(None, None, None)
     labels = np.array([0, 1, 0, 1])
+    apart = np.array(["a", "b"])
+    never = [
+        auroc_interval(np.array([0, 1]), np.arange(2.0), apart, count=1, seed=seed)
+        for seed in range(20)
+    ]
+    assert set(never) == {Interval(None, 1.0, None), Interval(1.0, 1.0, 1.0)}
     same = np.array(["a"] * 4)
     assert auroc_interval(labels, np.arange(4.0), same) == Interval(None, 0.75, None)

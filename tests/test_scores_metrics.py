@@ -64,6 +64,36 @@ def test_what_is_undefined_is_none_and_never_one() -> None:
     assert found["macro_f1"] is None
 
 
+def test_without_two_classes_balanced_accuracy_is_undefined_and_else_that_of_scikit_learn() -> None:
+    assert score(np.zeros(3, int), both([0.1, 0.2, 0.3]), NAMES)["balanced_accuracy"] is None
+    labels, chances = np.array([0, 0, 1, 1]), np.eye(3)[[0, 0, 1, 0]]
+    found = score(labels, chances, ("a", "b", "c"))
+    expected = sk.balanced_accuracy_score(labels, chances.argmax(axis=1))
+    assert found["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert found["recall_c"] is None
+    assert found["macro_recall"] is None
+
+
+def test_of_no_rows_everything_is_undefined() -> None:
+    found = score(np.zeros(0, int), np.zeros((0, 2)), NAMES)
+    assert set(METRICS) <= set(found)
+    assert set(found.values()) == {None}
+
+
+def test_a_float32_softmax_is_scored_without_a_warning() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 5, 1000)
+    exact = random.dirichlet(np.ones(5), 1000)
+    rounded = exact.astype(np.float32).astype(np.float64)
+    found = score(labels, rounded, tuple("abcde"))
+    assert found["log_loss"] == pytest.approx(sk.log_loss(labels, exact), abs=1e-6)
+
+
+def test_logits_are_no_probabilities() -> None:
+    with pytest.raises(ValueError, match="give a softmax"):
+        score(np.array([0, 1]), np.array([[3.0, -1.0], [0.2, 2.0]]), NAMES)
+
+
 def test_the_majority_class_scores_as_chance() -> None:
     labels = np.array([0] * 70 + [1] * 30)
     found = score(labels, np.tile([0.7, 0.3], (100, 1)), NAMES)

@@ -20,6 +20,7 @@ Shape = tuple[int, int, int]
 SMALLEST_SIDE = 8
 STAGES = 3
 DENSE = 256
+HEADS = ("pooled", "flat")
 
 
 def benchmark(shape: Shape, classes: int) -> nn.Module:
@@ -49,7 +50,14 @@ def cnn(
     The stages are `width`, 2 `width` and 4 `width` wide. The head is `pooled` (global average) or
     `flat` (all positions, and a dense layer of 256). Three convolutions of width 32 and a flat
     head are the nine-convolution net of "Breast-Cancer-Detection" for 50x50 IDC patches.
+    SpaceError for values that are no net.
     """
+    if convolutions not in (1, 2, 3):
+        raise SpaceError(f"convolutions {convolutions!r} is not allowed; choose 1, 2 or 3")
+    if width < 1:
+        raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
+    if head not in HEADS:
+        raise SpaceError(f"head {head!r} is unknown; choose one of {', '.join(HEADS)}")
     layers: list[nn.Module] = []
     before, side = shape[2], (shape[0], shape[1])
     for stage in range(STAGES):
@@ -117,7 +125,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
     """The architecture `name` with those of `knobs` that it reads.
 
-    SpaceError for an unknown name and for a patch too small for three poolings.
+    SpaceError for an unknown name, for a patch too small for three poolings and for values of
+    knobs that are no net.
     """
     if name not in ARCHITECTURES:
         allowed = ", ".join(ARCHITECTURES)
@@ -128,7 +137,10 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
             f" --size {SMALLEST_SIDE} or more"
         )
     part = ARCHITECTURES[name]
-    return part(shape, classes, **given(part, knobs))
+    try:
+        return part(shape, classes, **given(part, knobs))
+    except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
+        raise SpaceError(f"{name}: {fault}") from fault
 
 
 def knobs_of(part: Callable[..., Any]) -> frozenset[str]:

@@ -35,16 +35,17 @@ def score(
     With two classes, `auroc`, `average_precision`, `precision`, `recall` and `f1` are those of
     class 1; with more, they are means over the classes (one against the rest). `macro_*` are
     always means over the classes, `precision_CLASS` and so on are a class's own. The class with
-    the highest probability is the predicted one, the first among equals. `brier` is the mean
-    squared distance to the true class summed over classes, and half of that for two classes.
+    the highest probability is the predicted one, the first among equals. `balanced_accuracy` is
+    the mean recall of the classes that have rows, and undefined for fewer than two. `brier` is the
+    mean squared distance to the true class summed over classes, and half of that for two classes.
+    ValueError where a row of `probabilities` does not sum to 1 within a hundredth.
     """
     predicted = probabilities.argmax(axis=1)
     classes = len(class_names)
     by_class = [_of_class(labels == one, predicted == one) for one in range(classes)]
-    found: Scores = {"accuracy": float(np.mean(labels == predicted))}
-    found["balanced_accuracy"] = _mean(
-        [recall for _precision, recall, _f1 in by_class], present=np.unique(labels)
-    )
+    found = _of_rows(labels, probabilities, predicted)
+    recalls = [recall for _precision, recall, _f1 in by_class if recall is not None]
+    found["balanced_accuracy"] = _mean(recalls) if len(recalls) > 1 else None
     ranked = [_ranking(labels == one, probabilities[:, one]) for one in range(classes)]
     for place, name in enumerate(("precision", "recall", "f1")):
         values = [one[place] for one in by_class]
@@ -54,11 +55,27 @@ def score(
     for place, name in enumerate(("auroc", "average_precision")):
         values = [one[place] for one in ranked]
         found[name] = values[1] if classes == 2 else _mean(values)
-    truth = np.eye(classes)[labels]
-    distance = float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))
-    found["brier"] = distance / 2 if classes == 2 else distance
-    found["log_loss"] = float(sk.log_loss(labels, probabilities, labels=range(classes)))
     return found
+
+
+def _of_rows(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], predicted: NDArray[np.int64]
+) -> Scores:
+    """Accuracy, Brier score and log loss: means over rows, undefined where there is none."""
+    if not len(labels):
+        return dict.fromkeys(("accuracy", "brier", "log_loss"))
+    classes = probabilities.shape[1]
+    total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    if not np.allclose(total, 1, rtol=0, atol=0.01):
+        raise ValueError("rows of probabilities do not sum to 1: give a softmax, not logits")
+    distance = float(np.mean(np.sum((probabilities - np.eye(classes)[labels]) ** 2, axis=1)))
+    # A float32 softmax sums to 1 within 1e-7, of which scikit-learn warns.
+    loss = sk.log_loss(labels, probabilities / total, labels=range(classes))
+    return {
+        "accuracy": float(np.mean(labels == predicted)),
+        "brier": distance / 2 if classes == 2 else distance,
+        "log_loss": float(loss),
+    }
 
 
 def _of_class(
@@ -80,8 +97,7 @@ def _ranking(
     return float(sk.roc_auc_score(true, scores)), float(sk.average_precision_score(true, scores))
 
 
-def _mean(values: Sequence[float | None], present: NDArray[np.int64] | None = None) -> float | None:
-    """The mean of `values`, of the classes `present` if given; None where one is undefined."""
-    kept = values if present is None else [values[int(one)] for one in present]
-    known = [value for value in kept if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(kept) else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of `values`; None where one is undefined."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
