@@ -1,5 +1,6 @@
 """Whole studies, with real Ray, real Optuna and a real MLflow store."""
 
+import io
 import json
 import os
 import signal
@@ -8,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from sklearn.metrics import roc_auc_score
 
 from conftest import Commands
 from raysearch.data.files import Folder
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History
+from raysearch.search.history import History, Trial
 from raysearch.search.journal import Journal
 from raysearch.search.sampler import Sampler
 from raysearch.search.study import read_history, read_plan
@@ -121,6 +125,7 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     assert champion.objective == best
     assert json.loads(run("results", "--json").stdout) == outcome["leaderboard"]
     check_scores_at_rungs(run, history, shards)
+    check_the_pooled_auroc(run, champion, outcome["pooled_auroc"])
     check_the_registered_model(run, shards)
     parent, children, _rest = runs(run)
     for one in (parent, *children):
@@ -134,11 +139,6 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
 
 def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None:
     """The stored scores give the reported metric again, for the rows of their fold."""
-    import io
-
-    import pyarrow.parquet as pq
-    from sklearn.metrics import roc_auc_score
-
     folder, plan = study(run), read_plan(study(run))
     for trial in history.searched():
         kept = [report for report in trial.reports if report["rung"] or report["epoch"] % 3 == 0]
@@ -155,6 +155,18 @@ def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None
             auroc = roc_auc_score(table.column("label").to_numpy(), margin)
             assert auroc == pytest.approx(report["metrics"]["auroc"], abs=1e-6)
     assert shards.is_dir()
+
+
+def check_the_pooled_auroc(run: Commands, champion: Trial, told: dict[str, float]) -> None:
+    """It is that of both folds' last scores in one array, and lies within its interval."""
+    folder = study(run)
+    last = [folder.read(folder.scores(champion.id, epoch)) for epoch in (3, 6)]
+    table = pa.concat_tables([pq.read_table(io.BytesIO(one)) for one in last])
+    margin = table["logit_positive"].to_numpy() - table["logit_negative"].to_numpy()
+    assert told["value"] == pytest.approx(
+        roc_auc_score(table["label"].to_numpy(), margin), abs=1e-6
+    )
+    assert told["low"] < told["value"] < told["high"]
 
 
 def check_the_registered_model(run: Commands, shards: Path) -> None:

@@ -1,15 +1,18 @@
 """What a study decides and remembers, without Ray."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from raysearch.cli.tables import leaderboard_table
 from raysearch.errors import StudyError
 from raysearch.search.baselines import record_majority
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History, Trial
+from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
@@ -73,6 +76,24 @@ def finish(study: Study, most: int = 10**6) -> None:
 
 def outcome(history: History) -> list[tuple[Any, ...]]:
     return [(one.id, one.knobs, one.status, one.epoch) for one in history.trials.values()]
+
+
+def test_an_undefined_objective_is_null_and_ranks_last(shards: Path, tmp_path: Path) -> None:
+    tree = TREE | {"objective": {"metric": "precision"}}
+    plan, splits = make_plan(parse_space(tree, "x"), "x", str(shards))
+    study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
+    record_majority(study)
+    trial = study.next_trial()
+    assert trial is not None
+    for epoch in range(1, study.whole(trial) + 1):
+        study.report(trial.id, report(epoch, 0.01) | {"metrics": {"precision": 0.01}})
+    ranked = leaderboard(study.history, "max")
+    assert [one.id for one in ranked] == ["benchmark", "majority"]
+    assert ranked[-1].objective is None
+    text = Console(width=200, file=io.StringIO(), record=True)
+    text.print(leaderboard_table(plan, study.history, 200))
+    [line] = [one for one in text.export_text().splitlines() if " majority " in one]
+    assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "- -"]
 
 
 def test_a_study_hands_out_the_benchmark_and_then_as_many_trials_as_planned(study: Study) -> None:

@@ -112,11 +112,13 @@ def _run(
 
 def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
     plan, history = outcome.study.plan, outcome.study.history
+    pooled = outcome.champion.pooled
     if as_json:
         found = {
             "study": plan.name,
-            "champion": outcome.champion.id,
-            "version": outcome.version,
+            "champion": outcome.champion.trial.id,
+            "pooled_auroc": None if pooled is None else asdict(pooled),
+            "version": outcome.champion.version,
             "folder": outcome.study.folder.address,
             "store": outcome.store,
             "leaderboard": leaderboard_rows(plan, history),
@@ -124,9 +126,13 @@ def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
         sys.stdout.write(json.dumps(found) + "\n")
         return
     console.print(leaderboard_table(plan, history, console.width, MOST_ROWS))
-    console.print(champion_table(plan, outcome.champion))
+    console.print(champion_table(plan, outcome.champion.trial))
+    if pooled is not None:
+        console.print(
+            f"Pooled    out-of-fold AUROC {pooled}, 95 % interval by patient", soft_wrap=True
+        )
     console.print(f"Study     {outcome.study.folder.address}", soft_wrap=True)
-    console.print(f"Model     models:/{plan.name}@champion (version {outcome.version})")
+    console.print(f"Model     models:/{plan.name}@champion (version {outcome.champion.version})")
     if outcome.unsent is not None:
         console.print(f"[red]Not all is in MLflow[/]: {outcome.unsent}; add --resume to send it")
     console.print("Compare   raysearch ui")

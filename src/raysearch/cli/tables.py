@@ -56,7 +56,8 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
 
 def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     epochs = plan.space.epochs
-    folds = [f"{end['metrics'][plan.space.metric]:.3f}" for end in trial.fold_ends(epochs)]
+    ends = [end["metrics"][plan.space.metric] for end in trial.fold_ends(epochs)]
+    folds = ["-" if value is None else f"{value:.3f}" for value in ends]
     text = trial.reason if trial.status == "failed" else knobs_text(trial, plan)
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),

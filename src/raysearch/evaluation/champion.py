@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
+from raysearch.evaluation.pooled import pooled_auroc
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
+from raysearch.scores.bootstrap import Interval
 from raysearch.search.engine.run import refit
 from raysearch.search.history import Trial, best_finished
 from raysearch.search.study import Study
@@ -19,8 +23,17 @@ from raysearch.training.parts import DEFAULTS
 EXAMPLE_ROWS = 2
 
 
-def crown_champion(study: Study, tracker: Tracker) -> tuple[Trial, str]:
-    """The best trial that finished all folds, refitted and registered, and its version.
+@dataclass(frozen=True)
+class Champion:
+    """The best trial, its version in the registry, and its pooled out-of-fold AUROC."""
+
+    trial: Trial
+    version: str
+    pooled: Interval | None
+
+
+def crown_champion(study: Study, tracker: Tracker) -> Champion:
+    """The best trial that finished all folds, refitted on all patients and registered.
 
     What an earlier launch did of this already is not done again. StudyError where no trial
     finished.
@@ -37,15 +50,18 @@ def crown_champion(study: Study, tracker: Tracker) -> tuple[Trial, str]:
     if not known:
         refit(study, best)
         study.crown(best)
+    pooled = pooled_auroc(study, best)
     facts = {
         "trial": best.id,
         "study": study.plan.identity,
         study.plan.space.metric: f"{best.objective:.6f}",
     }
+    if pooled is not None:
+        facts["pooled_auroc"] = str(pooled)
     version = register_champion(
         tracker, study.plan.name, champion_model(study, best), _example(study), facts
     )
-    return best, version
+    return Champion(best, version, pooled)
 
 
 def champion_model(study: Study, trial: Trial) -> PatchClassifier:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from raysearch.evaluation.champion import crown_champion
+from raysearch.evaluation.champion import Champion, crown_champion
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
     keep_worker_logs,
@@ -16,7 +16,6 @@ from raysearch.search.engine.run import (
     search,
 )
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import Trial
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Assignment, Plan
 from raysearch.search.study import Study, create_study
@@ -38,11 +37,10 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a study ended: its champion, the version in the registry, and what was not sent."""
+    """How a study ended: its champion, the tracking store, and what was not sent there."""
 
     study: Study
-    champion: Trial
-    version: str
+    champion: Champion
     store: str
     unsent: Exception | None
 
@@ -90,7 +88,7 @@ def _search_and_crown(study: Study, tracker: Tracker, watch: Watch) -> Outcome:
     watch.phase("searching")
     search(study)
     watch.phase("refitting the champion on all patients")
-    champion, version = crown_champion(study, tracker)
+    champion = crown_champion(study, tracker)
     watch.phase("sending the rest to MLflow")
     unsent = tracker.close("FINISHED")
-    return Outcome(study, champion, version, tracker.store, unsent)
+    return Outcome(study, champion, tracker.store, unsent)

@@ -33,6 +33,13 @@ class Interval:
     value: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        low, value, high = (
+            "undefined" if one is None else f"{one:.4f}"
+            for one in (self.low, self.value, self.high)
+        )
+        return f"{value} ({low} to {high})"
+
 
 def auroc_pairs(labels: NDArray[np.int64], scores: Floats, patients: NDArray[np.str_]) -> Pairs:
     """Count the pairs of `scores` (N,) by `labels` (N,), 1 for positive, and `patients` (N,).

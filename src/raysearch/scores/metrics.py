@@ -45,16 +45,16 @@ def score(
     by_class = [_of_class(labels == one, predicted == one) for one in range(classes)]
     found = _of_rows(labels, probabilities, predicted)
     recalls = [recall for _precision, recall, _f1 in by_class if recall is not None]
-    found["balanced_accuracy"] = _mean(recalls) if len(recalls) > 1 else None
+    found["balanced_accuracy"] = mean_of_all(recalls) if len(recalls) > 1 else None
     ranked = [_ranking(labels == one, probabilities[:, one]) for one in range(classes)]
     for place, name in enumerate(("precision", "recall", "f1")):
         values = [one[place] for one in by_class]
-        found[f"macro_{name}"] = _mean(values)
+        found[f"macro_{name}"] = mean_of_all(values)
         found[name] = values[1] if classes == 2 else found[f"macro_{name}"]
         found |= {f"{name}_{one}": values[at] for at, one in enumerate(class_names)}
     for place, name in enumerate(("auroc", "average_precision")):
         values = [one[place] for one in ranked]
-        found[name] = values[1] if classes == 2 else _mean(values)
+        found[name] = values[1] if classes == 2 else mean_of_all(values)
     return found
 
 
@@ -97,7 +97,7 @@ def _ranking(
     return float(sk.roc_auc_score(true, scores)), float(sk.average_precision_score(true, scores))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_all(values: Sequence[float | None]) -> float | None:
     """The mean of `values`; None where one is undefined."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

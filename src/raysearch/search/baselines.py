@@ -9,7 +9,7 @@ import numpy as np
 
 from raysearch.data.folds import fold_indices
 from raysearch.data.patches import load_rows
-from raysearch.scores.metrics import score
+from raysearch.scores.metrics import mean_of_all, score
 from raysearch.search.study import Study, read_splits
 
 MAJORITY = "majority"
@@ -34,17 +34,18 @@ def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
     """A report at each fold's end."""
     rows = load_rows(study.plan.data)
     assignment = read_splits(study.folder)[folds]
-    metric, values = study.plan.space.metric, []
+    metric = study.plan.space.metric
+    values: list[float | None] = []
     for fold in range(folds):
         learned, judged = fold_indices(rows.patients, assignment, fold)
         shares = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(learned)
         metrics = score(rows.labels[judged], np.tile(shares, (len(judged), 1)), rows.class_names)
-        values.append(metrics[metric] or 0.0)
+        values.append(metrics[metric])
         yield {
             "epoch": (fold + 1) * study.plan.space.epochs,
             "fold": fold,
-            "objective": sum(values) / len(values),
-            "loss": metrics["log_loss"] or 0.0,
+            "objective": mean_of_all(values),
+            "loss": metrics["log_loss"],
             "metrics": metrics,
             "seconds": 0.0,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,8 +35,8 @@ class Trial:
 
     @property
     def objective(self) -> float | None:
-        """The objective after the last fold-epoch; None before the first."""
-        return float(self.reports[-1]["objective"]) if self.reports else None
+        """The objective after the last fold-epoch; None before the first, or if undefined."""
+        return self.reports[-1]["objective"] if self.reports else None
 
     def fold_ends(self, epochs: int) -> list[Event]:
         """The last report of each finished fold, a fold having `epochs` epochs."""
@@ -109,7 +110,8 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
 
     def rank(trial: Trial) -> tuple[int, int, float]:
         deeper = -trial.epoch if trial.status != "finished" else 0
-        return order[trial.status], deeper, sign * (trial.objective or 0.0)
+        value = math.inf if trial.objective is None else sign * trial.objective
+        return order[trial.status], deeper, value
 
     shown = (one for one in history.trials.values() if one.reports or one.status == "failed")
     return sorted(shown, key=rank)

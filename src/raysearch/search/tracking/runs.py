@@ -19,6 +19,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
+from raysearch.scores.metrics import mean_of_all
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
 
@@ -158,7 +159,7 @@ class Tracker:
         if epoch % epochs == 0:
             ends = self._fold_ends.setdefault(event["trial"], [])
             ends.append(metrics)
-            points |= {name: _mean([end[name] for end in ends]) for name in metrics}
+            points |= {name: mean_of_all([end[name] for end in ends]) for name in metrics}
             points["folds_done"] = len(ends)
             points["train_seconds"] = event["seconds"]
         return [
@@ -200,11 +201,6 @@ def default_store() -> str:
     """The tracking store: MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory."""
     set_by_user = mlflow.environment_variables.MLFLOW_TRACKING_URI.get()
     return str(set_by_user) if set_by_user else DEFAULT_STORE
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _plain(name: str) -> str:
