@@ -10,7 +10,7 @@ import torch
 
 from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
-from raysearch.training.batches import dihedral, gather, normalise
+from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import TrainingData
 from raysearch.training.loop import (
@@ -23,6 +23,7 @@ from raysearch.training.loop import (
     train,
 )
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
+from raysearch.training.parts import one_cycle, sgd
 
 KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
 
@@ -129,6 +130,35 @@ def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
     assert seen == [1, 2]
     batch = normalise(gather(data.pixels, torch.arange(4)), data.shape)
     assert model.eval()(batch).shape == (4, 2)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 40])
+@pytest.mark.parametrize("warmup", [0.1, 0.25, 0.3, 0.999])
+def test_one_cycle_rises_and_falls_and_leaves_the_momentum_alone(steps: int, warmup: float) -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = sgd([weight], learning_rate=0.1, momentum=0.5)
+    schedule = one_cycle(optimizer, steps, warmup=warmup)
+    rates = []
+    for _ in range(steps):
+        assert optimizer.param_groups[0]["momentum"] == 0.5
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) < steps:
+            schedule.step()
+    assert max(rates) <= 0.1 + 1e-12
+    if steps > 1:
+        assert rates[-1] < 1e-5
+        top = rates.index(max(rates))
+        assert rates[: top + 1] == sorted(rates[: top + 1])
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_a_lone_last_patch_joins_the_batch_before_it() -> None:
+    index = torch.arange(9)
+    assert [len(one) for one in cut(index, 4)] == [4, 5]
+    assert [len(one) for one in cut(index, 5)] == [5, 4]
+    assert [len(one) for one in cut(index, 2)] == [2, 2, 2, 3]
+    assert torch.cat(cut(index, 2)).tolist() == index.tolist()
 
 
 def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(

@@ -8,6 +8,17 @@ from torch import Tensor
 from raysearch.models.classifier import normalised
 
 
+def cut(index: Tensor, size: int) -> list[Tensor]:
+    """`index` (N,) in pieces of `size`; a last one of 1 joins the piece before it.
+
+    Batch norm has no variance of one patch.
+    """
+    pieces = list(torch.split(index, size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
+
+
 def gather(pixels: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     """The rows `index` (B,) of `pixels`, uint8 (N, H*W*3), into `out` where one is given."""
     return torch.index_select(pixels, 0, index, out=out)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from raysearch.data.batches import epoch_order
 from raysearch.models.architectures import build, given
 from raysearch.scores.metrics import score
-from raysearch.training.batches import dihedral, gather, normalise
+from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.data import TrainingData
 from raysearch.training.numerics import Numerics
 from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES
@@ -171,7 +171,7 @@ class FoldRun:
         optimizer = OPTIMIZERS[config.knob("optimizer", DEFAULTS["optimizer"])]
         self.optimizer = optimizer(self.model.parameters(), **given(optimizer, config.knobs))
         schedule = SCHEDULES[config.knob("schedule", DEFAULTS["schedule"])]
-        steps = config.epochs * math.ceil(len(self.rows) / self.batch_size)
+        steps = config.epochs * len(cut(torch.from_numpy(self.rows), self.batch_size))
         self.schedule = schedule(self.optimizer, steps, **given(schedule, config.knobs))
         self.loss = nn.CrossEntropyLoss(weight=self.class_weights())
 
@@ -192,9 +192,7 @@ class FoldRun:
         total = torch.zeros((), device=self.data.device)
         self.model.train()
         augmented = self.config.knob("augment", "dihedral") == "dihedral"
-        for rows in torch.split(index, self.batch_size):
-            if len(rows) == 1 and len(index) > 1:
-                continue  # batch norm has no variance of one patch
+        for rows in cut(index, self.batch_size):
             batch = self.batch(rows)
             if augmented:
                 batch = dihedral(batch, turns)

@@ -46,9 +46,14 @@ def constant(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, warmup: float = 0.3) -> LRScheduler:
-    """Up to the learning rate in the share `warmup` of `steps`, then down (Smith, 2018)."""
+    """Up to the learning rate in the share `warmup` of `steps`, then down (Smith, 2018).
+
+    The momentum stays as it is: it is a knob of its own.
+    """
     highest = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, highest, total_steps=steps, pct_start=warmup)
+    # A rise of exactly one step is 0 divided by 0 in torch.
+    rise = warmup if warmup * steps != 1 else warmup * (1 - 1e-6)
+    return OneCycleLR(optimizer, highest, total_steps=steps, pct_start=rise, cycle_momentum=False)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "sgd": sgd}
@@ -107,7 +112,7 @@ LIMITS: dict[str, Limits] = {
     "augment": Limits(str, names=AUGMENTATIONS),
     "head": Limits(str, names=("pooled", "flat")),
     "class_weights": Limits(bool),
-    "batch_size": Limits(int, 1, 65536),
+    "batch_size": Limits(int, 2, 65536),
     "folds": Limits(int, 2, 1000),
     "convolutions": Limits(int, 1, 3),
     "width": Limits(int, 1, 1024),
