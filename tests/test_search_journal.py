@@ -61,3 +61,14 @@ def test_a_missing_segment_is_refused(tmp_path: Path) -> None:
     sorted(tmp_path.iterdir())[0].unlink()
     with pytest.raises(StudyError, match="events are missing"):
         Journal(Folder(tmp_path))
+
+
+def test_what_a_killed_writer_left_is_no_segment_and_is_swept_away(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    Journal(folder).append({"event": "x"})
+    left = tmp_path / ".000000000.jsonl.deadbeef"
+    left.write_text("half a li")
+    assert len(Journal(folder).events) == 1
+    folder.sweep()
+    assert not left.exists()
+    assert len(Journal(folder).events) == 1

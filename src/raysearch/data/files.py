@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import IO, Any, cast
@@ -10,16 +11,27 @@ from typing import IO, Any, cast
 import fsspec
 import fsspec.implementations.local
 
+from raysearch.errors import DataError
+
+# A file on its way to its place, or left there by a process that was killed.
+UNDER_WAY = re.compile(r"\..*\.[0-9a-f]{8}")
+
 
 class Folder:
     """A folder that reads and writes whole files.
 
     `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
     written beside its place, synced and moved; object stores put a file whole or not at all.
+    DataError where no file system is known for the address.
     """
 
     def __init__(self, address: str | Path) -> None:
-        self.fs, root = fsspec.core.url_to_fs(str(address))
+        try:
+            self.fs, root = fsspec.core.url_to_fs(str(address))
+        except (ValueError, ImportError) as fault:
+            raise DataError(
+                f"{address}: no address that can be used ({fault}); give a local path or s3://..."
+            ) from None
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
         self.address: str = self.root if self.is_local else str(address).rstrip("/")
@@ -45,7 +57,19 @@ class Folder:
         return bool(self.fs.exists(self.path(name)))
 
     def names(self, name: str = "") -> list[str]:
-        """The sorted names of what lies directly in `name`; empty where nothing is."""
+        """The sorted names of what lies directly in `name`; empty where nothing is.
+
+        A file that is on its way to its place is not there yet.
+        """
+        return [one for one in self._all_names(name) if not UNDER_WAY.fullmatch(one)]
+
+    def sweep(self, name: str = "") -> None:
+        """Remove from `name` what processes that were killed had not moved into place."""
+        for one in self._all_names(name):
+            if UNDER_WAY.fullmatch(one):
+                self.remove(f"{name}/{one}" if name else one)
+
+    def _all_names(self, name: str) -> list[str]:
         self.fs.invalidate_cache()
         if not self.fs.exists(self.path(name)):
             return []
@@ -68,7 +92,7 @@ class Folder:
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")  # UNDER_WAY
         try:
             with beside.open("wb") as file:
                 file.write(content)
