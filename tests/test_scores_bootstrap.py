@@ -82,3 +82,14 @@ def test_what_is_undefined_is_none() -> None:
     assert set(never) == {Interval(None, 1.0, None), Interval(1.0, 1.0, 1.0)}
     same = np.array(["a"] * 4)
     assert auroc_interval(labels, np.arange(4.0), same) == Interval(None, 0.75, None)
+
+
+def test_many_patients_give_the_same_interval_row_by_row() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 2, 400)
+    scores = np.round(random.normal(labels, 2.0), 1)  # with ties
+    patients = random.integers(0, 37, 400).astype(np.str_)
+    by_pairs = auroc_interval(labels, scores, patients, count=200, seed=5)
+    by_rows = auroc_interval(labels, scores, patients, count=200, seed=5, most_paired=0)
+    for one in ("low", "value", "high"):
+        assert getattr(by_rows, one) == pytest.approx(getattr(by_pairs, one), abs=1e-12)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# Up to this many patients the matrix of pairs is small, and 2,000 replicates take milliseconds.
+MOST_PAIRED = 4000
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,35 @@ def patient_weights(patients: int, count: int, seed: int) -> Floats:
     return draw.multinomial(patients, np.full(patients, 1 / patients), count).astype(np.float64)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """Rows in the order of their scores: `owner` and `positive` (N,), and where each score begins.
+
+    What `Pairs` is for few patients: N numbers, where patients squared would be too many.
+    """
+
+    owner: NDArray[np.int64]
+    positive: Floats
+    starts: NDArray[np.int64]
+
+
+def rank_rows(labels: NDArray[np.int64], scores: Floats, owner: NDArray[np.int64]) -> Ranked:
+    """Sort the rows `scores` (N,) once; `owner` (N,) is the number of each row's patient."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    return Ranked(owner[order], (labels[order] == 1).astype(np.float64), starts)
+
+
+def weighted_auroc(rows: Ranked, weights: Floats) -> float:
+    """The AUROC of the replicate that holds the patients `weights` (patients,) times, or NaN."""
+    row = weights[rows.owner]
+    positives = np.add.reduceat(row * rows.positive, rows.starts)
+    negatives = np.add.reduceat(row * (1 - rows.positive), rows.starts)
+    every = positives.sum() * negatives.sum()
+    below = np.cumsum(negatives) - negatives / 2
+    return float(positives @ below / every) if every > 0 else float("nan")
+
+
 def auroc_interval(
     labels: NDArray[np.int64],
     scores: Floats,
@@ -90,20 +121,30 @@ def auroc_interval(
     count: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    most_paired: int = MOST_PAIRED,
 ) -> Interval:
     """The AUROC of `scores`, and its percentile interval over `count` draws of patients.
 
-    The bounds are None for fewer than two patients, and where no draw has both classes.
+    The bounds are None for fewer than two patients, and where no draw has both classes. Pairs are
+    counted for up to `most_paired` patients; more are weighted row by row, to the same values.
     """
-    pairs = auroc_pairs(labels, scores, patients)
-    size = len(pairs.positives)
-    whole = float(replicates(pairs, np.ones((1, size)))[0])
+    names, owner = np.unique(patients, return_inverse=True)
+    size = len(names)
+    if not len(labels):
+        return Interval(None, None, None)
+    if size <= most_paired:
+        pairs = auroc_pairs(labels, scores, patients)
+        whole = float(replicates(pairs, np.ones((1, size)))[0])
+        drawn = replicates(pairs, patient_weights(size, count, seed))
+    else:
+        rows = rank_rows(labels, scores, owner)
+        whole = weighted_auroc(rows, np.ones(size))
+        draw, even = np.random.default_rng(seed), np.full(size, 1 / size)
+        each = (draw.multinomial(size, even).astype(np.float64) for _ in range(count))
+        drawn = np.array([weighted_auroc(rows, weights) for weights in each])
     if np.isnan(whole):
         return Interval(None, None, None)
-    if size < 2:
-        return Interval(None, whole, None)
-    drawn = replicates(pairs, patient_weights(size, count, seed))
-    if np.isnan(drawn).all():
+    if size < 2 or np.isnan(drawn).all():
         return Interval(None, whole, None)
     outside = (1 - level) / 2
     low, high = np.nanquantile(drawn, (outside, 1 - outside))
