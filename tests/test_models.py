@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES, build, knobs_of
+from raysearch.models.architectures import ARCHITECTURES, build, knobs_of, refuse_unfit
 from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.training.parts import LIMITS, OPTIMIZERS, SCHEDULES, recipe
 
@@ -53,6 +53,16 @@ def test_knobs_that_are_no_net_are_refused_in_one_line(
     with pytest.raises(SpaceError, match=said) as caught:
         build(name, SHAPE, 2, knobs)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_that_cannot_take_the_patches_says_so_before_anything_runs(
+    name: str,
+) -> None:
+    refuse_unfit(name, (50, 50, 3), {})
+    if name.startswith("vgg"):
+        with pytest.raises(SpaceError, match=f"{name} cannot take patches of 24x24 .*larger"):
+            refuse_unfit(name, (24, 24, 3), {})
 
 
 def test_patches_too_small_for_the_poolings_are_refused() -> None:

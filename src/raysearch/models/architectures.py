@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision import models as zoo
 
@@ -108,6 +109,23 @@ def vgg16(_shape: Shape, classes: int, *, dropout: float = 0.5) -> nn.Module:
 def vgg19(_shape: Shape, classes: int, *, dropout: float = 0.5) -> nn.Module:
     """Torchvision's VGG19 (Simonyan and Zisserman, 2015), without weights."""
     return zoo.vgg19(weights=None, num_classes=classes, dropout=dropout)
+
+
+def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
+    """SpaceError where the architecture `name` with `knobs` cannot take patches of `shape`.
+
+    Tried on torch's meta device: nothing is computed.
+    """
+    height, width, channels = shape
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            build(name, shape, 2, knobs).eval()(torch.empty(2, channels, height, width))
+    except RuntimeError as fault:
+        reason = str(fault).splitlines()[0][:200]
+        raise SpaceError(
+            f"architecture {name} cannot take patches of {width}x{height} ({reason}); choose"
+            " another, or shard larger patches"
+        ) from None
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {

@@ -58,7 +58,8 @@ def read_space(path: str | Path) -> Space:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe loader
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    # A tag such as !!timestamp reads its text by code that raises whatever it likes.
+    except Exception as error:
         raise SpaceError(f"{path}: not YAML: {_brief(error)}") from None
     return parse_space(tree, str(path))
 
@@ -75,12 +76,13 @@ def parse_space(tree: object, origin: str) -> Space:
     ]
     objective = _section(tree, "objective", ("metric", "mode"), faults)
     metric = objective.get("metric", "auroc")
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         faults.append(
             f"objective.metric: {metric!r} is never reported; one of {', '.join(METRICS)}"
         )
-    mode = objective.get("mode", METRICS.get(metric, "max"))
-    if metric in METRICS and mode != METRICS[metric]:
+        metric, objective = "auroc", {}
+    mode = objective.get("mode", METRICS[metric])
+    if mode != METRICS[metric]:
         faults.append(
             f"objective.mode: {mode!r} for {metric}; {metric} is better at its {METRICS[metric]}"
         )
