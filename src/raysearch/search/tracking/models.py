@@ -14,8 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
+from raysearch.errors import StudyError
 from raysearch.search.tracking.runs import Tracker
 
 log = logging.getLogger(__name__)
@@ -33,13 +35,34 @@ def register_champion(
     """Log `model` to the study's run, register it as `name` with the alias `champion`.
 
     `example` is a batch (B, H, W, 3) of at least two patches: one alone would fix the batch's
-    size at 1. The model is kept as an exported program, which loads without pickle. A model that
-    is registered with the same `facts` already stays as it is. Returns the version.
+    size at 1. The model is kept as an exported program, which loads without pickle. A version that
+    the study registered already is not registered again. Returns the version. StudyError where
+    the store does not take it.
     """
-    client = tracker.client
-    known = _registered(tracker, name)
-    if known is not None and known[1] == dict(facts):
-        return known[0]
+    try:
+        number = _known_version(tracker, name, facts) or _log(tracker, name, model, example)
+        for key, value in facts.items():
+            tracker.client.set_model_version_tag(name, number, key, value)
+        tracker.client.set_registered_model_alias(name, ALIAS, number)
+    except (MlflowException, SQLAlchemyError, OSError) as fault:
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+        raise StudyError(
+            f"the champion could not be registered in {tracker.store} ({reason}); put it right,"
+            " then go on with --resume"
+        ) from None
+    return number
+
+
+def _known_version(tracker: Tracker, name: str, facts: Mapping[str, str]) -> str | None:
+    """The version that an earlier launch of the study registered, maybe without its tags yet."""
+    query = f"name = '{name}' and run_id = '{tracker.parent}'"
+    for found in tracker.client.search_model_versions(query):
+        if found.tags.get("trial", facts["trial"]) == facts["trial"]:
+            return str(found.version)
+    return None
+
+
+def _log(tracker: Tracker, name: str, model: nn.Module, example: NDArray[np.uint8]) -> str:
     model = model.cpu().eval()
     with torch.inference_mode():
         answer = model(torch.from_numpy(example)).numpy()
@@ -58,16 +81,4 @@ def register_champion(
             pip_requirements=[f"{one}=={version(one)}" for one in REQUIREMENTS],
             registered_model_name=name,
         )
-    number = str(info.registered_model_version)
-    for key, value in facts.items():
-        client.set_model_version_tag(name, number, key, value)
-    client.set_registered_model_alias(name, ALIAS, number)
-    return number
-
-
-def _registered(tracker: Tracker, name: str) -> tuple[str, dict[str, str]] | None:
-    try:
-        found = tracker.client.get_model_version_by_alias(name, ALIAS)
-    except MlflowException:
-        return None
-    return str(found.version), dict(found.tags)
+    return str(info.registered_model_version)

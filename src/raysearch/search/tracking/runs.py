@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import mlflow
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
@@ -18,7 +19,9 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
     MLFLOW_SOURCE_TYPE,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
+from raysearch.errors import StudyError
 from raysearch.scores.metrics import mean_of_all
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 DEFAULT_STORE = "sqlite:///mlflow.db"
 RUN_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 ENDED = frozenset(RUN_STATUS.values())
+# Between tries, while the store cannot be reached; the last one goes on until the study ends.
+WAITS_S = (1.0, 2.0, 4.0, 8.0)
+REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"})
 SHOWN_KNOBS = ("architecture", "optimizer")
 
 
@@ -35,21 +41,30 @@ class Tracker:
 
     A run is found by its tags before one is made, a point is the same point when it is logged
     twice (same key, step, value and time), and a run whose status is an end has everything. So
-    after a crash, the whole journal is sent again, and nothing appears twice.
+    after a crash, the whole journal is sent again, and nothing appears twice. While the store
+    cannot be reached, events wait: each is tried again until it is taken or refused.
     """
 
     def __init__(self, plan: Plan, store: str) -> None:
         self._plan, self.store = plan, store
-        self.client = MlflowClient(tracking_uri=store, registry_uri=store)
-        self.experiment = self._experiment()
         self._runs: dict[str, str] = {}
         self._ended: set[str] = set()
-        self._find_runs()
-        self.parent = self._runs.get("study") or self._make_run("study", plan.name, "study", {})
-        self.client.update_run(self.parent, "RUNNING")
+        try:
+            self.client = MlflowClient(tracking_uri=store, registry_uri=store)
+            self.experiment = self._experiment()
+            self._find_runs()
+            self.parent = self._runs.get("study") or self._make_run("study", plan.name, "study", {})
+            self.client.update_run(self.parent, "RUNNING")
+        except (MlflowException, SQLAlchemyError, OSError) as fault:
+            raise StudyError(
+                f"the tracking store {store} cannot be used ({_brief(fault)}); put it right, or"
+                " name another by MLFLOW_TRACKING_URI"
+            ) from None
         self._fold_ends: dict[str, list[Mapping[str, float | None]]] = {}
         self._queue: queue.Queue[Event | None] = queue.Queue()
-        self._fault: Exception | None = None
+        self._fault: Exception | None = None  # of the last try
+        self._refused: Exception | None = None  # of an event that was left out
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
@@ -60,15 +75,16 @@ class Tracker:
     def close(self, status: str, timeout_s: float | None = None) -> Exception | None:
         """Send what is queued, end the parent run with `status`; what failed, if anything did.
 
-        After `timeout_s` it is given up: the journal has it all, and a resume sends it.
+        After `timeout_s` it is given up: the journal has it all, and a resume sends it. It raises
+        nothing: a study is not lost by its store.
         """
+        self._closing.set()
+        self._queue.put({"event": "close", "status": status})
         self._queue.put(None)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             return TimeoutError(f"not all was sent within {timeout_s:g} s")
-        if self._fault is None:
-            self.client.set_terminated(self.parent, status)
-        return self._fault
+        return self._fault or self._refused
 
     def run_of(self, trial: str) -> str | None:
         """The id of the run of `trial`."""
@@ -76,13 +92,25 @@ class Tracker:
 
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
-            if self._fault is not None:
-                continue
-            try:
-                self._send(event)
-            except Exception as fault:
-                log.exception("MLflow did not take %s", event["event"])
+            waits = iter(WAITS_S)
+            while not self._taken(event):
+                wait = next(waits, None)
+                if wait is None and self._closing.is_set():
+                    return
+                self._closing.wait(WAITS_S[-1] if wait is None else wait)
+
+    def _taken(self, event: Event) -> bool:
+        """Whether `event` is dealt with: sent, or refused for what it is."""
+        try:
+            self._send(event)
+        except Exception as fault:
+            log.exception("MLflow did not take %s", event["event"])
+            if not (isinstance(fault, MlflowException) and fault.error_code in REFUSALS):
                 self._fault = fault
+                return False
+            self._refused = fault
+        self._fault = None
+        return True
 
     def _send(self, event: Event) -> None:
         trial = event.get("trial", "")
@@ -101,6 +129,8 @@ class Tracker:
                 self._ended.add(trial)
             case "champion":
                 self.client.set_tag(self.parent, "champion", trial)
+            case "close":
+                self.client.set_terminated(self.parent, event["status"])
 
     def _start(self, event: Event) -> None:
         knobs = {name: event["knobs"][name] for name in SHOWN_KNOBS if name in event["knobs"]}
@@ -201,6 +231,10 @@ def default_store() -> str:
     """The tracking store: MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory."""
     set_by_user = mlflow.environment_variables.MLFLOW_TRACKING_URI.get()
     return str(set_by_user) if set_by_user else DEFAULT_STORE
+
+
+def _brief(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
 def _plain(name: str) -> str:
