@@ -71,6 +71,24 @@ def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: 
         assert said in refusal(run, *words), words
 
 
+def test_a_study_that_was_cut_off_is_told_in_one_line(run: Here, space: str, shards: Path) -> None:
+    folder = run.folder / "studies" / "small"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text('{"name": "sma')
+    assert "plan.json: damaged" in refusal(run, "results", "small")
+    words = ("launch", space, "--data", str(shards), "--name", "small", "--resume")
+    assert "plan.json: damaged" in refusal(run, *words)
+
+
+def test_addresses_that_cannot_be_used_are_told_in_one_line(
+    run: Here, space: str, shards: Path
+) -> None:
+    assert "foo://x: no address that can be used" in refusal(run, "results", "--studies", "foo://x")
+    (run.folder / "file").write_text("")
+    words = ("launch", space, "--data", str(shards), "--studies", "file/studies")
+    assert "choose a place that can be read and written" in refusal(run, *words)
+
+
 def test_more_folds_than_patients_are_refused(run: Here, shards: Path) -> None:
     (run.folder / "wide.yaml").write_text(SPACE.replace("folds: 2", "folds: 13"))
     said = refusal(run, "launch", "wide.yaml", "--data", str(shards))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from conftest import Commands
 from raysearch.data.files import Folder
+from raysearch.data.shards import write_shards
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Journal
@@ -246,11 +248,14 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
         in run("launch", "small.yaml", "--data", str(shards), "--name", "small", code=2).stderr
     )
     refuse_another_space(run, shards)
-    run("launch", "small.yaml", "--data", str(shards), "--resume")
+    moved = run.folder / "moved"  # the data may lie elsewhere by now
+    shutil.copytree(shards, moved)
+    run("launch", "small.yaml", "--data", str(moved), "--resume")
     after = Journal(study(run) / "journal").events
     assert after[: len(before)] == before
     history = read_history(study(run))
     assert len(history.searched()) == 6
+    assert "failed" not in {one.status for one in history.trials.values()}
     reports = [(one["trial"], one["epoch"]) for one in after if one["event"] == "report"]
     assert len(reports) == len(set(reports))
     for trial in history.searched():
@@ -283,7 +288,7 @@ def test_a_second_launcher_is_refused_with_the_firsts_process(run: Commands, sha
     assert first.wait(60) == 130
 
 
-def test_a_lost_worker_does_not_lose_its_trial(run: Commands, shards: Path) -> None:
+def test_lost_workers_do_not_lose_their_trials(run: Commands, shards: Path) -> None:
     write_space(run.folder, epochs=8)
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 4)
@@ -292,14 +297,52 @@ def test_a_lost_worker_does_not_lose_its_trial(run: Commands, shards: Path) -> N
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if b"ray::ImplicitFunc" in content(path) and session_of(path) == first.pid
     ]
-    assert workers
-    os.kill(workers[0], signal.SIGKILL)
+    assert len(workers) == 2  # every slot's
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
     out, err = first.communicate(timeout=400)
     assert first.returncode == 0, out + err
     history = read_history(study(run))
-    assert [one.status for one in history.searched()].count("failed") == 0
+    assert [one.status for one in history.trials.values()].count("failed") == 0
+    for trial in history.searched():
+        assert [one["epoch"] for one in trial.reports] == list(range(1, trial.epoch + 1))
     check_the_rungs_are_told_by_the_journal(history, run)
     check_mlflow_tells_the_history(run, history)
+
+
+def test_shards_that_are_damaged_fail_no_trial(run_on_cluster: Commands) -> None:
+    """The fault is in the pixels, which the plan does not read; put right, the study goes on."""
+    run = run_on_cluster
+    write_space(run.folder, 1)
+    data = run.folder / "data"
+    write_shards("12:240:9", data, "synthetic", workers=1)
+    part = next(data.glob("part-*.parquet"))
+    good = part.read_bytes()
+    part.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    said = run("launch", "small.yaml", "--data", str(data), code=2).stderr
+    assert "its hash is not the manifest's" in said
+    assert "go on with --resume" in said
+    assert said.count("\n") == 1
+    assert not [one for one in read_history(study(run)).trials.values() if one.status == "failed"]
+    part.write_bytes(good)
+    run("launch", "small.yaml", "--data", str(data), "--resume")
+    assert len(read_history(study(run)).searched()) == 6
+
+
+def test_a_champion_is_registered_once_whatever_was_left_undone(
+    run_on_cluster: Commands, shards: Path
+) -> None:
+    run = run_on_cluster
+    write_space(run.folder, 1)
+    words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
+    run(*words, "--trials", "2")
+    store = f"sqlite:///{run.folder}/mlflow.db"
+    client = MlflowClient(store, store)
+    client.delete_registered_model_alias("small", "champion")
+    client.set_model_version_tag("small", "1", "seen by", "a user")
+    run(*words, "--resume")
+    assert client.get_model_version_by_alias("small", "champion").version == "1"
+    assert len(client.search_model_versions("name = 'small'")) == 1
 
 
 def content(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
 from raysearch.search.space_file import parse_space
-from raysearch.search.study import Study, create_study, read_plan
+from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics
 
 TREE = {
@@ -76,6 +76,63 @@ def finish(study: Study, most: int = 10**6) -> None:
 
 def outcome(history: History) -> list[tuple[Any, ...]]:
     return [(one.id, one.knobs, one.status, one.epoch) for one in history.trials.values()]
+
+
+def test_a_reason_with_brackets_is_printed_as_it_is(study: Study) -> None:
+    study.begin()
+    trial = study.next_trial()
+    assert trial is not None
+    study.fail(trial.id, "RuntimeError at [/y/z.cpp:3]")
+    text = Console(width=200, file=io.StringIO(), record=True)
+    text.print(leaderboard_table(study.plan, study.history, 200))
+    assert "[/y/z.cpp:3]" in text.export_text()
+
+
+def test_a_trial_that_is_put_back_goes_on_later(study: Study) -> None:
+    study.begin()
+    finish(study, 1)
+    trial = study.next_trial()
+    assert trial is not None
+    study.report(trial.id, report(1, 0.5))
+    study.put_back(trial.id)
+    study.put_back(trial.id)
+    assert study.next_trial() is trial
+    other = study.next_trial()
+    assert other is not None
+    assert other is not trial
+    assert study.halted is None
+
+
+def test_a_study_whose_workers_cannot_train_halts_and_goes_on_when_they_can(study: Study) -> None:
+    study.begin()
+    finish(study, 1)
+    trial = study.next_trial()
+    assert trial is not None
+    study.put_back(trial.id, "host: no room")
+    study.put_back(trial.id, "host: no room")
+    assert study.next_trial() is trial
+    study.report(trial.id, report(1, 0.5))  # a report says that they can
+    for _ in range(3):
+        assert study.halted is None
+        study.put_back(trial.id, "host: no room")
+    assert study.halted == "host: no room"
+    assert study.next_trial() is None
+    assert not study.report(trial.id, report(2, 0.5))
+    again = Study(study.folder, study.plan)
+    again.begin()
+    resumed = again.next_trial()
+    assert resumed is not None
+    assert (resumed.id, resumed.epoch, resumed.status) == (trial.id, 1, "running")
+
+
+def test_a_split_that_is_not_the_plans_is_refused(study: Study) -> None:
+    folder = study.folder
+    good = folder.read(folder.SPLITS)
+    assert read_splits(folder, study.plan)[2]
+    for bad in (good[:-9], good.replace(b": 0", b": 1", 1), b"[]", b"{}"):
+        folder.write(folder.SPLITS, bad)
+        with pytest.raises(StudyError, match=r"splits\.json: missing or not the plan's"):
+            read_splits(folder, study.plan)
 
 
 def test_an_undefined_objective_is_null_and_ranks_last(shards: Path, tmp_path: Path) -> None:

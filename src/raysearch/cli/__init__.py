@@ -41,6 +41,10 @@ def run(words: list[str]) -> int:
         code = _refuse(str(error))
     except typer.exceptions.TyperException as error:
         code = _refuse(_usage(error)) if str(error) else 2
+    except OSError as error:  # a disk that is full, a folder that is not ours
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "make room, or choose a place that can be read and written"
+        code = _refuse(f"{where}{error.strerror or error}; {advice}")
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     return code if isinstance(code, int) else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from raysearch.cli.live import LiveView, quiet_errors
 from raysearch.cli.options import make_console
@@ -57,7 +58,7 @@ def start(asked: Launch) -> int:
     plan, splits = make_plan(space, name, address)
     if stored is not None:
         refuse_changes(stored, plan)
-        plan = stored
+        plan = replace(stored, data=plan.data)  # the same shards may have moved
     if asked.dry_run:
         _show_plan(plan, asked.as_json, console)
         return 0
@@ -131,8 +132,10 @@ def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
         console.print(
             f"Pooled    out-of-fold AUROC {pooled}, 95 % interval by patient", soft_wrap=True
         )
-    console.print(f"Study     {outcome.study.folder.address}", soft_wrap=True)
+    console.print(f"Study     {escape(outcome.study.folder.address)}", soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {outcome.champion.version})")
     if outcome.unsent is not None:
-        console.print(f"[red]Not all is in MLflow[/]: {outcome.unsent}; add --resume to send it")
+        console.print(
+            f"[red]Not all is in MLflow[/]: {escape(str(outcome.unsent))}; add --resume to send it"
+        )
     console.print("Compare   raysearch ui")

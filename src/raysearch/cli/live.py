@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from raysearch.cli.tables import STYLES, knobs_text
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import Trial, best_finished, leaderboard
+from raysearch.search.history import Trial, finished, leaderboard
 from raysearch.search.journal import Event
 from raysearch.search.study import Study
 
@@ -37,7 +38,7 @@ class StudyView:
 
     def __rich__(self) -> RenderableType:
         with self._study.guard:
-            return Group(self._head(), self._bar(), self._table())
+            return Group(self._head(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
         """Say on a line that a trial ended, where there is no terminal for a table."""
@@ -49,6 +50,7 @@ class StudyView:
                 f" ({trial.reason})  {knobs_text(trial, self._study.plan)}",
                 soft_wrap=True,
                 highlight=False,
+                markup=False,
             )
 
     def _head(self) -> Text:
@@ -59,8 +61,7 @@ class StudyView:
         for status, count in counts.items():
             text.append(f"{count} {status}  ", style=STYLES[status])
         text.append(f"{plan.space.trials - len(trials)} to come  ")
-        best = best_finished(history, plan.space.mode)
-        if best is not None:
+        for best in finished(history, plan.space.mode)[:1]:
             text.append(f"best {plan.space.metric} {best.objective:.4f} ({best.id})  ", "bold")
         text.append(f"{clock(time.monotonic() - self._began)} gone")
         left = self.seconds_left()
@@ -97,14 +98,21 @@ class StudyView:
         return (running + rest)[:MOST_ROWS]
 
     def seconds_left(self) -> float | None:
-        """The time left, at the pace and by the mean length of the trials so far."""
+        """The time left, at the pace and by the mean length of the trials so far.
+
+        None while fewer than a quarter of them ended. Half of the trials that outlive the mean are
+        taken to run out.
+        """
         history, plan = self._study.history, self._study.plan
         ended = [one for one in history.searched() if one.status != "running"]
         done = sum(one.epoch for one in history.trials.values()) - self._done_before
-        if not ended or done <= 0:
+        if len(ended) < plan.space.trials / 4 or done <= 0:
             return None
         mean = sum(one.epoch for one in ended) / len(ended)
-        running = sum(max(mean - one.epoch, 1.0) for one in history.running())
+        running = sum(
+            max(mean - one.epoch, (self._study.whole(one) - one.epoch) / 2)
+            for one in history.running()
+        )
         left = running + mean * (plan.space.trials - len(history.searched())) + plan.space.epochs
         return left * (time.monotonic() - self._began) / done
 

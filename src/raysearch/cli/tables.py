@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from raysearch.search.history import History, Trial, leaderboard
@@ -58,7 +59,7 @@ def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     epochs = plan.space.epochs
     ends = [end["metrics"][plan.space.metric] for end in trial.fold_ends(epochs)]
     folds = ["-" if value is None else f"{value:.3f}" for value in ends]
-    text = trial.reason if trial.status == "failed" else knobs_text(trial, plan)
+    text = escape(trial.reason if trial.status == "failed" else knobs_text(trial, plan))
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
         "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
@@ -129,12 +130,12 @@ def plan_tables(plan: Plan) -> list[Table]:
         ways = [f"{name}: {one.precision} {one.memory_format}" for name, one in found.items()]
         rows["precision"] = f"{kind}: {'; '.join(ways)}"
     for name, text in rows.items():
-        head.add_row(name, text)
+        head.add_row(name, escape(text))
     for warning in plan.warnings:
-        head.add_row("[yellow]warning[/]", warning)
+        head.add_row("[yellow]warning[/]", escape(warning))
     knobs = Table(title="Space", title_justify="left", show_header=False)
     for knob in space.knobs:
-        knobs.add_row(knob.name, knob.kind, str(knob))
+        knobs.add_row(knob.name, knob.kind, escape(str(knob)))
     return [head, knobs, *(_split_table(plan, split.folds) for split in plan.splits)]
 
 

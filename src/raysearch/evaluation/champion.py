@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,15 @@ from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
 from raysearch.scores.bootstrap import Interval
 from raysearch.search.engine.run import refit
-from raysearch.search.history import Trial, best_finished
+from raysearch.search.history import Trial, finished
 from raysearch.search.study import Study
 from raysearch.search.tracking.models import register_champion
 from raysearch.search.tracking.runs import Tracker
 from raysearch.training.checkpoint import unpack
+from raysearch.training.loop import TrainingFailedError
 from raysearch.training.parts import DEFAULTS
 
+log = logging.getLogger(__name__)
 EXAMPLE_ROWS = 2
 
 
@@ -35,21 +38,10 @@ class Champion:
 def crown_champion(study: Study, tracker: Tracker) -> Champion:
     """The best trial that finished all folds, refitted on all patients and registered.
 
-    What an earlier launch did of this already is not done again. StudyError where no trial
-    finished.
+    Where a refit fails, as it may by a loss that is not finite, the next best is taken. What an
+    earlier launch did of this already is not done again. StudyError where no trial finished.
     """
-    mode = study.plan.space.mode
-    best = best_finished(study.history, mode)
-    if best is None:
-        raise StudyError(
-            f"study {study.plan.name!r} has no champion: no trial finished all its folds; raise"
-            " `trials`, or lower the learning rates"
-        )
-    folder = study.folder
-    known = study.history.champion == best.id and folder.exists(folder.CHAMPION)
-    if not known:
-        refit(study, best)
-        study.crown(best)
+    best = _refitted_already(study) or _refit_best(study)
     pooled = pooled_auroc(study, best)
     facts = {
         "trial": best.id,
@@ -62,6 +54,34 @@ def crown_champion(study: Study, tracker: Tracker) -> Champion:
         tracker, study.plan.name, champion_model(study, best), _example(study), facts
     )
     return Champion(best, version, pooled)
+
+
+def _refitted_already(study: Study) -> Trial | None:
+    """The champion of an earlier launch, where its weights are there and whole."""
+    known = study.history.champion
+    if known is None:
+        return None
+    try:
+        stored = unpack(study.folder.read(study.folder.CHAMPION))
+    except (OSError, ValueError):
+        return None
+    return study.history.trials[known] if stored["trial"] == known else None
+
+
+def _refit_best(study: Study) -> Trial:
+    """The best finished trial whose refit does not fail, refitted and written down."""
+    for trial in finished(study.history, study.plan.space.mode):
+        try:
+            refit(study, trial)
+        except TrainingFailedError as failure:
+            log.warning("%s could not be refitted: %s", trial.id, failure)
+            continue
+        study.crown(trial)
+        return trial
+    raise StudyError(
+        f"study {study.plan.name!r} has no champion: no trial finished all its folds, or none"
+        " could be refitted; raise `trials`, or lower the learning rates"
+    )
 
 
 def champion_model(study: Study, trial: Trial) -> PatchClassifier:

@@ -23,6 +23,8 @@ from raysearch.search.tracking.runs import Tracker, default_store
 
 # A user who pressed Ctrl-C waits no longer than this for the tracking store.
 FLUSH_S = 15.0
+# At the end of a study a store that is away for a moment is worth more patience.
+FINISH_S = 300.0
 
 
 class Watch(Protocol):
@@ -74,7 +76,7 @@ def run_study(
             tracker.close("KILLED", FLUSH_S)
             raise
         except BaseException:
-            tracker.close("FAILED")
+            tracker.close("FAILED", FLUSH_S)
             raise
 
 
@@ -90,5 +92,5 @@ def _search_and_crown(study: Study, tracker: Tracker, watch: Watch) -> Outcome:
     watch.phase("refitting the champion on all patients")
     champion = crown_champion(study, tracker)
     watch.phase("sending the rest to MLflow")
-    unsent = tracker.close("FINISHED")
+    unsent = tracker.close("FINISHED", FINISH_S)
     return Outcome(study, champion, tracker.store, unsent)

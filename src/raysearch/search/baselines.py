@@ -33,7 +33,7 @@ def record_majority(study: Study) -> None:
 def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
     """A report at each fold's end."""
     rows = load_rows(study.plan.data)
-    assignment = read_splits(study.folder)[folds]
+    assignment = read_splits(study.folder, study.plan)[folds]
     metric = study.plan.space.metric
     values: list[float | None] = []
     for fold in range(folds):

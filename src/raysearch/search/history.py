@@ -117,11 +117,10 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
     return sorted(shown, key=rank)
 
 
-def best_finished(history: History, mode: str) -> Trial | None:
-    """The searched trial with the best objective over all its folds; None where none finished."""
-    finished = [
+def finished(history: History, mode: str) -> list[Trial]:
+    """The searched trials that finished all their folds, the best first."""
+    return [
         trial
         for trial in leaderboard(history, mode)
         if trial.kind == "trial" and trial.status == "finished"
     ]
-    return finished[0] if finished else None

@@ -13,6 +13,7 @@ from pathlib import Path
 from raysearch.data.folds import assign_folds, split_hash
 from raysearch.data.patches import Rows, load_rows
 from raysearch.errors import SpaceError, StudyError
+from raysearch.models.architectures import refuse_unfit
 from raysearch.search.rungs import rung_levels
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
@@ -111,13 +112,16 @@ def load_plan(content: bytes) -> Plan:
 def make_plan(space: Space, name: str, data: str) -> tuple[Plan, dict[int, Assignment]]:
     """The plan of the study `name` over the shards at `data`, and its splits by number of folds.
 
-    DataError for shards or folds that cannot be used, SpaceError for a name that cannot be one.
+    DataError for shards or folds that cannot be used, SpaceError for a name that cannot be one,
+    and for architectures that cannot take these patches.
     """
     if not NAME.fullmatch(name):
         raise SpaceError(
             f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
         )
     rows = load_rows(data)
+    for architecture, knobs in space.largest_nets().items():
+        refuse_unfit(architecture, rows.shape, knobs)
     assignments: dict[int, Assignment] = {}
     for folds in sorted(map(int, space.values_of("folds", 3))):
         assignments[folds] = assign_folds(rows.patients, rows.labels, folds, space.seed)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Literal
 
+from raysearch.models.architectures import given
 from raysearch.training.parts import DEFAULTS, SELECTORS, knobs_read
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int"]
@@ -85,6 +86,12 @@ class Space:
         if found.kind == "int":
             return tuple(range(int(found.values[0]), int(found.values[1]) + 1))
         return found.values
+
+    def largest_nets(self) -> dict[str, dict[str, Any]]:
+        """For each architecture and the benchmark, the largest values of the knobs it reads."""
+        largest = {knob.name: knob.values[-1] for knob in self.knobs}
+        names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
+        return {name: given(SELECTORS["architecture"][name], largest) for name in sorted(names)}
 
 
 def unread_knobs(space: Space) -> Iterator[str]:

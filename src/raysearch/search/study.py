@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from raysearch.data.folds import split_hash
 from raysearch.errors import StudyError
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Kind, Status, Trial
@@ -19,6 +20,7 @@ from raysearch.search.sampler import Sampler
 from raysearch.training.loop import key
 
 Listener = Callable[[Event], None]
+MOST_UNABLE = 3
 
 
 class Study:
@@ -34,6 +36,8 @@ class Study:
         self.history = History()
         self.listeners: list[Listener] = []
         self.guard = threading.RLock()
+        self.halted: str | None = None
+        self._unable = 0
         self._sampler = Sampler(plan.space, plan.space.seed)
         for event in self.journal.events:
             self.history.apply(event)
@@ -53,6 +57,8 @@ class Study:
     def next_trial(self) -> Trial | None:
         """The trial to run next: one left unfinished, the benchmark, a new one, or None."""
         with self.guard:
+            if self.halted is not None:
+                return None
             if self._waiting:
                 return self._waiting.popleft()
             folds = self.plan.splits[0].folds
@@ -88,8 +94,9 @@ class Study:
         """
         with self.guard:
             trial = self.history.trials[trial_id]
-            if trial.status != "running":
+            if trial.status != "running" or self.halted is not None:
                 return False
+            self._unable = 0
             if report["epoch"] > trial.epoch:
                 rungs = self.plan.split(trial.folds).rungs if trial.kind == "trial" else ()
                 rung = report["epoch"] in rungs
@@ -107,6 +114,22 @@ class Study:
             trial = self.history.trials[trial_id]
             if trial.status == "running":
                 self._end(trial, "failed", reason)
+
+    def put_back(self, trial_id: str, reason: str | None = None) -> None:
+        """Let a trial that did not end go on later, from its checkpoint.
+
+        `reason` says why its worker was unable to train it, through no fault of the trial. After
+        `MOST_UNABLE` such without a report between them the study is `halted` for that reason: its
+        unfinished trials stay as they are, for a resume.
+        """
+        with self.guard:
+            trial = self.history.trials[trial_id]
+            if trial.status == "running" and trial not in self._waiting:
+                self._waiting.append(trial)
+            if reason is not None:
+                self._unable += 1
+                if self._unable >= MOST_UNABLE:
+                    self.halted = reason
 
     def crown(self, trial: Trial) -> None:
         """Write down that `trial` is the champion."""
@@ -146,7 +169,10 @@ class Study:
         self.folder.remove(self.folder.checkpoint(trial.id))
 
     def _remove_strays(self) -> None:
-        """Remove what a launcher that was killed had no time to remove."""
+        """Remove what a launcher or a worker that was killed had no time to remove."""
+        folder = self.folder
+        for place in ("", folder.JOURNAL, folder.CHECKPOINTS):
+            folder.sweep(place)
         kept = {f"{trial.id}.pt" for trial in self.history.running()}
         for name in self.folder.names(self.folder.CHECKPOINTS):
             if name not in kept:
@@ -154,7 +180,14 @@ class Study:
 
     def _happened(self, event: Event) -> None:
         with self.guard:
-            for stamped in self.journal.append(event):
+            try:
+                written = self.journal.append(event)
+            except OSError as fault:
+                self.halted = (
+                    f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({fault})"
+                )
+                raise
+            for stamped in written:
                 self.history.apply(stamped)
                 for listener in self.listeners:
                     listener(stamped)
@@ -177,13 +210,31 @@ def read_plan(folder: StudyFolder) -> Plan:
         raise StudyError(
             f"no study {folder.name!r} in {folder.address}; `raysearch results` lists them"
         )
-    return load_plan(folder.read(folder.PLAN))
+    try:
+        return load_plan(folder.read(folder.PLAN))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StudyError(
+            f"{folder.path(folder.PLAN)}: damaged; restore it from a copy or start a new study"
+        ) from None
 
 
-def read_splits(folder: StudyFolder) -> dict[int, Assignment]:
-    """The splits of the study in `folder`, patient to fold, by number of folds."""
-    stored: dict[str, Assignment] = json.loads(folder.read(folder.SPLITS))
-    return {int(folds): assignment for folds, assignment in stored.items()}
+def read_splits(folder: StudyFolder, plan: Plan) -> dict[int, Assignment]:
+    """The splits of the study in `folder`, patient to fold, by number of folds.
+
+    StudyError where they are not those that `plan` was made with.
+    """
+    try:
+        stored: dict[str, Assignment] = json.loads(folder.read(folder.SPLITS))
+        splits = {int(folds): assignment for folds, assignment in stored.items()}
+        whole = all(split_hash(splits[one.folds]) == one.hash for one in plan.splits)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise StudyError(
+            f"{folder.path(folder.SPLITS)}: missing or not the plan's; restore it from a copy or"
+            " start a new study"
+        )
+    return splits
 
 
 def read_history(folder: StudyFolder) -> History:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -24,25 +25,40 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def __init__(self, study: Study, slots: Callable[[], int]) -> None:
         super().__init__()
         self._study, self._slots = study, slots
-        self._running: set[str] = set()
+        # Tune's trials by their ids, as long as they hold a slot; None until Tune shows them.
+        self._running: dict[str, Any] = {}
 
     def set_max_concurrency(self, _max_concurrent: int) -> bool:
         """True: the limit is kept here."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's job; None while every slot is taken; FINISHED when none is left."""
+        """The next trial's job; None while every slot is taken; FINISHED when all is done."""
+        self._put_back_the_lost()
         if len(self._running) >= self._slots():
             return None
         trial = self._study.next_trial()
-        if trial is None:
-            return str(Searcher.FINISHED)
-        self._running.add(trial_id)
+        if trial is None:  # one that runs may yet be put back
+            return None if self._running else str(Searcher.FINISHED)
+        self._running[trial_id] = None
         return {"job": asdict(job_of(self._study, trial))}
 
     def on_trial_complete(self, trial_id: str, *_result: Any, **_more: Any) -> None:
         """A slot is free again; what the trial achieved came by the scheduler."""
-        self._running.discard(trial_id)
+        self._running.pop(trial_id, None)
+
+    def added(self, tune_trial: Any) -> None:
+        """Tune has made `tune_trial` of a suggestion."""
+        self._running[tune_trial.trial_id] = tune_trial
+
+    def _put_back_the_lost(self) -> None:
+        """Free the slots of trials that Tune gave up without a word: its actor was not reset."""
+        for trial_id, tune_trial in list(self._running.items()):
+            if tune_trial is not None and tune_trial.status == TuneTrial.ERROR:
+                del self._running[trial_id]
+                self._study.put_back(
+                    tune_trial.config["job"]["trial"], "no worker was ready in time"
+                )
 
     def save(self, _checkpoint_path: str) -> None:
         """Nothing: the journal is the only memory."""
@@ -58,26 +74,34 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     """Passes each report to the study, and the study's decision to Tune."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, searcher: StudySearcher) -> None:
         super().__init__()
-        self._study = study
+        self._study, self._searcher = study, searcher
+
+    def on_trial_add(self, _controller: Any, trial: Any) -> None:
+        """Tell the searcher, whose slots it takes."""
+        self._searcher.added(trial)
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP where the trial is finished, stopped or failed; CONTINUE otherwise."""
         name = trial.config["job"]["trial"]
         if "failure" in result:
             self._study.fail(name, result["failure"])
+        elif "unable" in result:
+            self._study.put_back(name, result["unable"])
         elif "report" in result and self._study.report(name, json.loads(result["report"])):
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
 
-    def on_trial_complete(self, _controller: Any, trial: Any, _result: Any) -> None:
+    def on_trial_complete(self, _controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """A trial whose function returned before the study said so has failed."""
-        self._study.fail(trial.config["job"]["trial"], "ended without a result")
+        if "unable" not in result and self._study.halted is None:
+            self._study.fail(trial.config["job"]["trial"], "ended without a result")
 
     def on_trial_error(self, _controller: Any, trial: Any) -> None:
-        """A trial that failed as often as it may."""
-        self._study.fail(trial.config["job"]["trial"], "its worker was lost too often")
+        """A trial that failed as often as it may; Tune says it of one that it will retry, too."""
+        if not trial.should_recover():
+            self._study.fail(trial.config["job"]["trial"], "its worker was lost too often")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (FIFOScheduler, ())
@@ -87,6 +111,7 @@ def job_of(study: Study, trial: Trial) -> Job:
     """What a worker is told of `trial`."""
     return Job(
         study=study.folder.address,
+        data=study.plan.data,
         trial=trial.id,
         knobs=dict(trial.knobs),
         seed=trial.seed,

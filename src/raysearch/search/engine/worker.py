@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ from ray.train.torch import TorchTrainer, get_device
 from raysearch.data.files import Folder
 from raysearch.data.folds import fold_indices
 from raysearch.data.patches import Patches, cache_folder, load_patches
+from raysearch.errors import UserError
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan, load_plan
 from raysearch.search.study import read_splits
@@ -41,6 +44,10 @@ from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 log = logging.getLogger(__name__)
 # A checkpoint more often than this would cost short trials more than it saves.
 CHECKPOINT_EVERY_S = 10.0
+# A worker that cannot reach what it needs waits this long before it says so.
+UNABLE_AFTER_S = 5.0
+# A stopped trial lets go of its actor within this. Tune reads it here, not where it was launched.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Job:
     """One trial as a worker is told of it; `reported` fold-epochs are in the journal already."""
 
     study: str
+    data: str
     trial: str
     knobs: Mapping[str, Any]
     seed: int
@@ -59,9 +67,19 @@ class Job:
 def run_job(config: Mapping[str, Any]) -> None:
     """The Tune function: a Ray Train run in local mode, so that this very actor is its worker."""
     trainer = TorchTrainer(
-        lambda: _train_job(Job(**config["job"])), scaling_config=ScalingConfig(num_workers=0)
+        lambda: _try_job(Job(**config["job"])), scaling_config=ScalingConfig(num_workers=0)
     )
     trainer.fit()
+
+
+def _try_job(job: Job) -> None:
+    """Train; where data, cache or storage cannot be used, say so: no fault of the trial."""
+    try:
+        _train_job(job)
+    except (UserError, OSError) as fault:
+        log.exception("%s could not be trained here", job.trial)
+        time.sleep(UNABLE_AFTER_S)
+        tune.report({"unable": f"{socket.gethostname()}: {fault}"})
 
 
 def _train_job(job: Job) -> None:
@@ -69,7 +87,7 @@ def _train_job(job: Job) -> None:
     torch.set_num_threads(max(1, int(job.cpus)))
     device = get_device()
     plan = _plan(job.study)
-    data = _training_data(job.study, str(device), job.folds)
+    data = _training_data(job.study, job.data, str(device), job.folds)
     config = _config(plan, job.knobs, job.seed, device)
     state = _stored_state(folder, job.trial)
     try:
@@ -81,6 +99,10 @@ def _train_job(job: Job) -> None:
     except torch.OutOfMemoryError:
         log.exception("%s ran out of memory", job.trial)
         tune.report({"failure": "out-of-memory"})
+    except torch.AcceleratorError:
+        # This process cannot use its device again, so it goes, and the trial goes on elsewhere.
+        log.exception("%s lost its device", job.trial)
+        os._exit(1)
     # A fault of the program comes again at each try; a lost disk or network may not.
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as fault:
         log.exception("%s failed", job.trial)
@@ -173,16 +195,17 @@ def _on_device(data: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @lru_cache(maxsize=8)
-def _training_data(study: str, device: str, folds: int) -> TrainingData:
+def _training_data(study: str, data: str, device: str, folds: int) -> TrainingData:
     plan = _plan(study)
-    patches = _patches(plan.data)
-    assignment = read_splits(StudyFolder(study))[folds]
+    patches = _patches(data)
+    assignment = read_splits(StudyFolder(study), plan)[folds]
     indices = [fold_indices(patches.patients, assignment, fold) for fold in range(folds)]
-    return _over(plan, patches, device, tuple(indices))
+    return _over(plan, data, device, tuple(indices))
 
 
-def _over(plan: Plan, patches: Patches, device: str, folds: Any) -> TrainingData:
-    pixels, labels = _on_device(plan.data, device)
+def _over(plan: Plan, data: str, device: str, folds: Any) -> TrainingData:
+    patches = _patches(data)
+    pixels, labels = _on_device(data, device)
     return TrainingData(pixels, labels, patches.patients, plan.shape, plan.class_names, folds)
 
 
@@ -191,9 +214,8 @@ def refit_job(job: Job) -> None:
     torch.set_num_threads(max(1, int(job.cpus)))
     device = get_local_device()
     plan = _plan(job.study)
-    patches = _patches(plan.data)
-    everyone = np.arange(len(patches.labels), dtype=np.int64)
-    data = _over(plan, patches, str(device), ((everyone, everyone[:0]),))
+    everyone = np.arange(len(_patches(job.data).labels), dtype=np.int64)
+    data = _over(plan, job.data, str(device), ((everyone, everyone[:0]),))
     model = refit(_config(plan, job.knobs, job.seed, device), data, lambda _epoch: None)
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     folder = StudyFolder(job.study)
