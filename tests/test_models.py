@@ -6,6 +6,7 @@ import torch
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import ARCHITECTURES, build, knobs_of, refuse_unfit
 from raysearch.models.classifier import PatchClassifier, normalised
+from raysearch.models.dihedral import AVERAGES
 from raysearch.training.parts import LIMITS, OPTIMIZERS, SCHEDULES, recipe
 
 SHAPE = (50, 50, 3)
@@ -88,10 +89,13 @@ def test_pixels_run_from_minus_one_to_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["benchmark", "cnn", "mobilenet_v3_small"])
-def test_an_exported_classifier_takes_any_batch(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "tta"),
+    [("benchmark", "none"), ("cnn", "none"), ("cnn", "dihedral"), ("mobilenet_v3_small", "none")],
+)
+def test_an_exported_classifier_takes_any_batch(name: str, tta: str) -> None:
     torch.manual_seed(0)
-    model = PatchClassifier(build(name, SHAPE, 2, {})).eval()
+    model = PatchClassifier(AVERAGES[tta](build(name, SHAPE, 2, {}))).eval()
     two = torch.randint(0, 256, (2, *SHAPE), dtype=torch.uint8)
     five = torch.randint(0, 256, (5, *SHAPE), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)

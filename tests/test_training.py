@@ -15,6 +15,7 @@ from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import TrainingData
 from raysearch.training.loop import (
     FoldEpoch,
+    FoldRun,
     Judged,
     State,
     TrainConfig,
@@ -164,8 +165,6 @@ def test_a_lone_last_patch_joins_the_batch_before_it() -> None:
 def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(
     data: TrainingData,
 ) -> None:
-    from raysearch.training.loop import FoldRun
-
     weights = FoldRun(config(), data, 0).class_weights()
     assert weights is not None
     labels = data.labels[torch.from_numpy(data.folds[0][0])]
@@ -186,6 +185,26 @@ def test_flips_and_turns_are_the_eight_symmetries_and_keep_the_order() -> None:
     assert int(counts.min()) > 400
     marked = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 1, 4, 4)
     assert torch.equal(dihedral(marked, torch.Generator().manual_seed(1)), marked)
+
+
+def test_a_fold_ends_with_the_mean_of_all_turns_where_it_is_asked_for(data: TrainingData) -> None:
+    plain, averaged = Recorder(), Recorder()
+    train(config(), data, plain)
+    train(config(tta="dihedral"), data, averaged)
+    assert np.array_equal(plain.judged[0].logits, averaged.judged[0].logits)  # not the end
+    run = FoldRun(config(tta="dihedral"), data, 0)
+    run.load(unpack(averaged.states[1]))
+    rows = torch.from_numpy(run.judged_rows)
+    turns = [
+        torch.rot90(base, times, (2, 3))
+        for base in (run.batch(rows), run.batch(rows).flip(3))
+        for times in range(4)
+    ]
+    run.model.eval()
+    with torch.inference_mode():
+        mean = torch.stack([run.model(one) for one in turns]).mean(0)
+    assert np.allclose(averaged.judged[1].logits, mean.numpy(), atol=1e-5)
+    assert not np.allclose(plain.judged[1].logits, mean.numpy(), atol=1e-3)
 
 
 def test_patches_that_are_not_square_keep_their_shape() -> None:

@@ -12,6 +12,7 @@ from raysearch.errors import StudyError
 from raysearch.evaluation.pooled import pooled_auroc
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
+from raysearch.models.dihedral import AVERAGES
 from raysearch.scores.bootstrap import Interval
 from raysearch.search.engine.run import refit
 from raysearch.search.history import Trial, finished
@@ -91,7 +92,7 @@ def champion_model(study: Study, trial: Trial) -> PatchClassifier:
     net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
     stored = unpack(study.folder.read(study.folder.CHAMPION))
     net.load_state_dict(stored["model"])
-    return PatchClassifier(net).eval()
+    return PatchClassifier(AVERAGES[trial.knobs.get("tta", "none")](net)).eval()
 
 
 def _example(study: Study) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

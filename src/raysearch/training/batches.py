@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from raysearch.models.classifier import normalised
+from raysearch.models.dihedral import kinds, turned
 
 
 def cut(index: Tensor, size: int) -> list[Tensor]:
@@ -35,13 +36,9 @@ def dihedral(batch: Tensor, generator: torch.Generator) -> Tensor:
     Patches that are not square have 4: flips and half turns. `generator` is a CPU one, so that a
     draw is the same on every device.
     """
-    square = batch.shape[2] == batch.shape[3]
-    kinds = torch.randint(8 if square else 4, (len(batch),), generator=generator)
-    turned = torch.empty_like(batch)
-    for kind in range(8 if square else 4):
-        rows = torch.nonzero(kinds == kind).flatten().to(batch.device)
-        flips = [axis for bit, axis in ((1, 2), (2, 3)) if kind & bit]
-        part = batch.index_select(0, rows)
-        part = part.transpose(2, 3) if kind & 4 else part
-        turned.index_copy_(0, rows, part.flip(flips) if flips else part)
-    return turned
+    drawn = torch.randint(kinds(batch), (len(batch),), generator=generator)
+    result = torch.empty_like(batch)
+    for kind in range(kinds(batch)):
+        rows = torch.nonzero(drawn == kind).flatten().to(batch.device)
+        result.index_copy_(0, rows, turned(batch.index_select(0, rows), kind))
+    return result

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from raysearch.data.batches import epoch_order
 from raysearch.models.architectures import build, given
+from raysearch.models.dihedral import AVERAGES
 from raysearch.scores.metrics import score
 from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.data import TrainingData
@@ -105,7 +106,7 @@ def train(
             state = None
         began = time.monotonic()
         loss = run.learn(epoch_in_fold)
-        judged = run.judge()
+        judged = run.judge(averaged=epoch_in_fold + 1 == config.epochs)
         metrics = measure(data, judged)
         objective = mean_objective(history, config, fold, metrics[config.metric])
         seconds = time.monotonic() - began
@@ -209,14 +210,17 @@ class FoldRun:
             raise TrainingFailedError("nan-loss")
         return mean
 
-    def judge(self) -> Judged:
-        """The logits of the rows to judge, in their order."""
-        self.model.eval()
+    def judge(self, averaged: bool) -> Judged:
+        """The logits of the rows to judge, in their order.
+
+        With `averaged`, as at a fold's end, by the mean that the knob `tta` names: it takes as
+        long as several epochs' single views.
+        """
+        tta = self.config.knob("tta", "none") if averaged else "none"
+        model = AVERAGES[tta](self.model).eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
         with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
-            parts = [
-                self.model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)
-            ]
+            parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
         logits = torch.cat(parts).cpu().numpy()
         if not np.isfinite(logits).all():
             raise TrainingFailedError("nan-scores")

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
+from raysearch.models.dihedral import AVERAGES
 
 Parameters = Iterable[nn.Parameter]
 
@@ -65,6 +66,7 @@ def recipe(
     batch_size: int = 64,
     class_weights: bool = True,
     augment: str = "dihedral",
+    tta: str = "none",
     folds: int = 3,
 ) -> None:
     """The knobs that the loop itself reads, whatever the parts are."""
@@ -110,6 +112,7 @@ LIMITS: dict[str, Limits] = {
     "optimizer": Limits(str, names=tuple(OPTIMIZERS)),
     "schedule": Limits(str, names=tuple(SCHEDULES)),
     "augment": Limits(str, names=AUGMENTATIONS),
+    "tta": Limits(str, names=tuple(AVERAGES)),
     "head": Limits(str, names=("pooled", "flat")),
     "class_weights": Limits(bool),
     "batch_size": Limits(int, 2, 65536),
