@@ -15,9 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import ray
-from ray import tune
-
 from raysearch.data.shards import write_shards
 from raysearch.evaluation.run import run_study
 from raysearch.search.folder import StudyFolder
@@ -62,6 +59,9 @@ def ours(scratch: Path) -> float:
 
 def peer(scratch: Path) -> float:
     """Seconds a trial of plain Ray Tune, an actor a trial."""
+    import ray  # noqa: PLC0415 after our own engine, which sets how Ray starts its workers
+    from ray import tune  # noqa: PLC0415
+
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ended: list[float] = []
 
