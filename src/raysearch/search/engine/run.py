@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError
@@ -140,6 +140,11 @@ def _answers(waiting: list[Any]) -> list[Any]:
         return list(ray.get(waiting))
     except RayTaskError as fault:
         raise fault.cause from None
+    except RayError as fault:
+        raise StudyError(
+            f"a worker could not start or went away ({_first_line(fault)}); see the study's logs,"
+            " then launch again"
+        ) from None
 
 
 def _first_line(fault: Exception) -> str:
