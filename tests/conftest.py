@@ -15,6 +15,8 @@ from raysearch.data.shards import write_shards
 
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
+# What a user may have set, and a test wants to say itself.
+SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +32,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pixel files of tests lie apart from the user's, and studies where each test says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name in ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        for name in SETTINGS:
             patch.delenv(name, raising=False)
         yield
 
@@ -72,7 +74,8 @@ def cluster(bucket: str) -> Iterator[str]:
     assert bucket
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(num_cpus=1)
     try:
         yield made.address
@@ -85,7 +88,9 @@ class Commands:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self._environment = {**os.environ, **environment}
+        # MLflow's `set_tracking_uri`, in the test before, sets it for this process's children too.
+        here = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        self._environment = {**here, **environment}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A started `raysearch`, the leader of a session of its own."""

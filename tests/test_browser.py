@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import Commands
 
@@ -97,13 +98,15 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
             ["Comparing 10 Runs", "learning_rate", "objective", "t0009 cnn"],
         )
         assert "Parallel Coordinates" in text
-        source = browser.page_source
         for one in trials:
-            assert one.info.run_name in source
-            assert f"{one.data.metrics['objective']:.3f}"[:4] in source
+            assert one.info.run_name in text
+        metrics = {f"{one.data.metrics['objective']:.3f}"[:4] for one in trials}
+        WebDriverWait(browser, 60).until(
+            lambda seen: all(value in seen.page_source for value in metrics)
+        )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.communicate(timeout=30)
 
 
 def wait_for(address: str) -> None:

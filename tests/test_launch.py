@@ -285,7 +285,8 @@ def test_a_second_launcher_is_refused_with_the_firsts_process(run: Commands, sha
     said = run("launch", "small.yaml", "--data", str(shards), "--resume", code=2).stderr
     assert f"being run by process {first.pid} on" in said
     first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    first.communicate(timeout=60)
+    assert first.returncode == 130
 
 
 def test_lost_workers_do_not_lose_their_trials(run: Commands, shards: Path) -> None:
