@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync"
-    " --window-size=1600,1200"
+    " --window-size=4000,3000"
 )
 SPACE = """
 epochs: 1
@@ -100,9 +100,10 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
         assert "Parallel Coordinates" in text
         for one in trials:
             assert one.info.run_name in text
-        metrics = {f"{one.data.metrics['objective']:.3f}"[:4] for one in trials}
+        shown = {f"{one.data.metrics['objective']:.3f}".rstrip("0") for one in trials}
         WebDriverWait(browser, 60).until(
-            lambda seen: all(value in seen.page_source for value in metrics)
+            lambda seen: all(value in seen.page_source for value in shown),
+            f"not all of {shown} came",
         )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
