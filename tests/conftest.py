@@ -16,7 +16,7 @@ from raysearch.data.shards import write_shards
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
 # What a user may have set, and a test wants to say itself.
-SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS")
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ class Commands:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        # MLflow's `set_tracking_uri`, in the test before, sets it for this process's children too.
+        # MLflow's `set_tracking_uri`, in the test before, sets one for this process's children too.
         here = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         self._environment = {**here, **environment}
 

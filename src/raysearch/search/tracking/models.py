@@ -71,6 +71,7 @@ def _log(tracker: Tracker, name: str, model: nn.Module, example: NDArray[np.uint
         Schema([TensorSpec(np.dtype(np.float32), (-1, *answer.shape[1:]))]),
     )
     mlflow.set_tracking_uri(tracker.store)
+    mlflow.set_registry_uri(tracker.store)  # whatever MLFLOW_REGISTRY_URI says: one store
     with warnings.catch_warnings(), mlflow.start_run(run_id=tracker.parent):
         warnings.simplefilter("ignore")
         info = mlflow.pytorch.log_model(
