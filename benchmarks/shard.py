@@ -8,6 +8,7 @@ FOLDER holds images in the IDC layout; without one they are drawn.
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -18,9 +19,8 @@ import numpy as np
 from PIL import Image
 
 from images import write_images
-from raysearch.data.shards import write_shards
 
-PATCHES, PATIENTS, ROUNDS = 20_000, 100, 3
+PATCHES, PATIENTS, ROUNDS = 120_000, 100, 3
 GOAL = 1.6
 
 
@@ -35,9 +35,13 @@ def pillow(paths: list[Path]) -> float:
 
 def ours(folder: Path, out: Path) -> float:
     """Seconds to shard every file, the start of the processes included."""
+    from raysearch.data.shards import write_shards  # noqa: PLC0415 each process imports this file
+
     began = time.perf_counter()
     write_shards(str(folder), out, "idc")
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    shutil.rmtree(out)
+    return seconds
 
 
 def main() -> None:
@@ -47,8 +51,9 @@ def main() -> None:
             write_images(folder, PATIENTS, PATCHES)
         paths = sorted(folder.glob("*/*/*.png"))
         pillow(paths)
-        outs = [Path(scratch) / f"out{number}" for number in range(ROUNDS)]
-        rounds = [(ours(folder, out), pillow(paths)) for out in outs]
+        out = Path(scratch) / "out"
+        ours(folder, out)
+        rounds = [(ours(folder, out), pillow(paths)) for _ in range(ROUNDS)]
     value, peer = (len(paths) / statistics.median(times) for times in zip(*rounds, strict=True))
     ratio = statistics.median([other / mine for mine, other in rounds])
     print(

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,19 @@ import pyarrow.parquet as pq
 from raysearch.data.decode import Chunk, Size, decode_files, draw_files, sizes_of
 from raysearch.data.files import Folder
 from raysearch.data.manifest import NAME, VERSION, Manifest, Shard
+from raysearch.data.slots import Slot, Slots
 from raysearch.data.sources import Item, Listing, Refused, list_source, most_frequent
 from raysearch.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # A worker's piece of work: few enough bytes that what is under way fits in memory.
 CHUNK, CHUNK_BYTES = 256, 4 * 2**20
 GROUP_BYTES = 64 * 2**20
 GROUPS_A_SHARD = 4
+# Chunks under way beyond four a worker: what the workers do while a group is being written.
+AHEAD = 16
 REFUSED = "refused.csv"
 Progress = Callable[[int, int], None]
 
@@ -63,31 +70,41 @@ def write_shards(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already; remove it, or name another folder")
-    listing = list_source(source, form, patient)
-    items = sorted(listing.items, key=lambda item: (item.patient, item.file))
     workers = workers or os.cpu_count() or 1
-    with _pool(workers) as pool, _beside(out) as partial:
+    with _pool(workers) as pool, _beside(out) as partial:  # the workers start while this lists
+        listing = list_source(source, form, patient)
+        items = sorted(listing.items, key=lambda item: (item.patient, item.file))
         wanted = size or listing.size or _usual_size(pool, listing, items)
-        writer = _Writer(partial, listing, wanted, progress)
         rows = max(1, min(CHUNK, CHUNK_BYTES // (wanted[0] * wanted[1] * 3)))
+        slot_bytes = rows * wanted[0] * wanted[1] * 3
+        group, under_way = max(1, GROUP_BYTES // slot_bytes), 4 * workers + AHEAD
         chunks = iter(_cut(items, rows))
-        waiting: deque[tuple[list[Item], Future[Chunk]]] = deque()
-        while True:
-            for some in islice(chunks, 4 * workers - len(waiting)):
-                waiting.append((some, _submit(pool, source, listing.folder, some, wanted)))
-            if not waiting:
-                return writer.finish(form, source)
-            some, future = waiting.popleft()
-            writer.add(some, future.result())
+        waiting: deque[tuple[list[Item], Slot, Future[Chunk]]] = deque()
+        with Slots(group + under_way, slot_bytes) as slots:
+            writer = _Writer(partial, listing, wanted, slots, group, progress)
+            while True:
+                for some in islice(chunks, under_way - len(waiting)):
+                    slot = slots.take()
+                    future = _submit(pool, source, listing.folder, some, wanted, slot)
+                    waiting.append((some, slot, future))
+                if not waiting:
+                    return writer.finish(form, source)
+                some, slot, future = waiting.popleft()
+                writer.add(some, slot, future.result())
 
 
 def _submit(
-    pool: ProcessPoolExecutor, source: str, folder: Folder | None, items: list[Item], size: Size
+    pool: ProcessPoolExecutor,
+    source: str,
+    folder: Folder | None,
+    items: list[Item],
+    size: Size,
+    slot: Slot,
 ) -> Future[Chunk]:
     if folder is not None:
-        return pool.submit(decode_files, folder, [item.file for item in items], size)
+        return pool.submit(decode_files, folder, [item.file for item in items], size, slot)
     drawn = [(int(item.file.split("/")[1]), item.label, int(item.patient[1:])) for item in items]
-    return pool.submit(draw_files, source, drawn)
+    return pool.submit(draw_files, source, drawn, size, slot)
 
 
 @contextmanager
@@ -150,17 +167,25 @@ def _cut(items: list[Item], rows: int) -> Iterator[list[Item]]:
 
 
 class _Writer:
-    """Gathers chunks into row groups, and row groups into shards."""
+    """Gathers chunks into row groups of `group` chunks, and row groups into shards."""
 
-    def __init__(self, folder: Path, listing: Listing, size: Size, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listing: Listing,
+        size: Size,
+        slots: Slots,
+        group: int,
+        progress: Progress,
+    ) -> None:
         self._folder, self._listing, self._progress = folder, listing, progress
+        self._slots, self._group = slots, group
         self._shape = (size[1], size[0], 3)
         self._row_bytes = size[0] * size[1] * 3
-        self._group_rows = max(1, GROUP_BYTES // self._row_bytes)
         self._items: list[Item] = []  # these four: decoded rows that are not written yet
         self._row_fits: list[str] = []
-        self._pixels: list[bytes] = []
-        self._hashes: list[bytes] = []
+        self._hashes = bytearray()
+        self._filled: list[tuple[Slot, int]] = []  # and how many rows are in it
         self._refused = list(listing.refused)
         self._all = len(listing.items) + len(listing.refused)
         self._labels: Counter[int] = Counter()
@@ -168,28 +193,28 @@ class _Writer:
         self._patients: set[str] = set()
         self._shards: list[Shard] = []
         self._writer: pq.ParquetWriter | None = None
+        self._file: _HashedFile | None = None
         self._groups = self._rows = 0
 
-    def add(self, items: list[Item], chunk: Chunk) -> None:
-        """Take what became of `items`."""
+    def add(self, items: list[Item], slot: Slot, chunk: Chunk) -> None:
+        """Take what became of `items`, whose pixels are in `slot`."""
         kept = [items[place] for place in chunk.kept]
         self._items += kept
         self._row_fits += chunk.fitted
-        self._pixels.append(chunk.pixels)
-        self._hashes.append(chunk.hashes)
+        self._hashes += chunk.hashes
+        self._filled.append((slot, len(kept)))
         self._refused += (Refused(items[place].file, reason) for place, reason in chunk.refused)
         self._labels.update(item.label for item in kept)
         self._fitted.update(chunk.fitted)
         self._patients.update(item.patient for item in kept)
-        while len(self._items) >= self._group_rows:
+        if len(self._filled) == self._group:
             self._write_group()
         done = sum(self._labels.values()) + len(self._refused)
         self._progress(done, self._all)
 
     def finish(self, form: str, source: str) -> Manifest:
         """Write what is left, the refused files and the manifest."""
-        if self._items:
-            self._write_group()
+        self._write_group()
         self._close_shard()
         rows = sum(self._labels.values())
         if not rows:
@@ -225,52 +250,70 @@ class _Writer:
         return manifest
 
     def _write_group(self) -> None:
-        count = min(self._group_rows, len(self._items))
-        table = _table(
-            self._items[:count],
-            self._row_fits[:count],
-            _first(self._pixels, count * self._row_bytes),
-            _first(self._hashes, count * 32),
-        )
-        self._items, self._row_fits = self._items[count:], self._row_fits[count:]
+        if self._items:
+            self._write_table(_table(self._items, self._row_fits, self._pixels(), self._hashes))
+        for slot, _rows in self._filled:
+            self._slots.give_back(slot)
+        self._items, self._row_fits, self._hashes, self._filled = [], [], bytearray(), []
+
+    def _pixels(self) -> pa.ChunkedArray:
+        """The pixels where they are."""
+        views = [
+            (self._slots.view(slot, rows * self._row_bytes), rows) for slot, rows in self._filled
+        ]
+        return pa.chunked_array([_binary(view, rows) for view, rows in views if rows])
+
+    def _write_table(self, table: pa.Table) -> None:
         if self._writer is None:
-            path = self._folder / f"part-{len(self._shards):05d}.parquet"
+            self._file = _HashedFile(self._folder / f"part-{len(self._shards):05d}.parquet")
             self._writer = pq.ParquetWriter(
-                path,
+                pa.PythonFile(self._file, "w"),
                 table.schema,
                 compression="none",
                 use_dictionary=False,
                 write_statistics=False,
                 write_page_checksum=True,
             )
-        self._writer.write_table(table, row_group_size=count)
+        self._writer.write_table(table, row_group_size=table.num_rows)
         self._groups += 1
-        self._rows += count
+        self._rows += table.num_rows
         if self._groups == GROUPS_A_SHARD:
             self._close_shard()
 
     def _close_shard(self) -> None:
-        if self._writer is None:
+        if self._writer is None or self._file is None:
             return
         self._writer.close()
-        path = self._folder / f"part-{len(self._shards):05d}.parquet"
-        self._shards.append(Shard(path.name, self._rows, path.stat().st_size, file_hash(path)))
-        self._writer, self._groups, self._rows = None, 0, 0
+        self._file.close()
+        path = self._file.path
+        self._shards.append(Shard(path.name, self._rows, path.stat().st_size, self._file.hash))
+        self._writer, self._file, self._groups, self._rows = None, None, 0, 0
 
 
-def _first(blocks: list[bytes], length: int) -> memoryview:
-    """The first `length` bytes of `blocks`, which keeps the rest."""
-    whole = b"".join(blocks)
-    blocks[:] = [whole[length:]]
-    return memoryview(whole)[:length]
+class _HashedFile(io.BufferedWriter):
+    """A new file that knows its SHA-256 while it is written from its start to its end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "x"))
+        self.path = path
+        self._sum = hashlib.sha256()
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of what was written, in hex."""
+        return self._sum.hexdigest()
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        self._sum.update(content)
+        return super().write(content)
 
 
 def _table(
-    items: list[Item], fitted: list[str], pixels: memoryview, hashes: memoryview
+    items: list[Item], fitted: list[str], pixels: pa.ChunkedArray, hashes: bytearray
 ) -> pa.Table:
     """The rows as Arrow, all from buffers: `pa.array` of a list imports pandas, for a second."""
     columns = {
-        "pixels": _binary(pixels, len(items)),
+        "pixels": pixels,
         "label": _integers([item.label for item in items], np.int16),
         "patient": _texts([item.patient for item in items]),
         "slide": _texts([item.slide for item in items]),
@@ -278,7 +321,7 @@ def _table(
         "y": _integers([item.y for item in items], np.int32),
         "source": _texts([item.file for item in items]),
         "fitted": _texts(fitted),
-        "sha256": _binary(hashes, len(items)),
+        "sha256": _binary(memoryview(hashes), len(items)),
     }
     return pa.Table.from_arrays(list(columns.values()), list(columns))
 
@@ -301,9 +344,3 @@ def _texts(values: Sequence[str]) -> pa.Array:
     ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
     content = pa.py_buffer(b"".join(encoded))
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends.tobytes()), content)
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of the file at `path`, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

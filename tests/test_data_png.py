@@ -1,0 +1,109 @@
+"""The fast way to a PNG's pixels gives what Pillow gives, or leaves the file to it."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from raysearch.data.png import SIGNATURE, decode_plain
+from raysearch.data.shards import write_shards
+from raysearch.data.slots import Slots
+
+
+def noise(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+    """Noise beside flat parts, so that an encoder uses all of its filters."""
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, channels))
+    pixels[: height // 2] = np.arange(width)[:, None] * 5 % 256
+    return pixels.astype(np.uint8)
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    end = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + end
+
+
+GOOD = png(Image.fromarray(noise(50, 40)))
+HEADER = len(SIGNATURE) + 25  # where the chunks after the first begin
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 50), (1, 1), (96, 96), (460, 700)])
+def test_a_plain_file_has_the_pixels_that_pillow_finds(height: int, width: int) -> None:
+    pixels = noise(height, width)
+    found = decode_plain(png(Image.fromarray(pixels)), width, height)
+    assert found is not None
+    assert (found == pixels).all()
+
+
+def test_a_note_in_the_file_changes_nothing() -> None:
+    noted = GOOD[:HEADER] + chunk(b"tIME", bytes(7)) + GOOD[HEADER:]
+    found = decode_plain(noted, 40, 50)
+    assert found is not None
+    assert (found == noise(50, 40)).all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(Image.fromarray(noise(50, 40)[..., 0])),
+        png(Image.fromarray(noise(50, 40, 4))),
+        png(Image.fromarray(noise(50, 40)).quantize(16)),
+        png(Image.fromarray(noise(50, 40)), icc_profile=bytes(200)),
+        png(Image.fromarray(noise(40, 50))),
+        GOOD[:HEADER] + chunk(b"tRNS", bytes(6)) + GOOD[HEADER:],
+        GOOD[:HEADER] + chunk(b"gAMA", bytes(4)) + GOOD[HEADER:],
+        GOOD[:-12],
+        GOOD + b"more",
+        GOOD[:20],
+        b"",
+        SIGNATURE,
+        b"\xff\xd8\xff" + GOOD[3:],
+    ],
+)
+def test_anything_else_is_left_to_pillow(content: bytes) -> None:
+    assert decode_plain(content, 40, 50) is None
+
+
+def test_a_damaged_file_is_never_taken_for_a_good_one(capfd: pytest.CaptureFixture[str]) -> None:
+    for place in range(len(GOOD)):
+        assert (
+            decode_plain(GOOD[:place] + bytes([GOOD[place] ^ 4]) + GOOD[place + 1 :], 40, 50)
+            is None
+        )
+        assert decode_plain(GOOD[:place], 40, 50) is None
+    assert capfd.readouterr().err == ""
+
+
+def test_places_are_shared_where_there_is_no_nameless_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = write_shards("4:40:1", tmp_path / "one", "synthetic", workers=1)
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert write_shards("4:40:1", tmp_path / "two", "synthetic", workers=1).shards == wanted.shards
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_place_that_is_given_back_can_be_taken_again() -> None:
+    with Slots(2, 10) as slots:
+        one, two = slots.take(), slots.take()
+        one.bytes()[:] = 7
+        two.bytes()[:] = 8
+        assert bytes(slots.view(one, 4)) == b"\7\7\7\7"
+        assert bytes(slots.view(two, 10)) == b"\10" * 10
+        with pytest.raises(IndexError):
+            slots.take()
+        slots.give_back(one)
+        assert slots.take() == one
