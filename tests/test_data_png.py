@@ -1,10 +1,8 @@
 """The fast way to a PNG's pixels gives what Pillow gives, or leaves the file to it."""
 
 import io
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.data.png import SIGNATURE, decode_plain
-from raysearch.data.shards import write_shards
-from raysearch.data.slots import Slots
 
 
 def noise(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
-    """Noise beside flat parts, so that an encoder uses all of its filters."""
+    """Noise beside flat parts, so that an encoder uses several filters."""
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, channels))
     pixels[: height // 2] = np.arange(width)[:, None] * 5 % 256
     return pixels.astype(np.uint8)
@@ -83,27 +79,3 @@ def test_a_damaged_file_is_never_taken_for_a_good_one(capfd: pytest.CaptureFixtu
         )
         assert decode_plain(GOOD[:place], 40, 50) is None
     assert capfd.readouterr().err == ""
-
-
-def test_places_are_shared_where_there_is_no_nameless_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = write_shards("4:40:1", tmp_path / "one", "synthetic", workers=1)
-    monkeypatch.delattr(os, "memfd_create")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    assert write_shards("4:40:1", tmp_path / "two", "synthetic", workers=1).shards == wanted.shards
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-
-
-def test_a_place_that_is_given_back_can_be_taken_again() -> None:
-    with Slots(2, 10) as slots:
-        one, two = slots.take(), slots.take()
-        one.bytes()[:] = 7
-        two.bytes()[:] = 8
-        assert bytes(slots.view(one, 4)) == b"\7\7\7\7"
-        assert bytes(slots.view(two, 10)) == b"\10" * 10
-        with pytest.raises(IndexError):
-            slots.take()
-        slots.give_back(one)
-        assert slots.take() == one

@@ -169,6 +169,12 @@ def test_a_source_that_cannot_be_used_is_refused(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_source_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        write_shards(str(tmp_path / "nowhere"), tmp_path / "new" / "out", "idc", workers=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_there_is_not_overwritten(idc: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")

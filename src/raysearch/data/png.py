@@ -1,4 +1,4 @@
-"""The plain PNG of which this field's sets consist, by OpenCV, in two thirds of Pillow's time.
+"""The plain PNG of which this field's sets consist, by OpenCV, in three quarters of Pillow's time.
 
 Whatever is odd about a file is left to Pillow, which says what is wrong with it.
 """

@@ -13,7 +13,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -71,16 +71,18 @@ def write_shards(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already; remove it, or name another folder")
     workers = workers or os.cpu_count() or 1
-    with _pool(workers) as pool, _beside(out) as partial:  # the workers start while this lists
-        listing = list_source(source, form, patient)
+    with ExitStack() as last, _pool(workers) as pool:
+        listing = list_source(source, form, patient)  # while the workers start
         items = sorted(listing.items, key=lambda item: (item.patient, item.file))
         wanted = size or listing.size or _usual_size(pool, listing, items)
         rows = max(1, min(CHUNK, CHUNK_BYTES // (wanted[0] * wanted[1] * 3)))
         slot_bytes = rows * wanted[0] * wanted[1] * 3
         group, under_way = max(1, GROUP_BYTES // slot_bytes), 4 * workers + AHEAD
+        # Closed after the workers have ended: they open it by a number that is free then.
+        slots = last.enter_context(Slots(group + under_way, slot_bytes))
         chunks = iter(_cut(items, rows))
         waiting: deque[tuple[list[Item], Slot, Future[Chunk]]] = deque()
-        with Slots(group + under_way, slot_bytes) as slots:
+        with _beside(out) as partial:
             writer = _Writer(partial, listing, wanted, slots, group, progress)
             while True:
                 for some in islice(chunks, under_way - len(waiting)):

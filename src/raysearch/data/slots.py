@@ -1,6 +1,6 @@
 """Places in memory that the processes of one machine share: patches are decoded where they stay.
 
-Through a pipe each pixel is copied five times, into memory that the system takes its time to give.
+Through a pipe each pixel is copied several times, into memory that the system is slow to give.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class Slots:
     """`count` places of `size` bytes each; what is never touched takes no memory."""
 
     def __init__(self, count: int, size: int) -> None:
-        self.size = size
         # Not /dev/shm, of which containers have 64 MB: a write beyond them kills the process.
         if hasattr(os, "memfd_create"):
             self._file, self._name = os.memfd_create("raysearch"), ""

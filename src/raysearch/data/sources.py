@@ -217,7 +217,7 @@ def _files(folder: Folder, skip: str | None = None) -> list[str]:
 
 
 def _paths(folder: Folder) -> Iterator[str]:
-    if folder.is_local:  # five times as fast as fsspec's way
+    if folder.is_local:  # six times as fast as fsspec's way
         for place, _folders, files in os.walk(folder.path(), followlinks=True):
             yield from (f"{place}/{file}" for file in files)
     else:
