@@ -6,9 +6,21 @@ prints it and leaves with exit code 2; nothing else catches these.
 
 from __future__ import annotations
 
+import re
+
+LOGIN = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+
+
+def without_passwords(text: str) -> str:
+    """`text` with `***` for the password of every address in it, such as `http://me:word@host`."""
+    return LOGIN.sub(r"\1:***@", text)
+
 
 class UserError(Exception):
-    """Something the user can put right."""
+    """Something the user can put right; its message tells no password of an address."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(message))
 
 
 class SpaceError(UserError):

@@ -11,10 +11,19 @@ from typing import IO, Any, cast
 import fsspec
 import fsspec.implementations.local
 
-from raysearch.errors import DataError
+from raysearch.errors import LOGIN, DataError
 
 # A file on its way to its place, or left there by a process that was killed.
 UNDER_WAY = re.compile(r"\..*\.[0-9a-f]{8}")
+
+
+def refuse_login(address: str) -> None:
+    """DataError where a password is in `address`: addresses are stored, and seen in logs."""
+    if LOGIN.search(address):
+        raise DataError(
+            f"{address}: holds a password, which would be stored with the study; leave it out, and"
+            " give it as the storage wants it (for s3://, in ~/.aws/credentials)"
+        )
 
 
 class Folder:
@@ -22,10 +31,11 @@ class Folder:
 
     `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
     written beside its place, synced and moved; object stores put a file whole or not at all.
-    DataError where no file system is known for the address.
+    DataError where no file system is known for the address, or a password is in it.
     """
 
     def __init__(self, address: str | Path) -> None:
+        refuse_login(str(address))
         try:
             self.fs, root = fsspec.core.url_to_fs(str(address))
         except (ValueError, ImportError) as fault:

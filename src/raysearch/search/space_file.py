@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from raysearch.data.files import refuse_login
 from raysearch.errors import SpaceError
 from raysearch.scores.metrics import METRICS
 from raysearch.search.space import Knob, Resources, Space, Stopping, Value, unread_knobs
@@ -94,6 +95,8 @@ def parse_space(tree: object, origin: str) -> Space:
         faults.append(
             "data: not a text; give a folder of shards or synthetic:PATIENTS:PATCHES:SEED"
         )
+    elif data is not None:
+        refuse_login(data)
     space = Space(
         knobs=_knobs(tree.get("space"), faults),
         metric=metric,
@@ -159,8 +162,16 @@ def _whole(
 def _number(tree: Mapping[str, Any], key: str, default: float, faults: list[str]) -> float:
     value = tree.get(key, default)
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not 0 <= value <= 1024 or (key == "cpus" and value == 0):
-        faults.append(f"resources.{key}: {value!r} is not a number above 0 (gpus may be 0)")
+    if key == "gpus" and not (good and 0 <= value <= 1):
+        faults.append(
+            f"resources.gpus: {value!r}; a trial takes one GPU, a share of it, or none: give 0 to 1"
+        )
+        return default
+    if key == "cpus" and not (good and 0 < value <= 1024 and (value < 1 or value == int(value))):
+        faults.append(
+            f"resources.cpus: {value!r}; a trial takes whole cores, 1 to 1024, or a share of one:"
+            " give such a number above 0"
+        )
         return default
     return float(value)
 

@@ -7,6 +7,7 @@ import queue
 import re
 import threading
 from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -21,7 +22,7 @@ from mlflow.utils.mlflow_tags import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from raysearch.errors import StudyError
+from raysearch.errors import StudyError, without_passwords
 from raysearch.scores.metrics import mean_of_all
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
@@ -47,6 +48,8 @@ class Tracker:
 
     def __init__(self, plan: Plan, store: str) -> None:
         self._plan, self.store = plan, store
+        # It prints two lines for every run that ends, into the table.
+        mlflow.environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         self._runs: dict[str, str] = {}
         self._ended: set[str] = set()
         try:
@@ -227,10 +230,37 @@ class Tracker:
             self._ended.add(trial)
 
 
+def store_fault(store: str) -> str:
+    """Why the tracking store cannot be used from here, login included; empty where it can."""
+    known = mlflow.environment_variables
+    asked = {known.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, known.MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
+    before = {name: name.get_raw() for name in asked}
+    for name, value in asked.items():
+        name.set(value)
+    try:
+        MlflowClient(tracking_uri=store).search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, OSError) as fault:
+        return without_passwords(_brief(fault))
+    finally:
+        for name, value in before.items():
+            name.unset() if value is None else name.set(value)
+    return ""
+
+
 def default_store() -> str:
-    """The tracking store: MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory."""
-    set_by_user = mlflow.environment_variables.MLFLOW_TRACKING_URI.get()
-    return str(set_by_user) if set_by_user else DEFAULT_STORE
+    """The tracking store: MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory.
+
+    A server's address is given back without the login that is in it, which MLflow would print with
+    the address of every run; this process logs in with it all the same.
+    """
+    known = mlflow.environment_variables
+    store = str(known.MLFLOW_TRACKING_URI.get() or DEFAULT_STORE)
+    parts = urlsplit(store)
+    if parts.scheme not in ("http", "https") or parts.password is None:
+        return store
+    known.MLFLOW_TRACKING_USERNAME.set(unquote(parts.username or ""))
+    known.MLFLOW_TRACKING_PASSWORD.set(unquote(parts.password))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _brief(fault: Exception) -> str:
