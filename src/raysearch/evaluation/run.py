@@ -10,6 +10,8 @@ from typing import Protocol
 from raysearch.evaluation.champion import Champion, crown_champion
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
+    ask_for_machines,
+    cluster_address,
     keep_worker_logs,
     probe,
     ray_session,
@@ -62,11 +64,14 @@ def run_study(
         stack.enter_context(launcher_lock(folder))
         watch.phase("starting Ray")
         stack.enter_context(ray_session())
+        # However it ends: machines that nobody asks for any more are given back.
+        stack.callback(ask_for_machines, plan.space.resources, 0)
         stack.callback(keep_worker_logs, folder)
         if splits is None:
             study = Study(folder, plan)
         else:
-            watch.phase("choosing precisions")
+            waiting = "waiting for machines, " if cluster_address() else ""
+            watch.phase(f"{waiting}choosing precisions")
             study = create_study(folder, probe(plan), splits)
         watch.phase("opening the tracking store")
         tracker = Tracker(study.plan, default_store())

@@ -69,6 +69,10 @@ class Plan:
         first = self.splits[0].rungs[0] if self.splits[0].rungs else whole
         return (self.space.trials - 1) * first + 2 * whole + self.space.epochs
 
+    def whole(self, folds: int) -> int:
+        """The fold-epochs of a trial over `folds` folds that runs to its end."""
+        return folds * self.space.epochs
+
     def split(self, folds: int) -> Split:
         """The split into `folds` folds."""
         return next(split for split in self.splits if split.folds == folds)

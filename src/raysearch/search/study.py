@@ -145,7 +145,7 @@ class Study:
 
     def whole(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return trial.folds * self.plan.space.epochs
+        return self.plan.whole(trial.folds)
 
     def _goes_on(self, trial: Trial) -> bool:
         if trial.epoch >= self.whole(trial):

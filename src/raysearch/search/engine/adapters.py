@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.search.engine.worker import Job
+from raysearch.search.engine.worker import Job, leaving_nodes
 from raysearch.search.history import Trial
 from raysearch.search.study import Study
 
@@ -43,9 +44,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._running[trial_id] = None
         return {"job": asdict(job_of(self._study, trial))}
 
-    def on_trial_complete(self, trial_id: str, *_result: Any, **_more: Any) -> None:
-        """A slot is free again; what the trial achieved came by the scheduler."""
-        self._running.pop(trial_id, None)
+    def on_trial_complete(self, trial_id: str, *_result: Any, **more: Any) -> None:
+        """A slot is free again; what the trial achieved came by the scheduler.
+
+        A trial that Tune gave up, and the scheduler did not, goes on later.
+        """
+        tune_trial = self._running.pop(trial_id, None)
+        if more.get("error") and tune_trial is not None:
+            self._study.put_back(tune_trial.config["job"]["trial"])
 
     def added(self, tune_trial: Any) -> None:
         """Tune has made `tune_trial` of a suggestion."""
@@ -77,14 +83,32 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, study: Study, searcher: StudySearcher) -> None:
         super().__init__()
         self._study, self._searcher = study, searcher
+        # The node that each trial reported from last.
+        self._nodes: dict[str, str] = {}
+        self._new: list[TuneTrial] = []
 
     def on_trial_add(self, _controller: Any, trial: Any) -> None:
         """Tell the searcher, whose slots it takes."""
         self._searcher.added(trial)
+        self._new.append(trial)
+
+    def choose_trial_to_run(self, _controller: Any) -> TuneTrial | None:
+        """A trial that nobody was asked to run yet.
+
+        Given one that waits for a new actor, Tune would hand it any that is free and withdraw the
+        new one: with short trials, a machine that joins would never come to train.
+        """
+        while self._new:
+            trial = self._new.pop(0)
+            if trial.status == TuneTrial.PENDING:
+                return trial
+        return None
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP where the trial is finished, stopped or failed; CONTINUE otherwise."""
         name = trial.config["job"]["trial"]
+        if "node" in result:
+            self._nodes[name] = result["node"]
         if "failure" in result:
             self._study.fail(name, result["failure"])
         elif "unable" in result:
@@ -100,8 +124,15 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, _controller: Any, trial: Any) -> None:
         """A trial that failed as often as it may; Tune says it of one that it will retry, too."""
+        if self._node_is_gone(trial.config["job"]["trial"]):
+            trial.max_failures += 1  # a lost machine is no fault of the trial
+        self._nodes.pop(trial.config["job"]["trial"], None)
         if not trial.should_recover():
             self._study.fail(trial.config["job"]["trial"], "its worker was lost too often")
+
+    def _node_is_gone(self, trial: str) -> bool:
+        here = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - leaving_nodes()
+        return self._nodes.get(trial, "") not in here | {""}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (FIFOScheduler, ())

@@ -7,23 +7,28 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError, RayTaskError
+from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError
 from raysearch.search.engine.adapters import StudyScheduler, StudySearcher, job_of
-from raysearch.search.engine.worker import probe_job, refit_job, run_job
+from raysearch.search.engine.worker import leaving_nodes, probe_job, refit_job, run_job
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
+from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
 from raysearch.search.space import Resources
 from raysearch.search.study import Study
@@ -32,6 +37,10 @@ from raysearch.training.numerics import Numerics
 log = logging.getLogger(__name__)
 # A lost worker's trial goes on elsewhere this often before it counts as failed.
 MOST_LOSSES = 3
+# `ray up` leaves this on the head, and nowhere else.
+HEAD_MARK = Path.home() / "ray_bootstrap_config.yaml"
+MACHINE_WAIT_S = 900.0
+AWS_SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -61,7 +70,7 @@ def ray_session() -> Iterator[None]:
     Within it SIGINT and SIGTERM raise `InterruptedStudyError` in the main thread.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     try:
         ray.init(
             # Without one named, Ray would join whatever it finds on this machine.
@@ -71,10 +80,10 @@ def ray_session() -> Iterator[None]:
             logging_level=logging.ERROR,
             configure_logging=False,
         )
-    except (ConnectionError, ValueError, RuntimeError) as fault:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as fault:
         raise StudyError(
             f"Ray at {address or 'this machine'} cannot be used ({_first_line(fault)}); start it,"
-            " or set RAY_ADDRESS to a running one, or unset it"
+            " or set RAY_ADDRESS to a running one, or to `local` for this machine alone"
         ) from None
     # Ray sets a handler of its own for SIGTERM, so ours come after it.
     came: list[int] = []
@@ -96,37 +105,105 @@ def ray_session() -> Iterator[None]:
             signal.signal(one, handler)
 
 
+def cluster_address() -> str | None:
+    """The cluster to join: RAY_ADDRESS, or the one whose head this machine is; None for neither.
+
+    A machine is a head where `ray up` left its configuration. Anything else that Ray would find
+    here is somebody else's.
+    """
+    named = os.environ.get("RAY_ADDRESS")
+    if named == "local":
+        return None
+    return named or ("auto" if HEAD_MARK.exists() else None)
+
+
 def slots(resources: Resources) -> int:
     """How many trials with `resources` the cluster holds at once."""
-    return sum(_holds(node, resources) for node in ray.nodes())
+    return sum(slots_of(node, resources) for node in _staying_nodes(resources))
 
 
-def _holds(node: Mapping[str, Any], resources: Resources) -> int:
-    """How many trials with `resources` the node holds at once; 0 where it is gone."""
+def ask_for_machines(resources: Resources, trials: int) -> None:
+    """Ask the cluster's autoscaler for room for `trials` at once; it brings what it may.
+
+    What was asked before is forgotten, whoever asked it.
+    """
+    if cluster_address() is None:
+        return
+    bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
+    needed = {name: value for name, value in bundle.items() if value}
+    try:
+        request_resources(bundles=[needed] * trials)
+    except (RayError, RuntimeError, OSError):  # a study is not lost by it: machines are there
+        log.exception("the autoscaler was not asked")
+
+
+class _Demand:
+    """Asks for room for the trials that have not ended, whenever there are fewer of them."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._asked: int | None = None
+        self.on_event({"event": "end"})
+
+    def on_event(self, event: Event) -> None:
+        """Ask anew where a trial has ended."""
+        if event["event"] != "end":
+            return
+        trials = self._study.history.searched()
+        left = self._study.plan.space.trials - sum(one.status != "running" for one in trials)
+        if left != self._asked:
+            ask_for_machines(self._study.plan.space.resources, left)
+            self._asked = left
+
+
+def slots_of(node: Mapping[str, Any], resources: Resources) -> int:
+    """How many trials with `resources` the node, as Ray tells of it, holds at once; 0 if gone.
+
+    A trial has a device, or its share of one, to itself: what is left of two devices is no third.
+    """
     if not node["Alive"]:
         return 0
-    most = node["Resources"].get("CPU", 0.0) / resources.cpus
+    most = _times(node["Resources"].get("CPU", 0.0), resources.cpus)
     if resources.gpus:
-        most = min(most, node["Resources"].get("GPU", 0.0) / resources.gpus)
-    return int(most + 1e-9)
+        most = min(most, int(node["Resources"].get("GPU", 0.0)) * _times(1.0, resources.gpus))
+    return most
+
+
+def _times(whole: float, part: float) -> int:
+    return int(whole / part + 1e-9)
 
 
 def probe(plan: Plan) -> Plan:
     """`plan` with how each of its architectures computes on each kind of device of the cluster."""
     resources = plan.space.resources
+    ask_for_machines(resources, plan.space.trials)
     nodes = _nodes_for(resources)
     arguments = (plan.space.largest_nets(), plan.shape, len(plan.class_names), resources.cpus)
-    waiting = [_remote(probe_job, resources, node["NodeID"]).remote(*arguments) for node in nodes]
+    errands = [_Errand(node["NodeID"], resources, probe_job, *arguments) for node in nodes]
     found: dict[str, dict[str, Numerics]] = {}
-    for kind, numerics in _answers(waiting):
+    lost: WorkerLostError | None = None
+    for errand in errands:
+        try:
+            kind, numerics = errand.result()
+        except WorkerLostError as fault:  # its machine went away meanwhile
+            lost = fault
+            continue
         found.setdefault(kind, numerics)
+    if lost is not None and not found:
+        raise lost
     return plan.with_numerics(found)
 
 
 def _nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
-    """The nodes that hold a trial with `resources`; StudyError where there is none."""
-    nodes = [node for node in ray.nodes() if _holds(node, resources)]
-    if not nodes:
+    """The nodes that hold a trial with `resources`; StudyError where there is none.
+
+    A cluster has some time to bring one up.
+    """
+    until = time.monotonic() + float(os.environ.get("RAYSEARCH_MACHINE_WAIT_S", MACHINE_WAIT_S))
+    while not (nodes := _staying_nodes(resources)):
+        if cluster_address() is not None and time.monotonic() < until:
+            time.sleep(1.0)
+            continue
         raise StudyError(
             f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a trial"
             " takes; lower `resources` in the space, or wait for such a machine"
@@ -134,17 +211,54 @@ def _nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
     return nodes
 
 
-def _answers(waiting: list[Any]) -> list[Any]:
-    """What the jobs `waiting` return; what one raised is raised as it was there."""
-    try:
-        return list(ray.get(waiting))
-    except RayTaskError as fault:
-        raise fault.cause from None
-    except RayError as fault:
-        raise StudyError(
-            f"a worker could not start or went away ({_first_line(fault)}); see the study's logs,"
-            " then launch again"
-        ) from None
+def _staying_nodes(resources: Resources) -> list[Mapping[str, Any]]:
+    leaving = leaving_nodes()
+    return [
+        node for node in ray.nodes() if slots_of(node, resources) and node["NodeID"] not in leaving
+    ]
+
+
+class WorkerLostError(StudyError):
+    """A worker could not start, or went away with its machine."""
+
+
+class _Errand:
+    """A function that runs once on a node.
+
+    By an actor, since the loss of its node is told at once: of a plain task Ray hears no more where
+    the machine's cable is pulled.
+    """
+
+    def __init__(
+        self, node: str, resources: Resources, function: Callable[..., Any], *arguments: Any
+    ) -> None:
+        self._actor = (
+            ray.remote(_Runner)
+            .options(
+                num_cpus=resources.cpus,
+                num_gpus=resources.gpus,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote()
+        )
+        self._answer = self._actor.run.remote(function, *arguments)
+
+    def result(self) -> Any:
+        """What the function returns; what it raised is raised as it was there."""
+        try:
+            return ray.get(self._answer)
+        except RayTaskError as fault:
+            raise fault.cause from None
+        except RayError as fault:
+            raise WorkerLostError(
+                f"a worker could not start or went away ({_first_line(fault)}); see the study's"
+                " logs, then launch again"
+            ) from None
+
+
+class _Runner:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
 
 
 def _first_line(fault: Exception) -> str:
@@ -153,10 +267,14 @@ def _first_line(fault: Exception) -> str:
 
 def search(study: Study) -> None:
     """Run the study's trials to their end; what they report is in its journal."""
+    if study.ended():
+        return
     resources = study.plan.space.resources
+    study.listeners.append(_Demand(study).on_event)
     _nodes_for(resources)
-    count = max(1, slots(resources))
     searcher = StudySearcher(study, lambda: max(1, slots(resources)))
+    # Tune would hand these to its workers in a way that Ray writes into its logs.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
     trainable = tune.with_resources(run_job, {"cpu": resources.cpus, "gpu": resources.gpus})
     # Tune keeps files of its own; nobody reads them again.
     with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch:
@@ -166,7 +284,8 @@ def search(study: Study) -> None:
                 search_alg=searcher,
                 scheduler=StudyScheduler(study, searcher),
                 num_samples=-1,
-                max_concurrent_trials=count,
+                # The searcher keeps to the slots there are; a cluster may grow.
+                max_concurrent_trials=study.plan.space.trials + 1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -196,12 +315,25 @@ def refit(study: Study, trial: Trial) -> None:
 
     TrainingFailedError where that cannot be done with these knobs.
     """
+    for losses in count(1):
+        try:
+            _refit_once(study, trial)
+        except WorkerLostError:
+            if losses > MOST_LOSSES:
+                raise
+            log.warning("the machine that refitted %s was lost; another one does", trial.id)
+        else:
+            return
+
+
+def _refit_once(study: Study, trial: Trial) -> None:
     wanted = study.plan.space.resources
+    ask_for_machines(wanted, 1)
     # No trial runs beside it, so it may have a whole machine's cores.
-    cores = max(node["Resources"].get("CPU", 0) for node in _nodes_for(wanted))
-    resources = Resources(max(cores, wanted.cpus), wanted.gpus)
-    job = replace(job_of(study, trial), cpus=resources.cpus)
-    _answers([_remote(refit_job, resources).remote(job)])
+    node = max(_nodes_for(wanted), key=lambda one: one["Resources"]["CPU"])
+    cores = max(node["Resources"]["CPU"], wanted.cpus)
+    job = replace(job_of(study, trial), cpus=cores)
+    _Errand(node["NodeID"], Resources(cores, wanted.gpus), refit_job, job).result()
 
 
 def keep_worker_logs(folder: StudyFolder) -> None:
@@ -215,10 +347,3 @@ def keep_worker_logs(folder: StudyFolder) -> None:
         for path in session.glob("worker-*"):
             if path.stat().st_size:
                 shutil.copy(path, target / path.name)
-
-
-def _remote(function: Callable[..., Any], resources: Resources, node: str | None = None) -> Any:
-    strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
-    return ray.remote(function).options(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, scheduling_strategy=strategy
-    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 import torch
 from ray import tune
 from ray.train import ScalingConfig
@@ -44,6 +45,7 @@ from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 log = logging.getLogger(__name__)
 # A checkpoint more often than this would cost short trials more than it saves.
 CHECKPOINT_EVERY_S = 10.0
+LEAVING_EVERY_S = 2.0
 # A worker that cannot reach what it needs waits this long before it says so.
 UNABLE_AFTER_S = 5.0
 # A stopped trial lets go of its actor within this. Tune reads it here, not where it was launched.
@@ -118,20 +120,44 @@ class _Reporter:
         ends = {whole * fold for fold in range(1, job.folds + 1)}
         self._scored = ends | set(plan.split(job.folds).rungs)
         self._saved = time.monotonic()
+        self._asked = 0.0
 
     def __call__(self, done: FoldEpoch, judged: Judged, state: Callable[[], State]) -> None:
         if done.epoch in self._scored:
             name = self._folder.scores(self._job.trial, done.epoch)
             self._folder.write(name, _scores_table(done, judged, self._data))
-        if time.monotonic() - self._saved >= CHECKPOINT_EVERY_S:
+        leaving = self._leaving()
+        if leaving or time.monotonic() - self._saved >= CHECKPOINT_EVERY_S:
             self._folder.write(self._folder.checkpoint(self._job.trial), pack(state()))
             self._saved = time.monotonic()
         send(asdict(done))
+        if leaving:
+            # The trial goes on elsewhere from here; this worker is not to be reused.
+            log.warning("this machine is being taken away; %s moves", self._job.trial)
+            os._exit(0)
+
+    def _leaving(self) -> bool:
+        """Whether this machine was told that it will go; asked now and then."""
+        if time.monotonic() - self._asked < LEAVING_EVERY_S:
+            return False
+        self._asked = time.monotonic()
+        return this_node() in leaving_nodes()
+
+
+def leaving_nodes() -> set[str]:
+    """The ids of the nodes that were told that they will go, such as spot machines."""
+    return set(ray._private.state.state.get_draining_nodes())  # noqa: SLF001 no public way
+
+
+def this_node() -> str:
+    """The id of the node that this process runs on."""
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def send(report: Mapping[str, Any]) -> None:
-    """Report to the study; as text, since Tune flattens what is nested."""
-    tune.report({"report": json.dumps(report)})
+    """Report to the study, with where it was; as text, since Tune flattens what is nested."""
+    report = {**report, "host": socket.gethostname()}
+    tune.report({"report": json.dumps(report), "node": this_node()})
 
 
 def _report_again(state: State, reported: int) -> None:

@@ -1,0 +1,72 @@
+"""How many trials a machine holds, and that they do run side by side."""
+
+import pytest
+import yaml
+
+from conftest import Commands
+from raysearch.errors import SpaceError
+from raysearch.search.engine.run import slots_of
+from raysearch.search.folder import StudyFolder
+from raysearch.search.journal import Journal
+from raysearch.search.space import Resources
+from raysearch.search.space_file import parse_space
+
+SPACE = """
+epochs: 2
+trials: 6
+stopping: {grace: 2}
+resources: {cpus: 0.5}
+space:
+  folds: 2
+  architecture: cnn
+  convolutions: 1
+  learning_rate: {loguniform: [1.0e-3, 1.0e-2]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "trial", "held"),
+    [
+        (4, 0, Resources(1, 0), 4),
+        (4, 0, Resources(0.5, 0), 8),
+        (4, 1, Resources(1, 1), 1),
+        (4, 1, Resources(1, 0.25), 4),
+        (2, 1, Resources(1, 0.25), 2),
+        (8, 1, Resources(1, 0.3), 3),
+        # A trial lies on one device: .4 are left of each of the two.
+        (8, 2, Resources(1, 0.6), 2),
+        (8, 3, Resources(1, 0.5), 6),
+        (0, 1, Resources(1, 0.5), 0),
+        (4, 0, Resources(1, 0.5), 0),
+    ],
+)
+def test_a_machine_holds_what_fits_its_cores_and_each_of_its_devices(
+    cpus: float, gpus: float, trial: Resources, held: int
+) -> None:
+    node = {"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}}
+    assert slots_of(node, trial) == held
+    assert slots_of({**node, "Alive": False}, trial) == 0
+
+
+@pytest.mark.parametrize("resources", ["gpus: 1.5", "gpus: 2", "cpus: 2.5"])
+def test_resources_that_no_machine_gives_a_trial_are_refused(resources: str) -> None:
+    with pytest.raises(SpaceError, match=resources.partition(":")[0]):
+        parse_space(yaml.safe_load(f"{{resources: {{{resources}}}, space: {{folds: 2}}}}"), "x")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_trials_share_the_cores_of_two_machines(run_on_cluster: Commands) -> None:
+    run = run_on_cluster
+    (run.folder / "shared.yaml").write_text(SPACE)
+    run("launch", "shared.yaml", "--data", "synthetic:12:240:3")
+    running: set[str] = set()
+    most = 0
+    folder = StudyFolder(run.folder / "studies" / "shared")
+    for event in Journal(folder / folder.JOURNAL).events:
+        if event["event"] == "trial":
+            running.add(event["trial"])
+        elif event["event"] == "end":
+            running.remove(event["trial"])
+        most = max(most, len(running))
+    assert most == 4
