@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,18 @@ class Commands:
         out, err = process.communicate(timeout=600)
         assert process.returncode == code, f"{process.returncode}\n{out}\n{err}"
         return subprocess.CompletedProcess(words, code, out, err)
+
+
+def await_answer(address: str) -> None:
+    """Wait until a server answers at `address`."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"nothing answers at {address}")
 
 
 @pytest.fixture

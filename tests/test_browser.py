@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from conftest import Commands
+from conftest import Commands, await_answer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FLAGS = (
@@ -81,7 +80,7 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
     port = free_port()
     server = run.start("ui", "--port", str(port))
     try:
-        wait_for(f"http://127.0.0.1:{port}/health")
+        await_answer(f"http://127.0.0.1:{port}/health")
         client = MlflowClient(tracking_uri=f"sqlite:///{run.folder}/mlflow.db")
         experiment = client.get_experiment_by_name("seen")
         assert experiment is not None
@@ -108,14 +107,3 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.communicate(timeout=30)
-
-
-def wait_for(address: str) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"nothing answers at {address}")

@@ -174,4 +174,7 @@ def test_the_surface_is_small() -> None:
     commands = {
         command.callback.__name__ for command in app.registered_commands if command.callback
     }
-    assert commands == {"shard", "launch", "results", "ui"}
+    assert commands == {
+        *("shard", "launch", "results", "ui"),
+        *("attach", "status", "stop", "doctor"),
+    }

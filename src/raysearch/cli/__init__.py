@@ -7,9 +7,13 @@ import sys
 
 import typer
 
+from raysearch.cli.attach import attach
+from raysearch.cli.doctor import doctor
 from raysearch.cli.launch import launch
 from raysearch.cli.results import results
 from raysearch.cli.shard import shard
+from raysearch.cli.status import status
+from raysearch.cli.stop import stop
 from raysearch.cli.ui import ui
 from raysearch.errors import UserError
 
@@ -20,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (shard, launch, results, ui):
-    app.command(no_args_is_help=command in (shard, launch))(command)
+for command in (shard, launch, results, ui, attach, status, stop, doctor):
+    app.command(no_args_is_help=command in (shard, launch, attach, stop))(command)
 
 
 def main() -> None:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from raysearch.cli.options import STUDIES, StudiesOption
+from raysearch.cli.options import STUDIES, StudiesOption, given
 
 
 def launch(
+    context: typer.Context,
     space: Annotated[Path, typer.Argument(help="The search space, a YAML file.")],
     data: Annotated[
         str | None, typer.Option(help="The folder of shards. Default: the space's `data`.")
@@ -27,13 +28,27 @@ def launch(
         bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
     ] = False,
     studies: StudiesOption = STUDIES,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="Launch on the cluster that `ray up` made of this file, and follow it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", hidden=True, help="Print each event as a line of JSON.")
+    ] = False,
 ) -> int:
     """Run a study: search, stop the weak early, refit the best, register it.
 
     Example: `raysearch launch searchspace/quickstart.yaml --trials 8 --name first`
+
+    On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
     # torch takes seconds to import, which help and mistakes need not wait for.
     from raysearch.cli.launching import Launch, start
 
-    return start(Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json))
+    asked = Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json, events)
+    if cluster is None:
+        return start(asked)
+    from raysearch.cli.remote import launch_there
+
+    return launch_there(asked, given(context, "studies"), cluster)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from raysearch.cli.events import EventStream
 from raysearch.cli.live import LiveView, quiet_errors
-from raysearch.cli.options import make_console
+from raysearch.cli.options import STOPPED, make_console
 from raysearch.cli.studies import new_name, resolve_data
 from raysearch.cli.tables import champion_table, leaderboard_rows, leaderboard_table, plan_tables
-from raysearch.errors import SpaceError, StudyError
+from raysearch.errors import SpaceError, StudyError, without_passwords
+from raysearch.scores.bootstrap import Interval
 from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History
+from raysearch.search.mirror import end_message
 from raysearch.search.plan import Assignment, Plan, make_plan, refuse_changes
 from raysearch.search.space import Space
 from raysearch.search.space_file import read_space
@@ -41,11 +46,12 @@ class Launch:
     dry_run: bool
     studies: str
     as_json: bool
+    events: bool = False
 
 
 def start(asked: Launch) -> int:
     """Plan what is `asked`, and print the plan or run it; the exit code."""
-    console = make_console(stderr=asked.as_json)
+    console = make_console(stderr=asked.as_json or asked.events)
     space = read_space(asked.space)
     stem = asked.space.stem
     name = asked.name or (stem if asked.resume else new_name(asked.studies, stem))
@@ -62,7 +68,7 @@ def start(asked: Launch) -> int:
     if asked.dry_run:
         _show_plan(plan, asked.as_json, console)
         return 0
-    return _run(folder, plan, None if stored else splits, asked.as_json, console)
+    return _run(folder, plan, None if stored else splits, asked, console)
 
 
 def _overridden(space: Space, stored: Plan | None, trials: int | None, seed: int | None) -> Space:
@@ -93,7 +99,7 @@ def _run(
     folder: StudyFolder,
     plan: Plan,
     splits: dict[int, Assignment] | None,
-    as_json: bool,
+    asked: Launch,
     console: Console,
 ) -> int:
     # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait for them.
@@ -102,40 +108,54 @@ def _run(
         from raysearch.search.engine.run import InterruptedStudyError
 
     try:
-        with quiet_errors(folder), LiveView(console) as view:
+        with quiet_errors(folder), EventStream() if asked.events else LiveView(console) as view:
             outcome = run_study(folder, plan, splits, view)
     except InterruptedStudyError as interrupt:
-        console.print(f"Stopped; all is saved. To go on, add: --name {plan.name} --resume")
+        console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
         return 128 + interrupt.signum
-    _show_end(outcome, as_json, console)
+    end = _end_of(outcome)
+    if asked.events:
+        sys.stdout.write(end_message(end) + "\n")
+    else:
+        show_end(outcome.study.plan, outcome.study.history, end, asked.as_json, console)
     return 0
 
 
-def _show_end(outcome: Outcome, as_json: bool, console: Console) -> None:
-    plan, history = outcome.study.plan, outcome.study.history
+def _end_of(outcome: Outcome) -> dict[str, Any]:
+    """How the study ended, as plain values."""
     pooled = outcome.champion.pooled
+    return {
+        "study": outcome.study.plan.name,
+        "champion": outcome.champion.trial.id,
+        "pooled_auroc": None if pooled is None else asdict(pooled),
+        "version": outcome.champion.version,
+        "folder": outcome.study.folder.address,
+        "store": without_passwords(outcome.store),
+        "unsent": None if outcome.unsent is None else str(outcome.unsent),
+    }
+
+
+def show_end(
+    plan: Plan, history: History, end: Mapping[str, Any], as_json: bool, console: Console
+) -> None:
+    """Print how a study ended: its leaderboard, its champion, and where all of it is."""
     if as_json:
-        found = {
-            "study": plan.name,
-            "champion": outcome.champion.trial.id,
-            "pooled_auroc": None if pooled is None else asdict(pooled),
-            "version": outcome.champion.version,
-            "folder": outcome.study.folder.address,
-            "store": outcome.store,
-            "leaderboard": leaderboard_rows(plan, history),
-        }
+        found = {**end, "leaderboard": leaderboard_rows(plan, history)}
         sys.stdout.write(json.dumps(found) + "\n")
         return
     console.print(leaderboard_table(plan, history, console.width, MOST_ROWS))
-    console.print(champion_table(plan, outcome.champion.trial))
-    if pooled is not None:
+    console.print(champion_table(plan, history.trials[end["champion"]]))
+    if end["pooled_auroc"] is not None:
+        pooled = Interval(**end["pooled_auroc"])
         console.print(
             f"Pooled    out-of-fold AUROC {pooled}, 95 % interval by patient", soft_wrap=True
         )
-    console.print(f"Study     {escape(outcome.study.folder.address)}", soft_wrap=True)
-    console.print(f"Model     models:/{plan.name}@champion (version {outcome.champion.version})")
-    if outcome.unsent is not None:
+    console.print(f"Study     {escape(end['folder'])}", soft_wrap=True)
+    console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
+    if end["unsent"] is not None:
         console.print(
-            f"[red]Not all is in MLflow[/]: {escape(str(outcome.unsent))}; add --resume to send it"
+            f"[red]Not all is in MLflow[/]: {escape(end['unsent'])}; add --resume to send it"
         )
-    console.print("Compare   raysearch ui")
+    served = str(end["store"]).startswith("http")
+    where = f"{end['store']} in a browser" if served else "raysearch ui"
+    console.print(f"Compare   {escape(where)}", soft_wrap=True)

@@ -6,10 +6,12 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,19 +23,31 @@ from rich.text import Text
 
 from raysearch.cli.tables import STYLES, knobs_text
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import Trial, finished, leaderboard
+from raysearch.search.history import History, Trial, finished, leaderboard
 from raysearch.search.journal import Event
-from raysearch.search.study import Study
+from raysearch.search.plan import Plan
 
 MOST_ROWS = 12
+
+
+class Shown(Protocol):
+    """A study as it is looked at: the launcher's own, or the mirror of one that runs elsewhere."""
+
+    plan: Plan
+    history: History
+    guard: threading.RLock
+    listeners: list[Callable[[Event], None]]
+
+    def whole(self, trial: Trial) -> int:
+        """The fold-epochs after which `trial` is finished."""
 
 
 class StudyView:
     """The live table of `study`; rich asks for it four times a second."""
 
-    def __init__(self, study: Study, console: Console) -> None:
+    def __init__(self, study: Shown, console: Console) -> None:
         self._study, self._console = study, console
-        self._began = time.monotonic()
+        self._began = time.time()
         self._done_before = sum(trial.epoch for trial in study.history.trials.values())
 
     def __rich__(self) -> RenderableType:
@@ -41,7 +55,13 @@ class StudyView:
             return Group(self._head(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
-        """Say on a line that a trial ended, where there is no terminal for a table."""
+        """Say on a line that a trial ended, where there is no terminal for a table.
+
+        A launch that is heard of later, as by who attaches to it, began when it says it did.
+        """
+        if event["event"] == "launch":
+            self._began = min(self._began, event["at"])
+            self._done_before = sum(one.epoch for one in self._study.history.trials.values())
         if event["event"] == "end" and not self._console.is_terminal:
             trial = self._study.history.trials[event["trial"]]
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
@@ -63,7 +83,7 @@ class StudyView:
         text.append(f"{plan.space.trials - len(trials)} to come  ")
         for best in finished(history, plan.space.mode)[:1]:
             text.append(f"best {plan.space.metric} {best.objective:.4f} ({best.id})  ", "bold")
-        text.append(f"{clock(time.monotonic() - self._began)} gone")
+        text.append(f"{clock(time.time() - self._began)} gone")
         left = self.seconds_left()
         text.append("" if left is None else f", about {clock(left)} left")
         return text
@@ -114,7 +134,7 @@ class StudyView:
             for one in history.running()
         )
         left = running + mean * (plan.space.trials - len(history.searched())) + plan.space.epochs
-        return left * (time.monotonic() - self._began) / done
+        return left * (time.time() - self._began) / done
 
 
 class LiveView:
@@ -145,7 +165,7 @@ class LiveView:
         if not self._console.is_terminal:
             self._console.print(f"{text} ...")
 
-    def study(self, study: Study) -> None:
+    def study(self, study: Shown) -> None:
         """The study is open, and about to search."""
         self._view = StudyView(study, self._console)
         study.listeners.append(self._view.on_event)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from raysearch.search.history import History
+    from raysearch.search.plan import Plan
 
 
 def results(
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
     studies: StudiesOption = STUDIES,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Ask the cluster that `ray up` made of this file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Print the leaderboard of a study, also while it runs.
@@ -25,16 +35,34 @@ def results(
     from raysearch.search.folder import StudyFolder
     from raysearch.search.study import read_history, read_plan
 
-    chosen = name or newest_name(studies)
-    folder = StudyFolder(f"{studies}/{chosen}")
-    plan = read_plan(folder)
-    history = read_history(folder)
+    console = make_console(stderr=as_json)
+    if cluster is not None:
+        plan, history = _there(name, cluster, console)
+        others = []
+    else:
+        chosen = name or newest_name(studies)
+        folder = StudyFolder(f"{studies}/{chosen}")
+        plan, history = read_plan(folder), read_history(folder)
+        others = [other for other in study_names(studies) if other != chosen]
     if as_json:
         sys.stdout.write(json.dumps(leaderboard_rows(plan, history)) + "\n")
         return 0
-    console = make_console()
     console.print(leaderboard_table(plan, history, console.width))
-    others = [other for other in study_names(studies) if other != chosen]
     if others:
         console.print(f"Other studies here: {', '.join(others)}")
     return 0
+
+
+def _there(name: str | None, cluster: Path, console: Console) -> tuple[Plan, History]:
+    """The plan and the history that the newest launch of the study on the cluster tells."""
+    from raysearch.cli.remote import latest
+    from raysearch.search.engine.jobs import tunnel
+
+    with tunnel(cluster, console.print) as jobs:
+        launches = jobs.launches()
+        if not launches:
+            raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
+        job, mirror = latest(jobs, name or launches[-1].study)
+    if mirror is None:
+        raise StudyError(f"study {job.study!r} never began; see `raysearch attach {job.study}`")
+    return mirror.plan, mirror.history

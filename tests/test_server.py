@@ -1,0 +1,153 @@
+"""A team's tracking server, and the secrets that are in play where a study logs to it."""
+
+import base64
+import os
+import signal
+import socket
+import stat
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from conftest import Commands, await_answer
+from raysearch.data.files import Folder
+from raysearch.errors import DataError, StudyError
+
+PASSWORD, KEY = "planted-Passw0rd-of-mlflow", "planted-aws-key"
+SPACE = """
+epochs: 1
+trials: 4
+space:
+  folds: 2
+  architecture: cnn
+  convolutions: 1
+  width: {choice: [4, 8]}
+  learning_rate: {loguniform: [1.0e-3, 1.0e-2]}
+"""
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """The port of `raysearch ui --server` in the folder `server`."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number = int(one.getsockname()[1])
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = Commands(folder, {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}).start(
+        "ui", "--server", "--port", str(number), "--allowed-hosts", "tracking.example.org"
+    )
+    try:
+        await_answer(f"http://127.0.0.1:{number}/health")
+        yield number
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.communicate(timeout=30)
+
+
+def answer(port: int, host: str = "", password: str = "") -> int:
+    """The status of a request for the experiments."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+    )
+    if host:
+        request.add_header("Host", host)
+    if password:
+        login = base64.b64encode(f"admin:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def holders(words: list[str], texts: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Which of `texts`, by name, hold which of `words`."""
+    return [(name, word) for name, text in texts.items() for word in words if word.encode() in text]
+
+
+def arguments() -> dict[str, bytes]:
+    """The command lines of all the machine's processes, by number."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                found[f"arguments of {entry.name}"] = (entry / "cmdline").read_bytes()
+    return found
+
+
+@pytest.mark.slow
+def test_a_team_logs_in_and_no_secret_stays_behind(port: int, tmp_path: Path, shards: Path) -> None:
+    assert answer(port) == 401
+    assert answer(port, password="wrong-password") == 401
+    assert answer(port, password=PASSWORD) == 200
+    assert answer(port, "tracking.example.org", PASSWORD) == 200
+    assert answer(port, "evil.example.org", PASSWORD) == 403
+    databases = list((tmp_path / "server").glob("*.db"))
+    assert len(databases) == 2
+    assert {stat.S_IMODE(one.stat().st_mode) for one in databases} == {0o600}
+
+    folder = tmp_path / "laptop"
+    folder.mkdir()
+    (folder / "team.yaml").write_text(SPACE)
+    with tempfile.TemporaryDirectory(prefix="rs-") as logs:  # its sockets want a short path
+        run = Commands(
+            folder,
+            {
+                "MLFLOW_TRACKING_URI": f"http://admin:{PASSWORD}@127.0.0.1:{port}",
+                "AWS_SECRET_ACCESS_KEY": KEY,
+                "RAY_TMPDIR": logs,
+            },
+        )
+        launched = run.start("launch", "team.yaml", "--data", str(shards))
+        texts: dict[str, bytes] = {}
+        while launched.poll() is None:
+            texts |= arguments()
+            with suppress(Exception):
+                launched.wait(0.5)
+        out, err = launched.communicate()
+        assert launched.returncode == 0, err
+        texts |= {"said": out.encode(), "said of faults": err.encode()}
+        files = [*folder.rglob("*"), *Path(logs).rglob("*"), *(tmp_path / "server").rglob("*")]
+        for path in files:
+            if path.is_file() and path.name != "basic_auth.db":
+                texts[str(path)] = path.read_bytes()
+    assert [name for name in texts if "/studies/" in name]
+    assert [name for name in texts if "raylet" in name]
+    assert b"t0003" in texts[str(tmp_path / "server" / "mlflow.db")]
+    assert holders([PASSWORD, KEY], texts) == []
+
+
+@pytest.mark.slow
+def test_a_secret_in_a_space_or_an_option_is_refused(run: Commands) -> None:
+    address = f"s3://me:{KEY}@bucket/shards"
+    (run.folder / "secret.yaml").write_text(f"data: {address}\n{SPACE}")
+    (run.folder / "plain.yaml").write_text(SPACE)
+    for words in (
+        ("secret.yaml",),
+        ("plain.yaml", "--data", address),
+        ("plain.yaml", "--studies", address),
+        ("secret.yaml", "--cluster", "plain.yaml"),
+        ("plain.yaml", "--cluster", "plain.yaml", "--data", address),
+    ):
+        said = run("launch", *words, code=2)
+        assert KEY not in said.stdout + said.stderr
+        assert "holds a password" in said.stderr
+    assert not (run.folder / "studies").exists()
+
+
+def test_an_address_with_a_password_is_no_folder() -> None:
+    with pytest.raises(DataError, match="holds a password") as refused:
+        Folder(f"s3://me:{KEY}@bucket/shards")
+    assert KEY not in str(refused.value)
+
+
+def test_no_fault_tells_a_password() -> None:
+    fault = StudyError(f"the store postgresql://me:{PASSWORD}@db/mlflow is away; try http://a:1@b")
+    assert str(fault) == "the store postgresql://me:***@db/mlflow is away; try http://a:***@b"
