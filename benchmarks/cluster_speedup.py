@@ -44,7 +44,8 @@ LEARNING = SPACE.replace("benchmark", "cnn").replace("8:64:0", "12:2400:0").repl
 
 def rate(ground: Ground, name: str, space: Path) -> float:
     """Fold-epochs a second of the study `name`, from its first report to its last."""
-    ground.run("raysearch", "launch", str(space), "--cluster", str(ground.file), "--name", name)
+    words = ["raysearch", "launch", str(space), "--cluster", str(ground.file), "--name", name]
+    ground.run(*words, timeout_s=1200)
     times = [event["at"] for event in ground.events(name) if event["event"] == "report"][3:]
     return (len(times) - 1) / float(times[-1] - times[0])
 
