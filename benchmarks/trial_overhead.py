@@ -18,7 +18,7 @@ from pathlib import Path
 from raysearch.data.shards import write_shards
 from raysearch.evaluation.run import run_study
 from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import make_plan
+from raysearch.search.plan import Beginning, make_plan
 from raysearch.search.space_file import parse_space
 from raysearch.search.study import Study
 
@@ -50,7 +50,7 @@ def ours(scratch: Path) -> float:
     """Seconds a trial from the first trial's end to the last one's."""
     write_shards("4:32:0", scratch / "shards", "synthetic", size=(16, 16), workers=1)
     plan, splits = make_plan(parse_space(SPACE, "benchmark"), "overhead", str(scratch / "shards"))
-    outcome = run_study(StudyFolder(scratch / "study"), plan, splits, Quiet())
+    outcome = run_study(StudyFolder(scratch / "study"), plan, Beginning(splits), Quiet())
     events = outcome.study.journal.events
     searched = {trial.id for trial in outcome.study.history.searched()}
     ends = [one["at"] for one in events if one["event"] == "end" and one["trial"] in searched]

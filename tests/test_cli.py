@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from raysearch.cli import run as run_command
 
@@ -97,7 +99,7 @@ def test_more_folds_than_patients_are_refused(run: Here, shards: Path) -> None:
 
 
 def test_mistakes_in_the_other_commands_are_told_in_one_line(run: Here) -> None:
-    assert "'zip' is unknown; one of idc, folder, synthetic" in refusal(
+    assert "'zip' is unknown; one of synthetic, csv, pcam" in refusal(
         run, "shard", ".", "out", "--format", "zip"
     )
     assert "is not a size" in refusal(run, "shard", ".", "out", "--format", "idc", "--size", "big")
@@ -145,3 +147,34 @@ def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
 )
 def test_each_command_has_help_with_an_example(run: Here, command: str) -> None:
     assert f"Example: raysearch {command}" in run(command, "--help").stdout.replace("`", "")
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
+    images = run.folder / "[" / "b] [red]"  # as a text: [/b] [red]
+    images.mkdir(parents=True)
+    lines = ["path,label,patient"]
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 255, (8, 8, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
+        lines.append(f"{number}.png,{'[/x]' if number % 2 else '[red]'},{number}")
+    (images / "list.csv").write_text("\n".join(lines) + "\n")
+    told = run("shard", "[/b] [red]/list.csv", "[/b] out").stdout
+    assert "Sharded [/b] [red]/list.csv" in told
+    assert "2 [/x], 2 [red]" in told
+    told = run("split", "[/b] out", "--folds", "2").stdout
+    assert "Ledger [/b] out/splits/label.json" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("shard", "4:24:1", "s3://bucket/out"), "a folder of this machine"),
+        (("shard", "4:24:1", "out", "--size", ""), "not a size"),
+        (("split", "out", "--folds", ""), "--folds: none; give such as 3,5,10"),
+        (("split", "out", "--name", ""), "not a name"),
+    ],
+)
+def test_data_commands_refuse_what_they_cannot_do(
+    run: Here, words: tuple[str, ...], fault: str
+) -> None:
+    assert fault in refusal(run, *words)

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from werkzeug.serving import WSGIRequestHandler
 
 from raysearch.data.batches import epoch_order
+from raysearch.data.files import Folder
 from raysearch.data.folds import assign_folds, fold_indices, split_hash
 from raysearch.data.patches import load_patches
+from raysearch.data.shards import write_shards
 from raysearch.errors import DataError
 
 
@@ -42,6 +45,87 @@ def test_processes_that_start_at_once_make_one_pixel_file(shards: Path, tmp_path
     assert len(answers) == 1
     made = [path.suffix for path in sorted((tmp_path / "pixels").iterdir())]
     assert made == [".lock", ".npy", ".parquet"]
+
+
+def test_a_node_fetches_each_shard_once_whatever_starts_at_once(
+    bucket: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        WSGIRequestHandler,
+        "log_request",
+        lambda handler, *_more: asked.append(f"{handler.command} {handler.path}"),
+    )
+    place = f"{bucket}/fetched"
+    for path in shards.glob("*.*"):
+        Folder(place).write(path.name, path.read_bytes())
+    code = (
+        "import sys; from pathlib import Path; from raysearch.data.patches import load_patches;"
+        "from raysearch.data.view import View; view = View(sealed=tuple(sys.argv[3:]));"
+        "print(len(load_patches(sys.argv[1], Path(sys.argv[2]), view).labels))"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, place, str(tmp_path), *sealed], stdout=subprocess.PIPE
+        )
+        for sealed in ([], [], ["p001"])
+    ]
+    counts = [int(process.communicate(timeout=60)[0]) for process in started]
+    assert counts[0] == counts[1] == 240 > counts[2]
+    gets = [one for one in asked if one.startswith("GET ") and "/fetched/part-00000.parquet" in one]
+    assert len(gets) == 1
+
+
+# Reads every pixel, says what the kernel counts of the file's pages, and stays until told.
+HOLDER = """
+import sys
+from pathlib import Path
+from raysearch.data.patches import load_patches
+pixels = load_patches(sys.argv[1], Path(sys.argv[2])).pixels
+print(int(pixels.sum()), flush=True)
+sys.stdin.readline()
+found, mine = {}, False
+for line in Path("/proc/self/smaps").read_text().splitlines():
+    name, *rest = line.split()
+    if not name.endswith(":"):
+        mine = line.endswith(".npy")
+    elif mine and rest[-1] == "kB":
+        found[name] = found.get(name, 0) + int(rest[0])
+print(found["Pss:"], found["Private_Clean:"] + found["Private_Dirty:"], pixels.nbytes // 1024)
+sys.stdout.flush()
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_two_trials_of_a_node_hold_one_copy_of_the_pixels(tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    write_shards("8:2000:1", out, "synthetic")
+    holders = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(out), str(tmp_path / "cache")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told: list[list[int]] = []
+    for _step in range(2):
+        told = []
+        for holder in holders:
+            assert holder.stdout is not None
+            told.append([int(word) for word in holder.stdout.readline().split()])
+        for holder in holders:
+            assert holder.stdin is not None
+            holder.stdin.write("go on\n")
+            holder.stdin.flush()
+    for holder in holders:
+        holder.communicate(timeout=30)
+    for pss, private, whole in told:
+        assert whole > 14_000
+        assert private < whole / 100
+        assert 0.45 * whole < pss < 0.55 * whole
 
 
 Table = tuple[NDArray[np.str_], NDArray[np.int64], int]

@@ -79,3 +79,21 @@ def test_a_damaged_file_is_never_taken_for_a_good_one(capfd: pytest.CaptureFixtu
         )
         assert decode_plain(GOOD[:place], 40, 50) is None
     assert capfd.readouterr().err == ""
+
+
+def test_damage_under_a_right_checksum_is_left_to_pillow() -> None:
+    """Whatever byte of the packed pixels is wrong: unpacking, or its own checksum, tells."""
+    start = GOOD.index(b"IDAT") + 4
+    stop = start + int.from_bytes(GOOD[start - 8 : start - 4], "big")
+    packed = GOOD[start:stop]
+    for place in range(len(packed)):
+        spoilt = packed[:place] + bytes([packed[place] ^ 4]) + packed[place + 1 :]
+        content = GOOD[: start - 8] + chunk(b"IDAT", spoilt) + GOOD[stop + 4 :]
+        found = decode_plain(content, 40, 50)
+        assert found is None or (found == noise(50, 40)).all()
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    packed = zlib.compress(bytes(50_000_000))
+    content = GOOD[:HEADER] + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    assert decode_plain(content, 40, 50) is None

@@ -25,6 +25,8 @@ from raysearch.data.files import Folder
 from raysearch.data.manifest import Manifest, read_manifest
 from raysearch.data.patches import load_patches, load_rows
 from raysearch.data.shards import parse_size, write_shards
+from raysearch.data.sources.listing import Ask
+from raysearch.data.whole import written_whole
 from raysearch.errors import DataError
 
 
@@ -198,7 +200,7 @@ def classes(tmp_path: Path) -> Path:
 def test_a_folder_takes_its_most_frequent_size_and_pads_the_rest(
     classes: Path, tmp_path: Path
 ) -> None:
-    manifest = shard(classes, tmp_path, "folder", patient=r"(case\d)")
+    manifest = shard(classes, tmp_path, "folder", ask=Ask(patient=r"(case\d)"))
     assert manifest.shape == (40, 60, 3)
     assert manifest.class_names == ("benign", "tumour")
     assert manifest.fitted == {"as is": 3, "padded": 1}
@@ -222,11 +224,11 @@ def test_without_a_patient_each_file_is_its_own_and_the_manifest_warns(
 
 
 def test_a_file_without_a_patient_is_refused(classes: Path, tmp_path: Path) -> None:
-    manifest = shard(classes, tmp_path, "folder", patient=r"case0")
+    manifest = shard(classes, tmp_path, "folder", ask=Ask(patient=r"case0"))
     assert (manifest.rows, manifest.refused) == (2, 2)
     assert set(refusals(tmp_path).values()) == {"no patient in its path by --patient"}
     with pytest.raises(DataError, match="no regular expression"):
-        write_shards(str(classes), tmp_path / "two", "folder", patient="(")
+        write_shards(str(classes), tmp_path / "two", "folder", ask=Ask(patient="("))
 
 
 def test_a_larger_image_is_scaled_by_area() -> None:
@@ -302,10 +304,10 @@ def test_a_manifest_that_was_changed_is_refused(idc: Path, tmp_path: Path) -> No
 
 
 def test_a_patient_that_is_empty_is_refused(classes: Path, tmp_path: Path) -> None:
-    manifest = shard(classes, tmp_path, "folder", patient=r"case(0?)")
+    manifest = shard(classes, tmp_path, "folder", ask=Ask(patient=r"case(0?)"))
     assert (manifest.rows, manifest.refused) == (2, 2)
     with pytest.raises(DataError, match="no patient in its path by --patient"):
-        write_shards(str(classes), tmp_path / "two", "folder", patient=r"(no)?", workers=1)
+        write_shards(str(classes), tmp_path / "two", "folder", ask=Ask(patient=r"(no)?"), workers=1)
 
 
 def test_a_name_that_a_shard_cannot_hold_is_refused(
@@ -388,8 +390,8 @@ def test_a_manifest_whose_counts_differ_is_refused(idc: Path, tmp_path: Path) ->
         load_patches(str(tmp_path / "out"), tmp_path / "cache")
 
 
-@pytest.mark.slow
-def test_an_interrupted_shard_leaves_nothing_and_says_nothing(idc: Path, tmp_path: Path) -> None:
+def begun(idc: Path, tmp_path: Path) -> subprocess.Popen[bytes]:
+    """The command, writing its shards."""
     for number in range(4000):
         idc_file(idc, "8865", 0, 1 + 50 * number, 1, png(patch(number)))
     command = [str(Path(sys.executable).with_name("raysearch")), "shard", str(idc)]
@@ -400,10 +402,62 @@ def test_an_interrupted_shard_leaves_nothing_and_says_nothing(idc: Path, tmp_pat
     )
     while process.poll() is None and not list(tmp_path.glob(".out.*")):
         time.sleep(0.01)
+    return process
+
+
+@pytest.mark.slow
+def test_an_interrupted_shard_leaves_nothing_and_says_nothing(idc: Path, tmp_path: Path) -> None:
+    process = begun(idc, tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=60)[1].decode().count("Error") == 0
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ["idc"]
+
+
+@pytest.mark.slow
+def test_what_a_killed_shard_left_is_no_data_and_goes_with_the_next_run(
+    idc: Path, tmp_path: Path
+) -> None:
+    process = begun(idc, tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    (left,) = tmp_path.glob(".out.*")
+    with pytest.raises(DataError, match="manifest"):
+        read_manifest(Folder(left))
+    assert shard(idc, tmp_path).rows == 4008
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idc", "out"]
+
+
+def test_the_folder_of_a_shard_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "out") as first:
+        (first / "rows").write_text("1")
+        with written_whole(tmp_path / "out") as second:
+            (second / "rows").write_text("2")
+        assert (first / "rows").exists()
+        (tmp_path / "out" / "rows").unlink()  # so that the first may take its place
+    assert (tmp_path / "out" / "rows").read_text() == "1"
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(idc: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    for number in range(300):
+        idc_file(idc, "8865", 0, 1 + 50 * number, 1, png(patch(number)))
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=1m none {small} &&"
+    if subprocess.run([*inside, f"{mount} true"], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    command = f"{Path(sys.executable).with_name('raysearch')} shard {idc} {small}/out"
+    ended = subprocess.run(
+        [*inside, f"{mount} {command}; code=$?; ls -A {small}; exit $code"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith(f"raysearch: {small}/out: cannot be written (No space left on device)")
 
 
 @pytest.mark.slow

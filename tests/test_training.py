@@ -12,7 +12,7 @@ from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
 from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.checkpoint import pack, unpack
-from raysearch.training.data import TrainingData
+from raysearch.training.data import Further, TrainingData
 from raysearch.training.loop import (
     FoldEpoch,
     FoldRun,
@@ -237,3 +237,54 @@ def test_bfloat16_trains_to_finite_numbers(data: TrainingData) -> None:
     way = Numerics("bfloat16", "channels_last")
     train(dataclasses.replace(config(), numerics=way), data, record)
     assert all(math.isfinite(one.loss) for one in record.reports)
+
+
+def with_further(data: TrainingData) -> TrainingData:
+    """`data` with two auxiliary sets, of its own patches turned upside down."""
+    upside = data.pixels.flip(0)
+    some = (
+        Further(upside[:40], data.labels.flip(0)[:40]),
+        Further(upside[40:50], data.labels[:10]),
+    )
+    return dataclasses.replace(data, further=some)
+
+
+def test_auxiliary_rows_stand_after_the_studys_own(data: TrainingData) -> None:
+    further = with_further(data)
+    every = torch.cat([data.pixels, *(one.pixels for one in further.further)])
+    rows = torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[:99]
+    assert torch.equal(further.gather(rows), every[rows])
+    run = FoldRun(config(), further, 0)
+    assert len(run.rows) == len(data.folds[0][0]) + 50
+    assert np.array_equal(run.judged_rows, data.folds[0][1])
+    assert run.judge(averaged=False).rows.max() < len(data.labels)
+
+
+def test_auxiliary_rows_of_no_weight_change_nothing(data: TrainingData) -> None:
+    without, beside = Recorder(), Recorder()
+    train(config(), data, without)
+    train(config(auxiliary_weight=0.0), with_further(data), beside)
+    assert without.numbers() == beside.numbers()
+    more = Recorder()
+    train(config(auxiliary_weight=0.5), with_further(data), more)
+    assert more.numbers() != without.numbers()
+
+
+@pytest.mark.parametrize("class_weights", [True, False])
+def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights: bool) -> None:
+    knobs = {"class_weights": class_weights}
+    run = FoldRun(config(auxiliary_weight=0.25, **knobs), with_further(data), 0)
+    rows = torch.tensor([0, 5, 9, len(data.labels) + 3, len(data.labels) + 45])
+    logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
+    labels, weights = run.labels[rows], run.class_weights()
+    count = torch.tensor([1, 1, 1, 0.25, 0.25])
+    class_share = torch.ones(5) if weights is None else weights[labels]
+    single = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * class_share
+    own, further = len(run.own_rows), len(run.rows) - len(run.own_rows)
+    mean = (own + 0.25 * further) / (own + further)
+    wanted = (single * count).sum() / class_share.sum() / mean
+    assert torch.allclose(run.loss_of(logits, rows), wanted)
+    alone = run.loss_of(logits[3:], rows[3:])
+    assert torch.allclose(alone, run.loss(logits[3:], labels[3:]) * 0.25 / mean)
+    whole = FoldRun(config(auxiliary_weight=1.0, **knobs), with_further(data), 0)
+    assert torch.allclose(whole.loss_of(logits, rows), whole.loss(logits, labels))

@@ -12,6 +12,7 @@ from raysearch.cli.doctor import doctor
 from raysearch.cli.launch import launch
 from raysearch.cli.results import results
 from raysearch.cli.shard import shard
+from raysearch.cli.split import split
 from raysearch.cli.status import status
 from raysearch.cli.stop import stop
 from raysearch.cli.ui import ui
@@ -24,8 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (shard, launch, results, ui, attach, status, stop, doctor):
-    app.command(no_args_is_help=command in (shard, launch, attach, stop))(command)
+COMMANDS = (shard, split, launch, results, ui, attach, status, stop, doctor)
+for command in COMMANDS:
+    needs_words = command in (shard, split, launch, attach, stop)
+    app.command(no_args_is_help=needs_words)(command)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from raysearch.scores.bootstrap import Interval
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History
 from raysearch.search.mirror import end_message
-from raysearch.search.plan import Assignment, Plan, make_plan, refuse_changes
+from raysearch.search.plan import Beginning, Plan, ledger_of, make_plan, refuse_changes
 from raysearch.search.space import Space
 from raysearch.search.space_file import read_space
 from raysearch.search.study import read_plan
@@ -61,14 +61,21 @@ def start(asked: Launch) -> int:
         raise StudyError(f"study {name!r} exists already; add --resume, or choose another --name")
     space = _overridden(space, stored, asked.trials, asked.seed)
     address = resolve_data(asked.data, space.data, asked.studies, console)
-    plan, splits = make_plan(space, name, address)
+    ledger, new = ledger_of(space, address)
+    plan, splits = make_plan(space, name, address, ledger)
     if stored is not None:
         refuse_changes(stored, plan)
         plan = replace(stored, data=plan.data)  # the same shards may have moved
+    place = f"{address}/splits/{space.split or space.task}.json"
     if asked.dry_run:
         _show_plan(plan, asked.as_json, console)
+        if new and not asked.as_json:
+            console.print(
+                f"The split is new; a launch writes it to {escape(place)}", soft_wrap=True
+            )
         return 0
-    return _run(folder, plan, None if stored else splits, asked, console)
+    beginning = None if stored else Beginning(splits, ledger if new else None)
+    return _run(folder, plan, beginning, asked, console)
 
 
 def _overridden(space: Space, stored: Plan | None, trials: int | None, seed: int | None) -> Space:
@@ -98,7 +105,7 @@ def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
 def _run(
     folder: StudyFolder,
     plan: Plan,
-    splits: dict[int, Assignment] | None,
+    beginning: Beginning | None,
     asked: Launch,
     console: Console,
 ) -> int:
@@ -109,7 +116,7 @@ def _run(
 
     try:
         with quiet_errors(folder), EventStream() if asked.events else LiveView(console) as view:
-            outcome = run_study(folder, plan, splits, view)
+            outcome = run_study(folder, plan, beginning, view)
     except InterruptedStudyError as interrupt:
         console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
         return 128 + interrupt.signum

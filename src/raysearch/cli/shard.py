@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from raysearch.cli.options import make_console
+from raysearch.errors import DataError
+
+# A path that was an address loses one of its slashes.
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 
 
 @contextmanager
@@ -31,17 +37,37 @@ def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def shard(
     source: Annotated[
-        str, typer.Argument(help="The images' folder; PATIENTS:PATCHES:SEED for synthetic ones.")
+        str,
+        typer.Argument(
+            help="A folder, an archive or a CSV file of images; PATIENTS:PATCHES:SEED draws them."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The new folder for the shards.")],
-    form: Annotated[str, typer.Option("--format", help="idc, folder or synthetic.")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles or synthetic."
+            " Default: as it looks.",
+        ),
+    ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="N or WxH. Default: idc and synthetic 50, folder the most frequent."),
+        typer.Option(help="N or WxH. Default: the set's own, or the most frequent."),
     ] = None,
     patient: Annotated[
         str | None,
         typer.Option(help="For folder: a regular expression whose first group is the patient."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="For folder and csv: the classes in order, with commas.")
+    ] = None,
+    magnification: Annotated[
+        str | None, typer.Option(help="For breakhis: those to keep, such as 40,100.")
+    ] = None,
+    official: Annotated[
+        str | None,
+        typer.Option(help="For pcam-kaggle: the folder of PCam's HDF5 and meta files."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -50,10 +76,21 @@ def shard(
     Example: `raysearch shard 24:1200:0 data/synthetic --format synthetic`
     """
     from raysearch.data.shards import parse_size, write_shards
+    from raysearch.data.sources.listing import Ask
 
-    wanted = parse_size(size) if size else None
+    if ADDRESS.match(str(out)):
+        raise DataError(
+            f"{out}: shards are written to a folder of this machine; name one, and copy it then"
+        )
+    wanted = None if size is None else parse_size(size)
+    ask = Ask(
+        patient=patient,
+        classes=tuple(classes.split(",")) if classes else (),
+        magnifications=_magnifications(magnification),
+        official=official,
+    )
     with file_progress("Sharding") as update:
-        manifest = write_shards(source, out, form, size=wanted, patient=patient, progress=update)
+        manifest = write_shards(source, out, form, size=wanted, ask=ask, progress=update)
     if as_json:
         sys.stdout.write(json.dumps(json.loads(manifest.dump())) + "\n")
         return 0
@@ -69,10 +106,17 @@ def shard(
         + ", ".join(f"{count:,} {how}" for how, count in manifest.fitted.items()),
         "shards": f"{len(manifest.shards)} in {out}",
     }
-    table = Table(title=f"Sharded {source}", title_justify="left", show_header=False)
+    table = Table(title=f"Sharded {escape(source)}", title_justify="left", show_header=False)
     for name, text in rows.items():
-        table.add_row(name, text)
+        table.add_row(name, escape(text))
     for warning in manifest.warnings:
-        table.add_row("[yellow]warning[/]", warning)
+        table.add_row("[yellow]warning[/]", escape(warning))
     make_console().print(table)
     return 0
+
+
+def _magnifications(text: str | None) -> tuple[int, ...]:
+    words = text.split(",") if text else []
+    if not all(word.isascii() and word.isdigit() and len(word) < 6 for word in words):
+        raise DataError(f"--magnification {text!r}: not numbers; give such as 40,100")
+    return tuple(map(int, words))

@@ -117,6 +117,10 @@ def plan_tables(plan: Plan) -> list[Table]:
     rows = {
         "data": f"{plan.data} ({plan.fingerprint[:12]})",
         "patches": f"{sum(plan.class_counts):,} of {'x'.join(map(str, plan.shape))}: {counts}",
+        "sealed": f"{len(plan.view.sealed):,} {plan.view.by}s, which no trial sees"
+        if plan.view.sealed
+        else "none: there are too few patients for a test set",
+        "auxiliary": ", ".join(f"{one.data}: {one.rows:,} patches" for one in plan.auxiliary),
         "objective": f"{space.metric}, {space.mode}, mean over the folds",
         "trials": f"{space.trials}, and the benchmark net and the majority class beside them",
         "epochs": f"{space.epochs} a fold",
@@ -130,7 +134,8 @@ def plan_tables(plan: Plan) -> list[Table]:
         ways = [f"{name}: {one.precision} {one.memory_format}" for name, one in found.items()]
         rows["precision"] = f"{kind}: {'; '.join(ways)}"
     for name, text in rows.items():
-        head.add_row(name, escape(text))
+        if text:
+            head.add_row(name, escape(text))
     for warning in plan.warnings:
         head.add_row("[yellow]warning[/]", escape(warning))
     knobs = Table(title="Space", title_justify="left", show_header=False)

@@ -26,7 +26,10 @@ from raysearch.data.synthetic import draw_patches
 # Larger than any patch, and small enough to decode on every core at once.
 MOST_PIXELS = 50_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+NO_IMAGE = f"not one of {', '.join(FORMATS)}"
 READ_BYTES = 2**20
+# More than so many pixels take uncompressed.
+MOST_BYTES = 256 * 2**20
 WHITE = (255, 255, 255)
 # Pillow's names of 16-bit, 32-bit and floating-point grey.
 DEEP = ("I", "F")
@@ -95,9 +98,7 @@ def fit(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
 
 
 def _opened(content: bytes, file: str) -> Image.Image:
-    wanted = FORMATS.get(splitext(file)[1].lower())
-    if wanted is None:
-        raise RefusedImageError(f"not one of {', '.join(FORMATS)}")
+    wanted = _format_of(file)
     if not content:
         raise RefusedImageError("empty file")
     try:
@@ -116,6 +117,18 @@ def _opened(content: bytes, file: str) -> Image.Image:
     if min(image.size) < 1:
         raise RefusedImageError("no pixels")
     return image
+
+
+def is_image(file: str) -> bool:
+    """Whether the name is one of an image."""
+    return splitext(file)[1].lower() in FORMATS
+
+
+def _format_of(file: str) -> str:
+    found = FORMATS.get(splitext(file)[1].lower())
+    if found is None:
+        raise RefusedImageError(NO_IMAGE)
+    return found
 
 
 @dataclass
@@ -148,7 +161,7 @@ def decode_files(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -
                 patches[len(chunk.kept)] = pixels
                 chunk.kept.append(place)
                 chunk.fitted.append(fitted)
-    chunk.hashes = _hashes(patches[: len(chunk.kept)])
+    chunk.hashes = hashes_of(patches[: len(chunk.kept)])
     return chunk
 
 
@@ -160,7 +173,7 @@ def draw_files(source: str, drawn: Sequence[tuple[int, int, int]], size: Size, s
     for place, patch in enumerate(draw_patches(source, numbers, labels, patients)):
         patches[place], how = fit(Image.fromarray(patch), size)
         fitted.append(how)
-    return Chunk(list(range(len(drawn))), fitted, _hashes(patches))
+    return Chunk(list(range(len(drawn))), fitted, hashes_of(patches))
 
 
 def sizes_of(folder: Folder, files: Sequence[str]) -> list[Size]:
@@ -174,15 +187,23 @@ def sizes_of(folder: Folder, files: Sequence[str]) -> list[Size]:
     return sizes
 
 
-def _hashes(patches: NDArray[np.uint8]) -> bytes:
+def hashes_of(patches: NDArray[np.uint8]) -> bytes:
+    """The SHA-256 of each of the patches (N, H, W, 3), one after another."""
     return b"".join(hashlib.sha256(patch).digest() for patch in patches)
 
 
 def _content(folder: Folder, file: str) -> bytes:
+    """The bytes of `file`; RefusedImageError, unread, for what cannot be the image of a patch."""
+    _format_of(file)
     if not folder.is_local:
         return folder.read(file)
     opened = os.open(folder.path(file), os.O_RDONLY)  # half of what fsspec's way costs
     try:
-        return b"".join(iter(lambda: os.read(opened, READ_BYTES), b""))
+        parts = []
+        while piece := os.read(opened, READ_BYTES):
+            parts.append(piece)
+            if len(parts) > MOST_BYTES // READ_BYTES:
+                raise RefusedImageError(f"larger than {MOST_BYTES // 2**20} MB")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(opened)

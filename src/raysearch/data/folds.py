@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +17,28 @@ from raysearch.errors import DataError
 
 
 def assign_folds(
-    patients: NDArray[np.str_], labels: NDArray[np.int64], folds: int, seed: int
+    patients: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    folds: int,
+    seed: int,
+    class_names: Sequence[str] = (),
 ) -> dict[str, int]:
     """The fold, 0 to `folds` - 1, of each patient; `patients` and `labels` are (N,).
 
     The patients go, the ones with most patches first, each to the fold that it leaves most even in
     the share of every class. DataError where there are fewer patients than folds, or fewer
-    patients with a class than folds: then a fold would judge without it.
+    patients with a class than folds: then a fold would judge without it. `class_names` are for
+    that message alone.
     """
-    names, owner = np.unique(patients, return_inverse=True)
-    classes = int(labels.max()) + 1 if len(labels) else 0
-    counts = np.zeros((len(names), classes), np.int64)
-    np.add.at(counts, (owner, labels), 1)
-    _refuse_few(counts, folds)
+    names, counts = tally(patients, labels)
+    _refuse_few(counts, folds, class_names)
     ties = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names.tolist()]
     order = sorted(range(len(names)), key=lambda one: (-int(counts[one].sum()), ties[one]))
     rarest = int(np.argmin((counts > 0).sum(axis=0)))
     order.sort(key=lambda one: counts[one, rarest] == 0)  # stable: the rarest class first
     share = counts / np.maximum(counts.sum(axis=0), 1)
-    filled = np.zeros((folds, classes))
-    having = np.zeros((folds, classes), np.int64)
+    filled = np.zeros((folds, counts.shape[1]))
+    having = np.zeros((folds, counts.shape[1]), np.int64)
     held = np.zeros(folds, np.int64)
     assignment: dict[str, int] = {}
     for place, one in enumerate(order):
@@ -51,6 +53,17 @@ def assign_folds(
             f" {max(2, folds - 1)} folds or fewer, or another seed"
         )
     return dict(sorted(assignment.items()))
+
+
+def tally(
+    groups: NDArray[np.str_], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """The names (G,) of the groups, sorted, and their rows by class (G, C); both given are (N,)."""
+    names, owner = np.unique(groups, return_inverse=True)
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    counts = np.zeros((len(names), classes), np.int64)
+    np.add.at(counts, (owner, labels), 1)
+    return names, counts
 
 
 def _best_fold(
@@ -74,7 +87,12 @@ def _best_fold(
     return min(open_to, key=unevenness)
 
 
-def _refuse_few(counts: NDArray[np.int64], folds: int) -> None:
+def named(class_names: Sequence[str], label: int) -> str:
+    """A class as messages call it: by its name, where that is known."""
+    return f"class {class_names[label]!r}" if label < len(class_names) else f"class {label}"
+
+
+def _refuse_few(counts: NDArray[np.int64], folds: int, class_names: Sequence[str]) -> None:
     if folds < 2:
         raise DataError(f"{folds} folds: at least 2 are needed to learn from one and judge another")
     if len(counts) < folds:
@@ -86,9 +104,30 @@ def _refuse_few(counts: NDArray[np.int64], folds: int) -> None:
     least = int(with_class.min())
     if least < folds:
         raise DataError(
-            f"class {int(with_class.argmin())} is in {least} patients only, and {folds} folds need"
-            f" it in {folds}; " + (f"use {least} folds" if least >= 2 else "add patients with it")
+            f"{named(class_names, int(with_class.argmin()))} is in {least} patients only, and"
+            f" {folds} folds need it in {folds}; "
+            + (f"use {least} folds" if least >= 2 else "add patients with it")
         )
+
+
+def take_share(
+    groups: NDArray[np.str_], labels: NDArray[np.int64], learned: NDArray[np.int64], share: float
+) -> NDArray[np.int64]:
+    """Those of the rows `learned` whose groups are in a `share` of theirs, in rising order.
+
+    The groups stand in an order of their own, so a smaller share is part of a larger one; more of
+    them are taken where a class would be missing. `groups` and `labels` are (N,).
+    """
+    names, owner = np.unique(groups[learned], return_inverse=True)
+    draws = [hashlib.sha256(f"share/{name}".encode()).digest() for name in names.tolist()]
+    order = sorted(range(len(names)), key=draws.__getitem__)
+    wanted = max(1, round(share * len(order)))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    turn = place[owner]
+    own = labels[learned]
+    firsts = [int(turn[own == one].min()) for one in np.unique(own)]
+    return learned[turn < max(wanted, 1 + max(firsts))]
 
 
 def split_hash(assignment: Mapping[str, int]) -> str:

@@ -9,11 +9,11 @@ import multiprocessing
 import os
 import shutil
 import signal
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -25,9 +25,13 @@ import pyarrow.parquet as pq
 
 from raysearch.data.decode import Chunk, Size, decode_files, draw_files, sizes_of
 from raysearch.data.files import Folder
-from raysearch.data.manifest import NAME, VERSION, Manifest, Shard
+from raysearch.data.hdf5 import read_rows
+from raysearch.data.manifest import LABEL, NAME, VERSION, Manifest, Shard, Task
 from raysearch.data.slots import Slot, Slots
-from raysearch.data.sources import Item, Listing, Refused, list_source, most_frequent
+from raysearch.data.sources import list_source, most_frequent
+from raysearch.data.sources.archive import NO_ROOM
+from raysearch.data.sources.listing import Ask, Item, Listing, Refused
+from raysearch.data.whole import written_whole
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,8 +42,10 @@ CHUNK, CHUNK_BYTES = 256, 4 * 2**20
 GROUP_BYTES = 64 * 2**20
 GROUPS_A_SHARD = 4
 # Chunks under way beyond four a worker: what the workers do while a group is being written.
-AHEAD = 16
+AHEAD = 32
 REFUSED = "refused.csv"
+SCRATCH = ".unpacked"
+NOTHING_ASKED = Ask()
 Progress = Callable[[int, int], None]
 
 
@@ -55,24 +61,25 @@ def parse_size(text: str) -> Size:
 def write_shards(
     source: str,
     out: Path,
-    form: str,
+    form: str | None,
     *,
     size: Size | None = None,
-    patient: str | None = None,
+    ask: Ask = NOTHING_ASKED,
     progress: Progress = lambda _done, _all: None,
     workers: int | None = None,
 ) -> Manifest:
-    """Decode `source` by the format `form` into shards in the folder `out`.
+    """Decode `source` into shards in the folder `out`, by the format `form`, or the one it shows.
 
     `progress` gets (files done, all files). DataError for a source that cannot be used, or an
     `out` that holds something or cannot be written; then, as after any interruption, nothing is
     left behind.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; remove it, or name another folder")
     workers = workers or os.cpu_count() or 1
-    with ExitStack() as last, _pool(workers) as pool:
-        listing = list_source(source, form, patient)  # while the workers start
+    with ExitStack() as last, written_whole(out) as partial, _pool(workers) as pool:
+        scratch = partial / SCRATCH
+        scratch.mkdir()
+        ask = replace(ask, scratch=scratch)
+        form, listing = _listed(source, form, ask)  # while the workers start
         items = sorted(listing.items, key=lambda item: (item.patient, item.file))
         wanted = size or listing.size or _usual_size(pool, listing, items)
         rows = max(1, min(CHUNK, CHUNK_BYTES // (wanted[0] * wanted[1] * 3)))
@@ -82,31 +89,57 @@ def write_shards(
         slots = last.enter_context(Slots(group + under_way, slot_bytes))
         chunks = iter(_cut(items, rows))
         waiting: deque[tuple[list[Item], Slot, Future[Chunk]]] = deque()
-        with _beside(out) as partial:
-            writer = _Writer(partial, listing, wanted, slots, group, progress)
-            while True:
-                for some in islice(chunks, under_way - len(waiting)):
-                    slot = slots.take()
-                    future = _submit(pool, source, listing.folder, some, wanted, slot)
-                    waiting.append((some, slot, future))
-                if not waiting:
-                    return writer.finish(form, source)
-                some, slot, future = waiting.popleft()
-                writer.add(some, slot, future.result())
+        writer = _Writer(partial, listing, wanted, slots, group, progress)
+        while True:
+            for some in islice(chunks, under_way - len(waiting)):
+                slot = slots.take()
+                future = _submit(pool, source, listing, some, wanted, slot)
+                waiting.append((some, slot, future))
+            if not waiting:
+                shutil.rmtree(scratch)
+                return writer.finish(form, source)
+            some, slot, future = waiting.popleft()
+            writer.add(some, slot, _result(source, some, future))
+
+
+def _listed(source: str, form: str | None, ask: Ask) -> tuple[str, Listing]:
+    try:
+        return list_source(source, form, ask)
+    except OSError as fault:
+        if fault.errno in NO_ROOM:  # where it was unpacked to
+            raise
+        reason = fault.strerror or fault
+        raise DataError(
+            f"{source}: cannot be read ({fault.filename or source}: {reason}); see what is there"
+        ) from None
 
 
 def _submit(
     pool: ProcessPoolExecutor,
     source: str,
-    folder: Folder | None,
+    listing: Listing,
     items: list[Item],
     size: Size,
     slot: Slot,
 ) -> Future[Chunk]:
-    if folder is not None:
-        return pool.submit(decode_files, folder, [item.file for item in items], size, slot)
-    drawn = [(int(item.file.split("/")[1]), item.label, int(item.patient[1:])) for item in items]
+    if listing.folder is not None:
+        read = read_rows if listing.rows else decode_files
+        return pool.submit(read, listing.folder, [item.file for item in items], size, slot)
+    drawn = [
+        (int(item.file.split("/")[1]), int(item.label or 0), int(item.patient[1:]))
+        for item in items
+    ]
     return pool.submit(draw_files, source, drawn, size, slot)
+
+
+def _result(source: str, some: list[Item], future: Future[Chunk]) -> Chunk:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        raise DataError(
+            f"{source}: the process that read {some[0].file} and those after it, to"
+            f" {some[-1].file}, crashed; take out what is damaged there, or free memory"
+        ) from None
 
 
 @contextmanager
@@ -125,25 +158,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the block ends well, and else is removed."""
-    partial = out.resolve().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as fault:
-        raise DataError(
-            f"{out}: cannot be written ({fault.strerror or fault}); make room, or name another"
-            " folder"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
@@ -190,7 +204,8 @@ class _Writer:
         self._filled: list[tuple[Slot, int]] = []  # and how many rows are in it
         self._refused = list(listing.refused)
         self._all = len(listing.items) + len(listing.refused)
-        self._labels: Counter[int] = Counter()
+        self._labels: list[Counter[int | None]] = [Counter() for _ in range(1 + len(listing.tasks))]
+        self._kept = 0
         self._fitted: Counter[str] = Counter()
         self._patients: set[str] = set()
         self._shards: list[Shard] = []
@@ -206,19 +221,22 @@ class _Writer:
         self._hashes += chunk.hashes
         self._filled.append((slot, len(kept)))
         self._refused += (Refused(items[place].file, reason) for place, reason in chunk.refused)
-        self._labels.update(item.label for item in kept)
+        self._kept += len(kept)
+        self._labels[0].update(item.label for item in kept)
+        for number, counter in enumerate(self._labels[1:]):
+            counter.update(item.others[number] for item in kept)
         self._fitted.update(chunk.fitted)
         self._patients.update(item.patient for item in kept)
         if len(self._filled) == self._group:
             self._write_group()
-        done = sum(self._labels.values()) + len(self._refused)
+        done = self._kept + len(self._refused)
         self._progress(done, self._all)
 
     def finish(self, form: str, source: str) -> Manifest:
         """Write what is left, the refused files and the manifest."""
         self._write_group()
         self._close_shard()
-        rows = sum(self._labels.values())
+        rows = self._kept
         if not rows:
             reason = (
                 f" ({self._refused[0].file}: {self._refused[0].reason})" if self._refused else ""
@@ -226,7 +244,10 @@ class _Writer:
             raise DataError(
                 f"{source}: none of its {self._all} files is a usable patch{reason}; see --format"
             )
-        names = self._listing.class_names
+        first, *further = (
+            Task(name, names, tuple(counts[number] for number in range(len(names))))
+            for (name, names), counts in zip(_tasks(self._listing), self._labels, strict=True)
+        )
         manifest = Manifest(
             version=VERSION,
             format=form,
@@ -236,8 +257,9 @@ class _Writer:
             refused=len(self._refused),
             patients=len(self._patients),
             shape=self._shape,
-            class_names=names,
-            class_counts=tuple(self._labels[number] for number in range(len(names))),
+            class_names=first.class_names,
+            class_counts=first.class_counts,
+            tasks=tuple(further),
             fitted=dict(self._fitted),
             warnings=self._listing.warnings,
             shards=tuple(self._shards),
@@ -253,7 +275,8 @@ class _Writer:
 
     def _write_group(self) -> None:
         if self._items:
-            self._write_table(_table(self._items, self._row_fits, self._pixels(), self._hashes))
+            rows = _Decoded(self._items, self._row_fits, self._pixels(), self._hashes)
+            self._write_table(_table(rows, [task.name for task in self._listing.tasks]))
         for slot, _rows in self._filled:
             self._slots.give_back(slot)
         self._items, self._row_fits, self._hashes, self._filled = [], [], bytearray(), []
@@ -310,21 +333,42 @@ class _HashedFile(io.BufferedWriter):
         return super().write(content)
 
 
-def _table(
-    items: list[Item], fitted: list[str], pixels: pa.ChunkedArray, hashes: bytearray
-) -> pa.Table:
+def _tasks(listing: Listing) -> list[tuple[str, tuple[str, ...]]]:
+    """Every task of the listing with its classes, the one of `class_names` first."""
+    further = [(task.name, task.class_names) for task in listing.tasks]
+    return [(LABEL, listing.class_names), *further]
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Rows that are decoded and not written yet."""
+
+    items: list[Item]
+    fitted: list[str]
+    pixels: pa.ChunkedArray
+    hashes: bytearray
+
+
+def _table(rows: _Decoded, tasks: Sequence[str]) -> pa.Table:
     """The rows as Arrow, all from buffers: `pa.array` of a list imports pandas, for a second."""
+    items = rows.items
     columns = {
-        "pixels": pixels,
+        "pixels": rows.pixels,
         "label": _integers([item.label for item in items], np.int16),
         "patient": _texts([item.patient for item in items]),
         "slide": _texts([item.slide for item in items]),
         "x": _integers([item.x for item in items], np.int32),
         "y": _integers([item.y for item in items], np.int32),
+        "site": _texts([item.site for item in items]),
+        "magnification": _integers([item.magnification for item in items], np.int32),
+        "split": _texts([item.split for item in items]),
         "source": _texts([item.file for item in items]),
-        "fitted": _texts(fitted),
-        "sha256": _binary(memoryview(hashes), len(items)),
+        "fitted": _texts(rows.fitted),
+        "sha256": _binary(memoryview(rows.hashes), len(items)),
     }
+    for number, name in enumerate(tasks):
+        labels = [item.others[number] for item in items]
+        columns[f"{LABEL}_{name}"] = _integers(labels, np.int16)
     return pa.Table.from_arrays(list(columns.values()), list(columns))
 
 
@@ -342,7 +386,12 @@ def _integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32
 
 
 def _texts(values: Sequence[str]) -> pa.Array:
-    encoded = [value.encode() for value in values]
-    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
-    content = pa.py_buffer(b"".join(encoded))
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends.tobytes()), content)
+    first, count = values[0], len(values)
+    if values.count(first) == count:  # a site, a part, how it fits: the same for most sets
+        one = first.encode()
+        content, ends = one * count, np.arange(count + 1, dtype=np.int32) * len(one)
+    else:
+        encoded = [value.encode() for value in values]
+        content, ends = b"".join(encoded), np.cumsum([0, *map(len, encoded)])
+    offsets = pa.py_buffer(ends.astype(np.int32).tobytes())
+    return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(content))

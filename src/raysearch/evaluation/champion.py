@@ -96,6 +96,6 @@ def champion_model(study: Study, trial: Trial) -> PatchClassifier:
 
 
 def _example(study: Study) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    patches: Patches = load_patches(study.plan.data)
+    patches: Patches = load_patches(study.plan.data, view=study.plan.view)
     rows = patches.pixels[:EXAMPLE_ROWS].reshape(-1, *patches.shape)
     return np.array(rows)

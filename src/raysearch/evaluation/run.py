@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from raysearch.data.files import Folder
+from raysearch.data.ledger import add_ledger
 from raysearch.evaluation.champion import Champion, crown_champion
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
@@ -19,7 +20,7 @@ from raysearch.search.engine.run import (
 )
 from raysearch.search.folder import StudyFolder
 from raysearch.search.lock import launcher_lock
-from raysearch.search.plan import Assignment, Plan
+from raysearch.search.plan import Beginning, Plan
 from raysearch.search.study import Study, create_study
 from raysearch.search.tracking.runs import Tracker, default_store
 
@@ -52,10 +53,10 @@ class Outcome:
 def run_study(
     folder: StudyFolder,
     plan: Plan,
-    splits: Mapping[int, Assignment] | None,
+    beginning: Beginning | None,
     watch: Watch,
 ) -> Outcome:
-    """Run the study of `plan` in `folder` to its end; without `splits`, go on with what is there.
+    """Run the study of `plan` in `folder` to its end; without `beginning`, go on with it.
 
     StudyError where another launcher runs it, or where it has no champion;
     InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
@@ -67,12 +68,16 @@ def run_study(
         # However it ends: machines that nobody asks for any more are given back.
         stack.callback(ask_for_machines, plan.space.resources, 0)
         stack.callback(keep_worker_logs, folder)
-        if splits is None:
+        if beginning is None:
             study = Study(folder, plan)
         else:
             waiting = "waiting for machines, " if cluster_address() else ""
             watch.phase(f"{waiting}choosing precisions")
-            study = create_study(folder, probe(plan), splits)
+            probed = probe(plan)
+            if beginning.ledger is not None:  # before the study: none is ever without its ledger
+                name = plan.space.split or plan.space.task
+                add_ledger(beginning.ledger, Folder(plan.data), name)
+            study = create_study(folder, probed, beginning.splits)
         watch.phase("opening the tracking store")
         tracker = Tracker(study.plan, default_store())
         try:

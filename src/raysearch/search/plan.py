@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from raysearch.data.folds import assign_folds, split_hash
+from raysearch.data.folds import split_hash
+from raysearch.data.ledger import Ledger
 from raysearch.data.patches import Rows, load_rows
+from raysearch.data.splitting import kfold_name, ledger_for
+from raysearch.data.view import ALL, View
 from raysearch.errors import SpaceError, StudyError
 from raysearch.models.architectures import refuse_unfit
+from raysearch.search.auxiliary import Auxiliary, find_auxiliary
 from raysearch.search.rungs import rung_levels
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
@@ -38,7 +42,9 @@ class Plan:
     """What `launch` executes, and `--dry-run` prints.
 
     `identity` tells this study from every other, also of the same name. `data` is the
-    address of the shards, `fingerprint` the hash over them. `numerics` maps a kind of device and
+    address of the shards, `fingerprint` the hash over them, `view` what of them it may see, by the
+    ledger with the hash `ledger`; counts are of what is seen. `auxiliary` is only learned from.
+    `numerics` maps a kind of device and
     an architecture to how it computes there; it is empty until the probes ran.
     """
 
@@ -51,6 +57,9 @@ class Plan:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     splits: tuple[Split, ...]
+    view: View = ALL
+    ledger: str = ""
+    auxiliary: tuple[Auxiliary, ...] = ()
     warnings: tuple[str, ...] = ()
     git_commit: str = ""
     numerics: Mapping[str, Mapping[str, Numerics]] = field(default_factory=dict)
@@ -90,12 +99,28 @@ class Plan:
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a new study writes down beside its plan.
+
+    `splits` are its folds by their number; `ledger` is the shards' own, None where they have it.
+    """
+
+    splits: Mapping[int, Assignment]
+    ledger: Ledger | None = None
+
+
 def load_plan(content: bytes) -> Plan:
     """The plan that `Plan.dump` gave."""
     stored = json.loads(content)
     for name in ("shape", "class_names", "class_counts", "warnings"):
         stored[name] = tuple(stored[name])
     stored["space"] = space_from(stored["space"])
+    stored["auxiliary"] = tuple(
+        Auxiliary(**{**one, "sealed": tuple(one["sealed"]), "warnings": tuple(one["warnings"])})
+        for one in stored["auxiliary"]
+    )
+    stored["view"] = View(**{**stored["view"], "sealed": tuple(stored["view"]["sealed"])})
     stored["splits"] = tuple(
         Split(
             one["folds"],
@@ -113,8 +138,12 @@ def load_plan(content: bytes) -> Plan:
     return Plan(**stored)
 
 
-def make_plan(space: Space, name: str, data: str) -> tuple[Plan, dict[int, Assignment]]:
+def make_plan(
+    space: Space, name: str, data: str, ledger: Ledger | None = None
+) -> tuple[Plan, dict[int, Assignment]]:
     """The plan of the study `name` over the shards at `data`, and its splits by number of folds.
+
+    They are those of `ledger`, or of the one that the shards have or would be given.
 
     DataError for shards or folds that cannot be used, SpaceError for a name that cannot be one,
     and for architectures that cannot take these patches.
@@ -123,14 +152,23 @@ def make_plan(space: Space, name: str, data: str) -> tuple[Plan, dict[int, Assig
         raise SpaceError(
             f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
         )
-    rows = load_rows(data)
+    ledger = ledger or ledger_of(space, data)[0]
+    view = View(ledger.task, ledger.by, ledger.sealed)
+    rows = load_rows(data, view)
     for architecture, knobs in space.largest_nets().items():
         refuse_unfit(architecture, rows.shape, knobs)
-    assignments: dict[int, Assignment] = {}
-    for folds in sorted(map(int, space.values_of("folds", 3))):
-        assignments[folds] = assign_folds(rows.patients, rows.labels, folds, space.seed)
-    splits = tuple(_split(space, rows, folds, one) for folds, one in assignments.items())
+    assignments = {
+        number: {
+            group: fold
+            for fold, one in enumerate(ledger.schemes[kfold_name(number)])
+            for group in one.judge
+        }
+        for number in _folds(space)
+    }
+    splits = tuple(_split(space, rows, view.by, folds, one) for folds, one in assignments.items())
     counts = tuple(int((rows.labels == one).sum()) for one in range(len(rows.class_names)))
+    auxiliary = tuple(find_auxiliary(one, view, data) for one in space.auxiliary)
+    told = [f"auxiliary {one.data}: {warning}" for one in auxiliary for warning in one.warnings]
     plan = Plan(
         name=name,
         identity=uuid.uuid4().hex,
@@ -141,15 +179,30 @@ def make_plan(space: Space, name: str, data: str) -> tuple[Plan, dict[int, Assig
         class_names=tuple(rows.class_names),
         class_counts=counts,
         splits=splits,
-        warnings=tuple(rows.warnings),
+        view=view,
+        ledger=ledger.hash,
+        auxiliary=auxiliary,
+        warnings=(*rows.warnings, *ledger.leaks, *told),
         git_commit=_git_commit(),
     )
     return plan, assignments
 
 
+def ledger_of(space: Space, data: str) -> tuple[Ledger, bool]:
+    """The ledger that a study of `space` over the shards at `data` goes by, and if it is new."""
+    return ledger_for(data, space.split, space.task, _folds(space))
+
+
+def _folds(space: Space) -> tuple[int, ...]:
+    return tuple(sorted(map(int, space.values_of("folds", 3))))
+
+
 def refuse_changes(stored: Plan, now: Plan) -> None:
     """StudyError with every difference between a study's plan and the one asked for now."""
     before, after = stored.space.flat(), now.space.flat()
+    for number, (one, other) in enumerate(zip(stored.auxiliary, now.auxiliary, strict=False)):
+        before[f"auxiliary {number}"] = one.fingerprint[:12]
+        after[f"auxiliary {number}"] = other.fingerprint[:12]
     before |= {"data": stored.fingerprint[:12], "split": stored.splits[0].hash[:12]}
     after |= {"data": now.fingerprint[:12], "split": now.splits[0].hash[:12]}
     changed = [
@@ -164,10 +217,10 @@ def refuse_changes(stored: Plan, now: Plan) -> None:
         )
 
 
-def _split(space: Space, rows: Rows, folds: int, assignment: Assignment) -> Split:
+def _split(space: Space, rows: Rows, by: str, folds: int, assignment: Assignment) -> Split:
     patches = [0] * folds
-    for patient in rows.patients.tolist():
-        patches[assignment[patient]] += 1
+    for group in rows.groups(by).tolist():
+        patches[assignment[group]] += 1
     held = list(assignment.values())
     return Split(
         folds=folds,

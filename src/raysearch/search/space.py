@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Literal
 
+from raysearch.data.manifest import LABEL
 from raysearch.models.architectures import given
 from raysearch.training.parts import DEFAULTS, SELECTORS, knobs_read
 
@@ -68,6 +69,9 @@ class Space:
     stopping: Stopping
     resources: Resources = Resources()
     data: str | None = None
+    task: str = LABEL
+    split: str | None = None
+    auxiliary: tuple[str, ...] = ()
 
     def flat(self) -> dict[str, str]:
         """Every setting by a dotted name, to compare two spaces."""
@@ -141,4 +145,5 @@ def space_from(stored: Mapping[str, Any]) -> Space:
     rest = {key: value for key, value in stored.items() if key not in ("knobs",)}
     rest["stopping"] = Stopping(**stored["stopping"])
     rest["resources"] = Resources(**stored["resources"])
+    rest["auxiliary"] = tuple(stored["auxiliary"])
     return Space(knobs=knobs, **rest)

@@ -11,13 +11,26 @@ from typing import Any
 import yaml
 
 from raysearch.data.files import refuse_login
+from raysearch.data.manifest import LABEL
 from raysearch.errors import SpaceError
 from raysearch.scores.metrics import METRICS
 from raysearch.search.space import Knob, Resources, Space, Stopping, Value, unread_knobs
 from raysearch.training.parts import DEFAULTS, LIMITS
 
 MOST_BYTES = 256 * 1024
-KEYS = ("data", "objective", "epochs", "trials", "seed", "resources", "stopping", "space")
+KEYS = (
+    "data",
+    "task",
+    "split",
+    "objective",
+    "epochs",
+    "trials",
+    "seed",
+    "resources",
+    "stopping",
+    *("auxiliary", "space"),
+)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 KINDS = ("choice", "uniform", "loguniform", "int")
 
 
@@ -112,6 +125,9 @@ def parse_space(tree: object, origin: str) -> Space:
             _number(resources, "cpus", 1.0, faults), _number(resources, "gpus", 0.0, faults)
         ),
         data=data if isinstance(data, str) else None,
+        task=_name(tree, "task", faults) or LABEL,
+        split=_name(tree, "split", faults),
+        auxiliary=_folders(tree.get("auxiliary"), faults),
     )
     faults += _cross_faults(space, faults)
     if faults:
@@ -127,6 +143,29 @@ def _brief(error: Exception) -> str:
     if "'\\t'" in text:
         return text.split(":")[0] + ": a tab where YAML wants spaces; indent with spaces"
     return " ".join(text.split())
+
+
+def _folders(value: object, faults: list[str]) -> tuple[str, ...]:
+    """The folders of auxiliary shards."""
+    found = [value] if isinstance(value, str) else value
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(one, str) and one for one in found):
+        faults.append("auxiliary: not a folder of shards, nor a list of them")
+        return ()
+    for one in found:
+        refuse_login(one)
+    if len(set(found)) < len(found):
+        faults.append("auxiliary: a folder stands there twice")
+    return tuple(found)
+
+
+def _name(tree: Mapping[str, Any], key: str, faults: list[str]) -> str | None:
+    value = tree.get(key)
+    if value is None or (isinstance(value, str) and NAME.fullmatch(value)):
+        return value
+    faults.append(f"{key}: {value!r} is not a name; use letters, digits, '.', '_' and '-'")
+    return None
 
 
 def _section(
@@ -297,6 +336,8 @@ def _cross_faults(space: Space, known: list[str]) -> list[str]:
                 ]
     if space.stopping.grace > space.epochs:
         faults.append(f"stopping.grace: {space.stopping.grace} is beyond the {space.epochs} epochs")
+    if "auxiliary_weight" in by_name and not space.auxiliary:
+        faults.append("space.auxiliary_weight: nothing reads it without `auxiliary` shards")
     if by_name.get("folds", Knob("folds", "fixed", ())).when:
         faults.append("space.folds.when: folds belong to the whole study; remove the condition")
     return faults if faults or known else list(unread_knobs(space))

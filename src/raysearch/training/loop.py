@@ -22,7 +22,7 @@ from raysearch.data.batches import epoch_order
 from raysearch.models.architectures import build, given
 from raysearch.models.dihedral import AVERAGES
 from raysearch.scores.metrics import score
-from raysearch.training.batches import cut, dihedral, gather, normalise
+from raysearch.training.batches import cut, dihedral, normalise
 from raysearch.training.data import TrainingData
 from raysearch.training.numerics import Numerics
 from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES
@@ -163,7 +163,13 @@ class FoldRun:
 
     def __init__(self, config: TrainConfig, data: TrainingData, fold: int) -> None:
         self.config, self.data, self.fold = config, data, fold
-        self.rows, self.judged_rows = data.folds[fold]
+        self.own_rows, self.judged_rows = data.folds[fold]
+        self.weight = float(config.knob("auxiliary_weight", 1.0)) if data.further else 0.0
+        self.labels = torch.cat([data.labels, *(one.labels for one in data.further)])
+        further = np.arange(len(data.labels), len(self.labels) if self.weight else len(data.labels))
+        self.rows = np.concatenate([self.own_rows, further.astype(np.int64)])
+        counted = len(self.own_rows) + self.weight * len(further)
+        self.mean_count = counted / len(self.rows)
         self.batch_size = int(config.knob("batch_size", 64))
         torch.manual_seed(key(config.seed, fold, "model"))
         classes = len(data.class_names)
@@ -175,14 +181,28 @@ class FoldRun:
         steps = config.epochs * len(cut(torch.from_numpy(self.rows), self.batch_size))
         self.schedule = schedule(self.optimizer, steps, **given(schedule, config.knobs))
         self.loss = nn.CrossEntropyLoss(weight=self.class_weights())
+        self.each_loss = nn.CrossEntropyLoss(weight=self.loss.weight, reduction="none")
 
     def class_weights(self) -> Tensor | None:
         """The inverse frequency of each class among the rows to learn, mean 1 over the rows."""
         if not self.config.knob("class_weights", True):
             return None
-        labels = self.data.labels[torch.from_numpy(self.rows).to(self.data.device)]
+        labels = self.data.labels[torch.from_numpy(self.own_rows).to(self.data.device)]
         counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
-        return len(self.rows) / (len(counts) * counts.float())
+        return len(self.own_rows) / (len(counts) * counts.float())
+
+    def loss_of(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """The mean loss of `rows` (B,), in which auxiliary ones count by their weight.
+
+        Divided by the mean count of an epoch's rows, not of this batch's: a batch of auxiliary rows
+        alone is to weigh little.
+        """
+        labels = self.labels[rows]
+        if not self.weight:
+            return torch.as_tensor(self.loss(logits, labels))
+        count = torch.where(rows < len(self.data.labels), 1.0, self.weight) / self.mean_count
+        share = len(rows) if self.loss.weight is None else self.loss.weight[labels].sum()
+        return torch.as_tensor((self.each_loss(logits, labels) * count).sum() / share)
 
     def learn(self, epoch: int) -> float:
         """One epoch over the rows to learn; their mean loss."""
@@ -199,9 +219,9 @@ class FoldRun:
                 batch = dihedral(batch, turns)
             with self.config.numerics.autocast(self.data.device):
                 logits = self.model(batch)
-            loss = self.loss(logits.float(), self.data.labels[rows])
+            loss = self.loss_of(logits.float(), rows)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()
             total += loss.detach() * len(rows)
@@ -228,7 +248,7 @@ class FoldRun:
 
     def batch(self, rows: Tensor) -> Tensor:
         """The patches `rows` as one normalised float32 batch (B, 3, H, W)."""
-        batch = normalise(gather(self.data.pixels, rows), self.data.shape)
+        batch = normalise(self.data.gather(rows), self.data.shape)
         return batch.contiguous(memory_format=self.config.numerics.layout)
 
     def saver(self, epoch: int, history: list[FoldEpoch]) -> Callable[[], State]:

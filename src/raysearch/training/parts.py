@@ -68,6 +68,8 @@ def recipe(
     augment: str = "dihedral",
     tta: str = "none",
     folds: int = 3,
+    patients: float = 1.0,
+    auxiliary_weight: float = 1.0,
 ) -> None:
     """The knobs that the loop itself reads, whatever the parts are."""
 
@@ -117,6 +119,8 @@ LIMITS: dict[str, Limits] = {
     "class_weights": Limits(bool),
     "batch_size": Limits(int, 2, 65536),
     "folds": Limits(int, 2, 1000),
+    "patients": Limits(float, 0.01, 1.0),
+    "auxiliary_weight": Limits(float, 0.0, 100.0),
     "convolutions": Limits(int, 1, 3),
     "width": Limits(int, 1, 1024),
     "dropout": Limits(float, 0.0, 0.95),

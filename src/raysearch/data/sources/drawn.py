@@ -1,0 +1,23 @@
+"""Patches that are drawn instead of read."""
+
+from __future__ import annotations
+
+from raysearch.data.sources.listing import Ask, Item, Listing
+from raysearch.data.synthetic import SOURCE, synthetic_listing
+
+
+def synthetic(source: str, _ask: Ask) -> Listing:
+    """H&E-like patches drawn by `PATIENTS:PATCHES:SEED`, see `raysearch.data.synthetic`."""
+    labels, patients = synthetic_listing(source)
+    items = [
+        Item(f"synthetic/{number:06d}", label, f"p{patient:03d}", f"p{patient:03d}")
+        for number, (label, patient) in enumerate(
+            zip(labels.tolist(), patients.tolist(), strict=True)
+        )
+    ]
+    return Listing(("negative", "positive"), items, size=(50, 50))
+
+
+def is_synthetic(source: str) -> bool:
+    """Whether `source` is such a text."""
+    return SOURCE.fullmatch(source) is not None
