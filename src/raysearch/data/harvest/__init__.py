@@ -1,0 +1,1 @@
+"""Patches out of published papers: PubMed ids or PDFs -> images -> tiles."""
