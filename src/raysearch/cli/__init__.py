@@ -10,6 +10,7 @@ import typer
 from raysearch.cli.attach import attach
 from raysearch.cli.doctor import doctor
 from raysearch.cli.harvest import harvest
+from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
 from raysearch.cli.results import results
 from raysearch.cli.shard import shard
@@ -26,9 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = (harvest, shard, split, launch, results, ui, attach, status, stop, doctor)
+COMMANDS = (harvest, shard, inspect, split, launch, results, ui, attach, status, stop, doctor)
 for command in COMMANDS:
-    needs_words = command in (harvest, shard, split, launch, attach, stop)
+    needs_words = command in (harvest, shard, inspect, split, launch, attach, stop)
     app.command(no_args_is_help=needs_words)(command)
 
 
