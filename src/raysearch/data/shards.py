@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -151,13 +152,33 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for _ in range(workers):  # each starts a worker, as none is ready yet
-            pool.submit(int)
+        with _later_interrupt():
+            for _ in range(workers):  # each starts a worker, as none is ready yet
+                pool.submit(int)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield pool
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _later_interrupt() -> Iterator[None]:
+    """Answer Ctrl-C after the block: a worker that has got half of its orders prints a traceback.
+
+    A mask is not enough, since the signal then goes to another thread of the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
