@@ -382,7 +382,7 @@ def test_a_study_lives_on_s3_with_its_data_and_goes_on_there(
 ) -> None:
     run = run_on_cluster
     data = Folder(f"{bucket}/small")
-    for path in shards.iterdir():
+    for path in shards.glob("*.*"):
         data.write(path.name, path.read_bytes())
     write_space(run.folder, 2)
     words = ("launch", "small.yaml", "--data", data.address, "--studies", f"{bucket}/studies")

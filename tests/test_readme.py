@@ -3,14 +3,20 @@
 import importlib.metadata
 import re
 import shlex
+import shutil
 import tomllib
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from PIL import Image
 
 from conftest import Commands
+from harvest_fakes import Ncbi, image, pdf, serve, tissue
+from raysearch.data.sources.breakhis import SUBTYPES
 from raysearch.search.space_file import parse_space, read_space
 
 TOP = Path(__file__).parents[1]
@@ -18,7 +24,8 @@ README = (TOP / "README.md").read_text()
 
 
 def blocks(language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def test_the_two_commands_stand_alone_before_any_other_mention() -> None:
@@ -78,32 +85,60 @@ def test_lock_constraints_and_what_is_installed_are_the_same_versions() -> None:
             assert one.specifier.contains(importlib.metadata.version(one.name)), one.name
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_readme_run_as_written(run: Commands, tmp_path: Path) -> None:
-    """Every `raysearch` line of a plain block, on a small set and two trials."""
-    import numpy as np
-    from PIL import Image
+LEAKING = ("13412", "18842", "19979", "22549", "29960")
 
+
+def write_sets(here: Path, home: Path) -> None:
+    """What the README's commands name: archives, a folder a class, papers, lists of patients."""
+    random = np.random.default_rng(0)
+
+    def write(path: Path, width: int = 50, height: int = 50) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+
+    for patient, label, x in product(range(12), (0, 1), range(4)):
+        name = f"{patient}_idx5_x{x + 1}_y{label + 1}_class{label}.png"
+        write(home / "idc" / str(patient) / str(label) / name)
+        write(home / "tissue" / str(label) / f"{patient}_{x}.png")
+    shutil.make_archive(str(home / "idc"), "zip", home / "idc")
+    lines = []
+    tree = home / "tree" / "BreaKHis_v1" / "histology_slides" / "breast"
+    accessions = iter((*LEAKING, *map(str, range(100, 119))))
+    for place, number in product(range(8), range(3)):
+        code, subtype = list(SUBTYPES.items())[place]
+        letter, kind = ("B", "benign") if place < 4 else ("M", "malignant")
+        accession = next(accessions)
+        for slide in "AB":
+            name = f"SOB_{letter}_{code}-14-{accession}{slide}"
+            picture = f"{name}-100-001.png"
+            write(tree / kind / "SOB" / subtype / name / "100X" / picture, 70, 46)
+            judged = slide == "B" if accession in LEAKING else number % 2
+            lines.append(f"{picture}|100|1|{'test' if judged else 'train'}")
+    shutil.make_archive(str(home / "BreaKHis_v1"), "gztar", home / "tree")
+    (here / "dsfold1.txt").write_text("\n".join(lines))
+    for part, some in (("train", range(6)), ("val", range(6, 9)), ("test", range(9, 12))):
+        (here / f"cases_{part}.txt").write_text("\n".join(map(str, some)))
+    (home / "papers").mkdir()
+    (home / "papers" / "a.pdf").write_bytes(pdf([image(tissue(1))]))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
+    """Every `raysearch` line of a plain block, on small sets and two trials."""
     (tmp_path / "searchspace").symlink_to(TOP / "searchspace")
     home = tmp_path / "home"
-    random = np.random.default_rng(0)
-    for patient in range(12):
-        for label in (0, 1):
-            for x in range(4):
-                pixels = random.integers(0, 256, (50, 50, 3), np.uint8)
-                name = f"{patient}_idx5_x{x + 1}_y{label + 1}_class{label}.png"
-                for place in (f"idc/{patient}/{label}/{name}", f"tissue/{label}/{patient}_{x}.png"):
-                    path = home / place
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(pixels).save(path)
+    write_sets(tmp_path, home)
     lines = [
         line
         for block in blocks()[2:]
         for line in block.splitlines()
         if line.startswith("raysearch ") and line != "raysearch ui" and "--cluster" not in line
     ]
-    assert len(lines) >= 7
-    for line in lines:
-        words = shlex.split(line.replace("~", str(home)).replace("--trials 16", "--trials 2"))
-        out = run(*words[1:]).stdout
-        assert out
+    assert len(lines) >= 16
+    ncbi = Ncbi()
+    ncbi.pdfs, ncbi.found = {"11": pdf([image(tissue(2))])}, ["11"]
+    with serve(ncbi):
+        run = Commands(tmp_path, {"RAYSEARCH_NCBI": ncbi.address})
+        for line in lines:
+            words = line.replace("~", str(home)).replace("--trials 16", "--trials 2")
+            assert run(*shlex.split(words)[1:]).stdout, line

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from raysearch.data.files import Folder
 from raysearch.data.manifest import LABEL
 from raysearch.data.sources.archive import is_archive, unpack
 from raysearch.data.sources.breakhis import breakhis, is_breakhis
@@ -57,6 +58,8 @@ def detect(place: str, source: str) -> str:
     for form, one in SOURCES.items():
         if one.recognise(place):
             return form
+    if not Folder(place).exists():
+        raise DataError(f"{source}: no such file or folder; give what holds the images")
     raise DataError(
         f"{source}: its layout does not tell its format; name it by --format, one of"
         f" {', '.join(SOURCES)}"
