@@ -35,6 +35,7 @@ TUNNEL_S = 60.0
 # The cluster files let a job this long to save what it has; see RAY_JOB_STOP_WAIT_TIME_S there.
 STOP_S = 120.0
 STUDY = "raysearch-study"
+CLOSE_S = 5.0
 TUNNEL_ENDED = "raysearch-tunnel-ended"
 
 
@@ -147,8 +148,10 @@ class Jobs:
                     break
                 except KeyboardInterrupt:
                     waiting.cancel()
-                    with suppress(asyncio.CancelledError):
-                        loop.run_until_complete(waiting)
+                    # Whoever presses Ctrl-C waits for no connection that does not close.
+                    loop.run_until_complete(asyncio.wait({waiting}, timeout=CLOSE_S))
+                    if waiting.done() and not waiting.cancelled():
+                        waiting.exception()
                     raise
                 except (RuntimeError, aiohttp.ClientError, OSError) as fault:
                     raise StudyError(
@@ -160,8 +163,8 @@ class Jobs:
             if rest:
                 yield rest
         finally:
-            with suppress(RuntimeError):
-                loop.run_until_complete(chunks.aclose())
+            with suppress(RuntimeError, TimeoutError):
+                loop.run_until_complete(asyncio.wait_for(chunks.aclose(), CLOSE_S))
             loop.close()
 
 
