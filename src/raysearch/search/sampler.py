@@ -86,8 +86,9 @@ class Sampler:
                     chosen[knob.name] = knob.values[0]
                 case "choice":
                     chosen[knob.name] = asked.suggest_categorical(knob.name, list(low_high))
-                case "int":
-                    chosen[knob.name] = asked.suggest_int(knob.name, *low_high)
+                case "int" | "logint":
+                    log = knob.kind == "logint"
+                    chosen[knob.name] = asked.suggest_int(knob.name, *low_high, log=log)
                 case "uniform" | "loguniform":
                     log = knob.kind == "loguniform"
                     chosen[knob.name] = asked.suggest_float(knob.name, *low_high, log=log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Literal
@@ -11,7 +11,9 @@ from raysearch.data.manifest import LABEL
 from raysearch.models.architectures import given
 from raysearch.training.parts import DEFAULTS, SELECTORS, knobs_read
 
-Kind = Literal["fixed", "choice", "uniform", "loguniform", "int"]
+Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
+RANGES = ("uniform", "loguniform", "int", "logint")
+Rule = Literal["forest", "promotion", "asha", "none"]
 Value = str | int | float | bool
 
 
@@ -33,7 +35,7 @@ class Knob:
 
     def __str__(self) -> str:
         text = ", ".join(str(value) for value in self.values)
-        if self.kind in ("uniform", "loguniform", "int"):
+        if self.kind in RANGES:
             text = f"{self.kind} {self.values[0]} to {self.values[1]}"
         for name, values in self.when:
             text += f"  when {name} is {' or '.join(str(value) for value in values)}"
@@ -42,18 +44,65 @@ class Knob:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial takes: CPU cores, and GPUs, of which it may be a fraction."""
+    """What one trial takes: CPU cores, and GPUs, of which it may be a fraction.
+
+    `prices` are dollars an hour for a machine of each node type that the cluster may have.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
+    prices: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """ASHA: the best 1/`reduction` go on at a rung; the first rung lies at `grace` epochs."""
+    """How weak trials end early, or wait while better ones train.
+
+    `rule`: `forest` (a model of the curves picks what trains next), `promotion` (a trial waits at
+    a rung until it is among the best 1/`reduction` there), `asha` (it stops unless it is), `none`.
+    The first rung lies at `grace` epochs. `patience` epochs of a fold without improvement end a
+    trial, where it is above 0; so does a paired test over folds that says with a p below `paired`
+    that it is worse than the best.
+    """
 
     grace: int
     reduction: int = 3
+    rule: Rule = "forest"
+    patience: int = 0
+    paired: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Who proposes new trials, by name, with options of its own."""
+
+    name: str = "forest"
+    options: tuple[tuple[str, Value], ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the whole study may take; None for no limit.
+
+    `hours` are of the clock, `gpu_hours` of the devices that trials held, `dollars` of the
+    machines by `Resources.prices`. `no_improvement` counts finished trials since the last better
+    one; `target` is a value of the objective that is enough.
+    """
+
+    hours: float | None = None
+    gpu_hours: float | None = None
+    dollars: float | None = None
+    fold_epochs: int | None = None
+    no_improvement: int | None = None
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """A second metric, of a trial's net, that may be `most` at most: a constraint."""
+
+    metric: str
+    most: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +121,12 @@ class Space:
     task: str = LABEL
     split: str | None = None
     auxiliary: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    budget: Budget = Budget()
+    points: tuple[tuple[tuple[str, Value], ...], ...] = ()
+    constraints: tuple[str, ...] = ()
+    ceilings: tuple[Ceiling, ...] = ()
+    warm_start: tuple[str, ...] = ()
 
     def flat(self) -> dict[str, str]:
         """Every setting by a dotted name, to compare two spaces."""
@@ -87,7 +142,7 @@ class Space:
         found = next((knob for knob in self.knobs if knob.name == name), None)
         if found is None:
             return (default,)
-        if found.kind == "int":
+        if found.kind in ("int", "logint"):
             return tuple(range(int(found.values[0]), int(found.values[1]) + 1))
         return found.values
 
@@ -142,8 +197,20 @@ def space_from(stored: Mapping[str, Any]) -> Space:
         )
         for one in stored["knobs"]
     )
-    rest = {key: value for key, value in stored.items() if key not in ("knobs",)}
+    rest = {key: value for key, value in stored.items() if key != "knobs"}
+    resources = dict(stored["resources"])
+    resources["prices"] = _pairs(resources["prices"])
+    sampling = stored["sampling"]
     rest["stopping"] = Stopping(**stored["stopping"])
-    rest["resources"] = Resources(**stored["resources"])
-    rest["auxiliary"] = tuple(stored["auxiliary"])
+    rest["resources"] = Resources(**resources)
+    rest["sampling"] = Sampling(sampling["name"], _pairs(sampling["options"]))
+    rest["budget"] = Budget(**stored["budget"])
+    rest["points"] = tuple(map(_pairs, stored["points"]))
+    rest["ceilings"] = tuple(Ceiling(**one) for one in stored["ceilings"])
+    for name in ("auxiliary", "constraints", "warm_start"):
+        rest[name] = tuple(stored[name])
     return Space(knobs=knobs, **rest)
+
+
+def _pairs(stored: Sequence[Sequence[Any]]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, value) for name, value in stored)

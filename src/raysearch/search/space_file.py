@@ -14,7 +14,7 @@ from raysearch.data.files import refuse_login
 from raysearch.data.manifest import LABEL
 from raysearch.errors import SpaceError
 from raysearch.scores.metrics import METRICS
-from raysearch.search.space import Knob, Resources, Space, Stopping, Value, unread_knobs
+from raysearch.search.space import RANGES, Knob, Resources, Space, Stopping, Value, unread_knobs
 from raysearch.training.parts import DEFAULTS, LIMITS
 
 MOST_BYTES = 256 * 1024
@@ -31,7 +31,7 @@ KEYS = (
     *("auxiliary", "space"),
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-KINDS = ("choice", "uniform", "loguniform", "int")
+KINDS = ("choice", *RANGES)
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,6 +120,7 @@ def parse_space(tree: object, origin: str) -> Space:
         stopping=Stopping(
             _whole(stopping, "grace", max(1, round(epochs / 10)), 1, faults, "stopping."),
             _whole(stopping, "reduction", 3, 2, faults, "stopping."),
+            "asha",
         ),
         resources=Resources(
             _number(resources, "cpus", 1.0, faults), _number(resources, "gpus", 0.0, faults)
@@ -273,7 +274,7 @@ def _checked(
         fault = limits.fault(value)
         if fault:
             faults.append(f"space.{name}: {fault}")
-    if kind in ("uniform", "loguniform", "int") and len(faults) == before:
+    if kind in RANGES and len(faults) == before:
         _range_faults(name, kind, values, faults)
     if kind == "choice" and len({repr(value) for value in values}) < len(values):
         faults.append(f"space.{name}.choice: a value stands twice; keep one of them")
@@ -288,10 +289,10 @@ def _range_faults(name: str, kind: str, values: tuple[Any, ...], faults: list[st
         faults.append(f"space.{name}.{kind}: {list(values)} is not [low, high]")
     elif not values[0] < values[1]:
         faults.append(f"space.{name}.{kind}: {list(values)} is upside down; give [low, high]")
-    elif kind == "loguniform" and values[0] <= 0:
-        faults.append(f"space.{name}.loguniform: low must be above 0")
-    elif (kind == "int") != (limits.kind is int):
-        right = "int or choice" if limits.kind is int else "uniform or loguniform"
+    elif kind in ("loguniform", "logint") and values[0] <= 0:
+        faults.append(f"space.{name}.{kind}: low must be above 0")
+    elif (kind in ("int", "logint")) != (limits.kind is int):
+        right = "int, logint or choice" if limits.kind is int else "uniform or loguniform"
         faults.append(f"space.{name}.{kind}: {name} takes {right}")
     elif not all(math.isfinite(value) for value in values):
         faults.append(f"space.{name}.{kind}: {list(values)} is not finite")
