@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +19,10 @@ from sklearn.metrics import roc_auc_score
 from conftest import Commands
 from raysearch.data.files import Folder
 from raysearch.data.shards import write_shards
+from raysearch.search.course import Course
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Journal
-from raysearch.search.sampler import Sampler
 from raysearch.search.study import read_history, read_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -96,10 +95,7 @@ def check_the_rungs_are_told_by_the_journal(history: History, run: Commands) -> 
     plan = read_plan(study(run))
     for trial in history.searched():
         rungs = [report for report in trial.reports if report["rung"]]
-        kept = [
-            history.goes_on(trial, one["epoch"], one["objective"], 3, plan.space.mode)
-            for one in rungs
-        ]
+        kept = [history.goes_on(trial, one["epoch"], 3, plan.space.mode) for one in rungs]
         whole = trial.folds * plan.space.epochs
         assert all(kept[:-1])
         if trial.status == "stopped":
@@ -358,23 +354,21 @@ def session_of(path: Path) -> int:
     return os.getsid(int(path.parent.name))
 
 
-def test_a_sampler_made_anew_from_the_journal_proposes_the_same(
+def test_a_course_fed_with_the_journal_decides_the_same_again(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
     write_space(run.folder, 1)
     run("launch", "small.yaml", "--data", str(shards), "--trials", "15")
-    plan, history = read_plan(study(run)), read_history(study(run))
-    again = [Sampler(plan.space, plan.space.seed) for _ in range(2)]
-    for sampler in again:
-        for trial in history.searched():
-            sampler.recall(trial)
-    states: dict[str, Any] = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
-    assert [state for state, _knobs in again[0].outcomes()] == [
-        states[trial.status] for trial in history.searched()
-    ]
-    assert again[0].propose("next") == again[1].propose("next")
-    assert Folder(study(run).address).exists("plan.json")
+    plan, events = read_plan(study(run)), Journal(study(run) / "journal").events
+    course = Course(plan.space)
+    for event in events:
+        if event["event"] == "trial" and event["kind"] == "trial":
+            asked = course.next()
+            assert asked is not None
+            assert {**event, **asked} == event
+        course.take(event)
+    assert len(course.history.searched()) == 15
 
 
 def test_a_study_lives_on_s3_with_its_data_and_goes_on_there(

@@ -5,7 +5,7 @@ import yaml
 
 from conftest import Commands
 from raysearch.errors import SpaceError
-from raysearch.search.engine.run import slots_of
+from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.journal import Journal
 from raysearch.search.space import Resources

@@ -16,6 +16,7 @@ from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
+from raysearch.search.sampler import told
 from raysearch.search.space_file import parse_space
 from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics
@@ -216,9 +217,11 @@ def test_optuna_is_told_pruned_and_fail_and_only_finished_trials_are_complete(
     assert trial is not None
     study.fail(trial.id, "nan-loss")
     states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
-    told = [state for state, _knobs in study._sampler.outcomes()]
-    assert told == [states[one.status] for one in study.history.searched()]
-    assert "PRUNED" in told
+    frozen = told(study.plan.space, study.history, by_rung=False)
+    assert [one.state.name for one in frozen] == [
+        states[one.status] for one in study.history.searched()
+    ]
+    assert "PRUNED" in {one.state.name for one in frozen}
     assert study.history.trials[trial.id].reason == "nan-loss"
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from raysearch.data.folds import fold_indices
 from raysearch.data.patches import load_rows
 from raysearch.scores.metrics import mean_of_all, score
+from raysearch.search.history import MAJORITY
 from raysearch.search.study import Study, read_splits
-
-MAJORITY = "majority"
 
 
 def record_majority(study: Study) -> None:

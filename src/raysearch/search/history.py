@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raysearch.search.journal import Event
-from raysearch.search.rungs import keeps_on
+from raysearch.search.rungs import Mode, Rung
 
-Status = Literal["running", "finished", "stopped", "failed"]
+Status = Literal["running", "paused", "finished", "stopped", "failed"]
 Kind = Literal["trial", "benchmark", "majority"]
+# The trial of that name is only reckoned, not trained.
+MAJORITY = "majority"
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Trial:
     reports: list[Event] = field(default_factory=list)
     status: Status = "running"
     reason: str = ""
+    # How many searched trials had ended before it did.
+    ended_as: int = -1
 
     @property
     def epoch(self) -> int:
@@ -38,6 +42,16 @@ class Trial:
         """The objective after the last fold-epoch; None before the first, or if undefined."""
         return self.reports[-1]["objective"] if self.reports else None
 
+    @property
+    def ranked_by(self) -> float:
+        """What a finished trial is ranked by: its objective, or that of its pooled scores.
+
+        The worker reports the latter where a study has several numbers of folds, whose means are
+        not of the same.
+        """
+        last = self.reports[-1]
+        return float(last["pooled"] if last.get("pooled") is not None else last["objective"])
+
     def fold_ends(self, epochs: int) -> list[Event]:
         """The last report of each finished fold, a fold having `epochs` epochs."""
         return [report for report in self.reports if report["epoch"] % epochs == 0]
@@ -48,55 +62,130 @@ class Trial:
         return float(sum(report["seconds"] for report in self.reports))
 
 
+class Spent:
+    """What a study has spent, told by its events: fold-epochs, and the time of its launches.
+
+    `fold_epochs` and `device_s` are of the searched trials and the benchmark. `clock_s` counts
+    while a launcher was there, by a clock that does not go back; `dollars` is what the machines'
+    share cost that each report names.
+    """
+
+    def __init__(self) -> None:
+        self.fold_epochs = 0
+        self.device_s = 0.0
+        self.clock_s = 0.0
+        self.dollars = 0.0
+        self._last: float | None = None
+
+    def take(self, event: Event) -> None:
+        """Take in the journal's next event."""
+        if event["event"] == "launch" or self._last is None:
+            self._last = event["at"]
+        self.clock_s += max(0.0, event["at"] - self._last)
+        self._last = event["at"]
+        if event["event"] == "report" and event["trial"] != MAJORITY:
+            self.fold_epochs += 1
+            self.device_s += event["seconds"]
+            self.dollars += event.get("dollars", 0.0)
+
+
 class History:
     """The trials of a study and the values at its rungs, after each event of its journal."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, Trial] = {}
-        # (folds, fold-epoch) -> trial -> objective, in the order of the journal.
-        self.rungs: dict[tuple[int, int], dict[str, float]] = {}
+        # (folds, fold-epoch) -> the objectives of the trials that came there.
+        self.rungs: dict[tuple[int, int], Rung] = {}
+        # Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
+        self.at_rungs: list[tuple[Trial, int, float]] = []
         self.champion: str | None = None
-        self.launches = 0
+        self.spent = Spent()
+        # What a later launch raised the planned number of trials to.
+        self.extended: int | None = None
+        self._searched: list[Trial] = []
+        self._open: dict[str, Trial] = {}
+        self._finished: list[Trial] = []
+        self.ended = 0
         for event in events:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
         """Take in the journal's next event."""
+        self.spent.take(event)
         match event["event"]:
             case "trial":
-                names = ("kind", "knobs", "seed", "folds")
-                known = {name: event[name] for name in names}
-                self.trials[event["trial"]] = Trial(event["trial"], started=event["at"], **known)
+                self._begin(event)
             case "report":
                 trial = self.trials[event["trial"]]
                 trial.reports.append(event)
                 if event["rung"]:
-                    rung = self.rungs.setdefault((trial.folds, event["epoch"]), {})
-                    rung[trial.id] = event["objective"]
-            case "end":
+                    self._rung(trial).add(trial.id, event["objective"])
+                    self.at_rungs.append((trial, event["epoch"], event["objective"]))
+            case "pause":
+                self._set(event, "paused")
                 trial = self.trials[event["trial"]]
-                trial.status, trial.reason = event["status"], event["reason"]
+                self._rung(trial).wait(trial.id)
+            case "promote":
+                trial = self.trials[event["trial"]]
+                self._rung(trial).leave(trial.id)
+                self._set(event, "running")
+            case "end":
+                self._end(event)
             case "champion":
                 self.champion = event["trial"]
-            case "launch":
-                self.launches += 1
+            case "extend":
+                self.extended = event["trials"]
 
     def searched(self) -> list[Trial]:
         """The searched trials, in the order in which they began."""
-        return [trial for trial in self.trials.values() if trial.kind == "trial"]
+        return self._searched
 
     def running(self) -> list[Trial]:
-        """Every trial, of any kind, that has not ended."""
-        return [trial for trial in self.trials.values() if trial.status == "running"]
+        """Every trial, of any kind, that trains, or is to go on at once."""
+        return [trial for trial in self._open.values() if trial.status == "running"]
 
-    def goes_on(self, trial: Trial, epoch: int, value: float, reduction: int, mode: str) -> bool:
+    def paused(self) -> list[Trial]:
+        """The trials that wait at a rung."""
+        return [trial for trial in self._open.values() if trial.status == "paused"]
+
+    def done(self) -> list[Trial]:
+        """The searched trials that finished all their folds, in the order in which they did."""
+        return self._finished
+
+    def best(self, folds: int | None, mode: Mode) -> Trial | None:
+        """The best finished trial, over `folds` folds where a number is given."""
+        sign = 1.0 if mode == "max" else -1.0
+        fit = [one for one in self._finished if folds in (None, one.folds)]
+        return max(fit, key=lambda one: sign * one.ranked_by, default=None)
+
+    def goes_on(self, trial: Trial, epoch: int, reduction: int, mode: Mode) -> bool:
         """Whether `trial` goes on from the rung at `epoch`, by those that were there before it."""
-        earlier = []
-        for other, theirs in self.rungs.get((trial.folds, epoch), {}).items():
-            if other == trial.id:
-                break
-            earlier.append(theirs)
-        return keeps_on(earlier, value, reduction, mode)
+        return self.rungs[trial.folds, epoch].goes_on(trial.id, reduction, mode)
+
+    def _rung(self, trial: Trial) -> Rung:
+        return self.rungs.setdefault((trial.folds, trial.epoch), Rung())
+
+    def _begin(self, event: Event) -> None:
+        known = {name: event[name] for name in ("kind", "knobs", "seed", "folds")}
+        trial = Trial(event["trial"], started=event["at"], **known)
+        self.trials[trial.id] = self._open[trial.id] = trial
+        if trial.kind == "trial":
+            self._searched.append(trial)
+
+    def _end(self, event: Event) -> None:
+        trial = self._open.pop(event["trial"])
+        if trial.status == "paused":
+            self._rung(trial).leave(trial.id)
+        trial.status, trial.reason = event["status"], event["reason"]
+        if trial.kind != "trial":
+            return
+        trial.ended_as = self.ended
+        self.ended += 1
+        if trial.status == "finished":
+            self._finished.append(trial)
+
+    def _set(self, event: Event, status: Status) -> None:
+        self.trials[event["trial"]].status = status
 
 
 def leaderboard(history: History, mode: str) -> list[Trial]:
@@ -105,12 +194,12 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
     A trial that was stopped later stands before one that was stopped earlier; the order among
     equals is that in which they began.
     """
-    order = {"finished": 0, "running": 1, "stopped": 2, "failed": 3}
+    order = {"finished": 0, "running": 1, "paused": 1, "stopped": 2, "failed": 3}
     sign = -1.0 if mode == "max" else 1.0
 
     def rank(trial: Trial) -> tuple[int, int, float]:
         deeper = -trial.epoch if trial.status != "finished" else 0
-        value = math.inf if trial.objective is None else sign * trial.objective
+        value = math.inf if trial.objective is None else sign * trial.ranked_by
         return order[trial.status], deeper, value
 
     shown = (one for one in history.trials.values() if one.reports or one.status == "failed")

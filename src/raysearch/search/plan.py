@@ -18,7 +18,7 @@ from raysearch.data.view import ALL, View
 from raysearch.errors import SpaceError, StudyError
 from raysearch.models.architectures import refuse_unfit
 from raysearch.search.auxiliary import Auxiliary, find_auxiliary
-from raysearch.search.rungs import rung_levels
+from raysearch.search.course import rule_of
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
 
@@ -227,7 +227,7 @@ def _split(space: Space, rows: Rows, by: str, folds: int, assignment: Assignment
         hash=split_hash(assignment),
         patients=tuple(held.count(fold) for fold in range(folds)),
         patches=tuple(patches),
-        rungs=rung_levels(space.epochs, folds, space.stopping.grace, space.stopping.reduction),
+        rungs=rule_of(space).levels(folds),
     )
 
 

@@ -1,14 +1,22 @@
-"""Early stopping as pure functions over stored results: ASHA along fold-epochs.
+"""Early stopping as pure functions over stored results: rungs along fold-epochs, and paired tests.
 
-Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in the
-stopping form that Ray Tune's `AsyncHyperBandScheduler` has.
+Sources: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, for both
+forms of ASHA: the stopping one as in Ray Tune's `AsyncHyperBandScheduler`, and the promoting one.
+The paired test is that of Optuna's `WilcoxonPruner`.
 """
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Sequence
+from typing import Literal
 
-import numpy as np
+from scipy.stats import wilcoxon
+
+Mode = Literal["max", "min"]
+# Fewer folds than this tell nothing in a paired test.
+FEWEST_PAIRS = 2
 
 
 def rung_levels(epochs: int, folds: int, grace: int, reduction: int) -> tuple[int, ...]:
@@ -21,18 +29,151 @@ def rung_levels(epochs: int, folds: int, grace: int, reduction: int) -> tuple[in
     while level < epochs:
         levels.append(level)
         level *= reduction
-    return tuple(levels + [epochs * fold for fold in range(1, folds)])
+    return tuple(levels + fold_ends(epochs, folds))
 
 
-def keeps_on(earlier: Sequence[float], value: float, reduction: int, mode: str) -> bool:
+def even_levels(epochs: int, folds: int, grace: int, step: int) -> tuple[int, ...]:
+    """Rungs every `step` epochs of the first fold, from `grace` on, and at fold ends."""
+    return (*range(grace, epochs, step), *fold_ends(epochs, folds))
+
+
+def fold_ends(epochs: int, folds: int) -> list[int]:
+    """The ends of all folds but the last."""
+    return [epochs * fold for fold in range(1, folds)]
+
+
+class Rung:
+    """The objectives at one rung, and who waits there.
+
+    `values` maps each trial to its objective, in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self._sorted: list[float] = []
+        self._newest: str | None = None
+        # Those that wait here: objective, place in the order, trial.
+        self._waiting: list[tuple[float, int, str]] = []
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rung) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def add(self, trial: str, value: float) -> None:
+        """Take in the objective of `trial`, which comes here now."""
+        self.values[trial] = value
+        self._newest = trial
+        bisect.insort(self._sorted, value)
+
+    def goes_on(self, trial: str, reduction: int, mode: Mode) -> bool:
+        """Whether `trial` goes on from here, by those that were here before it."""
+        value = self.values[trial]
+        if trial == self._newest:  # leaves itself out at no cost that grows with the rung
+            own = bisect.bisect_left(self._sorted, value)
+            return _keeps_on(_Without(self._sorted, own), value, reduction, mode)
+        earlier = []
+        for other, theirs in self.values.items():
+            if other == trial:
+                break
+            earlier.append(theirs)
+        return keeps_on(earlier, value, reduction, mode)
+
+    def wait(self, trial: str) -> None:
+        """`trial` waits here from now on."""
+        bisect.insort(self._waiting, (self.values[trial], len(self.values), trial))
+
+    def leave(self, trial: str) -> None:
+        """`trial` waits here no more."""
+        place = bisect.bisect_left(self._waiting, (self.values[trial], -1, ""))
+        while self._waiting[place][2] != trial:
+            place += 1
+        del self._waiting[place]
+
+    def best_waiting(self, mode: Mode) -> str | None:
+        """The best of those that wait here."""
+        if not self._waiting:
+            return None
+        return self._waiting[-1 if mode == "max" else 0][2]
+
+    def promotable(self, reduction: int, mode: Mode) -> str | None:
+        """The best that waits here, where it is among the best 1/`reduction` of all here."""
+        best = self.best_waiting(mode)
+        return best if best is not None and self.among_best(best, reduction, mode) else None
+
+    def among_best(self, trial: str, reduction: int, mode: Mode) -> bool:
+        """Whether `trial` is among the best 1/`reduction` of all that came here."""
+        value = self.values[trial]
+        if mode == "max":
+            better = len(self._sorted) - bisect.bisect_right(self._sorted, value)
+        else:
+            better = bisect.bisect_left(self._sorted, value)
+        return better < len(self._sorted) // reduction
+
+
+class _Without(Sequence[float]):
+    """A sorted list without the item at `left_out`, not copied."""
+
+    def __init__(self, items: Sequence[float], left_out: int) -> None:
+        self._items, self._left_out = items, left_out
+
+    def __len__(self) -> int:
+        return len(self._items) - 1
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+        return self._items[place + (place >= self._left_out)]
+
+
+def keeps_on(earlier: Sequence[float], value: float, reduction: int, mode: Mode) -> bool:
     """Whether a trial with `value` at a rung goes on, given those that were there before it.
 
     It does when it is not worse than the best 1/`reduction` of `earlier` (the percentile by
     linear interpolation), and always as the first.
     """
-    if not earlier:
+    return _keeps_on(sorted(earlier), value, reduction, mode)
+
+
+def _keeps_on(ordered: Sequence[float], value: float, reduction: int, mode: Mode) -> bool:
+    if not ordered:
         return True
-    sign = 1.0 if mode == "max" else -1.0
-    signed = np.array([sign * one for one in earlier])
-    cutoff = float(np.percentile(signed, (1 - 1 / reduction) * 100))
+    sign, count = (1.0, len(ordered)) if mode == "max" else (-1.0, len(ordered))
+    # As numpy's percentile interpolates, so that equals decide equally.
+    place = (count - 1) * ((1 - 1 / reduction) * 100 / 100)
+    below = math.floor(place)
+    above, share = min(below + 1, count - 1), place - below
+    if mode == "max":
+        low, high = ordered[below], ordered[above]
+    else:
+        low, high = -ordered[count - 1 - below], -ordered[count - 1 - above]
+    cutoff = high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
     return sign * value >= cutoff
+
+
+def cannot_catch_up(
+    values: Sequence[float], best: Sequence[float], mode: Mode, threshold: float
+) -> bool:
+    """Whether a trial is worse than the best one by a paired test over the folds both ended.
+
+    `values` and `best` are the objectives of each fold, in the folds' order; `best` may have more.
+    One-sided Wilcoxon signed-rank test, zeros split; worse where p is below `threshold`, and the
+    mean of `values` is below the mean of all of `best`.
+    """
+    pairs = list(zip(values, best, strict=False))
+    if len(pairs) < FEWEST_PAIRS:
+        return False
+    sign = 1.0 if mode == "max" else -1.0
+    if sign * sum(values) / len(values) >= sign * sum(best) / len(best):
+        return False
+    differences = [sign * (mine - theirs) for mine, theirs in pairs]
+    if not any(differences):
+        return False
+    test = wilcoxon(differences, alternative="less", zero_method="zsplit")
+    return float(test.pvalue) < threshold
+
+
+def out_of_patience(values: Sequence[float], patience: int, mode: Mode) -> bool:
+    """Whether the best of a fold's objectives, one an epoch, is `patience` epochs old."""
+    if not patience or len(values) <= patience:
+        return False
+    pick = max if mode == "max" else min
+    return pick(values[:-patience]) == pick(values)

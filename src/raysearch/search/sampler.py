@@ -1,95 +1,188 @@
-"""Optuna's proposals, and what Optuna is told of how they went."""
+"""Who proposes the knobs of the next trial: a function of the space, the seed and what is known.
+
+The samplers that learn see at most `MOST_TOLD` trials, the best and the newest, so that a proposal
+costs no more in a long study than in a middling one.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
+import numpy as np
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from raysearch.search.history import Status, Trial
-from raysearch.search.space import Space, Value
+from raysearch.search.designs import evenly, grid
+from raysearch.search.history import History, Trial
+from raysearch.search.space import RANGES, Knob, Space, Value
+from raysearch.search.units import chosen_at
 from raysearch.training.loop import key
 
-STATES: dict[Status, TrialState] = {
+MOST_TOLD = 500
+STATES: dict[str, TrialState] = {
+    "running": TrialState.RUNNING,
+    "paused": TrialState.PRUNED,
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+LEARNING = ("tpe", "gp")
 
 
-class Sampler:
-    """Proposes the knobs of each next trial of a study.
+def propose(space: Space, history: History, number: int, attempt: int = 0) -> dict[str, Value]:
+    """The knobs of the trial `number` of a study that knows `history`, always the same ones.
 
-    Each proposal draws from a sampler seeded by (seed, number of the trial), so that a sampler
-    made anew from the study's journal proposes what an uninterrupted one would.
+    An `attempt` after the first proposes something else. Those of the sampler `forest` are drawn
+    at random here: it has a say in what trains by its own rule (`raysearch.search.forest`).
     """
+    options = dict(space.sampling.options)
+    seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32
+    match space.sampling.name:
+        case "grid":
+            steps = int(options.get("steps", 5))
+            return next(islice(grid(space, steps), number, None), None) or {}
+        case "qmc":
+            kind, scramble = str(options.get("type", "sobol")), bool(options.get("scramble", True))
+            return evenly(space, space.seed, number + attempt * 10**6, kind, scramble)
+        case "tpe" | "gp":
+            return _ask_optuna(space, history, seed, options)
+        case _:
+            return chosen_at(space, np.random.default_rng(seed).random(len(space.knobs)))
 
-    def __init__(self, space: Space, seed: int) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+def _ask_optuna(
+    space: Space, history: History, seed: int, options: Mapping[str, Any]
+) -> dict[str, Value]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    direction: Literal["maximize", "minimize"]
+    direction = "maximize" if space.mode == "max" else "minimize"
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # grouping conditional knobs
-        self._space, self._seed = space, seed
-        direction: Literal["maximize", "minimize"]
-        direction = "maximize" if space.mode == "max" else "minimize"
-        self._study = optuna.create_study(direction=direction)
-        self._asked: dict[str, optuna.Trial] = {}
+        sampler = OPTUNAS[space.sampling.name](seed, options)
+        study = optuna.create_study(direction=direction, sampler=sampler)
+        study.add_trials(told(space, history, bool(options.get("by_rung", True))))
+        return _walk(space, study.ask())
 
-    def propose(self, trial: str) -> dict[str, Value]:
-        """The knobs of the new trial `trial`, by the outcomes told so far."""
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = TPESampler(
-            seed=key(self._seed, "sampler", number) % 2**32,
-            multivariate=True,
-            group=True,
-        )
-        return self._ask(trial)
 
-    def recall(self, trial: Trial) -> None:
-        """Take in a trial from the journal as if it had been proposed and told here."""
-        self._study.sampler = RandomSampler(seed=0)
-        self._study.enqueue_trial(dict(trial.knobs))
-        self._ask(trial.id)
-        for report in trial.reports:
-            self.report(trial.id, report["epoch"], report["objective"])
-        if trial.status != "running":
-            self.end(trial.id, trial.status)
+def _tpe(seed: int, options: Mapping[str, Any]) -> BaseSampler:
+    return TPESampler(
+        seed=seed,
+        multivariate=bool(options.get("multivariate", True)),
+        group=bool(options.get("group", options.get("multivariate", True))),
+        constant_liar=bool(options.get("constant_liar", True)),
+        n_startup_trials=int(options.get("startup_trials", 10)),
+    )
 
-    def report(self, trial: str, epoch: int, objective: float) -> None:
-        """Tell the objective of `trial` after `epoch` fold-epochs."""
-        self._asked[trial].report(objective, epoch)
 
-    def end(self, trial: str, status: Status) -> None:
-        """Tell how `trial` ended: only a finished one has a value that is compared as whole."""
-        asked = self._asked.pop(trial)
-        value = None
-        if status == "finished":
-            steps = self._study.get_trials(deepcopy=False)[asked.number].intermediate_values
-            value = steps[max(steps)]
-        self._study.tell(asked, value, state=STATES[status])
+def _gp(seed: int, options: Mapping[str, Any]) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=int(options.get("startup_trials", 10)))
 
-    def outcomes(self) -> list[tuple[str, dict[str, Any]]]:
-        """What Optuna holds: the state and the parameters of each trial, in order."""
-        return [(one.state.name, one.params) for one in self._study.get_trials()]
 
-    def _ask(self, trial: str) -> dict[str, Value]:
-        asked = self._asked[trial] = self._study.ask()
-        chosen: dict[str, Value] = {}
-        for knob in self._space.knobs:
-            if not knob.active(chosen):
-                continue
-            low_high: Any = knob.values
-            match knob.kind:
-                case "fixed":
-                    chosen[knob.name] = knob.values[0]
-                case "choice":
-                    chosen[knob.name] = asked.suggest_categorical(knob.name, list(low_high))
-                case "int" | "logint":
-                    log = knob.kind == "logint"
-                    chosen[knob.name] = asked.suggest_int(knob.name, *low_high, log=log)
-                case "uniform" | "loguniform":
-                    log = knob.kind == "loguniform"
-                    chosen[knob.name] = asked.suggest_float(knob.name, *low_high, log=log)
-        return chosen
+OPTUNAS: dict[str, Callable[[int, Mapping[str, Any]], BaseSampler]] = {"tpe": _tpe, "gp": _gp}
+
+
+def _walk(space: Space, asked: optuna.Trial) -> dict[str, Value]:
+    chosen: dict[str, Value] = {}
+    for knob in space.knobs:
+        if not knob.active(chosen):
+            continue
+        low_high: Any = knob.values
+        log = knob.kind.startswith("log")
+        if knob.kind == "fixed":
+            chosen[knob.name] = knob.values[0]
+        elif knob.kind == "choice":
+            chosen[knob.name] = asked.suggest_categorical(knob.name, list(low_high))
+        elif knob.kind in ("int", "logint"):
+            chosen[knob.name] = asked.suggest_int(knob.name, *low_high, log=log)
+        else:
+            chosen[knob.name] = asked.suggest_float(knob.name, *low_high, log=log)
+    return chosen
+
+
+def distribution_of(knob: Knob) -> BaseDistribution:
+    """The values of `knob` as Optuna's distribution."""
+    values: Any = knob.values
+    log = knob.kind.startswith("log")
+    if knob.kind in ("int", "logint"):
+        return IntDistribution(values[0], values[1], log=log)
+    if knob.kind in RANGES:
+        return FloatDistribution(values[0], values[1], log=log)
+    return CategoricalDistribution(list(values))
+
+
+def told(space: Space, history: History, by_rung: bool) -> list[FrozenTrial]:
+    """What Optuna is told of the searched trials: at most `MOST_TOLD`, in their order.
+
+    By rung, the trials are compared at the furthest rung to which enough of them came, and the
+    others as pruned; else finished ones by their objective, and the others as pruned where they
+    are. With several numbers of folds, a trial that is not finished counts by its place at its own
+    rung: values of two numbers of folds are not compared.
+    """
+    trials = _chosen(history.searched(), space.mode)
+    several = len(space.values_of("folds", 0)) > 1
+    level = None if several or not by_rung else _compared_level(history, len(space.knobs))
+    values = history.rungs[level].values if level is not None else {}
+    return [_frozen(space, history, one, values.get(one.id), several) for one in trials]
+
+
+def _chosen(trials: Sequence[Trial], mode: str) -> list[Trial]:
+    """At most `MOST_TOLD` of `trials`: the best half of that number, and the newest."""
+    if len(trials) <= MOST_TOLD:
+        return list(trials)
+    newest, older = trials[-MOST_TOLD // 2 :], trials[: -MOST_TOLD // 2]
+    sign = 1.0 if mode == "max" else -1.0
+    reported = [one for one in older if one.objective is not None]
+    best = sorted(reported, key=lambda one: (one.epoch, sign * (one.objective or 0.0)))
+    kept = {one.id for one in best[-MOST_TOLD // 2 :]} | {one.id for one in newest}
+    return [one for one in trials if one.id in kept]
+
+
+def _compared_level(history: History, knobs: int) -> tuple[int, int] | None:
+    """The furthest rung at which there are values enough to learn from."""
+    enough = [level for level, rung in history.rungs.items() if len(rung.values) >= knobs + 4]
+    return max(enough, default=None)
+
+
+def _frozen(
+    space: Space, history: History, trial: Trial, at_level: float | None, several: bool
+) -> FrozenTrial:
+    searched = (one for one in space.knobs if one.kind != "fixed")
+    knobs = {one.name: one for one in searched if one.name in trial.knobs}
+    state, value, steps = STATES[trial.status], None, {}
+    if at_level is not None:
+        state, value = TrialState.COMPLETE, at_level
+    elif state is TrialState.COMPLETE:
+        value = trial.ranked_by
+    elif trial.objective is not None:
+        rung = _last_rung(history, trial) if several else None
+        place = trial.objective if rung is None else rung
+        steps = {trial.epoch * 1000 // max(1, trial.folds) if several else trial.epoch: place}
+    if state is TrialState.PRUNED and not steps:
+        state = TrialState.FAIL
+    return create_trial(
+        state=state,
+        value=value,
+        params={name: trial.knobs[name] for name in knobs},
+        distributions={name: distribution_of(knob) for name, knob in knobs.items()},
+        intermediate_values=steps,
+    )
+
+
+def _last_rung(history: History, trial: Trial) -> float | None:
+    """The share of the trials at the last rung of `trial` that it is not worse than."""
+    for report in reversed(trial.reports):
+        if report["rung"]:
+            values = np.array(list(history.rungs[trial.folds, report["epoch"]].values.values()))
+            return float((values <= report["objective"]).mean())
+    return None

@@ -12,12 +12,11 @@ from typing import Any
 
 from raysearch.data.folds import split_hash
 from raysearch.errors import StudyError
+from raysearch.search.course import Course, end_of, trial_event
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History, Kind, Status, Trial
+from raysearch.search.history import History, Kind, Trial
 from raysearch.search.journal import Event, Journal
 from raysearch.search.plan import Assignment, Plan, load_plan
-from raysearch.search.sampler import Sampler
-from raysearch.training.loop import key
 
 Listener = Callable[[Event], None]
 MOST_UNABLE = 3
@@ -26,36 +25,39 @@ MOST_UNABLE = 3
 class Study:
     """The one writer of a study's journal; `launcher_lock` is held while it lives.
 
-    What happens is appended to the journal first, then taken in by the history, the sampler and
-    the listeners, so that each of them can be made anew from the journal.
+    What happens is appended to the journal first, then taken in by the course and the listeners, so
+    that each of them can be made anew from the journal.
     """
 
     def __init__(self, folder: StudyFolder, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
         self.journal = Journal(folder / folder.JOURNAL)
-        self.history = History()
+        self.course = Course(plan.space, self.journal.events)
+        self.history = self.course.history
         self.listeners: list[Listener] = []
         self.guard = threading.RLock()
         self.halted: str | None = None
         self._unable = 0
-        self._sampler = Sampler(plan.space, plan.space.seed)
-        for event in self.journal.events:
-            self.history.apply(event)
-        for trial in self.history.searched():
-            self._sampler.recall(trial)
-        self._waiting = deque(trial for trial in self.history.running() if trial.kind != "majority")
+        self._kept_best = self._best()
+        self._waiting = deque(one for one in self.history.running() if one.kind != "majority")
 
-    def begin(self) -> None:
-        """Write down that a launcher began, and end what an earlier one left undecided."""
+    def begin(self, trials: int | None = None) -> None:
+        """Write down that a launcher began, and end what an earlier one left undecided.
+
+        `trials` are planned from now on, where they are more than before.
+        """
         self._happened({"event": "launch", "host": socket.gethostname(), "pid": os.getpid()})
+        if trials is not None and trials > self.course.trials:
+            self._happened({"event": "extend", "trials": trials})
         self._remove_strays()
         for trial in list(self._waiting):
-            if trial.reports and not self._goes_on(trial):
+            if trial.reports:
+                self._settle(trial)
+            if trial.status != "running":
                 self._waiting.remove(trial)
-                self._end(trial)
 
     def next_trial(self) -> Trial | None:
-        """The trial to run next: one left unfinished, the benchmark, a new one, or None."""
+        """The trial to run next, or None: one left over, the benchmark, then by the course."""
         with self.guard:
             if self.halted is not None:
                 return None
@@ -65,26 +67,15 @@ class Study:
             if not any(trial.kind == "benchmark" for trial in self.history.trials.values()):
                 knobs = {"architecture": "benchmark", "folds": folds}
                 return self.start("benchmark", "benchmark", knobs)
-            number = len(self.history.searched())
-            if number >= self.plan.space.trials:
+            event = self.course.next()
+            if event is None:
                 return None
-            name = f"t{number:04d}"
-            return self.start(name, "trial", self._sampler.propose(name))
+            self._happened(event)
+            return self.history.trials[event["trial"]]
 
     def start(self, trial: str, kind: Kind, knobs: Mapping[str, Any]) -> Trial:
         """Write down the new trial `trial`, and return it."""
-        seed = key(self.plan.space.seed, trial)
-        folds = int(knobs.get("folds", self.plan.splits[0].folds))
-        self._happened(
-            {
-                "event": "trial",
-                "trial": trial,
-                "kind": kind,
-                "knobs": dict(knobs),
-                "seed": seed,
-                "folds": folds,
-            }
-        )
+        self._happened(trial_event(self.plan.space, trial, kind, knobs))
         return self.history.trials[trial]
 
     def report(self, trial_id: str, report: Mapping[str, Any]) -> bool:
@@ -98,14 +89,10 @@ class Study:
                 return False
             self._unable = 0
             if report["epoch"] > trial.epoch:
-                rungs = self.plan.split(trial.folds).rungs if trial.kind == "trial" else ()
-                rung = report["epoch"] in rungs
+                rung = self.course.is_rung(trial, report["epoch"])
                 event = {"event": "report", "trial": trial_id, **report, "rung": rung}
                 self._happened(event)
-                if trial.kind == "trial":
-                    self._sampler.report(trial_id, report["epoch"], report["objective"])
-            if not self._goes_on(trial):
-                self._end(trial)
+                self._settle(trial)
             return trial.status == "running"
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -113,7 +100,7 @@ class Study:
         with self.guard:
             trial = self.history.trials[trial_id]
             if trial.status == "running":
-                self._end(trial, "failed", reason)
+                self._end(end_of(trial, "failed", reason))
 
     def put_back(self, trial_id: str, reason: str | None = None) -> None:
         """Let a trial that did not end go on later, from its checkpoint.
@@ -135,48 +122,56 @@ class Study:
         """Write down that `trial` is the champion."""
         self._happened({"event": "champion", "trial": trial.id})
 
-    def ended(self) -> bool:
-        """Whether every planned trial has ended."""
+    def wind_up(self) -> None:
+        """End the trials that still wait, where nothing trains and none of them is to go on."""
         with self.guard:
-            return (
-                len(self.history.searched()) >= self.plan.space.trials
-                and not self.history.running()
-            )
+            if self.halted is None and not self.history.running() and self.course.next() is None:
+                for trial in self.history.paused():
+                    self._end(self.course.last_of(trial))
+
+    def ended(self) -> bool:
+        """Whether every trial has ended, and none is to begin."""
+        with self.guard:
+            open_trials = (*self.history.running(), *self.history.paused())
+            return not open_trials and self.course.next() is None
 
     def whole(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return self.plan.whole(trial.folds)
+        return self.course.whole(trial)
 
-    def _goes_on(self, trial: Trial) -> bool:
-        if trial.epoch >= self.whole(trial):
-            return False
-        last = trial.reports[-1]
-        if not last["rung"]:
-            return True
-        space = self.plan.space
-        return self.history.goes_on(
-            trial, last["epoch"], last["objective"], space.stopping.reduction, space.mode
-        )
+    def _settle(self, trial: Trial) -> None:
+        """Do what follows from the last report of `trial`, for it and for the study."""
+        event = self.course.verdict(trial)
+        if event is not None and event["event"] == "end":
+            self._end(event)
+        elif event is not None:
+            self._happened(event)
+        if self.course.over() is not None:
+            for one in (*self.history.running(), *self.history.paused()):
+                self._end(self.course.last_of(one))
 
-    def _end(self, trial: Trial, status: Status | None = None, reason: str = "") -> None:
-        if status is None:
-            finished = trial.epoch >= self.whole(trial)
-            status = "finished" if finished else "stopped"
-            reason = "all folds done" if finished else f"rung {trial.epoch}"
-        self._happened({"event": "end", "trial": trial.id, "status": status, "reason": reason})
-        if trial.kind == "trial":
-            self._sampler.end(trial.id, status)
-        self.folder.remove(self.folder.checkpoint(trial.id))
+    def _end(self, event: Event) -> None:
+        self._happened(event)
+        ended, best = event["trial"], self._best()
+        for trial in {ended, self._kept_best} - {best, None}:
+            self.folder.remove(self.folder.checkpoint(trial))
+        self._kept_best = best
+
+    def _best(self) -> str | None:
+        """The best finished trial, whose checkpoint is kept."""
+        best = self.history.best(None, self.plan.space.mode)
+        return best.id if best else None
 
     def _remove_strays(self) -> None:
         """Remove what a launcher or a worker that was killed had no time to remove."""
         folder = self.folder
         for place in ("", folder.JOURNAL, folder.CHECKPOINTS):
             folder.sweep(place)
-        kept = {f"{trial.id}.pt" for trial in self.history.running()}
-        for name in self.folder.names(self.folder.CHECKPOINTS):
+        here = (*self.history.running(), *self.history.paused())
+        kept = {f"{trial}.pt" for trial in (*(one.id for one in here), self._best())}
+        for name in folder.names(folder.CHECKPOINTS):
             if name not in kept:
-                self.folder.remove(f"{self.folder.CHECKPOINTS}/{name}")
+                folder.remove(f"{folder.CHECKPOINTS}/{name}")
 
     def _happened(self, event: Event) -> None:
         with self.guard:
@@ -188,7 +183,7 @@ class Study:
                 )
                 raise
             for stamped in written:
-                self.history.apply(stamped)
+                self.course.take(stamped)
                 for listener in self.listeners:
                     listener(stamped)
 

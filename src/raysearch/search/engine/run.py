@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError
 from raysearch.search.engine.adapters import StudyScheduler, StudySearcher, job_of
+from raysearch.search.engine.slots import slots_of
 from raysearch.search.engine.worker import leaving_nodes, probe_job, refit_job, run_job
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
@@ -156,23 +157,6 @@ class _Demand:
             self._asked = left
 
 
-def slots_of(node: Mapping[str, Any], resources: Resources) -> int:
-    """How many trials with `resources` the node, as Ray tells of it, holds at once; 0 if gone.
-
-    A trial has a device, or its share of one, to itself: what is left of two devices is no third.
-    """
-    if not node["Alive"]:
-        return 0
-    most = _times(node["Resources"].get("CPU", 0.0), resources.cpus)
-    if resources.gpus:
-        most = min(most, int(node["Resources"].get("GPU", 0.0)) * _times(1.0, resources.gpus))
-    return most
-
-
-def _times(whole: float, part: float) -> int:
-    return int(whole / part + 1e-9)
-
-
 def probe(plan: Plan) -> Plan:
     """`plan` with how each of its architectures computes on each kind of device of the cluster."""
     resources = plan.space.resources
@@ -301,6 +285,7 @@ def search(study: Study) -> None:
             if study.halted is None:
                 raise
             log.exception("the search ended")
+    study.wind_up()
     if study.halted is not None:
         raise StudyError(f"{study.halted}; put it right, then go on with --resume")
     if not study.ended():

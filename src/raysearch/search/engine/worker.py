@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -27,9 +28,13 @@ from raysearch.data.folds import fold_indices, take_share
 from raysearch.data.patches import Patches, cache_folder, load_patches
 from raysearch.data.view import View
 from raysearch.errors import DataError, UserError
+from raysearch.scores.metrics import score
 from raysearch.search.auxiliary import Auxiliary, mapped_labels
+from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan, load_plan
+from raysearch.search.rules import PAUSING
+from raysearch.search.space import Resources
 from raysearch.search.study import read_splits
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import Further, TrainingData
@@ -39,6 +44,7 @@ from raysearch.training.loop import (
     State,
     TrainConfig,
     TrainingFailedError,
+    probabilities,
     refit,
     train,
 )
@@ -48,6 +54,8 @@ log = logging.getLogger(__name__)
 # A checkpoint more often than this would cost short trials more than it saves.
 CHECKPOINT_EVERY_S = 10.0
 LEAVING_EVERY_S = 2.0
+# Ray's autoscaler tells each node its type by this.
+NODE_TYPE = "RAY_NODE_TYPE_NAME"
 # A worker that cannot reach what it needs waits this long before it says so.
 UNABLE_AFTER_S = 5.0
 # A stopped trial lets go of its actor within this. Tune reads it here, not where it was launched.
@@ -122,6 +130,11 @@ class _Reporter:
         whole = plan.space.epochs
         ends = {whole * fold for fold in range(1, job.folds + 1)}
         self._scored = ends | set(plan.split(job.folds).rungs)
+        # Where the trial may have to wait, and at its end, in case it is the best.
+        self._waits = self._scored if plan.space.stopping.rule in PAUSING else {max(ends)}
+        self._several = len(plan.splits) > 1
+        self._price = _dollars_a_second(plan.space.resources)
+        self._metric = plan.space.metric
         self._saved = time.monotonic()
         self._asked = 0.0
 
@@ -130,14 +143,37 @@ class _Reporter:
             name = self._folder.scores(self._job.trial, done.epoch)
             self._folder.write(name, _scores_table(done, judged, self._data))
         leaving = self._leaving()
-        if leaving or time.monotonic() - self._saved >= CHECKPOINT_EVERY_S:
+        due = time.monotonic() - self._saved >= CHECKPOINT_EVERY_S
+        if leaving or due or done.epoch in self._waits:
             self._folder.write(self._folder.checkpoint(self._job.trial), pack(state()))
             self._saved = time.monotonic()
-        send(asdict(done))
+        send({**asdict(done), **self._more(done)})
         if leaving:
             # The trial goes on elsewhere from here; this worker is not to be reused.
             log.warning("this machine is being taken away; %s moves", self._job.trial)
             os._exit(0)
+
+    def _more(self, done: FoldEpoch) -> dict[str, Any]:
+        """What only some studies have: dollars, and the metric of all folds' scores pooled."""
+        more: dict[str, Any] = {}
+        if self._price:
+            more["dollars"] = done.seconds * self._price
+        if self._several and done.epoch == max(self._scored):
+            more["pooled"] = self._pooled(done)
+        return more
+
+    def _pooled(self, done: FoldEpoch) -> float | None:
+        """The objective over all folds' judged rows at once, each row by its own fold's model."""
+        whole = done.epoch // self._job.folds
+        ends = [self._folder.scores(self._job.trial, whole * fold) for fold in self._fold_numbers()]
+        tables = [pq.read_table(io.BytesIO(self._folder.read(name))) for name in ends]
+        table = pa.concat_tables(tables)
+        names = self._data.class_names
+        logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in names])
+        return score(table["label"].to_numpy(), probabilities(logits), names)[self._metric]
+
+    def _fold_numbers(self) -> range:
+        return range(1, self._job.folds + 1)
 
     def _leaving(self) -> bool:
         """Whether this machine was told that it will go; asked now and then."""
@@ -145,6 +181,16 @@ class _Reporter:
             return False
         self._asked = time.monotonic()
         return this_node() in leaving_nodes()
+
+
+def _dollars_a_second(resources: Resources) -> float:
+    """What a trial's share of this machine costs; the dearest type's price where it has none."""
+    if not resources.prices:
+        return 0.0
+    prices = dict(resources.prices)
+    price = prices.get(os.environ.get(NODE_TYPE, ""), max(prices.values()))
+    here = next(node for node in ray.nodes() if node["NodeID"] == this_node())
+    return price / 3600 / max(1, slots_of(here, resources))
 
 
 def leaving_nodes() -> set[str]:

@@ -1,0 +1,54 @@
+"""Proposals that look at no result: a grid, and points that fill the space evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from scipy.stats import qmc
+
+from raysearch.search.space import RANGES, Knob, Space, Value
+from raysearch.search.units import chosen_at, value_at
+
+MOST_OF_A_GRID = 1_000_000
+
+
+def evenly(space: Space, seed: int, number: int, kind: str, scramble: bool) -> dict[str, Value]:
+    """The knobs of the point `number` of a Sobol or Halton sequence over all knobs of `space`."""
+    engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[kind]
+    sequence = engine(len(space.knobs), scramble=scramble, rng=seed)
+    if number:
+        sequence.fast_forward(number)
+    return chosen_at(space, sequence.random(1)[0])
+
+
+def grid(space: Space, steps: int) -> Iterator[dict[str, Value]]:
+    """Every combination of the knobs' values that can exist, a range cut into `steps` values."""
+    return _grid(space.knobs, {}, steps)
+
+
+def grid_size(space: Space, steps: int) -> int:
+    """How many combinations `grid` has, counted up to `MOST_OF_A_GRID`."""
+    return sum(1 for _one in islice(grid(space, steps), MOST_OF_A_GRID))
+
+
+def _grid(
+    knobs: tuple[Knob, ...], chosen: dict[str, Value], steps: int
+) -> Iterator[dict[str, Value]]:
+    if not knobs:
+        yield chosen
+        return
+    knob, *rest = knobs
+    if not knob.active(chosen):
+        yield from _grid(tuple(rest), chosen, steps)
+        return
+    for value in _values(knob, steps):
+        yield from _grid(tuple(rest), {**chosen, knob.name: value}, steps)
+
+
+def _values(knob: Knob, steps: int) -> list[Value]:
+    """The choices of `knob`, or `steps` values of its range, both ends among them."""
+    if knob.kind not in RANGES:
+        return list(knob.values)
+    places = [one / max(1, steps - 1) for one in range(steps)]
+    return list(dict.fromkeys(value_at(knob, place) for place in places))
