@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,7 +56,7 @@ def simulate(method: Method, curve: Curve, workers: int, end_s: float) -> Trajec
     now = 0.0
     while True:
         while free and (work := method.next()) is not None:
-            _check(work, trained)
+            _check(work, trained, {one.trial for one, _done in works.values()})
             worker = heapq.heappop(free)
             works[worker] = work, work.done
             heapq.heappush(events, (now + _cost(curve, work, work.done), worker))
@@ -89,7 +89,9 @@ def _cost(curve: Curve, work: Work, done: int) -> float:
     return float(seconds[done] - (seconds[done - 1] if done else 0.0))
 
 
-def _check(work: Work, trained: Mapping[str, int]) -> None:
+def _check(work: Work, trained: Mapping[str, int], running: Collection[str]) -> None:
     before = trained.get(work.trial, 0)
+    if work.trial in running:
+        raise ValueError(f"{work.trial} is given to a second worker while it trains")
     if not 0 <= work.done <= before:
         raise ValueError(f"{work.trial} asks to go on at epoch {work.done}; it trained {before}")
