@@ -13,8 +13,9 @@ from typing import Any
 
 
 def folder() -> Path:
-    """Where results are kept: RAYSEARCH_CACHE, or ~/.cache/raysearch-replay."""
-    return Path(os.environ.get("RAYSEARCH_CACHE") or Path.home() / ".cache" / "raysearch-replay")
+    """Where results are kept: ~/.cache/raysearch-replay, or replay/ in RAYSEARCH_CACHE."""
+    place = os.environ.get("RAYSEARCH_CACHE")
+    return Path(place) / "replay" if place else Path.home() / ".cache" / "raysearch-replay"
 
 
 def fingerprint(libraries: Sequence[str], files: Sequence[Path], *others: str) -> str:
