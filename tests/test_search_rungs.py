@@ -110,8 +110,7 @@ def test_the_paired_test_is_optunas(
 ) -> None:
     mine = [one for one, _other in pairs]
     theirs = [other for _one, other in pairs] + [0.5] * more
-    direction = "maximize" if mode == "max" else "minimize"
-    study = optuna.create_study(direction=direction)
+    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     steps = dict(enumerate(theirs))
     study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5, intermediate_values=steps))
     pruner = optuna.pruners.WilcoxonPruner(p_threshold=threshold)

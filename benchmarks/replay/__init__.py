@@ -1,0 +1,1 @@
+"""The quality of a search, on replayed real learning curves. See run.py."""

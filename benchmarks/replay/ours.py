@@ -1,0 +1,71 @@
+"""Raysearch's own search on the simulated clock: the decisions of `raysearch.search`.
+
+Its runs are never kept.
+"""
+
+from __future__ import annotations
+
+from raysearch.search.course import Course
+from raysearch.search.journal import Event
+from raysearch.search.space import Kind, Knob, Space, Stopping
+from replay.clock import Work
+from replay.curves import EPOCHS, Ranges
+
+TRIALS = 10**6
+KINDS: dict[tuple[str, bool], Kind] = {
+    ("int", False): "int",
+    ("int", True): "logint",
+    ("float", False): "uniform",
+    ("float", True): "loguniform",
+}
+
+
+def space(ranges: Ranges, seed: int, trials: int = TRIALS) -> Space:
+    """The search space of lcbench in the house's words, all else as a study has it by default."""
+    knobs = (
+        Knob(name, KINDS[kind, log], (low, high)) for name, (kind, low, high, log) in ranges.items()
+    )
+    stopping = Stopping(grace=round(EPOCHS / 10))
+    return Space(tuple(knobs), "accuracy", "max", EPOCHS, trials, seed, stopping)
+
+
+class Raysearch:
+    """A study's course, told what happens on the simulated clock."""
+
+    def __init__(self, asked: Space) -> None:
+        self._course = Course(asked)
+
+    def next(self) -> Work | None:
+        event = self._course.next()
+        if event is None:
+            return None
+        self._happened({**event, "folds": 1})  # a curve is a fold
+        trial = self._course.history.trials[event["trial"]]
+        return Work(trial.id, dict(trial.knobs), trial.epoch)
+
+    def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
+        course = self._course
+        known = course.history.trials[trial]
+        self._happened(
+            {
+                "event": "report",
+                "trial": trial,
+                "epoch": epoch,
+                "fold": 0,
+                "objective": value,
+                "metrics": {course.space.metric: value},
+                "seconds": seconds,
+                "rung": course.is_rung(known, epoch),
+            }
+        )
+        verdict = course.verdict(known)
+        if verdict is not None:
+            self._happened(verdict)
+        return verdict is None
+
+    def _happened(self, event: Event) -> None:
+        self._course.take({"at": 0.0, **event})
+
+
+def method(ranges: Ranges, seed: int) -> Raysearch:
+    return Raysearch(space(ranges, seed))

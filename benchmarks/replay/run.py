@@ -1,0 +1,139 @@
+"""How good the best trial is that a search finds, on replayed real learning curves.
+
+    LCBENCH=... uv run --group replay python benchmarks/replay/run.py \
+        --tasks 3945,7593 --seeds 2 --budgets 2,4
+
+LCBENCH is the folder of lcbench.py: a surrogate of real trainings (52 epochs, 7 hyperparameters),
+by which nothing is trained and a study of four workers takes seconds. One JSON line a method and
+budget goes to stdout, progress to stderr.
+
+A budget of b is the mean time of b full trainings, on a simulated clock; the regret is (oracle -
+incumbent) / (oracle - median), the incumbent being the best accuracy reported by then. See
+reference.py for the oracle and the median, peers/ for what the search is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from raysearch.errors import UserError
+from replay.clock import incumbent
+from replay.curves import lcbench, tasks_known
+from replay.methods import METHODS, trajectory
+from replay.reference import reference
+
+REPLICATES, BOOTSTRAP_SEED = 10_000, 0
+Spread = Callable[..., Iterator[Any]]
+# Method, task, seed and budgets.
+Run = tuple[str, str, int, Sequence[float]]
+
+
+def regrets(run: Run) -> list[float]:
+    """The regret of one run at each budget."""
+    name, task, seed, budgets = run
+    fixed, begun = reference(task), time.perf_counter()
+    found = trajectory(name, task, seed, max(budgets) * fixed.full_s)
+    values = [incumbent(found, budget * fixed.full_s) for budget in budgets]
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"--budgets {min(budgets):g}: over before {name} has trained one epoch; ask for more"
+        )
+    took = time.perf_counter() - begun
+    sys.stderr.write(f"{name}, task {task}, seed {seed}: {took:.1f} s\n")
+    return [fixed.regret(value) for value in values]
+
+
+def rows(
+    methods: Sequence[str],
+    tasks: Sequence[str],
+    seeds: int,
+    budgets: Sequence[float],
+    spread: Spread = map,
+) -> Iterator[dict[str, Any]]:
+    """A row for each method and budget; those of a method as soon as it has run everywhere."""
+    list(spread(reference, tasks))
+    for name in methods:
+        todo = [(name, task, seed, budgets) for task in tasks for seed in range(seeds)]
+        table = np.array(list(spread(regrets, todo))).reshape(len(tasks), seeds, len(budgets))
+        for column, budget in enumerate(budgets):
+            mean, low, high = interval(table[:, :, column].mean(axis=1))
+            row = {"method": name, "budget": budget, "mean_regret": mean, "low": low, "high": high}
+            yield {**row, "tasks": len(tasks), "seeds": seeds}
+
+
+def interval(means: np.ndarray) -> tuple[float, float, float]:
+    """The mean of the tasks' means, and its 95 % interval by a bootstrap over tasks."""
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    picked = generator.integers(len(means), size=(REPLICATES, len(means)))
+    low, high = np.percentile(means[picked].mean(axis=1), [2.5, 97.5])
+    return float(means.mean()), float(low), float(high)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says, checked."""
+    parser = argparse.ArgumentParser(description="Search quality on replayed learning curves.")
+    parser.add_argument("--tasks", type=listed, help="OpenML tasks; without it lcbench's TASKS")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--budgets", type=listed, default=["2", "4", "8"])
+    parser.add_argument("--methods", type=listed, default=list(METHODS))
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run side by side")
+    args = parser.parse_args()
+    args.tasks = args.tasks or list(lcbench().TASKS)
+    _known("--tasks", args.tasks, tasks_known())
+    _known("--methods", args.methods, list(METHODS))
+    args.budgets = [_number(budget) for budget in args.budgets]
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: give 1 or more")
+    return args
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _known(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for one in given:
+        if one not in known:
+            raise UserError(f"{option} {one}: no such thing; one of {', '.join(known)}")
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UserError(f"--budgets {text}: give mean full-training times above 0, such as 2,4,8")
+    return int(number) if number.is_integer() else number
+
+
+def main() -> int:
+    """Print the rows that the command line asks for; 2 where it asks for what cannot be."""
+    try:
+        args = arguments()
+        asked = args.methods, args.tasks, args.seeds, args.budgets
+        with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+            for row in rows(*asked, spread=pool.map if args.jobs > 1 else map):
+                print(json.dumps(row), flush=True)
+    except UserError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
