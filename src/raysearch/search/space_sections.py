@@ -70,12 +70,12 @@ def objective_of(tree: Tree, faults: list[str]) -> tuple[str, Any]:
 
 def sampling_of(tree: Tree, faults: list[str]) -> Sampling:
     """Who proposes: a name, or a section with `name` and the sampler's own options."""
-    found = tree.get("sampler", {})
+    found = tree.get("sampler", Sampling().name)
     section = {"name": found} if isinstance(found, str) else found
     if not isinstance(section, dict):
         faults.append(f"sampler: {found!r} is not a sampler; one of {', '.join(SAMPLERS)}")
         return Sampling()
-    name = section.get("name", Sampling().name)
+    name = section.get("name")
     if not isinstance(name, str) or name not in SAMPLERS:
         faults.append(f"sampler: {name!r} is unknown; one of {', '.join(SAMPLERS)}")
         return Sampling()
