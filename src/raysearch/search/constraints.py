@@ -63,15 +63,18 @@ def allowed(space: Space, chosen: Mapping[str, Value]) -> bool:
 
 def holds(text: str, chosen: Mapping[str, Value]) -> bool:
     """Whether `chosen` satisfies the faultless constraint `text`; not where it has no value."""
-    return trouble(text, chosen) is None
-
-
-def trouble(text: str, chosen: Mapping[str, Value]) -> str | None:
-    """Why `chosen` does not satisfy `text`: empty where it is plainly false; None where it does."""
     try:
-        return "" if _truth(_parsed(text), chosen) is False else None
-    except (ArithmeticError, TypeError) as error:
-        return str(error)
+        return truth(text, chosen) is not False
+    except (ArithmeticError, TypeError):
+        return False
+
+
+def truth(text: str, chosen: Mapping[str, Value]) -> bool | None:
+    """Whether `text` is true of `chosen`; None where it does not apply.
+
+    ArithmeticError where it cannot be computed, TypeError for a text where a number belongs.
+    """
+    return _truth(_parsed(text), chosen)
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -177,9 +180,17 @@ def _truth(node: ast.expr, chosen: Mapping[str, Value]) -> bool | None:
         return bool(_value(node, chosen))
     places = pairwise((node.left, *node.comparators))
     return all(
-        COMPARISONS[type(op)](_value(left, chosen), _value(right, chosen))
+        _compared(op, _value(left, chosen), _value(right, chosen))
         for op, (left, right) in zip(node.ops, places, strict=True)
     )
+
+
+def _compared(op: ast.cmpop, left: Any, right: Any) -> bool:
+    ordered = not isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn)
+    if ordered and isinstance(left, str) is not isinstance(right, str):
+        text = left if isinstance(left, str) else right
+        raise TypeError(f"{text!r} is a text, and stands where a number belongs")
+    return COMPARISONS[type(op)](left, right)
 
 
 def _value(node: ast.expr, chosen: Mapping[str, Value]) -> Any:

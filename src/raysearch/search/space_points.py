@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from raysearch.search.constraints import faults_of, holds, trouble
+from raysearch.search.constraints import faults_of, holds, truth
 from raysearch.search.draw import draw
 from raysearch.search.space import RANGES, Knob, Point, Space, Value
 from raysearch.training.parts import LIMITS
@@ -143,21 +142,35 @@ def _never_equal(space: Space, text: str) -> list[str]:
 
 
 def too_narrow(space: Space) -> Iterator[str]:
-    """A sentence where the constraints leave less than one configuration in a thousand."""
+    """A sentence where the constraints leave less than one configuration in a thousand.
+
+    And one for each that compares a text with a number.
+    """
+    if not space.constraints:
+        return
     generator = np.random.default_rng(0)
-    excluding: Counter[str] = Counter()
-    reasons: dict[str, str] = {}
-    for _ in range(DRAWS if space.constraints else 0):
-        chosen = draw(space, generator)
-        found = {text: trouble(text, chosen) for text in space.constraints}
-        against = {text: why for text, why in found.items() if why is not None}
-        if not against:
-            return
-        excluding.update(against)
-        reasons |= {text: why for text, why in against.items() if why}
-    for text, count in excluding.most_common(1):
-        why = f" ({reasons[text]})" if text in reasons else ""
+    drawn = [draw(space, generator) for _ in range(DRAWS)]
+    left, clashes = set(range(DRAWS)), False
+    excluded: dict[str, int] = {}
+    for text in space.constraints:
+        try:
+            against = {number for number, chosen in enumerate(drawn) if _against(text, chosen)}
+        except TypeError as error:
+            clashes = True
+            yield f"constraints: `{text}`: {error}"
+            continue
+        excluded[text] = len(against)
+        left -= against
+    if not left and not clashes:
+        text = max(excluded, key=excluded.__getitem__)
         yield (
             f"constraints: none of {DRAWS:,} random configurations satisfies them; `{text}`"
-            f" excludes {count:,} of them{why}: loosen it, or narrow the knobs"
+            f" excludes {excluded[text]:,} of them: loosen it, or narrow the knobs"
         )
+
+
+def _against(text: str, chosen: Mapping[str, Value]) -> bool:
+    try:
+        return truth(text, chosen) is False
+    except ArithmeticError:
+        return True
