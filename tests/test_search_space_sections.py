@@ -1,5 +1,6 @@
 """What a space says beside its knobs, and knobs that stand inside a choice."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,7 +32,7 @@ from raysearch.search.space import (
 )
 from raysearch.search.space_file import parse_space, read_space
 from raysearch.search.space_schema import schema, schema_text
-from raysearch.search.space_settings import KEYS
+from raysearch.search.space_settings import KEYS, SAMPLERS
 from raysearch.search.space_yaml import load_tree
 
 SPACES = Path(__file__).parents[1] / "searchspace"
@@ -519,3 +520,94 @@ def test_typical_mistakes_are_refused_by_schema_and_reader(wrong: dict[str, Any]
     assert list(complaints(tree))
     with pytest.raises(SpaceError):
         parse_space(tree, "x")
+
+
+WORDS = (
+    *(*KEYS, *KNOBS, *RANGES, "choice", "value", "when", "head", "dense", "cnn", "sgd", "flat"),
+    *("name", "tpe", "group", "rule", "asha", "hours", "prices", "parameters", "width < 9"),
+)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 99), st.floats(), st.sampled_from(WORDS)
+)
+trees = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(WORDS) | st.integers(0, 99), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), trees, max_size=5), trees)
+def test_no_tree_is_more_than_refused(tree: dict[str, Any], knobs: Any) -> None:
+    for one in ({**tree, "space": knobs}, {**tree, "space": {**KNOBS, "head": knobs}}):
+        with contextlib.suppress(SpaceError):
+            parse_space(one, "x")
+
+
+numbers = st.integers(1, 9) | st.floats(0.5, 9.5)
+SECTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "epochs": st.integers(9, 99),
+    "data": st.sampled_from(["synthetic:24:1200:0", "s3://bucket/idc"]),
+    "objective": st.sampled_from([{}, {"metric": "log_loss"}, {"metric": "f1", "mode": "max"}]),
+    "sampler": st.sampled_from(list(SAMPLERS))
+    | st.fixed_dictionaries(
+        {"name": st.just("tpe")}, optional={"group": st.booleans(), "by_rung": st.booleans()}
+    )
+    | st.builds(lambda steps: {"name": "grid", "steps": steps}, st.integers(2, 9)),
+    "stopping": st.fixed_dictionaries(
+        {},
+        optional={
+            "rule": st.sampled_from(["forest", "promotion", "asha", "none"]),
+            "grace": st.integers(1, 9),
+            "paired": st.integers(0, 1) | st.floats(0, 1),
+        },
+    ),
+    "budget": st.fixed_dictionaries(
+        {}, optional={"hours": numbers, "gpu_hours": numbers, "no_improvement": st.integers(1, 9)}
+    ),
+    "resources": st.fixed_dictionaries(
+        {"cpus": st.sampled_from([1, 0.5, 4.0])},
+        optional={"prices": st.dictionaries(st.sampled_from(["g5.xlarge", "head"]), numbers)},
+    ),
+    "ceilings": st.dictionaries(st.sampled_from(["parameters", "inference_ms"]), numbers),
+    "points": st.lists(
+        st.fixed_dictionaries(
+            {"width": st.sampled_from([8, 16])}, optional={"head": st.just("flat")}
+        ),
+        max_size=2,
+        unique_by=repr,
+    ),
+    "constraints": st.sampled_from(
+        [[], "width < 17", ["width < 17", "momentum < 3 or head == 'flat'"]]
+    ),
+    "warm_start": st.sampled_from(["first", [], ["first", "second.2"]]),
+    "auxiliary": st.sampled_from(["data/secm", ["a", "b"]]),
+}
+OTHERS = {
+    "head": {"choice": {"pooled": {}, "flat": {"dense": {"logint": [16, 64]}}}},
+    "class_weights": {"choice": [True, False]},
+    "batch_size": {"choice": {32: None, 64: {"patients": {"uniform": [0.5, 1]}}}},
+    "folds": {"value": 3},
+    "augment": "none",
+    "warmup": 0.3,
+}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=SECTIONS),
+    st.sets(st.sampled_from(list(OTHERS))),
+    st.integers(0, 99),
+)
+def test_every_good_space_comes_back_from_json_and_follows_the_schema(
+    tree: dict[str, Any], others: set[str], seed: int
+) -> None:
+    tree["space"] = {**KNOBS, "head": OTHERS["head"], **{name: OTHERS[name] for name in others}}
+    space = parse_space(tree, "x")
+    assert space_from(json.loads(json.dumps(describe(space)))) == space
+    assert all(isinstance(text, str) for text in space.flat().values())
+    assert list(complaints(tree)) == []
+    assert set(draw(space, np.random.default_rng(seed))) <= {knob.name for knob in space.knobs}
+    assert sum(1 for _row in knob_rows(space)) == len(space.knobs)
+    assert all(isinstance(text, str) for text in search_rows(plan_of(space, (1, 3))).values())

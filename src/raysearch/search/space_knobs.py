@@ -148,7 +148,7 @@ def _checked(
             faults.append(f"space.{name}: {fault}")
     if kind in RANGES and len(faults) == before:
         _range_faults(name, kind, values, faults)
-    if kind == "choice" and len({repr(value) for value in values}) < len(values):
+    if kind == "choice" and len(faults) == before and len(set(values)) < len(values):
         faults.append(f"space.{name}.choice: a value stands twice; keep one of them")
     return Knob(name, kind, values, when) if len(faults) == before else None
 

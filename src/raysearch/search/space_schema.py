@@ -73,7 +73,7 @@ def schema() -> Schema:
         "definitions": {
             **{name: _value(limits) for name, limits in LIMITS.items()},
             "knobs": _object({name: _knob(name, limits) for name, limits in LIMITS.items()}),
-            "when": _object({name: _one_or_several(_ref(name)) for name in LIMITS}),
+            "when": _object({name: _one_or_several(_ref(name), minItems=1) for name in LIMITS}),
         },
     }
 
@@ -106,10 +106,10 @@ def _settings() -> dict[str, Schema]:
         "stopping": _limited(STOPPING),
         "budget": _limited(BUDGET),
         "points": {"type": "array", "items": point, "uniqueItems": True},
-        "constraints": _one_or_several(text),
+        "constraints": _one_or_several(text, uniqueItems=True),
         "ceilings": _limited(CEILINGS),
-        "warm_start": _one_or_several(name),
-        "auxiliary": _one_or_several(text),
+        "warm_start": _one_or_several(name, uniqueItems=True),
+        "auxiliary": _one_or_several(text, uniqueItems=True),
         "space": {**_ref("knobs", beside=True), "minProperties": 1},
     }
 
@@ -176,8 +176,8 @@ def _object(properties: Mapping[str, Schema]) -> Schema:
     return {"type": "object", "properties": dict(properties), "additionalProperties": False}
 
 
-def _one_or_several(one: Schema) -> Schema:
-    several = {"type": "array", "items": one, "uniqueItems": True}
+def _one_or_several(one: Schema, **asked: object) -> Schema:
+    several = {"type": "array", "items": one, **asked}
     return {"if": {"type": "array"}, "then": several, "else": one}
 
 
