@@ -546,7 +546,7 @@ def test_no_tree_is_more_than_refused(tree: dict[str, Any], knobs: Any) -> None:
             parse_space(one, "x")
 
 
-numbers = st.integers(1, 9) | st.floats(0.5, 9.5)
+amounts = st.integers(1, 9) | st.floats(1.0, 9.5)
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "epochs": st.integers(9, 99),
     "data": st.sampled_from(["synthetic:24:1200:0", "s3://bucket/idc"]),
@@ -565,19 +565,19 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         },
     ),
     "budget": st.fixed_dictionaries(
-        {}, optional={"hours": numbers, "gpu_hours": numbers, "no_improvement": st.integers(1, 9)}
+        {}, optional={"hours": amounts, "gpu_hours": amounts, "no_improvement": st.integers(1, 9)}
     ),
     "resources": st.fixed_dictionaries(
         {"cpus": st.sampled_from([1, 0.5, 4.0])},
-        optional={"prices": st.dictionaries(st.sampled_from(["g5.xlarge", "head"]), numbers)},
+        optional={"prices": st.dictionaries(st.sampled_from(["g5.xlarge", "head"]), amounts)},
     ),
-    "ceilings": st.dictionaries(st.sampled_from(["parameters", "inference_ms"]), numbers),
+    "ceilings": st.dictionaries(st.sampled_from(["parameters", "inference_ms"]), amounts),
     "points": st.lists(
         st.fixed_dictionaries(
             {"width": st.sampled_from([8, 16])}, optional={"head": st.just("flat")}
         ),
         max_size=2,
-        unique_by=repr,
+        unique_by=lambda one: (one["width"], one.get("head")),
     ),
     "constraints": st.sampled_from(
         [[], "width < 17", ["width < 17", "momentum < 3 or head == 'flat'"]]

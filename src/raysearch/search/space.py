@@ -35,6 +35,12 @@ class Knob:
         """Whether this knob exists beside the values `chosen` so far."""
         return all(chosen.get(name) in values for name, values in self.when)
 
+    def each(self) -> tuple[Value, ...]:
+        """Every value it may take, where these are not a range of floats; that range otherwise."""
+        if self.kind in ("int", "logint"):
+            return tuple(range(int(self.values[0]), int(self.values[1]) + 1))
+        return self.values
+
     def __str__(self) -> str:
         text = ", ".join(str(value) for value in self.values)
         if self.kind in RANGES:
@@ -160,9 +166,7 @@ class Space:
         found = next((knob for knob in self.knobs if knob.name == name), None)
         if found is None:
             return (default,)
-        if found.kind in ("int", "logint"):
-            return tuple(range(int(found.values[0]), int(found.values[1]) + 1))
-        return found.values
+        return found.each()
 
     def largest_nets(self) -> dict[str, dict[str, Any]]:
         """For each architecture and the benchmark, the largest values of the knobs it reads."""

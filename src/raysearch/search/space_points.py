@@ -82,21 +82,19 @@ def _as_its_kind(knob: Knob, value: Any) -> Value:
 
 def _excluded(chosen: Mapping[str, Value], knobs: tuple[Knob, ...]) -> Iterator[str]:
     """A sentence for each knob of a point that does not exist beside its other values."""
-    # What each knob may still be, beside the point; nothing where it cannot exist.
+    # What each knob may still be beside the point: no value where it cannot exist.
     possible: dict[str, tuple[Value, ...]] = {}
     for knob in knobs:
-        name = knob.name
-        possible[name] = (chosen[name],) if name in chosen else knob.values
-        for other, values in knob.when:
-            here = possible.get(other, values)
-            whole = next((one.kind in RANGES for one in knobs if one.name == other), False)
-            if any(value in values for value in here) or (whole and other not in chosen and here):
+        possible[knob.name] = (chosen[knob.name],) if knob.name in chosen else knob.each()
+        for other, wanted in knob.when:
+            here = possible.get(other, wanted)
+            if any(value in wanted for value in here):
                 continue
-            possible[name] = ()
-            if name in chosen:
-                wanted = " or ".join(map(str, values))
-                is_ = f"is {here[0]}" if len(here) == 1 else "is not"
-                yield f"{name}: exists only where {other} is {wanted}, and here it {is_}"
+            possible[knob.name] = ()
+            if knob.name in chosen:
+                found = f"is {here[0]}" if len(here) == 1 else "is not"
+                need = " or ".join(map(str, wanted))
+                yield f"{knob.name}: exists only where {other} is {need}, and here it {found}"
 
 
 def constraint_faults(space: Space, written: frozenset[str]) -> Iterator[str]:
