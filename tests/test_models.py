@@ -34,6 +34,21 @@ def test_the_nine_convolution_net_is_one_point_of_the_cnn() -> None:
     assert parameters(build("benchmark", SHAPE, 2, {})) == 148_354
 
 
+def test_a_flat_head_has_as_many_hidden_units_as_asked_for() -> None:
+    torch.manual_seed(0)
+    plain = build("cnn", SHAPE, 2, {"head": "flat"})
+    torch.manual_seed(0)
+    model = build("cnn", SHAPE, 2, {"head": "flat", "dense": 256})
+    for one, other in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    narrow = build("cnn", SHAPE, 2, {"head": "flat", "dense": 16})
+    dense = [one for one in narrow.modules() if isinstance(one, torch.nn.Linear)]
+    assert [one.out_features for one in dense] == [16, 2]
+    assert parameters(build("cnn", SHAPE, 2, {"dense": 16})) == parameters(
+        build("cnn", SHAPE, 2, {})
+    )
+
+
 def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(SpaceError, match="'alexnet' is unknown; choose one of benchmark, cnn"):
         build("alexnet", SHAPE, 2, {})
@@ -43,6 +58,7 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
     ("name", "knobs", "said"),
     [
         ("cnn", {"convolutions": 0}, "convolutions 0 is not allowed; choose 1, 2 or 3"),
+        ("cnn", {"dense": 0}, "dense 0 is not allowed; choose 1 or more"),
         ("cnn", {"width": 0}, "width 0 is not allowed; choose 1 or more"),
         ("cnn", {"head": "round"}, "head 'round' is unknown; choose one of pooled, flat"),
         ("vgg16", {"dropout": 2.0}, "vgg16: dropout probability has to be between 0 and 1"),
@@ -104,3 +120,13 @@ def test_an_exported_classifier_takes_any_batch(name: str, tta: str) -> None:
         for patches in (two, five):
             assert torch.allclose(exported(patches), model(patches), atol=1e-6)
             assert torch.allclose(exported(patches).sum(1), torch.ones(len(patches)))
+
+
+def test_an_optimizer_without_its_new_knobs_is_torchs_own_default() -> None:
+    weight = [torch.nn.Parameter(torch.zeros(1))]
+    assert OPTIMIZERS["adamw"](weight).defaults["betas"] == (0.9, 0.999)
+    assert OPTIMIZERS["adamw"](weight, beta1=0.5, beta2=0.9).defaults["betas"] == (0.5, 0.9)
+    assert OPTIMIZERS["sgd"](weight).defaults["nesterov"] is False
+    assert OPTIMIZERS["sgd"](weight, nesterov=True).defaults["nesterov"] is True
+    # Nesterov's step of no momentum is the plain one, and torch refuses to be asked for it.
+    assert OPTIMIZERS["sgd"](weight, nesterov=True, momentum=0.0).defaults["nesterov"] is False

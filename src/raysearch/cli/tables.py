@@ -7,6 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from raysearch.cli.plan_text import knob_rows, knobs_title, search_rows
 from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.plan import Plan
 
@@ -119,14 +120,14 @@ def plan_tables(plan: Plan) -> list[Table]:
         "patches": f"{sum(plan.class_counts):,} of {'x'.join(map(str, plan.shape))}: {counts}",
         "sealed": f"{len(plan.view.sealed):,} {plan.view.by}s, which no trial sees"
         if plan.view.sealed
-        else "none: there are too few patients for a test set",
+        else "none",
         "auxiliary": ", ".join(f"{one.data}: {one.rows:,} patches" for one in plan.auxiliary),
         "objective": f"{space.metric}, {space.mode}, mean over the folds",
         "trials": f"{space.trials}, and the benchmark net and the majority class beside them",
         "epochs": f"{space.epochs} a fold",
         "seed": str(space.seed),
         "a trial takes": f"{space.resources.cpus:g} CPUs, {space.resources.gpus:g} GPUs",
-        "stopping": f"at each rung the best 1/{space.stopping.reduction} go on",
+        **search_rows(plan),
         "cost": f"{plan.least_fold_epochs:,} to {plan.most_fold_epochs:,} fold-epochs",
         "precision": "chosen by a few steps of each architecture before the first trial",
     }
@@ -138,9 +139,9 @@ def plan_tables(plan: Plan) -> list[Table]:
             head.add_row(name, escape(text))
     for warning in plan.warnings:
         head.add_row("[yellow]warning[/]", escape(warning))
-    knobs = Table(title="Space", title_justify="left", show_header=False)
-    for knob in space.knobs:
-        knobs.add_row(knob.name, knob.kind, escape(str(knob)))
+    knobs = Table(title=knobs_title(space), title_justify="left", show_header=False)
+    for row in knob_rows(space):
+        knobs.add_row(*map(escape, row))
     return [head, knobs, *(_split_table(plan, split.folds) for split in plan.splits)]
 
 

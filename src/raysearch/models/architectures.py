@@ -20,7 +20,6 @@ from raysearch.errors import SpaceError
 Shape = tuple[int, int, int]
 SMALLEST_SIDE = 8
 STAGES = 3
-DENSE = 256
 HEADS = ("pooled", "flat")
 
 
@@ -44,12 +43,13 @@ def cnn(
     convolutions: int = 2,
     width: int = 32,
     head: str = "pooled",
+    dense: int = 256,
     dropout: float = 0.0,
 ) -> nn.Module:
     """Three stages of `convolutions` 3x3 convolutions with batch norm, each stage halving the side.
 
     The stages are `width`, 2 `width` and 4 `width` wide. The head is `pooled` (global average) or
-    `flat` (all positions, and a dense layer of 256). Three convolutions of width 32 and a flat
+    `flat` (all positions, and a layer of `dense` units). Three convolutions of width 32 and a flat
     head are the nine-convolution net of "Breast-Cancer-Detection" for 50x50 IDC patches.
     SpaceError for values that are no net.
     """
@@ -59,6 +59,8 @@ def cnn(
         raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
     if head not in HEADS:
         raise SpaceError(f"head {head!r} is unknown; choose one of {', '.join(HEADS)}")
+    if dense < 1:
+        raise SpaceError(f"dense {dense!r} is not allowed; choose 1 or more")
     layers: list[nn.Module] = []
     before, side = shape[2], (shape[0], shape[1])
     for stage in range(STAGES):
@@ -76,8 +78,8 @@ def cnn(
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     else:
         features = before * side[0] * side[1]
-        layers += [nn.Flatten(), nn.Linear(features, DENSE), nn.ReLU(inplace=True)]
-        before = DENSE
+        layers += [nn.Flatten(), nn.Linear(features, dense), nn.ReLU(inplace=True)]
+        before = dense
     return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(before, classes))
 
 

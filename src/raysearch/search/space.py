@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Any, Literal
 
 from raysearch.data.manifest import LABEL
 from raysearch.models.architectures import given
-from raysearch.training.parts import DEFAULTS, SELECTORS, knobs_read
+from raysearch.training.parts import DEFAULTS, SELECTORS
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
 RANGES = ("uniform", "loguniform", "int", "logint")
 Rule = Literal["forest", "promotion", "asha", "none"]
 Value = str | int | float | bool
+# Other knobs by name, and what they must be: all of them.
+Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
+Point = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,17 @@ class Knob:
     name: str
     kind: Kind
     values: tuple[Value, ...]
-    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    when: Conditions = ()
 
     def active(self, chosen: Mapping[str, Value]) -> bool:
         """Whether this knob exists beside the values `chosen` so far."""
         return all(chosen.get(name) in values for name, values in self.when)
+
+    def each(self) -> tuple[Value, ...]:
+        """Every value it may take, where these are not a range of floats; that range otherwise."""
+        if self.kind in ("int", "logint"):
+            return tuple(range(int(self.values[0]), int(self.values[1]) + 1))
+        return self.values
 
     def __str__(self) -> str:
         text = ", ".join(str(value) for value in self.values)
@@ -123,18 +131,34 @@ class Space:
     auxiliary: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     budget: Budget = Budget()
-    points: tuple[tuple[tuple[str, Value], ...], ...] = ()
+    points: tuple[Point, ...] = ()
     constraints: tuple[str, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     warm_start: tuple[str, ...] = ()
 
     def flat(self) -> dict[str, str]:
-        """Every setting by a dotted name, to compare two spaces."""
-        rows = {f"space.{knob.name}": f"{knob.kind} {knob}" for knob in self.knobs}
-        rest = {key: value for key, value in asdict(self).items() if key != "knobs"}
-        for key, value in rest.items():
-            inner = value if isinstance(value, dict) else {"": value}
-            rows |= {f"{key}.{name}".rstrip("."): str(one) for name, one in inner.items()}
+        """Every setting by the dotted name that the file has for it, to compare two spaces."""
+        rows = {
+            f"space.{knob.name}": str(knob) if knob.kind in RANGES else f"{knob.kind} {knob}"
+            for knob in self.knobs
+        }
+        for name in ("metric", "mode", "epochs", "trials", "seed", "data", "task", "split"):
+            rows[name] = str(getattr(self, name))
+        rows |= {f"stopping.{key}": str(value) for key, value in asdict(self.stopping).items()}
+        rows |= {f"resources.{key}": str(getattr(self.resources, key)) for key in ("cpus", "gpus")}
+        rows |= {
+            f"resources.prices.{name}": f"{price:.15g}" for name, price in self.resources.prices
+        }
+        rows["sampler"] = self.sampling.name
+        rows |= {f"sampler.{key}": str(value) for key, value in self.sampling.options}
+        limits = asdict(self.budget).items()
+        rows |= {f"budget.{key}": f"{value:.15g}" for key, value in limits if value is not None}
+        for number, point in enumerate(self.points, 1):
+            rows[f"points.{number}"] = " ".join(f"{name}={value}" for name, value in point)
+        rows |= {f"constraints.{at}": text for at, text in enumerate(self.constraints, 1)}
+        rows |= {f"ceilings.{one.metric}": f"{one.most:.15g}" for one in self.ceilings}
+        for name in ("auxiliary", "warm_start"):
+            rows[name] = ", ".join(getattr(self, name)) or "none"
         return rows
 
     def values_of(self, name: str, default: Value) -> tuple[Value, ...]:
@@ -142,43 +166,13 @@ class Space:
         found = next((knob for knob in self.knobs if knob.name == name), None)
         if found is None:
             return (default,)
-        if found.kind in ("int", "logint"):
-            return tuple(range(int(found.values[0]), int(found.values[1]) + 1))
-        return found.values
+        return found.each()
 
     def largest_nets(self) -> dict[str, dict[str, Any]]:
         """For each architecture and the benchmark, the largest values of the knobs it reads."""
         largest = {knob.name: knob.values[-1] for knob in self.knobs}
         names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
         return {name: given(SELECTORS["architecture"][name], largest) for name in sorted(names)}
-
-
-def unread_knobs(space: Space) -> Iterator[str]:
-    """A sentence for each knob that exists somewhere in the space where no part reads it."""
-    selectors = [(name, space.values_of(name, DEFAULTS[name])) for name in SELECTORS]
-    combinations = [
-        dict(zip(SELECTORS, map(str, values), strict=True))
-        for values in product(*(values for _name, values in selectors))
-    ]
-    for knob in space.knobs:
-        conditions = {name: values for name, values in knob.when if name in SELECTORS}
-        for chosen in combinations:
-            possible = all(chosen[name] in values for name, values in conditions.items())
-            if possible and knob.name not in knobs_read(chosen):
-                parts = ", ".join(f"{name} {value}" for name, value in chosen.items())
-                readers = _readers(knob.name, combinations)
-                yield f"space.{knob.name}: nothing reads it with {parts}; {readers}"
-                break
-
-
-def _readers(name: str, combinations: list[dict[str, str]]) -> str:
-    reading = [chosen for chosen in combinations if name in knobs_read(chosen)]
-    for selector in SELECTORS:
-        inside = {chosen[selector] for chosen in reading}
-        outside = {chosen[selector] for chosen in combinations if chosen not in reading}
-        if inside and not inside & outside:
-            return f"add `when: {{{selector}: [{', '.join(sorted(inside))}]}}`"
-    return "remove it"
 
 
 def describe(space: Space) -> dict[str, Any]:

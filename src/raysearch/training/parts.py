@@ -21,10 +21,17 @@ Parameters = Iterable[nn.Parameter]
 
 
 def adamw(
-    parameters: Parameters, *, learning_rate: float = 1e-3, weight_decay: float = 0.01
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter, 2019)."""
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    return torch.optim.AdamW(
+        parameters, lr=learning_rate, betas=(beta1, beta2), weight_decay=weight_decay
+    )
 
 
 def sgd(
@@ -33,10 +40,15 @@ def sgd(
     learning_rate: float = 1e-2,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    nesterov: bool = False,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, Nesterov's (1983) where that is above 0."""
     return torch.optim.SGD(
-        parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum
+        parameters,
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
     )
 
 
@@ -82,6 +94,8 @@ SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "schedule": SCHEDULES,
 }
 DEFAULTS = {"architecture": "cnn", "optimizer": "adamw", "schedule": "one_cycle"}
+# A knob that a part reads only beside one value of another knob.
+ONLY_WITH = {"dense": ("head", "flat")}
 
 
 @dataclass(frozen=True)
@@ -123,10 +137,14 @@ LIMITS: dict[str, Limits] = {
     "auxiliary_weight": Limits(float, 0.0, 100.0),
     "convolutions": Limits(int, 1, 3),
     "width": Limits(int, 1, 1024),
+    "dense": Limits(int, 1, 16384),
     "dropout": Limits(float, 0.0, 0.95),
     "learning_rate": Limits(float, 1e-12, 100.0),
     "weight_decay": Limits(float, 0.0, 10.0),
     "momentum": Limits(float, 0.0, 0.9999),
+    "nesterov": Limits(bool),
+    "beta1": Limits(float, 0.0, 0.9999),
+    "beta2": Limits(float, 0.0, 0.99999),
     "warmup": Limits(float, 0.001, 0.999),
 }
 
