@@ -25,6 +25,7 @@ TREE = {
     "epochs": 4,
     "trials": 12,
     "seed": 1,
+    "stopping": {"rule": "asha"},
     "space": {
         "folds": 2,
         "optimizer": {"choice": ["adamw", "sgd"]},
