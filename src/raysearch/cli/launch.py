@@ -17,7 +17,8 @@ def launch(
         str | None, typer.Option(help="The folder of shards. Default: the space's `data`.")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="How many trials. Default: the space's.")
+        str | None,
+        typer.Option(help="How many trials; +N with --resume for N more. Default: the space's."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed. Default: the space's.")] = None,
     name: Annotated[

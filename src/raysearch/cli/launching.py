@@ -25,7 +25,8 @@ from raysearch.search.mirror import end_message
 from raysearch.search.plan import Beginning, Plan, ledger_of, make_plan, refuse_changes
 from raysearch.search.space import Space
 from raysearch.search.space_file import read_space
-from raysearch.search.study import read_plan
+from raysearch.search.study import read_history, read_plan
+from raysearch.search.warm import warmed
 
 if TYPE_CHECKING:
     from raysearch.evaluation.run import Outcome
@@ -39,7 +40,7 @@ class Launch:
 
     space: Path
     data: str | None
-    trials: int | None
+    trials: str | None
     seed: int | None
     name: str | None
     resume: bool
@@ -59,7 +60,13 @@ def start(asked: Launch) -> int:
     stored = read_plan(folder) if asked.resume else None
     if stored is None and folder.exists(folder.PLAN):
         raise StudyError(f"study {name!r} exists already; add --resume, or choose another --name")
-    space = _overridden(space, stored, asked.trials, asked.seed)
+    begun = read_history(folder) if stored else None
+    planned = _planned(asked.trials, space, stored, begun)
+    if stored is None:
+        space = warmed(replace(space, trials=planned), asked.studies)
+    elif space.warm_start == stored.space.warm_start:
+        space = replace(space, points=stored.space.points)  # as they were found then
+    space = _seeded(space, stored, asked.seed)
     address = resolve_data(asked.data, space.data, asked.studies, console)
     ledger, new = ledger_of(space, address)
     plan, splits = make_plan(space, name, address, ledger)
@@ -75,23 +82,40 @@ def start(asked: Launch) -> int:
             )
         return 0
     beginning = None if stored else Beginning(splits, ledger if new else None)
-    return _run(folder, plan, beginning, asked, console)
+    return _run(folder, plan, beginning, asked, console, planned)
 
 
-def _overridden(space: Space, stored: Plan | None, trials: int | None, seed: int | None) -> Space:
-    """`space` with the options over it; what a resume does not name is as it was launched."""
-    if trials is not None and trials < 1:
-        raise SpaceError(f"--trials {trials}: a study has at least 1 trial; give 1 or more")
+def _planned(asked: str | None, space: Space, stored: Plan | None, begun: History | None) -> int:
+    """How many trials the study is to have, by the option `asked`; a resume may only add some."""
+    more = asked is not None and asked.startswith("+")
+    known = None if stored is None or begun is None else begun.extended or stored.space.trials
+    if asked is None:
+        return known or space.trials
+    if not asked.removeprefix("+").isdecimal() or not int(asked) > 0:
+        raise SpaceError(f"--trials {asked}: give 1 or more, or +1 or more with --resume")
+    if known is None:
+        if more:
+            raise SpaceError(
+                f"--trials {asked}: a new study has no trials to add to; give a number"
+            )
+        return int(asked)
+    wanted = known + int(asked) if more else int(asked)
+    if wanted < known:
+        raise StudyError(
+            f"--trials {asked}: the study has {known} already, and none is taken back; give more,"
+            " or +N"
+        )
+    return wanted
+
+
+def _seeded(space: Space, stored: Plan | None, seed: int | None) -> Space:
+    """`space` with the seed asked for; what a resume does not name is as it was launched."""
     if seed is not None and seed < 0:
         raise SpaceError(f"--seed {seed}: not a seed; give 0 or more")
     if stored is not None:
-        trials = stored.space.trials if trials is None else trials
+        space = replace(space, trials=stored.space.trials)
         seed = stored.space.seed if seed is None else seed
-    return replace(
-        space,
-        trials=space.trials if trials is None else trials,
-        seed=space.seed if seed is None else seed,
-    )
+    return replace(space, seed=space.seed if seed is None else seed)
 
 
 def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
@@ -108,6 +132,7 @@ def _run(
     beginning: Beginning | None,
     asked: Launch,
     console: Console,
+    planned: int,
 ) -> int:
     # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
@@ -116,7 +141,7 @@ def _run(
 
     try:
         with quiet_errors(folder), EventStream() if asked.events else LiveView(console) as view:
-            outcome = run_study(folder, plan, beginning, view)
+            outcome = run_study(folder, plan, beginning, view, planned)
     except InterruptedStudyError as interrupt:
         console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
         return 128 + interrupt.signum

@@ -80,7 +80,7 @@ class StudyView:
         text = Text(f"{plan.name}  ", style="bold")
         for status, count in counts.items():
             text.append(f"{count} {status}  ", style=STYLES[status])
-        text.append(f"{plan.space.trials - len(trials)} to come  ")
+        text.append(f"{history.planned(plan.space.trials) - len(trials)} to come  ")
         for best in finished(history, plan.space.mode)[:1]:
             text.append(f"best {plan.space.metric} {best.objective:.4f} ({best.id})  ", "bold")
         text.append(f"{clock(time.time() - self._began)} gone")
@@ -91,7 +91,11 @@ class StudyView:
     def _bar(self) -> ProgressBar:
         trials = self._study.history.trials.values()
         ended = sum(one.status != "running" for one in trials if one.kind == "trial")
-        return ProgressBar(total=self._study.plan.space.trials, completed=ended, width=60)
+        return ProgressBar(
+            total=self._study.history.planned(self._study.plan.space.trials),
+            completed=ended,
+            width=60,
+        )
 
     def _table(self) -> Table:
         plan = self._study.plan
@@ -126,14 +130,18 @@ class StudyView:
         history, plan = self._study.history, self._study.plan
         ended = [one for one in history.searched() if one.status != "running"]
         done = sum(one.epoch for one in history.trials.values()) - self._done_before
-        if len(ended) < plan.space.trials / 4 or done <= 0:
+        if len(ended) < history.planned(plan.space.trials) / 4 or done <= 0:
             return None
         mean = sum(one.epoch for one in ended) / len(ended)
         running = sum(
             max(mean - one.epoch, (self._study.whole(one) - one.epoch) / 2)
             for one in history.running()
         )
-        left = running + mean * (plan.space.trials - len(history.searched())) + plan.space.epochs
+        left = (
+            running
+            + mean * (history.planned(plan.space.trials) - len(history.searched()))
+            + plan.space.epochs
+        )
         return left * (time.time() - self._began) / done
 
 

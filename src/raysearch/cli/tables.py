@@ -11,7 +11,13 @@ from raysearch.cli.plan_text import knob_rows, knobs_title, search_rows
 from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.plan import Plan
 
-STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
+STYLES = {
+    "running": "cyan",
+    "paused": "blue",
+    "finished": "green",
+    "stopped": "yellow",
+    "failed": "red",
+}
 PARTS = ("architecture", "optimizer")
 WIDE = 110
 ONLY_WIDE = ("by fold", "time")

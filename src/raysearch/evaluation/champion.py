@@ -58,9 +58,11 @@ def crown_champion(study: Study, tracker: Tracker) -> Champion:
 
 
 def _refitted_already(study: Study) -> Trial | None:
-    """The champion of an earlier launch, where its weights are there and whole."""
+    """The champion of an earlier launch, where its weights are whole and no better one came."""
     known = study.history.champion
-    if known is None:
+    best = finished(study.history, study.plan.space.mode)
+    later = study.history.ended > study.history.ended_when_crowned
+    if known is None or (later and best[0].id != known):
         return None
     try:
         stored = unpack(study.folder.read(study.folder.CHAMPION))

@@ -55,8 +55,11 @@ def run_study(
     plan: Plan,
     beginning: Beginning | None,
     watch: Watch,
+    trials: int | None = None,
 ) -> Outcome:
     """Run the study of `plan` in `folder` to its end; without `beginning`, go on with it.
+
+    `trials` are planned from now on, where they are more than before.
 
     StudyError where another launcher runs it, or where it has no champion;
     InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
@@ -81,7 +84,7 @@ def run_study(
         watch.phase("opening the tracking store")
         tracker = Tracker(study.plan, default_store())
         try:
-            return _search_and_crown(study, tracker, watch)
+            return _search_and_crown(study, tracker, watch, trials)
         except KeyboardInterrupt:
             tracker.close("KILLED", FLUSH_S)
             raise
@@ -90,11 +93,11 @@ def run_study(
             raise
 
 
-def _search_and_crown(study: Study, tracker: Tracker, watch: Watch) -> Outcome:
+def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int | None) -> Outcome:
     for event in study.journal.events:
         tracker.send(event)
     study.listeners.append(tracker.send)
-    study.begin()
+    study.begin(trials)
     record_majority(study)
     watch.study(study)
     watch.phase("searching")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from raysearch.errors import StudyError
 from raysearch.search.budget import closing_on, exhausted
+from raysearch.search.constraints import allowed
 from raysearch.search.forest import ByForest
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event
@@ -19,6 +21,8 @@ from raysearch.search.sampler import propose
 from raysearch.search.space import Space, Value
 from raysearch.training.loop import key
 
+# So often the sampler is asked for knobs that satisfy the constraints.
+ATTEMPTS = 200
 RULES: Mapping[str, type[Never]] = {
     "none": Never,
     "asha": Asha,
@@ -38,6 +42,7 @@ class Course:
     def __init__(self, space: Space, events: Iterable[Event] = ()) -> None:
         self.space = space
         self.rule = rule_of(space)
+        self._forest = self.rule if isinstance(self.rule, ByForest) else ByForest(space)
         self.history = History(events)
 
     def take(self, event: Event) -> None:
@@ -47,7 +52,7 @@ class Course:
     @property
     def trials(self) -> int:
         """How many trials are planned, with what later launches added."""
-        return self.history.extended or self.space.trials
+        return self.history.planned(self.space.trials)
 
     def whole(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
@@ -126,22 +131,41 @@ class Course:
     def _new(self, begin: Begin) -> Event | None:
         """The event of a new trial; None where a grid has no further one."""
         number = len(self.history.searched())
-        knobs = self._knobs(number) if begin.knobs is None else dict(begin.knobs)
-        if not knobs:
-            return None
-        name = f"t{number:04d}"
-        return trial_event(self.space, name, "trial", knobs)
+        given = begin.knobs if number >= len(self.space.points) else None
+        knobs = self._knobs(number) if given is None else dict(given)
+        return trial_event(self.space, f"t{number:04d}", "trial", knobs) if knobs else None
 
     def _knobs(self, number: int) -> dict[str, Value]:
-        proposal = propose(self.space, self.history, number)
-        if number < len(self.space.points):
-            point = {**proposal, **dict(self.space.points[number])}
-            chosen: dict[str, Value] = {}
-            for knob in self.space.knobs:
-                if knob.active(chosen):
-                    chosen[knob.name] = point.get(knob.name, knob.values[0])
-            return chosen
-        return proposal
+        """The knobs of the trial `number`: a point's, and what the sampler proposes beside it."""
+        space, history = self.space, self.history
+        points = [dict(space.points[number]), {}] if number < len(space.points) else [{}]
+        for point in points:
+            for attempt in range(ATTEMPTS):
+                proposal = self._proposal(number, attempt)
+                chosen = {**proposal, **point} if point else proposal
+                chosen = _existing(space, chosen) if point else chosen
+                if not chosen or allowed(space, chosen):
+                    return chosen
+        raise StudyError(
+            f"trial {number}: none of {ATTEMPTS} proposals satisfies the constraints, with"
+            f" {len(history.searched())} trials begun; loosen them"
+        )
+
+    def _proposal(self, number: int, attempt: int) -> dict[str, Value]:
+        if self.space.sampling.name == "forest" and not attempt:
+            new = self._forest.new(self.history)
+            if new is not None:
+                return new
+        return propose(self.space, self.history, number, attempt)
+
+
+def _existing(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Those of `values` whose knobs exist beside the others; the first value of one left out."""
+    chosen: dict[str, Value] = {}
+    for knob in space.knobs:
+        if knob.active(chosen):
+            chosen[knob.name] = values.get(knob.name, knob.values[0])
+    return chosen
 
 
 def trial_event(space: Space, trial: str, kind: str, knobs: Mapping[str, Any]) -> Event:

@@ -105,7 +105,8 @@ class History:
         self._searched: list[Trial] = []
         self._open: dict[str, Trial] = {}
         self._finished: list[Trial] = []
-        self.ended = 0
+        # How many searched trials ended, and how many had when the champion was crowned.
+        self.ended = self.ended_when_crowned = 0
         for event in events:
             self.apply(event)
 
@@ -132,9 +133,13 @@ class History:
             case "end":
                 self._end(event)
             case "champion":
-                self.champion = event["trial"]
+                self.champion, self.ended_when_crowned = event["trial"], self.ended
             case "extend":
                 self.extended = event["trials"]
+
+    def planned(self, trials: int) -> int:
+        """How many trials are planned, of a study that was launched with so many."""
+        return self.extended or trials
 
     def searched(self) -> list[Trial]:
         """The searched trials, in the order in which they began."""

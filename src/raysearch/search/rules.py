@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from raysearch.search.history import History, Trial
 from raysearch.search.rungs import fold_ends, rung_levels
-from raysearch.search.space import Space
+from raysearch.search.space import Space, Value
 
 Verdict = Literal["on", "pause", "stop"]
 # The rules by which a trial may wait at a rung.
@@ -22,7 +22,7 @@ PAUSING = ("promotion", "forest")
 class Begin:
     """Start a new trial with these knobs, or with those that the sampler proposes."""
 
-    knobs: Mapping[str, object] | None = None
+    knobs: Mapping[str, Value] | None = None
 
 
 Pick = Begin | Trial | None

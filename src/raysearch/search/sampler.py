@@ -23,6 +23,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from raysearch.search.constraints import allowed
 from raysearch.search.designs import evenly, grid
 from raysearch.search.history import History, Trial
 from raysearch.search.space import RANGES, Knob, Space, Value
@@ -43,15 +44,17 @@ LEARNING = ("tpe", "gp")
 def propose(space: Space, history: History, number: int, attempt: int = 0) -> dict[str, Value]:
     """The knobs of the trial `number` of a study that knows `history`, always the same ones.
 
-    An `attempt` after the first proposes something else. Those of the sampler `forest` are drawn
-    at random here: it has a say in what trains by its own rule (`raysearch.search.forest`).
+    An `attempt` after the first proposes something else. None are left where a grid has no further
+    one. The first proposals of the sampler `forest` are drawn at random; its others are made in
+    `raysearch.search.forest`.
     """
     options = dict(space.sampling.options)
     seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32
     match space.sampling.name:
         case "grid":
             steps = int(options.get("steps", 5))
-            return next(islice(grid(space, steps), number, None), None) or {}
+            fit = (one for one in grid(space, steps) if allowed(space, one))
+            return next(islice(fit, number, None), None) or {}
         case "qmc":
             kind, scramble = str(options.get("type", "sobol")), bool(options.get("scramble", True))
             return evenly(space, space.seed, number + attempt * 10**6, kind, scramble)
@@ -168,8 +171,6 @@ def _frozen(
         rung = _last_rung(history, trial) if several else None
         place = trial.objective if rung is None else rung
         steps = {trial.epoch * 1000 // max(1, trial.folds) if several else trial.epoch: place}
-    if state is TrialState.PRUNED and not steps:
-        state = TrialState.FAIL
     return create_trial(
         state=state,
         value=value,

@@ -151,7 +151,7 @@ class _Demand:
         if event["event"] != "end":
             return
         trials = self._study.history.searched()
-        left = self._study.plan.space.trials - sum(one.status != "running" for one in trials)
+        left = self._study.course.trials - sum(one.status != "running" for one in trials)
         if left != self._asked:
             ask_for_machines(self._study.plan.space.resources, left)
             self._asked = left
@@ -269,7 +269,7 @@ def search(study: Study) -> None:
                 scheduler=StudyScheduler(study, searcher),
                 num_samples=-1,
                 # The searcher keeps to the slots there are; a cluster may grow.
-                max_concurrent_trials=study.plan.space.trials + 1,
+                max_concurrent_trials=study.course.trials + 1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
