@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.search.history import History
+    from raysearch.search.journal import Event
     from raysearch.search.plan import Plan
 
 
@@ -23,6 +25,12 @@ def results(
     studies: StudiesOption = STUDIES,
     cluster: Annotated[
         Path | None, typer.Option(help="Ask the cluster that `ray up` made of this file.")
+    ] = None,
+    optuna: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write an Optuna journal, which `optuna-dashboard` opens."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -33,24 +41,40 @@ def results(
     from raysearch.cli.studies import newest_name, study_names
     from raysearch.cli.tables import leaderboard_rows, leaderboard_table
     from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
+    from raysearch.search.history import History
+    from raysearch.search.journal import Journal
+    from raysearch.search.study import read_plan
 
     console = make_console(stderr=as_json)
+    others: list[str] = []
+    events: list[Event] = []
     if cluster is not None:
         plan, history = _there(name, cluster, console)
-        others = []
     else:
         chosen = name or newest_name(studies)
         folder = StudyFolder(f"{studies}/{chosen}")
-        plan, history = read_plan(folder), read_history(folder)
+        plan, events = read_plan(folder), Journal(folder / folder.JOURNAL).events
+        history = History(events)
         others = [other for other in study_names(studies) if other != chosen]
+    if optuna is not None:
+        _export(plan, history, optuna, events)
     if as_json:
         sys.stdout.write(json.dumps(leaderboard_rows(plan, history)) + "\n")
         return 0
     console.print(leaderboard_table(plan, history, console.width))
+    if optuna is not None:
+        console.print(f"Look further with: optuna-dashboard {escape(str(optuna))}", soft_wrap=True)
     if others:
         console.print(f"Other studies here: {', '.join(others)}")
     return 0
+
+
+def _export(plan: Plan, history: History, path: Path, events: list[Event]) -> None:
+    from raysearch.search.sampler_export import export_study
+
+    if not path.parent.is_dir():
+        raise StudyError(f"--optuna {path}: no folder {path.parent}; make it, or name another")
+    export_study(plan, history, path, events)
 
 
 def _there(name: str | None, cluster: Path, console: Console) -> tuple[Plan, History]:
