@@ -180,6 +180,6 @@ def test_the_surface_is_small() -> None:
         command.callback.__name__ for command in app.registered_commands if command.callback
     }
     assert commands == {
-        *("harvest", "shard", "inspect", "split", "launch", "results", "ui"),
+        *("harvest", "shard", "inspect", "split", "launch", "results", "replay", "ui"),
         *("attach", "status", "stop", "doctor"),
     }
