@@ -21,6 +21,8 @@ from raysearch.training.numerics import device_kind
 
 Progress = Callable[[int, int], None]
 FAILURES = ("nan-loss", "nan-scores", "objective-undefined")
+# Other instructions, threads or precision made .004 to .012 on one machine
+# (benchmarks/replays.py); this is more than twice as much. What a GPU makes was not measured.
 ELSEWHERE = 0.03
 
 
