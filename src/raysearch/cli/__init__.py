@@ -12,6 +12,7 @@ from raysearch.cli.doctor import doctor
 from raysearch.cli.harvest import harvest
 from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
+from raysearch.cli.replay import replay
 from raysearch.cli.results import results
 from raysearch.cli.shard import shard
 from raysearch.cli.split import split
@@ -27,9 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = (harvest, shard, inspect, split, launch, results, ui, attach, status, stop, doctor)
+COMMANDS = (
+    *(harvest, shard, inspect, split, launch, results, replay, ui),
+    *(attach, status, stop, doctor),
+)
 for command in COMMANDS:
-    needs_words = command in (harvest, shard, inspect, split, launch, attach, stop)
+    needs_words = command in (harvest, shard, inspect, split, launch, replay, attach, stop)
     app.command(no_args_is_help=needs_words)(command)
 
 

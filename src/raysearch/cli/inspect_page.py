@@ -12,7 +12,6 @@ import cv2
 import jinja2
 import numpy as np
 
-from raysearch.cli.charts import Bar, bars, histogram
 from raysearch.cli.inspect_text import ledger_state, size_text, verdict
 from raysearch.data.audit import outliers as rules
 from raysearch.data.audit.audit import Audit
@@ -20,6 +19,7 @@ from raysearch.data.audit.counts import Column
 from raysearch.data.audit.duplicates import MOST_APART, RADIUS
 from raysearch.data.audit.finding import DISHONEST, SEVERITIES, Finding
 from raysearch.data.audit.reading import Images, scan
+from raysearch.evaluation.charts import Bar, bars, histogram
 
 CASES, A_CASE, SAMPLES = 24, 4, 18
 # Larger pictures are shown smaller, and as JPEG: a page of hundreds has to stay light.

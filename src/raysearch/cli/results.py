@@ -1,9 +1,11 @@
-"""`raysearch results`: the leaderboard of a study."""
+"""`raysearch results`: the leaderboard of a study, and its figures."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,7 @@ from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.search.history import History
+    from raysearch.search.journal import Event
     from raysearch.search.plan import Plan
 
 
@@ -24,37 +27,96 @@ def results(
     cluster: Annotated[
         Path | None, typer.Option(help="Ask the cluster that `ray up` made of this file.")
     ] = None,
+    optuna: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write an Optuna journal, which `optuna-dashboard` opens."
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="FILE.html", help="Also write the figures as one page."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Print the leaderboard of a study, also while it runs.
+    """Print the leaderboard and the figures of a study, also while it runs.
 
-    Example: `raysearch results quickstart`
+    Example: `raysearch results quickstart --figures quickstart.html`
     """
-    from raysearch.cli.studies import newest_name, study_names
-    from raysearch.cli.tables import leaderboard_rows, leaderboard_table
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
-
+    _refuse_place("--optuna", optuna)
+    _refuse_place("--figures", page)
     console = make_console(stderr=as_json)
-    if cluster is not None:
-        plan, history = _there(name, cluster, console)
-        others = []
-    else:
-        chosen = name or newest_name(studies)
-        folder = StudyFolder(f"{studies}/{chosen}")
-        plan, history = read_plan(folder), read_history(folder)
-        others = [other for other in study_names(studies) if other != chosen]
+    found = _here(name, studies) if cluster is None else _there(name, cluster, console)
+    if optuna is not None:
+        from raysearch.search.sampler_export import export_study
+
+        export_study(found.plan, found.history, optuna, found.events)
+    if page is not None:
+        _write_page(found, page)
     if as_json:
-        sys.stdout.write(json.dumps(leaderboard_rows(plan, history)) + "\n")
-        return 0
-    console.print(leaderboard_table(plan, history, console.width))
-    if others:
-        console.print(f"Other studies here: {', '.join(others)}")
+        from raysearch.cli.tables import leaderboard_rows
+
+        sys.stdout.write(json.dumps(leaderboard_rows(found.plan, found.history)) + "\n")
+    else:
+        _show(found, console)
     return 0
 
 
-def _there(name: str | None, cluster: Path, console: Console) -> tuple[Plan, History]:
-    """The plan and the history that the newest launch of the study on the cluster tells."""
+@dataclass(frozen=True)
+class Found:
+    """A study as it is now; `events` are its journal's, where that is at hand."""
+
+    plan: Plan
+    history: History
+    events: Sequence[Event] = ()
+    others: Sequence[str] = ()
+
+
+def _refuse_place(option: str, path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise StudyError(f"{option} {path}: no folder {path.parent}; make it, or name another")
+
+
+def _show(found: Found, console: Console) -> None:
+    """The leaderboard, and the figures below it."""
+    from raysearch.cli.results_text import figures_text
+    from raysearch.cli.tables import leaderboard_table
+    from raysearch.evaluation.figures import study_figures
+
+    console.print(leaderboard_table(found.plan, found.history, console.width))
+    figures = study_figures(found.plan, found.history)
+    for one in figures:
+        console.print(figures_text(one, console.width))
+    if not figures:
+        console.print("No figures yet: no searched trial has reported.")
+    if found.others:
+        console.print(f"Other studies here: {', '.join(found.others)}")
+
+
+def _write_page(found: Found, path: Path) -> None:
+    from raysearch.evaluation.figures import study_figures
+    from raysearch.evaluation.figures_page import figures_page
+
+    figures = study_figures(found.plan, found.history)
+    path.write_text(figures_page(found.plan, found.history, figures), encoding="utf-8")
+
+
+def _here(name: str | None, studies: str) -> Found:
+    from raysearch.cli.studies import newest_name, study_names
+    from raysearch.search.folder import StudyFolder
+    from raysearch.search.history import History
+    from raysearch.search.journal import Journal
+    from raysearch.search.study import read_plan
+
+    chosen = name or newest_name(studies)
+    folder = StudyFolder(f"{studies}/{chosen}")
+    plan, events = read_plan(folder), Journal(folder / folder.JOURNAL).events
+    others = [other for other in study_names(studies) if other != chosen]
+    return Found(plan, History(events), events, others)
+
+
+def _there(name: str | None, cluster: Path, console: Console) -> Found:
+    """What the newest launch of the study on the cluster tells."""
     from raysearch.cli.remote import latest
     from raysearch.search.engine.jobs import tunnel
 
@@ -65,4 +127,4 @@ def _there(name: str | None, cluster: Path, console: Console) -> tuple[Plan, His
         job, mirror = latest(jobs, name or launches[-1].study)
     if mirror is None:
         raise StudyError(f"study {job.study!r} never began; see `raysearch attach {job.study}`")
-    return mirror.plan, mirror.history
+    return Found(mirror.plan, mirror.history)

@@ -9,6 +9,7 @@ from typing import Protocol
 from raysearch.data.files import Folder
 from raysearch.data.ledger import add_ledger
 from raysearch.evaluation.champion import Champion, crown_champion
+from raysearch.evaluation.files import study_files
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
     ask_for_machines,
@@ -105,5 +106,6 @@ def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int 
     watch.phase("refitting the champion on all patients")
     champion = crown_champion(study, tracker)
     watch.phase("sending the rest to MLflow")
+    tracker.attach(study_files(study.plan, study.history))
     unsent = tracker.close("FINISHED", FINISH_S)
     return Outcome(study, champion, tracker.store, unsent)

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,25 +23,21 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from raysearch.data.files import Folder
-from raysearch.data.folds import fold_indices, take_share
-from raysearch.data.patches import Patches, cache_folder, load_patches
-from raysearch.data.view import View
-from raysearch.errors import DataError, UserError
+from raysearch.data.patches import cache_folder
+from raysearch.errors import UserError
 from raysearch.scores.metrics import score
-from raysearch.search.auxiliary import Auxiliary, mapped_labels
 from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import Plan, load_plan
+from raysearch.search.plan import Plan
 from raysearch.search.rules import PAUSING
 from raysearch.search.space import Resources
-from raysearch.search.study import read_splits
+from raysearch.search.trial_data import refit_data, stored_plan, train_config, training_data
 from raysearch.training.checkpoint import pack, unpack
-from raysearch.training.data import Further, TrainingData
+from raysearch.training.data import TrainingData
 from raysearch.training.loop import (
     FoldEpoch,
     Judged,
     State,
-    TrainConfig,
     TrainingFailedError,
     probabilities,
     refit,
@@ -98,10 +93,10 @@ def _train_job(job: Job) -> None:
     folder = StudyFolder(job.study)
     torch.set_num_threads(max(1, int(job.cpus)))
     device = get_device()
-    plan = _plan(job.study)
+    plan = stored_plan(job.study)
     share = float(job.knobs.get("patients", 1.0))
-    data = _training_data(job.study, job.data, str(device), job.folds, share)
-    config = _config(plan, job.knobs, job.seed, device)
+    data = training_data(job.study, job.data, str(device), job.folds, share)
+    config = train_config(plan, job.knobs, job.seed, device)
     state = _stored_state(folder, job.trial)
     try:
         if state is not None:
@@ -245,79 +240,13 @@ def _stored_state(folder: StudyFolder, trial: str) -> State | None:
         return None
 
 
-def _config(plan: Plan, knobs: Mapping[str, Any], seed: int, device: torch.device) -> TrainConfig:
-    config = TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed)
-    numerics = plan.numerics_for(device_kind(device), config.architecture)
-    return TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed, numerics)
-
-
-@lru_cache(maxsize=1)
-def _plan(study: str) -> Plan:
-    return load_plan(StudyFolder(study).read(StudyFolder.PLAN))
-
-
-@lru_cache(maxsize=8)
-def _patches(data: str, view: View) -> Patches:
-    return load_patches(data, view=view)
-
-
-@lru_cache(maxsize=8)
-def _on_device(data: str, view: View, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pixels and labels on `device`, once a process, whatever trial comes."""
-    patches = _patches(data, view)
-    pixels, labels = torch.from_numpy(patches.pixels), torch.from_numpy(patches.labels)
-    return pixels.to(device), labels.to(device)
-
-
-@lru_cache(maxsize=8)
-def _training_data(study: str, data: str, device: str, folds: int, share: float) -> TrainingData:
-    """The folds of a trial that learns from a `share` of each fold's groups."""
-    plan = _plan(study)
-    patches = _patches(data, plan.view)
-    groups = patches.groups(plan.view.by)
-    assignment = read_splits(StudyFolder(study), plan)[folds]
-    indices = [fold_indices(groups, assignment, fold) for fold in range(folds)]
-    found = tuple(len(judged) for _learned, judged in indices)
-    if found != plan.split(folds).patches:
-        raise DataError(f"{data}: its folds have {found} patches, not those of the plan; mend it")
-    if share < 1:
-        indices = [
-            (take_share(groups, patches.labels, learned, share), judged)
-            for learned, judged in indices
-        ]
-    return _over(plan, data, device, tuple(indices))
-
-
-def _over(plan: Plan, data: str, device: str, folds: Any) -> TrainingData:
-    patches = _patches(data, plan.view)
-    pixels, labels = _on_device(data, plan.view, device)
-    return TrainingData(
-        pixels,
-        labels,
-        patches.patients,
-        plan.shape,
-        plan.class_names,
-        folds,
-        tuple(_further(plan, one, device) for one in plan.auxiliary),
-    )
-
-
-def _further(plan: Plan, one: Auxiliary, device: str) -> Further:
-    patches = _patches(one.data, one.view)
-    if patches.fingerprint != one.fingerprint:
-        raise DataError(f"{one.data}: other shards than the plan was made with; put them back")
-    labels = torch.from_numpy(mapped_labels(patches, plan.class_names))
-    return Further(_on_device(one.data, one.view, device)[0], labels.to(device))
-
-
 def refit_job(job: Job) -> None:
     """Train a trial's knobs once more on all patients, and keep the weights."""
     torch.set_num_threads(max(1, int(job.cpus)))
     device = get_local_device()
-    plan = _plan(job.study)
-    everyone = np.arange(len(_patches(job.data, plan.view).labels), dtype=np.int64)
-    data = _over(plan, job.data, str(device), ((everyone, everyone[:0]),))
-    model = refit(_config(plan, job.knobs, job.seed, device), data, lambda _epoch: None)
+    plan = stored_plan(job.study)
+    data = refit_data(job.study, job.data, str(device))
+    model = refit(train_config(plan, job.knobs, job.seed, device), data, lambda _epoch: None)
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     folder = StudyFolder(job.study)
     folder.write(folder.CHAMPION, pack({"trial": job.trial, "model": weights}))

@@ -26,6 +26,7 @@ from raysearch.errors import StudyError, without_passwords
 from raysearch.scores.metrics import mean_of_all
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
+from raysearch.search.tracking.files import send_files
 
 log = logging.getLogger(__name__)
 DEFAULT_STORE = "sqlite:///mlflow.db"
@@ -74,6 +75,10 @@ class Tracker:
     def send(self, event: Event) -> None:
         """Queue the journal's `event`; returns at once."""
         self._queue.put(event)
+
+    def attach(self, files: Mapping[str, bytes]) -> None:
+        """Queue `files` of the study as a whole, by their names; returns at once."""
+        self._queue.put({"event": "files", "files": files})
 
     def close(self, status: str, timeout_s: float | None = None) -> Exception | None:
         """Send what is queued, end the parent run with `status`; what failed, if anything did.
@@ -132,6 +137,8 @@ class Tracker:
                 self._ended.add(trial)
             case "champion":
                 self.client.set_tag(self.parent, "champion", trial)
+            case "files":
+                send_files(self.client, self.parent, event["files"])
             case "close":
                 self.client.set_terminated(self.parent, event["status"])
 

@@ -39,7 +39,7 @@ def bars(title: str, some: Sequence[Bar], full: float | None = None) -> str:
             ' rx="2"/>'
             f'<text x="{NAME + length + 8:.1f}" y="{top + 15}">{escape(one.text)}</text></g>'
         )
-    return _svg(title, height, parts)
+    return svg(title, height, parts)
 
 
 def histogram(title: str, values: NDArray[np.float64], unit: str) -> str:
@@ -53,7 +53,7 @@ def histogram(title: str, values: NDArray[np.float64], unit: str) -> str:
     parts = []
     for place, count in enumerate(counts.tolist()):
         tall = HEIGHT * count / most
-        span = f"{_number(edges[place])} to {_number(edges[place + 1])} {unit}: {count:,}"
+        span = f"{short(edges[place])} to {short(edges[place + 1])} {unit}: {count:,}"
         x = LEFT + place * step
         number = f'<text x="{x + step / 2:.1f}" y="{base - tall - 4:.1f}" text-anchor="middle"' + (
             f' class="small">{count:,}</text>'
@@ -66,18 +66,20 @@ def histogram(title: str, values: NDArray[np.float64], unit: str) -> str:
     end = WIDTH - LEFT
     parts.append(
         f'<line x1="{LEFT}" x2="{end}" y1="{base}" y2="{base}"/>'
-        f'<text x="{LEFT}" y="{base + 16}">{_number(edges[0])}</text>'
-        f'<text x="{end}" y="{base + 16}" text-anchor="end">{_number(edges[-1])}</text>'
+        f'<text x="{LEFT}" y="{base + 16}">{short(edges[0])}</text>'
+        f'<text x="{end}" y="{base + 16}" text-anchor="end">{short(edges[-1])}</text>'
         f'<text x="{WIDTH / 2}" y="{base + 32}" text-anchor="middle">{escape(unit)}</text>'
     )
-    return _svg(title, base + FOOT, parts)
+    return svg(title, base + FOOT, parts)
 
 
-def _number(value: float) -> str:
+def short(value: float) -> str:
+    """`value` as an axis shows it: whole where it is, or is large."""
     return f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.2f}"
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def svg(title: str, height: float, parts: Sequence[str]) -> str:
+    """A chart `height` high of `parts`, which `title` says to those who do not see it."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"

@@ -1,0 +1,60 @@
+"""The figures of a study as one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from raysearch.evaluation.figure_charts import (
+    coordinates_chart,
+    importance_chart,
+    progress_chart,
+    value_text,
+)
+from raysearch.evaluation.figures import Figures
+from raysearch.search.history import History
+from raysearch.search.plan import Plan
+
+
+def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> str:
+    """The page as HTML."""
+    trials = history.searched()
+    ended = sum(trial.status in ("finished", "stopped", "failed") for trial in trials)
+    context = {
+        "title": f"Figures of {plan.name}",
+        "state": f"{plan.space.metric}, {plan.space.mode}; {ended} of {plan.space.trials} trials"
+        f" have ended. Data {plan.fingerprint[:12]}, seed {plan.space.seed}.",
+        "metric": plan.space.metric,
+        "groups": [_group(one) for one in figures],
+    }
+    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True).from_string(source).render(context)
+
+
+def _group(one: Figures) -> dict[str, Any]:
+    names = [knob.name for knob in one.coordinates.knobs]
+    lines = one.coordinates.lines
+    return {
+        "folds": one.folds,
+        "alone": one.alone,
+        "importance": importance_chart(one.importance) if one.importance.shares else "",
+        "importance_text": one.importance_text,
+        "progress": progress_chart(one.progress, one.progress_text),
+        "progress_text": one.progress_text,
+        "coordinates": coordinates_chart(one.coordinates, one.metric) if names else "",
+        "coordinates_text": one.coordinates_text,
+        "names": names,
+        "rows": [
+            {
+                "trial": line.trial.id,
+                "state": line.trial.status,
+                "epoch": line.trial.epoch,
+                "objective": f"{float(line.trial.reports[-1]['objective']):.4f}",
+                "knobs": [value_text(line.trial.knobs.get(name, "")) for name in names],
+            }
+            for line in lines
+        ],
+    }
