@@ -3,37 +3,197 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from raysearch.errors import StudyError
 from raysearch.search.folder import StudyFolder
 
+log = logging.getLogger(__name__)
+BEAT_S = 15.0
+# Whoever was silent for this long is dead.
+SILENT_S = 60.0
+# Of two that begin at once, each waits this long before it looks who came last.
+SETTLE_S = 2.0
+# A look at the local lock holds it for an instant, which a launcher that begins waits out.
+LOOK_S = 0.2
+
 
 @contextmanager
-def launcher_lock(folder: StudyFolder) -> Iterator[None]:
+def launcher_lock(folder: StudyFolder) -> Iterator[Callable[[], None]]:
     """Hold the study's lock; StudyError, naming the holder, while another launcher has it.
 
-    The kernel gives the lock back when its holder dies, however it dies. On an address that is
-    no local path there is no such lock, and two launches of one study are not told apart.
+    Gives what raises StudyError once the lock is another's; it is to be asked before each write.
+    On a local path the kernel gives the lock back when its holder dies, however it dies. On any
+    other address the lock is an object that its holder renews, see `Beacon`.
     """
-    if not folder.is_local:
-        yield
+    if folder.is_local:
+        with _local_lock(folder):
+            yield lambda: None
         return
+    beacon = Beacon(folder)
+    beacon.take()
+    over = threading.Event()
+    thread = threading.Thread(target=_renew, args=(beacon, over), name="lock", daemon=True)
+    thread.start()
+    try:
+        yield beacon.assure
+    finally:
+        over.set()
+        try:
+            beacon.leave()
+        except Exception:  # after a minute it is a dead launcher's
+            log.exception("the lock of study %r was not given back", folder.name)
+
+
+def refuse_second(folder: StudyFolder) -> None:
+    """StudyError, naming the holder, while a launcher has the study's lock; takes nothing."""
+    if not folder.is_local:
+        Beacon(folder).look()
+        return
+    path = folder.local / folder.LOCK
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            if not _flock(file.fileno(), fcntl.LOCK_SH):
+                raise _taken(folder, file.read())
+
+
+@contextmanager
+def _local_lock(folder: StudyFolder) -> Iterator[None]:
     path = folder.local / folder.LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another launcher"
-            raise StudyError(
-                f"study {folder.name!r} is being run by {holder}; wait for it, or stop it"
-            ) from None
+        if not _flock(file.fileno(), fcntl.LOCK_EX):
+            time.sleep(LOOK_S)
+            if not _flock(file.fileno(), fcntl.LOCK_EX):
+                file.seek(0)
+                raise _taken(folder, file.read())
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(_here())
         file.flush()
         yield
+
+
+def _flock(file: int, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _here() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _taken(folder: StudyFolder, holder: str) -> StudyError:
+    holder = holder.strip() or "another launcher"
+    return StudyError(f"study {folder.name!r} is being run by {holder}; wait for it, or stop it")
+
+
+class Beacon:
+    """The lock of a study in an object store: an object with its holder, a token and a time.
+
+    Object stores have no locks that go with a process. Whoever wants the lock writes a token of
+    their own, waits a moment, and has it if the token still stands. The holder renews the time
+    every `BEAT_S`; one older than `SILENT_S` is a dead launcher's, and the lock is taken over. The
+    clocks of machines that launch the same study must agree within some seconds. `wall` is the
+    time that machines agree on, `steady` one that only goes on.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._folder, self._wall, self._steady, self._sleep = folder, wall, steady, sleep
+        self._token = uuid.uuid4().hex
+        self._beaten = steady()
+        self._lost = ""
+        self._guard = threading.Lock()
+
+    def look(self) -> str:
+        """Who died with the lock, in words, or nothing; StudyError where one that lives has it.
+
+        A lock that is damaged is nobody's.
+        """
+        found = self._stored()
+        if found is None:
+            return ""
+        silent = self._wall() - found["beat"]
+        if silent <= SILENT_S:
+            raise _taken(self._folder, found["holder"])
+        return f"{found['holder']}, silent for {silent:.0f} s"
+
+    def take(self) -> None:
+        """Have the lock; StudyError where a launcher that lives has it, or came just before."""
+        dead = self.look()
+        self._write()
+        self._sleep(SETTLE_S)
+        found = self._stored()
+        if found is None or found["token"] != self._token:
+            raise _taken(self._folder, found["holder"] if found else "")
+        if dead:
+            log.warning("study %r was run by %s; taken over", self._folder.name, dead)
+
+    def beat(self) -> None:
+        """Renew the lock; StudyError, then and ever after, where it is another launcher's."""
+        with self._guard:
+            found = None if self._lost else self._stored()
+            if found is None or found["token"] != self._token:
+                by = found["holder"] if found else "another launcher"
+                self._lost = self._lost or (
+                    f"study {self._folder.name!r} was taken over by {by}, because this launcher"
+                    " was not heard of for a while; it writes no more"
+                )
+                raise StudyError(self._lost)
+            self._write()
+
+    def assure(self) -> None:
+        """StudyError where the lock is another launcher's; looks there after a silence only."""
+        if self._lost or self._steady() - self._beaten > 2 * BEAT_S:
+            self.beat()
+
+    def leave(self) -> None:
+        """Give the lock back, if it is still held."""
+        with self._guard:
+            found = self._stored()
+            if found is not None and found["token"] == self._token:
+                self._folder.remove(self._folder.LOCK)
+            self._lost = self._lost or f"study {self._folder.name!r}: its launch is over"
+
+    def _stored(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._folder.read(self._folder.LOCK))
+            holder = f"process {int(found['pid'])} on {found['host']}"
+            return {"holder": holder, "token": found["token"], "beat": float(found["beat"])}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self) -> None:
+        asked = self._steady()
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
+        content = json.dumps({**mine, "beat": self._wall()})
+        self._folder.write(self._folder.LOCK, content.encode())
+        self._beaten = asked
+
+
+def _renew(beacon: Beacon, over: threading.Event) -> None:
+    while not over.wait(BEAT_S):
+        try:
+            beacon.beat()
+        except StudyError as fault:
+            log.error("%s", fault)  # the study halts by it at its next event
+            return
+        except Exception:
+            log.exception("the lock was not renewed; it is tried again")
