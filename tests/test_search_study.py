@@ -311,6 +311,23 @@ def test_a_study_has_one_launcher(tmp_path: Path) -> None:
         pass
 
 
+def test_a_study_that_is_another_launchers_by_now_halts_and_writes_no_more(study: Study) -> None:
+    def refuse() -> None:
+        raise StudyError("study 'x' was taken over by process 7 on b")
+
+    study.begin()
+    trial = study.next_trial()
+    assert trial is not None
+    study.journal.assure = refuse
+    with pytest.raises(StudyError, match="taken over by process 7"):
+        study.report(trial.id, report(1, 0.5))
+    assert study.halted == "study 'x' was taken over by process 7 on b"
+    assert trial.epoch == 0
+    assert study.next_trial() is None
+    assert not study.report(trial.id, report(1, 0.5))
+    assert Journal(study.folder / "journal").events == study.journal.events
+
+
 def test_a_journals_events_are_the_history(study: Study) -> None:
     study.begin()
     finish(study, 6)

@@ -173,6 +173,7 @@ class Beacon:
             self._lost = self._lost or f"study {self._folder.name!r}: its launch is over"
 
     def _stored(self) -> dict[str, Any] | None:
+        self._folder.fs.invalidate_cache()
         try:
             found = json.loads(self._folder.read(self._folder.LOCK))
             holder = f"process {int(found['pid'])} on {found['host']}"
