@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from raysearch.errors import StudyError
-from raysearch.search import lock
+from raysearch.search import beacon, lock
+from raysearch.search.beacon import BEAT_S, SETTLE_S, SILENT_S, Beacon
 from raysearch.search.folder import StudyFolder
-from raysearch.search.lock import BEAT_S, SILENT_S, Beacon, launcher_lock, refuse_second
+from raysearch.search.lock import launcher_lock, refuse_second
 
 HERE = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
@@ -76,7 +77,7 @@ def test_a_dead_launchers_lock_is_taken_over_after_a_minute_and_the_log_says_so(
     folder: StudyFolder, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock.beacon(folder).take()
-    clock.sleep(SILENT_S - lock.SETTLE_S)
+    clock.sleep(SILENT_S - SETTLE_S)
     with pytest.raises(StudyError, match="is being run by"):
         clock.beacon(folder).take()
     clock.sleep(1)
@@ -115,13 +116,13 @@ def test_of_two_launches_at_once_the_one_that_wrote_last_has_the_lock(
 def test_a_holder_that_beats_looks_for_the_lock_no_more_often_than_that(
     folder: StudyFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beacon = clock.beacon(folder)
-    beacon.take()
+    holder = clock.beacon(folder)
+    holder.take()
     with monkeypatch.context() as patch:
         patch.setattr(Beacon, "_stored", lambda _self: pytest.fail("looked"))
-        beacon.assure()
+        holder.assure()
     clock.sleep(3 * BEAT_S)
-    beacon.assure()
+    holder.assure()
     assert json.loads(folder.read(folder.LOCK))["beat"] == clock.now
 
 
@@ -135,7 +136,7 @@ def test_the_lock_is_renewed_by_a_thread_and_given_back(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
-    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    monkeypatch.setattr(beacon, "SETTLE_S", 0.0)
     with launcher_lock(folder) as assure:
         first = json.loads(folder.read(folder.LOCK))
         until = time.monotonic() + 30
@@ -155,7 +156,7 @@ def test_the_lock_is_renewed_by_a_thread_and_given_back(
 def test_the_lock_is_free_after_a_launch(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    monkeypatch.setattr(beacon, "SETTLE_S", 0.0)
     with launcher_lock(folder):
         pass
     refuse_second(folder)
