@@ -41,17 +41,82 @@ def test_a_number_that_is_not_finite_is_never_written(folder: Folder) -> None:
     assert Journal(folder).events == []
 
 
-def test_every_flipped_byte_is_refused(tmp_path: Path) -> None:
+def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     journal = Journal(folder)
     for number in range(3):
         journal.append({"event": "x", "value": number})
     path = next(tmp_path.iterdir())
     good = path.read_bytes()
-    for place in range(len(good)):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-        with pytest.raises(StudyError, match=re.escape(str(path))):
+    bad = [
+        good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good))
+    ]
+    bad += [good[:place] for place in range(len(good))]
+    for content in bad:
+        path.write_bytes(content)
+        with pytest.raises(StudyError, match=re.escape(str(path))) as refused:
             Journal(folder)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_segment_without_its_last_events_is_no_earlier_journal(tmp_path: Path) -> None:
+    journal = Journal(Folder(tmp_path))
+    for number in range(SEGMENT + 9):
+        journal.append({"event": "x", "value": number})
+    path = max(tmp_path.iterdir())
+    lines = path.read_text().splitlines(keepends=True)
+    for kept in range(len(lines)):
+        path.write_text("".join(lines[:kept]))
+        with pytest.raises(StudyError, match="cut short, or its first line is damaged; restore"):
+            Journal(Folder(tmp_path))
+
+
+class Clocks:
+    """The time of day, which may be set, and a time that only goes on."""
+
+    def __init__(self, day: float) -> None:
+        self.day, self.steady = day, 50.0
+
+    def sleep(self, seconds: float) -> None:
+        self.day += seconds
+        self.steady += seconds
+
+    def open(self, folder: Folder) -> Journal:
+        return Journal(folder, lambda: self.day, lambda: self.steady)
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_jumps_during_a_launch_changes_no_times(folder: Folder, jump: float) -> None:
+    clocks = Clocks(1e9)
+    journal = clocks.open(folder)
+    for _ in range(3):
+        journal.append({"event": "x"})
+        clocks.sleep(10)
+        clocks.day += jump
+    assert [event["at"] for event in Journal(folder).events] == [1e9, 1e9 + 10, 1e9 + 20]
+
+
+def test_a_launch_by_a_clock_that_was_put_back_goes_on_from_the_last_event(folder: Folder) -> None:
+    clocks = Clocks(1e9)
+    clocks.open(folder).append({"event": "x"})
+    clocks.day -= 3600
+    journal = clocks.open(folder)
+    for _ in range(2):
+        clocks.sleep(10)
+        journal.append({"event": "x"})
+    assert [event["at"] for event in Journal(folder).events] == [1e9, 1e9 + 10, 1e9 + 20]
+
+
+def test_a_journal_that_may_not_be_written_stays_as_it_is(folder: Folder) -> None:
+    def refuse() -> None:
+        raise StudyError("not yours any more")
+
+    journal = Journal(folder)
+    journal.append({"event": "x"})
+    journal.assure = refuse
+    with pytest.raises(StudyError, match="not yours"):
+        journal.append({"event": "y"})
+    assert Journal(folder).events == journal.events
 
 
 def test_a_missing_segment_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from raysearch.cli.live import LiveView
 from raysearch.cli.tables import leaderboard_table
 from raysearch.errors import StudyError
 from raysearch.search.baselines import record_majority
@@ -78,6 +79,26 @@ def finish(study: Study, most: int = 10**6) -> None:
 
 def outcome(history: History) -> list[tuple[Any, ...]]:
     return [(one.id, one.knobs, one.status, one.epoch) for one in history.trials.values()]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_warning_is_told_by_the_launcher_and_changes_nothing_else(
+    study: Study, terminal: bool
+) -> None:
+    text = Console(width=200, file=io.StringIO(), force_terminal=terminal)
+    study.begin()
+    trial = study.next_trial()
+    assert trial is not None
+    with LiveView(text) as view:
+        view.study(study)
+        before = outcome(study.history)
+        study.warn(trial.id, "[/y/z.pt]: damaged; the trial begins again")
+        assert outcome(study.history) == before
+    assert isinstance(text.file, io.StringIO)
+    assert f"{trial.id}: [/y/z.pt]: damaged; the trial begins again" in text.file.getvalue()
+    again = Study(study.folder, study.plan)
+    assert again.journal.events[-1]["event"] == "warning"
+    assert outcome(again.history) == before
 
 
 def test_a_reason_with_brackets_is_printed_as_it_is(study: Study) -> None:
@@ -289,6 +310,23 @@ def test_a_study_has_one_launcher(tmp_path: Path) -> None:
         pass
     with launcher_lock(folder):
         pass
+
+
+def test_a_study_that_is_another_launchers_by_now_halts_and_writes_no_more(study: Study) -> None:
+    def refuse() -> None:
+        raise StudyError("study 'x' was taken over by process 7 on b")
+
+    study.begin()
+    trial = study.next_trial()
+    assert trial is not None
+    study.journal.assure = refuse
+    with pytest.raises(StudyError, match="taken over by process 7"):
+        study.report(trial.id, report(1, 0.5))
+    assert study.halted == "study 'x' was taken over by process 7 on b"
+    assert trial.epoch == 0
+    assert study.next_trial() is None
+    assert not study.report(trial.id, report(1, 0.5))
+    assert Journal(study.folder / "journal").events == study.journal.events
 
 
 def test_a_journals_events_are_the_history(study: Study) -> None:

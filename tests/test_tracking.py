@@ -57,6 +57,7 @@ def what_happens() -> Iterator[dict[str, Any]]:
                 "seconds": 0.1,
                 "rung": False,
             }
+        yield {"event": "warning", "trial": trial, "text": "it begins again"}
         yield {"event": "end", "trial": trial, "status": "finished", "reason": "all folds done"}
 
 
@@ -108,6 +109,7 @@ def test_a_server_that_goes_away_costs_nothing_but_a_resume(
         if run.data.tags["kind"] == "trial":
             points = MlflowClient(store).get_metric_history(run.info.run_id, "objective")
             assert [point.step for point in points] == [1, 2, 3, 4]
+            assert run.data.tags["warning"] == "it begins again"
     stop(server)
 
 

@@ -74,7 +74,7 @@ class Ground:
         """The journal of `study`; empty while there is none."""
         fs, found = self.bucket(), []
         for name in sorted(fs.glob(f"raysearch/studies/{study}/journal/*.jsonl")):
-            lines = fs.cat_file(name).decode().splitlines()
+            lines = fs.cat_file(name).decode().splitlines()[1:]  # the first tells of the others
             found += [json.loads(line.partition(" ")[2]) for line in lines]
         return found
 

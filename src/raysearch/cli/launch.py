@@ -45,6 +45,11 @@ def launch(
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
     # torch takes seconds to import, which help and mistakes need not wait for.
+    if cluster is None and not dry_run and (name or resume):
+        from raysearch.search.folder import StudyFolder
+        from raysearch.search.lock import refuse_second
+
+        refuse_second(StudyFolder(f"{studies}/{name or space.stem}"))
     from raysearch.cli.launching import Launch, start
 
     asked = Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json, events)

@@ -28,6 +28,7 @@ from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
 
 MOST_ROWS = 12
+MOST_WARNINGS = 3
 
 
 class Shown(Protocol):
@@ -49,29 +50,40 @@ class StudyView:
         self._study, self._console = study, console
         self._began = time.time()
         self._done_before = sum(trial.epoch for trial in study.history.trials.values())
+        self.warnings: list[str] = []
 
     def __rich__(self) -> RenderableType:
         with self._study.guard:
-            return Group(self._head(), Padding(self._bar(), 0), self._table())
+            warnings = (Text(text, "yellow") for text in self.warnings[-MOST_WARNINGS:])
+            return Group(*warnings, self._head(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
-        """Say on a line that a trial ended, where there is no terminal for a table.
+        """Say on a line that a trial ended or has a warning, where no terminal shows the table.
 
         A launch that is heard of later, as by who attaches to it, began when it says it did.
         """
         if event["event"] == "launch":
             self._began = min(self._began, event["at"])
             self._done_before = sum(one.epoch for one in self._study.history.trials.values())
+        if event["event"] == "warning":
+            self.warnings.append(f"{event['trial']}: {event['text']}")
+            if not self._console.is_terminal:
+                self._say(self.warnings[-1])
         if event["event"] == "end" and not self._console.is_terminal:
             trial = self._study.history.trials[event["trial"]]
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
-            self._console.print(
+            self._say(
                 f"{trial.id} {trial.status}{value} after {trial.epoch} fold-epochs"
-                f" ({trial.reason})  {knobs_text(trial, self._study.plan)}",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
+                f" ({trial.reason})  {knobs_text(trial, self._study.plan)}"
             )
+
+    def say_warnings(self) -> None:
+        """Print every warning on a line."""
+        for warning in self.warnings:
+            self._say(warning)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _head(self) -> Text:
         plan, history = self._study.plan, self._study.history
@@ -166,6 +178,8 @@ class LiveView:
 
     def __exit__(self, *_fault: object) -> None:
         self._live.stop()
+        if self._view and self._console.is_terminal:  # the table is gone, and they with it
+            self._view.say_warnings()
 
     def phase(self, text: str) -> None:
         """The study is at `text` now."""

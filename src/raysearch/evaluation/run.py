@@ -66,7 +66,7 @@ def run_study(
     InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
     """
     with ExitStack() as stack:
-        stack.enter_context(launcher_lock(folder))
+        assure = stack.enter_context(launcher_lock(folder))
         watch.phase("starting Ray")
         stack.enter_context(ray_session())
         # However it ends: machines that nobody asks for any more are given back.
@@ -82,6 +82,7 @@ def run_study(
                 name = plan.space.split or plan.space.task
                 add_ledger(beginning.ledger, Folder(plan.data), name)
             study = create_study(folder, probed, beginning.splits)
+        study.journal.assure = assure
         watch.phase("opening the tracking store")
         tracker = Tracker(study.plan, default_store())
         try:

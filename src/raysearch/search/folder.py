@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+
 from raysearch.data.files import Folder
 
 
@@ -15,6 +18,7 @@ class StudyFolder(Folder):
     | `checkpoints/TRIAL.pt` | a running trial's last state | the trial's worker |
     | `scores/TRIAL/EPOCH.parquet` | validation scores at each rung | the trial's worker |
     | `champion.pt` | the refitted champion's weights | the worker that refits |
+    | `launcher.lock` | whose launch is under way | the launcher |
     | `logs/` | the launcher's log, the workers' logs | the launcher |
     """
 
@@ -26,6 +30,8 @@ class StudyFolder(Folder):
     CHAMPION = "champion.pt"
     LOGS = "logs"
     LOCK = "launcher.lock"
+    # Bytes.
+    SPARE = 2**20
 
     @property
     def name(self) -> str:
@@ -35,6 +41,23 @@ class StudyFolder(Folder):
     def checkpoint(self, trial: str) -> str:
         """The name of the last checkpoint of `trial`."""
         return f"{self.CHECKPOINTS}/{trial}.pt"
+
+    def keep(self, trial: str, state: bytes) -> None:
+        """Make `state` the last checkpoint of `trial`; the one before stays until it is whole.
+
+        OSError where a local disk would have less than `SPARE` left, which the journal needs.
+        """
+        name = self.checkpoint(trial)
+        if self.is_local:
+            free = shutil.disk_usage(self.local).free
+            if free < len(state) + self.SPARE:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"a checkpoint of {len(state):,} bytes does not fit into the {free:,} that are"
+                    " free",
+                    self.path(name),
+                )
+        self.write(name, state)
 
     def scores(self, trial: str, epoch: int) -> str:
         """The name of the validation scores of `trial` after `epoch` fold-epochs."""

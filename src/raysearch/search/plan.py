@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -95,8 +96,9 @@ class Plan:
         return replace(self, numerics=found)
 
     def dump(self) -> bytes:
-        """The plan as JSON, the same bytes for the same plan."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+        """The plan as JSON with a hash of it, the same bytes for the same plan."""
+        fields = asdict(self)
+        return json.dumps({**fields, "hash": _hash(fields)}, indent=1, sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,10 @@ class Beginning:
 
 
 def load_plan(content: bytes) -> Plan:
-    """The plan that `Plan.dump` gave."""
+    """The plan that `Plan.dump` gave; ValueError or KeyError where it is not as it was."""
     stored = json.loads(content)
+    if stored.pop("hash") != _hash(stored):
+        raise ValueError("the plan's hash does not match it")
     for name in ("shape", "class_names", "class_counts", "warnings"):
         stored[name] = tuple(stored[name])
     stored["space"] = space_from(stored["space"])
@@ -136,6 +140,10 @@ def load_plan(content: bytes) -> Plan:
         for kind, found in stored["numerics"].items()
     }
     return Plan(**stored)
+
+
+def _hash(fields: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def make_plan(

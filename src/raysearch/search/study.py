@@ -118,6 +118,10 @@ class Study:
                 if self._unable >= MOST_UNABLE:
                     self.halted = reason
 
+    def warn(self, trial_id: str, text: str) -> None:
+        """Write down what the user should know of a trial that goes on all the same."""
+        self._happened({"event": "warning", "trial": trial_id, "text": text})
+
     def crown(self, trial: Trial) -> None:
         """Write down that `trial` is the champion."""
         self._happened({"event": "champion", "trial": trial.id})
@@ -181,6 +185,9 @@ class Study:
                 self.halted = (
                     f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({fault})"
                 )
+                raise
+            except StudyError as fault:  # the study is another launcher's now
+                self.halted = str(fault)
                 raise
             for stamped in written:
                 self.course.take(stamped)

@@ -113,6 +113,9 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             self._study.fail(name, result["failure"])
         elif "unable" in result:
             self._study.put_back(name, result["unable"])
+        elif "warning" in result:
+            self._study.warn(name, result["warning"])
+            return str(TrialScheduler.CONTINUE)
         elif "report" in result and self._study.report(name, json.loads(result["report"])):
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)

@@ -140,7 +140,7 @@ class _Reporter:
         leaving = self._leaving()
         due = time.monotonic() - self._saved >= CHECKPOINT_EVERY_S
         if leaving or due or done.epoch in self._waits:
-            self._folder.write(self._folder.checkpoint(self._job.trial), pack(state()))
+            self._folder.keep(self._job.trial, pack(state()))
             self._saved = time.monotonic()
         send({**asdict(done), **self._more(done)})
         if leaving:
@@ -229,14 +229,16 @@ def _scores_table(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:
 
 
 def _stored_state(folder: StudyFolder, trial: str) -> State | None:
-    """The last checkpoint of `trial`; None, with a warning, where it is damaged."""
+    """The last checkpoint of `trial`; None, with a warning to the study, where it is damaged."""
     name = folder.checkpoint(trial)
     if not folder.exists(name):
         return None
     try:
         return unpack(folder.read(name))
     except ValueError as fault:
-        log.warning("%s: %s; the trial begins again", folder.path(name), fault)
+        text = f"{folder.path(name)}: {fault}; the trial begins again"
+        log.warning("%s", text)
+        tune.report({"warning": text, "node": this_node()})
         return None
 
 

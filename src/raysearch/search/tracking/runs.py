@@ -129,6 +129,8 @@ class Tracker:
                 self._start(event)
             case "report":
                 self.client.log_batch(self._runs[trial], metrics=self._points(event))
+            case "warning":
+                self.client.set_tag(self._runs[trial], "warning", event["text"])
             case "end":
                 tags = [RunTag("state", event["status"]), RunTag("reason", event["reason"])]
                 self.client.log_batch(self._runs[trial], tags=tags)
