@@ -101,7 +101,9 @@ def test_a_server_that_goes_away_costs_nothing_but_a_resume(
     for event in happened:
         again.send(event)
     assert again.close("FINISHED", 60) is None
-    runs = MlflowClient(store).search_runs([again.experiment])
+    found = MlflowClient(store).get_experiment_by_name(plan.name)
+    assert found is not None
+    runs = MlflowClient(store).search_runs([found.experiment_id])
     assert sorted(run.data.tags["kind"] for run in runs) == ["study", "trial", "trial"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
