@@ -10,6 +10,7 @@ import torch
 
 from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
+from raysearch.search.engine.worker import within_memory
 from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import Further, TrainingData
@@ -288,3 +289,91 @@ def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights
     assert torch.allclose(alone, run.loss(logits[3:], labels[3:]) * 0.25 / mean)
     whole = FoldRun(config(auxiliary_weight=1.0, **knobs), with_further(data), 0)
     assert torch.allclose(whole.loss_of(logits, rows), whole.loss(logits, labels))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 100])
+@pytest.mark.parametrize("class_weights", [True, False])
+@pytest.mark.parametrize("auxiliary_weight", [0.0, 0.25])
+def test_micro_batches_have_the_gradient_of_the_whole_batch(
+    data: TrainingData, accumulate: int, class_weights: bool, auxiliary_weight: float
+) -> None:
+    way = config(class_weights=class_weights, auxiliary_weight=auxiliary_weight)
+    further = with_further(data)
+    at_once = FoldRun(way, further, 0)
+    cut_up = FoldRun(dataclasses.replace(way, accumulate=accumulate), further, 0)
+    rows = torch.from_numpy(at_once.rows[-33:])
+    losses = []
+    for run in (at_once, cut_up):
+        run.model = run.model.double().eval()  # batch norm by micro-batches is another
+        losses.append(run.descend(run.batch(rows).double(), rows))
+    assert torch.allclose(losses[0], losses[1])
+    assert list(at_once.model.parameters())
+    for one, other in zip(at_once.model.parameters(), cut_up.model.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_no_micro_batch_is_of_one_patch(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = FoldRun.loss_of
+
+    def loss_of(run: FoldRun, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return original(run, logits, rows)
+
+    monkeypatch.setattr(FoldRun, "loss_of", loss_of)
+    way = dataclasses.replace(config(batch_size=5), epochs=1, accumulate=4)
+    record = Recorder()
+    train(way, data, record)
+    assert set(seen) <= {2, 3}
+    assert all(math.isfinite(one.loss) for one in record.reports)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_one_batch_without_a_finite_loss_ends_the_trial_by_the_end_of_its_epoch(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    original, calls = FoldRun.loss_of, []
+
+    def loss_of(run: FoldRun, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        calls.append(len(rows))
+        loss = original(run, logits, rows)
+        return loss + value if len(calls) == 2 else loss
+
+    monkeypatch.setattr(FoldRun, "loss_of", loss_of)
+    record = Recorder()
+    with pytest.raises(TrainingFailedError, match="nan-loss"):
+        train(config(), data, record)
+    assert not record.reports
+    assert len(calls) == len(cut(torch.from_numpy(data.folds[0][0]), 32))
+
+
+def test_a_trial_that_is_too_large_for_the_memory_is_trained_by_micro_batches(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FoldRun.loss_of
+
+    def loss_of(run: FoldRun, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > most:
+            raise torch.OutOfMemoryError
+        return original(run, logits, rows)
+
+    monkeypatch.setattr(FoldRun, "loss_of", loss_of)
+    tried: list[int] = []
+    record = Recorder()
+
+    def training(way: TrainConfig) -> None:
+        tried.append(way.accumulate)
+        train(way, data, record)
+
+    most = 9
+    within_memory(config(), training)
+    assert tried == [1, 4]
+    assert [one.epoch for one in record.reports] == [1, 2, 3, 4]
+    most = 1
+    with pytest.raises(TrainingFailedError, match="out-of-memory"):
+        within_memory(config(), training)
+    assert tried == [1, 4, 1, 4]

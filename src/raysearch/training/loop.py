@@ -40,6 +40,9 @@ class TrainConfig:
     """What one trial trains: the values of its knobs, and for how long.
 
     `epochs` is a fold's. `metric` names the objective, one of `raysearch.scores.metrics.METRICS`.
+    With `accumulate` above 1 the gradient of a batch is added up over that many micro-batches, for
+    a device of little memory. It is the whole batch's up to the rounding of floats, except where
+    batch norm takes the mean and variance of each micro-batch and dropout draws for each.
     """
 
     knobs: Mapping[str, Any]
@@ -47,6 +50,7 @@ class TrainConfig:
     metric: str
     seed: int
     numerics: Numerics = field(default_factory=Numerics)
+    accumulate: int = 1
 
     def knob(self, name: str, default: Any) -> Any:
         """The value of the knob `name`, or `default` where the trial has none."""
@@ -56,6 +60,15 @@ class TrainConfig:
     def architecture(self) -> str:
         """The name of the architecture."""
         return str(self.knob("architecture", DEFAULTS["architecture"]))
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of one step."""
+        return int(self.knob("batch_size", 64))
+
+    def micro_batch(self, rows: int) -> int:
+        """The rows at once of a step of `rows`: batch norm has no variance of fewer than 2."""
+        return max(2, math.ceil(rows / self.accumulate))
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ class FoldRun:
         self.rows = np.concatenate([self.own_rows, further.astype(np.int64)])
         counted = len(self.own_rows) + self.weight * len(further)
         self.mean_count = counted / len(self.rows)
-        self.batch_size = int(config.knob("batch_size", 64))
+        self.batch_size = config.batch_size
         torch.manual_seed(key(config.seed, fold, "model"))
         classes = len(data.class_names)
         net = build(config.architecture, data.shape, classes, config.knobs)
@@ -201,8 +214,32 @@ class FoldRun:
         if not self.weight:
             return torch.as_tensor(self.loss(logits, labels))
         count = torch.where(rows < len(self.data.labels), 1.0, self.weight) / self.mean_count
-        share = len(rows) if self.loss.weight is None else self.loss.weight[labels].sum()
-        return torch.as_tensor((self.each_loss(logits, labels) * count).sum() / share)
+        return torch.as_tensor((self.each_loss(logits, labels) * count).sum() / self.share(rows))
+
+    def share(self, rows: Tensor) -> Tensor | int:
+        """What the mean loss of `rows` (B,) is divided by: their number, or their class weights."""
+        weight = self.loss.weight
+        return len(rows) if weight is None else weight[self.labels[rows]].sum()
+
+    def descend(self, batch: Tensor, rows: Tensor) -> Tensor:
+        """Add the gradient of the mean loss of `rows` (B,) to the model's; that loss."""
+        if self.config.accumulate == 1:
+            return self._backward(batch, rows)
+        total, whole = torch.zeros((), device=rows.device), self.share(rows)
+        pieces = cut(rows, self.config.micro_batch(len(rows)))
+        batches = torch.split(batch, [len(piece) for piece in pieces])
+        for some, piece in zip(batches, pieces, strict=True):
+            total += self._backward(some, piece, self.share(piece) / whole)
+        return total
+
+    def _backward(self, batch: Tensor, rows: Tensor, part: Tensor | float | None = None) -> Tensor:
+        with self.config.numerics.autocast(self.data.device):
+            logits = self.model(batch)
+        loss = self.loss_of(logits.float(), rows)
+        if part is not None:
+            loss = loss * part
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def learn(self, epoch: int) -> float:
         """One epoch over the rows to learn; their mean loss."""
@@ -217,14 +254,11 @@ class FoldRun:
             batch = self.batch(rows)
             if augmented:
                 batch = dihedral(batch, turns)
-            with self.config.numerics.autocast(self.data.device):
-                logits = self.model(batch)
-            loss = self.loss_of(logits.float(), rows)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self.descend(batch, rows)
             self.optimizer.step()
             self.schedule.step()
-            total += loss.detach() * len(rows)
+            total += loss * len(rows)
         mean = float(total) / len(index)
         if not math.isfinite(mean):
             raise TrainingFailedError("nan-loss")

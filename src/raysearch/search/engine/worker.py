@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -10,8 +11,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ from raysearch.training.loop import (
     FoldEpoch,
     Judged,
     State,
+    TrainConfig,
     TrainingFailedError,
     probabilities,
     refit,
@@ -45,7 +47,10 @@ from raysearch.training.loop import (
 )
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
+# A trial whose batch is too large for the device is tried once more with this many in its place.
+MICRO_BATCHES = 4
 # A checkpoint more often than this would cost short trials more than it saves.
 CHECKPOINT_EVERY_S = 10.0
 LEAVING_EVERY_S = 2.0
@@ -97,16 +102,18 @@ def _train_job(job: Job) -> None:
     share = float(job.knobs.get("patients", 1.0))
     data = training_data(job.study, job.data, str(device), job.folds, share)
     config = train_config(plan, job.knobs, job.seed, device)
-    state = _stored_state(folder, job.trial)
-    try:
+
+    def training(config: TrainConfig) -> None:
+        state = _stored_state(folder, job.trial)
         if state is not None:
             _report_again(state, job.reported)
-        train(config, data, _Reporter(folder, plan, job, data), state)
+        micro_batch = config.micro_batch(config.batch_size) if config.accumulate > 1 else None
+        train(config, data, _Reporter(folder, plan, job, data, micro_batch), state)
+
+    try:
+        within_memory(config, training)
     except TrainingFailedError as failure:
         tune.report({"failure": str(failure)})
-    except torch.OutOfMemoryError:
-        log.exception("%s ran out of memory", job.trial)
-        tune.report({"failure": "out-of-memory"})
     except torch.AcceleratorError:
         # This process cannot use its device again, so it goes, and the trial goes on elsewhere.
         log.exception("%s lost its device", job.trial)
@@ -117,11 +124,40 @@ def _train_job(job: Job) -> None:
         tune.report({"failure": f"{type(fault).__name__}: {fault}".splitlines()[0][:200]})
 
 
+def within_memory(config: TrainConfig, training: Callable[[TrainConfig], T]) -> T:
+    """`training` with `config`; once more by micro-batches where the device's memory is short.
+
+    TrainingFailedError where it is too short for those, too.
+    """
+    try:
+        return training(config)
+    except torch.OutOfMemoryError:
+        sparing = replace(config, accumulate=MICRO_BATCHES)
+        rows = sparing.micro_batch(config.batch_size)
+        log.warning("out of memory: once more, by micro-batches of %d rows", rows, exc_info=True)
+    # Only here has the net gone that filled the memory: the fault held it.
+    gc.collect()
+    torch.cuda.empty_cache()
+    try:
+        return training(sparing)
+    except torch.OutOfMemoryError:
+        log.exception("out of memory again")
+        raise TrainingFailedError("out-of-memory") from None
+
+
 class _Reporter:
     """Takes each fold-epoch of one trial: scores at rungs, a checkpoint, then the report."""
 
-    def __init__(self, folder: StudyFolder, plan: Plan, job: Job, data: TrainingData) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        plan: Plan,
+        job: Job,
+        data: TrainingData,
+        micro_batch: int | None = None,
+    ) -> None:
         self._folder, self._job, self._data = folder, job, data
+        self._micro_batch = micro_batch
         whole = plan.space.epochs
         ends = {whole * fold for fold in range(1, job.folds + 1)}
         self._scored = ends | set(plan.split(job.folds).rungs)
@@ -149,8 +185,14 @@ class _Reporter:
             os._exit(0)
 
     def _more(self, done: FoldEpoch) -> dict[str, Any]:
-        """What only some studies have: dollars, and the metric of all folds' scores pooled."""
+        """What only some reports have.
+
+        Dollars, the metric of all folds' scores pooled, the rows of a micro-batch where memory is
+        short.
+        """
         more: dict[str, Any] = {}
+        if self._micro_batch is not None:
+            more["micro_batch"] = self._micro_batch
         if self._price:
             more["dollars"] = done.seconds * self._price
         if self._several and done.epoch == max(self._scored):
@@ -248,7 +290,8 @@ def refit_job(job: Job) -> None:
     device = get_local_device()
     plan = stored_plan(job.study)
     data = refit_data(job.study, job.data, str(device))
-    model = refit(train_config(plan, job.knobs, job.seed, device), data, lambda _epoch: None)
+    config = train_config(plan, job.knobs, job.seed, device)
+    model = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     folder = StudyFolder(job.study)
     folder.write(folder.CHAMPION, pack({"trial": job.trial, "model": weights}))

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
 import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_RUN_NAME,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-)
 from sqlalchemy.exc import SQLAlchemyError
 
 from raysearch.errors import StudyError, without_passwords
-from raysearch.scores.metrics import mean_of_all
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
 from raysearch.search.tracking.files import send_files
+from raysearch.search.tracking.pieces import Piece, TrialPieces
+from raysearch.search.tracking.study_runs import STUDY, StudyRuns
 
 log = logging.getLogger(__name__)
 DEFAULT_STORE = "sqlite:///mlflow.db"
-RUN_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-ENDED = frozenset(RUN_STATUS.values())
 # Between tries, while the store cannot be reached; the last one goes on until the study ends.
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
-REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"})
-SHOWN_KNOBS = ("architecture", "optimizer")
+# What happens within this of a first event goes by the same requests: a report and its pause, say.
+JOIN_S = 0.5
+# MLflow takes this many points, parameters and tags a request.
+MOST = 1000
 
 
 class Tracker:
@@ -44,31 +38,30 @@ class Tracker:
     A run is found by its tags before one is made, a point is the same point when it is logged
     twice (same key, step, value and time), and a run whose status is an end has everything. So
     after a crash, the whole journal is sent again, and nothing appears twice. While the store
-    cannot be reached, events wait: each is tried again until it is taken or refused.
+    is slow or cannot be reached, events wait, and those of one run then go by one request; what
+    waits are the journal's own events, so it takes no room of its own.
     """
 
     def __init__(self, plan: Plan, store: str) -> None:
-        self._plan, self.store = plan, store
+        self._epochs, self.store = plan.space.epochs, store
         # It prints two lines for every run that ends, into the table.
         mlflow.environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-        self._runs: dict[str, str] = {}
-        self._ended: set[str] = set()
         try:
             self.client = MlflowClient(tracking_uri=store, registry_uri=store)
-            self.experiment = self._experiment()
-            self._find_runs()
-            self.parent = self._runs.get("study") or self._make_run("study", plan.name, "study", {})
-            self.client.update_run(self.parent, "RUNNING")
+            self._runs = StudyRuns(plan, self.client)
         except (MlflowException, SQLAlchemyError, OSError) as fault:
             raise StudyError(
                 f"the tracking store {store} cannot be used ({_brief(fault)}); put it right, or"
                 " name another by MLFLOW_TRACKING_URI"
             ) from None
-        self._fold_ends: dict[str, list[Mapping[str, float | None]]] = {}
-        self._queue: queue.Queue[Event | None] = queue.Queue()
+        self.parent = self._runs.parent
+        self._waiting: dict[str, _Waiting] = {}
+        # The runs that something waits for, the longest waiting first.
+        self._due: dict[str, None] = {}
+        self._queue: queue.Queue[Event] = queue.Queue()
         self._fault: Exception | None = None  # of the last try
-        self._refused: Exception | None = None  # of an event that was left out
-        self._closing = threading.Event()
+        self._closing, self._given_up = threading.Event(), threading.Event()
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
@@ -86,157 +79,121 @@ class Tracker:
         After `timeout_s` it is given up: the journal has it all, and a resume sends it. It raises
         nothing: a study is not lost by its store.
         """
-        self._closing.set()
         self._queue.put({"event": "close", "status": status})
-        self._queue.put(None)
+        self._closing.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            return TimeoutError(f"not all was sent within {timeout_s:g} s")
-        return self._fault or self._refused
+            self._given_up.set()
+            return self._fault or TimeoutError(f"not all was sent within {timeout_s:g} s")
+        return self._runs.refused
 
     def run_of(self, trial: str) -> str | None:
         """The id of the run of `trial`."""
-        return self._runs.get(trial)
+        return self._runs.of(trial)
 
     def _work(self) -> None:
-        while (event := self._queue.get()) is not None:
-            waits = iter(WAITS_S)
-            while not self._taken(event):
-                wait = next(waits, None)
-                if wait is None and self._closing.is_set():
-                    return
-                self._closing.wait(WAITS_S[-1] if wait is None else wait)
+        waits = iter(WAITS_S)
+        while (self._due or not self._closed) and not self._given_up.is_set():
+            self._take_in()
+            if self._forwarded():
+                waits = iter(WAITS_S)
+                continue
+            # Whoever closes it wants one try at once, and then no more than before.
+            pause = self._given_up if self._closing.is_set() else self._closing
+            pause.wait(next(waits, WAITS_S[-1]))
 
-    def _taken(self, event: Event) -> bool:
-        """Whether `event` is dealt with: sent, or refused for what it is."""
+    def _take_in(self) -> None:
+        """Take in what is queued; where nothing is due, wait for it."""
+        if not self._due and not self._closed:
+            self._note(self._queue.get())
+            self._closing.wait(JOIN_S)
+        with suppress(queue.Empty):
+            while True:
+                self._note(self._queue.get_nowait())
+
+    def _note(self, event: Event) -> None:
+        kind = event["event"]
+        name = STUDY if kind in ("champion", "files", "close") else event.get("trial")
+        if name is None or name in self._runs.over:
+            return
+        if kind == "close":
+            self._closed = True
+            self._due.pop(name, None)  # after all others
+        self._due.setdefault(name)
+        if name not in self._waiting:
+            self._waiting[name] = _Waiting(self._epochs)
+        self._waiting[name].add(event)
+
+    def _forwarded(self) -> bool:
+        """Whether the store took what waits longest, where anything does."""
+        name = next(iter(self._due), None)
+        if name is None:
+            return True
         try:
-            self._send(event)
+            self._forward(name, self._waiting[name])
         except Exception as fault:
-            log.exception("MLflow did not take %s", event["event"])
-            if not (isinstance(fault, MlflowException) and fault.error_code in REFUSALS):
-                self._fault = fault
-                return False
-            self._refused = fault
+            log.warning("MLflow did not take %s: %s", name, fault, exc_info=not self._fault)
+            self._fault = fault
+            return False
         self._fault = None
+        del self._due[name]
+        if name in self._runs.over:
+            del self._waiting[name]
         return True
 
-    def _send(self, event: Event) -> None:
-        trial = event.get("trial", "")
-        if trial in self._ended:
+    def _forward(self, name: str, waiting: _Waiting) -> None:
+        if waiting.begin is not None:
+            self._runs.begin(waiting.begin)
+            waiting.begin = None
+        for pieces in waiting.batches():
+            self._runs.add(name, pieces)
+        if waiting.files:
+            send_files(self.client, self.parent, waiting.files)
+            waiting.files = {}
+        if waiting.end is None:
             return
-        match event["event"]:
-            case "trial":
-                self._start(event)
-            case "report":
-                self.client.log_batch(self._runs[trial], metrics=self._points(event))
-            case "warning":
-                self.client.set_tag(self._runs[trial], "warning", event["text"])
-            case "end":
-                tags = [RunTag("state", event["status"]), RunTag("reason", event["reason"])]
-                self.client.log_batch(self._runs[trial], tags=tags)
-                end = int(event["at"] * 1000)
-                self.client.set_terminated(self._runs[trial], RUN_STATUS[event["status"]], end)
-                self._ended.add(trial)
-            case "champion":
-                self.client.set_tag(self.parent, "champion", trial)
-            case "files":
-                send_files(self.client, self.parent, event["files"])
-            case "close":
-                self.client.set_terminated(self.parent, event["status"])
+        if name == STUDY:
+            self._runs.close(waiting.end["status"])
+        else:
+            self._runs.end(name, waiting.end)
 
-    def _start(self, event: Event) -> None:
-        knobs = {name: event["knobs"][name] for name in SHOWN_KNOBS if name in event["knobs"]}
-        name = " ".join([event["trial"], *map(str, knobs.values())])
-        if event["kind"] != "trial":
-            name = event["trial"]
-        tags = {key: str(value) for key, value in knobs.items()}
-        if event["kind"] == "trial":
-            tags[MLFLOW_PARENT_RUN_ID] = self.parent
-        start = int(event["at"] * 1000)
-        run = self._runs.get(event["trial"]) or self._make_run(
-            event["trial"], name, event["kind"], tags, start
-        )
-        params = {**event["knobs"], "trial_seed": event["seed"], "folds": event["folds"]}
-        self.client.log_batch(
-            run, params=[Param(name, str(value)) for name, value in params.items()]
-        )
 
-    def _make_run(
-        self,
-        trial: str,
-        name: str,
-        kind: str,
-        tags: Mapping[str, str],
-        start: int | None = None,
-    ) -> str:
-        plan = self._plan
-        common = {
-            MLFLOW_RUN_NAME: name,
-            "raysearch.trial": trial,
-            "raysearch.plan": plan.identity,
-            "study": plan.name,
-            "kind": kind,
-            "seed": str(plan.space.seed),
-            "data_hash": plan.fingerprint,
-            "split_hash": ",".join(split.hash for split in plan.splits),
-            MLFLOW_SOURCE_NAME: "raysearch launch",
-            MLFLOW_SOURCE_TYPE: "JOB",
-            MLFLOW_GIT_COMMIT: plan.git_commit,
-        }
-        run = self.client.create_run(self.experiment, start, {**common, **tags}, name)
-        if kind == "study":
-            rows = {key: value[:500] for key, value in plan.space.flat().items()}
-            params = [Param(_plain(key), value) for key, value in rows.items()]
-            self.client.log_batch(run.info.run_id, params=params)
-        self._runs[trial] = str(run.info.run_id)
-        return self._runs[trial]
+class _Waiting:
+    """What waits for one run, in the order in which it happened."""
 
-    def _points(self, event: Event) -> list[Metric]:
-        at, epochs = int(event["at"] * 1000), self._plan.space.epochs
-        fold, epoch = event["fold"], event["epoch"]
-        points = {"objective": event["objective"], "train_loss": event["loss"]}
-        metrics: Mapping[str, float | None] = event["metrics"]
-        in_fold = {f"fold_{fold}/{name}": value for name, value in metrics.items()}
-        in_fold[f"fold_{fold}/train_loss"] = event["loss"]
-        if epoch % epochs == 0:
-            ends = self._fold_ends.setdefault(event["trial"], [])
-            ends.append(metrics)
-            points |= {name: mean_of_all([end[name] for end in ends]) for name in metrics}
-            points["folds_done"] = len(ends)
-            points["train_seconds"] = event["seconds"]
-        return [
-            Metric(_plain(name), value, at, step)
-            for group, step in ((points, epoch), (in_fold, epoch - fold * epochs))
-            for name, value in group.items()
-            if value is not None
-        ]
+    def __init__(self, epochs: int) -> None:
+        self.begin: Event | None = None
+        self.end: Event | None = None
+        self.files: Mapping[str, bytes] = {}
+        self._events: deque[Event] = deque()
+        self._pieces: list[Piece] = []
+        self._trial = TrialPieces(epochs)
 
-    def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self._plan.name)
-        if found is None:
-            return str(self.client.create_experiment(self._plan.name))
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+    def add(self, event: Event) -> None:
+        """Let `event` wait behind what waits already."""
+        if event["event"] == "files":
+            self.files = event["files"]
+            return
+        if event["event"] == "trial":
+            self.begin = event
+        elif event["event"] in ("end", "close"):
+            self.end = event
+        self._events.append(event)
 
-    def _find_runs(self) -> None:
-        token: str | None = None
-        query = f"tags.`raysearch.plan` = '{self._plan.identity}'"
-        while True:
-            page = self.client.search_runs(
-                [self.experiment], query, max_results=1000, page_token=token
-            )
-            for run in page:
-                self._known(run)
-            token = page.token
-            if not token:
-                return
+    def batches(self) -> Iterator[list[Piece]]:
+        """What waits, as much at a time as one request holds; it waits until the next is asked for.
 
-    def _known(self, run: Run) -> None:
-        trial = run.data.tags["raysearch.trial"]
-        self._runs[trial] = run.info.run_id
-        if run.info.status in ENDED and run.data.tags["kind"] != "study":
-            self._ended.add(trial)
+        An event is turned into its piece once, however often that is sent.
+        """
+        while self._events or self._pieces:
+            size = sum(piece.size for piece in self._pieces)
+            while self._events and size < MOST:
+                self._pieces.append(self._trial.of(self._events.popleft()))
+                size += self._pieces[-1].size
+            # What goes beyond the limit with the last of them waits for the next.
+            whole = len(self._pieces) - (size > MOST and len(self._pieces) > 1)
+            yield self._pieces[:whole]
+            del self._pieces[:whole]
 
 
 def store_fault(store: str) -> str:
@@ -274,7 +231,3 @@ def default_store() -> str:
 
 def _brief(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w ./-]", "_", name)

@@ -1,0 +1,117 @@
+"""What each event of a trial adds to its run in MLflow: points, parameters and tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlflow.entities import Metric, Param, RunTag
+
+from raysearch.scores.metrics import mean_of_all
+from raysearch.search.journal import Event
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one event, or several joined, adds to a run."""
+
+    points: Sequence[Metric] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many things are in it, as MLflow counts them against a request's limit."""
+        return len(self.points) + len(self.params) + len(self.tags)
+
+    def batch(self) -> dict[str, Sequence[Metric | Param | RunTag]]:
+        """The arguments of `log_batch`."""
+        return {
+            "metrics": list(self.points),
+            "params": [Param(name, value) for name, value in self.params.items()],
+            "tags": [RunTag(name, value) for name, value in self.tags.items()],
+        }
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """`pieces` as one; where several say the same tag, the last one counts."""
+    return Piece(
+        [point for piece in pieces for point in piece.points],
+        {name: value for piece in pieces for name, value in piece.params.items()},
+        {name: value for piece in pieces for name, value in piece.tags.items()},
+    )
+
+
+class TrialPieces:
+    """Turns the events of one trial, each once and in their order, into pieces of its run.
+
+    The same events make the same pieces at every launch, to the last bit.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._fold_ends: list[Mapping[str, float | None]] = []
+        self._seconds = 0.0
+
+    def of(self, event: Event) -> Piece:
+        """The piece of `event`; an empty one where it is of no use to MLflow."""
+        match event["event"]:
+            case "trial":
+                params = {**event["knobs"], "trial_seed": event["seed"], "folds": event["folds"]}
+                texts = {name: str(value) for name, value in params.items()}
+                return Piece(params=texts, tags={"state": "running"})
+            case "report":
+                return Piece(self._points(event), tags=_rung(event))
+            case "pause":
+                tags = {"state": "paused"}
+            case "promote":
+                tags = {"state": "running"}
+            case "end":
+                tags = {"state": event["status"], "reason": event["reason"]}
+            case "warning":
+                tags = {"warning": event["text"]}
+            case "champion":
+                tags = {"champion": event["trial"]}
+            case _:
+                tags = {}
+        return Piece(tags=tags)
+
+    def _points(self, event: Event) -> list[Metric]:
+        at, epoch = int(event["at"] * 1000), event["epoch"]
+        metrics: Mapping[str, float | None] = event["metrics"]
+        ends = self._fold_ends
+        self._seconds += event["seconds"]
+        means: dict[str, float | None] = {}
+        if epoch % self._epochs == 0:
+            ends.append(metrics)
+            means = {name: mean_of_all([end[name] for end in ends]) for name in metrics}
+        points = {
+            "objective": event["objective"],
+            "train_loss": event["loss"],
+            **means,
+            "folds_done": len(ends),
+            "train_seconds": self._seconds,
+        }
+        fold = event["fold"]
+        in_fold = {f"fold_{fold}/{name}": value for name, value in metrics.items()}
+        in_fold[f"fold_{fold}/train_loss"] = event["loss"]
+        return [
+            Metric(plain(name), value, at, step)
+            for group, step in ((points, epoch), (in_fold, epoch - fold * self._epochs))
+            for name, value in group.items()
+            if value is not None
+        ]
+
+
+def plain(name: str) -> str:
+    """`name` without what MLflow allows in no name."""
+    return re.sub(r"[^\w ./-]", "_", name)
+
+
+def _rung(report: Event) -> dict[str, str]:
+    """The last rung, and the rows of a micro-batch where memory was short."""
+    tags = {"rung": str(report["epoch"])} if report["rung"] else {}
+    if "micro_batch" in report:
+        tags["micro_batch"] = str(report["micro_batch"])
+    return tags
