@@ -31,7 +31,8 @@ def test_they_are_in_the_parent_run_once_however_often_they_are_sent(study: Stud
         assert tracker.close("FINISHED", 60) is None
     names = [one.path for one in client.list_artifacts(tracker.parent)]
     assert sorted(names) == ["figures.html", "leaderboard.json"]
-    table = client.load_table(tracker.experiment, "leaderboard.json", [tracker.parent])
+    experiment = client.get_run(tracker.parent).info.experiment_id
+    table = client.load_table(experiment, "leaderboard.json", [tracker.parent])
     assert sorted(table["trial"]) == sorted([one.id for one in study.history.searched()] + FAILED)
     assert {"auroc", "learning_rate", "fold_epochs", "state"} <= set(table.columns)
     page = Path(client.download_artifacts(tracker.parent, "figures.html")).read_text()
