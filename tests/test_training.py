@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,12 @@ import torch
 
 from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
+from raysearch.search.engine import worker
 from raysearch.search.engine.worker import within_memory
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import make_plan
+from raysearch.search.space_file import parse_space
+from raysearch.search.study import create_study
 from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import Further, TrainingData
@@ -377,3 +383,36 @@ def test_a_trial_that_is_too_large_for_the_memory_is_trained_by_micro_batches(
     with pytest.raises(TrainingFailedError, match="out-of-memory"):
         within_memory(config(), training)
     assert tried == [1, 4, 1, 4]
+
+
+def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_same(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = parse_space({"epochs": 1, "trials": 2, "space": {"folds": 2, **KNOBS}}, "x")
+    plan, splits = make_plan(space, "x", str(shards))
+    study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(worker, "get_device", worker.get_local_device)
+    monkeypatch.setattr(worker, "this_node", lambda: "here")
+    monkeypatch.setattr(worker, "leaving_nodes", set)
+    monkeypatch.setattr("ray.tune.report", sent.append)
+    original, most = FoldRun.loss_of, 9
+
+    def loss_of(run: FoldRun, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > most:
+            raise torch.OutOfMemoryError
+        return original(run, logits, rows)
+
+    monkeypatch.setattr(FoldRun, "loss_of", loss_of)
+    job = worker.Job(study.folder.address, str(shards), "t0000", KNOBS, 1, 2, 0, 1.0)
+    worker.train_job(job)
+    reports = [json.loads(one["report"]) for one in sent]
+    assert [(one["epoch"], one["micro_batch"]) for one in reports] == [(1, 8), (2, 8)]
+    worker.refit_job(job)
+    assert study.folder.exists(study.folder.CHAMPION)
+    sent.clear()
+    most = 1
+    worker.train_job(dataclasses.replace(job, trial="t0001"))
+    assert sent == [{"failure": "out-of-memory"}]
+    with pytest.raises(TrainingFailedError, match="out-of-memory"):
+        worker.refit_job(job)

@@ -87,14 +87,15 @@ def run_job(config: Mapping[str, Any]) -> None:
 def _try_job(job: Job) -> None:
     """Train; where data, cache or storage cannot be used, say so: no fault of the trial."""
     try:
-        _train_job(job)
+        train_job(job)
     except (UserError, OSError) as fault:
         log.exception("%s could not be trained here", job.trial)
         time.sleep(UNABLE_AFTER_S)
         tune.report({"unable": f"{socket.gethostname()}: {fault}"})
 
 
-def _train_job(job: Job) -> None:
+def train_job(job: Job) -> None:
+    """Train one trial from its last checkpoint; a fault of the trial is reported, not raised."""
     folder = StudyFolder(job.study)
     torch.set_num_threads(max(1, int(job.cpus)))
     device = get_device()

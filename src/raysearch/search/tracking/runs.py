@@ -39,7 +39,7 @@ class Tracker:
     twice (same key, step, value and time), and a run whose status is an end has everything. So
     after a crash, the whole journal is sent again, and nothing appears twice. While the store
     is slow or cannot be reached, events wait, and those of one run then go by one request; what
-    waits are the journal's own events, so it takes no room of its own.
+    waits are the very events that the journal holds, so there is no second copy of them.
     """
 
     def __init__(self, plan: Plan, store: str) -> None:
@@ -76,8 +76,8 @@ class Tracker:
     def close(self, status: str, timeout_s: float | None = None) -> Exception | None:
         """Send what is queued, end the parent run with `status`; what failed, if anything did.
 
-        After `timeout_s` it is given up: the journal has it all, and a resume sends it. It raises
-        nothing: a study is not lost by its store.
+        After `timeout_s` it is given up, without one never: the journal has it all, and a resume
+        sends it. It raises nothing: a study is not lost by its store.
         """
         self._queue.put({"event": "close", "status": status})
         self._closing.set()
@@ -98,7 +98,7 @@ class Tracker:
             if self._forwarded():
                 waits = iter(WAITS_S)
                 continue
-            # Whoever closes it wants one try at once, and then no more than before.
+            # A close is worth a try at once; after it, only giving up ends a wait.
             pause = self._given_up if self._closing.is_set() else self._closing
             pause.wait(next(waits, WAITS_S[-1]))
 
