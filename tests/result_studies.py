@@ -17,7 +17,7 @@ TREE: dict[str, Any] = {
     "epochs": 4,
     "trials": 12,
     "seed": 1,
-    "stopping": {"grace": 1, "reduction": 3},
+    "stopping": {"rule": "asha", "grace": 1, "reduction": 3, "paired": 0},
     "space": {
         "folds": 2,
         "optimizer": {"choice": ["adamw", "sgd"]},

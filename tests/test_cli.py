@@ -61,11 +61,11 @@ def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: 
         "no such file": ("launch", "none.yaml"),
         "no data: the space names none; give --data DIR": ("launch", space),
         "no such folder": ("launch", space, "--data", "nowhere"),
-        "--trials 0: a study has at least 1 trial": ("launch", space, *data, "--trials", "0"),
+        "--trials 0: give 1 or more": ("launch", space, *data, "--trials", "0"),
         "--seed -1: not a seed": ("launch", space, *data, "--seed", "-1"),
         "not a name": ("launch", space, *data, "--name", "../up"),
         "no study 'small'": ("launch", space, *data, "--resume"),
-        "'--trials': Input should be a valid integer": ("launch", space, *data, "--trials", "many"),
+        "--trials many: give 1 or more": ("launch", space, *data, "--trials", "many"),
         "No such option": ("launch", space, "--trails", "3"),
         "PATIENTS:PATCHES:SEED": ("launch", space, "--data", "synthetic:x"),
     }

@@ -32,6 +32,7 @@ objective: {metric: auroc, mode: max}
 epochs: EPOCHS
 trials: 6
 seed: 4
+stopping: {rule: asha}
 resources: {cpus: 1}
 space:
   folds: 2
@@ -227,7 +228,8 @@ def wait_for_reports(run: Commands, count: int, timeout_s: float = 200) -> None:
 def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
     run: Commands, shards: Path, how: signal.Signals
 ) -> None:
-    write_space(run.folder, epochs=8)
+    rule = {9: "promotion", 2: "forest", 15: "asha"}[how.value]
+    write_space(run.folder, epochs=8, stopping=f"{{rule: {rule}}}")
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 12)
     began = time.monotonic()
@@ -256,9 +258,36 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
     assert len(reports) == len(set(reports))
     for trial in history.searched():
         assert [one["epoch"] for one in trial.reports] == list(range(1, trial.epoch + 1))
-    check_the_rungs_are_told_by_the_journal(history, run)
+    check_decisions_come_again(run)
+    if rule == "asha":
+        check_the_rungs_are_told_by_the_journal(history, run)
     check_mlflow_tells_the_history(run, history)
-    check_checkpoints_are_gone(run)
+    check_only_the_best_has_a_checkpoint(run, history)
+    extend(run, moved)
+
+
+def check_decisions_come_again(run: Commands) -> None:
+    """A course that knows the journal up to each of its decisions decides the same."""
+    course = Course(read_plan(study(run)).space)
+    for event in Journal(study(run) / "journal").events:
+        again = None
+        if event["event"] == "promote" or event.get("kind") == "trial":
+            again = course.next()
+        if event["event"] == "pause":
+            again = course.verdict(course.history.trials[event["trial"]])
+        if again is not None:
+            assert {**event, **again} == event
+        course.take(event)
+
+
+def extend(run: Commands, data: Path) -> None:
+    """A finished study gets two trials more, and its champion is still the best."""
+    run("launch", "small.yaml", "--data", str(data), "--resume", "--trials", "+2")
+    history = read_history(study(run))
+    assert len(history.searched()) == 8
+    best = max(history.done(), key=lambda one: one.ranked_by)
+    assert history.champion == best.id
+    check_mlflow_tells_the_history(run, history)
 
 
 def refuse_another_space(run: Commands, shards: Path) -> None:
@@ -270,8 +299,9 @@ def refuse_another_space(run: Commands, shards: Path) -> None:
     path.write_text(text)
 
 
-def check_checkpoints_are_gone(run: Commands) -> None:
-    assert study(run).names(StudyFolder.CHECKPOINTS) == []
+def check_only_the_best_has_a_checkpoint(run: Commands, history: History) -> None:
+    best = max(history.done(), key=lambda one: one.ranked_by)
+    assert study(run).names(StudyFolder.CHECKPOINTS) == [f"{best.id}.pt"]
 
 
 def test_a_second_launcher_is_refused_with_the_firsts_process(run: Commands, shards: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.stats import norm, rankdata
 from sklearn.ensemble import ExtraTreesRegressor
 
 from raysearch.search.history import Trial
-from raysearch.search.space import Space
+from raysearch.search.space import Space, Value
 from raysearch.search.units import ABSENT, row_of, rows_at
 
 TREES, COST_TREES = 20, 10
@@ -42,6 +42,7 @@ class Curves:
         self._ends: list[int] = []
         self._reports: list[tuple[Trial, float]] = []
         self._knobs: dict[str, list[float]] = {}
+        self._tried: set[tuple[float, ...]] = set()
         self._curves: dict[str, list[tuple[float, float]]] = {}
 
     def __len__(self) -> int:
@@ -61,8 +62,13 @@ class Curves:
         """`trial` as the model reads it, with its first `upto` rungs, asked at `share`."""
         if trial.id not in self._knobs:
             self._knobs[trial.id] = row_of(self._space, trial.knobs)
+            self._tried.add(_rounded(self._knobs[trial.id]))
         curve = self._curves.get(trial.id, [])[:upto]
         return [*self._knobs[trial.id], share, *self._seen(curve)]
+
+    def is_new(self, knobs: Mapping[str, Value]) -> bool:
+        """Whether no trial that came to a rung has these knobs."""
+        return _rounded(row_of(self._space, knobs)) not in self._tried
 
     def new_rows(self, points: Floats, share: float) -> Floats:
         """Trials at `points` (N, knobs) that have not begun, as the model reads them."""
@@ -103,6 +109,10 @@ class Curves:
         before, earlier = curve[-2] if len(curve) > 1 else (share, value)
         slope = (value - earlier) / (share - before) if share > before else 0.0
         return [share, value, slope, max(one for _share, one in curve)]
+
+
+def _rounded(row: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(one, 6) for one in row)
 
 
 class Model:

@@ -108,10 +108,14 @@ class ByForest(Never):
             if not hopeful.any():
                 return None
             hopes = np.where(hopeful, hopes, -np.inf)
-        place = int(np.argmax(hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])))
-        if place >= len(waiting):
-            return Begin(chosen_at(space, points[place - len(waiting)]))
-        return waiting[place]
+        scores = hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])
+        for place in np.argsort(-scores, kind="stable").tolist():
+            if place < len(waiting):
+                return waiting[place]
+            knobs = chosen_at(space, points[place - len(waiting)])
+            if self._curves.is_new(knobs):
+                return Begin(knobs)
+        return Begin(chosen_at(space, points[0]))  # a small space, of which all was tried
 
     def _model(self) -> Model:
         """The model that learned what was reported, up to a share of `NEWS` ago.
@@ -155,6 +159,7 @@ class ByForest(Never):
         parents = np.array([point_of(self._space, one.knobs) for one in best])
         points = parents[np.arange(NEAR) % len(best)]
         changed = generator.random(points.shape) < CHANGED
+        changed[np.arange(NEAR), generator.integers(points.shape[1], size=NEAR)] = True  # no copies
         moved = np.clip(points + generator.normal(0, STEP, points.shape), 0, 1 - 1e-9)
         ranged = np.array([knob.kind in RANGES for knob in self._space.knobs])
         fresh = np.where(ranged, moved, generator.random(points.shape))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +19,7 @@ from raysearch.errors import StudyError
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event, of_kind
 from raysearch.search.plan import Plan
+from raysearch.search.sampler import distribution_of
 from raysearch.search.space import RANGES, Knob, Value
 
 # A trial in any other state has not ended: Optuna calls that RUNNING.
@@ -52,7 +49,9 @@ def export_study(plan: Plan, history: History, path: Path, events: Iterable[Even
             study_name=plan.name,
             direction="maximize" if plan.space.mode == "max" else "minimize",
         )
-        study.set_metric_names([plan.space.metric])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([plan.space.metric])
         for name, value in _facts(plan, history).items():
             study.set_user_attr(name, value)
         trials = history.searched()
@@ -80,7 +79,7 @@ def _facts(plan: Plan, history: History) -> dict[str, Any]:
 def _frozen(plan: Plan, trial: Trial, ended: float | None) -> FrozenTrial:
     state = STATES.get(trial.status, TrialState.RUNNING)
     searched = {
-        knob.name: _distribution(knob)
+        knob.name: distribution_of(knob)
         for knob in plan.space.knobs
         if knob.kind != "fixed" and _holds(knob, trial.knobs.get(knob.name))
     }
@@ -120,14 +119,3 @@ def _holds(knob: Knob, value: Value | None) -> bool:
     high: Any
     low, high = knob.values
     return bool(low <= value <= high)
-
-
-def _distribution(knob: Knob) -> BaseDistribution:
-    if knob.kind not in RANGES:
-        return CategoricalDistribution(knob.values)
-    low: Any
-    high: Any
-    low, high = knob.values
-    if knob.kind in ("int", "logint"):
-        return IntDistribution(low, high, log=knob.kind == "logint")
-    return FloatDistribution(low, high, log=knob.kind == "loguniform")
