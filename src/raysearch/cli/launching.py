@@ -120,7 +120,8 @@ def _seeded(space: Space, stored: Plan | None, seed: int | None) -> Space:
 
 def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({**asdict(plan), "most": plan.most_fold_epochs}) + "\n")
+        costs = {"expected": plan.expected_fold_epochs, "most": plan.most_fold_epochs}
+        sys.stdout.write(json.dumps({**asdict(plan), **costs}) + "\n")
         return
     for table in plan_tables(plan):
         console.print(table)

@@ -134,7 +134,8 @@ def plan_tables(plan: Plan) -> list[Table]:
         "seed": str(space.seed),
         "a trial takes": f"{space.resources.cpus:g} CPUs, {space.resources.gpus:g} GPUs",
         **search_rows(plan),
-        "cost": f"{plan.least_fold_epochs:,} to {plan.most_fold_epochs:,} fold-epochs",
+        "cost": f"about {plan.expected_fold_epochs:,} fold-epochs,"
+        f" {plan.most_fold_epochs:,} at most",
         "precision": "chosen by a few steps of each architecture before the first trial",
     }
     for kind, found in plan.numerics.items():

@@ -109,7 +109,7 @@ class ByForest(Never):
                 return None
             hopes = np.where(hopeful, hopes, -np.inf)
         scores = hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])
-        for place in np.argsort(-scores, kind="stable").tolist():
+        for place in map(int, np.argsort(-scores, kind="stable")):
             if place < len(waiting):
                 return waiting[place]
             knobs = chosen_at(space, points[place - len(waiting)])

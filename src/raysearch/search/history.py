@@ -14,6 +14,7 @@ Status = Literal["running", "paused", "finished", "stopped", "failed"]
 Kind = Literal["trial", "benchmark", "majority"]
 # The trial of that name is only reckoned, not trained.
 MAJORITY = "majority"
+BASELINES = ("benchmark", MAJORITY)
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Trial:
 class Spent:
     """What a study has spent, told by its events: fold-epochs, and the time of its launches.
 
-    `fold_epochs` and `device_s` are of the searched trials and the benchmark. `clock_s` counts
+    `fold_epochs` are of the searched trials, `device_s` of the benchmark, too. `clock_s` counts
     while a launcher was there, by a clock that does not go back; `dollars` is what the machines'
     share cost that each report names.
     """
@@ -83,8 +84,8 @@ class Spent:
             self._last = event["at"]
         self.clock_s += max(0.0, event["at"] - self._last)
         self._last = event["at"]
-        if event["event"] == "report" and event["trial"] != MAJORITY:
-            self.fold_epochs += 1
+        if event["event"] == "report":
+            self.fold_epochs += event["trial"] not in BASELINES
             self.device_s += event["seconds"]
             self.dollars += event.get("dollars", 0.0)
 

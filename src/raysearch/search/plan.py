@@ -20,6 +20,7 @@ from raysearch.errors import SpaceError, StudyError
 from raysearch.models.architectures import refuse_unfit
 from raysearch.search.auxiliary import Auxiliary, find_auxiliary
 from raysearch.search.course import rule_of
+from raysearch.search.expected import expected_fold_epochs
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
 
@@ -69,15 +70,16 @@ class Plan:
     def most_fold_epochs(self) -> int:
         """The most it can cost: every trial and the benchmark to the end, and the refit."""
         folds = max(split.folds for split in self.splits)
-        return (self.space.trials + 1) * folds * self.space.epochs + self.space.epochs
+        trials = self.space.trials * folds * self.space.epochs
+        if self.space.budget.fold_epochs is not None:
+            trials = min(trials, self.space.budget.fold_epochs)
+        return trials + folds * self.space.epochs + self.space.epochs
 
     @property
-    def least_fold_epochs(self) -> int:
-        """The least it can cost: all trials but one stop at the first rung."""
+    def expected_fold_epochs(self) -> int:
+        """About what it will cost, reckoned with drawn curves, with the benchmark and the refit."""
         folds = min(split.folds for split in self.splits)
-        whole = folds * self.space.epochs
-        first = self.splits[0].rungs[0] if self.splits[0].rungs else whole
-        return (self.space.trials - 1) * first + 2 * whole + self.space.epochs
+        return expected_fold_epochs(self.space) + folds * self.space.epochs + self.space.epochs
 
     def whole(self, folds: int) -> int:
         """The fold-epochs of a trial over `folds` folds that runs to its end."""
@@ -159,6 +161,12 @@ def make_plan(
     if not NAME.fullmatch(name):
         raise SpaceError(
             f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
+        )
+    whole, most = min(_folds(space)) * space.epochs, space.budget.fold_epochs
+    if most is not None and most < whole:
+        raise SpaceError(
+            f"budget.fold_epochs: {most} is less than the {whole} that one trial takes over its"
+            f" folds; give {whole} or more"
         )
     ledger = ledger or ledger_of(space, data)[0]
     view = View(ledger.task, ledger.by, ledger.sealed)

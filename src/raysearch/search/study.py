@@ -97,10 +97,17 @@ class Study:
 
     def fail(self, trial_id: str, reason: str) -> None:
         """End a trial that cannot go on, with the reason in a few words."""
+        self._end_running(trial_id, "failed", reason)
+
+    def stop(self, trial_id: str, reason: str) -> None:
+        """End a trial whose net is not wanted, with the reason in a few words."""
+        self._end_running(trial_id, "stopped", reason)
+
+    def _end_running(self, trial_id: str, status: str, reason: str) -> None:
         with self.guard:
             trial = self.history.trials[trial_id]
-            if trial.status == "running":
-                self._end(end_of(trial, "failed", reason))
+            if trial.status == "running" and (status == "failed" or trial.kind == "trial"):
+                self._end(end_of(trial, status, reason))
 
     def put_back(self, trial_id: str, reason: str | None = None) -> None:
         """Let a trial that did not end go on later, from its checkpoint.

@@ -111,6 +111,8 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             self._nodes[name] = result["node"]
         if "failure" in result:
             self._study.fail(name, result["failure"])
+        elif "above" in result:
+            self._study.stop(name, result["above"])
         elif "unable" in result:
             self._study.put_back(name, result["unable"])
         elif "warning" in result:

@@ -33,6 +33,7 @@ from raysearch.search.plan import Plan
 from raysearch.search.rules import PAUSING
 from raysearch.search.space import Resources
 from raysearch.search.trial_data import refit_data, stored_plan, train_config, training_data
+from raysearch.training.ceilings import too_much
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import TrainingData
 from raysearch.training.loop import (
@@ -103,6 +104,12 @@ def train_job(job: Job) -> None:
     share = float(job.knobs.get("patients", 1.0))
     data = training_data(job.study, job.data, str(device), job.folds, share)
     config = train_config(plan, job.knobs, job.seed, device)
+
+    ceilings = {one.metric: one.most for one in plan.space.ceilings}
+    above = too_much(config, data, ceilings) if ceilings and not job.reported else None
+    if above is not None:
+        tune.report({"above": above})
+        return
 
     def training(config: TrainConfig) -> None:
         state = _stored_state(folder, job.trial)
