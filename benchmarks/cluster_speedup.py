@@ -32,7 +32,8 @@ if sys.argv and sys.argv[0].endswith("default_worker.py"):
 SPACE = """
 epochs: 4
 trials: 12
-stopping: {grace: 4, reduction: 2}
+sampler: tpe
+stopping: {rule: asha, grace: 4, reduction: 2, paired: 0}
 data: synthetic:8:64:0
 space:
   folds: 2

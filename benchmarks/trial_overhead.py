@@ -27,6 +27,8 @@ GOAL_S = 0.5
 SPACE = {
     "epochs": 1,
     "trials": TRIALS,
+    "sampler": "tpe",
+    "stopping": {"rule": "asha", "paired": 0},
     "space": {
         "folds": 2,
         "architecture": "benchmark",

@@ -27,6 +27,8 @@ FLAGS = (
 SPACE = """
 epochs: 1
 trials: 10
+sampler: tpe
+stopping: {rule: asha, paired: 0}
 space:
   folds: 2
   architecture: cnn

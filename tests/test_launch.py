@@ -32,7 +32,8 @@ objective: {metric: auroc, mode: max}
 epochs: EPOCHS
 trials: 6
 seed: 4
-stopping: {rule: asha}
+sampler: tpe
+stopping: {rule: asha, paired: 0}
 resources: {cpus: 1}
 space:
   folds: 2
@@ -229,7 +230,8 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
     run: Commands, shards: Path, how: signal.Signals
 ) -> None:
     rule = {9: "promotion", 2: "forest", 15: "asha"}[how.value]
-    write_space(run.folder, epochs=8, stopping=f"{{rule: {rule}}}")
+    sampler = "forest" if rule == "forest" else "tpe"
+    write_space(run.folder, epochs=8, stopping=f"{{rule: {rule}}}", sampler=sampler)
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 12)
     began = time.monotonic()

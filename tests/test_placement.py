@@ -14,7 +14,8 @@ from raysearch.search.space_file import parse_space
 SPACE = """
 epochs: 2
 trials: 6
-stopping: {grace: 2}
+sampler: tpe
+stopping: {rule: asha, grace: 2, paired: 0}
 resources: {cpus: 0.5}
 space:
   folds: 2

@@ -22,6 +22,8 @@ PASSWORD, KEY = "planted-Passw0rd-of-mlflow", "planted-aws-key"
 SPACE = """
 epochs: 1
 trials: 4
+sampler: tpe
+stopping: {rule: asha, paired: 0}
 space:
   folds: 2
   architecture: cnn
