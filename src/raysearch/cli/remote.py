@@ -13,10 +13,10 @@ from raysearch.cli.launching import Launch, show_end
 from raysearch.cli.live import LiveView
 from raysearch.cli.options import make_console
 from raysearch.data.files import refuse_login
+from raysearch.data.names import NAME
 from raysearch.errors import StudyError
 from raysearch.search.engine.jobs import Job, Jobs, tunnel
 from raysearch.search.mirror import Mirror, mirror_of, read_message
-from raysearch.search.plan import NAME
 from raysearch.search.space_file import read_space
 
 REFUSED = "raysearch: "

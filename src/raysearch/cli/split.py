@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import make_console
+from raysearch.data.names import NAME
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from raysearch.data.patches import Rows
 
 HOLDOUT = re.compile(r"(\d{1,3})x(0?\.\d+)")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def split(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import uuid
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from raysearch.data.folds import split_hash
 from raysearch.data.ledger import Ledger
+from raysearch.data.names import NAME
 from raysearch.data.patches import Rows, load_rows
 from raysearch.data.splitting import kfold_name, ledger_for
 from raysearch.data.view import ALL, View
@@ -24,7 +24,6 @@ from raysearch.search.expected import expected_fold_epochs
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Assignment = dict[str, int]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from scipy.stats import wilcoxon
@@ -70,8 +70,12 @@ class Rung:
         """Whether `trial` goes on from here, by those that were here before it."""
         value = self.values[trial]
         if trial == self._newest:  # leaves itself out at no cost that grows with the rung
-            own = bisect.bisect_left(self._sorted, value)
-            return _keeps_on(_Without(self._sorted, own), value, reduction, mode)
+            own, count = bisect.bisect_left(self._sorted, value), len(self._sorted) - 1
+
+            def without_own(place: int) -> float:
+                return self._sorted[place + (place >= own)]
+
+            return _reaches(without_own, count, value, reduction, mode)
         earlier = []
         for other, theirs in self.values.items():
             if other == trial:
@@ -111,40 +115,30 @@ class Rung:
         return better < len(self._sorted) // reduction
 
 
-class _Without(Sequence[float]):
-    """A sorted list without the item at `left_out`, not copied."""
-
-    def __init__(self, items: Sequence[float], left_out: int) -> None:
-        self._items, self._left_out = items, left_out
-
-    def __len__(self) -> int:
-        return len(self._items) - 1
-
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
-        return self._items[place + (place >= self._left_out)]
-
-
 def keeps_on(earlier: Sequence[float], value: float, reduction: int, mode: Mode) -> bool:
     """Whether a trial with `value` at a rung goes on, given those that were there before it.
 
     It does when it is not worse than the best 1/`reduction` of `earlier` (the percentile by
     linear interpolation), and always as the first.
     """
-    return _keeps_on(sorted(earlier), value, reduction, mode)
+    ordered = sorted(earlier)
+    return _reaches(ordered.__getitem__, len(ordered), value, reduction, mode)
 
 
-def _keeps_on(ordered: Sequence[float], value: float, reduction: int, mode: Mode) -> bool:
-    if not ordered:
+def _reaches(
+    at: Callable[[int], float], count: int, value: float, reduction: int, mode: Mode
+) -> bool:
+    """Whether `value` reaches the best 1/`reduction` of `count` values, the least `at` 0."""
+    if not count:
         return True
-    sign, count = (1.0, len(ordered)) if mode == "max" else (-1.0, len(ordered))
     # As numpy's percentile interpolates, so that equals decide equally.
     place = (count - 1) * ((1 - 1 / reduction) * 100 / 100)
     below = math.floor(place)
     above, share = min(below + 1, count - 1), place - below
-    if mode == "max":
-        low, high = ordered[below], ordered[above]
-    else:
-        low, high = -ordered[count - 1 - below], -ordered[count - 1 - above]
+    sign = 1.0
+    low, high = at(below), at(above)
+    if mode == "min":
+        sign, low, high = -1.0, -at(count - 1 - below), -at(count - 1 - above)
     cutoff = high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
     return sign * value >= cutoff
 

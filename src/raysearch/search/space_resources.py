@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from raysearch.data.names import NAME
 from raysearch.search.space import Resources
 from raysearch.search.space_sections import Tree, section_of
-from raysearch.search.space_settings import NAME, PRICE
+from raysearch.search.space_settings import PRICE
 
 
 def resources_of(tree: Tree, faults: list[str]) -> Resources:

@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from raysearch.data.names import NAME
 from raysearch.scores.metrics import METRICS
 from raysearch.search.space_settings import (
     BUDGET,
     CEILINGS,
     MOST,
-    NAME,
     PRICE,
     SAMPLERS,
     STOPPING,

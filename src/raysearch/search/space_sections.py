@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysearch.data.files import refuse_login
+from raysearch.data.names import NAME
 from raysearch.scores.metrics import METRICS
 from raysearch.search.space import Budget, Ceiling, Resources, Sampling, Stopping, Value
 from raysearch.search.space_settings import (
     BUDGET,
     CEILINGS,
     MOST,
-    NAME,
     SAMPLERS,
     STOPPING,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import get_args
 
 from raysearch.search.space import Rule
@@ -27,7 +26,6 @@ KEYS = (
     "auxiliary",
     "space",
 )
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST = 10**9
 
 # A sampler's name -> its options.

@@ -12,7 +12,8 @@ from raysearch.data.folds import assign_folds
 from raysearch.errors import DataError
 from raysearch.scores.metrics import score
 
-MOST_ROWS = 20_000
+# Boosted trees learn nothing of fewer: a leaf has 20 rows at least.
+FEWEST_ROWS, MOST_ROWS = 100, 20_000
 FOLDS = (5, 4, 3, 2)
 
 
@@ -67,6 +68,8 @@ def measure_flattery(whole: Sample, usable: NDArray[np.bool_], seed: int) -> Fla
     size = len(some.labels)
     if len(np.unique(some.labels)) < 2:
         return Flattery(size, reason="fewer than two classes have rows")
+    if size < FEWEST_ROWS:
+        return Flattery(size, reason=f"{size} rows are too few, below {FEWEST_ROWS}")
     reason = ""
     for folds in FOLDS:
         try:

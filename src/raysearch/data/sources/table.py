@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from posixpath import normpath
 
 from raysearch.data.files import Folder
 from raysearch.data.manifest import LABEL
+from raysearch.data.names import NAME
 from raysearch.data.sources.listing import Ask, Item, Listing, Refused, Task
 from raysearch.data.sources.places import LINK_OUT, links_inside
 from raysearch.errors import DataError
@@ -19,7 +19,6 @@ from raysearch.errors import DataError
 NEEDED = ("path", "label", "patient")
 KNOWN = (*NEEDED, "slide", "site", "x", "y", "magnification", "split")
 TASK = "label_"
-TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PARTS = {
     "train": "train",
     "valid": "valid",
@@ -102,7 +101,7 @@ def _refuse_columns(source: str, columns: tuple[str, ...]) -> None:
 
 def _is_task(column: str) -> bool:
     name = column.removeprefix(TASK)
-    return column.startswith(TASK) and name != LABEL and TASK_NAME.fullmatch(name) is not None
+    return column.startswith(TASK) and name != LABEL and NAME.fullmatch(name) is not None
 
 
 def _rows(reader: csv.DictReader[str], source: str) -> list[_Row]:
