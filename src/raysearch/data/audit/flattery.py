@@ -12,8 +12,9 @@ from raysearch.data.folds import assign_folds
 from raysearch.errors import DataError
 from raysearch.scores.metrics import score
 
-# Boosted trees learn nothing of fewer: a leaf has 20 rows at least.
-FEWEST_ROWS, MOST_ROWS = 100, 20_000
+MOST_ROWS = 20_000
+# The rows of a leaf; fewer where there are few, of which nothing would be learned else.
+LEAF, LEAVES = 20, 20
 FOLDS = (5, 4, 3, 2)
 
 
@@ -68,8 +69,6 @@ def measure_flattery(whole: Sample, usable: NDArray[np.bool_], seed: int) -> Fla
     size = len(some.labels)
     if len(np.unique(some.labels)) < 2:
         return Flattery(size, reason="fewer than two classes have rows")
-    if size < FEWEST_ROWS:
-        return Flattery(size, reason=f"{size} rows are too few, below {FEWEST_ROWS}")
     reason = ""
     for folds in FOLDS:
         try:
@@ -103,7 +102,8 @@ def _auroc(some: Sample, fold_of: NDArray[np.int64]) -> float | None:
     found = []
     for fold in range(int(fold_of.max()) + 1):
         judged = fold_of == fold
-        model = HistGradientBoostingClassifier(random_state=0)
+        leaf = max(2, min(LEAF, len(fold_of) // LEAVES))
+        model = HistGradientBoostingClassifier(random_state=0, min_samples_leaf=leaf)
         model.fit(some.colours[~judged], some.labels[~judged])
         probabilities = model.predict_proba(some.colours[judged])
         if probabilities.shape[1] < len(classes):
