@@ -48,6 +48,16 @@ class Curves:
     def __len__(self) -> int:
         return len(self._ends)
 
+    @property
+    def begun(self) -> int:
+        """How many trials are known to have begun."""
+        return len(self._knobs)
+
+    def begin(self, trial: Trial) -> None:
+        """Take in that `trial` has begun."""
+        self._knobs[trial.id] = row_of(self._space, trial.knobs)
+        self._tried.add(_rounded(self._knobs[trial.id]))
+
     def take(self, trial: Trial, share: float, value: float) -> None:
         """Take in the objective `value` of `trial` after a `share` of its fold-epochs."""
         curve = self._curves.setdefault(trial.id, [])
@@ -60,14 +70,11 @@ class Curves:
 
     def row(self, trial: Trial, share: float, upto: int | None = None) -> list[float]:
         """`trial` as the model reads it, with its first `upto` rungs, asked at `share`."""
-        if trial.id not in self._knobs:
-            self._knobs[trial.id] = row_of(self._space, trial.knobs)
-            self._tried.add(_rounded(self._knobs[trial.id]))
         curve = self._curves.get(trial.id, [])[:upto]
         return [*self._knobs[trial.id], share, *self._seen(curve)]
 
     def is_new(self, knobs: Mapping[str, Value]) -> bool:
-        """Whether no trial that came to a rung has these knobs."""
+        """Whether no trial has these knobs."""
         return _rounded(row_of(self._space, knobs)) not in self._tried
 
     def new_rows(self, points: Floats, share: float) -> Floats:

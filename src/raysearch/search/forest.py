@@ -166,6 +166,8 @@ class ByForest(Never):
         return np.where(changed, fresh, points)
 
     def _take_in(self, history: History) -> None:
+        for trial in history.searched()[self._curves.begun :]:
+            self._curves.begin(trial)
         for trial, epoch, value in history.at_rungs[len(self._curves) :]:
             self._curves.take(trial, epoch / (trial.folds * self._space.epochs), value)
 
