@@ -16,6 +16,8 @@ def exhausted(space: Space, history: History) -> str | None:
     for name, limit, spent in _spent(space, history):
         if spent >= limit:
             return f"budget: {name} {limit:g}"
+    if budget.target is None and budget.no_improvement is None:
+        return None
     best = history.best(None, space.mode)
     if best is None:
         return None

@@ -106,6 +106,8 @@ class History:
         self._searched: list[Trial] = []
         self._open: dict[str, Trial] = {}
         self._finished: list[Trial] = []
+        # Of how many finished trials the best is known, and which it is, by folds and mode.
+        self._best: dict[tuple[int | None, Mode], tuple[int, Trial | None]] = {}
         # How many searched trials ended, and how many had when the champion was crowned.
         self.ended = self.ended_when_crowned = 0
         for event in events:
@@ -161,8 +163,13 @@ class History:
     def best(self, folds: int | None, mode: Mode) -> Trial | None:
         """The best finished trial, over `folds` folds where a number is given."""
         sign = 1.0 if mode == "max" else -1.0
-        fit = [one for one in self._finished if folds in (None, one.folds)]
-        return max(fit, key=lambda one: sign * one.ranked_by, default=None)
+        seen, best = self._best.get((folds, mode), (0, None))
+        for one in self._finished[seen:]:
+            fits = folds in (None, one.folds)
+            if fits and (best is None or sign * one.ranked_by > sign * best.ranked_by):
+                best = one
+        self._best[folds, mode] = (len(self._finished), best)
+        return best
 
     def goes_on(self, trial: Trial, epoch: int, reduction: int, mode: Mode) -> bool:
         """Whether `trial` goes on from the rung at `epoch`, by those that were there before it."""
