@@ -249,8 +249,8 @@ def _first_line(fault: Exception) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
-def search(study: Study) -> None:
-    """Run the study's trials to their end; what they report is in its journal."""
+def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> None:
+    """Run the study's trials to their end by `job`; what they report is in its journal."""
     if study.ended():
         return
     resources = study.plan.space.resources
@@ -259,7 +259,7 @@ def search(study: Study) -> None:
     searcher = StudySearcher(study, lambda: max(1, slots(resources)))
     # Tune would hand these to its workers in a way that Ray writes into its logs.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
-    trainable = tune.with_resources(run_job, {"cpu": resources.cpus, "gpu": resources.gpus})
+    trainable = tune.with_resources(job, {"cpu": resources.cpus, "gpu": resources.gpus})
     # Tune keeps files of its own; nobody reads them again.
     with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch:
         tuner = tune.Tuner(
