@@ -88,7 +88,7 @@ def seconds_taken(study: Study) -> float:
 
 
 def decisions(space: Space, trials: int) -> dict[str, float]:
-    """The median seconds of a decision at a rung around the trial `trials`, in a simulated study."""
+    """The median seconds of a decision at a rung around the trial `trials`, simulated."""
     asked = replace(space, trials=trials, epochs=3, stopping=Stopping(1, 3, "asha"))
     course, took = Course(asked), []
     for number in range(trials):
