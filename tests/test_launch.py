@@ -265,7 +265,6 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
         check_the_rungs_are_told_by_the_journal(history, run)
     check_mlflow_tells_the_history(run, history)
     check_only_the_best_has_a_checkpoint(run, history)
-    extend(run, moved)
 
 
 def check_decisions_come_again(run: Commands) -> None:
@@ -282,11 +281,16 @@ def check_decisions_come_again(run: Commands) -> None:
         course.take(event)
 
 
-def extend(run: Commands, data: Path) -> None:
-    """A finished study gets two trials more, and its champion is still the best."""
-    run("launch", "small.yaml", "--data", str(data), "--resume", "--trials", "+2")
+def test_a_finished_study_gets_more_trials_and_its_champion_is_still_the_best(
+    run_on_cluster: Commands, shards: Path
+) -> None:
+    run = run_on_cluster
+    write_space(run.folder, 1, stopping="{rule: none}")
+    run("launch", "small.yaml", "--data", str(shards), "--trials", "2")
+    for more in (1, 3):
+        run("launch", "small.yaml", "--data", str(shards), "--resume", "--trials", f"+{more}")
     history = read_history(study(run))
-    assert len(history.searched()) == 8
+    assert len(history.searched()) == 6
     best = max(history.done(), key=lambda one: one.ranked_by)
     assert history.champion == best.id
     check_mlflow_tells_the_history(run, history)
