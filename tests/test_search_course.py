@@ -126,13 +126,13 @@ def decided(space: Space, events: list[Event]) -> Iterator[tuple[Event, Event | 
     for event in events:
         if event["event"] == "trial" or event["event"] == "promote":
             yield event, course.next()
-        elif event["event"] in ("pause", "end") and not over and event.get("status") != "failed":
+        elif event["event"] in ("pause", "end") and event.get("status") != "failed":
             trial = course.history.trials[event["trial"]]
-            expected = course.verdict(trial)
-            if course.over() is not None:
-                over = True
-                continue
-            yield event, expected
+            over = over or course.over() is not None
+            if not over:  # all that is open ends with the budget, whatever its reports
+                yield event, course.verdict(trial)
+            elif trial.epoch < course.whole(trial) and not trial.reports:
+                yield event, course.last_of(trial)
         course.take(event)
 
 
