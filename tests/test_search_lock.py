@@ -197,3 +197,21 @@ def test_a_launch_is_refused_before_anything_heavy_is_imported(
             assert said in done.stderr
         holder.send_signal(signal.SIGKILL)
     refuse_second(StudyFolder(tmp_path / "space"))
+
+
+def test_a_lock_of_a_process_of_this_machine_that_is_gone_is_taken_over_at_once(
+    bucket: str,
+) -> None:
+    import subprocess
+    import sys
+
+    folder = StudyFolder(f"{bucket}/gone")
+    script = (
+        "import os; from raysearch.search.beacon import Beacon;"
+        "from raysearch.search.folder import StudyFolder;"
+        f"Beacon(StudyFolder({folder.address!r}), sleep=lambda _s: None).take(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert folder.exists(folder.LOCK)
+    with launcher_lock(folder):
+        pass

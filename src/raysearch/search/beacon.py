@@ -55,7 +55,7 @@ class Beacon:
         if found is None:
             return ""
         silent = self._wall() - found["beat"]
-        if silent <= SILENT_S:
+        if silent <= SILENT_S and not found["dead"]:
             raise held_by(self._folder, found["holder"])
         return f"{found['holder']}, silent for {silent:.0f} s"
 
@@ -101,7 +101,9 @@ class Beacon:
         try:
             found = json.loads(self._folder.read(self._folder.LOCK))
             holder = f"process {int(found['pid'])} on {found['host']}"
-            return {"holder": holder, "token": found["token"], "beat": float(found["beat"])}
+            dead = found["host"] == socket.gethostname() and not _lives(int(found["pid"]))
+            beat = float(found["beat"])
+            return {"holder": holder, "token": found["token"], "beat": beat, "dead": dead}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -111,6 +113,17 @@ class Beacon:
         content = json.dumps({**mine, "beat": self._wall()})
         self._folder.write(self._folder.LOCK, content.encode())
         self._beaten = asked
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine has the number `pid`."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def held_by(folder: StudyFolder, holder: str) -> StudyError:
