@@ -15,8 +15,9 @@ from raysearch.search.space import Space, Value
 from raysearch.search.units import ABSENT, row_of, rows_at
 
 TREES, COST_TREES = 20, 10
-# Standard deviations between the trees that a forecast is better than their mean.
-OPTIMISM = 1.5
+# Standard deviations between the trees that a forecast is better than their mean. Of a trial not
+# begun it is less: the best of many such forecasts is an optimistic one by that alone.
+OPTIMISM, NEW_OPTIMISM = 1.5, 1.0
 # The columns of a row after those of its knobs: where it is asked, and four of the curve so far.
 AFTER_KNOBS = 5
 # A model learns from no more rows than this.
@@ -141,7 +142,9 @@ class Model:
     def hopes(self, rows: NDArray[np.float32]) -> Floats:
         """An optimistic forecast for each of `rows` (N, columns), larger is better: (N,)."""
         forecasts = np.array([tree.predict(rows)[:, 0] for tree in self._trees])
-        return np.asarray(forecasts.mean(axis=0) + OPTIMISM * forecasts.std(axis=0))
+        begun = rows[:, self._knobs + 1] > 0  # the share that its curve is known of
+        optimism = np.where(begun, OPTIMISM, NEW_OPTIMISM)
+        return np.asarray(forecasts.mean(axis=0) + optimism * forecasts.std(axis=0))
 
     def costs(self, rows: NDArray[np.float32]) -> Floats:
         """The logarithm of the seconds of a fold-epoch for each of `rows`, their mean left out."""
