@@ -15,11 +15,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import yaml
@@ -137,22 +137,25 @@ class Jobs:
     def lines(self, job_id: str) -> Iterator[str]:
         """The log of a job, line by line from its first, as it grows, until the job has ended."""
         loop = asyncio.new_event_loop()
+        # A KeyboardInterrupt in the middle of aiohttp's own work can get lost; a signal told to the
+        # loop cannot.
+        interrupted = loop.create_future()
+        loop.add_signal_handler(signal.SIGINT, _once, interrupted)
         chunks = self._client.tail_job_logs(job_id)
         rest = ""
         try:
             while True:
                 waiting = loop.create_task(_next(chunks))
+                loop.run_until_complete(
+                    asyncio.wait({waiting, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+                )
+                if interrupted.done():
+                    _give_up(loop, waiting)
+                    raise KeyboardInterrupt
                 try:
-                    rest += loop.run_until_complete(waiting)
+                    rest += waiting.result()
                 except StopAsyncIteration:
                     break
-                except KeyboardInterrupt:
-                    waiting.cancel()
-                    # Whoever presses Ctrl-C waits for no connection that does not close.
-                    loop.run_until_complete(asyncio.wait({waiting}, timeout=CLOSE_S))
-                    if waiting.done() and not waiting.cancelled():
-                        waiting.exception()
-                    raise
                 except (RuntimeError, aiohttp.ClientError, OSError) as fault:
                     raise StudyError(
                         f"the connection to the cluster was lost ({fault}); what was launched goes"
@@ -163,9 +166,32 @@ class Jobs:
             if rest:
                 yield rest
         finally:
-            with suppress(RuntimeError, TimeoutError):
-                loop.run_until_complete(asyncio.wait_for(chunks.aclose(), CLOSE_S))
+            _give_up(loop, loop.create_task(_close(chunks)), CLOSE_S)
+            loop.remove_signal_handler(signal.SIGINT)
             loop.close()
+
+
+def _once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _give_up(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], after_s: float = 0) -> None:
+    """Let `task` end by itself for `after_s`, then cancel it; no more than `CLOSE_S` for that.
+
+    Whoever presses Ctrl-C waits for no connection that does not close.
+    """
+    if after_s:
+        loop.run_until_complete(asyncio.wait({task}, timeout=after_s))
+    task.cancel()
+    loop.run_until_complete(asyncio.wait({task}, timeout=CLOSE_S))
+    if task.done() and not task.cancelled():
+        task.exception()
+
+
+async def _close(chunks: AsyncIterator[str]) -> None:
+    with suppress(RuntimeError):  # it is still at work where it did not let itself be cancelled
+        await cast(AsyncGenerator[str, None], chunks).aclose()
 
 
 async def _next(chunks: AsyncIterator[str]) -> str:
