@@ -32,7 +32,7 @@ from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.sampler import propose
 from raysearch.search.space import Sampling, Space, Stopping
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study
 
 SLOTS, GOAL = 16, 1.28

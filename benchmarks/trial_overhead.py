@@ -19,7 +19,7 @@ from raysearch.data.shards import write_shards
 from raysearch.evaluation.run import run_study
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Beginning, make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study
 
 TRIALS, PEER_TRIALS = 200, 10

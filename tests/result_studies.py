@@ -10,7 +10,7 @@ import numpy as np
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
 from raysearch.search.plan import make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study
 
 TREE: dict[str, Any] = {

@@ -17,7 +17,7 @@ from raysearch.errors import StudyError
 from raysearch.search.engine import worker
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.checkpoint import pack, unpack
 

@@ -9,7 +9,7 @@ from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.journal import Journal
 from raysearch.search.space import Resources
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 
 SPACE = """
 epochs: 2

@@ -17,7 +17,7 @@ from PIL import Image
 from conftest import Commands
 from harvest_fakes import Ncbi, image, pdf, serve, tissue
 from raysearch.data.sources.breakhis import SUBTYPES
-from raysearch.search.space_file import parse_space, read_space
+from raysearch.search.spaces.file import parse_space, read_space
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()

@@ -15,7 +15,7 @@ from raysearch.data.view import ALL
 from raysearch.errors import DataError, SpaceError
 from raysearch.search.auxiliary import find_auxiliary, mapped_labels
 from raysearch.search.plan import load_plan, make_plan, refuse_changes
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 
 
 def write_classes(folder: Path, names: tuple[str, ...], side: int = 50) -> str:

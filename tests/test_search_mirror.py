@@ -17,7 +17,7 @@ from raysearch.search.mirror import (
     read_message,
 )
 from raysearch.search.plan import Plan, make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import read_history, read_plan
 
 SPACE = {"epochs": 2, "trials": 2, "space": {"folds": 2, "width": {"choice": [4, 8]}}}

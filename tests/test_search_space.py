@@ -4,7 +4,7 @@ import pytest
 
 from raysearch.errors import SpaceError
 from raysearch.search.space import describe, space_from
-from raysearch.search.space_file import parse_space, read_space
+from raysearch.search.spaces.file import parse_space, read_space
 
 GOOD = """
 objective: {metric: auroc, mode: max}

@@ -30,10 +30,10 @@ from raysearch.search.space import (
     describe,
     space_from,
 )
-from raysearch.search.space_file import parse_space, read_space
-from raysearch.search.space_schema import schema, schema_text
-from raysearch.search.space_settings import KEYS, SAMPLERS
-from raysearch.search.space_yaml import load_tree
+from raysearch.search.spaces.file import parse_space, read_space
+from raysearch.search.spaces.schema import schema, schema_text
+from raysearch.search.spaces.settings import KEYS, SAMPLERS
+from raysearch.search.spaces.tree import load_tree
 
 SPACES = Path(__file__).parents[1] / "searchspace"
 FULL = """
@@ -447,7 +447,7 @@ def complaints(tree: Any) -> Iterator[str]:
 
 def test_the_stored_schema_is_the_one_the_code_makes() -> None:
     assert (SPACES / "schema.json").read_text() == schema_text(), (
-        "write it anew: python -c 'from raysearch.search.space_schema import schema_text;"
+        "write it anew: python -c 'from raysearch.search.spaces.schema import schema_text;"
         ' open("searchspace/schema.json", "w").write(schema_text())\''
     )
     jsonschema.Draft7Validator.check_schema(schema())

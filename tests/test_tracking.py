@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from raysearch.errors import StudyError
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan, make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.tracking import runs
 from raysearch.search.tracking.pieces import TrialPieces
 from raysearch.search.tracking.runs import Tracker

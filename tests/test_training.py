@@ -15,7 +15,7 @@ from raysearch.search.engine import worker
 from raysearch.search.engine.worker import within_memory
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
-from raysearch.search.space_file import parse_space
+from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
 from raysearch.training.batches import cut, dihedral, gather, normalise
 from raysearch.training.checkpoint import pack, unpack

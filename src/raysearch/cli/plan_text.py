@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from raysearch.search.constraints import holds
 from raysearch.search.plan import Plan
 from raysearch.search.space import RANGES, Knob, Space
-from raysearch.search.space_points import completed
+from raysearch.search.spaces.points import completed
 
 SAMPLERS = {
     "forest": "a forest of trees over the trials so far",

@@ -17,7 +17,7 @@ from raysearch.data.names import NAME
 from raysearch.errors import StudyError
 from raysearch.search.engine.jobs import Job, Jobs, tunnel
 from raysearch.search.mirror import Mirror, mirror_of, read_message
-from raysearch.search.space_file import read_space
+from raysearch.search.spaces.file import read_space
 
 REFUSED = "raysearch: "
 

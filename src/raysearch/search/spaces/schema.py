@@ -11,7 +11,7 @@ from typing import Any
 
 from raysearch.data.names import NAME
 from raysearch.scores.metrics import METRICS
-from raysearch.search.space_settings import (
+from raysearch.search.spaces.settings import (
     BUDGET,
     CEILINGS,
     MOST,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from raysearch.data.names import NAME
 from raysearch.search.space import Resources
-from raysearch.search.space_sections import Tree, section_of
-from raysearch.search.space_settings import PRICE
+from raysearch.search.spaces.sections import Tree, section_of
+from raysearch.search.spaces.settings import PRICE
 
 
 def resources_of(tree: Tree, faults: list[str]) -> Resources:

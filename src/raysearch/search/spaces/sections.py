@@ -9,7 +9,7 @@ from raysearch.data.files import refuse_login
 from raysearch.data.names import NAME
 from raysearch.scores.metrics import METRICS
 from raysearch.search.space import Budget, Ceiling, Resources, Sampling, Stopping, Value
-from raysearch.search.space_settings import (
+from raysearch.search.spaces.settings import (
     BUDGET,
     CEILINGS,
     MOST,

@@ -9,11 +9,11 @@ from raysearch.data.files import refuse_login
 from raysearch.data.manifest import LABEL
 from raysearch.errors import SpaceError
 from raysearch.search.space import Space
-from raysearch.search.space_knobs import knobs_in
-from raysearch.search.space_points import constraint_faults, points_of, too_narrow
-from raysearch.search.space_reading import condition_faults, unread_knobs
-from raysearch.search.space_resources import resources_of
-from raysearch.search.space_sections import (
+from raysearch.search.spaces.knobs import knobs_in
+from raysearch.search.spaces.points import constraint_faults, points_of, too_narrow
+from raysearch.search.spaces.reading import condition_faults, unread_knobs
+from raysearch.search.spaces.resources import resources_of
+from raysearch.search.spaces.sections import (
     budget_of,
     ceilings_of,
     folders_of,
@@ -25,8 +25,8 @@ from raysearch.search.space_sections import (
     texts_of,
     whole,
 )
-from raysearch.search.space_settings import KEYS
-from raysearch.search.space_yaml import load_tree
+from raysearch.search.spaces.settings import KEYS
+from raysearch.search.spaces.tree import load_tree
 
 
 def read_space(path: str | Path) -> Space:
