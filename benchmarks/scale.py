@@ -30,7 +30,7 @@ from raysearch.search.engine.run import ray_session, search
 from raysearch.search.engine.worker import Job, send
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
-from raysearch.search.sampler import propose
+from raysearch.search.sampling.sampler import propose
 from raysearch.search.space import Sampling, Space, Stopping
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study

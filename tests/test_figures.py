@@ -13,7 +13,7 @@ from raysearch.cli import run
 from raysearch.cli.results_text import figures_text
 from raysearch.evaluation.figures import Figures, study_figures
 from raysearch.evaluation.figures_page import figures_page
-from raysearch.search.sampler_export import export_study
+from raysearch.search.sampling.export import export_study
 from raysearch.search.study import Study
 from result_studies import TREE, feed, new_study, next_searched, report, run_on
 

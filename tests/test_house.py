@@ -10,7 +10,7 @@ ROOMS = ("cli", "evaluation", "search", "training", "models", "data", "scores", 
 # A package -> where alone it may be imported: modules or packages.
 HOMES = {
     "ray": ("search.engine",),
-    "optuna": ("search.sampler", "search.sampler_export"),
+    "optuna": ("search.sampling.sampler", "search.sampling.export"),
     "mlflow": ("search.tracking",),
 }
 NOT_IN = {"torch": ("data", "scores"), "torchvision": ("data", "scores", "search", "evaluation")}
@@ -129,7 +129,7 @@ def test_the_rooms_import_only_to_their_right_and_libraries_stay_at_home() -> No
         ("data/x.py", "from . import files", "1: relative import"),
         ("search/x.py", "import ray", "1: ray belongs in search.engine"),
         ("training/x.py", "import optuna", "1: optuna belongs in"),
-        ("search/sampler_too.py", "from optuna import samplers", "1: optuna belongs in"),
+        ("search/sampling/x.py", "from optuna import samplers", "1: optuna belongs in"),
         ("cli/x.py", "import mlflow.pytorch", "1: mlflow belongs in"),
         ("data/x.py", "import torch", "1: torch has no place in data"),
         ("scores/x.py", "from torch import nn", "1: torch has no place in scores"),
@@ -161,7 +161,7 @@ def test_a_circle_of_two_is_named_at_both_ends_however_it_is_imported(tmp_path: 
 def test_what_is_allowed_is_not_named(tmp_path: Path) -> None:
     allowed = {
         "cli/x.py": "def f():\n    from raysearch.search import plan\n    print(plan)",
-        "search/sampler.py": "import optuna",
+        "search/sampling/sampler.py": "import optuna",
         "search/engine/x.py": "from ray import tune\nfrom raysearch.data import files",
         "search/tracking/x.py": "import mlflow.pytorch",
         "models/x.py": "import torch\nfrom raysearch.errors import SpaceError",

@@ -16,9 +16,9 @@ from raysearch.search.course import Course
 from raysearch.search.expected import expected_fold_epochs
 from raysearch.search.history import History
 from raysearch.search.plan import make_plan
+from raysearch.search.sampling.warm import warmed
 from raysearch.search.space import Space
 from raysearch.search.spaces.file import parse_space
-from raysearch.search.warm import warmed
 from raysearch.training.ceilings import too_much
 from raysearch.training.data import TrainingData
 from raysearch.training.loop import TrainConfig

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from raysearch.cli import run
 from raysearch.errors import StudyError
 from raysearch.search.journal import of_kind
-from raysearch.search.sampler_export import export_study
+from raysearch.search.sampling.export import export_study
 from raysearch.search.study import Study
 from result_studies import TREE, new_study, next_searched, report, run_on
 

@@ -18,8 +18,8 @@ from raysearch.cli.plan_text import knob_rows, knobs_title, search_rows, stoppin
 from raysearch.cli.tables import plan_tables
 from raysearch.errors import SpaceError
 from raysearch.search.constraints import allowed
-from raysearch.search.draw import draw
 from raysearch.search.plan import Plan, Split
+from raysearch.search.sampling.draw import draw
 from raysearch.search.space import (
     RANGES,
     Budget,

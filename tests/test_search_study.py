@@ -17,7 +17,7 @@ from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
-from raysearch.search.sampler import told
+from raysearch.search.sampling.sampler import told
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics

@@ -23,10 +23,10 @@ from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History
 from raysearch.search.mirror import end_message
 from raysearch.search.plan import Beginning, Plan, ledger_of, make_plan, refuse_changes
+from raysearch.search.sampling.warm import warmed
 from raysearch.search.space import Space
 from raysearch.search.spaces.file import read_space
 from raysearch.search.study import read_history, read_plan
-from raysearch.search.warm import warmed
 
 if TYPE_CHECKING:
     from raysearch.evaluation.run import Outcome

@@ -48,7 +48,7 @@ def results(
     console = make_console(stderr=as_json)
     found = _here(name, studies) if cluster is None else _there(name, cluster, console)
     if optuna is not None:
-        from raysearch.search.sampler_export import export_study
+        from raysearch.search.sampling.export import export_study
 
         export_study(found.plan, found.history, optuna, found.events)
     if page is not None:

@@ -17,7 +17,7 @@ from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event
 from raysearch.search.rules import Asha, Begin, Never, Promotion, Rule
 from raysearch.search.rungs import cannot_catch_up, out_of_patience
-from raysearch.search.sampler import propose
+from raysearch.search.sampling.sampler import propose
 from raysearch.search.space import Space, Value
 from raysearch.training.loop import key
 

@@ -11,8 +11,8 @@ from scipy.stats import norm, rankdata
 from sklearn.ensemble import ExtraTreesRegressor
 
 from raysearch.search.history import Trial
+from raysearch.search.sampling.units import ABSENT, row_of, rows_at
 from raysearch.search.space import Space, Value
-from raysearch.search.units import ABSENT, row_of, rows_at
 
 TREES, COST_TREES = 20, 10
 # Standard deviations between the trees that a forecast is better than their mean. Of a trial not

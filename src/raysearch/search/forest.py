@@ -16,9 +16,9 @@ from raysearch.search.curves import Curves, Floats, Model
 from raysearch.search.history import History, Trial
 from raysearch.search.rules import Begin, Never, Pick, Verdict
 from raysearch.search.rungs import even_levels
-from raysearch.search.sampler import propose
+from raysearch.search.sampling.sampler import propose
+from raysearch.search.sampling.units import chosen_at, point_of
 from raysearch.search.space import RANGES, Space, Value
-from raysearch.search.units import chosen_at, point_of
 from raysearch.training.loop import key
 
 # So many trials begin before the model is asked.

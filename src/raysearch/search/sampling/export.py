@@ -19,7 +19,7 @@ from raysearch.errors import StudyError
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event, of_kind
 from raysearch.search.plan import Plan
-from raysearch.search.sampler import distribution_of
+from raysearch.search.sampling.sampler import distribution_of
 from raysearch.search.space import RANGES, Knob, Value
 
 # A trial in any other state has not ended: Optuna calls that RUNNING.

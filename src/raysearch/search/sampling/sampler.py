@@ -24,10 +24,10 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.search.constraints import allowed
-from raysearch.search.designs import evenly, grid
 from raysearch.search.history import History, Trial
+from raysearch.search.sampling.designs import evenly, grid
+from raysearch.search.sampling.units import chosen_at
 from raysearch.search.space import RANGES, Knob, Space, Value
-from raysearch.search.units import chosen_at
 from raysearch.training.loop import key
 
 MOST_TOLD = 500
