@@ -25,7 +25,7 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from raysearch.data.shards import write_shards
-from raysearch.search.course import Course
+from raysearch.search.deciding.course import Course
 from raysearch.search.engine.run import ray_session, search
 from raysearch.search.engine.worker import Job, send
 from raysearch.search.folder import StudyFolder

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from conftest import Commands
 from raysearch.data.files import Folder
 from raysearch.data.shards import write_shards
-from raysearch.search.course import Course
+from raysearch.search.deciding.course import Course
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Journal

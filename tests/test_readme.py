@@ -63,11 +63,11 @@ def test_every_knob_and_objective_is_in_the_readme() -> None:
 
 def test_the_tree_names_what_is_there() -> None:
     (tree,) = [block for block in blocks() if "src/raysearch/" in block]
-    rooms = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.startswith("  ")}
-    there = {
-        path.name for path in (TOP / "src/raysearch").iterdir() if not path.name.startswith("__")
-    }
-    assert rooms == there
+    house = TOP / "src/raysearch"
+    rooms = re.findall(r"^ {2}(\w\S*?)/? ", tree, re.MULTILINE)
+    assert set(rooms) == {one.name for one in house.iterdir() if not one.name.startswith("__")}
+    packages = re.findall(r"^ {4}(\w+)/ ", tree, re.MULTILINE)
+    assert set(packages) == {one.parent.name for one in house.glob("search/*/__init__.py")}
 
 
 def test_lock_constraints_and_what_is_installed_are_the_same_versions() -> None:

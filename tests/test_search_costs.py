@@ -12,8 +12,8 @@ import torch
 from raysearch.cli.launching import _planned
 from raysearch.errors import SpaceError, StudyError
 from raysearch.search.constraints import allowed
-from raysearch.search.course import Course
-from raysearch.search.expected import expected_fold_epochs
+from raysearch.search.deciding.course import Course
+from raysearch.search.deciding.expected import expected_fold_epochs
 from raysearch.search.history import History
 from raysearch.search.plan import make_plan
 from raysearch.search.sampling.warm import warmed

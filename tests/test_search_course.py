@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from raysearch.search.course import Course
+from raysearch.search.deciding.course import Course
 from raysearch.search.history import Trial
 from raysearch.search.journal import Event
 from raysearch.search.space import Budget, Knob, Rule, Sampling, Space, Stopping

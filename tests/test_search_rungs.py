@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from raysearch.search.rungs import (
+from raysearch.search.deciding.rungs import (
     Mode,
     Rung,
     cannot_catch_up,

@@ -5,7 +5,7 @@ Its runs are never kept.
 
 from __future__ import annotations
 
-from raysearch.search.course import Course
+from raysearch.search.deciding.course import Course
 from raysearch.search.journal import Event
 from raysearch.search.space import Kind, Knob, Space, Stopping
 from replay.clock import Work

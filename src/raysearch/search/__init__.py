@@ -1,1 +1,1 @@
-"""Space, plan, journal, sampler, rungs, engine, tracking."""
+"""Space, plan, journal and study; who proposes, who decides, who runs, who keeps track."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from raysearch.search.deciding.rungs import Mode, Rung
 from raysearch.search.journal import Event
-from raysearch.search.rungs import Mode, Rung
 
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
 Kind = Literal["trial", "benchmark", "majority"]

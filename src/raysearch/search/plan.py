@@ -19,8 +19,8 @@ from raysearch.data.view import ALL, View
 from raysearch.errors import SpaceError, StudyError
 from raysearch.models.architectures import refuse_unfit
 from raysearch.search.auxiliary import Auxiliary, find_auxiliary
-from raysearch.search.course import rule_of
-from raysearch.search.expected import expected_fold_epochs
+from raysearch.search.deciding.course import rule_of
+from raysearch.search.deciding.expected import expected_fold_epochs
 from raysearch.search.space import Space, space_from
 from raysearch.training.numerics import Numerics
 

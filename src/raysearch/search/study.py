@@ -12,7 +12,7 @@ from typing import Any
 
 from raysearch.data.folds import split_hash
 from raysearch.errors import StudyError
-from raysearch.search.course import Course, end_of, trial_event
+from raysearch.search.deciding.course import Course, end_of, trial_event
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Kind, Trial
 from raysearch.search.journal import Event, Journal

@@ -27,10 +27,10 @@ from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
 from raysearch.errors import UserError
 from raysearch.scores.metrics import score
+from raysearch.search.deciding.rules import PAUSING
 from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan
-from raysearch.search.rules import PAUSING
 from raysearch.search.space import Resources
 from raysearch.search.trial_data import refit_data, stored_plan, train_config, training_data
 from raysearch.training.ceilings import too_much

@@ -46,7 +46,7 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
 
     An `attempt` after the first proposes something else. None are left where a grid has no further
     one. The first proposals of the sampler `forest` are drawn at random; its others are made in
-    `raysearch.search.forest`.
+    `raysearch.search.deciding.forest`.
     """
     options = dict(space.sampling.options)
     seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32

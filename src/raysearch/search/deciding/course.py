@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raysearch.errors import StudyError
-from raysearch.search.budget import closing_on, exhausted
 from raysearch.search.constraints import allowed
-from raysearch.search.forest import ByForest
+from raysearch.search.deciding.budget import closing_on, exhausted
+from raysearch.search.deciding.forest import ByForest
+from raysearch.search.deciding.rules import Asha, Begin, Never, Promotion, Rule
+from raysearch.search.deciding.rungs import cannot_catch_up, out_of_patience
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event
-from raysearch.search.rules import Asha, Begin, Never, Promotion, Rule
-from raysearch.search.rungs import cannot_catch_up, out_of_patience
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.space import Space, Value
 from raysearch.training.loop import key

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from raysearch.search.constraints import allowed
-from raysearch.search.curves import Curves, Floats, Model
+from raysearch.search.deciding.curves import Curves, Floats, Model
+from raysearch.search.deciding.rules import Begin, Never, Pick, Verdict
+from raysearch.search.deciding.rungs import even_levels
 from raysearch.search.history import History, Trial
-from raysearch.search.rules import Begin, Never, Pick, Verdict
-from raysearch.search.rungs import even_levels
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.sampling.units import chosen_at, point_of
 from raysearch.search.space import RANGES, Space, Value

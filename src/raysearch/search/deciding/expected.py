@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raysearch.search.course import Course
+from raysearch.search.deciding.course import Course
 from raysearch.search.journal import Event
 from raysearch.search.space import Budget, Sampling, Space
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from raysearch.search.deciding.rungs import fold_ends, rung_levels
 from raysearch.search.history import History, Trial
-from raysearch.search.rungs import fold_ends, rung_levels
 from raysearch.search.space import Space, Value
 
 Verdict = Literal["on", "pause", "stop"]
