@@ -19,7 +19,7 @@ from raysearch.cli.tables import plan_tables
 from raysearch.errors import SpaceError
 from raysearch.search.constraints import allowed
 from raysearch.search.plan import Plan, Split
-from raysearch.search.sampling.draw import draw
+from raysearch.search.sampling.units import draw
 from raysearch.search.space import (
     RANGES,
     Budget,

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from raysearch.search.constraints import allowed
 from raysearch.search.history import History, Trial
 from raysearch.search.sampling.designs import evenly, grid
-from raysearch.search.sampling.units import chosen_at
+from raysearch.search.sampling.units import draw
 from raysearch.search.space import RANGES, Knob, Space, Value
 from raysearch.training.loop import key
 
@@ -61,7 +61,7 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
         case "tpe" | "gp":
             return _ask_optuna(space, history, seed, options)
         case _:
-            return chosen_at(space, np.random.default_rng(seed).random(len(space.knobs)))
+            return draw(space, np.random.default_rng(seed))
 
 
 def _ask_optuna(

@@ -24,6 +24,11 @@ def chosen_at(space: Space, point: Sequence[float] | NDArray[np.float64]) -> dic
     return chosen
 
 
+def draw(space: Space, generator: np.random.Generator) -> dict[str, Value]:
+    """A value for each knob of `space` that exists, at random; the constraints are not asked."""
+    return chosen_at(space, generator.random(len(space.knobs)))
+
+
 def value_at(knob: Knob, place: float) -> Value:
     """The value of `knob` at `place` of [0, 1): each as likely, or each magnitude by a log."""
     if knob.kind not in RANGES:

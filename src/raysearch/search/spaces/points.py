@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raysearch.search.constraints import faults_of, holds, truth
-from raysearch.search.sampling.draw import draw
+from raysearch.search.sampling.units import draw
 from raysearch.search.space import RANGES, Knob, Point, Space, Value
 from raysearch.training.parts import LIMITS
 
