@@ -16,11 +16,17 @@ from raysearch.search.history import Trial
 from raysearch.search.plan import Plan
 from raysearch.search.study import read_history
 from raysearch.search.trial_data import stored_plan, train_config, training_data
-from raysearch.training.loop import FoldEpoch, TrainingFailedError, train
+from raysearch.training.data import TrainingData
+from raysearch.training.loop import (
+    FAILURES,
+    FoldEpoch,
+    TrainConfig,
+    TrainingFailedError,
+    train,
+)
 from raysearch.training.numerics import device_kind
 
 Progress = Callable[[int, int], None]
-FAILURES = ("nan-loss", "nan-scores", "objective-undefined")
 # Other instructions, threads or precision made .004 to .012 on one machine
 # (benchmarks/replays.py); this is more than twice as much. What a GPU makes was not measured.
 ELSEWHERE = 0.03
@@ -96,8 +102,7 @@ def replay(
 
     With the plan, the splits, the knobs, the seed, the precision and the number of threads that
     its worker had; nothing is written. `data` says where the shards are now. One whose training
-    failed is trained until it fails again. StudyError and DataError where that cannot
-    be done.
+    failed is trained until it fails again. StudyError and DataError where that cannot be done.
     """
     plan, trial = stored_plan(folder.address), _recorded(folder, trial_id)
     until = _fold_epochs(plan, trial, folds)
@@ -113,21 +118,7 @@ def replay(
     share = float(trial.knobs.get("patients", 1.0))
     rows = training_data(folder.address, address, str(device), trial.folds, share)
     config = train_config(plan, trial.knobs, trial.seed, device)
-    done: list[FoldEpoch] = []
-
-    def take(epoch: FoldEpoch, *_more: object) -> None:
-        done.append(epoch)
-        progress(len(done), until)
-        if len(done) == until:
-            raise _EnoughError
-
-    failure = ""
-    try:
-        train(config, rows, take)
-    except _EnoughError:
-        pass
-    except TrainingFailedError as fault:
-        failure = str(fault)
+    done, failure = _trained(config, rows, until, progress)
     return Replay(
         trial=trial,
         epochs=_compared(plan, trial, done, until),
@@ -166,6 +157,27 @@ def _fold_epochs(plan: Plan, trial: Trial, folds: int | None) -> int:
 def _failed_training(trial: Trial) -> bool:
     """Whether the training itself failed, and will again; a lost worker's would go on."""
     return trial.status == "failed" and trial.reason in FAILURES
+
+
+def _trained(
+    config: TrainConfig, rows: TrainingData, until: int, progress: Progress
+) -> tuple[list[FoldEpoch], str]:
+    """The first `until` fold-epochs, and how the training failed before; empty for not at all."""
+    done: list[FoldEpoch] = []
+
+    def take(epoch: FoldEpoch, *_more: object) -> None:
+        done.append(epoch)
+        progress(len(done), until)
+        if len(done) == until:
+            raise _EnoughError
+
+    try:
+        train(config, rows, take)
+    except _EnoughError:
+        return done, ""
+    except TrainingFailedError as fault:
+        return done, str(fault)
+    return done, ""
 
 
 def _compared(plan: Plan, trial: Trial, done: list[FoldEpoch], until: int) -> tuple[Compared, ...]:

@@ -29,6 +29,9 @@ from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES
 
 State = dict[str, Any]
 JUDGED_AT_ONCE = 512
+# Why a training cannot go on, on whatever machine; a study's journal keeps these words.
+NAN_LOSS, NAN_SCORES, UNDEFINED = "nan-loss", "nan-scores", "objective-undefined"
+FAILURES = (NAN_LOSS, NAN_SCORES, UNDEFINED)
 
 
 class TrainingFailedError(Exception):
@@ -163,7 +166,7 @@ def mean_objective(
     values = [math.nan if value is None else value for value in (*ends, now)]
     mean = sum(values) / len(values)
     if not math.isfinite(mean):
-        raise TrainingFailedError("objective-undefined")
+        raise TrainingFailedError(UNDEFINED)
     return mean
 
 
@@ -261,7 +264,7 @@ class FoldRun:
             total += loss * len(rows)
         mean = float(total) / len(index)
         if not math.isfinite(mean):
-            raise TrainingFailedError("nan-loss")
+            raise TrainingFailedError(NAN_LOSS)
         return mean
 
     def judge(self, averaged: bool) -> Judged:
@@ -277,7 +280,7 @@ class FoldRun:
             parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
         logits = torch.cat(parts).cpu().numpy()
         if not np.isfinite(logits).all():
-            raise TrainingFailedError("nan-scores")
+            raise TrainingFailedError(NAN_SCORES)
         return Judged(self.judged_rows, logits)
 
     def batch(self, rows: Tensor) -> Tensor:
