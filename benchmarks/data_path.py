@@ -26,7 +26,7 @@ from images import write_images
 from raysearch.data.batches import epoch_order
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
-from raysearch.training.batches import gather, normalise
+from raysearch.training.batches import normalise
 
 PATCHES, PATIENTS, ROUNDS, BATCH = 10_000, 50, 3, 64
 GOAL, FLOAT_GOAL = 20, 10
@@ -62,7 +62,7 @@ class Ours:
         began = time.perf_counter()
         order = torch.from_numpy(epoch_order(self.rows, 0, 0, self.epoch))
         for rows in torch.split(order, BATCH):
-            batch = gather(self.pixels, rows)
+            batch = torch.index_select(self.pixels, 0, rows)
             if floats:
                 normalise(batch, self.patches.shape).contiguous()
         return len(order) / (time.perf_counter() - began)

@@ -17,7 +17,7 @@ from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
-from raysearch.training.batches import cut, dihedral, gather, normalise
+from raysearch.training.batches import cut, dihedral, normalise
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.data import Further, TrainingData
 from raysearch.training.loop import (
@@ -136,7 +136,7 @@ def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
         config(), dataclasses.replace(data, folds=((everyone, everyone[:0]),)), seen.append
     )
     assert seen == [1, 2]
-    batch = normalise(gather(data.pixels, torch.arange(4)), data.shape)
+    batch = normalise(data.gather(torch.arange(4)), data.shape)
     assert model.eval()(batch).shape == (4, 2)
 
 

@@ -1,4 +1,4 @@
-"""Whole batches on the device: gathered by index, normalised, flipped and turned."""
+"""Whole batches on the device: cut by index, normalised, flipped and turned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ def cut(index: Tensor, size: int) -> list[Tensor]:
     if len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces
-
-
-def gather(pixels: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
-    """The rows `index` (B,) of `pixels`, uint8 (N, H*W*3), into `out` where one is given."""
-    return torch.index_select(pixels, 0, index, out=out)
 
 
 def normalise(batch: Tensor, shape: tuple[int, int, int]) -> Tensor:
