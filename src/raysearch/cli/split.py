@@ -56,21 +56,13 @@ def split(
     Example: `raysearch split data/idc --folds 5,10`
     """
     from raysearch.data.files import Folder
-    from raysearch.data.ledger import has_ledger
     from raysearch.data.official import official_ledger
     from raysearch.data.patches import load_rows
     from raysearch.data.splitting import Wish, make_ledger, patients_aside, sealed_patients
     from raysearch.data.view import View
 
     chosen = task if name is None else name
-    if not NAME.fullmatch(chosen):
-        raise DataError(f"--name {chosen!r}: not a name; use letters, digits, '.', '_' and '-'")
-    folder = Folder(data)
-    if has_ledger(folder, chosen):
-        raise DataError(
-            f"{data}: has a ledger {chosen!r} already, and studies may be built on it; choose"
-            " another --name"
-        )
+    _refuse_name(data, chosen)
     wish = Wish(
         by=by,
         folds=_numbers(folds),
@@ -82,21 +74,39 @@ def split(
     )
     if not (wish.folds or leave_one_out or wish.holdouts or official):
         raise DataError("--folds: none; give such as 3,5,10, or --leave-one-out, or --holdout")
-    rows = load_rows(data, View(task))
+    rows, sealed = load_rows(data, View(task)), sealed_patients(data)
     if official:
         ledger = official_ledger(rows, task, wish, official)
     else:
-        ledger = make_ledger(rows, task, wish, patients_aside(data, seed))
-    notes = _notes(ledger, rows, sealed_patients(data))
-    ledger.write(folder, chosen)
+        ledger = make_ledger(rows, task, wish, patients_aside(data, sealed, seed))
+    notes = _notes(ledger, rows, sealed)
+    ledger.write(Folder(data), chosen)
     if as_json:
         sys.stdout.write(json.dumps({**_summary(ledger), "notes": notes}) + "\n")
-        return 0
+    else:
+        _show(_table(ledger, rows.class_names, f"{data}/splits/{chosen}.json"), notes)
+    return 0
+
+
+def _refuse_name(data: str, name: str) -> None:
+    """DataError where the shards at `data` cannot have a new ledger `name`."""
+    from raysearch.data.files import Folder
+    from raysearch.data.ledger import has_ledger
+
+    if not NAME.fullmatch(name):
+        raise DataError(f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-'")
+    if has_ledger(Folder(data), name):
+        raise DataError(
+            f"{data}: has a ledger {name!r} already, and studies may be built on it; choose"
+            " another --name"
+        )
+
+
+def _show(table: Table, notes: list[str]) -> None:
     console = make_console()
-    console.print(_table(ledger, rows.class_names, f"{data}/splits/{chosen}.json"))
+    console.print(table)
     for note in notes:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    return 0
 
 
 def _notes(ledger: Ledger, rows: Rows, sealed: frozenset[str]) -> list[str]:

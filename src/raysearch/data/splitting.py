@@ -90,7 +90,8 @@ def ledger_for(
         if name is not None:
             raise DataError(f"{data}: no ledger {name!r}; write it with `raysearch split --name`")
         wish = Wish(folds=folds)
-        return make_ledger(rows, task, wish, patients_aside(data, wish.seed)), True
+        aside = patients_aside(data, sealed_patients(data), wish.seed)
+        return make_ledger(rows, task, wish, aside), True
     ledger = read_ledger(folder, chosen, rows.fingerprint)
     if ledger.task != task:
         raise DataError(f"ledger {chosen!r} is of task {ledger.task!r}, and {task!r} is asked for")
@@ -107,21 +108,20 @@ def ledger_for(
     return (extend(ledger, rows, wish), True) if lacking else (ledger, False)
 
 
-def patients_aside(data: str, seed: int) -> frozenset[str]:
+def patients_aside(data: str, sealed: frozenset[str], seed: int) -> frozenset[str]:
     """The test patients of the shards at `data`, the same for every task.
 
-    Those that a ledger seals already; where there is none, 15 % of the whole set's, chosen by
-    `seed`.
+    Those that a ledger seals already, as `sealed_patients` tells them; where there is no ledger,
+    15 % of the whole set's, chosen by `seed`.
     """
-    found = sealed_patients(data)
-    if found or ledger_names(Folder(data)):
-        return found
+    if sealed or ledger_names(Folder(data)):
+        return sealed
     try:
         rows = load_rows(data)
     except DataError:  # labels in further tasks alone
-        return found
+        return sealed
     if len(np.unique(rows.patients)) < LEAST_FOR_TEST:
-        return found
+        return sealed
     draw = _test_draw(seed)
     return frozenset(choose_groups(rows.patients, rows.labels, TEST_SHARE, draw, rows.class_names))
 
