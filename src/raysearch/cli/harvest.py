@@ -56,13 +56,9 @@ def harvest(
     from raysearch.data.harvest.results import claimed
 
     settings, path = read_settings(config, size), Path(source)
-    if not query and not path.exists():
-        raise DataError(
-            f"{source}: no such file or folder; give PDFs or a list of ids, or --query for a query"
-        )
+    if not query:
+        _refuse_source(source, out)
     from_folder = not query and path.is_dir()
-    if from_folder and out.resolve().is_relative_to(path.resolve()):
-        raise DataError(f"{out}: lies in the folder that is read; name another folder")
     asked = None if from_folder else _asked(email, ncbi)
     ids = [] if query or from_folder else read_ids(path)
     named = f"query: {source}" if query else str(path.resolve())
@@ -79,6 +75,17 @@ def harvest(
     else:
         make_console().print(_table(source, out, done, shards))
     return 0
+
+
+def _refuse_source(source: str, out: Path) -> None:
+    """DataError where the files at `source` cannot be harvested into `out`."""
+    path = Path(source)
+    if not path.exists():
+        raise DataError(
+            f"{source}: no such file or folder; give PDFs or a list of ids, or --query for a query"
+        )
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise DataError(f"{out}: lies in the folder that is read; name another folder")
 
 
 def _shards(out: Path, done: Harvest, size: int) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.table import Table
 
 from raysearch.cli.options import make_console
 from raysearch.errors import DataError
+
+if TYPE_CHECKING:
+    from raysearch.data.manifest import Manifest
 
 # A path that was an address loses one of its slashes.
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
@@ -93,7 +96,12 @@ def shard(
         manifest = write_shards(source, out, form, size=wanted, ask=ask, progress=update)
     if as_json:
         sys.stdout.write(json.dumps(json.loads(manifest.dump())) + "\n")
-        return 0
+    else:
+        make_console().print(_table(source, out, manifest))
+    return 0
+
+
+def _table(source: str, out: Path, manifest: Manifest) -> Table:
     counts = zip(manifest.class_names, manifest.class_counts, strict=True)
     rows = {
         "files": f"{manifest.files:,}",
@@ -111,8 +119,7 @@ def shard(
         table.add_row(name, escape(text))
     for warning in manifest.warnings:
         table.add_row("[yellow]warning[/]", escape(warning))
-    make_console().print(table)
-    return 0
+    return table
 
 
 def _magnifications(text: str | None) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from raysearch.errors import StudyError, without_passwords
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105 the name of a variable
 PASSWORD_LENGTH = 12
+SECRET = "MLFLOW_FLASK_SERVER_SECRET_KEY"  # noqa: S105 the name of a variable
 
 
 def ui(
@@ -62,15 +63,7 @@ def ui(
         "MLFLOW_WORKERS": os.environ.get("MLFLOW_WORKERS", "2" if server else "1"),
     }
     if server:
-        if len(os.environ.get(PASSWORD, "")) < PASSWORD_LENGTH:
-            raise StudyError(
-                f"{PASSWORD}: not set, or shorter than {PASSWORD_LENGTH} characters; set it to the"
-                " password that `admin` is to have"
-            )
-        names = [one for one in allowed_hosts.split(",") if one]
-        known = [f"{one}:{port}" for one in dict.fromkeys((host, *LOOPBACK[:2], *names))]
-        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join([*known, *names])
-        environment.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
+        environment |= _with_login(host, port, allowed_hosts)
         command += ["--app-name", "basic-auth"]
         os.umask(0o077)  # its databases are for this user's eyes alone
     where = "its database" if server else without_passwords(store)
@@ -78,3 +71,18 @@ def ui(
     sys.stdout.flush()
     # In place of this process, so that every signal reaches the server itself.
     return os.execve(sys.executable, command, environment)  # noqa: S606 no shell is wanted
+
+
+def _with_login(host: str, port: int, allowed_hosts: str) -> dict[str, str]:
+    """The environment of a server that asks for a login, and answers to these hosts alone."""
+    if len(os.environ.get(PASSWORD, "")) < PASSWORD_LENGTH:
+        raise StudyError(
+            f"{PASSWORD}: not set, or shorter than {PASSWORD_LENGTH} characters; set it to the"
+            " password that `admin` is to have"
+        )
+    names = [one for one in allowed_hosts.split(",") if one]
+    known = [f"{one}:{port}" for one in dict.fromkeys((host, *LOOPBACK[:2], *names))]
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*known, *names]),
+        SECRET: os.environ.get(SECRET, secrets.token_hex(32)),
+    }
