@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
-from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysearch.data.decode import Chunk, Size, decode_files, draw_files, sizes_of
-from raysearch.data.files import Folder
 from raysearch.data.hdf5 import read_rows
-from raysearch.data.manifest import LABEL, NAME, VERSION, Manifest, Shard, Task
+from raysearch.data.manifest import Manifest
+from raysearch.data.shard_writer import Progress, ShardWriter
 from raysearch.data.slots import Slot, Slots
 from raysearch.data.sources import list_source, most_frequent
 from raysearch.data.sources.archive import NO_ROOM
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import Ask, Item, Listing
 from raysearch.data.whole import written_whole
+from raysearch.data.workers import working
 from raysearch.errors import DataError
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 # A worker's piece of work: few enough bytes that what is under way fits in memory.
 CHUNK, CHUNK_BYTES = 256, 4 * 2**20
 GROUP_BYTES = 64 * 2**20
-GROUPS_A_SHARD = 4
 # Chunks under way beyond four a worker: what the workers do while a group is being written.
 AHEAD = 32
-REFUSED = "refused.csv"
 SCRATCH = ".unpacked"
 NOTHING_ASKED = Ask()
-Progress = Callable[[int, int], None]
 
 
 def parse_size(text: str) -> Size:
@@ -76,7 +59,7 @@ def write_shards(
     left behind.
     """
     workers = workers or os.cpu_count() or 1
-    with ExitStack() as last, written_whole(out) as partial, _pool(workers) as pool:
+    with ExitStack() as last, written_whole(out) as partial, working(workers) as pool:
         scratch = partial / SCRATCH
         scratch.mkdir()
         ask = replace(ask, scratch=scratch)
@@ -90,7 +73,7 @@ def write_shards(
         slots = last.enter_context(Slots(group + under_way, slot_bytes))
         chunks = iter(_cut(items, rows))
         waiting: deque[tuple[list[Item], Slot, Future[Chunk]]] = deque()
-        writer = _Writer(partial, listing, wanted, slots, group, progress)
+        writer = ShardWriter(partial, listing, wanted, slots, group, progress)
         while True:
             for some in islice(chunks, under_way - len(waiting)):
                 slot = slots.take()
@@ -143,44 +126,6 @@ def _result(source: str, some: list[Item], future: Future[Chunk]) -> Chunk:
         ) from None
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
-    # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the workers
-    # are born with it blocked. The tracker unblocks it when it starts, so it goes first.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _later_interrupt():
-            for _ in range(workers):  # each starts a worker, as none is ready yet
-                pool.submit(int)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        yield pool
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _later_interrupt() -> Iterator[None]:
-    """Answer Ctrl-C after the block: a worker that has got half of its orders prints a traceback.
-
-    A mask is not enough, since the signal then goes to another thread of the process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        signal.raise_signal(signal.SIGINT)
-
-
 def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
     if listing.folder is None:
         raise DataError("this source has no images to measure; give --size")
@@ -201,218 +146,3 @@ def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) 
 def _cut(items: list[Item], rows: int) -> Iterator[list[Item]]:
     for start in range(0, len(items), rows):
         yield items[start : start + rows]
-
-
-class _Writer:
-    """Gathers chunks into row groups of `group` chunks, and row groups into shards."""
-
-    def __init__(
-        self,
-        folder: Path,
-        listing: Listing,
-        size: Size,
-        slots: Slots,
-        group: int,
-        progress: Progress,
-    ) -> None:
-        self._folder, self._listing, self._progress = folder, listing, progress
-        self._slots, self._group = slots, group
-        self._shape = (size[1], size[0], 3)
-        self._row_bytes = size[0] * size[1] * 3
-        self._items: list[Item] = []  # these four: decoded rows that are not written yet
-        self._row_fits: list[str] = []
-        self._hashes = bytearray()
-        self._filled: list[tuple[Slot, int]] = []  # and how many rows are in it
-        self._refused = list(listing.refused)
-        self._all = len(listing.items) + len(listing.refused)
-        self._labels: list[Counter[int | None]] = [Counter() for _ in range(1 + len(listing.tasks))]
-        self._kept = 0
-        self._fitted: Counter[str] = Counter()
-        self._patients: set[str] = set()
-        self._shards: list[Shard] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._file: _HashedFile | None = None
-        self._groups = self._rows = 0
-
-    def add(self, items: list[Item], slot: Slot, chunk: Chunk) -> None:
-        """Take what became of `items`, whose pixels are in `slot`."""
-        kept = [items[place] for place in chunk.kept]
-        self._items += kept
-        self._row_fits += chunk.fitted
-        self._hashes += chunk.hashes
-        self._filled.append((slot, len(kept)))
-        self._refused += (Refused(items[place].file, reason) for place, reason in chunk.refused)
-        self._kept += len(kept)
-        self._labels[0].update(item.label for item in kept)
-        for number, counter in enumerate(self._labels[1:]):
-            counter.update(item.others[number] for item in kept)
-        self._fitted.update(chunk.fitted)
-        self._patients.update(item.patient for item in kept)
-        if len(self._filled) == self._group:
-            self._write_group()
-        done = self._kept + len(self._refused)
-        self._progress(done, self._all)
-
-    def finish(self, form: str, source: str) -> Manifest:
-        """Write what is left, the refused files and the manifest."""
-        self._write_group()
-        self._close_shard()
-        rows = self._kept
-        if not rows:
-            reason = (
-                f" ({self._refused[0].file}: {self._refused[0].reason})" if self._refused else ""
-            )
-            raise DataError(
-                f"{source}: none of its {self._all} files is a usable patch{reason}; see --format"
-            )
-        first, *further = (
-            Task(name, names, tuple(counts[number] for number in range(len(names))))
-            for (name, names), counts in zip(_tasks(self._listing), self._labels, strict=True)
-        )
-        manifest = Manifest(
-            version=VERSION,
-            format=form,
-            source=source,
-            files=self._all,
-            rows=rows,
-            refused=len(self._refused),
-            patients=len(self._patients),
-            shape=self._shape,
-            class_names=first.class_names,
-            class_counts=first.class_counts,
-            tasks=tuple(further),
-            fitted=dict(self._fitted),
-            warnings=self._listing.warnings,
-            shards=tuple(self._shards),
-        )
-        here = Folder(self._folder)
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow(("file", "reason"))
-        table.writerows(sorted(self._refused))
-        here.write(REFUSED, text.getvalue().encode("utf-8", "surrogateescape"))
-        here.write(NAME, manifest.dump())
-        return manifest
-
-    def _write_group(self) -> None:
-        if self._items:
-            rows = _Decoded(self._items, self._row_fits, self._pixels(), self._hashes)
-            self._write_table(_table(rows, [task.name for task in self._listing.tasks]))
-        for slot, _rows in self._filled:
-            self._slots.give_back(slot)
-        self._items, self._row_fits, self._hashes, self._filled = [], [], bytearray(), []
-
-    def _pixels(self) -> pa.ChunkedArray:
-        """The pixels where they are."""
-        views = [
-            (self._slots.view(slot, rows * self._row_bytes), rows) for slot, rows in self._filled
-        ]
-        return pa.chunked_array([_binary(view, rows) for view, rows in views if rows])
-
-    def _write_table(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._file = _HashedFile(self._folder / f"part-{len(self._shards):05d}.parquet")
-            self._writer = pq.ParquetWriter(
-                pa.PythonFile(self._file, "w"),
-                table.schema,
-                compression="none",
-                use_dictionary=False,
-                write_statistics=False,
-                write_page_checksum=True,
-            )
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        self._groups += 1
-        self._rows += table.num_rows
-        if self._groups == GROUPS_A_SHARD:
-            self._close_shard()
-
-    def _close_shard(self) -> None:
-        if self._writer is None or self._file is None:
-            return
-        self._writer.close()
-        self._file.close()
-        path = self._file.path
-        self._shards.append(Shard(path.name, self._rows, path.stat().st_size, self._file.hash))
-        self._writer, self._file, self._groups, self._rows = None, None, 0, 0
-
-
-class _HashedFile(io.BufferedWriter):
-    """A new file that knows its SHA-256 while it is written from its start to its end."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "x"))
-        self.path = path
-        self._sum = hashlib.sha256()
-
-    @property
-    def hash(self) -> str:
-        """The SHA-256 of what was written, in hex."""
-        return self._sum.hexdigest()
-
-    def write(self, content: ReadableBuffer, /) -> int:
-        self._sum.update(content)
-        return super().write(content)
-
-
-def _tasks(listing: Listing) -> list[tuple[str, tuple[str, ...]]]:
-    """Every task of the listing with its classes, the one of `class_names` first."""
-    further = [(task.name, task.class_names) for task in listing.tasks]
-    return [(LABEL, listing.class_names), *further]
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """Rows that are decoded and not written yet."""
-
-    items: list[Item]
-    fitted: list[str]
-    pixels: pa.ChunkedArray
-    hashes: bytearray
-
-
-def _table(rows: _Decoded, tasks: Sequence[str]) -> pa.Table:
-    """The rows as Arrow, all from buffers: `pa.array` of a list imports pandas, for a second."""
-    items = rows.items
-    columns = {
-        "pixels": rows.pixels,
-        "label": _integers([item.label for item in items], np.int16),
-        "patient": _texts([item.patient for item in items]),
-        "slide": _texts([item.slide for item in items]),
-        "x": _integers([item.x for item in items], np.int32),
-        "y": _integers([item.y for item in items], np.int32),
-        "site": _texts([item.site for item in items]),
-        "magnification": _integers([item.magnification for item in items], np.int32),
-        "split": _texts([item.split for item in items]),
-        "source": _texts([item.file for item in items]),
-        "fitted": _texts(rows.fitted),
-        "sha256": _binary(memoryview(rows.hashes), len(items)),
-    }
-    for number, name in enumerate(tasks):
-        labels = [item.others[number] for item in items]
-        columns[f"{LABEL}_{name}"] = _integers(labels, np.int16)
-    return pa.Table.from_arrays(list(columns.values()), list(columns))
-
-
-def _binary(content: memoryview, count: int) -> pa.Array:
-    kind = pa.binary(len(content) // count)
-    return pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, pa.py_buffer(content)])
-
-
-def _integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32]) -> pa.Array:
-    known = np.array([value is not None for value in values])
-    numbers = np.array([value or 0 for value in values], kind)
-    bits = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
-    arrow = pa.int16() if kind is np.int16 else pa.int32()
-    return pa.Array.from_buffers(arrow, len(values), [bits, pa.py_buffer(numbers.tobytes())])
-
-
-def _texts(values: Sequence[str]) -> pa.Array:
-    first, count = values[0], len(values)
-    if values.count(first) == count:  # a site, a part, how it fits: the same for most sets
-        one = first.encode()
-        content, ends = one * count, np.arange(count + 1, dtype=np.int32) * len(one)
-    else:
-        encoded = [value.encode() for value in values]
-        content, ends = b"".join(encoded), np.cumsum([0, *map(len, encoded)])
-    offsets = pa.py_buffer(ends.astype(np.int32).tobytes())
-    return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(content))

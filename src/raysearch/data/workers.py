@@ -1,0 +1,50 @@
+"""Processes that decode, on every core."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+
+
+@contextmanager
+def working(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `workers` processes, which leave Ctrl-C to this one."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the workers
+    # are born with it blocked. The tracker unblocks it when it starts, so it goes first.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _later_interrupt():
+            for _ in range(workers):  # each starts a worker, as none is ready yet
+                pool.submit(int)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield pool
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _later_interrupt() -> Iterator[None]:
+    """Answer Ctrl-C after the block: a worker that has got half of its orders prints a traceback.
+
+    A mask is not enough, since the signal then goes to another thread of the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
