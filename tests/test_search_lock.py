@@ -130,6 +130,8 @@ def test_a_holder_that_beats_looks_for_the_lock_no_more_often_than_that(
 def test_a_damaged_lock_is_nobodys(folder: StudyFolder, clock: Clock, content: bytes) -> None:
     folder.write(folder.LOCK, content)
     clock.beacon(folder).take()
+    with pytest.raises(StudyError, match=f"is being run by {HERE}"):
+        clock.beacon(folder).take()
 
 
 def test_the_lock_is_renewed_by_a_thread_and_given_back(
