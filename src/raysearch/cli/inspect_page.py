@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 
 from raysearch.cli.inspect_text import ledger_state, size_text, verdict
@@ -20,6 +19,7 @@ from raysearch.data.audit.duplicates import MOST_APART, RADIUS
 from raysearch.data.audit.finding import DISHONEST, SEVERITIES, Finding
 from raysearch.data.audit.reading import Images, scan
 from raysearch.evaluation.charts import Bar, bars, histogram
+from raysearch.evaluation.page import rendered
 
 CASES, A_CASE, SAMPLES = 24, 4, 18
 # Larger pictures are shown smaller, and as JPEG: a page of hundreds has to stay light.
@@ -89,9 +89,7 @@ def write_page(audit: Audit, findings: Sequence[Finding], path: Path) -> None:
         "seed": audit.seed,
         "rules": RULES,
     }
-    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True).from_string(source)
-    path.write_text(template.render(context), encoding="utf-8")
+    path.write_text(rendered(Path(__file__).with_suffix(".html"), context), encoding="utf-8")
 
 
 def _head(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:

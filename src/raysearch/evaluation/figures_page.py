@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from raysearch.evaluation.figure_charts import (
     coordinates_chart,
     importance_chart,
@@ -15,6 +13,7 @@ from raysearch.evaluation.figure_charts import (
     value_text,
 )
 from raysearch.evaluation.figures import Figures
+from raysearch.evaluation.page import rendered
 from raysearch.search.history import History
 from raysearch.search.plan import Plan
 
@@ -30,8 +29,7 @@ def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> st
         "metric": plan.space.metric,
         "groups": [_group(one) for one in figures],
     }
-    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True).from_string(source).render(context)
+    return rendered(Path(__file__).with_suffix(".html"), context)
 
 
 def _group(one: Figures) -> dict[str, Any]:
