@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from raysearch.cli.tables import leaderboard_table
 from raysearch.errors import StudyError
 from raysearch.search.baselines import record_majority
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History, Trial, leaderboard
+from raysearch.search.history import History, leaderboard
 from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
@@ -21,19 +20,7 @@ from raysearch.search.sampling.sampler import told
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics
-
-TREE = {
-    "epochs": 4,
-    "trials": 12,
-    "seed": 1,
-    "stopping": {"rule": "asha"},
-    "space": {
-        "folds": 2,
-        "optimizer": {"choice": ["adamw", "sgd"]},
-        "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": "sgd"}},
-        "learning_rate": {"loguniform": [1e-4, 1e-1]},
-    },
-}
+from result_studies import TREE, feed, quality, report
 
 
 @pytest.fixture
@@ -47,33 +34,12 @@ def study(plan: Plan, shards: Path, tmp_path: Path) -> Study:
     return create_study(StudyFolder(tmp_path / "x"), plan, splits)
 
 
-def report(epoch: int, objective: float) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "fold": (epoch - 1) // 4,
-        "objective": objective,
-        "loss": 1.0,
-        "metrics": {"auroc": objective},
-        "seconds": 0.1,
-    }
-
-
-def quality(trial: Trial) -> float:
-    return float(1 - abs(np.log10(float(trial.knobs["learning_rate"])) + 2) / 4)
-
-
-def run_to_its_end(study: Study, trial: Trial) -> None:
-    for epoch in range(trial.epoch + 1, study.whole(trial) + 1):
-        if not study.report(trial.id, report(epoch, quality(trial) + epoch / 100)):
-            return
-
-
 def finish(study: Study, most: int = 10**6) -> None:
     while most and (trial := study.next_trial()) is not None:
         if trial.kind == "benchmark":
             study.fail(trial.id, "not of interest here")
         else:
-            run_to_its_end(study, trial)
+            feed(study, trial)
         most -= 1
 
 
@@ -289,12 +255,12 @@ def test_a_study_that_is_there_is_not_made_again(study: Study, plan: Plan) -> No
 def test_a_resume_with_another_space_is_refused_with_the_differences(
     plan: Plan, shards: Path
 ) -> None:
-    changed = {**TREE, "epochs": 5, "space": {**TREE["space"], "batch_size": 32}}  # type: ignore[dict-item]
+    changed = {**TREE, "epochs": 5, "space": {**TREE["space"], "patients": 0.5}}
     now = make_plan(parse_space(changed, "x"), "x", str(shards))[0]
     with pytest.raises(StudyError) as refused:
         refuse_changes(plan, now)
     assert "epochs was 4, is 5" in str(refused.value)
-    assert "space.batch_size was absent, is fixed 32" in str(refused.value)
+    assert "space.patients was absent, is fixed 0.5" in str(refused.value)
     refuse_changes(plan, make_plan(parse_space(TREE, "x"), "x", str(shards))[0])
 
 
