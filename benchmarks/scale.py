@@ -70,10 +70,10 @@ def nap(config: Mapping[str, Any]) -> None:
         )
 
 
-def study_of(scratch: Path, trials: int) -> Study:
+def study_of(scratch: Path, trials: int, name: str = "scale") -> Study:
     write_shards("4:32:0", scratch / "shards", "synthetic", size=(16, 16), workers=1)
-    space = parse_space({**SPACE, "trials": trials + 2 * SLOTS}, "scale")
-    plan, splits = make_plan(space, "scale", str(scratch / "shards"))
+    space = parse_space({**SPACE, "trials": trials + 2 * SLOTS}, name)
+    plan, splits = make_plan(space, name, str(scratch / "shards"))
     return create_study(StudyFolder(scratch / "study"), plan, splits)
 
 

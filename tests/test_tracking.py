@@ -1,18 +1,10 @@
 """What happens to a study's events when the tracking store is not what it should be."""
 
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +20,7 @@ from raysearch.search.spaces.file import parse_space
 from raysearch.search.tracking import runs
 from raysearch.search.tracking.pieces import TrialPieces
 from raysearch.search.tracking.runs import Tracker
+from tracking_server import Proxy, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -46,14 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one = Server(tmp_path_factory.mktemp("server"))
     yield one
     one.signal(signal.SIGKILL)
 
 
 @pytest.fixture
-def proxy(server: "Server") -> Iterator["Proxy"]:
+def proxy(server: Server) -> Iterator[Proxy]:
     with Proxy(server.port) as one:
         yield one
 
@@ -227,7 +220,7 @@ def test_more_than_a_request_holds_goes_by_several(store: str, plan: Plan) -> No
 
 
 @pytest.mark.slow
-def test_a_server_that_takes_a_second_a_request_holds_nobody_up(proxy: "Proxy", plan: Plan) -> None:
+def test_a_server_that_takes_a_second_a_request_holds_nobody_up(proxy: Proxy, plan: Plan) -> None:
     happened = events(trials=4)
     tracker = Tracker(plan, proxy.address)
     before = len(proxy.asked)
@@ -249,7 +242,7 @@ def test_a_server_that_takes_a_second_a_request_holds_nobody_up(proxy: "Proxy", 
 @pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_lost_answer_makes_nothing_twice(
-    proxy: "Proxy", plan: Plan, monkeypatch: pytest.MonkeyPatch, retries: int
+    proxy: Proxy, plan: Plan, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
     happened = events(trials=3)
@@ -276,7 +269,7 @@ def test_a_lost_answer_makes_nothing_twice(
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["SIGSTOP", "SIGKILL"])
 def test_a_server_that_is_away_for_a_while_gets_it_all_once(
-    server: "Server", plan: Plan, monkeypatch: pytest.MonkeyPatch, by: str
+    server: Server, plan: Plan, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     happened = events(trials=3)
@@ -295,7 +288,7 @@ def test_a_server_that_is_away_for_a_while_gets_it_all_once(
 
 @pytest.mark.slow
 def test_a_tracker_that_was_killed_is_followed_by_one_that_sends_it_all(
-    server: "Server", plan: Plan
+    server: Server, plan: Plan
 ) -> None:
     happened = events(trials=3)
     for upto in (3, 9, 12):
@@ -313,7 +306,7 @@ def test_a_tracker_that_was_killed_is_followed_by_one_that_sends_it_all(
 
 @pytest.mark.slow
 def test_a_server_that_does_not_come_back_costs_nothing_but_a_resume(
-    server: "Server", plan: Plan
+    server: Server, plan: Plan
 ) -> None:
     happened = events()
     tracker = Tracker(plan, server.address)
@@ -335,105 +328,3 @@ def test_a_server_that_does_not_come_back_costs_nothing_but_a_resume(
         again.send(event)
     assert again.close("FINISHED", 60) is None
     assert_all_is_there_once(again.client, plan, happened)
-
-
-class Server:
-    """`mlflow server` over a database in `folder`, always at the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
-        self.address = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._start()
-
-    def signal(self, signum: signal.Signals) -> None:
-        os.killpg(self._process.pid, signum)
-        if signum == signal.SIGKILL:
-            self._process.wait()
-
-    def go_on(self) -> None:
-        """Answer again, as a new process where the last one was killed."""
-        if self._process.returncode is None:
-            self.signal(signal.SIGCONT)
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            try:
-                urllib.request.urlopen(f"{self.address}/health", timeout=2)
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.3)
-            else:
-                return
-        self.signal(signal.SIGKILL)
-        raise AssertionError("the server did not start")
-
-
-class Proxy:
-    """Passes requests on to a server, late, or losing every other answer of each kind."""
-
-    def __init__(self, port: int) -> None:
-        self.delay_s, self.losing = 0.0, False
-        self.asked: list[str] = []
-        self._lost: dict[tuple[str, str], bool] = defaultdict(bool)
-        self._behind = f"http://127.0.0.1:{port}"
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def handle_one_request(self) -> None:
-                self.raw_requestline = self.rfile.readline(65537)
-                if self.raw_requestline and self.parse_request():
-                    outer.pass_on(self)
-                self.close_connection = True
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "Proxy":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_fault: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def pass_on(self, handler: BaseHTTPRequestHandler) -> None:
-        self.asked.append(handler.path.partition("?")[0])
-        time.sleep(self.delay_s)
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        request = urllib.request.Request(
-            self._behind + handler.path,
-            body or None,
-            {"Content-Type": handler.headers.get("Content-Type", "application/json")},
-            method=handler.command,
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
-                status, answer = reply.status, reply.read()
-        except urllib.error.HTTPError as refused:
-            status, answer = refused.code, refused.read()
-        kind = (handler.command, handler.path.partition("?")[0])
-        self._lost[kind] = self.losing and not self._lost[kind]
-        if self._lost[kind]:
-            return
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(answer)))
-        handler.send_header("Content-Type", "application/json")
-        handler.end_headers()
-        handler.wfile.write(answer)
