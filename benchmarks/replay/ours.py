@@ -30,16 +30,19 @@ def space(ranges: Ranges, seed: int, trials: int = TRIALS) -> Space:
 
 
 class Raysearch:
-    """A study's course, told what happens on the simulated clock."""
+    """A study's course, told what happens on the simulated clock.
 
-    def __init__(self, asked: Space) -> None:
-        self._course = Course(asked)
+    A curve is that of `folds` folds, one after the other.
+    """
+
+    def __init__(self, asked: Space, folds: int = 1) -> None:
+        self._course, self._folds = Course(asked), folds
 
     def next(self) -> Work | None:
         event = self._course.next()
         if event is None:
             return None
-        self._happened({**event, "folds": 1})  # a curve is a fold
+        self._happened({**event, "folds": self._folds})
         trial = self._course.history.trials[event["trial"]]
         return Work(trial.id, dict(trial.knobs), trial.epoch)
 
@@ -51,7 +54,7 @@ class Raysearch:
                 "event": "report",
                 "trial": trial,
                 "epoch": epoch,
-                "fold": 0,
+                "fold": (epoch - 1) // EPOCHS,
                 "objective": value,
                 "metrics": {course.space.metric: value},
                 "seconds": seconds,

@@ -91,8 +91,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes that run side by side")
     args = parser.parse_args()
     args.tasks = args.tasks or list(lcbench().TASKS)
-    _known("--tasks", args.tasks, tasks_known())
-    _known("--methods", args.methods, list(METHODS))
+    known("--tasks", args.tasks, tasks_known())
+    known("--methods", args.methods, list(METHODS))
     args.budgets = [_number(budget) for budget in args.budgets]
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
@@ -105,10 +105,11 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _known(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+def known(option: str, given: Sequence[str], names: Sequence[str]) -> None:
+    """UserError where one of `given` is none of `names`."""
     for one in given:
-        if one not in known:
-            raise UserError(f"{option} {one}: no such thing; one of {', '.join(known)}")
+        if one not in names:
+            raise UserError(f"{option} {one}: no such thing; one of {', '.join(names)}")
 
 
 def _number(text: str) -> float:
