@@ -22,6 +22,10 @@ OPTIMISM, NEW_OPTIMISM = 1.5, 1.0
 AFTER_KNOBS = 5
 # A model learns from no more rows than this.
 MOST_ROWS = 4000
+# How many rows a leaf has at least where trials are over several folds, and of how many parts of
+# all rows one at most. The curve of a first fold tells less of a trial's end than the only one
+# does: a forest that learned it by heart would begin near-copies of whatever was lucky there.
+LEAF, LEAVES = 20, 10
 
 Floats = NDArray[np.float64]
 Tree = Any  # scikit-learn's own, without the checks around it
@@ -95,6 +99,10 @@ class Curves:
             np.array([self._targets[place] for place in kept]),
         )
 
+    def over_folds(self, reports: int) -> bool:
+        """Whether a trial of the first `reports` has further folds."""
+        return any(trial.folds > 1 for trial, _value in self._reports[:reports])
+
     def paces(self, reports: int) -> tuple[Floats, Floats]:
         """The knobs of the trials of the first `reports`, and the log of their seconds an epoch."""
         last = {trial.id: trial for trial, _value in self._reports[:reports]}
@@ -135,7 +143,8 @@ class Model:
         self._targets = np.sort(sign * targets)
         scores = norm.ppf((rankdata(sign * targets) - 0.5) / len(targets))
         self._scores = np.sort(scores)
-        self._trees = _forest(rows, scores, TREES, seed)
+        leaf = min(LEAF, 1 + len(rows) // LEAVES) if curves.over_folds(reports) else 1
+        self._trees = _forest(rows, scores, TREES, seed, leaf)
         self._knobs = rows.shape[1] - AFTER_KNOBS
         self._cost_trees = _forest(*curves.paces(reports), COST_TREES, seed)
 
@@ -157,7 +166,7 @@ class Model:
         return float(np.interp(value, self._targets, self._scores))
 
 
-def _forest(rows: Floats, targets: Floats, trees: int, seed: int) -> list[Tree]:
-    model = ExtraTreesRegressor(trees, max_features=None, random_state=seed)
+def _forest(rows: Floats, targets: Floats, trees: int, seed: int, leaf: int = 1) -> list[Tree]:
+    model = ExtraTreesRegressor(trees, max_features=None, min_samples_leaf=leaf, random_state=seed)
     model.fit(rows.astype(np.float32), targets)
     return [one.tree_ for one in model.estimators_]
