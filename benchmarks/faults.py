@@ -1,6 +1,6 @@
 """What is left of a study after each fault: something is killed, the study is resumed and counted.
 
-    uv run python benchmarks/faults.py
+    uv run python benchmarks/faults.py [FAULT ...]
 
 For each fault a study of eight trials is launched here, the thing is killed once it has reported
 twelve fold-epochs, and `raysearch launch --resume` ends the study. One line a fault goes to the
@@ -10,6 +10,7 @@ The value is the number of trials and fold-epochs that are missing or there twic
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -73,6 +74,11 @@ def processes(session: int, word: str) -> Iterator[int]:
             continue  # it has ended meanwhile
 
 
+def told(study: StudyFolder) -> list[Event]:
+    """What the journal of `study` holds; nothing while there is none."""
+    return Journal(study / study.JOURNAL).events if study.exists(study.JOURNAL) else []
+
+
 def reports(events: list[Event]) -> list[tuple[str, int]]:
     found = [one for one in events if one["event"] == "report" and one["trial"][0] == "t"]
     return [(one["trial"], one["epoch"]) for one in found]
@@ -88,17 +94,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def wrong(study: StudyFolder) -> tuple[int, str]:
     """How many trials and fold-epochs are missing or there twice, and the counts in words."""
-    events, history = Journal(study / study.JOURNAL).events, read_history(study)
-    told, trials = Counter(reports(events)), history.searched()
+    events, history = told(study), read_history(study)
+    counted, trials = Counter(reports(events)), history.searched()
     due = {(one.id, epoch) for one in trials for epoch in range(1, one.epoch + 1)}
     ended = Counter(one["trial"] for one in events if one["event"] == "end")
     counts = (
         abs(TRIALS - len(trials)),
-        sum(count - 1 for count in told.values()) + len(due - set(told)),
+        sum(count - 1 for count in counted.values()) + len(due - set(counted)),
         sum(one.status not in ("finished", "stopped") or ended[one.id] != 1 for one in trials),
         0 if history.champion else 1,
     )
-    words = f"{len(trials)} trials, {len(told)} fold-epochs, champion {history.champion}"
+    words = f"{len(trials)} trials, {len(counted)} fold-epochs, champion {history.champion}"
     return sum(counts), words
 
 
@@ -113,15 +119,9 @@ def suffer(fault: str, folder: Path) -> tuple[int, str]:
     study = StudyFolder(folder / "studies" / "faults")
     began = time.monotonic()
     first = launch(folder)
-    wait_for(
-        lambda: (
-            first.poll() is not None
-            or (
-                study.exists(study.JOURNAL)
-                and len(reports(Journal(study / study.JOURNAL).events)) >= KILL_AFTER
-            )
-        )
-    )
+    wait_for(lambda: first.poll() is not None or len(reports(told(study))) >= KILL_AFTER)
+    if first.poll() is not None:
+        raise SystemExit(f"{fault}: the study had ended before\n{first.communicate()[0]}")
     victims = list(processes(first.pid, word)) if word else [first.pid]
     if not victims:
         raise SystemExit(f"{fault}: no such process to kill")
@@ -130,7 +130,7 @@ def suffer(fault: str, folder: Path) -> tuple[int, str]:
         os.kill(pid, how)
     said = first.communicate(timeout=MOST_S)[0]
     ended = time.monotonic()
-    before = reports(Journal(study / study.JOURNAL).events)
+    before = set(reports(told(study)))
     resumed = first.returncode != 0
     if resumed:
         again = launch(folder, "--resume")
@@ -139,7 +139,7 @@ def suffer(fault: str, folder: Path) -> tuple[int, str]:
             return 1, f"{fault}: {said}{more}"
     left = sum(1 for _pid in processes(first.pid, ""))
     found, words = wrong(study)
-    found += sum(one not in reports(Journal(study / study.JOURNAL).events) for one in before)
+    found += len(before - set(reports(told(study))))
     return found + left, (
         f"{fault}, after {killed - began:.0f} s: exit {first.returncode} {ended - killed:.1f} s"
         f" later, {len(before)} fold-epochs saved,"
@@ -149,9 +149,13 @@ def suffer(fault: str, folder: Path) -> tuple[int, str]:
 
 
 def main() -> None:
-    faults = sys.argv[1:] or list(FAULTS)
+    options = argparse.ArgumentParser()
+    options.add_argument("faults", nargs="*", help=f"of {', '.join(FAULTS)}; all without one")
+    asked = options.parse_args().faults
+    if unknown := [one for one in asked if one not in FAULTS]:
+        options.error(f"{unknown[0]!r}: no such fault; one of {', '.join(FAULTS)}")
     total = 0
-    for fault in faults:
+    for fault in asked or FAULTS:
         with tempfile.TemporaryDirectory() as folder:
             found, words = suffer(fault, Path(folder))
         total += found

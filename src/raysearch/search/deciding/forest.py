@@ -86,7 +86,8 @@ class ByForest(Never):
             return Begin()
         if not len(self._curves):
             return None
-        key_now = (len(self._curves), number, may_begin, tuple(one.id for one in waiting))
+        known = (len(self._curves), number, len(history.done()))
+        key_now = (known, may_begin, tuple(one.id for one in waiting))
         if self._known[0] != key_now:
             self._known = (key_now, self._best_forecast(history, waiting, may_begin))
         return self._known[1]
