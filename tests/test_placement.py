@@ -1,15 +1,19 @@
 """How many trials a machine holds, and that they do run side by side."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from conftest import Commands
 from raysearch.errors import SpaceError
+from raysearch.search.engine import run as engine
 from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.journal import Journal
 from raysearch.search.space import Resources
 from raysearch.search.spaces.file import parse_space
+from result_studies import TREE, new_study, run_on
 
 SPACE = """
 epochs: 2
@@ -71,3 +75,25 @@ def test_trials_share_the_cores_of_two_machines(run_on_cluster: Commands) -> Non
             running.remove(event["trial"])
         most = max(most, len(running))
     assert most == 4
+
+
+def test_machines_are_asked_for_anew_when_clearly_fewer_will_do(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(engine, "ask_for_machines", lambda _resources, trials: asked.append(trials))
+    trials = 60
+    tree = TREE | {"trials": trials, "sampler": "random"}
+    study = new_study(shards, tmp_path / "studies" / "demand", tree)
+    study.listeners.append(engine._Demand(study).on_event)
+    left = []
+    for number in range(trials):
+        run_on(study, 1)
+        left.append(trials - 1 - number)
+        # What was asked for last is enough, and hardly more than that.
+        assert left[-1] <= asked[-1]
+        assert left[-1] > engine.FEWER * asked[-1] or asked[-1] == left[-1]
+    assert asked[0] == trials
+    assert asked[-1] == 0
+    assert asked == sorted(set(asked), reverse=True)
+    assert len(asked) < 40  # of 61 that an end each would have made

@@ -1,0 +1,47 @@
+"""What the forest learns from, and how much of it by heart."""
+
+import numpy as np
+import pytest
+
+from raysearch.search.deciding.curves import LEAF, LEAVES, Curves, Model
+from raysearch.search.history import Trial
+from raysearch.search.space import Knob, Space, Stopping
+from result_studies import report
+
+EPOCHS = 4
+
+
+def curves_over(folds: int, trials: int) -> Curves:
+    """The first folds of so many trials, a rung after every epoch."""
+    knobs = (Knob("learning_rate", "loguniform", (1e-4, 1e-1)), Knob("folds", "fixed", (folds,)))
+    space = Space(knobs, "auroc", "max", EPOCHS, trials, 0, Stopping(1, 3, "forest"))
+    curves = Curves(space)
+    draw = np.random.default_rng(0)
+    for number in range(trials):
+        chosen = {"learning_rate": float(10 ** draw.uniform(-4, -1)), "folds": folds}
+        trial = Trial(f"t{number:04d}", "trial", chosen, number, folds)
+        curves.begin(trial)
+        for epoch in range(1, EPOCHS + 1):
+            trial.reports.append(report(epoch, float(draw.random())))
+            curves.take(trial, epoch / (folds * EPOCHS), trial.reports[-1]["objective"])
+    return curves
+
+
+def smallest_leaf(curves: Curves) -> int:
+    model = Model(curves, len(curves), 1.0, seed=0)
+    return min(int(tree.n_node_samples[tree.children_left == -1].min()) for tree in model._trees)
+
+
+@pytest.mark.parametrize("trials", [3, 9, 60])
+def test_over_several_folds_no_leaf_is_a_trial_by_heart(trials: int) -> None:
+    rows = len(curves_over(2, trials).learned(trials * EPOCHS)[0])
+    assert smallest_leaf(curves_over(2, trials)) >= min(LEAF, 1 + rows // LEAVES)
+    assert smallest_leaf(curves_over(1, trials)) == 1
+
+
+def test_what_a_leaf_holds_hangs_on_what_was_known_then() -> None:
+    """A model of the first reports is the same whatever came after them."""
+    early, late = curves_over(2, 9), curves_over(2, 60)
+    asked = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
+    hopes = [Model(one, 9 * EPOCHS, 1.0, seed=0).hopes(asked) for one in (early, late)]
+    assert np.array_equal(*hopes)
