@@ -43,5 +43,5 @@ def test_what_a_leaf_holds_hangs_on_what_was_known_then() -> None:
     """A model of the first reports is the same whatever came after them."""
     early, late = curves_over(2, 9), curves_over(2, 60)
     asked = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
-    hopes = [Model(one, 9 * EPOCHS, 1.0, seed=0).hopes(asked) for one in (early, late)]
-    assert np.array_equal(*hopes)
+    then, now = (Model(one, 9 * EPOCHS, 1.0, seed=0).hopes(asked) for one in (early, late))
+    assert np.array_equal(then, now)
