@@ -27,6 +27,7 @@ from raysearch.data.batches import epoch_order
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
 from raysearch.training.batches import normalise
+from raysearch.training.data import TrainingData
 
 PATCHES, PATIENTS, ROUNDS, BATCH = 10_000, 50, 3, 64
 GOAL, FLOAT_GOAL = 20, 10
@@ -52,7 +53,9 @@ class Ours:
 
     def __init__(self, shards: Path, cache: Path) -> None:
         self.patches = load_patches(str(shards), cache)
-        self.pixels = torch.from_numpy(self.patches.pixels)
+        pixels, labels = map(torch.from_numpy, (self.patches.pixels, self.patches.labels))
+        shape, names = self.patches.shape, self.patches.class_names
+        self.data = TrainingData(pixels, labels, self.patches.patients, shape, names, ())
         self.rows = np.arange(len(self.patches.labels), dtype=np.int64)
         self.epoch = 0
 
@@ -62,7 +65,7 @@ class Ours:
         began = time.perf_counter()
         order = torch.from_numpy(epoch_order(self.rows, 0, 0, self.epoch))
         for rows in torch.split(order, BATCH):
-            batch = torch.index_select(self.pixels, 0, rows)
+            batch = self.data.gather(rows)
             if floats:
                 normalise(batch, self.patches.shape).contiguous()
         return len(order) / (time.perf_counter() - began)

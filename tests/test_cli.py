@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from raysearch.cli import run as run_command
+from raysearch.cli.shard import file_progress
 
 SPACE = """
 epochs: 2
@@ -178,3 +179,13 @@ def test_data_commands_refuse_what_they_cannot_do(
     run: Here, words: tuple[str, ...], fault: str
 ) -> None:
     assert fault in refusal(run, *words)
+
+
+def test_a_bar_shows_a_users_words_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to Rich, a terminal
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    with file_progress("Training {x} [/y] again") as update:
+        update(1, 2)
+    assert "Training {x} [/y] again" in capsys.readouterr().err

@@ -10,10 +10,11 @@ from raysearch.errors import SpaceError
 from raysearch.search.engine import run as engine
 from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
+from raysearch.search.history import Trial
 from raysearch.search.journal import Journal
 from raysearch.search.space import Resources
 from raysearch.search.spaces.file import parse_space
-from result_studies import TREE, new_study, run_on
+from result_studies import TREE, feed, new_study, next_searched, run_on
 
 SPACE = """
 epochs: 2
@@ -77,23 +78,51 @@ def test_trials_share_the_cores_of_two_machines(run_on_cluster: Commands) -> Non
     assert most == 4
 
 
-def test_machines_are_asked_for_anew_when_clearly_fewer_will_do(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many trials machines were asked for, each time."""
     asked: list[int] = []
     monkeypatch.setattr(engine, "ask_for_machines", lambda _resources, trials: asked.append(trials))
+    return asked
+
+
+def test_machines_are_asked_for_anew_when_clearly_fewer_will_do(
+    shards: Path, tmp_path: Path, asked: list[int]
+) -> None:
     trials = 60
     tree = TREE | {"trials": trials, "sampler": "random"}
     study = new_study(shards, tmp_path / "studies" / "demand", tree)
     study.listeners.append(engine._Demand(study).on_event)
-    left = []
     for number in range(trials):
         run_on(study, 1)
-        left.append(trials - 1 - number)
+        left = trials - 1 - number
         # What was asked for last is enough, and hardly more than that.
-        assert left[-1] <= asked[-1]
-        assert left[-1] > engine.FEWER * asked[-1] or asked[-1] == left[-1]
-    assert asked[0] == trials
-    assert asked[-1] == 0
+        assert left <= asked[-1]
+        assert left > engine.FEWER * asked[-1] or asked[-1] == left
+    assert (asked[0], asked[-1]) == (trials, 0)
     assert asked == sorted(set(asked), reverse=True)
     assert len(asked) < 40  # of 61 that an end each would have made
+
+
+def test_there_is_room_for_trials_that_waited(
+    shards: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    slots, tree = 4, TREE | {"trials": 12, "stopping": {"rule": "forest", "grace": 1}}
+    study = new_study(shards, tmp_path / "studies" / "waiting", tree)
+    study.listeners.append(engine._Demand(study).on_event)
+    training: list[Trial] = [next_searched(study)]
+    enough, waited = [], 0
+    while training:
+        while len(training) < slots and (trial := study.next_trial()) is not None:
+            waited += trial.epoch > 0
+            training.append(trial)
+        enough.append(len(training) <= asked[-1])
+        trial = training.pop(0)
+        feed(study, trial, 1)
+        if trial.status == "running":
+            training.append(trial)
+    assert waited
+    assert all(enough)
+    before = len(asked)
+    study.wind_up()
+    assert len(asked) - before <= 2  # however many waited to the end

@@ -21,7 +21,8 @@ configuration, so that all arms see the same.
 it, and gets further folds, one at a time, where the forest picks it. Its peers train every fold of
 every surviving trial, by the same search: "to the end" has the rungs in the first fold, and who
 survives them trains all others; "all at once" has the same rungs along the epochs, where an epoch
-is one of all 5 folds, and costs 5 fold-epochs. The objective is the mean over the folds so far. All
+is one of all 5 folds, and costs 5 fold-epochs. To the forest that is a study of one fold, of which
+it learns more by heart than of several. The objective is the mean over the folds so far. All
 have 4 workers and the clock of run.py, and are studies of 48 trials, as every study has a number of
 them: with trials without end, the forest begins new ones and finishes none.
 
@@ -50,7 +51,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.errors import UserError
 from raysearch.search.deciding.forest import ByForest
-from raysearch.search.history import leaderboard
+from raysearch.search.deciding.rules import Verdict
+from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.space import Knob
 from raysearch.training.loop import key
 from replay.clock import Config, Curve, simulate
@@ -117,10 +119,10 @@ class Folds:
 
 
 class ToTheEnd(ByForest):
-    """Its rungs lie in the first fold alone."""
+    """Whoever comes to the end of the first fold trains all others; the forest learns from them."""
 
-    def levels(self, folds: int) -> tuple[int, ...]:
-        return tuple(level for level in super().levels(folds) if level < EPOCHS)
+    def verdict(self, history: History, trial: Trial, may_begin: bool) -> Verdict:
+        return "on" if trial.epoch >= EPOCHS else super().verdict(history, trial, may_begin)
 
 
 class Arm(Raysearch):

@@ -62,13 +62,14 @@ def harvest(
     asked = None if from_folder else _asked(email, ncbi)
     ids = [] if query or from_folder else read_ids(path)
     named = f"query: {source}" if query else str(path.resolve())
-    with claimed(out, named, settings) as folder, file_progress("Harvesting") as update:
-        if asked:
-            pubmed = PubMed(asked, folder / "pdf", settings.limits.file_mb * 10**6)
-            papers = pubmed.papers(pubmed.found(source, limit) if query else ids)
-        else:
-            papers = folder_papers(path)
-        done = gather(papers, folder, settings, update)
+    with claimed(out, named, settings) as folder:
+        with file_progress("Harvesting") as update:
+            if asked:
+                pubmed = PubMed(asked, folder / "pdf", settings.limits.file_mb * 10**6)
+                papers = pubmed.papers(pubmed.found(source, limit) if query else ids)
+            else:
+                papers = folder_papers(path)
+            done = gather(papers, folder, settings, update)
         shards = _shards(out, done, settings.size)
     if as_json:
         sys.stdout.write(json.dumps({**done.dump(), "shards": shards}) + "\n")

@@ -29,7 +29,8 @@ ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 @contextmanager
 def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; the function takes (files done, all files)."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

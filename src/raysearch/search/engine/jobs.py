@@ -135,8 +135,11 @@ class Jobs:
             return str(self._client.get_job_logs(job_id)).splitlines()
 
     def lines(self, job_id: str) -> Iterator[str]:
-        """The log of a job, line by line from its first, as it grows, until the job has ended."""
-        loop = asyncio.new_event_loop()
+        """The log of a job, line by line from its first, as it grows, until the job has ended.
+
+        To be read in the main thread, whose SIGINT raises KeyboardInterrupt here meanwhile.
+        """
+        loop, before = asyncio.new_event_loop(), signal.getsignal(signal.SIGINT)
         # A KeyboardInterrupt in the middle of aiohttp's own work can get lost; a signal told to the
         # loop cannot.
         interrupted = loop.create_future()
@@ -168,6 +171,7 @@ class Jobs:
         finally:
             _give_up(loop, loop.create_task(_close(chunks)), CLOSE_S)
             loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
             loop.close()
 
 

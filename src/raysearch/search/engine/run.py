@@ -141,7 +141,7 @@ def ask_for_machines(resources: Resources, trials: int) -> None:
 
 
 class _Demand:
-    """Asks for room for the trials that are to train yet, whenever there are clearly fewer."""
+    """Asks for room for the trials that are to train, whenever it is more or clearly fewer."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -149,16 +149,19 @@ class _Demand:
         self.on_event({"event": "end"})
 
     def on_event(self, event: Event) -> None:
-        """Ask anew where a trial has ended, and no more than `FEWER` of those asked for are left.
+        """Ask anew where a trial has ended and more are left, or no more than `FEWER` of those.
 
-        To ask for thousands takes tens of milliseconds.
+        Left are those to begin, those that train, and one in the place of that which ended, where
+        any waits. To ask for thousands takes tens of milliseconds.
         """
         if event["event"] != "end":
             return
         history = self._study.history
         training = sum(one.kind == "trial" for one in history.running())
         left = self._study.course.trials - len(history.searched()) + training
-        if self._asked is None or left <= FEWER * self._asked:
+        left += bool(history.paused())
+        asked = self._asked
+        if asked is None or left > asked or (left <= FEWER * asked and left < asked):
             ask_for_machines(self._study.plan.space.resources, left)
             self._asked = left
 
