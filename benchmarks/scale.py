@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,21 +71,36 @@ def nap(config: Mapping[str, Any]) -> None:
         )
 
 
-def study_of(scratch: Path, trials: int, name: str = "scale") -> Study:
+def study_of(scratch: Path, trials: int, slots: int = SLOTS, name: str = "scale") -> Study:
+    """A study of `trials`, and two a slot that start the workers."""
     write_shards("4:32:0", scratch / "shards", "synthetic", size=(16, 16), workers=1)
-    space = parse_space({**SPACE, "trials": trials + 2 * SLOTS}, name)
+    space = parse_space({**SPACE, "trials": trials + 2 * slots}, name)
     plan, splits = make_plan(space, name, str(scratch / "shards"))
     return create_study(StudyFolder(scratch / "study"), plan, splits)
 
 
-def seconds_taken(study: Study) -> float:
+def seconds_taken(study: Study, slots: int = SLOTS) -> float:
     """From the end of the last trial that started the slots to the end of the last one."""
     ends = [
         event["at"]
         for event in study.journal.events
         if event["event"] == "end" and event["trial"] != "benchmark"
     ]
-    return float(ends[-1] - ends[2 * SLOTS - 1])
+    return float(ends[-1] - ends[2 * slots - 1])
+
+
+@contextmanager
+def ray_of(slots: int) -> Iterator[None]:
+    """A Ray of so many logical slots on this machine, joined."""
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": slots, "include_dashboard": False}
+    )
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        with ray_session():
+            yield
+    finally:
+        cluster.shutdown()
 
 
 def decisions(space: Space, trials: int) -> dict[str, float]:
@@ -122,16 +138,9 @@ def main() -> None:
     os.environ[SECONDS] = str(asked.seconds)
     with tempfile.TemporaryDirectory() as folder:
         study = study_of(Path(folder), asked.trials)
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": SLOTS, "include_dashboard": False}
-        )
-        os.environ["RAY_ADDRESS"] = cluster.address
-        try:
-            with ray_session():
-                study.begin()
-                search(study, nap)
-        finally:
-            cluster.shutdown()
+        with ray_of(SLOTS):
+            study.begin()
+            search(study, nap)
         took = seconds_taken(study)
         space = study.plan.space
     ideal = asked.trials * asked.seconds / SLOTS

@@ -3,7 +3,8 @@
     uv run python benchmarks/slow_server.py [--trials 60]
 
 Trials of two reports that sleep for a second, on two slots, with the same tracking server at once
-and a second late, in turns. The final flush does not count: from the first trial's end to the last.
+and a second late, in turns, and the other way round in every second turn. The final flush does not
+count, nor do the four trials before these, in which the slots start.
 """
 
 from __future__ import annotations
@@ -19,34 +20,25 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from raysearch.search.engine.run import ray_session, search
-from raysearch.search.study import Study
+from raysearch.search.engine.run import search
 from raysearch.search.tracking.runs import Tracker
-from scale import SECONDS, nap, study_of
+from scale import SECONDS, nap, ray_of, seconds_taken, study_of
 from tracking_server import Proxy, Server
 
-TURNS, GOAL = 2, 1.05
+SLOTS, TURNS, GOAL = 2, 2, 1.05
 
 
 def seconds(scratch: Path, trials: int, address: str) -> float:
-    """From the end of the first trial to that of the last."""
-    study = study_of(scratch, trials, f"study-{scratch.name}")
+    """What `trials` take until the last has ended, flushed or not."""
+    study = study_of(scratch, trials, SLOTS, f"study-{scratch.name}")
     tracker = Tracker(study.plan, address)
     study.listeners.append(tracker.send)
     study.begin()
     search(study, nap)
-    ends = ended(study)
+    took = seconds_taken(study, SLOTS)
     if tracker.close("FINISHED", 600) is not None:
         raise SystemExit("the server was not told all")
-    return ends[-1] - ends[0]
-
-
-def ended(study: Study) -> list[float]:
-    return [
-        float(event["at"])
-        for event in study.journal.events
-        if event["event"] == "end" and event["trial"] != "benchmark"
-    ]
+    return took
 
 
 def main() -> None:
@@ -55,11 +47,11 @@ def main() -> None:
     trials = options.parse_args().trials
     os.environ[SECONDS] = "1"
     delays: dict[float, list[float]] = {0.0: [], 1.0: []}
-    with tempfile.TemporaryDirectory() as folder, ray_session():
+    with tempfile.TemporaryDirectory() as folder, ray_of(SLOTS):
         server = Server(Path(folder))
         try:
             for turn in range(TURNS):
-                for delay, took in delays.items():
+                for delay, took in list(delays.items())[:: -1 if turn % 2 else 1]:
                     with Proxy(server.port) as proxy:
                         scratch = Path(folder) / f"{turn}-{delay:g}"
                         proxy.delay_s = delay
