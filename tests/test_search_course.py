@@ -263,6 +263,27 @@ def test_a_budget_is_not_overspent_and_ends_with_a_champion(rule: Rule) -> None:
         assert not (*history.running(), *history.paused())
 
 
+def test_in_the_second_half_of_a_budget_what_waits_goes_before_what_is_new() -> None:
+    begun = [0, 0]
+    for seed in range(1, 4):
+        space = replace(
+            SPACE,
+            stopping=Stopping(1, 3, "forest"),
+            sampling=Sampling("forest"),
+            budget=Budget(fold_epochs=150),
+            trials=100,
+            seed=seed,
+        )
+        course = Course(space)
+        for event in Player(space, seed).play():
+            if event["event"] == "trial":
+                late = course.history.spent.fold_epochs >= 75
+                begun[late] += 1
+                assert not late or course.rule.pick(course.history, may_begin=False) is None
+            course.take(event)
+    assert begun[1] <= 0.15 * begun[0]
+
+
 def test_a_target_and_no_improvement_end_a_study() -> None:
     reached = replace(SPACE, budget=Budget(target=0.5), trials=100)
     course = Course(reached, Player(reached, 4).play())

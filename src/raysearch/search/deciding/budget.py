@@ -56,6 +56,11 @@ def closing_on(space: Space, history: History) -> Trial | None:
     return None
 
 
+def share_spent(space: Space, history: History) -> float:
+    """The share of the study's budget that is spent, of the limit closest to it; 0 without one."""
+    return max((spent / limit for _name, limit, spent in _spent(space, history)), default=0.0)
+
+
 def _spent(space: Space, history: History) -> Iterator[tuple[str, float, float]]:
     """Each limit that there is: its name, what it is, and what is spent of it."""
     budget, spent = space.budget, history.spent

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from raysearch.search.constraints import allowed
+from raysearch.search.deciding.budget import share_spent
 from raysearch.search.deciding.curves import Curves, Floats, Model
 from raysearch.search.deciding.rules import Begin, Never, Pick, Verdict
 from raysearch.search.deciding.rungs import even_levels
@@ -27,7 +28,11 @@ RANDOM, NEAR = 300, 100
 # How far from a good trial its neighbours lie, how many of its knobs change, and of how many.
 STEP, CHANGED, PARENTS = 0.15, 0.4, 5
 # What a fold-epoch e times as dear must promise more, in standard deviations between forecasts.
+# Where the budget is of fold-epochs, all are equally dear.
 COST = 0.6
+# After this share of a budget, trials that wait go before new ones: a study should not end with
+# many trials that were begun and none that was compared on all folds.
+SEARCHING = 0.5
 # So many of the trials that wait are forecast, the best of them.
 MOST_WAITING = 300
 # A rung in so many parts of a fold's epochs.
@@ -48,8 +53,9 @@ class ByForest(Never):
     def __init__(self, space: Space) -> None:
         super().__init__(space)
         self._curves = Curves(space)
-        # What was worked out last, to be used again as long as it would come out the same.
-        self._known: tuple[object, Pick] = ((), None)
+        # What was worked out last, with new trials and without them, to be used again as long as
+        # it would come out the same.
+        self._known: dict[bool, tuple[object, Pick]] = {}
         self._fitted: tuple[int, Model] | None = None
         self._drawn: tuple[object, tuple[Floats, Floats]] = ((), (np.empty(0), np.empty(0)))
 
@@ -80,17 +86,25 @@ class ByForest(Never):
         return dict(picked.knobs or {}) if isinstance(picked, Begin) else None
 
     def _choose(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
+        if may_begin and share_spent(self._space, history) >= SEARCHING:
+            picked = self._pick_of(history, waiting, may_begin=False)
+            if picked is not None:
+                return picked
+        return self._pick_of(history, waiting, may_begin)
+
+    def _pick_of(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
         self._take_in(history)
         number = len(history.searched())
         if may_begin and (number < STARTUP or not len(self._curves)):
             return Begin()
         if not len(self._curves):
             return None
-        known = (len(self._curves), number, len(history.done()))
-        key_now = (known, may_begin, tuple(one.id for one in waiting))
-        if self._known[0] != key_now:
-            self._known = (key_now, self._best_forecast(history, waiting, may_begin))
-        return self._known[1]
+        now = (len(self._curves), number, len(history.done()), tuple(one.id for one in waiting))
+        known = self._known.get(may_begin)
+        if known is None or known[0] != now:
+            known = (now, self._best_forecast(history, waiting, may_begin))
+            self._known[may_begin] = known
+        return known[1]
 
     def _best_forecast(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
         space, sign = self._space, self._sign
@@ -109,7 +123,9 @@ class ByForest(Never):
             if not hopeful.any():
                 return None
             hopes = np.where(hopeful, hopes, -np.inf)
-        scores = hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])
+        scores = hopes
+        if space.budget.fold_epochs is None:
+            scores = hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])
         for place in map(int, np.argsort(-scores, kind="stable")):
             if place < len(waiting):
                 return waiting[place]
