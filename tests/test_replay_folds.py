@@ -11,9 +11,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from replay import folds
+from replay import budgets, folds
 from replay.clock import Config, simulate
 from replay.curves import EPOCHS, Ranges, draw
+from replay.ours import space
 
 RANGES: Ranges = {
     "batch_size": ("int", 16, 512, True),
@@ -87,3 +88,36 @@ def test_an_arm_counts_the_epochs_of_every_fold(name: str) -> None:
 def test_what_is_needed_is_the_first_time_that_a_regret_is_reached() -> None:
     means = np.array([0.9, 0.5, 0.6, 0.4])
     assert [folds.needed(means, level) for level in (1.0, 0.5, 0.45, 0.1)] == [20, 40, 80, math.inf]
+
+
+@pytest.mark.parametrize("name", [budgets.OURS, budgets.PEER])
+def test_a_study_with_a_budget_spends_no_more_and_has_a_champion(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed = folds.Folds(drawn, NOISE, 1, budgets.FOLDS, budgets.EPOCHS)
+    study, reported = budgets.Study(space(RANGES, 0), name, wholes=4, grace=1), [0]
+    report = study.report
+
+    def counted(trial: str, epoch: int, value: float, seconds: float) -> bool:
+        reported.append(epoch)
+        return report(trial, epoch, value, seconds)
+
+    monkeypatch.setattr(study, "report", counted)
+    simulate(study, replayed.one_by_one, budgets.WORKERS, math.inf)
+    assert max(reported) == budgets.FOLDS * budgets.EPOCHS
+    assert len(reported) - 1 <= 4 * max(reported) + budgets.WORKERS
+    finished, begun = study.counts
+    assert finished >= 1
+    assert begun <= 5 if name == budgets.PEER else begun > finished
+    assert set(study.champion) == {*RANGES, "folds"}
+
+
+def test_a_short_training_ends_where_the_whole_curve_does() -> None:
+    (config,) = draw(RANGES, 1, 0)
+    quiet = folds.Folds(drawn, folds.Noise(0, 0, 0), 1, folds=3, epochs=6)
+    seconds, objective = quiet.one_by_one(config)
+    whole_s, whole = drawn(config)
+    assert (len(seconds), len(objective)) == (18, 18)
+    assert objective[[5, -1]] == pytest.approx([whole[-1], whole[-1]])
+    assert seconds[[5, -1]] == pytest.approx([whole_s[-1], 3 * whole_s[-1]])
+    assert objective[0] == whole[8]

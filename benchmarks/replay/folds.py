@@ -86,36 +86,47 @@ class Noise:
 
 
 class Folds:
-    """Curves of 5 folds: `curve`, and `noise` that hangs on `seed` and the configuration."""
+    """Curves of `folds` folds: `curve`, and `noise` that hangs on `seed` and the configuration.
 
-    def __init__(self, curve: Curve, noise: Noise, seed: int) -> None:
+    With fewer `epochs` than 52, each is of as many of the curve's, and reports after the last.
+    """
+
+    def __init__(
+        self, curve: Curve, noise: Noise, seed: int, folds: int = FOLDS, epochs: int = EPOCHS
+    ) -> None:
         self._curve, self._noise, self._seed = curve, noise, seed
+        self._shape = (folds, epochs)
+        self._kept = np.round(np.arange(1, epochs + 1) * EPOCHS / epochs).astype(int) - 1
         generator = np.random.default_rng(key(seed, "folds"))
-        self._common = generator.normal(0, noise.common, (FOLDS, 1))
+        self._common = generator.normal(0, noise.common, (folds, 1))
 
     def truth(self, config: Config) -> float:
         """The accuracy after all epochs, without noise."""
         return float(self._curve(config)[1][-1])
 
     def noisy(self, config: Config) -> np.ndarray:
-        """The accuracies of each fold, of shape (5, 52)."""
+        """The accuracies of each fold, of shape (folds, epochs)."""
         knobs = [config[name] for name in sorted(config) if name != "folds"]
         generator = np.random.default_rng(key(self._seed, "folds", *knobs))
-        own = generator.normal(0, self._noise.own, (FOLDS, 1))
-        epochs = generator.normal(0, self._noise.epoch, (FOLDS, EPOCHS))
-        return np.asarray(self._curve(config)[1] + self._common + own + epochs)
+        own = generator.normal(0, self._noise.own, (self._shape[0], 1))
+        epochs = generator.normal(0, self._noise.epoch, self._shape)
+        return np.asarray(self._curve(config)[1][self._kept] + self._common + own + epochs)
 
     def one_by_one(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
-        """Cumulative seconds and the objective, the mean over the folds so far: (260,) each."""
-        seconds, noisy = self._curve(config)[0], self.noisy(config)
+        """Cumulative seconds and the objective, the mean over the folds so far.
+
+        Of shape (folds * epochs,) each.
+        """
+        seconds, noisy = self._curve(config)[0][self._kept], self.noisy(config)
+        order = np.arange(len(noisy))[:, None]
         ends = np.concatenate([[0.0], np.cumsum(noisy[:-1, -1])])
-        means = (noisy + ends[:, None]) / np.arange(1, FOLDS + 1)[:, None]
-        whole = seconds[-1] * np.arange(FOLDS)[:, None]
-        return (seconds + whole).ravel(), means.ravel()
+        means = (noisy + ends[:, None]) / (order + 1)
+        return (seconds + seconds[-1] * order).ravel(), means.ravel()
 
     def at_once(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
-        """Cumulative seconds and the mean over all folds: (52,) each."""
-        return FOLDS * self._curve(config)[0], self.noisy(config).mean(axis=0)
+        """Cumulative seconds and the mean over all folds: (epochs,) each."""
+        seconds = self._curve(config)[0][self._kept]
+        return self._shape[0] * seconds, self.noisy(config).mean(axis=0)
 
 
 class ToTheEnd(ByForest):

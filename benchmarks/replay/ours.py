@@ -54,7 +54,7 @@ class Raysearch:
                 "event": "report",
                 "trial": trial,
                 "epoch": epoch,
-                "fold": (epoch - 1) // EPOCHS,
+                "fold": (epoch - 1) // course.space.epochs,
                 "objective": value,
                 "metrics": {course.space.metric: value},
                 "seconds": seconds,
