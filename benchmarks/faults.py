@@ -192,11 +192,15 @@ def strike(fault: str, launcher: int) -> None:
 
 
 def settled(session: int) -> int:
-    """How many processes of a launch are left once they had `SETTLE_S` to end."""
-    until = time.monotonic() + SETTLE_S
-    while (left := len(list(processes(session, "")))) and time.monotonic() < until:
+    """How many processes of a launch are left once they had `SETTLE_S` to end; told by name."""
+    began = time.monotonic()
+    while (left := list(processes(session, ""))) and time.monotonic() < began + SETTLE_S:
         time.sleep(0.5)
-    return left
+    sys.stderr.write(f"  its last process ended {time.monotonic() - began:.0f} s after it\n")
+    for pid in left:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        sys.stderr.write(f"  left: {line[:200]}\n")
+    return len(left)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from conftest import Commands
-from raysearch.errors import SpaceError
+from raysearch.errors import SpaceError, StudyError
 from raysearch.search.engine import run as engine
 from raysearch.search.engine.slots import slots_of
 from raysearch.search.folder import StudyFolder
@@ -126,3 +126,18 @@ def test_there_is_room_for_trials_that_waited(
     before = len(asked)
     study.wind_up()
     assert len(asked) - before <= 2  # however many waited to the end
+
+
+def test_a_ray_without_a_machine_is_told_apart_from_one_that_is_too_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = {"NodeID": "one", "Alive": False, "Resources": {"CPU": 2.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    monkeypatch.setattr(engine, "leaving_nodes", set)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with pytest.raises(StudyError, match="Ray has lost every machine"):
+        engine._nodes_for(Resources(cpus=1, gpus=0))
+    node["Alive"] = True
+    with pytest.raises(StudyError, match="no machine has the 4 CPUs"):
+        engine._nodes_for(Resources(cpus=4, gpus=0))
+    assert engine._nodes_for(Resources(cpus=1, gpus=0)) == [node]

@@ -197,6 +197,8 @@ def _nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
         if cluster_address() is not None and time.monotonic() < until:
             time.sleep(1.0)
             continue
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise StudyError("Ray has lost every machine; all is saved: go on with --resume")
         raise StudyError(
             f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a trial"
             " takes; lower `resources` in the space, or wait for such a machine"
