@@ -31,8 +31,8 @@ from raysearch.search.journal import Event, Journal
 from raysearch.search.study import read_history
 
 TRIALS, EPOCHS, KILL_AFTER, MOST_S = 8, 6, 12, 600
-# Ray's own processes end by themselves, a moment after the launcher that they belong to.
-SETTLE_S = 30
+# Ray's agents end by themselves, some time after a node that was killed.
+SETTLE_S = 180
 SPACE = f"""
 data: synthetic:12:480:0
 epochs: {EPOCHS}
