@@ -263,6 +263,19 @@ def test_a_budget_is_not_overspent_and_ends_with_a_champion(rule: Rule) -> None:
         assert not (*history.running(), *history.paused())
 
 
+@pytest.mark.parametrize(
+    ("rule", "seed", "most"),
+    [("forest", 0, 50), ("forest", 2, 50), ("forest", 15, 50), ("promotion", 16, 70)],
+)
+def test_two_trials_that_overtake_each_other_do_not_spend_the_budget_on_none(
+    rule: Rule, seed: int, most: int
+) -> None:
+    space = replace(
+        SPACE, stopping=Stopping(3, 3, rule), budget=Budget(fold_epochs=most), trials=100, seed=seed
+    )
+    assert Course(space, Player(space, seed).play()).history.done()
+
+
 def test_in_the_second_half_of_a_budget_what_waits_goes_before_what_is_new() -> None:
     begun = [0, 0]
     for seed in range(1, 4):

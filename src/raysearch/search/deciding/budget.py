@@ -30,20 +30,28 @@ def exhausted(space: Space, history: History) -> str | None:
     return None
 
 
-def closing_on(space: Space, history: History) -> Trial | None:
+def closing_on(space: Space, history: History, reporting: Trial | None = None) -> Trial | None:
     """The one trial that may go on, where the budget leaves room for no more than to finish it.
 
-    Only as long as none has finished: a study should end with a champion.
+    Only as long as none has finished: a study should end with a champion. `reporting` has just
+    reported, and is judged by what it was before: two trials that overtake each other by every
+    report would both go on until the budget is spent.
     """
     limits = list(_spent(space, history))
     if history.done() or not limits:
         return None
     open_trials = [one for one in (*history.running(), *history.paused()) if one.kind == "trial"]
     sign = 1.0 if space.mode == "max" else -1.0
+    last = {
+        one.id: report
+        for one in open_trials
+        for report in one.reports[: -1 if one is reporting else None][-1:]
+        if report["objective"] is not None
+    }
     leader = max(
-        (one for one in open_trials if one.objective is not None),
-        key=lambda one: (one.epoch / one.folds, sign * (one.objective or 0.0)),
-        default=None,
+        (one for one in open_trials if one.id in last),
+        key=lambda one: (last[one.id]["epoch"] / one.folds, sign * last[one.id]["objective"]),
+        default=reporting,
     )
     if leader is None:
         return None

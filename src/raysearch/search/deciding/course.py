@@ -80,7 +80,7 @@ class Course:
             return end_of(trial, "finished", "all folds done")
         if trial.kind != "trial":
             return None
-        alone = closing_on(self.space, self.history)
+        alone = closing_on(self.space, self.history, trial)
         why = self._hopeless(trial, alone)
         if why is not None:
             return end_of(trial, "stopped", why)
