@@ -198,8 +198,9 @@ def settled(session: int) -> int:
         time.sleep(0.5)
     sys.stderr.write(f"  its last process ended {time.monotonic() - began:.0f} s after it\n")
     for pid in left:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        sys.stderr.write(f"  left: {line[:200]}\n")
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            sys.stderr.write(f"  left: {line[:200]}\n")
     return len(left)
 
 

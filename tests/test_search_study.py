@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from raysearch.cli.live import LiveView
+from raysearch.cli.live import LiveView, StudyView
 from raysearch.cli.tables import leaderboard_table
 from raysearch.errors import StudyError
 from raysearch.search.baselines import record_majority
@@ -20,7 +20,7 @@ from raysearch.search.sampling.sampler import told
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics
-from result_studies import TREE, feed, quality, report
+from result_studies import TREE, feed, new_study, next_searched, quality, report
 
 
 @pytest.fixture
@@ -140,6 +140,30 @@ def test_an_undefined_objective_is_null_and_ranks_last(shards: Path, tmp_path: P
     text.print(leaderboard_table(plan, study.history, 200))
     [line] = [one for one in text.export_text().splitlines() if " majority " in one]
     assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "- -"]
+
+
+def test_several_numbers_of_folds_are_ranked_and_shown_by_pooled_scores(
+    shards: Path, tmp_path: Path
+) -> None:
+    tree = TREE | {"stopping": {"rule": "none"}}
+    tree["space"] = tree["space"] | {"folds": {"choice": [2, 3]}}
+    study = new_study(shards, tmp_path / "x", tree)
+    for objective, pooled in ((0.9, 0.7), (0.8, 0.75)):
+        trial = next_searched(study)
+        for epoch in range(1, study.whole(trial) + 1):
+            last = {"pooled": pooled} if epoch == study.whole(trial) else {}
+            study.report(trial.id, report(epoch, objective) | last)
+    text = Console(width=200, file=io.StringIO(), record=True)
+    text.print(leaderboard_table(study.plan, study.history, 200))
+    lines = text.export_text(clear=False).splitlines()
+    rows = [[cell.strip() for cell in one.split("│")[1:5]] for one in lines if " finished " in one]
+    assert rows[:2] == [
+        ["t0001", "finished", "0.8000", "0.7500"],
+        ["t0000", "finished", "0.9000", "0.7000"],
+    ]
+    assert "are ranked by their pooled" in text.export_text(clear=False)
+    text.print(StudyView(study, text))
+    assert "best auroc 0.7500 (t0001)" in text.export_text()
 
 
 def test_a_study_hands_out_the_benchmark_and_then_as_many_trials_as_planned(study: Study) -> None:

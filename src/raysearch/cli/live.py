@@ -94,7 +94,7 @@ class StudyView:
             text.append(f"{count} {status}  ", style=STYLES[status])
         text.append(f"{history.planned(plan.space.trials) - len(trials)} to come  ")
         for best in finished(history, plan.space.mode)[:1]:
-            text.append(f"best {plan.space.metric} {best.objective:.4f} ({best.id})  ", "bold")
+            text.append(f"best {plan.space.metric} {best.ranked_by:.4f} ({best.id})  ", "bold")
         text.append(f"{clock(time.time() - self._began)} gone")
         left = self.seconds_left()
         text.append("" if left is None else f", about {clock(left)} left")

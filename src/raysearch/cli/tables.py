@@ -21,6 +21,8 @@ STYLES = {
 PARTS = ("architecture", "optimizer")
 WIDE = 110
 ONLY_WIDE = ("by fold", "time")
+# Where a study has several numbers of folds.
+POOLED = "pooled"
 SHOWN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1")
 
 
@@ -43,9 +45,11 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
     """The leaderboard for a terminal of `width` columns, at most `most` rows of it."""
     wide = width >= WIDE
     table = Table(title=f"Leaderboard of {plan.name}", title_justify="left", caption_justify="left")
-    for name in ("trial", "state", plan.space.metric, "by fold", "epochs", "time", "knobs"):
-        right = name in (plan.space.metric, "epochs", "time")
-        if wide or name not in ONLY_WIDE:
+    several = len(plan.splits) > 1
+    left_out = (() if wide else ONLY_WIDE) + (() if several else (POOLED,))
+    for name in ("trial", "state", plan.space.metric, POOLED, "by fold", "epochs", "time", "knobs"):
+        right = name in (plan.space.metric, POOLED, "epochs", "time")
+        if name not in left_out:
             last = name == "knobs"
             table.add_column(
                 name,
@@ -55,8 +59,10 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
             )
     for trial in leaderboard(history, plan.space.mode)[:most]:
         cells = _cells(plan, history, trial)
-        table.add_row(*(text for name, text in cells.items() if wide or name not in ONLY_WIDE))
+        table.add_row(*(text for name, text in cells.items() if name not in left_out))
     table.caption = "A trial that was stopped early ranks below every finished one."
+    if several:
+        table.caption += " Trials over several numbers of folds are ranked by their pooled scores."
     if history.champion:
         table.caption = "* champion. " + table.caption
     return table
@@ -71,6 +77,7 @@ def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
         "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
         "objective": "-" if trial.objective is None else f"{trial.objective:.4f}",
+        POOLED: "-" if trial.pooled is None else f"{trial.pooled:.4f}",
         "by fold": " ".join(folds) or "-",
         "epochs": f"{trial.epoch}/{trial.folds * epochs}",
         "time": f"{trial.seconds:.0f} s",
@@ -87,6 +94,7 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
             "state": trial.status,
             "reason": trial.reason,
             "objective": trial.objective,
+            "pooled": trial.pooled,
             "folds": [end["metrics"] for end in trial.fold_ends(plan.space.epochs)],
             "fold_epochs": trial.epoch,
             "seconds": trial.seconds,

@@ -44,14 +44,19 @@ class Trial:
         return self.reports[-1]["objective"] if self.reports else None
 
     @property
-    def ranked_by(self) -> float:
-        """What a finished trial is ranked by: its objective, or that of its pooled scores.
+    def pooled(self) -> float | None:
+        """The objective of the scores of all folds at once; None but of a trial that finished.
 
-        The worker reports the latter where a study has several numbers of folds, whose means are
-        not of the same.
+        The worker reports it where a study has several numbers of folds, whose means are not of
+        the same.
         """
-        last = self.reports[-1]
-        return float(last["pooled"] if last.get("pooled") is not None else last["objective"])
+        value = self.reports[-1].get("pooled") if self.reports else None
+        return None if value is None else float(value)
+
+    @property
+    def ranked_by(self) -> float:
+        """What a finished trial is ranked by: the pooled objective where there is one."""
+        return float(self.reports[-1]["objective"] if self.pooled is None else self.pooled)
 
     def fold_ends(self, epochs: int) -> list[Event]:
         """The last report of each finished fold, a fold having `epochs` epochs."""

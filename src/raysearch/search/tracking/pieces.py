@@ -88,6 +88,7 @@ class TrialPieces:
             means = {name: mean_of_all([end[name] for end in ends]) for name in metrics}
         points = {
             "objective": event["objective"],
+            "pooled": event.get("pooled"),
             "train_loss": event["loss"],
             **means,
             "folds_done": len(ends),
