@@ -78,16 +78,21 @@ def test_an_arm_counts_the_epochs_of_every_fold(name: str) -> None:
 
     replayed = folds.Folds(drawn, NOISE, 1)
     curve = replayed.one_by_one if count == folds.FOLDS else replayed.at_once
-    arm = Counted(RANGES, 0, name, 10)
+    arm = Counted(RANGES, 0, name, wholes=3)
     simulate(arm, curve, 4, math.inf)
     assert arm.spent == len(reported) * (1 if count == folds.FOLDS else 5)
-    assert len(arm.chosen) == arm.spent // folds.EVERY
     assert max(reported) == count * EPOCHS
+    assert arm.further == sum(epoch > EPOCHS for epoch in reported) or count == 1
+    assert 0.25 * arm.spent < arm.further <= 0.8 * arm.spent
+    assert set(arm.champion) == {*RANGES, "folds"}
 
 
-def test_what_is_needed_is_the_first_time_that_a_regret_is_reached() -> None:
-    means = np.array([0.9, 0.5, 0.6, 0.4])
-    assert [folds.needed(means, level) for level in (1.0, 0.5, 0.45, 0.1)] == [20, 40, 80, math.inf]
+def test_what_is_needed_lies_between_the_budgets_that_were_tried() -> None:
+    def found(level: float) -> float:
+        return folds.needed((2, 4, 8), np.array([0.9, 0.5, 0.6]), level)
+
+    assert [found(level) for level in (1.0, 0.9, 0.7, 0.5)] == pytest.approx([2, 2, 3, 4])
+    assert found(0.4) == math.inf
 
 
 @pytest.mark.parametrize("name", [budgets.OURS, budgets.PEER])

@@ -297,6 +297,25 @@ def test_in_the_second_half_of_a_budget_what_waits_goes_before_what_is_new() -> 
     assert begun[1] <= 0.15 * begun[0]
 
 
+def test_where_a_budget_is_the_limit_more_trials_are_begun() -> None:
+    begun = []
+    for budget in (Budget(), Budget(fold_epochs=200)):
+        space = replace(
+            SPACE,
+            stopping=Stopping(1, 3, "forest"),
+            sampling=Sampling("forest"),
+            budget=budget,
+            trials=200,
+        )
+        course = Course(space)
+        for event in Player(space, 1).play():
+            course.take(event)
+            if course.history.spent.fold_epochs == 100:
+                break
+        begun.append(len(course.history.searched()))
+    assert begun[1] > 1.2 * begun[0], begun
+
+
 def test_a_target_and_no_improvement_end_a_study() -> None:
     reached = replace(SPACE, budget=Budget(target=0.5), trials=100)
     course = Course(reached, Player(reached, 4).play())

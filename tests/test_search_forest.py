@@ -43,5 +43,17 @@ def test_what_a_leaf_holds_hangs_on_what_was_known_then() -> None:
     """A model of the first reports is the same whatever came after them."""
     early, late = curves_over(2, 9), curves_over(2, 60)
     asked = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
-    then, now = (Model(one, 9 * EPOCHS, 1.0, seed=0).hopes(asked) for one in (early, late))
+    then, now = (Model(one, 9 * EPOCHS, 1.0, 0).hopes(asked, 1.5) for one in (early, late))
     assert np.array_equal(then, now)
+
+
+def test_only_a_trial_that_has_begun_is_judged_by_the_optimism_asked_for() -> None:
+    curves = curves_over(2, 60)
+    new = curves.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0)
+    [some] = curves.best(len(curves), 1.0)[:1]
+    asked = np.array([*new, curves.row(some, 1.0)]).astype(np.float32)
+    model = Model(curves, len(curves), 1.0, seed=0)
+    mean, less, more = (model.hopes(asked, optimism) for optimism in (0.0, 0.75, 1.5))
+    assert np.array_equal(less[:2], more[:2])
+    assert mean[2] < less[2] < more[2]
+    assert more[2] - mean[2] == pytest.approx(2 * (less[2] - mean[2]))

@@ -26,12 +26,12 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.errors import UserError
-from raysearch.search.space import Budget, Knob, Sampling, Space, Stopping
+from raysearch.search.space import Sampling, Space
 from raysearch.training.loop import key
 from replay.clock import simulate
 from replay.curves import curves_of, lcbench, tasks_known
 from replay.folds import Folds, Noise
-from replay.ours import Raysearch, space
+from replay.ours import Budgeted, space
 from replay.reference import reference
 from replay.run import known, listed
 
@@ -40,36 +40,21 @@ NOISES = {"low": Noise(), "high": Noise(0.5, 0.3, 0.4)}
 OURS, PEER = "raysearch", "random"
 
 
-class Study(Raysearch):
+class Study(Budgeted):
     """A study of so many `wholes`, by the default or by random search."""
 
     def __init__(self, asked: Space, name: str, wholes: int, grace: int) -> None:
-        asked = replace(
-            asked,
-            knobs=(*asked.knobs, Knob("folds", "fixed", (FOLDS,))),
-            epochs=EPOCHS,
-            stopping=replace(asked.stopping, grace=grace),
-            budget=Budget(fold_epochs=wholes * FOLDS * EPOCHS),
-        )
+        stopping = replace(asked.stopping, grace=grace)
+        asked = replace(asked, epochs=EPOCHS, stopping=stopping)
         if name == PEER:
-            stopping = Stopping(grace, asked.stopping.reduction, "none")
+            stopping = replace(stopping, rule="none")
             asked = replace(asked, sampling=Sampling("random"), stopping=stopping)
-        super().__init__(asked, FOLDS)
-
-    def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
-        """As in any study, but whoever trains when the budget is spent ends there."""
-        return super().report(trial, epoch, value, seconds) and self._course.over() is None
+        super().__init__(asked, FOLDS, wholes * FOLDS * EPOCHS)
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many trials finished, and how many there were."""
         return len(self._course.history.done()), len(self._course.history.searched())
-
-    @property
-    def champion(self) -> dict[str, int | float]:
-        best = self._course.history.best(None, "max")
-        assert best is not None, "a budget leaves room for one trial"
-        return dict(best.knobs)
 
 
 def outcome(name: str, task: str, seed: int, asked: argparse.Namespace) -> list[float]:

@@ -23,15 +23,14 @@ every surviving trial, by the same search: "to the end" has the rungs in the fir
 survives them trains all others; "all at once" has the same rungs along the epochs, where an epoch
 is one of all 5 folds, and costs 5 fold-epochs. To the forest that is a study of one fold, of which
 it learns more by heart than of several. The objective is the mean over the folds so far. All
-have 4 workers and the clock of run.py, and are studies of 48 trials, as every study has a number of
-them: with trials without end, the forest begins new ones and finishes none.
+have 4 workers, the clock of run.py, and a budget of so many whole trainings of all folds.
 
-After so many fold-epochs, the configuration chosen is that of the first trial on the study's
-leaderboard: the best that finished; before there is one, the one that got furthest. Its regret is
-that of its true accuracy after all epochs, without noise. For each budget, the first number of
-fold-epochs is told at which the mean regret is down to that of a peer at that budget, for either
-arm: what the peer had reached earlier counts from there. A study that is over keeps its choice. The
-result is the worst of the ratios, null where "one by one" never gets there.
+The configuration chosen is the champion, and its regret that of its true accuracy after all epochs,
+without noise. Peers have budgets of 4, 8 and 16 whole trainings, "one by one" has of 2, too. For
+each budget of a peer, it is told what share of it "one by one" needs for the same regret: regrets
+between its budgets lie on straight lines, and less than 2 was not tried. The result is the worst of
+the shares, null where "one by one" never gets there. It is also told how much of its fold-epochs an
+arm spends in further folds: whoever saves all that "to the end" spends there still needs the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,25 +51,24 @@ sys.path.append(str(Path(__file__).parents[1]))
 from raysearch.errors import UserError
 from raysearch.search.deciding.forest import ByForest
 from raysearch.search.deciding.rules import Verdict
-from raysearch.search.history import History, Trial, leaderboard
-from raysearch.search.space import Knob
+from raysearch.search.history import History, Trial
 from raysearch.training.loop import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import EPOCHS, Ranges, curves_of, lcbench, tasks_known
 from replay.methods import WORKERS
-from replay.ours import Raysearch, space
+from replay.ours import Budgeted, space
 from replay.reference import reference
 from replay.run import known, listed
 
-TRIALS, FOLDS = 48, 5
+FOLDS = 5
 WHOLE = FOLDS * EPOCHS
 GOAL = 0.5
 OURS, PEERS = "one by one", ("to the end", "all at once")
 # In whole trainings of all folds.
-BUDGETS = (4, 8, 16)
-# The chosen configuration is looked at each time that so many more fold-epochs are done.
-EVERY = 20
+LEAST, BUDGETS = 2, (4, 8, 16)
 REPLICATES = 2_000
+# An interval ends here where some draws of tasks never get there.
+MOST_SHARE = 4.0
 
 
 @dataclass(frozen=True)
@@ -136,68 +134,54 @@ class ToTheEnd(ByForest):
         return "on" if trial.epoch >= EPOCHS else super().verdict(history, trial, may_begin)
 
 
-class Arm(Raysearch):
+class Arm(Budgeted):
     """A study by the arm `name`: over 5 folds, or over 1, which is all of them at once."""
 
-    def __init__(self, ranges: Ranges, seed: int, name: str, trials: int = TRIALS) -> None:
-        asked, folds = space(ranges, seed, trials), 1 if name == "all at once" else FOLDS
-        # All arms have the knob, so that all draw the same.
-        knobs = (*asked.knobs, Knob("folds", "fixed", (folds,)))
-        super().__init__(replace(asked, knobs=knobs), folds)
+    def __init__(self, ranges: Ranges, seed: int, name: str, wholes: int) -> None:
+        folds = 1 if name == "all at once" else FOLDS
+        super().__init__(space(ranges, seed), folds, wholes * folds * EPOCHS)
         self._cost = FOLDS // folds
         if name == "to the end":
             self._course.rule = ToTheEnd(self._course.space)
-        # The configuration that was chosen after every `EVERY` fold-epochs.
-        self.chosen: list[Config] = []
 
     @property
     def spent(self) -> int:
         """The fold-epochs done: a report of all folds at once is of five."""
         return self._cost * self._course.history.spent.fold_epochs
 
-    def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
-        goes_on = super().report(trial, epoch, value, seconds)
-        if self.spent % EVERY == 0:
-            self.chosen.append(leaderboard(self._course.history, "max")[0].knobs)
-        return goes_on
+    @property
+    def further(self) -> int:
+        """The fold-epochs done in other folds than a trial's first."""
+        if self._cost > 1:
+            return self.spent - self.spent // FOLDS
+        return sum(max(0, one.epoch - EPOCHS) for one in self._course.history.searched())
 
 
-def regrets(name: str, task: str, seed: int, noise: Noise) -> list[float]:
-    """The regret of what an arm had chosen after every `EVERY` fold-epochs."""
+def outcome(name: str, task: str, seed: int, noise: Noise, wholes: int) -> tuple[float, float]:
+    """The regret of the champion of an arm, and the share of its fold-epochs in further folds."""
     fixed, begun = reference(task), time.perf_counter()
     spread = fixed.oracle - fixed.median
     replayed = Folds(curves_of(task), noise.times(spread), key(task, seed))
-    arm = Arm(lcbench().SPACE, seed, name)
+    arm = Arm(lcbench().SPACE, seed, name, wholes)
     curve = replayed.at_once if name == "all at once" else replayed.one_by_one
     simulate(arm, curve, WORKERS, math.inf)
     took = time.perf_counter() - begun
     sys.stderr.write(f"{name}, task {task}, seed {seed}: {arm.spent} fold-epochs, {took:.1f} s\n")
-    found = [fixed.regret(replayed.truth(config)) for config in arm.chosen]
-    longest = max(BUDGETS) * WHOLE // EVERY
-    return (found + [found[-1]] * longest)[:longest]
+    return fixed.regret(replayed.truth(arm.champion)), arm.further / arm.spent
 
 
-def needed(means: np.ndarray, level: float) -> float:
-    """The first number of fold-epochs at which `means` are down to `level`; infinity for never."""
-    reached = np.flatnonzero(means <= level)
-    return float(reached[0] + 1) * EVERY if len(reached) else math.inf
+def needed(budgets: Sequence[float], means: np.ndarray, level: float) -> float:
+    """The budget at which the regrets `means` at `budgets` are first down to `level`.
 
-
-def ratios(ours: np.ndarray, peer: np.ndarray) -> list[tuple[float, float, float]]:
-    """For each budget: the peer's regret there, and what ours and the peer need to reach it."""
-    levels = [float(peer[budget * WHOLE // EVERY - 1]) for budget in BUDGETS]
-    return [(level, needed(ours, level), needed(peer, level)) for level in levels]
-
-
-def interval(ours: np.ndarray, peer: np.ndarray) -> np.ndarray:
-    """95 % of the ratio at each budget, over draws of tasks: (2, budgets)."""
-    generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(REPLICATES):
-        tasks = generator.integers(len(ours), size=len(ours))
-        found = ratios(ours[tasks].mean(axis=0), peer[tasks].mean(axis=0))
-        drawn.append([min(mine / theirs, 99.0) for _level, mine, theirs in found])
-    return np.percentile(drawn, [2.5, 97.5], axis=0)
+    Between two budgets they lie on a straight line; infinity for never.
+    """
+    for place, mean in enumerate(means):
+        if mean <= level:
+            if not place:
+                return float(budgets[0])
+            before, above = budgets[place - 1], means[place - 1]
+            return float(before + (budgets[place] - before) * (above - level) / (above - mean))
+    return math.inf
 
 
 def arguments() -> argparse.Namespace:
@@ -215,37 +199,57 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def measure(tasks: Sequence[str], seeds: int, noise: Noise) -> dict[str, np.ndarray]:
-    """For each arm, the regret by task and fold-epochs, the mean of the seeds."""
-    return {
-        name: np.array(
-            [[regrets(name, task, seed, noise) for seed in range(seeds)] for task in tasks]
-        ).mean(axis=1)
-        for name in (OURS, *PEERS)
-    }
+def measure(
+    name: str, tasks: Sequence[str], seeds: int, noise: Noise, budgets: Sequence[int]
+) -> np.ndarray:
+    """The regret of `name` by task and budget, the mean of the seeds."""
+    found = np.array(
+        [
+            [[outcome(name, task, seed, noise, one) for one in budgets] for seed in range(seeds)]
+            for task in tasks
+        ]
+    ).mean(axis=1)
+    regrets, further = np.asarray(found[..., 0]), found[..., 1]
+    for budget, regret, share in zip(budgets, regrets.mean(0), further.mean(0), strict=True):
+        sys.stderr.write(
+            f"{name}, budget {budget}: regret {regret:.3f}, {share:.0%} of it further folds\n"
+        )
+    return regrets
+
+
+def shares(ours: np.ndarray, peer: np.ndarray) -> np.ndarray:
+    """What share of each of a peer's budgets ours needs for its regret, by (tasks, budgets)."""
+    levels, means = peer.mean(axis=0), ours.mean(axis=0)
+    found = [needed((LEAST, *BUDGETS), means, level) for level in levels]
+    return np.array(found) / BUDGETS
 
 
 def compared(ours: np.ndarray, peer: np.ndarray, name: str) -> float:
-    """The worst ratio to a peer, each budget's told on the way."""
-    found, (low, high) = ratios(ours.mean(axis=0), peer.mean(axis=0)), interval(ours, peer)
-    shares = [mine / theirs for _level, mine, theirs in found]
-    for place, (level, mine, theirs) in enumerate(found):
+    """The worst share of a peer's budgets that ours needs; each is told on the way."""
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(len(ours), size=(REPLICATES, len(ours)))
+    spread = [np.minimum(shares(ours[tasks], peer[tasks]), MOST_SHARE) for tasks in drawn]
+    low, high = np.percentile(spread, [2.5, 97.5], axis=0)
+    found = shares(ours, peer)
+    for place, budget in enumerate(BUDGETS):
         sys.stderr.write(
-            f"budget {BUDGETS[place]}: regret {level:.3f}; {OURS} {mine:.0f} fold-epochs, {name}"
-            f" {theirs:.0f}: {shares[place]:.2f} ({low[place]:.2f}-{high[place]:.2f})\n"
+            f"regret of {name} at budget {budget}: {OURS} needs {found[place]:.2f} of it"
+            f" ({low[place]:.2f}-{high[place]:.2f})\n"
         )
-    return max(shares)
+    return float(found.max())
 
 
 def main() -> int:
     """Print the result; 2 where the command line asks for what cannot be."""
     try:
         args = arguments()
-        table = measure(args.tasks, args.seeds, Noise().times(args.noise))
+        asked = args.tasks, args.seeds, Noise().times(args.noise)
+        ours = measure(OURS, *asked, (LEAST, *BUDGETS))
+        peers = {name: measure(name, *asked, BUDGETS) for name in PEERS}
     except UserError as fault:
         sys.stderr.write(f"{fault}\n")
         return 2
-    worst = max(compared(table[OURS], table[name], name) for name in PEERS)
+    worst = max(compared(ours, peer, name) for name, peer in peers.items())
     told = round(worst, 3) if math.isfinite(worst) else None
     line = {
         "benchmark": "replay-folds",

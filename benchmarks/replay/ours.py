@@ -5,9 +5,11 @@ Its runs are never kept.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raysearch.search.deciding.course import Course
 from raysearch.search.journal import Event
-from raysearch.search.space import Kind, Knob, Space, Stopping
+from raysearch.search.space import Budget, Kind, Knob, Space, Stopping
 from replay.clock import Work
 from replay.curves import EPOCHS, Ranges
 
@@ -68,6 +70,26 @@ class Raysearch:
 
     def _happened(self, event: Event) -> None:
         self._course.take({"at": 0.0, **event})
+
+
+class Budgeted(Raysearch):
+    """A study as `asked`, of `folds` folds a trial, that may spend so many fold-epochs."""
+
+    def __init__(self, asked: Space, folds: int, fold_epochs: int) -> None:
+        # The knob is there for one fold, too, so that all draw the same.
+        knobs = (*asked.knobs, Knob("folds", "fixed", (folds,)))
+        super().__init__(replace(asked, knobs=knobs, budget=Budget(fold_epochs=fold_epochs)), folds)
+
+    def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
+        """As in any study, but whoever trains when the budget is spent ends there."""
+        return super().report(trial, epoch, value, seconds) and self._course.over() is None
+
+    @property
+    def champion(self) -> dict[str, int | float]:
+        """The best configuration that finished."""
+        best = self._course.history.best(None, "max")
+        assert best is not None, "a budget leaves room for one trial"
+        return dict(best.knobs)
 
 
 def method(ranges: Ranges, seed: int) -> Raysearch:

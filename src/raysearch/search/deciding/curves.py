@@ -15,9 +15,9 @@ from raysearch.search.sampling.units import ABSENT, row_of, rows_at
 from raysearch.search.space import Space, Value
 
 TREES, COST_TREES = 20, 10
-# Standard deviations between the trees that a forecast is better than their mean. Of a trial not
-# begun it is less: the best of many such forecasts is an optimistic one by that alone.
-OPTIMISM, NEW_OPTIMISM = 1.5, 1.0
+# Standard deviations between the trees that a forecast of a trial not begun is better than their
+# mean. That is little: the best of many such forecasts is an optimistic one by that alone.
+NEW_OPTIMISM = 1.0
 # The columns of a row after those of its knobs: where it is asked, and four of the curve so far.
 AFTER_KNOBS = 5
 # A model learns from no more rows than this.
@@ -148,12 +148,16 @@ class Model:
         self._knobs = rows.shape[1] - AFTER_KNOBS
         self._cost_trees = _forest(*curves.paces(reports), COST_TREES, seed)
 
-    def hopes(self, rows: NDArray[np.float32]) -> Floats:
-        """An optimistic forecast for each of `rows` (N, columns), larger is better: (N,)."""
+    def hopes(self, rows: NDArray[np.float32], optimism: float) -> Floats:
+        """An optimistic forecast for each of `rows` (N, columns), larger is better: (N,).
+
+        It is so many standard deviations between the trees better than their mean, where the trial
+        has begun.
+        """
         forecasts = np.array([tree.predict(rows)[:, 0] for tree in self._trees])
         begun = rows[:, self._knobs + 1] > 0  # the share that its curve is known of
-        optimism = np.where(begun, OPTIMISM, NEW_OPTIMISM)
-        return np.asarray(forecasts.mean(axis=0) + optimism * forecasts.std(axis=0))
+        each = np.where(begun, optimism, NEW_OPTIMISM)
+        return np.asarray(forecasts.mean(axis=0) + each * forecasts.std(axis=0))
 
     def costs(self, rows: NDArray[np.float32]) -> Floats:
         """The logarithm of the seconds of a fold-epoch for each of `rows`, their mean left out."""

@@ -30,6 +30,9 @@ STEP, CHANGED, PARENTS = 0.15, 0.4, 5
 # What a fold-epoch e times as dear must promise more, in standard deviations between forecasts.
 # Where the budget is of fold-epochs, all are equally dear.
 COST = 0.6
+# By how many standard deviations a trial that waits is judged better than its forecast. It is less,
+# and more new ones begin instead, where else the budget would be spent before the trials are.
+OPTIMISM, FRUGAL_OPTIMISM = 1.5, 0.75
 # After this share of a budget, trials that wait go before new ones: a study should not end with
 # many trials that were begun and none that was compared on all folds.
 SEARCHING = 0.5
@@ -82,31 +85,39 @@ class ByForest(Never):
         self._take_in(history)
         if len(history.searched()) < STARTUP or not len(self._curves):
             return None
-        picked = self._best_forecast(history, [], may_begin=True)
+        picked = self._best_forecast(history, [], may_begin=True, optimism=OPTIMISM)
         return dict(picked.knobs or {}) if isinstance(picked, Begin) else None
 
     def _choose(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
-        if may_begin and share_spent(self._space, history) >= SEARCHING:
-            picked = self._pick_of(history, waiting, may_begin=False)
+        spent = share_spent(self._space, history)
+        due = history.planned(self._space.trials) * min(1.0, spent / SEARCHING)
+        optimism = FRUGAL_OPTIMISM if len(history.searched()) < due else OPTIMISM
+        if may_begin and spent >= SEARCHING:
+            picked = self._pick_of(history, waiting, False, optimism)
             if picked is not None:
                 return picked
-        return self._pick_of(history, waiting, may_begin)
+        return self._pick_of(history, waiting, may_begin, optimism)
 
-    def _pick_of(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
+    def _pick_of(
+        self, history: History, waiting: list[Trial], may_begin: bool, optimism: float
+    ) -> Pick:
         self._take_in(history)
         number = len(history.searched())
         if may_begin and (number < STARTUP or not len(self._curves)):
             return Begin()
         if not len(self._curves):
             return None
-        now = (len(self._curves), number, len(history.done()), tuple(one.id for one in waiting))
+        waits = tuple(one.id for one in waiting)
+        now = (len(self._curves), number, len(history.done()), optimism, waits)
         known = self._known.get(may_begin)
         if known is None or known[0] != now:
-            known = (now, self._best_forecast(history, waiting, may_begin))
+            known = (now, self._best_forecast(history, waiting, may_begin, optimism))
             self._known[may_begin] = known
         return known[1]
 
-    def _best_forecast(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
+    def _best_forecast(
+        self, history: History, waiting: list[Trial], may_begin: bool, optimism: float
+    ) -> Pick:
         space, sign = self._space, self._sign
         waiting = sorted(waiting, key=lambda one: -sign * (one.objective or 0.0))[:MOST_WAITING]
         points, new_rows = self._candidates(history)
@@ -116,7 +127,7 @@ class ByForest(Never):
             return None
         asked = np.concatenate(rows).astype(np.float32)
         model = self._model()
-        hopes = model.hopes(asked)
+        hopes = model.hopes(asked, optimism)
         best = history.best(None, space.mode)
         if not may_begin and best is not None:
             hopeful = hopes > model.ranked(sign * best.ranked_by)
