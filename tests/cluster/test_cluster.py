@@ -28,7 +28,7 @@ from raysearch.training.checkpoint import unpack
 from .ground import PASSWORD, TOKEN, TOP, Ground
 from .hosts import GATEWAY, Host, ssh
 
-SPACE = str(TOP / "searchspace" / "quickstart.yaml")
+SPACE = str(Path(__file__).with_name("space.yaml"))
 TRIALS = 24
 FEWER = 6
 NOTICED_S = 10.0
