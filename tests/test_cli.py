@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import s3fs
 from PIL import Image
 
 from raysearch.cli import run as run_command
@@ -179,6 +180,21 @@ def test_data_commands_refuse_what_they_cannot_do(
     run: Here, words: tuple[str, ...], fault: str
 ) -> None:
     assert fault in refusal(run, *words)
+
+
+@pytest.mark.parametrize("words", [("launch", "{space}", "--name", "x"), ("results",)])
+def test_a_storage_that_cannot_be_used_is_told_in_one_line(
+    run: Here, space: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # nobody answers there
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    told = refusal(run, *(one.format(space=space) for one in words), "--studies", "s3://b/all")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert told.startswith("raysearch: s3://b/all")
+    assert "the storage cannot be used (Could not connect" in told
 
 
 def test_a_bar_shows_a_users_words_as_they_are(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,7 +34,8 @@ class Folder:
 
     `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
     written beside its place, synced and moved; object stores put a file whole or not at all.
-    DataError where no file system is known for the address, or a password is in it.
+    DataError where no file system is known for the address, or a password is in it; from then on
+    OSError, whatever the library of an object store raises.
     """
 
     def __init__(self, address: str | Path) -> None:
@@ -63,8 +67,9 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder `name` is there."""
-        self.fs.invalidate_cache()
-        return bool(self.fs.exists(self.path(name)))
+        with self._reached(name):
+            self.fs.invalidate_cache()
+            return bool(self.fs.exists(self.path(name)))
 
     def names(self, name: str = "") -> list[str]:
         """The sorted names of what lies directly in `name`; empty where nothing is.
@@ -80,25 +85,29 @@ class Folder:
                 self.remove(f"{name}/{one}" if name else one)
 
     def _all_names(self, name: str) -> list[str]:
-        self.fs.invalidate_cache()
-        if not self.fs.exists(self.path(name)):
+        if not self.exists(name):
             return []
-        found = (str(entry).rstrip("/") for entry in self.fs.ls(self.path(name), detail=False))
+        with self._reached(name):
+            listed = self.fs.ls(self.path(name), detail=False)
+        found = (str(entry).rstrip("/") for entry in listed)
         return sorted(entry.rsplit("/", 1)[-1] for entry in found if entry != self.path(name))
 
     def open(self, name: str) -> IO[bytes]:
         """The file `name`, open for reading."""
-        return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
+        with self._reached(name):
+            return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
 
     def read(self, name: str) -> bytes:
         """The whole file `name`; FileNotFoundError where there is none."""
-        return cast("bytes", self.fs.cat_file(self.path(name)))
+        with self._reached(name):
+            return cast("bytes", self.fs.cat_file(self.path(name)))
 
     def write(self, name: str, content: bytes) -> None:
         """Put `content` at `name`, whole or not at all, replacing what was there."""
         path = self.path(name)
         if not self.is_local:
-            self.fs.pipe_file(path, content)
+            with self._reached(name):
+                self.fs.pipe_file(path, content)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +125,23 @@ class Folder:
     def remove(self, name: str = "") -> None:
         """Remove the file or folder `name`, if it is there."""
         if self.exists(name):
-            self.fs.rm(self.path(name), recursive=True)
+            with self._reached(name):
+                self.fs.rm(self.path(name), recursive=True)
+
+    @contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        """What the library of an object store raises in here, as an OSError that says where."""
+        try:
+            yield
+        except OSError as fault:
+            if not self.is_local and fault.filename is None:
+                fault.filename = f"{self.address}/{name}".rstrip("/")
+            raise
+        except Exception as fault:
+            if self.is_local:
+                raise
+            said = f"the storage cannot be used ({fault}): look at its login, and at the network"
+            raise OSError(errno.EIO, said, f"{self.address}/{name}".rstrip("/")) from fault
 
     def __repr__(self) -> str:
         return f"Folder({self.address!r})"
