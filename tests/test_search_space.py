@@ -39,8 +39,17 @@ def test_a_good_space_is_read_with_conditions_before_what_depends_on_them(tmp_pa
     space = read_space(write(tmp_path, GOOD))
     names = [knob.name for knob in space.knobs]
     assert names.index("optimizer") < names.index("momentum")
-    assert space.stopping.grace == 1
     assert {knob.name: knob for knob in space.knobs}["learning_rate"].values == (1e-4, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (10, 3), (34, 3), (52, 5)]
+)
+def test_trials_are_compared_from_a_tenth_of_the_epochs_on_but_not_by_the_first_few(
+    tmp_path: Path, epochs: int, grace: int
+) -> None:
+    space = read_space(write(tmp_path, GOOD.replace("epochs: 10", f"epochs: {epochs}")))
+    assert space.stopping.grace == grace
 
 
 def test_a_space_comes_back_from_json_as_it_was(tmp_path: Path) -> None:

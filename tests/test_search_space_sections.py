@@ -130,7 +130,7 @@ def test_every_section_fills_its_values() -> None:
 def test_a_space_that_says_nothing_has_the_defaults() -> None:
     space = parse_space({"space": KNOBS, "epochs": 20}, "x")
     assert (space.sampling, space.budget) == (Sampling("forest"), Budget())
-    assert space.stopping == Stopping(2, 3, "forest", 0, 0.1)
+    assert space.stopping == Stopping(3, 3, "forest", 0, 0.1)
     still = parse_space({"space": KNOBS, "stopping": {"rule": "none"}}, "x")
     assert still.stopping.paired == 0.0
     assert parse_space({"space": KNOBS, "sampler": "random"}, "x").sampling == Sampling("random")

@@ -16,6 +16,7 @@ from raysearch.search.deciding.budget import share_spent
 from raysearch.search.deciding.curves import Curves, Floats, Model
 from raysearch.search.deciding.rules import Begin, Never, Pick, Verdict
 from raysearch.search.deciding.rungs import even_levels
+from raysearch.search.deciding.scouts import Scouts
 from raysearch.search.history import History, Trial
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.sampling.units import chosen_at, point_of
@@ -55,7 +56,7 @@ class ByForest(Never):
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
-        self._curves = Curves(space)
+        self._curves, self._scouts = Curves(space), Scouts(space)
         # What was worked out last, with new trials and without them, to be used again as long as
         # it would come out the same.
         self._known: dict[bool, tuple[object, Pick]] = {}
@@ -89,6 +90,9 @@ class ByForest(Never):
         return dict(picked.knobs or {}) if isinstance(picked, Begin) else None
 
     def _choose(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
+        scout = self._scouts.next(history, waiting)
+        if scout is not None:
+            return scout
         spent = share_spent(self._space, history)
         due = history.planned(self._space.trials) * min(1.0, spent / SEARCHING)
         optimism = FRUGAL_OPTIMISM if len(history.searched()) < due else OPTIMISM

@@ -20,6 +20,9 @@ from raysearch.training.parts import Limits
 
 Tree = Mapping[str, Any]
 PAIRED = 0.1
+# A trial is compared from a tenth of the epochs on, but not before so many, or half of fewer: the
+# first one or two tell little of where a schedule ends.
+GRACE = 3
 
 
 def section_of(tree: Tree, name: str, keys: tuple[str, ...], faults: list[str]) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def sampling_of(tree: Tree, faults: list[str]) -> Sampling:
 def stopping_of(tree: Tree, epochs: int, faults: list[str]) -> Stopping:
     """How weak trials end early, for `epochs` a fold."""
     values = _section(tree, "stopping", STOPPING, faults)
-    values.setdefault("grace", max(1, round(epochs / 10)))
+    values.setdefault("grace", max(1, round(epochs / 10), min(GRACE, epochs // 2)))
     # Without a rule nobody ends a trial, unless told to.
     values.setdefault("paired", 0.0 if values.get("rule") == "none" else PAIRED)
     if values["grace"] > epochs:
