@@ -267,6 +267,36 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
     check_only_the_best_has_a_checkpoint(run, history)
 
 
+def test_a_trial_whose_checkpoint_is_damaged_begins_again_with_a_warning(
+    run: Commands, shards: Path
+) -> None:
+    write_space(run.folder, epochs=40, trials="2", stopping="{rule: none}")
+    first = run.start("launch", "small.yaml", "--data", str(shards))
+    until = time.monotonic() + 120
+    while not study(run).names(StudyFolder.CHECKPOINTS) and time.monotonic() < until:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 130, out + err
+    before = Journal(study(run) / "journal").events
+    kept = sorted((study(run).local / StudyFolder.CHECKPOINTS).iterdir())
+    for path in kept:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    done = run("launch", "small.yaml", "--data", str(shards), "--resume")
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "begins again" in line]
+    assert len(told) == len(kept) > 0
+    assert all(f"{path}: the checkpoint's hash" in " ".join(told) for path in kept)
+    after = Journal(study(run) / "journal").events
+    assert after[: len(before)] == before
+    history = read_history(study(run))
+    for trial in history.searched():
+        assert (trial.status, trial.epoch) == ("finished", 80)
+        assert [one["epoch"] for one in trial.reports] == list(range(1, 81))
+    check_mlflow_tells_the_history(run, history)
+
+
 def check_decisions_come_again(run: Commands) -> None:
     """A course that knows the journal up to each of its decisions decides the same."""
     course = Course(read_plan(study(run)).space)
