@@ -194,7 +194,8 @@ def test_a_storage_that_cannot_be_used_is_told_in_one_line(
     told = refusal(run, *(one.format(space=space) for one in words), "--studies", "s3://b/all")
     s3fs.S3FileSystem.clear_instance_cache()
     assert told.startswith("raysearch: s3://b/all")
-    assert "the storage cannot be used (Could not connect" in told
+    assert "cannot be used (Could not connect" in told
+    assert "look at its login" in told
 
 
 def test_a_bar_shows_a_users_words_as_they_are(

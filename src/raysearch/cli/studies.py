@@ -23,11 +23,7 @@ def study_names(studies: str) -> list[str]:
     """The names of the studies in `studies`, the newest last."""
     folder = Folder(studies)
     plans = {name: f"{name}/{StudyFolder.PLAN}" for name in folder.names()}
-    made = {
-        name: folder.fs.modified(folder.path(plan))
-        for name, plan in plans.items()
-        if folder.exists(plan)
-    }
+    made = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
     return sorted(made, key=lambda name: made[name])
 
 

@@ -8,13 +8,14 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
 import fsspec.implementations.local
 
-from raysearch.errors import LOGIN, DataError
+from raysearch.errors import LOGIN, DataError, StorageError
 
 # A file on its way to its place, or left there by a process that was killed.
 UNDER_WAY = re.compile(r"\..*\.[0-9a-f]{8}")
@@ -35,7 +36,8 @@ class Folder:
     `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
     written beside its place, synced and moved; object stores put a file whole or not at all.
     DataError where no file system is known for the address, or a password is in it; from then on
-    OSError, whatever the library of an object store raises.
+    FileNotFoundError and StorageError for an object store, whatever its library raises. What is
+    read later from a file that `open` gave is apart from this.
     """
 
     def __init__(self, address: str | Path) -> None:
@@ -128,20 +130,32 @@ class Folder:
             with self._reached(name):
                 self.fs.rm(self.path(name), recursive=True)
 
+    def is_folder(self) -> bool:
+        """Whether this is a folder that is there."""
+        with self._reached(""):
+            return bool(self.fs.isdir(self.root))
+
+    def below(self) -> list[str]:
+        """The path of every file below this folder."""
+        with self._reached(""):
+            return list(map(str, self.fs.find(self.root)))
+
+    def modified(self, name: str) -> datetime:
+        """When the file `name` was last written."""
+        with self._reached(name):
+            return cast("datetime", self.fs.modified(self.path(name)))
+
     @contextmanager
     def _reached(self, name: str) -> Iterator[None]:
-        """What the library of an object store raises in here, as an OSError that says where."""
         try:
             yield
-        except OSError as fault:
-            if not self.is_local and fault.filename is None:
-                fault.filename = f"{self.address}/{name}".rstrip("/")
+        except (FileNotFoundError, MemoryError):
             raise
         except Exception as fault:
             if self.is_local:
                 raise
-            said = f"the storage cannot be used ({fault}): look at its login, and at the network"
-            raise OSError(errno.EIO, said, f"{self.address}/{name}".rstrip("/")) from fault
+            said = str(fault) or type(fault).__name__
+            raise StorageError(errno.EIO, said, f"{self.address}/{name}".rstrip("/")) from fault
 
     def __repr__(self) -> str:
         return f"Folder({self.address!r})"

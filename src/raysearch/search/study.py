@@ -236,7 +236,7 @@ def read_splits(folder: StudyFolder, plan: Plan) -> dict[int, Assignment]:
         stored: dict[str, Assignment] = json.loads(folder.read(folder.SPLITS))
         splits = {int(folds): assignment for folds, assignment in stored.items()}
         whole = all(split_hash(splits[one.folds]) == one.hash for one in plan.splits)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
         whole = False
     if not whole:
         raise StudyError(

@@ -20,7 +20,7 @@ def existing(source: str) -> Folder:
     folder = Folder(source)
     if not folder.exists():
         raise DataError(f"{source}: no such folder; give the folder that holds the images")
-    if not folder.fs.isdir(folder.path()):
+    if not folder.is_folder():
         raise DataError(f"{source}: not a folder; give the folder that holds the images")
     return folder
 
@@ -74,7 +74,7 @@ def _paths(folder: Folder, refused: list[Refused]) -> Iterator[str]:
         root = os.path.realpath(folder.path())
         yield from _below(folder.path(), folder.path(), root, refused)
     else:
-        yield from map(str, folder.fs.find(folder.path()))
+        yield from folder.below()
 
 
 def _below(place: str, top: str, root: str, refused: list[Refused]) -> Iterator[str]:

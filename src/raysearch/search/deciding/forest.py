@@ -52,7 +52,10 @@ def last_fit(reports: int) -> int:
 
 
 class ByForest(Never):
-    """Gives each free slot to the trial, waiting or new, whose end has the best forecast."""
+    """Gives each free slot to the trial, waiting or new, whose end has the best forecast.
+
+    Before them go the `Scouts`.
+    """
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
@@ -75,7 +78,7 @@ class ByForest(Never):
         return "on" if picked is trial else "pause"
 
     def pick(self, history: History, may_begin: bool) -> Pick:
-        """The best forecast of the waiting trials and, if one may begin, of many new ones.
+        """A scout, or the best forecast of the waiting trials and, if one may begin, of new ones.
 
         None where no waiting trial is forecast to become better than the best that finished.
         """

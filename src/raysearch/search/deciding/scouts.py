@@ -7,69 +7,77 @@ them. A model of curves that never saw such a training end would leave all of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from raysearch.search.history import History, Trial
 from raysearch.search.space import Space, Value
 
-# So many trials have a value before its leader is sent.
+Choice = tuple[str, Value]
+# So many trials with a value have been compared before the best of them is sent.
 FOLLOWERS = 3
-# Of all trials so many have come to the end of the first fold when no more scouts are sent.
+# Of all trials so many have gone to the end of the first fold, or are on their way there, when no
+# more scouts are sent.
 SHARE = 1 / 4
 
 
 class Scouts:
-    """The leader of each value of each choice, until one with that value has ended a first fold."""
+    """The leader of each value of each choice, until one with that value has ended a first fold.
+
+    The number of folds is no such choice. A trial that was stopped or failed on its way has shown
+    what it could.
+    """
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._choices = [
-            knob for knob in space.knobs if knob.kind == "choice" and knob.name != "folds"
-        ]
         self._sign = 1.0 if space.mode == "max" else -1.0
-        # How much of the history is taken in: begun trials, reports at rungs, finished trials.
-        self._begun, self._reports, self._done = 0, 0, 0
-        self._alike: Counter[tuple[str, Value]] = Counter()
-        self._whole: dict[str, Trial] = {}
+        self._choices: list[Choice] = [
+            (knob.name, value)
+            for knob in space.knobs
+            if knob.kind == "choice" and knob.name != "folds"
+            for value in knob.values
+        ]
+        self._reports = 0
+        self._begun: set[str] = set()
+        self._followers: Counter[Choice] = Counter()
+        # Those that were compared, and whose first fold is open.
+        self._open: dict[str, Trial] = {}
+        self._gone, self._shown = 0, set[Choice]()
 
     def next(self, history: History, waiting: Sequence[Trial]) -> Trial | None:
         """The one of `waiting` that is to go on with its first fold; None where none is."""
         self._take_in(history)
         waits = {one.id for one in waiting}
         under_way = [
-            one
-            for one in history.running()
-            if one.kind == "trial"
-            and self._space.stopping.grace <= one.epoch < self._space.epochs
-            and one.id not in waits
+            one for one in history.running() if one.id in self._open and one.id not in waits
         ]
-        if len(self._whole) + len(under_way) >= SHARE * self._begun:
+        if self._gone + len(under_way) >= SHARE * len(history.searched()):
             return None
-        shown = self._values([*self._whole.values(), *under_way])
-        for choice, followers in self._alike.items():
-            if followers < FOLLOWERS or choice in shown:
+        for choice in self._choices:
+            if self._followers[choice] < FOLLOWERS or choice in self._shown:
                 continue
-            able = [one for one in waiting if choice in self._values([one])]
+            if any(_has(one, choice) for one in under_way):
+                continue
+            able = [one for one in waiting if _has(one, choice)]
             if able:
                 return max(able, key=lambda one: (one.epoch, self._sign * (one.objective or 0.0)))
         return None
 
-    def _values(self, trials: Iterable[Trial]) -> set[tuple[str, Value]]:
-        """The values that `trials` have of the choices."""
-        return {
-            (knob.name, one.knobs[knob.name])
-            for one in trials
-            for knob in self._choices
-            if knob.name in one.knobs
-        }
-
     def _take_in(self, history: History) -> None:
-        for trial in history.searched()[self._begun :]:
-            self._alike.update(self._values([trial]))
-        for trial, epoch, _value in history.at_rungs[self._reports :]:
-            if epoch >= self._space.epochs:
-                self._whole[trial.id] = trial
-        for trial in history.done()[self._done :]:
-            self._whole[trial.id] = trial
-        self._begun = len(history.searched())
-        self._reports, self._done = len(history.at_rungs), len(history.done())
+        for trial, _epoch, _value in history.at_rungs[self._reports :]:
+            if trial.id not in self._begun:
+                self._begun.add(trial.id)
+                self._open[trial.id] = trial
+                self._followers.update(one for one in self._choices if _has(trial, one))
+        self._reports = len(history.at_rungs)
+        for trial in [*self._open.values()]:
+            whole = trial.epoch >= self._space.epochs
+            if whole or trial.status not in ("running", "paused"):
+                del self._open[trial.id]
+                if whole or trial.epoch > self._space.stopping.grace:
+                    self._gone += 1
+                    self._shown.update(one for one in self._choices if _has(trial, one))
+
+
+def _has(trial: Trial, choice: Choice) -> bool:
+    name, value = choice
+    return trial.knobs.get(name) == value
