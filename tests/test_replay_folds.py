@@ -126,3 +126,14 @@ def test_a_short_training_ends_where_the_whole_curve_does() -> None:
     assert objective[[5, -1]] == pytest.approx([whole[-1], whole[-1]])
     assert seconds[[5, -1]] == pytest.approx([whole_s[-1], 3 * whole_s[-1]])
     assert objective[0] == whole[8]
+
+
+def test_a_schedule_is_behind_at_first_and_ahead_in_the_end() -> None:
+    (config,) = draw(RANGES, 1, 0)
+    quiet = budgets.Scheduled(drawn, folds.Noise(0, 0, 0), 1, spread=0.1)
+    plain, late = ({**config, "schedule": name} for name in budgets.SCHEDULES.values)
+    assert quiet.truth(plain) == folds.Folds(drawn, NOISE, 1).truth(config)
+    assert quiet.truth(late) == pytest.approx(quiet.truth(plain) + 0.015)
+    gap = quiet.noisy(late) - quiet.noisy(plain)
+    assert gap.shape == (budgets.FOLDS, budgets.EPOCHS)
+    assert gap[0] == pytest.approx([-0.215, -0.055, -0.035, -0.015, 0.005, 0.015])
