@@ -23,8 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray.cluster_utils import Cluster
-
 from raysearch.data.shards import write_shards
 from raysearch.search.deciding.course import Course
 from raysearch.search.engine.run import ray_session, search
@@ -92,6 +90,8 @@ def seconds_taken(study: Study, slots: int = SLOTS) -> float:
 @contextmanager
 def ray_of(slots: int) -> Iterator[None]:
     """A Ray of so many logical slots on this machine, joined."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - after the engine, which sets it up
+
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": slots, "include_dashboard": False}
     )

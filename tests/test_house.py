@@ -183,3 +183,15 @@ def test_the_surface_is_small() -> None:
         *("harvest", "shard", "inspect", "split", "launch", "results", "replay", "ui"),
         *("attach", "status", "stop", "doctor"),
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE.parents[1] / "benchmarks").glob("*.py")), ids=lambda path: path.name
+)
+def test_no_benchmark_imports_ray_before_the_engine_has_set_it_up(path: Path) -> None:
+    """Under `uv run` from a fresh clone Ray would wait for workers that never come."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            assert "ray" not in {name.split(".")[0] for name in names}, ast.unparse(node)
