@@ -23,19 +23,16 @@ class UserError(Exception):
         super().__init__(without_passwords(message))
 
 
-class StorageError(OSError):
-    """An object store that cannot be reached, or refuses; what lies there may be whole.
-
-    An OSError with the address as its `filename`: for those who write, it is as a full disk is.
-    """
-
-
 class SpaceError(UserError):
     """A search-space file that cannot be a study; its message holds all the faults at once."""
 
 
 class DataError(UserError):
     """Images, shards or splits that cannot be used."""
+
+
+class StorageError(UserError):
+    """An object store that cannot be reached, or refuses; what lies there may be whole."""
 
 
 class StudyError(UserError):

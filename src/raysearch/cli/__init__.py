@@ -19,7 +19,7 @@ from raysearch.cli.split import split
 from raysearch.cli.status import status
 from raysearch.cli.stop import stop
 from raysearch.cli.ui import ui
-from raysearch.errors import StorageError, UserError
+from raysearch.errors import UserError
 
 app = typer.Typer(
     help="Distributed hyperparameter search for breast-histology patch classifiers.",
@@ -54,9 +54,6 @@ def run(words: list[str]) -> int:
         code = _refuse(str(error))
     except typer.exceptions.TyperException as error:
         code = _refuse(_usage(error)) if str(error) else 2
-    except StorageError as error:
-        why = f"cannot be used ({error.strerror}); look at its login, and at the network"
-        code = _refuse(f"{error.filename}: {why}")
     except OSError as error:  # a disk that is full, a folder that is not ours
         where = f"{error.filename}: " if error.filename else ""
         advice = "make room, or choose a place that can be read and written"

@@ -22,7 +22,6 @@ from raysearch.data.files import Folder
 from raysearch.data.png import decode_plain
 from raysearch.data.slots import Slot
 from raysearch.data.synthetic import draw_patches
-from raysearch.errors import StorageError
 
 # Larger than any patch, and small enough to decode on every core at once.
 MOST_PIXELS = 50_000_000
@@ -156,8 +155,6 @@ def decode_files(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -
                 pixels, fitted = _decoded(_content(folder, file), file, size)
             except RefusedImageError as fault:
                 chunk.refused.append((place, str(fault)))
-            except StorageError:  # the next ones would be missing, too
-                raise
             except OSError as fault:
                 chunk.refused.append((place, f"cannot be read: {fault.strerror or fault}"))
             else:
@@ -185,8 +182,6 @@ def sizes_of(folder: Folder, files: Sequence[str]) -> list[Size]:
     for file in files:
         try:
             sizes.append(image_size(_content(folder, file), file))
-        except StorageError:
-            raise
         except (RefusedImageError, OSError):
             continue
     return sizes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import uuid
@@ -154,8 +153,11 @@ class Folder:
         except Exception as fault:
             if self.is_local:
                 raise
-            said = str(fault) or type(fault).__name__
-            raise StorageError(errno.EIO, said, f"{self.address}/{name}".rstrip("/")) from fault
+            where = f"{self.address}/{name}".rstrip("/")
+            raise StorageError(
+                f"{where}: cannot be used ({str(fault) or type(fault).__name__}); look at its"
+                " login, and at the network"
+            ) from fault
 
     def __repr__(self) -> str:
         return f"Folder({self.address!r})"

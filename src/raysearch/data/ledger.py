@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
 from raysearch.data.manifest import MALFORMED
-from raysearch.errors import DataError, StorageError
+from raysearch.errors import DataError
 
 FOLDER = "splits"
 VERSION = 1
@@ -152,8 +152,6 @@ def read_ledger(folder: Folder, name: str, fingerprint: str) -> Ledger:
         columns = [table.column(one).to_pylist() for one in ("scheme", "fold", "role", "group")]
         ledger = _ledger(head, list(zip(*columns, strict=True)))
         good = head["version"] == VERSION and head["hash"] == ledger.hash
-    except StorageError:
-        raise
     except (*MALFORMED, OSError, pa.ArrowException):
         good = False
     if not good:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from raysearch.data.files import Folder
 from raysearch.data.manifest import Manifest, Shard, label_column, read_manifest
 from raysearch.data.view import ALL, GROUPS, View
-from raysearch.errors import DataError, StorageError
+from raysearch.errors import DataError
 
 TEXTS = {"patients": "patient", "slides": "slide", "sites": "site", "parts": "split"}
 NUMBERS = {"xs": "x", "ys": "y", "magnifications": "magnification"}
@@ -129,8 +129,6 @@ def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> P
         with _locked(path.with_suffix(".lock")):
             if not (path.is_file() and rows.is_file()):
                 _unpack(_Shards(folder, manifest, view), path, rows)
-    except StorageError:
-        raise
     except OSError as fault:
         raise DataError(
             f"{path}: cannot be made ({fault.strerror or fault}); make room, or set"
@@ -306,8 +304,6 @@ def shard_errors(folder: Folder, name: str) -> Iterator[None]:
         raise DataError(
             f"{folder.path(name)}: missing; copy the shards again, or shard the images again"
         ) from None
-    except StorageError:
-        raise
     except (OSError, pa.ArrowException) as fault:
         reason = str(fault).splitlines()[0][:200]
         raise DataError(

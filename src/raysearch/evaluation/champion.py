@@ -66,7 +66,7 @@ def _refitted_already(study: Study) -> Trial | None:
         return None
     try:
         stored = unpack(study.folder.read(study.folder.CHAMPION))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return study.history.trials[known] if stored["trial"] == known else None
 

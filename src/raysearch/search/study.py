@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raysearch.data.folds import split_hash
-from raysearch.errors import StudyError
+from raysearch.errors import StudyError, UserError
 from raysearch.search.deciding.course import Course, end_of, trial_event
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Kind, Trial
@@ -193,7 +193,7 @@ class Study:
                     f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({fault})"
                 )
                 raise
-            except StudyError as fault:  # the study is another launcher's now
+            except UserError as fault:  # another launcher's now, or its store is away
                 self.halted = str(fault)
                 raise
             for stamped in written:
@@ -236,7 +236,7 @@ def read_splits(folder: StudyFolder, plan: Plan) -> dict[int, Assignment]:
         stored: dict[str, Assignment] = json.loads(folder.read(folder.SPLITS))
         splits = {int(folds): assignment for folds, assignment in stored.items()}
         whole = all(split_hash(splits[one.folds]) == one.hash for one in plan.splits)
-    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         whole = False
     if not whole:
         raise StudyError(
