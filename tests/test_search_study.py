@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raysearch.cli.live import LiveView, StudyView
 from raysearch.cli.tables import leaderboard_table
-from raysearch.errors import StudyError
+from raysearch.errors import StorageError, StudyError, UserError
 from raysearch.search.baselines import record_majority
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, leaderboard
@@ -302,17 +302,27 @@ def test_a_study_has_one_launcher(tmp_path: Path) -> None:
         pass
 
 
-def test_a_study_that_is_another_launchers_by_now_halts_and_writes_no_more(study: Study) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        StudyError("study 'x' was taken over by process 7 on b"),
+        StorageError("s3://b/x: cannot be used (Access Denied); look at its login"),
+    ],
+)
+def test_a_study_that_is_anothers_by_now_or_whose_store_is_away_halts(
+    study: Study, fault: UserError
+) -> None:
     def refuse() -> None:
-        raise StudyError("study 'x' was taken over by process 7 on b")
+        raise fault
 
     study.begin()
     trial = study.next_trial()
     assert trial is not None
     study.journal.assure = refuse
-    with pytest.raises(StudyError, match="taken over by process 7"):
+    with pytest.raises(UserError) as raised:
         study.report(trial.id, report(1, 0.5))
-    assert study.halted == "study 'x' was taken over by process 7 on b"
+    assert raised.value is fault
+    assert study.halted == str(fault)
     assert trial.epoch == 0
     assert study.next_trial() is None
     assert not study.report(trial.id, report(1, 0.5))
