@@ -25,8 +25,9 @@ import torch
 from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
-from raysearch.training.loop import FoldEpoch, TrainConfig, train
+from raysearch.training.loop import FoldEpoch, train
 from raysearch.training.numerics import Numerics
 
 SMALL = {"convolutions": 1, "width": 8, "learning_rate": 0.006, "schedule": "one_cycle"}

@@ -20,8 +20,8 @@ from raysearch.search.sampling.warm import warmed
 from raysearch.search.space import Space
 from raysearch.search.spaces.file import parse_space
 from raysearch.training.ceilings import too_much
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
-from raysearch.training.loop import TrainConfig
 from result_studies import TREE, new_study, run_on
 
 

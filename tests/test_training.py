@@ -19,19 +19,14 @@ from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
 from raysearch.training.batches import cut, dihedral, normalise
 from raysearch.training.checkpoint import pack, unpack
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
-from raysearch.training.loop import (
-    FoldEpoch,
-    FoldRun,
-    Judged,
-    State,
-    TrainConfig,
-    TrainingFailedError,
-    refit,
-    train,
-)
+from raysearch.training.failures import TrainingFailedError
+from raysearch.training.fold_run import FoldRun, Judged, State
+from raysearch.training.loop import FoldEpoch, refit, train
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
-from raysearch.training.parts import one_cycle, sgd
+from raysearch.training.parts.optimizers import sgd
+from raysearch.training.parts.schedules import one_cycle
 
 KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
 

@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from raysearch.errors import UserError
 from raysearch.search.space import Knob, Sampling, Space
 from raysearch.search.spaces.sections import GRACE
-from raysearch.training.loop import key
+from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import curves_of, lcbench, tasks_known
 from replay.folds import Folds, Noise

@@ -52,7 +52,7 @@ from raysearch.errors import UserError
 from raysearch.search.deciding.forest import ByForest
 from raysearch.search.deciding.rules import Verdict
 from raysearch.search.history import History, Trial
-from raysearch.training.loop import key
+from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import EPOCHS, Ranges, curves_of, lcbench, tasks_known
 from replay.methods import WORKERS

@@ -20,7 +20,7 @@ from raysearch.search.study import Study
 from raysearch.search.tracking.models import register_champion
 from raysearch.search.tracking.runs import Tracker
 from raysearch.training.checkpoint import unpack
-from raysearch.training.loop import TrainingFailedError
+from raysearch.training.failures import TrainingFailedError
 from raysearch.training.parts import DEFAULTS
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,10 @@ from raysearch.search.history import Trial
 from raysearch.search.plan import Plan
 from raysearch.search.study import read_history
 from raysearch.search.trial_data import stored_plan, train_config, training_data
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
-from raysearch.training.loop import (
-    FAILURES,
-    FoldEpoch,
-    TrainConfig,
-    TrainingFailedError,
-    train,
-)
+from raysearch.training.failures import FAILURES, TrainingFailedError
+from raysearch.training.loop import FoldEpoch, train
 from raysearch.training.numerics import device_kind
 
 Progress = Callable[[int, int], None]

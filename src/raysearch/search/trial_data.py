@@ -17,8 +17,8 @@ from raysearch.search.auxiliary import Auxiliary, mapped_labels
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan, load_plan
 from raysearch.search.study import read_splits
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
-from raysearch.training.loop import TrainConfig
 from raysearch.training.numerics import device_kind
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from raysearch.models.architectures import build
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
-from raysearch.training.loop import TrainConfig
 
 PATCHES, TURNS = 64, 5
 

@@ -19,7 +19,7 @@ from raysearch.search.history import History, Trial
 from raysearch.search.journal import Event
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.space import Space, Value
-from raysearch.training.loop import key
+from raysearch.training.seeds import key
 
 # So often the sampler is asked for knobs that satisfy the constraints.
 ATTEMPTS = 200

@@ -21,7 +21,7 @@ from raysearch.search.history import History, Trial
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.sampling.units import chosen_at, point_of
 from raysearch.search.space import RANGES, Space, Value
-from raysearch.training.loop import key
+from raysearch.training.seeds import key
 
 # So many trials begin before the model is asked.
 STARTUP = 8

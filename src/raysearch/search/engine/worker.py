@@ -35,17 +35,11 @@ from raysearch.search.space import Resources
 from raysearch.search.trial_data import refit_data, stored_plan, train_config, training_data
 from raysearch.training.ceilings import too_much
 from raysearch.training.checkpoint import pack, unpack
+from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
-from raysearch.training.loop import (
-    FoldEpoch,
-    Judged,
-    State,
-    TrainConfig,
-    TrainingFailedError,
-    probabilities,
-    refit,
-    train,
-)
+from raysearch.training.failures import TrainingFailedError
+from raysearch.training.fold_run import Judged, State
+from raysearch.training.loop import FoldEpoch, probabilities, refit, train
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from raysearch.search.history import History, Trial
 from raysearch.search.sampling.designs import evenly, grid
 from raysearch.search.sampling.units import draw
 from raysearch.search.space import RANGES, Knob, Space, Value
-from raysearch.training.loop import key
+from raysearch.training.seeds import key
 
 MOST_TOLD = 500
 STATES: dict[str, TrialState] = {

@@ -19,7 +19,8 @@ from raysearch.search.spaces.settings import (
     SAMPLERS,
     STOPPING,
 )
-from raysearch.training.parts import LIMITS, Limits
+from raysearch.training.parts import LIMITS
+from raysearch.training.parts.limits import Limits
 
 Schema = dict[str, Any]
 WIDTH = 100

@@ -16,7 +16,7 @@ from raysearch.search.spaces.settings import (
     SAMPLERS,
     STOPPING,
 )
-from raysearch.training.parts import Limits
+from raysearch.training.parts.limits import Limits
 
 Tree = Mapping[str, Any]
 PAIRED = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from raysearch.search.space import Rule
-from raysearch.training.parts import Limits
+from raysearch.training.parts.limits import Limits
 
 KEYS = (
     "data",

@@ -1,0 +1,81 @@
+"""Architectures, by name.
+
+A builder takes the patch's shape (H, W, 3) and the number of classes; its keyword-only parameters
+are the knobs that a search space may name. The net takes normalised float32 batches (B, 3, H, W)
+and gives logits (B, classes).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from raysearch.errors import SpaceError
+from raysearch.models.architectures import small, zoo
+from raysearch.models.architectures.shape import Shape
+
+SMALLEST_SIDE = 8
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "benchmark": small.benchmark,
+    "cnn": small.cnn,
+    "mobilenet_v3_small": zoo.mobilenet_v3_small,
+    "efficientnet_b0": zoo.efficientnet_b0,
+    "resnet18": zoo.resnet18,
+    "resnet50": zoo.resnet50,
+    "vgg16": zoo.vgg16,
+    "vgg19": zoo.vgg19,
+}
+
+
+def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
+    """SpaceError where the architecture `name` with `knobs` cannot take patches of `shape`.
+
+    Tried on torch's meta device: nothing is computed.
+    """
+    height, width, channels = shape
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            build(name, shape, 2, knobs).eval()(torch.empty(2, channels, height, width))
+    except RuntimeError as fault:
+        reason = str(fault).splitlines()[0][:200]
+        raise SpaceError(
+            f"architecture {name} cannot take patches of {width}x{height} ({reason}); choose"
+            " another, or shard larger patches"
+        ) from None
+
+
+def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
+    """The architecture `name` with those of `knobs` that it reads.
+
+    SpaceError for an unknown name, for a patch too small for three poolings and for values of
+    knobs that are no net.
+    """
+    if name not in ARCHITECTURES:
+        allowed = ", ".join(ARCHITECTURES)
+        raise SpaceError(f"architecture {name!r} is unknown; choose one of {allowed}")
+    if min(shape[:2]) < SMALLEST_SIDE:
+        raise SpaceError(
+            f"patches of {shape[1]}x{shape[0]} are too small for {name}; shard them with"
+            f" --size {SMALLEST_SIDE} or more"
+        )
+    part = ARCHITECTURES[name]
+    try:
+        return part(shape, classes, **given(part, knobs))
+    except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
+        raise SpaceError(f"{name}: {fault}") from fault
+
+
+def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
+    """The keyword-only parameters of `part`: the knobs that it reads."""
+    parameters = inspect.signature(part).parameters.values()
+    return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+
+
+def given(part: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `knobs` that `part` reads."""
+    return {name: value for name, value in knobs.items() if name in knobs_of(part)}

@@ -1,0 +1,3 @@
+"""The shape of a patch: (height, width, channels)."""
+
+Shape = tuple[int, int, int]

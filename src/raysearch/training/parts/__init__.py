@@ -1,0 +1,86 @@
+"""The parts of a training by name, and the knobs that each reads.
+
+A part is one function and one line in a table; its keyword-only parameters are the knobs that it
+reads, so a knob that nothing reads can be told before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from raysearch.models.architectures import ARCHITECTURES, knobs_of
+from raysearch.models.dihedral import AVERAGES
+from raysearch.training.parts import optimizers, schedules
+from raysearch.training.parts.limits import Limits
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": optimizers.adamw,
+    "sgd": optimizers.sgd,
+}
+SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
+    "constant": schedules.constant,
+    "one_cycle": schedules.one_cycle,
+}
+
+
+def recipe(
+    *,
+    batch_size: int = 64,
+    class_weights: bool = True,
+    augment: str = "dihedral",
+    tta: str = "none",
+    folds: int = 3,
+    patients: float = 1.0,
+    auxiliary_weight: float = 1.0,
+) -> None:
+    """The knobs that the loop itself reads, whatever the parts are."""
+
+
+AUGMENTATIONS = ("none", "dihedral")
+# A selector's value names the part, and the part's knobs.
+SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "architecture": ARCHITECTURES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+DEFAULTS = {"architecture": "cnn", "optimizer": "adamw", "schedule": "one_cycle"}
+# A knob that a part reads only beside one value of another knob.
+ONLY_WITH = {"dense": ("head", "flat")}
+
+
+LIMITS: dict[str, Limits] = {
+    "architecture": Limits(str, names=tuple(ARCHITECTURES)),
+    "optimizer": Limits(str, names=tuple(OPTIMIZERS)),
+    "schedule": Limits(str, names=tuple(SCHEDULES)),
+    "augment": Limits(str, names=AUGMENTATIONS),
+    "tta": Limits(str, names=tuple(AVERAGES)),
+    "head": Limits(str, names=("pooled", "flat")),
+    "class_weights": Limits(bool),
+    "batch_size": Limits(int, 2, 65536),
+    "folds": Limits(int, 2, 1000),
+    "patients": Limits(float, 0.01, 1.0),
+    "auxiliary_weight": Limits(float, 0.0, 100.0),
+    "convolutions": Limits(int, 1, 3),
+    "width": Limits(int, 1, 1024),
+    "dense": Limits(int, 1, 16384),
+    "dropout": Limits(float, 0.0, 0.95),
+    "learning_rate": Limits(float, 1e-12, 100.0),
+    "weight_decay": Limits(float, 0.0, 10.0),
+    "momentum": Limits(float, 0.0, 0.9999),
+    "nesterov": Limits(bool),
+    "beta1": Limits(float, 0.0, 0.9999),
+    "beta2": Limits(float, 0.0, 0.99999),
+    "warmup": Limits(float, 0.001, 0.999),
+}
+
+
+def knobs_read(selected: Mapping[str, str]) -> frozenset[str]:
+    """Every knob that a training reads whose selectors have the values `selected`."""
+    names = set(SELECTORS) | knobs_of(recipe)
+    for selector, parts in SELECTORS.items():
+        names |= knobs_of(parts[selected.get(selector, DEFAULTS[selector])])
+    return frozenset(names)

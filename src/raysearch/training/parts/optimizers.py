@@ -1,0 +1,42 @@
+"""Optimizers, by torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+Parameters = Iterable[nn.Parameter]
+
+
+def adamw(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019)."""
+    return torch.optim.AdamW(
+        parameters, lr=learning_rate, betas=(beta1, beta2), weight_decay=weight_decay
+    )
+
+
+def sgd(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1e-2,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum, Nesterov's (1983) where that is above 0."""
+    return torch.optim.SGD(
+        parameters,
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+    )
