@@ -25,6 +25,7 @@ from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import FoldRun, Judged, State
 from raysearch.training.loop import FoldEpoch, refit, train
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
+from raysearch.training.parts import OPTIMIZERS, SCHEDULES
 from raysearch.training.parts.optimizers import sgd
 from raysearch.training.parts.schedules import one_cycle
 
@@ -97,7 +98,7 @@ def test_the_same_trial_retrains_to_the_same_numbers(data: TrainingData) -> None
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
-@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_trial_that_goes_on_from_its_checkpoint_is_as_if_it_had_not_stopped(
     data: TrainingData, after: int, schedule: str
 ) -> None:
@@ -136,7 +137,7 @@ def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 40])
-@pytest.mark.parametrize("warmup", [0.1, 0.25, 0.3, 0.999])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 0.3, 0.999])
 def test_one_cycle_rises_and_falls_and_leaves_the_momentum_alone(steps: int, warmup: float) -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = sgd([weight], learning_rate=0.1, momentum=0.5)
@@ -154,6 +155,77 @@ def test_one_cycle_rises_and_falls_and_leaves_the_momentum_alone(steps: int, war
         top = rates.index(max(rates))
         assert rates[: top + 1] == sorted(rates[: top + 1])
         assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def rates_of(name: str, steps: int, **knobs: Any) -> list[float]:
+    """The learning rates of `steps` steps, as shares of the one that is asked for."""
+    optimizer = sgd([torch.nn.Parameter(torch.ones(1))], learning_rate=0.1)
+    schedule = SCHEDULES[name](optimizer, steps, **knobs)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"] / 0.1)
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_schedules_fall_as_their_formulas_say() -> None:
+    assert rates_of("constant", 3) == pytest.approx([1, 1, 1])
+    assert rates_of("cosine", 4) == pytest.approx([1, 0.85355339, 0.5, 0.14644661])
+    assert rates_of("exponential", 4, final_share=0.0625) == pytest.approx([1, 0.5, 0.25, 0.125])
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine", "exponential"])
+@pytest.mark.parametrize("steps", [1, 2, 8, 9])
+@pytest.mark.parametrize("warmup", [0.1, 0.5, 0.999])
+def test_a_warm_up_rises_evenly_and_nothing_is_above_the_learning_rate(
+    name: str, steps: int, warmup: float
+) -> None:
+    rates = rates_of(name, steps, warmup=warmup)
+    assert all(0 < rate <= 1 for rate in rates)
+    rise = [rate for step, rate in enumerate(rates) if step < warmup * steps]
+    steps_up = np.diff([0.0, *rise])
+    assert steps_up == pytest.approx(np.full(len(rise), rise[0]))
+    assert rates[len(rise) :] == sorted(rates[len(rise) :], reverse=True)
+
+
+def test_a_plateau_of_what_is_learned_lowers_the_learning_rate(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = FoldRun(
+        config(
+            optimizer="sgd",
+            schedule="reduce_on_plateau",
+            learning_rate=0.5,
+            plateau_factor=0.5,
+            plateau_patience=1,
+        ),
+        data,
+        0,
+    )
+    loss = torch.tensor(1.0, requires_grad=True)
+    monkeypatch.setattr(FoldRun, "loss_of", lambda *_args: 0 * loss + 1.0)
+    rates = []
+    for epoch in range(5):
+        run.learn(epoch)
+        rates.append(run.optimizer.param_groups[0]["lr"])
+    assert rates == [0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_optimizer_lowers_the_loss_and_goes_on_from_its_checkpoint(
+    data: TrainingData, optimizer: str
+) -> None:
+    knobs = {**KNOBS, "optimizer": optimizer, "schedule": "constant"}
+    del knobs["learning_rate"]
+    way = TrainConfig(knobs, epochs=3, metric="auroc", seed=5)
+    whole, begun, rest = Recorder(), Recorder(2), Recorder()
+    train(way, data, whole)
+    assert whole.reports[2].loss < whole.reports[0].loss
+    with pytest.raises(InterruptedError):
+        train(way, data, begun)
+    train(way, data, rest, unpack(begun.states[-1]))
+    assert begun.numbers() + rest.numbers() == whole.numbers()
 
 
 def test_a_lone_last_patch_joins_the_batch_before_it() -> None:

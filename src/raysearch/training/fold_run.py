@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from raysearch.data.batches import epoch_order
 from raysearch.models.architectures import build, given
@@ -123,11 +124,14 @@ class FoldRun:
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.descend(batch, rows)
             self.optimizer.step()
-            self.schedule.step()
+            if not isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step()
             total += loss * len(rows)
         mean = float(total) / len(index)
         if not math.isfinite(mean):
             raise TrainingFailedError(NAN_LOSS)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(mean)
         return mean
 
     def judge(self, averaged: bool) -> Judged:

@@ -20,10 +20,16 @@ from raysearch.training.parts.limits import Limits
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": optimizers.adamw,
     "sgd": optimizers.sgd,
+    "adam": optimizers.adam,
+    "rmsprop": optimizers.rmsprop,
+    "adadelta": optimizers.adadelta,
 }
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "constant": schedules.constant,
     "one_cycle": schedules.one_cycle,
+    "cosine": schedules.cosine,
+    "exponential": schedules.exponential,
+    "reduce_on_plateau": schedules.reduce_on_plateau,
 }
 
 
@@ -72,9 +78,13 @@ LIMITS: dict[str, Limits] = {
     "weight_decay": Limits(float, 0.0, 10.0),
     "momentum": Limits(float, 0.0, 0.9999),
     "nesterov": Limits(bool),
+    "rho": Limits(float, 0.0, 0.9999),
     "beta1": Limits(float, 0.0, 0.9999),
     "beta2": Limits(float, 0.0, 0.99999),
-    "warmup": Limits(float, 0.001, 0.999),
+    "warmup": Limits(float, 0.0, 0.999),
+    "final_share": Limits(float, 1e-9, 1.0),
+    "plateau_factor": Limits(float, 0.001, 0.999),
+    "plateau_patience": Limits(int, 0, 1000),
 }
 
 

@@ -24,6 +24,45 @@ def adamw(
     )
 
 
+def adam(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba, 2015); `weight_decay` is an L2 penalty, as in its paper."""
+    return torch.optim.Adam(
+        parameters, lr=learning_rate, betas=(beta1, beta2), weight_decay=weight_decay
+    )
+
+
+def rmsprop(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    rho: float = 0.9,
+) -> torch.optim.Optimizer:
+    """RMSprop (Tieleman and Hinton, 2012); `rho` is how much of the mean square is kept."""
+    return torch.optim.RMSprop(
+        parameters, lr=learning_rate, alpha=rho, weight_decay=weight_decay, momentum=momentum
+    )
+
+
+def adadelta(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 1.0,
+    weight_decay: float = 0.0,
+    rho: float = 0.9,
+) -> torch.optim.Optimizer:
+    """Adadelta (Zeiler, 2012); 1 is the learning rate of its paper."""
+    return torch.optim.Adadelta(parameters, lr=learning_rate, rho=rho, weight_decay=weight_decay)
+
+
 def sgd(
     parameters: Parameters,
     *,
