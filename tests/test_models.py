@@ -7,7 +7,7 @@ from raysearch.errors import SpaceError
 from raysearch.models.architectures import ARCHITECTURES, build, knobs_of, refuse_unfit
 from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.models.dihedral import AVERAGES
-from raysearch.training.parts import LIMITS, OPTIMIZERS, SCHEDULES, recipe
+from raysearch.training.parts import LIMITS, OPTIMIZERS, SELECTORS, recipe
 
 SHAPE = (50, 50, 3)
 
@@ -88,8 +88,7 @@ def test_patches_too_small_for_the_poolings_are_refused() -> None:
 
 
 def test_every_knob_that_a_part_reads_has_limits_and_a_default() -> None:
-    parts = (*ARCHITECTURES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), recipe)
-    for part in parts:
+    for part in (recipe, *(part for parts in SELECTORS.values() for part in parts.values())):
         for name in knobs_of(part):
             default = inspect.signature(part).parameters[name].default
             assert LIMITS[name].fault(default) is None, (part, name)

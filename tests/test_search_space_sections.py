@@ -326,6 +326,11 @@ def test_a_knob_alike_under_two_values_exists_under_both() -> None:
         ({"momentum": {"value": 0.9, "when": {"optimizer": []}}}, "optimizer has no value there"),
         ({"dense": 64}, "space.dense: nothing reads it unless head is flat; add"),
         (
+            {"balanced_sampling": True, "class_weights": True},
+            "space.class_weights: nothing reads it unless balanced_sampling is false; add"
+            " `when: {balanced_sampling: false}`",
+        ),
+        (
             {"head": {"choice": ["flat", "pooled"]}, "dense": 64},
             "space.dense: nothing reads it unless head is flat",
         ),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysearch.data.batches import balanced_order
 from raysearch.data.folds import assign_folds, fold_indices
 from raysearch.data.patches import load_patches
 from raysearch.search.engine import worker
@@ -17,7 +18,8 @@ from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
-from raysearch.training.batches import cut, dihedral, normalise
+from raysearch.training.averaging import averaged
+from raysearch.training.batches import cut, dihedral, mixed, normalise
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
@@ -26,6 +28,7 @@ from raysearch.training.fold_run import FoldRun, Judged, State
 from raysearch.training.loop import FoldEpoch, refit, train
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
 from raysearch.training.parts import OPTIMIZERS, SCHEDULES
+from raysearch.training.parts.losses import cross_entropy, focal
 from raysearch.training.parts.optimizers import sgd
 from raysearch.training.parts.schedules import one_cycle
 
@@ -228,6 +231,129 @@ def test_each_optimizer_lowers_the_loss_and_goes_on_from_its_checkpoint(
     assert begun.numbers() + rest.numbers() == whole.numbers()
 
 
+def test_losses_are_those_of_their_papers() -> None:
+    logits = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    labels, weight = torch.arange(9) % 3, torch.tensor([0.5, 1.0, 2.0])
+    plain = torch.nn.functional.cross_entropy(logits, labels, weight, reduction="none")
+    assert torch.allclose(cross_entropy(logits, labels, weight), plain)
+    assert torch.allclose(focal(logits, labels, weight, focusing=0.0), plain)
+    sure = torch.softmax(logits, 1)[torch.arange(9), labels]
+    assert torch.allclose(focal(logits, labels, weight), (1 - sure) ** 2 * plain)
+    logs = torch.log_softmax(logits, 1)
+    smooth = -(0.7 * logs[torch.arange(9), labels] + 0.1 * logs.sum(1))
+    assert torch.allclose(cross_entropy(logits, labels, None, label_smoothing=0.3), smooth)
+
+
+def test_a_focal_loss_of_a_sure_label_has_a_finite_slope() -> None:
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    focal(logits, torch.zeros(2, dtype=torch.int64), None, focusing=0.5).sum().backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("rows", [10, 11, 90])
+def test_balanced_sampling_takes_each_class_as_often_and_each_of_its_rows(rows: int) -> None:
+    labels = np.array([0] * (rows - 3) + [1] * 3, np.int64)
+    order = balanced_order(np.arange(rows) + 5, labels, 1, 0, 2)
+    assert len(order) == rows
+    times = np.bincount(order - 5, minlength=rows)
+    assert abs(times[:-3].sum() - times[-3:].sum()) <= 1
+    assert np.ptp(times[-3:]) <= 1
+    assert times[:-3].max() == 1
+    assert np.array_equal(order, balanced_order(np.arange(rows) + 5, labels, 1, 0, 2))
+    assert not np.array_equal(order, balanced_order(np.arange(rows) + 5, labels, 1, 0, 3))
+
+
+def test_balanced_sampling_needs_no_class_weights(data: TrainingData) -> None:
+    run = FoldRun(config(balanced_sampling=True), data, 0)
+    assert run.class_weights() is None
+    counts = np.bincount(data.labels.numpy()[run.order(0)])
+    assert np.ptp(counts) <= 1
+    assert len(run.order(0)) == len(run.own_rows)
+
+
+def test_mixup_blends_patches_and_their_losses_by_the_same_share() -> None:
+    batch, rows = torch.randn(6, 3, 4, 4), torch.arange(10, 16)
+    blend, ((own, share), (other, rest)) = mixed(batch, rows, 0.3, torch.Generator().manual_seed(0))
+    assert torch.equal(own, rows)
+    assert sorted(other.tolist()) == rows.tolist() != other.tolist()
+    assert (share, rest) == (0.3, 0.7)
+    assert torch.allclose(blend, 0.3 * batch + 0.7 * batch[other - 10], atol=1e-6)
+
+
+def test_the_loss_of_a_mix_is_the_mix_of_the_losses(data: TrainingData) -> None:
+    run = FoldRun(config(), data, 0)
+    run.model.eval()
+    rows = torch.from_numpy(run.own_rows[:20])
+    batch, others = run.batch(rows), rows.roll(1)
+    loss = run.descend(batch, [(rows, 0.3), (others, 0.7)])
+    logits = run.model(batch)
+    wanted = 0.3 * run.loss_of(logits, rows) + 0.7 * run.loss_of(logits, others)
+    assert torch.allclose(loss, wanted)
+
+
+def test_an_average_forgets_its_first_weights_and_judges_in_place_of_the_last(
+    data: TrainingData,
+) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = averaged(model, 0.5)
+    assert average is not None
+    wanted = 0.0
+    for step in range(6):
+        torch.nn.init.constant_(model.weight, float(step))
+        average.update_parameters(model)
+        kept = min(0.5, (1 + step) / (10 + step)) if step else 0.0
+        wanted = kept * wanted + (1 - kept) * step
+    assert [one.item() for one in average.module.parameters()] == pytest.approx([wanted])
+    run = FoldRun(config(ema=0.9), data, 0)
+    run.learn(0)
+    assert run.net is not run.model
+    logits = run.judge(averaged=False).logits
+    with torch.inference_mode():
+        last = run.model.eval()(run.batch(torch.from_numpy(run.judged_rows)))
+    assert not np.allclose(logits, last.numpy(), atol=1e-4)
+
+
+def test_no_step_is_along_a_gradient_longer_than_the_clip(data: TrainingData) -> None:
+    knobs = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "schedule": "constant"}
+    for clip, longest in ((0.01, 0.01), (0.0, math.inf)):
+        run = FoldRun(config(gradient_clip=clip, **knobs), data, 0)
+        rows = torch.from_numpy(run.own_rows[:32])
+        before = [one.detach().clone() for one in run.model.parameters()]
+        run.descend(run.batch(rows), [(rows, 1.0)])
+        run.step()
+        moved = torch.cat(
+            [
+                (a - b).detach().flatten()
+                for a, b in zip(run.model.parameters(), before, strict=True)
+            ]
+        )
+        assert float(moved.norm()) <= longest * 1.001
+        assert float(moved.norm()) > 0.009
+
+
+ALL_OF_IT = {
+    "loss": "focal",
+    "balanced_sampling": True,
+    "mixup": 0.4,
+    "ema": 0.95,
+    "gradient_clip": 1.0,
+    "dropout": 0.1,
+}
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_recipe_of_everything_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(
+    data: TrainingData, after: int
+) -> None:
+    whole, begun, rest = Recorder(), Recorder(after), Recorder()
+    train(config(**ALL_OF_IT), data, whole)
+    with pytest.raises(InterruptedError):
+        train(config(**ALL_OF_IT), data, begun)
+    train(config(**ALL_OF_IT), data, rest, unpack(begun.states[-1]))
+    assert begun.numbers() + rest.numbers() == whole.numbers()
+
+
 def test_a_lone_last_patch_joins_the_batch_before_it() -> None:
     index = torch.arange(9)
     assert [len(one) for one in cut(index, 4)] == [4, 5]
@@ -359,9 +485,10 @@ def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights
     wanted = (single * count).sum() / class_share.sum() / mean
     assert torch.allclose(run.loss_of(logits, rows), wanted)
     alone = run.loss_of(logits[3:], rows[3:])
-    assert torch.allclose(alone, run.loss(logits[3:], labels[3:]) * 0.25 / mean)
+    plain = torch.nn.CrossEntropyLoss(weight=weights)
+    assert torch.allclose(alone, plain(logits[3:], labels[3:]) * 0.25 / mean)
     whole = FoldRun(config(auxiliary_weight=1.0, **knobs), with_further(data), 0)
-    assert torch.allclose(whole.loss_of(logits, rows), whole.loss(logits, labels))
+    assert torch.allclose(whole.loss_of(logits, rows), plain(logits, labels))
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 4, 100])
@@ -378,7 +505,7 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(
     losses = []
     for run in (at_once, cut_up):
         run.model = run.model.double().eval()  # batch norm by micro-batches is another
-        losses.append(run.descend(run.batch(rows).double(), rows))
+        losses.append(run.descend(run.batch(rows).double(), [(rows, 0.75), (rows.flip(0), 0.25)]))
     assert torch.allclose(losses[0], losses[1])
     assert list(at_once.model.parameters())
     for one, other in zip(at_once.model.parameters(), cut_up.model.parameters(), strict=True):

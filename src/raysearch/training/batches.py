@@ -8,6 +8,20 @@ from torch import Tensor
 from raysearch.models.classifier import normalised
 from raysearch.models.dihedral import kinds, turned
 
+# Rows (B,), and the share of the loss that their labels have.
+Targets = list[tuple[Tensor, float]]
+
+
+def mixed(
+    batch: Tensor, rows: Tensor, share: float, generator: torch.Generator
+) -> tuple[Tensor, Targets]:
+    """Each patch of `batch` (B, C, H, W) blended with another: `share` of it (Zhang et al., 2018).
+
+    With the targets: its row, and that of the other. `generator` is a CPU one.
+    """
+    others = torch.randperm(len(batch), generator=generator).to(batch.device)
+    return torch.lerp(batch[others], batch, share), [(rows, share), (rows[others], 1 - share)]
+
 
 def cut(index: Tensor, size: int) -> list[Tensor]:
     """`index` (N,) in pieces of `size`; a last one of 1 joins the piece before it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from raysearch.data.batches import epoch_order
+from raysearch.data.batches import balanced_order, epoch_order
 from raysearch.models.architectures import build, given
 from raysearch.models.dihedral import AVERAGES
-from raysearch.training.batches import cut, dihedral, normalise
+from raysearch.training.averaging import averaged
+from raysearch.training.batches import Targets, cut, dihedral, mixed, normalise
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
-from raysearch.training.parts import DEFAULTS, OPTIMIZERS, SCHEDULES
+from raysearch.training.parts import DEFAULTS, LOSSES, OPTIMIZERS, SCHEDULES
 from raysearch.training.seeds import key
 
 State = dict[str, Any]
@@ -60,12 +62,16 @@ class FoldRun:
         schedule = SCHEDULES[config.knob("schedule", DEFAULTS["schedule"])]
         steps = config.epochs * len(cut(torch.from_numpy(self.rows), self.batch_size))
         self.schedule = schedule(self.optimizer, steps, **given(schedule, config.knobs))
-        self.loss = nn.CrossEntropyLoss(weight=self.class_weights())
-        self.each_loss = nn.CrossEntropyLoss(weight=self.loss.weight, reduction="none")
+        self.class_weight = self.class_weights()
+        part = LOSSES[config.knob("loss", DEFAULTS["loss"])]
+        self.loss = partial(part, weight=self.class_weight, **given(part, config.knobs))
+        self.clip = float(config.knob("gradient_clip", 0.0))
+        self.average = averaged(self.model, float(config.knob("ema", 0.0)))
 
     def class_weights(self) -> Tensor | None:
         """The inverse frequency of each class among the rows to learn, mean 1 over the rows."""
-        if not self.config.knob("class_weights", True):
+        even = self.config.knob("balanced_sampling", False)
+        if even or not self.config.knob("class_weights", True):
             return None
         labels = self.data.labels[torch.from_numpy(self.own_rows).to(self.data.device)]
         counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
@@ -77,34 +83,41 @@ class FoldRun:
         Divided by the mean count of an epoch's rows, not of this batch's: a batch of auxiliary rows
         alone is to weigh little.
         """
-        labels = self.labels[rows]
-        if not self.weight:
-            return torch.as_tensor(self.loss(logits, labels))
-        count = torch.where(rows < len(self.data.labels), 1.0, self.weight) / self.mean_count
-        return torch.as_tensor((self.each_loss(logits, labels) * count).sum() / self.share(rows))
+        each: Tensor = self.loss(logits, self.labels[rows])
+        if self.weight:
+            own = rows < len(self.data.labels)
+            each = each * (torch.where(own, 1.0, self.weight) / self.mean_count)
+        return each.sum() / self.share(rows)
 
     def share(self, rows: Tensor) -> Tensor | int:
         """What the mean loss of `rows` (B,) is divided by: their number, or their class weights."""
-        weight = self.loss.weight
+        weight = self.class_weight
         return len(rows) if weight is None else weight[self.labels[rows]].sum()
 
-    def descend(self, batch: Tensor, rows: Tensor) -> Tensor:
-        """Add the gradient of the mean loss of `rows` (B,) to the model's; that loss."""
+    def descend(self, batch: Tensor, targets: Targets) -> Tensor:
+        """Add the gradient of the mean loss of `targets` to the model's; that loss."""
         if self.config.accumulate == 1:
-            return self._backward(batch, rows)
-        total, whole = torch.zeros((), device=rows.device), self.share(rows)
-        pieces = cut(rows, self.config.micro_batch(len(rows)))
-        batches = torch.split(batch, [len(piece) for piece in pieces])
-        for some, piece in zip(batches, pieces, strict=True):
-            total += self._backward(some, piece, self.share(piece) / whole)
+            return self._backward(batch, targets)
+        size = self.config.micro_batch(len(batch))
+        cuts = [
+            [(piece, part / self.share(rows)) for piece in cut(rows, size)]
+            for rows, part in targets
+        ]
+        total, start = torch.zeros((), device=batch.device), 0
+        for pieces in zip(*cuts, strict=True):
+            some = batch[start : start + len(pieces[0][0])]
+            start += len(some)
+            total += self._backward(
+                some, [(rows, part * self.share(rows)) for rows, part in pieces]
+            )
         return total
 
-    def _backward(self, batch: Tensor, rows: Tensor, part: Tensor | float | None = None) -> Tensor:
+    def _backward(self, batch: Tensor, targets: Targets) -> Tensor:
         with self.config.numerics.autocast(self.data.device):
             logits = self.model(batch)
-        loss = self.loss_of(logits.float(), rows)
-        if part is not None:
-            loss = loss * part
+        logits = logits.float()
+        losses = [self.loss_of(logits, rows) * part for rows, part in targets]
+        loss = torch.stack(losses).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -112,20 +125,22 @@ class FoldRun:
         """One epoch over the rows to learn; their mean loss."""
         torch.manual_seed(key(self.config.seed, self.fold, epoch))
         turns = torch.Generator().manual_seed(key(self.config.seed, self.fold, epoch, "turns"))
-        order = epoch_order(self.rows, self.config.seed, self.fold, epoch)
-        index = torch.from_numpy(order).to(self.data.device)
+        mixes = np.random.default_rng(key(self.config.seed, self.fold, epoch, "mixup"))
+        index = torch.from_numpy(self.order(epoch)).to(self.data.device)
         total = torch.zeros((), device=self.data.device)
         self.model.train()
         augmented = self.config.knob("augment", "dihedral") == "dihedral"
+        mixup = float(self.config.knob("mixup", 0.0))
         for rows in cut(index, self.batch_size):
             batch = self.batch(rows)
             if augmented:
                 batch = dihedral(batch, turns)
+            targets: Targets = [(rows, 1.0)]
+            if mixup:
+                batch, targets = mixed(batch, rows, float(mixes.beta(mixup, mixup)), turns)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.descend(batch, rows)
-            self.optimizer.step()
-            if not isinstance(self.schedule, ReduceLROnPlateau):
-                self.schedule.step()
+            loss = self.descend(batch, targets)
+            self.step()
             total += loss * len(rows)
         mean = float(total) / len(index)
         if not math.isfinite(mean):
@@ -134,6 +149,32 @@ class FoldRun:
             self.schedule.step(mean)
         return mean
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The rows of an epoch, in their order."""
+        seed = self.config.seed
+        if self.config.knob("balanced_sampling", False):
+            labels = self.labels.cpu().numpy()[self.rows]
+            return balanced_order(self.rows, labels, seed, self.fold, epoch)
+        return epoch_order(self.rows, seed, self.fold, epoch)
+
+    def step(self) -> None:
+        """One step along the gradient, at most as long as the clip; the average follows."""
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    @property
+    def net(self) -> nn.Module:
+        """What judges, and is kept: the model, or the average of its last steps."""
+        if self.average is None:
+            return self.model
+        module: nn.Module = self.average.module
+        return module
+
     def judge(self, averaged: bool) -> Judged:
         """The logits of the rows to judge, in their order.
 
@@ -141,7 +182,7 @@ class FoldRun:
         long as several epochs' single views.
         """
         tta = self.config.knob("tta", "none") if averaged else "none"
-        model = AVERAGES[tta](self.model).eval()
+        model = AVERAGES[tta](self.net).eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
         with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
             parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
@@ -156,8 +197,10 @@ class FoldRun:
         return batch.contiguous(memory_format=self.config.numerics.layout)
 
     def state(self) -> State:
-        """The model, the optimizer and the schedule as they are now."""
+        """The model, the optimizer, the schedule and the average as they are now."""
+        average = {} if self.average is None else {"average": self.average.state_dict()}
         return {
+            **average,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {
@@ -168,7 +211,9 @@ class FoldRun:
         }
 
     def load(self, state: State) -> None:
-        """Take up the model, the optimizer and the schedule of `state`."""
+        """Take up what `state` holds of them."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

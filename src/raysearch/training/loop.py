@@ -88,7 +88,7 @@ def refit(config: TrainConfig, data: TrainingData, progress: Callable[[int], Non
     for epoch in range(config.epochs):
         run.learn(epoch)
         progress(epoch + 1)
-    return run.model
+    return run.net
 
 
 def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:

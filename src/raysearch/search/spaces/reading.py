@@ -54,13 +54,14 @@ def _unread_beside(space: Space, knob: Knob) -> Iterator[str]:
     """A sentence where a knob that is read beside one value of another exists beside others."""
     if knob.name not in ONLY_WITH:
         return
-    other, value = ONLY_WITH[knob.name]
+    other, value, default = ONLY_WITH[knob.name]
     conditions = _conditions(space, knob)
     bound = any(name == other and set(values) == {value} for name, values in conditions)
-    if not bound and set(space.values_of(other, "")) != {value}:
+    if not bound and set(space.values_of(other, default)) != {value}:
+        text = str(value).lower() if isinstance(value, bool) else value
         yield (
-            f"space.{knob.name}: nothing reads it unless {other} is {value}; add"
-            f" `when: {{{other}: {value}}}`"
+            f"space.{knob.name}: nothing reads it unless {other} is {text}; add"
+            f" `when: {{{other}: {text}}}`"
         )
 
 

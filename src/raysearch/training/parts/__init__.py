@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
 from raysearch.models.dihedral import AVERAGES
-from raysearch.training.parts import optimizers, schedules
+from raysearch.training.parts import losses, optimizers, schedules
 from raysearch.training.parts.limits import Limits
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -31,12 +32,20 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "exponential": schedules.exponential,
     "reduce_on_plateau": schedules.reduce_on_plateau,
 }
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": losses.cross_entropy,
+    "focal": losses.focal,
+}
 
 
 def recipe(
     *,
     batch_size: int = 64,
     class_weights: bool = True,
+    balanced_sampling: bool = False,
+    mixup: float = 0.0,
+    gradient_clip: float = 0.0,
+    ema: float = 0.0,
     augment: str = "dihedral",
     tta: str = "none",
     folds: int = 3,
@@ -52,20 +61,35 @@ SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "architecture": ARCHITECTURES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "loss": LOSSES,
 }
-DEFAULTS = {"architecture": "cnn", "optimizer": "adamw", "schedule": "one_cycle"}
-# A knob that a part reads only beside one value of another knob.
-ONLY_WITH = {"dense": ("head", "flat")}
-
+DEFAULTS = {
+    "architecture": "cnn",
+    "optimizer": "adamw",
+    "schedule": "one_cycle",
+    "loss": "cross_entropy",
+}
+# A knob that a part reads only beside one value of another knob, and that one's own default.
+ONLY_WITH: dict[str, tuple[str, str | bool, str | bool]] = {
+    "dense": ("head", "flat", "pooled"),
+    "class_weights": ("balanced_sampling", False, False),
+}
 
 LIMITS: dict[str, Limits] = {
     "architecture": Limits(str, names=tuple(ARCHITECTURES)),
     "optimizer": Limits(str, names=tuple(OPTIMIZERS)),
     "schedule": Limits(str, names=tuple(SCHEDULES)),
+    "loss": Limits(str, names=tuple(LOSSES)),
     "augment": Limits(str, names=AUGMENTATIONS),
     "tta": Limits(str, names=tuple(AVERAGES)),
     "head": Limits(str, names=("pooled", "flat")),
     "class_weights": Limits(bool),
+    "balanced_sampling": Limits(bool),
+    "label_smoothing": Limits(float, 0.0, 0.9),
+    "focusing": Limits(float, 0.0, 10.0),
+    "mixup": Limits(float, 0.0, 10.0),
+    "gradient_clip": Limits(float, 0.0, 1e6),
+    "ema": Limits(float, 0.0, 0.99999),
     "batch_size": Limits(int, 2, 65536),
     "folds": Limits(int, 2, 1000),
     "patients": Limits(float, 0.01, 1.0),
