@@ -339,6 +339,9 @@ ALL_OF_IT = {
     "ema": 0.95,
     "gradient_clip": 1.0,
     "dropout": 0.1,
+    "rotation": 20.0,
+    "stain_jitter": 0.1,
+    "cut_out": 0.2,
 }
 
 

@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from raysearch.data.batches import balanced_order, epoch_order
 from raysearch.models.architectures import build, given
 from raysearch.models.dihedral import AVERAGES
+from raysearch.training.augmenting import augmentation
 from raysearch.training.averaging import averaged
-from raysearch.training.batches import Targets, cut, dihedral, mixed, normalise
+from raysearch.training.batches import Targets, cut, mixed, normalise
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
@@ -66,6 +67,7 @@ class FoldRun:
         part = LOSSES[config.knob("loss", DEFAULTS["loss"])]
         self.loss = partial(part, weight=self.class_weight, **given(part, config.knobs))
         self.clip = float(config.knob("gradient_clip", 0.0))
+        self.augment = augmentation(config.knobs)
         self.average = averaged(self.model, float(config.knob("ema", 0.0)))
 
     def class_weights(self) -> Tensor | None:
@@ -129,12 +131,9 @@ class FoldRun:
         index = torch.from_numpy(self.order(epoch)).to(self.data.device)
         total = torch.zeros((), device=self.data.device)
         self.model.train()
-        augmented = self.config.knob("augment", "dihedral") == "dihedral"
         mixup = float(self.config.knob("mixup", 0.0))
         for rows in cut(index, self.batch_size):
-            batch = self.batch(rows)
-            if augmented:
-                batch = dihedral(batch, turns)
+            batch = self.augment(self.batch(rows), turns)
             targets: Targets = [(rows, 1.0)]
             if mixup:
                 batch, targets = mixed(batch, rows, float(mixes.beta(mixup, mixup)), turns)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
 from raysearch.models.dihedral import AVERAGES
+from raysearch.training.augmenting import AUGMENTATIONS
 from raysearch.training.parts import losses, optimizers, schedules
 from raysearch.training.parts.limits import Limits
 
@@ -47,6 +48,12 @@ def recipe(
     gradient_clip: float = 0.0,
     ema: float = 0.0,
     augment: str = "dihedral",
+    shift: float = 0.0,
+    zoom: float = 0.0,
+    rotation: float = 0.0,
+    colour_jitter: float = 0.0,
+    stain_jitter: float = 0.0,
+    cut_out: float = 0.0,
     tta: str = "none",
     folds: int = 3,
     patients: float = 1.0,
@@ -55,7 +62,6 @@ def recipe(
     """The knobs that the loop itself reads, whatever the parts are."""
 
 
-AUGMENTATIONS = ("none", "dihedral")
 # A selector's value names the part, and the part's knobs.
 SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "architecture": ARCHITECTURES,
@@ -81,6 +87,12 @@ LIMITS: dict[str, Limits] = {
     "schedule": Limits(str, names=tuple(SCHEDULES)),
     "loss": Limits(str, names=tuple(LOSSES)),
     "augment": Limits(str, names=AUGMENTATIONS),
+    "shift": Limits(float, 0.0, 0.5),
+    "zoom": Limits(float, 0.0, 1.0),
+    "rotation": Limits(float, 0.0, 180.0),
+    "colour_jitter": Limits(float, 0.0, 0.9),
+    "stain_jitter": Limits(float, 0.0, 0.9),
+    "cut_out": Limits(float, 0.0, 0.9),
     "tta": Limits(str, names=tuple(AVERAGES)),
     "head": Limits(str, names=("pooled", "flat")),
     "class_weights": Limits(bool),
