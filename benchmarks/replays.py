@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysearch.data.folds import assign_folds, fold_indices
+from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
 from raysearch.training.config import TrainConfig
@@ -52,14 +52,14 @@ def objectives(shards: str, threads: int, precision: str) -> list[float]:
     """The AUROC at each fold-epoch of each trial."""
     torch.set_num_threads(threads)
     patches = load_patches(shards)
-    assignment = assign_folds(patches.patients, patches.labels, 3, 0)
+    first = kfolds(patches.patients, patches.labels, 3, 0)[0]
     data = TrainingData(
         torch.from_numpy(patches.pixels),
         torch.from_numpy(patches.labels),
         patches.patients,
         patches.shape,
         patches.class_names,
-        (fold_indices(patches.patients, assignment, 0),),
+        (fold_indices(patches.patients, first),),
     )
     found: list[float] = []
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raysearch.data.files import Folder
-from raysearch.data.folds import fold_indices, take_share
+from raysearch.data.folds import take_share
 from raysearch.data.ledger import (
     Ledger,
     add_ledger,
@@ -193,12 +193,12 @@ def test_rows_that_are_not_those_of_the_ledger_are_refused(many: Path) -> None:
 
 
 def test_a_ledger_grows_by_folds_and_keeps_its_seal(many: Path) -> None:
-    first, new = ledger_for(str(many), None, "label", (3,))
+    first, new = ledger_for(str(many), None, "label", ("3-fold",))
     assert new
     first.write(Folder(many), "label")
-    again, new = ledger_for(str(many), None, "label", (3,))
+    again, new = ledger_for(str(many), None, "label", ("3-fold",))
     assert (again, new) == (first, False)
-    more, new = ledger_for(str(many), None, "label", (3, 7))
+    more, new = ledger_for(str(many), None, "label", ("3-fold", "7-fold"))
     assert new
     assert more.sealed == first.sealed
     assert more.schemes[kfold_name(3)] == first.schemes[kfold_name(3)]
@@ -219,9 +219,6 @@ def test_sealed_rows_are_nowhere_in_what_a_node_maps(many: Path, tmp_path: Path)
     assert len(content) < len(everything.pixels.tobytes())
     for row in np.flatnonzero(inside):
         assert everything.pixels[row].tobytes() not in content
-    assignment = dict.fromkeys(seen.patients.tolist(), 0)
-    with pytest.raises(DataError, match="is in no fold"):
-        fold_indices(everything.patients, assignment, 0)
 
 
 @given(st.integers(0, 30))
@@ -296,8 +293,8 @@ def several_tasks(tmp_path: Path) -> str:
 
 def test_every_task_of_a_set_keeps_the_same_patients_aside(tmp_path: Path) -> None:
     data = several_tasks(tmp_path)
-    graded, _new = ledger_for(data, None, "grade", (2,))
-    whole, _new = ledger_for(data, None, "label", (3,))
+    graded, _new = ledger_for(data, None, "grade", ("2-fold",))
+    whole, _new = ledger_for(data, None, "label", ("3-fold",))
     assert len(whole.sealed) == 11
     some = set(load_rows(data, View("grade")).patients.tolist())
     assert set(graded.sealed) == set(whole.sealed) & some != set()
@@ -309,7 +306,7 @@ def test_every_task_of_a_set_keeps_the_same_patients_aside(tmp_path: Path) -> No
     other = make_ledger(rows, "label", Wish(seed=5))
     other.write(Folder(data), "first")
     assert other.sealed != whole.sealed
-    assert ledger_for(data, None, "label", (3,))[0].sealed == other.sealed
+    assert ledger_for(data, None, "label", ("3-fold",))[0].sealed == other.sealed
     assert sealed_patients(data) == set(other.sealed)
 
 
@@ -317,7 +314,7 @@ def test_folds_that_are_added_go_by_the_ledgers_own_seed(many: Path) -> None:
     rows = load_rows(str(many))
     wish = Wish(folds=(3,), seed=7)
     make_ledger(rows, "label", wish).write(Folder(many), "seven")
-    grown, new = ledger_for(str(many), "seven", "label", (5,))
+    grown, new = ledger_for(str(many), "seven", "label", ("5-fold",))
     assert new
     both = make_ledger(rows, "label", Wish(folds=(3, 5), seed=7))
     assert grown.schemes == both.schemes
@@ -342,9 +339,9 @@ def test_a_ledger_that_leaks_gets_no_further_folds(tmp_path: Path) -> None:
     everyone = tuple(set(rows.patients.tolist()))
     leaky = Wish(by="slide", folds=(2,), test_share=0.0, allowed=everyone)
     make_ledger(rows, "label", leaky).write(Folder(data), "leaky")
-    assert ledger_for(data, "leaky", "label", (2,))[1] is False
+    assert ledger_for(data, "leaky", "label", ("2-fold",))[1] is False
     with pytest.raises(DataError, match=r"both sides, and has no 3-fold.*raysearch split"):
-        ledger_for(data, "leaky", "label", (3,))
+        ledger_for(data, "leaky", "label", ("3-fold",))
 
 
 def test_lists_that_fit_nothing_are_refused_and_a_mark_at_their_start_is_none(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raysearch.data.batches import balanced_order
-from raysearch.data.folds import assign_folds, fold_indices
+from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
 from raysearch.search.engine import worker
 from raysearch.search.engine.worker import within_memory
@@ -39,8 +39,8 @@ KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
 def data(shards: Path) -> TrainingData:
     torch.set_num_threads(1)
     patches = load_patches(str(shards))
-    assignment = assign_folds(patches.patients, patches.labels, 2, 0)
-    folds = tuple(fold_indices(patches.patients, assignment, fold) for fold in range(2))
+    split = kfolds(patches.patients, patches.labels, 2, 0)
+    folds = tuple(fold_indices(patches.patients, fold) for fold in split)
     return TrainingData(
         torch.from_numpy(patches.pixels),
         torch.from_numpy(patches.labels),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +18,6 @@ from raysearch.errors import DataError
 if TYPE_CHECKING:
     from raysearch.data.ledger import Ledger
     from raysearch.data.patches import Rows
-
-HOLDOUT = re.compile(r"(\d{1,3})x(0?\.\d+)")
 
 
 def split(
@@ -140,10 +137,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _holdouts(text: str | None) -> tuple[int, float] | None:
     if text is None:
         return None
-    match = HOLDOUT.fullmatch(text)
-    if match is None or not int(match[1]) or not 0 < float(match[2]) < 1:
+    from raysearch.data.splitting import holdouts_of
+
+    found = holdouts_of(text)
+    if found is None:
         raise DataError(f"--holdout {text!r}: not TIMESxSHARE; give such as 5x0.2")
-    return int(match[1]), float(match[2])
+    return found
 
 
 def _summary(ledger: Ledger) -> dict[str, object]:

@@ -8,12 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import DataError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The groups that a fold learns from and those that it is judged by, each sorted."""
+
+    learn: tuple[str, ...]
+    judge: tuple[str, ...]
+
+
+def folds_from(names: Sequence[str], judged: Iterable[Iterable[str]]) -> tuple[Fold, ...]:
+    """A fold for each of `judged`, which learns from all others of `names`."""
+    sides = [set(one) for one in judged]
+    return tuple(
+        Fold(tuple(name for name in names if name not in held), tuple(sorted(held)))
+        for held in sides
+    )
 
 
 def assign_folds(
@@ -130,27 +148,39 @@ def take_share(
     return learned[turn < max(wanted, 1 + max(firsts))]
 
 
-def split_hash(assignment: Mapping[str, int]) -> str:
-    """The SHA-256 of an assignment of patients to folds, in hex."""
-    text = json.dumps(dict(sorted(assignment.items())), separators=(",", ":"))
+def kfolds(
+    patients: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    folds: int,
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> tuple[Fold, ...]:
+    """The folds of `assign_folds`."""
+    assignment = assign_folds(patients, labels, folds, seed, class_names)
+    judged = [[name for name, held in assignment.items() if held == one] for one in range(folds)]
+    return folds_from(list(assignment), judged)
+
+
+def split_hash(folds: Sequence[Fold]) -> str:
+    """The SHA-256 of the folds of a scheme, in hex."""
+    text = json.dumps([[one.learn, one.judge] for one in folds], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fold_indices(
-    patients: NDArray[np.str_], assignment: Mapping[str, int], fold: int
+    groups: NDArray[np.str_], fold: Fold
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(rows to learn from, rows to judge by) of `fold`, both int64 in rising order.
 
-    DataError where a patient has no fold, or stands on both sides.
+    `groups` is (N,). DataError where one side has no rows, or a group stands on both.
     """
-    names, owner = np.unique(patients, return_inverse=True)
-    unknown = [name for name in names.tolist() if name not in assignment]
-    if unknown:
-        raise DataError(f"patient {unknown[0]!r} is in no fold; the split belongs to another set")
-    fold_of = np.array([assignment[name] for name in names.tolist()], np.int64)[owner]
-    judged = np.flatnonzero(fold_of == fold).astype(np.int64)
-    learned = np.flatnonzero(fold_of != fold).astype(np.int64)
-    both = set(patients[judged].tolist()) & set(patients[learned].tolist())
-    if both or not len(judged) or not len(learned):
-        raise DataError(f"fold {fold} does not keep patients apart; the split is damaged")
+    names, owner = np.unique(groups, return_inverse=True)
+    learned, judged = (
+        np.flatnonzero(np.isin(names, side)[owner]).astype(np.int64)
+        for side in (fold.learn, fold.judge)
+    )
+    if set(fold.learn) & set(fold.judge) or not len(judged) or not len(learned):
+        raise DataError(
+            "a fold does not keep groups apart, or has none; the split is damaged or another set's"
+        )
     return learned, judged

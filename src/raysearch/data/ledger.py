@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
+from raysearch.data.folds import Fold
 from raysearch.data.manifest import MALFORMED
 from raysearch.errors import DataError
 
@@ -26,14 +27,6 @@ FOLDER = "splits"
 VERSION = 1
 SEALED, LEARN, JUDGE = "sealed", "learn", "judge"
 AGAIN = "restore the file, or remove it and write another with `raysearch split`"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The groups that a fold learns from and those that it is judged by, each sorted."""
-
-    learn: tuple[str, ...]
-    judge: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.ledger import Fold, Ledger, count_classes
+from raysearch.data.folds import Fold
+from raysearch.data.ledger import Ledger, count_classes
 from raysearch.data.patches import Rows
-from raysearch.data.splitting import Wish, refuse_leaks
+from raysearch.data.splitting import OFFICIAL, Wish, refuse_leaks
 from raysearch.errors import DataError
 
 # BreakHis: `dsfold1.txt` has a line `FILE|MAGNIFICATION|FOLD|train or test` an image.
@@ -21,7 +22,6 @@ SLIDE = re.compile(r"SOB_[BM]_[A-Z]+-\d\d-\d+[A-Z]*")
 # Janowczyk's IDC split: `cases_train.txt` and its like have a patient a line.
 PARTS = ("train", "val", "test")
 COLUMN, COLUMN_PARTS = "split", ("train", "valid", "test")
-SCHEME = "official"
 
 
 def official_ledger(rows: Rows, task: str, wish: Wish, sources: Sequence[str]) -> Ledger:
@@ -41,7 +41,7 @@ def official_ledger(rows: Rows, task: str, wish: Wish, sources: Sequence[str]) -
         sealed, folds = (), _by_images(sources, there, by)
     else:
         sealed, folds = _by_patients(sources, there)
-    ledger = Ledger(rows.fingerprint, task, by, wish.seed, sealed, {SCHEME: folds})
+    ledger = Ledger(rows.fingerprint, task, by, wish.seed, sealed, {OFFICIAL: folds})
     ledger = replace(ledger, leaks=refuse_leaks(ledger, groups, rows.patients, wish.allowed))
     return replace(ledger, counts=count_classes(groups, labels, len(rows.class_names), ledger))
 

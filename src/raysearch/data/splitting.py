@@ -7,6 +7,7 @@ class and the seed, and on nothing else.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.folds import assign_folds, named, tally
+from raysearch.data.folds import Fold, folds_from, kfolds, named, tally
 from raysearch.data.ledger import (
-    Fold,
     Ledger,
     count_classes,
     has_ledger,
@@ -34,7 +34,8 @@ TEST_SHARE = 0.15
 # Fewer patients than this are all needed to learn from.
 LEAST_FOR_TEST = 60
 MOST_NAMED = 10
-
+LEAVE_ONE_OUT, OFFICIAL = "leave-one-out", "official"
+HOLDOUTS = re.compile(r"(\d{1,3})x(0?\.\d+)")
 
 # By these, what is sealed of one is sealed of all.
 OF_PATIENTS = ("patient", "slide")
@@ -63,6 +64,32 @@ def kfold_name(folds: int) -> str:
     return f"{folds}-fold"
 
 
+def holdout_name(holdouts: tuple[int, float]) -> str:
+    """The scheme of (how many, the share judged) repeated hold-outs."""
+    times, share = holdouts
+    return f"holdout-{times}x{share:g}"
+
+
+def holdouts_of(text: str) -> tuple[int, float] | None:
+    """The hold-outs that `text` asks for, as 5x0.2; None where it does not."""
+    match = HOLDOUTS.fullmatch(text)
+    if match is None or not int(match[1]) or not 0 < float(match[2]) < 1:
+        return None
+    return int(match[1]), float(match[2])
+
+
+def wish_for(schemes: Sequence[str], seed: int = 0) -> Wish:
+    """The wish for `schemes`, by their names; official ones cannot be wished for."""
+    folds = [name.removesuffix("-fold") for name in schemes if name.endswith("-fold")]
+    held = [name.removeprefix("holdout-") for name in schemes if name.startswith("holdout-")]
+    return Wish(
+        folds=tuple(map(int, folds)),
+        leave_one_out=LEAVE_ONE_OUT in schemes,
+        holdouts=holdouts_of(held[0]) if held else None,
+        seed=seed,
+    )
+
+
 def make_ledger(rows: Rows, task: str, wish: Wish, aside: Iterable[str] | None = None) -> Ledger:
     """The ledger of `rows`, whose labels are those of `task`, that `wish` asks for.
 
@@ -76,12 +103,13 @@ def make_ledger(rows: Rows, task: str, wish: Wish, aside: Iterable[str] | None =
 
 
 def ledger_for(
-    data: str, name: str | None, task: str, folds: tuple[int, ...]
+    data: str, name: str | None, task: str, schemes: Sequence[str]
 ) -> tuple[Ledger, bool]:
     """The ledger `name` of the shards at `data`, by default the task's, and whether it is to write.
 
-    Where there is none it is made, with the folds asked for; where it lacks some of them, they are
-    added. DataError for a ledger of other rows or of another task.
+    Where there is none it is made, with the schemes asked for, by their names; where it lacks some
+    of them, they are added. DataError for a ledger of other rows or of another task, and for one
+    that lacks the authors' lists.
     """
     folder = Folder(data)
     rows = load_rows(data, View(task))
@@ -89,7 +117,8 @@ def ledger_for(
     if not has_ledger(folder, chosen):
         if name is not None:
             raise DataError(f"{data}: no ledger {name!r}; write it with `raysearch split --name`")
-        wish = Wish(folds=folds)
+        _refuse_official(data, chosen, schemes)
+        wish = wish_for(schemes)
         aside = patients_aside(data, sealed_patients(data), wish.seed)
         return make_ledger(rows, task, wish, aside), True
     ledger = read_ledger(folder, chosen, rows.fingerprint)
@@ -97,15 +126,23 @@ def ledger_for(
         raise DataError(f"ledger {chosen!r} is of task {ledger.task!r}, and {task!r} is asked for")
     counts = count_classes(rows.groups(ledger.by), rows.labels, len(rows.class_names), ledger)
     refuse_unlike(ledger, counts)
-    lacking = [number for number in folds if kfold_name(number) not in ledger.schemes]
+    lacking = [scheme for scheme in schemes if scheme not in ledger.schemes]
+    _refuse_official(data, chosen, lacking)
     if lacking and ledger.leaks:
         raise DataError(
             f"{data}: ledger {chosen!r} lets patients stand on both sides, and has no"
-            f" {kfold_name(lacking[0])}; name another, or write one with"
-            f" `raysearch split --name NAME --folds {lacking[0]}`"
+            f" {lacking[0]}; name another, or write one with `raysearch split --name NAME`"
         )
-    wish = Wish(folds=tuple(lacking), seed=ledger.seed)
+    wish = wish_for(lacking, ledger.seed)
     return (extend(ledger, rows, wish), True) if lacking else (ledger, False)
+
+
+def _refuse_official(data: str, name: str, lacking: Sequence[str]) -> None:
+    if OFFICIAL in lacking:
+        raise DataError(
+            f"{data}: ledger {name!r} has no official lists; write one with `raysearch split --name"
+            " NAME --official LIST`, and say `split: NAME`"
+        )
 
 
 def patients_aside(data: str, sealed: frozenset[str], seed: int) -> frozenset[str]:
@@ -160,26 +197,21 @@ def _schemes(
     class_names: Sequence[str],
 ) -> list[tuple[str, tuple[Fold, ...]]]:
     names = [str(name) for name in np.unique(groups)]
-    made: list[tuple[str, Sequence[Sequence[str]]]] = []
-    for number in wish.folds:
-        assignment = assign_folds(groups, labels, number, wish.seed, class_names)
-        judged = [[one for one in names if assignment[one] == fold] for fold in range(number)]
-        made.append((kfold_name(number), judged))
+    made = [
+        (kfold_name(number), kfolds(groups, labels, number, wish.seed, class_names))
+        for number in wish.folds
+    ]
     if wish.leave_one_out:
         if len(names) < 2:
             raise DataError(f"one {wish.by} alone: nothing would be left to learn from")
-        made.append(("leave-one-out", [[name] for name in names]))
+        made.append((LEAVE_ONE_OUT, folds_from(names, [[name] for name in names])))
     if wish.holdouts is not None:
         times, share = wish.holdouts
+        name = holdout_name(wish.holdouts)
         seeds = [f"{wish.seed}/holdout/{time}" for time in range(times)]
         held = [choose_groups(groups, labels, share, seed, class_names) for seed in seeds]
-        made.append((f"holdout-{times}x{share:g}", held))
-    return [(name, tuple(_fold(names, one) for one in judged)) for name, judged in made]
-
-
-def _fold(names: Sequence[str], judged: Sequence[str]) -> Fold:
-    held = set(judged)
-    return Fold(tuple(name for name in names if name not in held), tuple(sorted(held)))
+        made.append((name, folds_from(names, held)))
+    return made
 
 
 def _sealed(rows: Rows, wish: Wish, aside: Iterable[str] | None) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ def record_majority(study: Study) -> None:
 def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
     """A report at each fold's end."""
     rows = load_rows(study.plan.data, study.plan.view)
-    assignment = read_splits(study.folder, study.plan)[folds]
+    split = read_splits(study.folder, study.plan)[folds]
     metric = study.plan.space.metric
     values: list[float | None] = []
-    for fold in range(folds):
-        learned, judged = fold_indices(rows.groups(study.plan.view.by), assignment, fold)
+    for fold, sides in enumerate(split):
+        learned, judged = fold_indices(rows.groups(study.plan.view.by), sides)
         shares = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(learned)
         metrics = score(rows.labels[judged], np.tile(shares, (len(judged), 1)), rows.class_names)
         values.append(metrics[metric])

@@ -6,25 +6,30 @@ import hashlib
 import json
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from raysearch.data.folds import split_hash
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.folds import Fold, fold_indices, split_hash
 from raysearch.data.ledger import Ledger
 from raysearch.data.names import NAME
 from raysearch.data.patches import Rows, load_rows
-from raysearch.data.splitting import kfold_name, ledger_for
+from raysearch.data.splitting import ledger_for
 from raysearch.data.view import ALL, View
-from raysearch.errors import SpaceError, StudyError
+from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.models.architectures import refuse_unfit
+from raysearch.scores.metrics import score
 from raysearch.search.auxiliary import Auxiliary, find_auxiliary
 from raysearch.search.deciding.course import rule_of
 from raysearch.search.deciding.expected import expected_fold_epochs
-from raysearch.search.space import Space, space_from
+from raysearch.search.space import FOLDS, Space, space_from
 from raysearch.training.numerics import Numerics
 
-Assignment = dict[str, int]
+# The folds of each scheme, by their number.
+Splits = Mapping[int, Sequence[Fold]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Beginning:
     `splits` are its folds by their number; `ledger` is the shards' own, None where they have it.
     """
 
-    splits: Mapping[int, Assignment]
+    splits: Splits
     ledger: Ledger | None = None
 
 
@@ -149,7 +154,7 @@ def _hash(fields: Mapping[str, object]) -> str:
 
 def make_plan(
     space: Space, name: str, data: str, ledger: Ledger | None = None
-) -> tuple[Plan, dict[int, Assignment]]:
+) -> tuple[Plan, Splits]:
     """The plan of the study `name` over the shards at `data`, and its splits by number of folds.
 
     They are those of `ledger`, or of the one that the shards have or would be given.
@@ -161,26 +166,21 @@ def make_plan(
         raise SpaceError(
             f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
         )
-    whole, most = min(_folds(space)) * space.epochs, space.budget.fold_epochs
-    if most is not None and most < whole:
-        raise SpaceError(
-            f"budget.fold_epochs: {most} is less than the {whole} that one trial takes over its"
-            f" folds; give {whole} or more"
-        )
     ledger = ledger or ledger_of(space, data)[0]
     view = View(ledger.task, ledger.by, ledger.sealed)
     rows = load_rows(data, view)
     for architecture, knobs in space.largest_nets().items():
         refuse_unfit(architecture, rows.shape, knobs)
-    assignments = {
-        number: {
-            group: fold
-            for fold, one in enumerate(ledger.schemes[kfold_name(number)])
-            for group in one.judge
-        }
-        for number in _folds(space)
-    }
-    splits = tuple(_split(space, rows, view.by, folds, one) for folds, one in assignments.items())
+    splits = {len(ledger.schemes[name]): ledger.schemes[name] for name in space.schemes()}
+    if space.validation != FOLDS:
+        space = space.over(*splits)
+    whole, most = min(splits) * space.epochs, space.budget.fold_epochs
+    if most is not None and most < whole:
+        raise SpaceError(
+            f"budget.fold_epochs: {most} is less than the {whole} that one trial takes over its"
+            f" folds; give {whole} or more"
+        )
+    told_splits = tuple(_split(space, rows, view.by, folds) for folds in splits.values())
     counts = tuple(int((rows.labels == one).sum()) for one in range(len(rows.class_names)))
     auxiliary = tuple(find_auxiliary(one, view, data) for one in space.auxiliary)
     told = [f"auxiliary {one.data}: {warning}" for one in auxiliary for warning in one.warnings]
@@ -193,23 +193,19 @@ def make_plan(
         shape=rows.shape,
         class_names=tuple(rows.class_names),
         class_counts=counts,
-        splits=splits,
+        splits=told_splits,
         view=view,
         ledger=ledger.hash,
         auxiliary=auxiliary,
         warnings=(*rows.warnings, *ledger.leaks, *told),
         git_commit=_git_commit(),
     )
-    return plan, assignments
+    return plan, splits
 
 
 def ledger_of(space: Space, data: str) -> tuple[Ledger, bool]:
     """The ledger that a study of `space` over the shards at `data` goes by, and if it is new."""
-    return ledger_for(data, space.split, space.task, _folds(space))
-
-
-def _folds(space: Space) -> tuple[int, ...]:
-    return tuple(sorted(map(int, space.values_of("folds", 3))))
+    return ledger_for(data, space.split, space.task, space.schemes())
 
 
 def refuse_changes(stored: Plan, now: Plan) -> None:
@@ -232,18 +228,45 @@ def refuse_changes(stored: Plan, now: Plan) -> None:
         )
 
 
-def _split(space: Space, rows: Rows, by: str, folds: int, assignment: Assignment) -> Split:
-    patches = [0] * folds
-    for group in rows.groups(by).tolist():
-        patches[assignment[group]] += 1
-    held = list(assignment.values())
+def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
+    """What the plan says of `folds`; DataError where the objective is not defined in one."""
+    groups, patches = rows.groups(by), []
+    for number, fold in enumerate(folds):
+        learned, judged = fold_indices(groups, fold)
+        _refuse_empty_class(space, rows, number, (learned, judged))
+        patches.append(len(judged))
     return Split(
-        folds=folds,
-        hash=split_hash(assignment),
-        patients=tuple(held.count(fold) for fold in range(folds)),
+        folds=len(folds),
+        hash=split_hash(folds),
+        patients=tuple(len(set(fold.judge) & set(groups.tolist())) for fold in folds),
         patches=tuple(patches),
-        rungs=rule_of(space).levels(folds),
+        rungs=rule_of(space).levels(len(folds)),
     )
+
+
+def _refuse_empty_class(
+    space: Space, rows: Rows, number: int, sides: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> None:
+    """DataError where a class is missing in fold `number`, and that is no way to learn or judge."""
+    learned, judged = (
+        np.bincount(rows.labels[one], minlength=len(rows.class_names)) for one in sides
+    )
+    if not learned.all():
+        raise DataError(
+            f"fold {number} learns from no {rows.class_names[int(learned.argmin())]}; choose other"
+            " folds, or more patients"
+        )
+    if not judged.all() and not _defined(space.metric, rows.labels[sides[1]], rows.class_names):
+        raise DataError(
+            f"fold {number} is judged by no {rows.class_names[int(judged.argmin())]}, where"
+            f" {space.metric} is not defined; choose `objective: {{metric: log_loss}}`, brier or"
+            " accuracy, or folds of more patients"
+        )
+
+
+def _defined(metric: str, labels: NDArray[np.int64], class_names: Sequence[str]) -> bool:
+    even = np.full((len(labels), len(class_names)), 1 / len(class_names))
+    return score(labels, even, class_names)[metric] is not None
 
 
 def _git_commit() -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from raysearch.data.manifest import LABEL
+from raysearch.data.splitting import kfold_name
 from raysearch.models.architectures import given
 from raysearch.training.parts import DEFAULTS, SELECTORS
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
+# The scheme of as many folds as the knob `folds` says.
+FOLDS = "folds"
 RANGES = ("uniform", "loguniform", "int", "logint")
 Rule = Literal["forest", "promotion", "asha", "none"]
 Value = str | int | float | bool
@@ -128,6 +131,7 @@ class Space:
     data: str | None = None
     task: str = LABEL
     split: str | None = None
+    validation: str = FOLDS
     auxiliary: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     budget: Budget = Budget()
@@ -142,7 +146,17 @@ class Space:
             f"space.{knob.name}": str(knob) if knob.kind in RANGES else f"{knob.kind} {knob}"
             for knob in self.knobs
         }
-        for name in ("metric", "mode", "epochs", "trials", "seed", "data", "task", "split"):
+        for name in (
+            "metric",
+            "mode",
+            "epochs",
+            "trials",
+            "seed",
+            "data",
+            "task",
+            "split",
+            "validation",
+        ):
             rows[name] = str(getattr(self, name))
         rows |= {f"stopping.{key}": str(value) for key, value in asdict(self.stopping).items()}
         rows |= {f"resources.{key}": str(getattr(self.resources, key)) for key in ("cpus", "gpus")}
@@ -167,6 +181,16 @@ class Space:
         if found is None:
             return (default,)
         return found.each()
+
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes of a ledger that trials go by, by their names."""
+        if self.validation != FOLDS:
+            return (self.validation,)
+        return tuple(map(kfold_name, sorted(map(int, self.values_of("folds", 3)))))
+
+    def over(self, folds: int) -> Space:
+        """This space with that number of folds, which its validation has."""
+        return replace(self, knobs=(*self.knobs, Knob("folds", "fixed", (folds,))))
 
     def largest_nets(self) -> dict[str, dict[str, Any]]:
         """For each architecture and the benchmark, the largest values of the knobs it reads."""

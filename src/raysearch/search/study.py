@@ -7,16 +7,16 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raysearch.data.folds import split_hash
+from raysearch.data.folds import Fold, split_hash
 from raysearch.errors import StudyError, UserError
 from raysearch.search.deciding.course import Course, end_of, trial_event
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Kind, Trial
 from raysearch.search.journal import Event, Journal
-from raysearch.search.plan import Assignment, Plan, load_plan
+from raysearch.search.plan import Plan, Splits, load_plan
 
 Listener = Callable[[Event], None]
 MOST_UNABLE = 3
@@ -202,13 +202,13 @@ class Study:
                     listener(stamped)
 
 
-def create_study(folder: StudyFolder, plan: Plan, splits: Mapping[int, Assignment]) -> Study:
+def create_study(folder: StudyFolder, plan: Plan, splits: Splits) -> Study:
     """A new study in `folder`; StudyError where there is one already."""
     if folder.exists(folder.PLAN):
         raise StudyError(
             f"study {folder.name!r} exists already; go on with --resume, or choose another --name"
         )
-    folder.write(folder.SPLITS, json.dumps({str(k): v for k, v in splits.items()}).encode())
+    folder.write(folder.SPLITS, json.dumps(_told(splits)).encode())
     folder.write(folder.PLAN, plan.dump())
     return Study(folder, plan)
 
@@ -227,14 +227,23 @@ def read_plan(folder: StudyFolder) -> Plan:
         ) from None
 
 
-def read_splits(folder: StudyFolder, plan: Plan) -> dict[int, Assignment]:
-    """The splits of the study in `folder`, patient to fold, by number of folds.
+def _told(splits: Splits) -> dict[str, list[list[Sequence[str]]]]:
+    return {
+        str(number): [[one.learn, one.judge] for one in folds] for number, folds in splits.items()
+    }
+
+
+def read_splits(folder: StudyFolder, plan: Plan) -> Splits:
+    """The splits of the study in `folder`, by number of folds.
 
     StudyError where they are not those that `plan` was made with.
     """
     try:
-        stored: dict[str, Assignment] = json.loads(folder.read(folder.SPLITS))
-        splits = {int(folds): assignment for folds, assignment in stored.items()}
+        stored = json.loads(folder.read(folder.SPLITS))
+        splits = {
+            int(number): tuple(Fold(tuple(learn), tuple(judge)) for learn, judge in folds)
+            for number, folds in stored.items()
+        }
         whole = all(split_hash(splits[one.folds]) == one.hash for one in plan.splits)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         whole = False

@@ -46,8 +46,8 @@ def training_data(study: str, data: str, device: str, folds: int, share: float) 
     plan = stored_plan(study)
     patches = _patches(data, plan.view)
     groups = patches.groups(plan.view.by)
-    assignment = read_splits(StudyFolder(study), plan)[folds]
-    indices = [fold_indices(groups, assignment, fold) for fold in range(folds)]
+    split = read_splits(StudyFolder(study), plan)[folds]
+    indices = [fold_indices(groups, fold) for fold in split]
     found = tuple(len(judged) for _learned, judged in indices)
     if found != plan.split(folds).patches:
         raise DataError(f"{data}: its folds have {found} patches, not those of the plan; mend it")
@@ -60,9 +60,12 @@ def training_data(study: str, data: str, device: str, folds: int, share: float) 
 
 
 def refit_data(study: str, data: str, device: str) -> TrainingData:
-    """One fold that learns from every patch, and judges none."""
+    """One fold that learns from every patch of the study's folds, and judges none."""
     plan = stored_plan(study)
-    everyone = np.arange(len(_patches(data, plan.view).labels), dtype=np.int64)
+    splits = read_splits(StudyFolder(study), plan)
+    named = {name for folds in splits.values() for one in folds for name in one.learn + one.judge}
+    groups = _patches(data, plan.view).groups(plan.view.by)
+    everyone = np.flatnonzero(np.isin(groups, sorted(named))).astype(np.int64)
     return _over(plan, data, device, ((everyone, everyone[:0]),))
 
 

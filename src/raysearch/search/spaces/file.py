@@ -23,6 +23,7 @@ from raysearch.search.spaces.sections import (
     stopping_of,
     studies_of,
     texts_of,
+    validation_of,
     whole,
 )
 from raysearch.search.spaces.settings import KEYS
@@ -78,6 +79,7 @@ def _space(tree: dict[str, Any], faults: list[str]) -> tuple[Space, frozenset[st
         data=_data(tree.get("data"), faults),
         task=name_of(tree, "task", faults) or LABEL,
         split=name_of(tree, "split", faults),
+        validation=validation_of(tree, written, faults),
         auxiliary=folders_of(tree, faults),
         sampling=sampling_of(tree, faults),
         budget=budget_of(tree, resources, mode, faults),

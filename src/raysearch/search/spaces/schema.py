@@ -18,6 +18,7 @@ from raysearch.search.spaces.settings import (
     PRICE,
     SAMPLERS,
     STOPPING,
+    VALIDATIONS,
 )
 from raysearch.training.parts import LIMITS
 from raysearch.training.parts.limits import Limits
@@ -28,6 +29,7 @@ DESCRIPTIONS = {
     "data": "A folder of shards, or synthetic:PATIENTS:PATCHES:SEED.",
     "task": "What is learned, where the shards have several tasks.",
     "split": "A ledger of the shards other than the task's own.",
+    "validation": "The ledger's scheme: folds (the knob says how many), or one with its own.",
     "objective": "The metric, as its mean over the folds.",
     "epochs": "Epochs a fold.",
     "trials": "How many configurations are tried.",
@@ -98,6 +100,9 @@ def _settings() -> dict[str, Schema]:
         "data": {"type": "string"},
         "task": name,
         "split": name,
+        "validation": {
+            "anyOf": [{"enum": list(VALIDATIONS)}, {"pattern": r"^holdout-\d+x0?\.\d+$"}]
+        },
         "objective": _object(objective),
         "epochs": _value(Limits(int, 1, MOST)),
         "trials": _value(Limits(int, 1, MOST)),

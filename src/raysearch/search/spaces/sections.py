@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from raysearch.data.files import refuse_login
 from raysearch.data.names import NAME
+from raysearch.data.splitting import holdout_name, holdouts_of
 from raysearch.scores.metrics import METRICS
-from raysearch.search.space import Budget, Ceiling, Resources, Sampling, Stopping, Value
+from raysearch.search.space import FOLDS, Budget, Ceiling, Resources, Sampling, Stopping, Value
 from raysearch.search.spaces.settings import (
     BUDGET,
     CEILINGS,
     MOST,
     SAMPLERS,
     STOPPING,
+    VALIDATIONS,
 )
 from raysearch.training.parts.limits import Limits
 
@@ -55,6 +57,21 @@ def name_of(tree: Tree, key: str, faults: list[str]) -> str | None:
         return value
     faults.append(f"{key}: {value!r} is not a name; use letters, digits, '.', '_' and '-'")
     return None
+
+
+def validation_of(tree: Tree, written: Collection[str], faults: list[str]) -> str:
+    """The scheme of folds; one other than `folds` has its own number of them."""
+    value = tree.get("validation", FOLDS)
+    held = holdouts_of(str(value).removeprefix("holdout-"))
+    if held is not None and str(value).startswith("holdout-"):
+        value = holdout_name(held)
+    elif value not in VALIDATIONS:
+        known = ", ".join(VALIDATIONS)
+        faults.append(f"validation: {value!r} is unknown; one of {known}, or such as holdout-5x0.2")
+        return FOLDS
+    if value != FOLDS and "folds" in written:
+        faults.append(f"space.folds: validation {value} has folds of its own; remove one of them")
+    return str(value)
 
 
 def objective_of(tree: Tree, faults: list[str]) -> tuple[str, Any]:

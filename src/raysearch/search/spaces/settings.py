@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import get_args
 
-from raysearch.search.space import Rule
+from raysearch.data.splitting import LEAVE_ONE_OUT, OFFICIAL
+from raysearch.search.space import FOLDS, Rule
 from raysearch.training.parts.limits import Limits
 
 KEYS = (
     "data",
     "task",
     "split",
+    "validation",
     "objective",
     "epochs",
     "trials",
@@ -27,6 +29,7 @@ KEYS = (
     "space",
 )
 MOST = 10**9
+VALIDATIONS = (FOLDS, LEAVE_ONE_OUT, OFFICIAL)
 
 # A sampler's name -> its options.
 SAMPLERS: dict[str, dict[str, Limits]] = {
