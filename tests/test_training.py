@@ -211,7 +211,7 @@ def test_a_plateau_of_what_is_learned_lowers_the_learning_rate(
     rates = []
     for epoch in range(5):
         run.learn(epoch)
-        rates.append(run.optimizer.param_groups[0]["lr"])
+        rates.append(run.steps.optimizer.param_groups[0]["lr"])
     assert rates == [0.5, 0.5, 0.25, 0.25, 0.125]
 
 
@@ -321,7 +321,7 @@ def test_no_step_is_along_a_gradient_longer_than_the_clip(data: TrainingData) ->
         rows = torch.from_numpy(run.own_rows[:32])
         before = [one.detach().clone() for one in run.model.parameters()]
         run.descend(run.batch(rows), [(rows, 1.0)])
-        run.step()
+        run.steps.step()
         moved = torch.cat(
             [
                 (a - b).detach().flatten()

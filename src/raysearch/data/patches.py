@@ -5,7 +5,6 @@ Reading Parquet copies; a mapped file does not, so ten trials on a node share on
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
+from raysearch.data.locked import locked
 from raysearch.data.manifest import Manifest, Shard, label_column, read_manifest
 from raysearch.data.view import ALL, GROUPS, View
 from raysearch.errors import DataError
@@ -126,7 +126,7 @@ def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> P
     rows = path.with_suffix(".parquet")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if not (path.is_file() and rows.is_file()):
                 _unpack(_Shards(folder, manifest, view), path, rows)
     except OSError as fault:
@@ -228,7 +228,7 @@ def _fetched(folder: Folder, shard: Shard, cache: Path) -> bytes:
     cache.mkdir(parents=True, exist_ok=True)
     name = f"{shard.sha256}.parquet"
     kept = Folder(cache)
-    with _locked(cache / f"{shard.sha256}.lock"):
+    with locked(cache / f"{shard.sha256}.lock"):
         if kept.exists(name):
             content = kept.read(name)
             if hashlib.sha256(content).hexdigest() == shard.sha256:
@@ -310,11 +310,3 @@ def shard_errors(folder: Folder, name: str) -> Iterator[None]:
             f"{folder.path(name)}: damaged ({reason}); copy the shards again, or shard the"
             " images again"
         ) from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file at `path` locked; the kernel lets go of it when the process dies."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -20,13 +20,14 @@ from raysearch.data.patches import Rows, load_rows
 from raysearch.data.splitting import ledger_for
 from raysearch.data.view import ALL, View
 from raysearch.errors import DataError, SpaceError, StudyError
-from raysearch.models.architectures import refuse_unfit
+from raysearch.models.architectures import refuse_unfit, refuse_weights
 from raysearch.scores.metrics import score
 from raysearch.search.auxiliary import Auxiliary, find_auxiliary
 from raysearch.search.deciding.course import rule_of
 from raysearch.search.deciding.expected import expected_fold_epochs
 from raysearch.search.space import FOLDS, Space, space_from
 from raysearch.training.numerics import Numerics
+from raysearch.training.parts import DEFAULTS
 
 # The folds of each scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
@@ -171,6 +172,10 @@ def make_plan(
     rows = load_rows(data, view)
     for architecture, knobs in space.largest_nets().items():
         refuse_unfit(architecture, rows.shape, knobs)
+        # The benchmark trial begins with none, whatever the others do.
+        if architecture in space.values_of("architecture", DEFAULTS["architecture"]):
+            for weights in space.values_beside("weights", "architecture", architecture):
+                refuse_weights(architecture, rows.shape, {**knobs, "weights": weights})
     splits = {len(ledger.schemes[name]): ledger.schemes[name] for name in space.schemes()}
     if space.validation != FOLDS:
         space = space.over(*splits)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from raysearch.data.manifest import LABEL
 from raysearch.data.splitting import kfold_name
-from raysearch.models.architectures import given
-from raysearch.training.parts import DEFAULTS, SELECTORS
+from raysearch.models.architectures import net_knobs
+from raysearch.training.parts import DEFAULTS
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
 # The scheme of as many folds as the knob `folds` says.
@@ -182,6 +182,16 @@ class Space:
             return (default,)
         return found.each()
 
+    def values_beside(self, name: str, other: str, value: Value) -> tuple[Value, ...]:
+        """The values that the choice or fixed knob `name` may take where `other` is `value`."""
+        found = [knob for knob in self.knobs if knob.name == name]
+        return tuple(
+            one
+            for knob in found
+            for one in knob.each()
+            if all(value in values for asked, values in knob.when if asked == other)
+        )
+
     def schemes(self) -> tuple[str, ...]:
         """The schemes of a ledger that trials go by, by their names."""
         if self.validation != FOLDS:
@@ -196,7 +206,10 @@ class Space:
         """For each architecture and the benchmark, the largest values of the knobs it reads."""
         largest = {knob.name: knob.values[-1] for knob in self.knobs}
         names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
-        return {name: given(SELECTORS["architecture"][name], largest) for name in sorted(names)}
+        return {
+            name: {knob: value for knob, value in largest.items() if knob in net_knobs(name)}
+            for name in sorted(names)
+        }
 
 
 def describe(space: Space) -> dict[str, Any]:

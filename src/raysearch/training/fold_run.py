@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from raysearch.data.batches import balanced_order, epoch_order
-from raysearch.models.architectures import build, given
+from raysearch.models.architectures import begun, given
 from raysearch.models.dihedral import AVERAGES
 from raysearch.training.augmenting import augmentation
 from raysearch.training.averaging import averaged
@@ -22,8 +21,9 @@ from raysearch.training.batches import Targets, cut, mixed, normalise
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
-from raysearch.training.parts import DEFAULTS, LOSSES, OPTIMIZERS, SCHEDULES
+from raysearch.training.parts import DEFAULTS, LOSSES
 from raysearch.training.seeds import key
+from raysearch.training.steps import Steps
 
 State = dict[str, Any]
 JUDGED_AT_ONCE = 512
@@ -56,17 +56,13 @@ class FoldRun:
         self.batch_size = config.batch_size
         torch.manual_seed(key(config.seed, fold, "model"))
         classes = len(data.class_names)
-        net = build(config.architecture, data.shape, classes, config.knobs)
+        net = begun(config.architecture, data.shape, classes, config.knobs)
         self.model = config.numerics.place(net, data.device)
-        optimizer = OPTIMIZERS[config.knob("optimizer", DEFAULTS["optimizer"])]
-        self.optimizer = optimizer(self.model.parameters(), **given(optimizer, config.knobs))
-        schedule = SCHEDULES[config.knob("schedule", DEFAULTS["schedule"])]
-        steps = config.epochs * len(cut(torch.from_numpy(self.rows), self.batch_size))
-        self.schedule = schedule(self.optimizer, steps, **given(schedule, config.knobs))
+        steps = len(cut(torch.from_numpy(self.rows), self.batch_size))
+        self.steps = Steps(config, self.model, classes, steps)
         self.class_weight = self.class_weights()
         part = LOSSES[config.knob("loss", DEFAULTS["loss"])]
         self.loss = partial(part, weight=self.class_weight, **given(part, config.knobs))
-        self.clip = float(config.knob("gradient_clip", 0.0))
         self.augment = augmentation(config.knobs)
         self.average = averaged(self.model, float(config.knob("ema", 0.0)))
 
@@ -130,22 +126,23 @@ class FoldRun:
         mixes = np.random.default_rng(key(self.config.seed, self.fold, epoch, "mixup"))
         index = torch.from_numpy(self.order(epoch)).to(self.data.device)
         total = torch.zeros((), device=self.data.device)
-        self.model.train()
+        self.steps.begin(epoch)
         mixup = float(self.config.knob("mixup", 0.0))
         for rows in cut(index, self.batch_size):
             batch = self.augment(self.batch(rows), turns)
             targets: Targets = [(rows, 1.0)]
             if mixup:
                 batch, targets = mixed(batch, rows, float(mixes.beta(mixup, mixup)), turns)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.steps.clear()
             loss = self.descend(batch, targets)
-            self.step()
+            self.steps.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             total += loss * len(rows)
         mean = float(total) / len(index)
         if not math.isfinite(mean):
             raise TrainingFailedError(NAN_LOSS)
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(mean)
+        self.steps.end(mean)
         return mean
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -155,16 +152,6 @@ class FoldRun:
             labels = self.labels.cpu().numpy()[self.rows]
             return balanced_order(self.rows, labels, seed, self.fold, epoch)
         return epoch_order(self.rows, seed, self.fold, epoch)
-
-    def step(self) -> None:
-        """One step along the gradient, at most as long as the clip; the average follows."""
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
-        if not isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
 
     @property
     def net(self) -> nn.Module:
@@ -196,23 +183,17 @@ class FoldRun:
         return batch.contiguous(memory_format=self.config.numerics.layout)
 
     def state(self) -> State:
-        """The model, the optimizer, the schedule and the average as they are now."""
+        """The model, its steps and the average as they are now."""
         average = {} if self.average is None else {"average": self.average.state_dict()}
         return {
             **average,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {
-                name: value
-                for name, value in self.schedule.state_dict().items()
-                if isinstance(value, (int, float, list))
-            },
+            **self.steps.state(),
         }
 
     def load(self, state: State) -> None:
         """Take up what `state` holds of them."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.steps.load(state)
         if self.average is not None:
             self.average.load_state_dict(state["average"])

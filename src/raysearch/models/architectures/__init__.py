@@ -17,6 +17,10 @@ from torch import nn
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import small, zoo
 from raysearch.models.architectures.shape import Shape
+from raysearch.models.transfer.head import with_head
+from raysearch.models.transfer.layers import inside
+from raysearch.models.transfer.scaling import scaled
+from raysearch.models.transfer.weights import NONE, load_weights, refuse_unfit_weights
 
 SMALLEST_SIDE = 8
 
@@ -65,15 +69,39 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
         )
     part = ARCHITECTURES[name]
     try:
-        return part(shape, classes, **given(part, knobs))
+        net = part(shape, classes, **given(part, knobs))
     except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
         raise SpaceError(f"{name}: {fault}") from fault
+    net = with_head(net, classes, **given(with_head, knobs))
+    return scaled(net, str(knobs.get("normalisation", "auto")), str(knobs.get("weights", NONE)))
+
+
+def begun(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
+    """What `build` gives, with the weights that the knob `weights` asks for.
+
+    SpaceError for those that cannot be had, or are not this net's.
+    """
+    net = build(name, shape, classes, knobs)
+    load_weights(inside(net), name, str(knobs.get("weights", NONE)), classes, shape)
+    return net
+
+
+def refuse_weights(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
+    """SpaceError where `begun` would refuse the weights of `knobs`; they are fetched for that."""
+    with torch.device("meta"):
+        net = inside(build(name, shape, 2, knobs))
+    refuse_unfit_weights(net, name, str(knobs.get("weights", NONE)), 2, shape)
 
 
 def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
     """The keyword-only parameters of `part`: the knobs that it reads."""
     parameters = inspect.signature(part).parameters.values()
     return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+
+
+def net_knobs(name: str) -> frozenset[str]:
+    """The knobs that say what the net of the architecture `name` is, without its weights."""
+    return knobs_of(ARCHITECTURES[name]) | knobs_of(with_head)
 
 
 def given(part: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:

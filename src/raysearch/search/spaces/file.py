@@ -48,6 +48,12 @@ def parse_space(tree: object, origin: str) -> Space:
     faults += condition_faults(space, written)
     if "auxiliary_weight" in written and not space.auxiliary:
         faults.append("space.auxiliary_weight: nothing reads it without `auxiliary` shards")
+    most = max(map(int, space.values_of("head_epochs", 0)))
+    if most >= space.epochs:
+        faults.append(
+            f"space.head_epochs: {most} of the {space.epochs} epochs leave none for all layers;"
+            f" give {space.epochs - 1} or fewer"
+        )
     faults += constraint_faults(space, written)
     # These two ask the whole space, and would repeat what is wrong with a part of it.
     if not faults:

@@ -161,11 +161,16 @@ def _choices(limits: Limits) -> Schema:
     inner = {"anyOf": [_ref("knobs"), {"type": "null"}]}
     if limits.kind in (int, float):
         return {"additionalProperties": inner, "propertyNames": {"pattern": "^[-+.0-9eE]+$"}}
+    if limits.endings:
+        return {"additionalProperties": inner}
     names = limits.names if limits.kind is str else ("true", "false")
     return _object(dict.fromkeys(names, inner))
 
 
 def _value(limits: Limits) -> Schema:
+    if limits.endings:
+        endings = "|".join(ending.replace(".", r"\.") for ending in limits.endings)
+        return {"anyOf": [{"enum": list(limits.names)}, {"pattern": f"({endings})$"}]}
     if limits.kind is str:
         return {"enum": list(limits.names)}
     if limits.kind is bool:

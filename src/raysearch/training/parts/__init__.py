@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
 from raysearch.models.dihedral import AVERAGES
+from raysearch.models.transfer.scaling import NORMALISATIONS
+from raysearch.models.transfer.weights import FILES, IMAGENET, NONE
 from raysearch.training.augmenting import AUGMENTATIONS
 from raysearch.training.parts import losses, optimizers, schedules
 from raysearch.training.parts.limits import Limits
@@ -58,6 +60,16 @@ def recipe(
     folds: int = 3,
     patients: float = 1.0,
     auxiliary_weight: float = 1.0,
+    head_epochs: int = 0,
+    head_learning_rate: float = 1e-3,
+    frozen: int = 0,
+    layer_decay: float = 1.0,
+    head_weight_decay: float = 0.0,
+    weights: str = "none",
+    normalisation: str = "auto",
+    head_dense: int = 0,
+    head_batch_norm: bool = False,
+    head_dropout: float = 0.0,
 ) -> None:
     """The knobs that the loop itself reads, whatever the parts are."""
 
@@ -93,6 +105,16 @@ LIMITS: dict[str, Limits] = {
     "colour_jitter": Limits(float, 0.0, 0.9),
     "stain_jitter": Limits(float, 0.0, 0.9),
     "cut_out": Limits(float, 0.0, 0.9),
+    "weights": Limits(str, names=(NONE, IMAGENET), endings=FILES),
+    "normalisation": Limits(str, names=NORMALISATIONS),
+    "head_dense": Limits(int, 0, 16384),
+    "head_batch_norm": Limits(bool),
+    "head_dropout": Limits(float, 0.0, 0.95),
+    "head_weight_decay": Limits(float, 0.0, 10.0),
+    "head_epochs": Limits(int, 0, 10**6),
+    "head_learning_rate": Limits(float, 1e-12, 100.0),
+    "frozen": Limits(int, 0, 10**6),
+    "layer_decay": Limits(float, 0.01, 1.0),
     "tta": Limits(str, names=tuple(AVERAGES)),
     "head": Limits(str, names=("pooled", "flat")),
     "class_weights": Limits(bool),

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a knob's value may be: its type, and the range or the names allowed."""
+    """What a knob's value may be: its type, and the range, the names or a file's endings."""
 
     kind: type
     low: float = float("-inf")
     high: float = float("inf")
     names: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
 
     def fault(self, value: object) -> str | None:
         """Why `value` is not allowed, or None where it is."""
         if self.kind is str:
-            if value in self.names:
+            if value in self.names or (self.endings and str(value).endswith(self.endings)):
                 return None
-            return f"{value!r} is unknown: one of {', '.join(self.names)}"
+            files = f", or a file ({', '.join(self.endings)})" if self.endings else ""
+            return f"{value!r} is unknown: one of {', '.join(self.names)}{files}"
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if self.kind is bool:
             return None if isinstance(value, bool) else f"{value!r} is neither true nor false"

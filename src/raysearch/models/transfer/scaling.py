@@ -1,0 +1,22 @@
+"""What a net wants its input to be: the mean and the spread of the images it was trained on."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from raysearch.models.transfer.layers import Scaled
+from raysearch.models.transfer.weights import IMAGENET
+
+# Of ImageNet, in red, green and blue, as torchvision's weights were trained.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALISATIONS = ("auto", "half", "imagenet")
+
+
+def scaled(net: nn.Module, normalisation: str, weights: str) -> nn.Module:
+    """`net` behind ImageNet's mean and spread, or as it is, from -1 to 1 (`half`).
+
+    `auto` takes ImageNet's beside ImageNet's weights.
+    """
+    if normalisation == "imagenet" or (normalisation == "auto" and weights == IMAGENET):
+        return Scaled(net, MEAN, STD)
+    return net
