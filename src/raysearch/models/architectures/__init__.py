@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import small, zoo
+from raysearch.models.architectures import equivariant, small, zoo
 from raysearch.models.architectures.shape import Shape
+from raysearch.models.architectures.timm_zoo import TIMM, timm_net
 from raysearch.models.transfer.head import with_head
 from raysearch.models.transfer.layers import inside
 from raysearch.models.transfer.scaling import scaled
@@ -24,16 +26,20 @@ from raysearch.models.transfer.weights import NONE, load_weights, refuse_unfit_w
 
 SMALLEST_SIDE = 8
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "benchmark": small.benchmark,
-    "cnn": small.cnn,
-    "mobilenet_v3_small": zoo.mobilenet_v3_small,
-    "efficientnet_b0": zoo.efficientnet_b0,
-    "resnet18": zoo.resnet18,
-    "resnet50": zoo.resnet50,
-    "vgg16": zoo.vgg16,
-    "vgg19": zoo.vgg19,
-}
+
+class Architectures(dict[str, Callable[..., nn.Module]]):
+    """The builders by name, and timm's by every name that begins with `timm:`."""
+
+    def __missing__(self, name: str) -> Callable[..., nn.Module]:
+        if name.startswith(TIMM):
+            return partial(timm_net, name)
+        allowed = ", ".join(self)
+        raise SpaceError(f"architecture {name!r} is unknown; choose one of {allowed}, {TIMM}NAME")
+
+
+ARCHITECTURES = Architectures(
+    benchmark=small.benchmark, cnn=small.cnn, p4m=equivariant.p4m, **zoo.ZOO
+)
 
 
 def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
@@ -45,7 +51,7 @@ def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
     try:
         with torch.device("meta"), torch.inference_mode():
             build(name, shape, 2, knobs).eval()(torch.empty(2, channels, height, width))
-    except RuntimeError as fault:
+    except (RuntimeError, AssertionError, TypeError) as fault:  # each net has its own
         reason = str(fault).splitlines()[0][:200]
         raise SpaceError(
             f"architecture {name} cannot take patches of {width}x{height} ({reason}); choose"
@@ -59,21 +65,20 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
     SpaceError for an unknown name, for a patch too small for three poolings and for values of
     knobs that are no net.
     """
-    if name not in ARCHITECTURES:
-        allowed = ", ".join(ARCHITECTURES)
-        raise SpaceError(f"architecture {name!r} is unknown; choose one of {allowed}")
+    part = ARCHITECTURES[name]
     if min(shape[:2]) < SMALLEST_SIDE:
         raise SpaceError(
             f"patches of {shape[1]}x{shape[0]} are too small for {name}; shard them with"
             f" --size {SMALLEST_SIDE} or more"
         )
-    part = ARCHITECTURES[name]
     try:
         net = part(shape, classes, **given(part, knobs))
     except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
         raise SpaceError(f"{name}: {fault}") from fault
     net = with_head(net, classes, **given(with_head, knobs))
-    return scaled(net, str(knobs.get("normalisation", "auto")), str(knobs.get("weights", NONE)))
+    return scaled(
+        net, name, str(knobs.get("normalisation", "auto")), str(knobs.get("weights", NONE))
+    )
 
 
 def begun(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:

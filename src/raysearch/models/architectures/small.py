@@ -7,8 +7,9 @@ from torch import nn
 from raysearch.errors import SpaceError
 from raysearch.models.architectures.shape import Shape
 
-STAGES = 3
 HEADS = ("pooled", "flat")
+POOLINGS = ("max", "average", "strided")
+KERNELS = (1, 3, 5, 7)
 
 
 def benchmark(shape: Shape, classes: int) -> nn.Module:
@@ -28,40 +29,43 @@ def cnn(
     shape: Shape,
     classes: int,
     *,
+    stages: int = 3,
     convolutions: int = 2,
     width: int = 32,
+    kernel: int = 3,
+    pooling: str = "max",
     head: str = "pooled",
     dense: int = 256,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Three stages of `convolutions` 3x3 convolutions with batch norm, each stage halving the side.
+    """`stages` of `convolutions` convolutions with batch norm, each stage halving the side.
 
-    The stages are `width`, 2 `width` and 4 `width` wide. The head is `pooled` (global average) or
-    `flat` (all positions, and a layer of `dense` units). Three convolutions of width 32 and a flat
-    head are the nine-convolution net of "Breast-Cancer-Detection" for 50x50 IDC patches.
-    SpaceError for values that are no net.
+    A stage is twice as wide as the one before it; the first is `width` wide. `pooling` halves by
+    the `max`, the `average`, or a further convolution (`strided`). The head is `pooled` (global
+    average) or `flat` (all positions, and a layer of `dense` units). Three convolutions of width 32
+    and a flat head are the nine-convolution net of "Breast-Cancer-Detection" for 50x50 IDC patches.
+    SpaceError for values that are no net, and for more stages than the patch can be halved.
     """
-    if convolutions not in (1, 2, 3):
-        raise SpaceError(f"convolutions {convolutions!r} is not allowed; choose 1, 2 or 3")
-    if width < 1:
-        raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
-    if head not in HEADS:
-        raise SpaceError(f"head {head!r} is unknown; choose one of {', '.join(HEADS)}")
-    if dense < 1:
-        raise SpaceError(f"dense {dense!r} is not allowed; choose 1 or more")
+    _refuse_values(convolutions, width, kernel, pooling, head, dense)
+    height, across, before = shape
+    if min(height, across) < 2**stages:
+        raise SpaceError(
+            f"stages {stages} is too many for patches of {across}x{height}: each halves them;"
+            " choose fewer"
+        )
     layers: list[nn.Module] = []
-    before, side = shape[2], (shape[0], shape[1])
-    for stage in range(STAGES):
+    for stage in range(stages):
         after = width * 2**stage
         for _ in range(convolutions):
-            layers += [
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(inplace=True),
-            ]
+            layers += _convolution(before, after, kernel)
             before = after
-        layers.append(nn.MaxPool2d(2))
-        side = (side[0] // 2, side[1] // 2)
+        if pooling == "strided":
+            layers += _convolution(before, before, kernel, stride=2)
+        else:
+            layers.append(nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2))
+    # Pooling drops the last of an odd number; a convolution keeps it.
+    up = (1 << stages) - 1 if pooling == "strided" else 0
+    side = [(one + up) >> stages for one in (height, across)]
     if head == "pooled":
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     else:
@@ -69,3 +73,29 @@ def cnn(
         layers += [nn.Flatten(), nn.Linear(features, dense), nn.ReLU(inplace=True)]
         before = dense
     return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(before, classes))
+
+
+def _convolution(before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _refuse_values(
+    convolutions: int, width: int, kernel: int, pooling: str, head: str, dense: int
+) -> None:
+    if convolutions not in (1, 2, 3):
+        raise SpaceError(f"convolutions {convolutions!r} is not allowed; choose 1, 2 or 3")
+    if kernel not in KERNELS:
+        allowed = ", ".join(map(str, KERNELS))
+        raise SpaceError(f"kernel {kernel!r} is not allowed; choose one of {allowed}")
+    if width < 1:
+        raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
+    if pooling not in POOLINGS:
+        raise SpaceError(f"pooling {pooling!r} is unknown; choose one of {', '.join(POOLINGS)}")
+    if head not in HEADS:
+        raise SpaceError(f"head {head!r} is unknown; choose one of {', '.join(HEADS)}")
+    if dense < 1:
+        raise SpaceError(f"dense {dense!r} is not allowed; choose 1 or more")

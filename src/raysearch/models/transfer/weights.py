@@ -6,7 +6,6 @@ without a network.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -22,10 +21,10 @@ from raysearch.data.locked import locked
 from raysearch.data.patches import cache_folder
 from raysearch.errors import SpaceError
 from raysearch.models.architectures.shape import Shape
+from raysearch.models.architectures.timm_zoo import TIMM, library, size_of
 from raysearch.models.transfer.layers import head_name
 
 NONE, IMAGENET = "none", "imagenet"
-TIMM = "timm:"
 SAFE = ".safetensors"
 FILES = (".pt", ".pth", SAFE)
 # Torchvision trains GoogLeNet and Inception with further heads, which no net here has.
@@ -70,6 +69,8 @@ def stored_state(net: nn.Module, architecture: str, weights: str, shape: Shape) 
     """The weights by their names in the net; SpaceError where they cannot be read."""
     path = fetched(architecture) if weights == IMAGENET else Path(weights)
     state = read_state(path, weights)
+    if architecture.startswith(TIMM) and size_of(architecture.removeprefix(TIMM), shape):
+        state = _fitted_by_timm(architecture, path, shape)
     if isinstance(net, VisionTransformer) and "encoder.pos_embedding" in state:
         patch = net.patch_size
         state = dict(interpolate_embeddings(shape[0], patch, state))
@@ -151,15 +152,31 @@ def _fetched_by_timm(name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f"{path.name}.lock")):
         if not path.is_file():
-            timm = importlib.import_module("timm")  # seconds, for those alone who ask for it
             try:
-                net = timm.create_model(name, pretrained=True, cache_dir=weights_folder() / "timm")
+                kept = weights_folder() / "timm"
+                net = library().create_model(name, pretrained=True, cache_dir=kept)
             except Exception as fault:  # timm's, the hub's and the network's
                 raise unreachable(path, f"timm's {name}", fault) from None
             part = path.with_name(f"{path.name}.part")
             save_file(net.state_dict(), part)
             part.replace(path)
     return path
+
+
+def _fitted_by_timm(architecture: str, path: Path, shape: Shape) -> State:
+    """What is in the file at `path` for patches of `shape`: positions are fitted to their size."""
+    own = architecture.removeprefix(TIMM)
+    overlay = {"file": str(path)}
+    try:
+        net = library().create_model(
+            own, pretrained=True, pretrained_cfg_overlay=overlay, **size_of(own, shape)
+        )
+    except RuntimeError as fault:
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
+        raise SpaceError(
+            f"weights {path}: not those of {architecture} ({reason}); give a file of the same net"
+        ) from None
+    return dict(net.state_dict())
 
 
 def unreachable(path: Path, source: str, fault: Exception) -> SpaceError:

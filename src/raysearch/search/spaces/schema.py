@@ -161,16 +161,17 @@ def _choices(limits: Limits) -> Schema:
     inner = {"anyOf": [_ref("knobs"), {"type": "null"}]}
     if limits.kind in (int, float):
         return {"additionalProperties": inner, "propertyNames": {"pattern": "^[-+.0-9eE]+$"}}
-    if limits.endings:
+    if limits.endings or limits.prefix:
         return {"additionalProperties": inner}
     names = limits.names if limits.kind is str else ("true", "false")
     return _object(dict.fromkeys(names, inner))
 
 
 def _value(limits: Limits) -> Schema:
-    if limits.endings:
+    if limits.endings or limits.prefix:
         endings = "|".join(ending.replace(".", r"\.") for ending in limits.endings)
-        return {"anyOf": [{"enum": list(limits.names)}, {"pattern": f"({endings})$"}]}
+        open_ended = f"({endings})$" if endings else f"^{limits.prefix}"
+        return {"anyOf": [{"enum": list(limits.names)}, {"pattern": open_ended}]}
     if limits.kind is str:
         return {"enum": list(limits.names)}
     if limits.kind is bool:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
+from raysearch.models.architectures.small import HEADS, POOLINGS
+from raysearch.models.architectures.timm_zoo import TIMM
 from raysearch.models.dihedral import AVERAGES
 from raysearch.models.transfer.scaling import NORMALISATIONS
 from raysearch.models.transfer.weights import FILES, IMAGENET, NONE
@@ -27,6 +29,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": optimizers.adam,
     "rmsprop": optimizers.rmsprop,
     "adadelta": optimizers.adadelta,
+    "muon": optimizers.muon,
 }
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "constant": schedules.constant,
@@ -94,7 +97,7 @@ ONLY_WITH: dict[str, tuple[str, str | bool, str | bool]] = {
 }
 
 LIMITS: dict[str, Limits] = {
-    "architecture": Limits(str, names=tuple(ARCHITECTURES)),
+    "architecture": Limits(str, names=tuple(ARCHITECTURES), prefix=TIMM),
     "optimizer": Limits(str, names=tuple(OPTIMIZERS)),
     "schedule": Limits(str, names=tuple(SCHEDULES)),
     "loss": Limits(str, names=tuple(LOSSES)),
@@ -116,7 +119,7 @@ LIMITS: dict[str, Limits] = {
     "frozen": Limits(int, 0, 10**6),
     "layer_decay": Limits(float, 0.01, 1.0),
     "tta": Limits(str, names=tuple(AVERAGES)),
-    "head": Limits(str, names=("pooled", "flat")),
+    "head": Limits(str, names=HEADS),
     "class_weights": Limits(bool),
     "balanced_sampling": Limits(bool),
     "label_smoothing": Limits(float, 0.0, 0.9),
@@ -129,6 +132,9 @@ LIMITS: dict[str, Limits] = {
     "patients": Limits(float, 0.01, 1.0),
     "auxiliary_weight": Limits(float, 0.0, 100.0),
     "convolutions": Limits(int, 1, 3),
+    "stages": Limits(int, 1, 6),
+    "kernel": Limits(int, 1, 7),
+    "pooling": Limits(str, names=POOLINGS),
     "width": Limits(int, 1, 1024),
     "dense": Limits(int, 1, 16384),
     "dropout": Limits(float, 0.0, 0.95),

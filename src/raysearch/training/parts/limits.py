@@ -7,21 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a knob's value may be: its type, and the range, the names or a file's endings."""
+    """What a knob's value may be: its type, and the range, the names.
+
+    Beside the names a text may have one of the `endings` of a file, or begin with the `prefix`.
+    """
 
     kind: type
     low: float = float("-inf")
     high: float = float("inf")
     names: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
+    prefix: str = ""
 
     def fault(self, value: object) -> str | None:
         """Why `value` is not allowed, or None where it is."""
         if self.kind is str:
-            if value in self.names or (self.endings and str(value).endswith(self.endings)):
-                return None
-            files = f", or a file ({', '.join(self.endings)})" if self.endings else ""
-            return f"{value!r} is unknown: one of {', '.join(self.names)}{files}"
+            return None if self._names(value) else f"{value!r} is unknown: one of {self._known()}"
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if self.kind is bool:
             return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
@@ -30,3 +31,14 @@ class Limits:
         if not self.low <= float(str(value)) <= self.high:
             return f"{value!r} is outside {self.low:g} to {self.high:g}"
         return None
+
+    def _names(self, value: object) -> bool:
+        opened = isinstance(value, str) and (
+            (bool(self.endings) and value.endswith(self.endings))
+            or (bool(self.prefix) and value.startswith(self.prefix))
+        )
+        return opened or value in self.names
+
+    def _known(self) -> str:
+        files = f", or a file ({', '.join(self.endings)})" if self.endings else ""
+        return ", ".join(self.names) + (f", {self.prefix}NAME" if self.prefix else "") + files

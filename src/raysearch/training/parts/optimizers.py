@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 
 import torch
@@ -61,6 +62,29 @@ def adadelta(
 ) -> torch.optim.Optimizer:
     """Adadelta (Zeiler, 2012); 1 is the learning rate of its paper."""
     return torch.optim.Adadelta(parameters, lr=learning_rate, rho=rho, weight_decay=weight_decay)
+
+
+def muon(
+    parameters: Parameters,
+    *,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.0,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+) -> torch.optim.Optimizer:
+    """Muon (Jordan et al., 2024), timm's: AdamW for what is neither a matrix nor a convolution.
+
+    Torch's own takes matrices alone.
+    """
+    optim = importlib.import_module("timm.optim")
+    found: torch.optim.Optimizer = optim.Muon(
+        list(parameters),
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        nesterov=nesterov,
+    )
+    return found
 
 
 def sgd(
