@@ -9,6 +9,7 @@ from raysearch.models.architectures.small import POOLINGS
 from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.models.dihedral import AVERAGES, turned
 from raysearch.search.spaces.file import parse_space
+from raysearch.models.preprocessing import PREPROCESSINGS
 from raysearch.training.parts import LIMITS, OPTIMIZERS, SELECTORS, recipe
 
 SHAPE = (50, 50, 3)
@@ -187,7 +188,8 @@ def test_pixels_run_from_minus_one_to_one() -> None:
 )
 def test_an_exported_classifier_takes_any_batch(name: str, tta: str) -> None:
     torch.manual_seed(0)
-    model = PatchClassifier(AVERAGES[tta](build(name, SHAPE, 2, {}))).eval()
+    net = AVERAGES[tta](build(name, SHAPE, 2, {}))
+    model = PatchClassifier(net, PREPROCESSINGS["none"]()).eval()
     two = torch.randint(0, 256, (2, *SHAPE), dtype=torch.uint8)
     five = torch.randint(0, 256, (5, *SHAPE), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)

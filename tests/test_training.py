@@ -131,7 +131,7 @@ def test_a_net_learns_more_than_chance(data: TrainingData) -> None:
 def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
     everyone = np.arange(len(data.labels), dtype=np.int64)
     seen: list[int] = []
-    model = refit(
+    model, _preprocessing = refit(
         config(), dataclasses.replace(data, folds=((everyone, everyone[:0]),)), seen.append
     )
     assert seen == [1, 2]

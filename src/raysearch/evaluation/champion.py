@@ -22,6 +22,7 @@ from raysearch.search.tracking.runs import Tracker
 from raysearch.training.checkpoint import unpack
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.parts import DEFAULTS
+from raysearch.training.preparing import preprocessing_of
 
 log = logging.getLogger(__name__)
 EXAMPLE_ROWS = 2
@@ -94,7 +95,10 @@ def champion_model(study: Study, trial: Trial) -> PatchClassifier:
     net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
     stored = unpack(study.folder.read(study.folder.CHAMPION))
     net.load_state_dict(stored["model"])
-    return PatchClassifier(AVERAGES[trial.knobs.get("tta", "none")](net)).eval()
+    preprocessing = preprocessing_of(trial.knobs)
+    preprocessing.load_state_dict(stored.get("preprocessing", {}))
+    averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
+    return PatchClassifier(averaged, preprocessing).eval()
 
 
 def _example(study: Study) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

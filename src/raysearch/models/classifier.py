@@ -14,12 +14,14 @@ def normalised(patches: Tensor) -> Tensor:
 
 
 class PatchClassifier(nn.Module):
-    """A trained net behind the normalisation it was trained with, and a softmax after it."""
+    """A trained net behind the pre-processing it was trained with, and a softmax after it."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, preprocessing: nn.Module) -> None:
         super().__init__()
+        self.preprocessing = preprocessing
         self.net = net
 
     def forward(self, patches: Tensor) -> Tensor:
         """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
-        return torch.softmax(self.net(normalised(patches)).float(), dim=1)
+        prepared = normalised(self.preprocessing(patches))
+        return torch.softmax(self.net(prepared).float(), dim=1)

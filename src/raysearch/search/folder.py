@@ -17,7 +17,7 @@ class StudyFolder(Folder):
     | `journal/` | all that happened | the launcher |
     | `checkpoints/TRIAL.pt` | a running trial's last state | the trial's worker |
     | `scores/TRIAL/EPOCH.parquet` | validation scores at each rung | the trial's worker |
-    | `champion.pt` | the refitted champion's weights | the worker that refits |
+    | `champion.pt` | the refitted champion, and its pre-processing | the worker that refits |
     | `launcher.lock` | whose launch is under way | the launcher |
     | `logs/` | the launcher's log, the workers' logs | the launcher |
     """

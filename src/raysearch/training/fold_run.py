@@ -22,6 +22,7 @@ from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
 from raysearch.training.parts import DEFAULTS, LOSSES
+from raysearch.training.preparing import prepared
 from raysearch.training.seeds import key
 from raysearch.training.steps import Steps
 
@@ -45,7 +46,8 @@ class FoldRun:
     """
 
     def __init__(self, config: TrainConfig, data: TrainingData, fold: int) -> None:
-        self.config, self.data, self.fold = config, data, fold
+        self.config, self.fold = config, fold
+        self.preprocessing, self.data = prepared(config, data, fold)
         self.own_rows, self.judged_rows = data.folds[fold]
         self.weight = float(config.knob("auxiliary_weight", 1.0)) if data.further else 0.0
         self.labels = torch.cat([data.labels, *(one.labels for one in data.further)])

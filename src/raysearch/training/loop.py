@@ -79,16 +79,19 @@ def _saver(run: FoldRun, history: list[FoldEpoch]) -> Callable[[], State]:
     }
 
 
-def refit(config: TrainConfig, data: TrainingData, progress: Callable[[int], None]) -> nn.Module:
+def refit(
+    config: TrainConfig, data: TrainingData, progress: Callable[[int], None]
+) -> tuple[nn.Module, nn.Module]:
     """A fresh model of `config` trained on all the rows of `data`'s one fold, none judged.
 
-    `progress` is called with the number of epochs done.
+    With the pre-processing that was fitted to them. `progress` is called with the number of epochs
+    done.
     """
     run = FoldRun(config, data, 0)
     for epoch in range(config.epochs):
         run.learn(epoch)
         progress(epoch + 1)
-    return run.net
+    return run.net, run.preprocessing
 
 
 def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:

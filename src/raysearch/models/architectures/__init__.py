@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -98,6 +98,7 @@ def refuse_weights(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
     refuse_unfit_weights(net, name, str(knobs.get("weights", NONE)), 2, shape)
 
 
+@lru_cache(1024)
 def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
     """The keyword-only parameters of `part`: the knobs that it reads."""
     parameters = inspect.signature(part).parameters.values()

@@ -293,10 +293,13 @@ def refit_job(job: Job) -> None:
     plan = stored_plan(job.study)
     data = refit_data(job.study, job.data, str(device))
     config = train_config(plan, job.knobs, job.seed, device)
-    model = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
-    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    parts = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
+    model, preprocessing = (
+        {name: value.cpu() for name, value in part.state_dict().items()} for part in parts
+    )
+    state = {"trial": job.trial, "model": model, "preprocessing": preprocessing}
     folder = StudyFolder(job.study)
-    folder.write(folder.CHAMPION, pack({"trial": job.trial, "model": weights}))
+    folder.write(folder.CHAMPION, pack(state))
 
 
 def probe_job(

@@ -17,6 +17,7 @@ from raysearch.models.architectures import ARCHITECTURES, knobs_of
 from raysearch.models.architectures.small import HEADS, POOLINGS
 from raysearch.models.architectures.timm_zoo import TIMM
 from raysearch.models.dihedral import AVERAGES
+from raysearch.models.preprocessing import PREPROCESSINGS
 from raysearch.models.transfer.scaling import NORMALISATIONS
 from raysearch.models.transfer.weights import FILES, IMAGENET, NONE
 from raysearch.training.augmenting import AUGMENTATIONS
@@ -83,12 +84,14 @@ SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
+    "preprocess": PREPROCESSINGS,
 }
 DEFAULTS = {
     "architecture": "cnn",
     "optimizer": "adamw",
     "schedule": "one_cycle",
     "loss": "cross_entropy",
+    "preprocess": "none",
 }
 # A knob that a part reads only beside one value of another knob, and that one's own default.
 ONLY_WITH: dict[str, tuple[str, str | bool, str | bool]] = {
@@ -101,6 +104,10 @@ LIMITS: dict[str, Limits] = {
     "optimizer": Limits(str, names=tuple(OPTIMIZERS)),
     "schedule": Limits(str, names=tuple(SCHEDULES)),
     "loss": Limits(str, names=tuple(LOSSES)),
+    "preprocess": Limits(str, names=tuple(PREPROCESSINGS)),
+    "blur_sigma": Limits(float, 0.1, 10.0),
+    "clahe_clip": Limits(float, 0.1, 256.0),
+    "clahe_tiles": Limits(int, 1, 64),
     "augment": Limits(str, names=AUGMENTATIONS),
     "shift": Limits(float, 0.0, 0.5),
     "zoom": Limits(float, 0.0, 1.0),
