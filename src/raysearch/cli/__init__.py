@@ -8,6 +8,7 @@ import sys
 import typer
 
 from raysearch.cli.attach import attach
+from raysearch.cli.compare import compare
 from raysearch.cli.doctor import doctor
 from raysearch.cli.harvest import harvest
 from raysearch.cli.inspect import inspect
@@ -29,11 +30,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 COMMANDS = (
-    *(harvest, shard, inspect, split, launch, results, replay, ui),
+    *(harvest, shard, inspect, split, launch, results, compare, replay, ui),
     *(attach, status, stop, doctor),
 )
 for command in COMMANDS:
-    needs_words = command in (harvest, shard, inspect, split, launch, replay, attach, stop)
+    needs_words = command in (harvest, shard, inspect, split, launch, compare, replay, attach, stop)
     app.command(no_args_is_help=needs_words)(command)
 
 

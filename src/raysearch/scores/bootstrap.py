@@ -43,7 +43,9 @@ class Interval:
         return f"{value} ({low} to {high})"
 
 
-def auroc_pairs(labels: NDArray[np.int64], scores: Floats, patients: NDArray[np.str_]) -> Pairs:
+def auroc_pairs(
+    labels: NDArray[np.int64], scores: Floats, patients: NDArray[np.str_] | NDArray[np.int64]
+) -> Pairs:
     """Count the pairs of `scores` (N,) by `labels` (N,), 1 for positive, and `patients` (N,).
 
     The positives are searched in order of score: that is five times as fast, and as exact.
@@ -113,6 +115,20 @@ def weighted_auroc(rows: Ranked, weights: Floats) -> float:
     return float(positives @ below / every) if every > 0 else float("nan")
 
 
+def percentiles(whole: float, drawn: Floats, level: float = 0.95) -> Interval:
+    """The estimate `whole` and the interval of its replicates `drawn` (R,), of which NaN is none.
+
+    Without an estimate, or without any replicate, what is missing is None.
+    """
+    if np.isnan(whole):
+        return Interval(None, None, None)
+    if np.isnan(drawn).all():
+        return Interval(None, whole, None)
+    outside = (1 - level) / 2
+    low, high = np.nanquantile(drawn, (outside, 1 - outside))
+    return Interval(float(low), whole, float(high))
+
+
 def auroc_interval(
     labels: NDArray[np.int64],
     scores: Floats,
@@ -142,10 +158,4 @@ def auroc_interval(
         draw, even = np.random.default_rng(seed), np.full(size, 1 / size)
         each = (draw.multinomial(size, even).astype(np.float64) for _ in range(count))
         drawn = np.array([weighted_auroc(rows, weights) for weights in each])
-    if np.isnan(whole):
-        return Interval(None, None, None)
-    if size < 2 or np.isnan(drawn).all():
-        return Interval(None, whole, None)
-    outside = (1 - level) / 2
-    low, high = np.nanquantile(drawn, (outside, 1 - outside))
-    return Interval(float(low), whole, float(high))
+    return percentiles(whole, drawn if size > 1 else np.full(1, np.nan), level)

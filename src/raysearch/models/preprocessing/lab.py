@@ -8,8 +8,11 @@ from torch import Tensor
 from raysearch.models.preprocessing.filters import in_bytes
 
 # To XYZ by rows (IEC 61966-2-1), and the white that these add up to.
-XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750))
-XYZ = (*XYZ, (0.0193339, 0.1191920, 0.9503041))
+XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
 # Below it the cube root is a line.
 KNEE = 6 / 29
 LIGHTEST = 100.0
