@@ -27,7 +27,8 @@ class FoldEpoch:
     """One epoch in one fold, and what the judged rows say of it.
 
     `epoch` counts fold-epochs from 1; `objective` is the mean over the finished folds and this
-    one. `metrics` are those of this fold now; `seconds` is the time that this fold-epoch took.
+    one. `metrics` are those of this fold now; `seconds` is the time that this fold-epoch took,
+    a fold's first one with its pre-processing.
     """
 
     epoch: int
@@ -55,12 +56,12 @@ def train(
     run: FoldRun | None = None
     for epoch in range(done, config.epochs * len(data.folds)):
         fold, epoch_in_fold = divmod(epoch, config.epochs)
+        began = time.monotonic()
         if run is None or epoch_in_fold == 0:
             run = FoldRun(config, data, fold)
             if state is not None and epoch_in_fold:
                 run.load(state)
             state = None
-        began = time.monotonic()
         loss = run.learn(epoch_in_fold)
         judged = run.judge(averaged=epoch_in_fold + 1 == config.epochs)
         metrics = measure(data, judged)
