@@ -8,8 +8,8 @@ from raysearch.models.architectures import ARCHITECTURES, build, knobs_of, refus
 from raysearch.models.architectures.small import POOLINGS
 from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.models.dihedral import AVERAGES, turned
-from raysearch.search.spaces.file import parse_space
 from raysearch.models.preprocessing import PREPROCESSINGS
+from raysearch.search.spaces.file import parse_space
 from raysearch.training.parts import LIMITS, OPTIMIZERS, SELECTORS, recipe
 
 SHAPE = (50, 50, 3)
