@@ -146,7 +146,19 @@ def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["shard", "launch", "results", "compare", "replay", "ui", "attach", "status", "stop", "doctor"],
+    [
+        "shard",
+        "launch",
+        "results",
+        "compare",
+        "replay",
+        "weights",
+        "ui",
+        "attach",
+        "status",
+        "stop",
+        "doctor",
+    ],
 )
 def test_each_command_has_help_with_an_example(run: Here, command: str) -> None:
     assert f"Example: raysearch {command}" in run(command, "--help").stdout.replace("`", "")

@@ -180,7 +180,18 @@ def test_the_surface_is_small() -> None:
         command.callback.__name__ for command in app.registered_commands if command.callback
     }
     assert commands == {
-        *("harvest", "shard", "inspect", "split", "launch", "results", "compare", "replay", "ui"),
+        *(
+            "harvest",
+            "shard",
+            "inspect",
+            "split",
+            "launch",
+            "results",
+            "compare",
+            "replay",
+            "weights",
+            "ui",
+        ),
         *("attach", "status", "stop", "doctor"),
     }
 

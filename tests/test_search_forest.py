@@ -57,3 +57,21 @@ def test_only_a_trial_that_has_begun_is_judged_by_the_optimism_asked_for() -> No
     assert np.array_equal(less[:2], more[:2])
     assert mean[2] < less[2] < more[2]
     assert more[2] - mean[2] == pytest.approx(2 * (less[2] - mean[2]))
+
+
+def test_where_nothing_varies_the_forest_forecasts_all_the_same() -> None:
+    space = Space(
+        (Knob("learning_rate", "fixed", (0.1,)), Knob("folds", "fixed", (2,))),
+        *("auroc", "max", EPOCHS, 2, 0),
+        Stopping(1, 3, "forest"),
+    )
+    curves = Curves(space)
+    for number in range(2):
+        trial = Trial(f"t{number:04d}", "trial", {"learning_rate": 0.1, "folds": 2}, number, 2)
+        curves.begin(trial)
+        trial.reports.append(report(1, 0.5 + number / 10))
+        curves.take(trial, 1 / 8, trial.reports[-1]["objective"])
+    rows, _targets = curves.learned(len(curves))
+    model = Model(curves, len(curves), 1.0, seed=0)
+    assert model.costs(rows).tolist() == [0.0] * len(rows)
+    assert np.isfinite(model.hopes(rows, 1.0)).all()

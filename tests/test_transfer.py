@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+from conftest import Commands
 from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
 from raysearch.errors import SpaceError
@@ -309,3 +311,27 @@ def test_two_stages_need_more_epochs_than_the_first_has() -> None:
     tree = {"epochs": 3, "trials": 1, "space": {"head_epochs": {"choice": [0, 3]}}}
     with pytest.raises(SpaceError, match=r"space\.head_epochs: 3 of the 3 epochs"):
         parse_space(tree, "x")
+
+
+@pytest.mark.slow
+def test_a_champions_weights_begin_another_study(run: Commands) -> None:
+    first: dict[str, Any] = {
+        "epochs": 1,
+        "trials": 1,
+        "space": {"folds": 2, **SMALL, "normalisation": "imagenet"},
+    }
+    (run.folder / "first.yaml").write_text(yaml.safe_dump(first))
+    run("launch", "first.yaml", "--data", "synthetic:6:120:0")
+    assert "no study 'none'" in run("weights", "none", "first.pt", code=2).stderr
+    assert "no file of weights" in run("weights", "first", "first.txt", code=2).stderr
+    run("weights", "first", "first.pt")
+    state = torch.load(run.folder / "first.pt", weights_only=True)
+    assert list(state) == list(build("cnn", SHAPE, 2, SMALL).state_dict())
+    second: dict[str, Any] = {
+        "epochs": 2,
+        "trials": 1,
+        "space": {"folds": 2, **SMALL, "weights": "first.pt"},
+    }
+    second["space"] |= {"head_epochs": 1, "frozen": 1, "head_dense": 4}
+    (run.folder / "second.yaml").write_text(yaml.safe_dump(second))
+    run("launch", "second.yaml", "--data", "synthetic:6:120:1")

@@ -20,6 +20,7 @@ from raysearch.cli.split import split
 from raysearch.cli.status import status
 from raysearch.cli.stop import stop
 from raysearch.cli.ui import ui
+from raysearch.cli.weights import weights
 from raysearch.errors import UserError
 
 app = typer.Typer(
@@ -30,12 +31,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 COMMANDS = (
-    *(harvest, shard, inspect, split, launch, results, compare, replay, ui),
+    *(harvest, shard, inspect, split, launch, results, compare, replay, weights, ui),
     *(attach, status, stop, doctor),
 )
 for command in COMMANDS:
-    needs_words = command in (harvest, shard, inspect, split, launch, compare, replay, attach, stop)
-    app.command(no_args_is_help=needs_words)(command)
+    needs_no_words = command in (results, ui, status, doctor)
+    app.command(no_args_is_help=not needs_no_words)(command)
 
 
 def main() -> None:

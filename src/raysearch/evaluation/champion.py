@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
@@ -13,9 +15,12 @@ from raysearch.evaluation.pooled import pooled_auroc
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import AVERAGES
+from raysearch.models.transfer.layers import inside
 from raysearch.scores.bootstrap import Interval
 from raysearch.search.engine.run import refit
-from raysearch.search.history import Trial, finished
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History, Trial, finished
+from raysearch.search.plan import Plan
 from raysearch.search.study import Study
 from raysearch.search.tracking.models import register_champion
 from raysearch.search.tracking.runs import Tracker
@@ -90,15 +95,34 @@ def _refit_best(study: Study) -> Trial:
 
 def champion_model(study: Study, trial: Trial) -> PatchClassifier:
     """The refitted net of `trial`, as what is registered: uint8 patches in, probabilities out."""
-    plan = study.plan
-    architecture = str(trial.knobs.get("architecture", DEFAULTS["architecture"]))
-    net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
-    stored = unpack(study.folder.read(study.folder.CHAMPION))
-    net.load_state_dict(stored["model"])
+    net, stored = _refitted(study.folder, study.plan, trial)
     preprocessing = preprocessing_of(trial.knobs)
     preprocessing.load_state_dict(stored.get("preprocessing", {}))
     averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
     return PatchClassifier(averaged, preprocessing).eval()
+
+
+def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:
+    """The champion of the study in `folder`, and its refitted net; StudyError where it has none."""
+    if history.champion is None:
+        raise StudyError(f"study {plan.name!r} has no champion yet; let it end, or go on with it")
+    trial = history.trials[history.champion]
+    try:
+        return trial, inside(_refitted(folder, plan, trial)[0])
+    except (OSError, ValueError):
+        raise StudyError(
+            f"{folder.path(folder.CHAMPION)}: missing or damaged; restore it, or go on with"
+            " `raysearch launch --resume`, which refits"
+        ) from None
+
+
+def _refitted(folder: StudyFolder, plan: Plan, trial: Trial) -> tuple[nn.Module, dict[str, Any]]:
+    """The net of `trial` with the weights of its refit, and all that the refit left."""
+    architecture = str(trial.knobs.get("architecture", DEFAULTS["architecture"]))
+    net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
+    stored = unpack(folder.read(folder.CHAMPION))
+    net.load_state_dict(stored["model"])
+    return net, stored
 
 
 def _example(study: Study) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

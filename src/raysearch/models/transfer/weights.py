@@ -95,6 +95,24 @@ def read_state(path: Path, told: str) -> State:
     return dict(state)
 
 
+def write_state(net: nn.Module, path: Path) -> None:
+    """Write the weights of `net` to the file at `path`, whole or not at all.
+
+    SpaceError for an ending that is none of a file of weights.
+    """
+    if path.suffix not in FILES:
+        raise SpaceError(f"{path}: no file of weights; name it {', '.join(FILES)}")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix == SAFE:
+            save_file({name: one.contiguous() for name, one in net.state_dict().items()}, part)
+        else:
+            torch.save(net.state_dict(), part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def without_head(state: State, head: str) -> State:
     """`state` without what belongs to the layer `head`."""
     if not head:

@@ -146,7 +146,9 @@ class Model:
         leaf = min(LEAF, 1 + len(rows) // LEAVES) if curves.over_folds(reports) else 1
         self._trees = _forest(rows, scores, TREES, seed, leaf)
         self._knobs = rows.shape[1] - AFTER_KNOBS
-        self._cost_trees = _forest(*curves.paces(reports), COST_TREES, seed)
+        # Where nothing varies, every trial costs the same.
+        paces = curves.paces(reports)
+        self._cost_trees = _forest(*paces, COST_TREES, seed) if self._knobs else []
 
     def hopes(self, rows: NDArray[np.float32], optimism: float) -> Floats:
         """An optimistic forecast for each of `rows` (N, columns), larger is better: (N,).
@@ -161,6 +163,8 @@ class Model:
 
     def costs(self, rows: NDArray[np.float32]) -> Floats:
         """The logarithm of the seconds of a fold-epoch for each of `rows`, their mean left out."""
+        if not self._cost_trees:
+            return np.zeros(len(rows))
         knobs = np.ascontiguousarray(rows[:, : self._knobs])
         found = np.mean([tree.predict(knobs)[:, 0] for tree in self._cost_trees], axis=0)
         return np.asarray(found - found.mean())

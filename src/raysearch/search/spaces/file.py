@@ -27,7 +27,7 @@ from raysearch.search.spaces.sections import (
     whole,
 )
 from raysearch.search.spaces.settings import KEYS
-from raysearch.search.spaces.tree import load_tree
+from raysearch.search.spaces.tree import load_tree, placed
 
 
 def read_space(path: str | Path) -> Space:
@@ -44,7 +44,8 @@ def parse_space(tree: object, origin: str) -> Space:
         for key in tree
         if key not in KEYS
     ]
-    space, written = _space(tree, faults)
+    told = tree | {key: placed(tree[key]) for key in ("space", "points") if key in tree}
+    space, written = _space(told, faults)
     faults += condition_faults(space, written)
     if "auxiliary_weight" in written and not space.auxiliary:
         faults.append("space.auxiliary_weight: nothing reads it without `auxiliary` shards")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from raysearch.errors import SpaceError
+from raysearch.models.transfer.weights import FILES
 
 MOST_BYTES = 256 * 1024
 
@@ -64,3 +65,12 @@ def _brief(error: Exception) -> str:
     if "'\\t'" in text:
         return text.split(":")[0] + ": a tab where YAML wants spaces; indent with spaces"
     return " ".join(text.split())
+
+
+def placed(tree: object) -> object:
+    """`tree` with each file of weights as a path that means the same wherever a trial runs."""
+    if isinstance(tree, dict):
+        return {placed(key): placed(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [placed(one) for one in tree]
+    return str(Path(tree).absolute()) if isinstance(tree, str) and tree.endswith(FILES) else tree
