@@ -71,7 +71,7 @@ def test_where_nothing_varies_the_forest_forecasts_all_the_same() -> None:
         curves.begin(trial)
         trial.reports.append(report(1, 0.5 + number / 10))
         curves.take(trial, 1 / 8, trial.reports[-1]["objective"])
-    rows, _targets = curves.learned(len(curves))
+    rows = curves.learned(len(curves))[0].astype(np.float32)
     model = Model(curves, len(curves), 1.0, seed=0)
     assert model.costs(rows).tolist() == [0.0] * len(rows)
     assert np.isfinite(model.hopes(rows, 1.0)).all()
