@@ -98,6 +98,7 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
             "folds": [end["metrics"] for end in trial.fold_ends(plan.space.epochs)],
             "fold_epochs": trial.epoch,
             "seconds": trial.seconds,
+            "costs": trial.costs,
             "knobs": dict(trial.knobs),
             "champion": trial.id == history.champion,
         }

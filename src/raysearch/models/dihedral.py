@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -36,3 +38,5 @@ class DihedralMean(nn.Module):
 
 # Which model judges, by the knob `tta`: test-time averaging.
 AVERAGES = {"none": lambda net: net, "dihedral": DihedralMean}
+# How often its net then sees each patch of a batch (B, C, H, W).
+VIEWS: dict[str, Callable[[Tensor], int]] = {"none": lambda _batch: 1, "dihedral": kinds}

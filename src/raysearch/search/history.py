@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from raysearch.search.costs import fixed_costs, running_costs
 from raysearch.search.deciding.rungs import Mode, Rung
 from raysearch.search.journal import Event
 
@@ -66,6 +67,11 @@ class Trial:
     def seconds(self) -> float:
         """The time spent training."""
         return float(sum(report["seconds"] for report in self.reports))
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What it cost beside its time, as far as its reports tell."""
+        return {**fixed_costs(self.reports), **running_costs(self.reports)}
 
 
 class Spent:

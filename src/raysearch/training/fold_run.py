@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from raysearch.data.batches import balanced_order, epoch_order
 from raysearch.models.architectures import begun, given
-from raysearch.models.dihedral import AVERAGES
+from raysearch.models.dihedral import AVERAGES, VIEWS
 from raysearch.training.augmenting import augmentation
 from raysearch.training.averaging import averaged
 from raysearch.training.batches import Targets, cut, mixed, normalise
@@ -32,10 +33,15 @@ JUDGED_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Judged:
-    """The rows of the fold that were judged, and their logits, float32 (rows, classes)."""
+    """The rows of the fold that were judged, and their logits, float32 (rows, classes).
+
+    `inference_ms` is what one view of a patch took, from the stored pixels to the logits, in
+    milliseconds; None where it was not measured.
+    """
 
     rows: NDArray[np.int64]
     logits: NDArray[np.float32]
+    inference_ms: float | None = None
 
 
 class FoldRun:
@@ -172,12 +178,15 @@ class FoldRun:
         tta = self.config.knob("tta", "none") if averaged else "none"
         model = AVERAGES[tta](self.net).eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
+        views = VIEWS[tta](self.batch(index[:1]))
+        began = time.perf_counter()
         with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
             parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
-        logits = torch.cat(parts).cpu().numpy()
+        logits = torch.cat(parts).cpu().numpy()  # waits for the device
+        took_ms = 1000 * (time.perf_counter() - began)
         if not np.isfinite(logits).all():
             raise TrainingFailedError(NAN_SCORES)
-        return Judged(self.judged_rows, logits)
+        return Judged(self.judged_rows, logits, took_ms / len(logits) / views)
 
     def batch(self, rows: Tensor) -> Tensor:
         """The patches `rows` as one normalised float32 batch (B, 3, H, W)."""

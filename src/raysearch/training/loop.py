@@ -28,7 +28,8 @@ class FoldEpoch:
 
     `epoch` counts fold-epochs from 1; `objective` is the mean over the finished folds and this
     one. `metrics` are those of this fold now; `seconds` is the time that this fold-epoch took,
-    a fold's first one with its pre-processing.
+    a fold's first one with its pre-processing; `samples` are the patches that it learned from,
+    None where an older checkpoint does not tell.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class FoldEpoch:
     loss: float
     metrics: Mapping[str, float | None]
     seconds: float
+    samples: int | None = None
 
 
 Report = Callable[[FoldEpoch, Judged, Callable[[], State]], None]
@@ -67,7 +69,8 @@ def train(
         metrics = measure(data, judged)
         objective = mean_objective(history, config, fold, metrics[config.metric])
         seconds = time.monotonic() - began
-        history.append(FoldEpoch(epoch + 1, fold, objective, loss, metrics, seconds))
+        samples = len(run.rows)
+        history.append(FoldEpoch(epoch + 1, fold, objective, loss, metrics, seconds, samples))
         report(history[-1], judged, _saver(run, history))
 
 

@@ -36,6 +36,7 @@ from raysearch.search.trial_data import refit_data, stored_plan, train_config, t
 from raysearch.training.ceilings import too_much
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.config import TrainConfig
+from raysearch.training.costs import forget_peak, net_costs, peak_memory
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import Judged, State
@@ -106,11 +107,13 @@ def train_job(job: Job) -> None:
         return
 
     def training(config: TrainConfig) -> None:
+        forget_peak(data.device)
+        costs = {} if job.reported else net_costs(config, data)
         state = _stored_state(folder, job.trial)
         if state is not None:
-            _report_again(state, job.reported)
+            _report_again(state, job.reported, costs)
         micro_batch = config.micro_batch(config.batch_size) if config.accumulate > 1 else None
-        train(config, data, _Reporter(folder, plan, job, data, micro_batch), state)
+        train(config, data, _Reporter(folder, plan, job, data, costs, micro_batch), state)
 
     try:
         within_memory(config, training)
@@ -156,9 +159,11 @@ class _Reporter:
         plan: Plan,
         job: Job,
         data: TrainingData,
+        costs: Mapping[str, int],
         micro_batch: int | None = None,
     ) -> None:
         self._folder, self._job, self._data = folder, job, data
+        self._costs = costs
         self._micro_batch = micro_batch
         whole = plan.space.epochs
         ends = {whole * fold for fold in range(1, job.folds + 1)}
@@ -180,19 +185,21 @@ class _Reporter:
         if leaving or due or done.epoch in self._waits:
             self._folder.keep(self._job.trial, pack(state()))
             self._saved = time.monotonic()
-        send({**asdict(done), **self._more(done)})
+        send({**_told(asdict(done), self._costs), **self._more(done, judged)})
         if leaving:
             # The trial goes on elsewhere from here; this worker is not to be reused.
             log.warning("this machine is being taken away; %s moves", self._job.trial)
             os._exit(0)
 
-    def _more(self, done: FoldEpoch) -> dict[str, Any]:
-        """What only some reports have.
+    def _more(self, done: FoldEpoch, judged: Judged) -> dict[str, Any]:
+        """What no checkpoint keeps: what was measured here, and what only some reports have.
 
         Dollars, the metric of all folds' scores pooled, the rows of a micro-batch where memory is
         short.
         """
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = dict(peak_memory(self._data.device))
+        if judged.inference_ms is not None:
+            more["inference_ms"] = judged.inference_ms
         if self._micro_batch is not None:
             more["micro_batch"] = self._micro_batch
         if self._price:
@@ -248,11 +255,16 @@ def send(report: Mapping[str, Any]) -> None:
     tune.report({"report": json.dumps(report), "node": this_node()})
 
 
-def _report_again(state: State, reported: int) -> None:
+def _report_again(state: State, reported: int, costs: Mapping[str, int]) -> None:
     """Report what the checkpoint knows and the journal does not, as after a kill between them."""
     for known in state["history"]:
         if known["epoch"] > reported:
-            send(known)
+            send(_told(known, costs))
+
+
+def _told(done: Mapping[str, Any], costs: Mapping[str, int]) -> dict[str, Any]:
+    """The fold-epoch `done`; the trial's first one has the `costs` that do not change."""
+    return {**done, "costs": costs} if costs and done["epoch"] == 1 else dict(done)
 
 
 def _scores_table(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:

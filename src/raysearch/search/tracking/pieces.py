@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mlflow.entities import Metric, Param, RunTag
 
 from raysearch.scores.metrics import mean_of_all
+from raysearch.search.costs import fixed_costs, running_costs
 from raysearch.search.journal import Event
 
 
@@ -52,6 +53,7 @@ class TrialPieces:
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
         self._fold_ends: list[Mapping[str, float | None]] = []
+        self._reports: list[Event] = []
         self._seconds = 0.0
 
     def of(self, event: Event) -> Piece:
@@ -62,7 +64,10 @@ class TrialPieces:
                 texts = {name: str(value) for name, value in params.items()}
                 return Piece(params=texts, tags={"state": "running"})
             case "report":
-                return Piece(self._points(event), tags=_rung(event))
+                self._reports.append(event)
+                costs = fixed_costs([event])
+                texts = {name: str(value) for name, value in costs.items()}
+                return Piece(self._points(event), texts, _rung(event))
             case "pause":
                 tags = {"state": "paused"}
             case "promote":
@@ -93,6 +98,7 @@ class TrialPieces:
             **means,
             "folds_done": len(ends),
             "train_seconds": self._seconds,
+            **running_costs(self._reports),
         }
         fold = event["fold"]
         in_fold = {f"fold_{fold}/{name}": value for name, value in metrics.items()}
