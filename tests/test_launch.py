@@ -27,6 +27,7 @@ from raysearch.search.study import read_history, read_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 PARENT = "mlflow.parentRunId"
+COSTS = {"effective_batch_size", "parameters", "flops", "samples_seen", "inference_ms"}
 SPACE = """
 objective: {metric: auroc, mode: max}
 epochs: EPOCHS
@@ -90,6 +91,9 @@ def check_mlflow_tells_the_history(run: Commands, history: History) -> None:
         ]
         assert one.data.tags["reason"] == trial.reason
         assert one.data.params["learning_rate"] == str(trial.knobs["learning_rate"])
+        assert trial.costs.keys() >= COSTS
+        told_costs = one.data.metrics | one.data.params
+        assert {name: float(told_costs[name]) for name in trial.costs} == trial.costs
 
 
 def check_the_rungs_are_told_by_the_journal(history: History, run: Commands) -> None:

@@ -108,10 +108,15 @@ def report(trial: str, epoch: int) -> dict[str, Any]:
         "loss": 1 / 3,
         "metrics": {"auroc": 0.1 * epoch, "f1": None},
         "seconds": 0.1,
+        "samples": 30,
+        "inference_ms": 1 / epoch,
+        "peak_rss_bytes": 2**30 - epoch,
         "rung": epoch == 2,
+        **({"costs": COSTS} if epoch == 1 else {}),
     }
 
 
+COSTS = {"effective_batch_size": 16, "parameters": 1234, "flops": 5_000_000_000}
 Point = tuple[str, float, int, int]
 
 
@@ -191,6 +196,14 @@ def test_what_somebody_compares_trials_by_stands_at_their_runs(store: str, plan:
     assert first.data.metrics["folds_done"] == 2
     assert first.data.metrics["auroc"] == pytest.approx(0.3)
     assert first.data.metrics["train_seconds"] == pytest.approx(0.4)
+    assert {name: first.data.params[name] for name in COSTS} == {
+        name: str(value) for name, value in COSTS.items()
+    }
+    assert first.data.metrics["samples_seen"] == 120
+    assert first.data.metrics["inference_ms"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert first.data.metrics["peak_rss_bytes"] == 2**30 - 1
+    history = again.client.get_metric_history(first.info.run_id, "samples_seen")
+    assert [(point.step, point.value) for point in history] == [(n, 30.0 * n) for n in (1, 2, 3, 4)]
     assert found["t0001"].data.tags["state"] == "stopped"
     assert found["t0001"].data.metrics["folds_done"] == 1
 

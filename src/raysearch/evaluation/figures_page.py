@@ -17,6 +17,17 @@ from raysearch.evaluation.page import rendered
 from raysearch.search.history import History
 from raysearch.search.plan import Plan
 
+# What a trial cost: how the table heads it, and how it writes it.
+COSTS = {
+    "parameters": ("parameters", "{:,}"),
+    "flops": ("FLOPs a patch", "{:,}"),
+    "effective_batch_size": ("batch", "{:,}"),
+    "samples_seen": ("samples seen", "{:,}"),
+    "inference_ms": ("ms a patch", "{:.3g}"),
+    "peak_device_bytes": ("device memory at most, bytes", "{:,}"),
+    "peak_rss_bytes": ("peak RSS, bytes", "{:,}"),
+}
+
 
 def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> str:
     """The page as HTML."""
@@ -35,6 +46,8 @@ def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> st
 def _group(one: Figures) -> dict[str, Any]:
     names = [knob.name for knob in one.coordinates.knobs]
     lines = one.coordinates.lines
+    told = [line.trial.costs for line in lines]
+    costs = [name for name in COSTS if any(name in some for some in told)]
     return {
         "folds": one.folds,
         "alone": one.alone,
@@ -45,14 +58,18 @@ def _group(one: Figures) -> dict[str, Any]:
         "coordinates": coordinates_chart(one.coordinates, one.metric) if names else "",
         "coordinates_text": one.coordinates_text,
         "names": names,
+        "costs": [COSTS[name][0] for name in costs],
         "rows": [
             {
                 "trial": line.trial.id,
                 "state": line.trial.status,
                 "epoch": line.trial.epoch,
                 "objective": f"{float(line.trial.reports[-1]['objective']):.4f}",
+                "costs": [
+                    COSTS[name][1].format(some[name]) if name in some else "" for name in costs
+                ],
                 "knobs": [value_text(line.trial.knobs.get(name, "")) for name in names],
             }
-            for line in lines
+            for line, some in zip(lines, told, strict=True)
         ],
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raysearch.models.architectures import build
+from raysearch.models.architectures import build, net_knobs
+from raysearch.models.architectures.shape import Shape
 from raysearch.training.ceilings import parameters
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
@@ -24,20 +27,33 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
 
     `effective_batch_size` is the rows of one step, over all its micro-batches; `parameters` the
     numbers of the net; `flops` those of one patch on its way to the logits, a product and its sum
-    being two, as PyTorch counts them: of convolutions, matrix products and attention. Nothing is
-    computed: the net lies on the meta device.
+    being two, as PyTorch counts them: of convolutions, matrix products and attention.
     """
-    height, width, channels = data.shape
-    with torch.device("meta"), torch.no_grad():
-        net = build(config.architecture, data.shape, len(data.class_names), config.knobs).eval()
-        patch = torch.empty(1, channels, height, width)
-        with FlopCounterMode(display=False) as counter:
-            net(patch)
+    read = net_knobs(config.architecture) | {"normalisation", "weights"}
+    knobs = tuple(sorted((name, config.knobs[name]) for name in read & config.knobs.keys()))
+    size, flops = _net_size(config.architecture, data.shape, len(data.class_names), knobs)
     return {
         "effective_batch_size": min(config.batch_size, _most_rows(config, data)),
-        "parameters": int(parameters(net, config, data)),
-        "flops": counter.get_total_flops(),
+        "parameters": size,
+        "flops": flops,
     }
+
+
+@lru_cache(256)
+def _net_size(
+    name: str, shape: Shape, classes: int, knobs: tuple[tuple[str, Any], ...]
+) -> tuple[int, int]:
+    """The parameters of a net, and its FLOPs a patch; nothing is computed, on the meta device.
+
+    Kept for the next trial of the process with the same net: a large one takes a second.
+    """
+    height, width, channels = shape
+    with torch.device("meta"), torch.inference_mode():
+        net = build(name, shape, classes, dict(knobs)).eval()
+        net.requires_grad_(False)  # the counter hangs hooks on gradients, and some nets break them
+        with FlopCounterMode(display=False) as counter:
+            net(torch.empty(1, channels, height, width))
+    return int(parameters(net)), counter.get_total_flops()
 
 
 def _most_rows(config: TrainConfig, data: TrainingData) -> int:

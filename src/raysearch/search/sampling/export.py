@@ -108,6 +108,7 @@ def _attributes(trial: Trial) -> Mapping[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "trial_seed": trial.seed,
+        **trial.costs,
     }
 
 
