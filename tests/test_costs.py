@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from raysearch.cli import run
 from raysearch.evaluation.figures import study_figures
 from raysearch.evaluation.figures_page import figures_page
+from raysearch.models import architectures
 from raysearch.search.costs import fixed_costs, running_costs
 from raysearch.search.engine import worker
 from raysearch.search.engine.adapters import job_of
@@ -95,7 +96,7 @@ def test_a_net_is_counted_once_a_process_whatever_else_its_trials_differ_in(
         built.append(int(knobs["width"]))
         return original(name, shape, classes, knobs)
 
-    original = costs.build
+    original = architectures.build
     monkeypatch.setattr(costs, "build", build)
     data = rows_of(31)
     first = net_costs(config(), data)
@@ -161,7 +162,7 @@ def test_the_inference_time_is_of_one_view_whatever_judges(
             now += 2.0
             return batch.mean(dim=(2, 3))[:, :2]
 
-    monkeypatch.setattr(fold_run.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("raysearch.training.fold_run.time.perf_counter", lambda: now)
     trained = FoldRun(config(tta=tta), rows_of(8), 0)
     trained.model = Slow()
     for averaged in (False, True):
