@@ -215,11 +215,13 @@ def compare(architecture: str, data: TrainingData, asked: argparse.Namespace) ->
         arms: list[Arm] = [ours, limit, plain]
         took = {arm: arm(rows) for arm in arms[turn % 3 :] + arms[: turn % 3]}
         rounds.append([rows / took[arm] for arm in (ours, plain, limit)])
-    speeds = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    mine, tutorial, most = (statistics.median(column) for column in zip(*rounds, strict=True))
     return Found(
         architecture,
         f"{config.numerics.precision} {config.numerics.memory_format}",
-        *speeds,
+        mine,
+        tutorial,
+        most,
         of_plain=statistics.median(one[0] / one[1] for one in rounds),
         of_limit=statistics.median(one[0] / one[2] for one in rounds),
     )
