@@ -63,6 +63,13 @@ def test_a_name_that_timm_has_not_is_told_with_one_that_is_like_it() -> None:
         refuse_unfit("timm:resnetv2_512", SHAPE, {})
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_net_can_be_laid_out_channels_last(name: str) -> None:
+    """As the choice of numerics tries each."""
+    with torch.device("meta"):
+        build(name, (96, 96, 3), 2, {}).to(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("side", [24, 25, 50, 52])
 def test_the_logits_of_p4m_are_the_same_for_every_flip_and_turn(side: int) -> None:
     torch.manual_seed(0)

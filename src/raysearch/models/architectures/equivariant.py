@@ -57,15 +57,17 @@ class GroupConvolution(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.out = out
-        self.weight = nn.Parameter(torch.empty(out, channels, TURNS, 3, 3))
+        # Four dimensions, and the turns among the channels: a channels-last net has no more.
+        self.weight = nn.Parameter(torch.empty(out, channels * TURNS, 3, 3))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * TURNS * 9)))
 
     def forward(self, batch: Tensor) -> Tensor:
         """The answers of each filter in each turn."""
         turns = []
+        weight = torch.unflatten(self.weight, 1, (-1, TURNS))
         for kind in range(TURNS):
             order = [PRODUCTS[INVERSES[kind]][one] for one in range(TURNS)]
-            filters = self.weight[:, :, order].flatten(1, 2)
+            filters = weight[:, :, order].flatten(1, 2)
             turns.append(turned(filters, kind))
         bank = torch.stack(turns, dim=1).flatten(0, 1)
         found = functional.conv2d(batch.flatten(1, 2), bank, padding=1)
