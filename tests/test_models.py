@@ -25,7 +25,7 @@ SMALL_NETS = ("benchmark", "cnn", "p4m", "mobilenet_v3_small", "resnet18", "goog
 REFUSED = {
     ("inception_v3", 50): r"needs 75 or more",
     ("vit_b_16", 50): r"it cuts them in squares of 16",
-    ("timm:inception_v4", 50): r"cannot take patches of 50x50 \(.*Kernel size",
+    ("timm:inception_v4", 50): r"cannot take patches of 50x50 \(it needs 75x75 or more\); ",
 }
 
 
@@ -56,6 +56,30 @@ def test_each_architecture_learns_from_patches_of_a_size_or_says_why_not(
 def test_a_net_that_a_space_names_is_planned(name: str) -> None:
     space = parse_space({"epochs": 1, "trials": 1, "space": {"architecture": name}}, "x")
     assert space.largest_nets().keys() == {"benchmark", name}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("timm:inception_v4", 75), ("vgg16", 32), ("googlenet", 15)]
+)
+def test_the_size_that_a_net_is_said_to_need_is_the_least_that_it_takes(
+    name: str, least: int
+) -> None:
+    refuse_unfit(name, (least, least, 3), {})
+    with pytest.raises(SpaceError, match=f"it needs {least}x{least} or more"):
+        refuse_unfit(name, (least - 1, 2 * least, 3), {})
+
+
+def test_a_net_of_a_few_sizes_says_one_that_would_do() -> None:
+    with pytest.raises(SpaceError, match=r"of 96x96 \(193x193 would do\); choose another"):
+        refuse_unfit("timm:efficientformer_l1", (96, 96, 3), {})
+    refuse_unfit("timm:efficientformer_l1", (193, 193, 3), {})
+
+
+@pytest.mark.parametrize("tag", ["zz", "*", ""])
+def test_a_tag_that_timm_has_not_is_no_fault_of_the_patches(tag: str) -> None:
+    refuse_unfit("timm:resnet10t.c3_in1k", SHAPE, {})
+    with pytest.raises(SpaceError, match=r"timm has no such net; did you mean .*resnet10t"):
+        refuse_unfit(f"timm:resnet10t.{tag}", SHAPE, {})
 
 
 def test_a_name_that_timm_has_not_is_told_with_one_that_is_like_it() -> None:

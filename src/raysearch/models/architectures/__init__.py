@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import equivariant, small, zoo
@@ -25,6 +25,8 @@ from raysearch.models.transfer.scaling import scaled
 from raysearch.models.transfer.weights import NONE, load_weights, refuse_unfit_weights
 
 SMALLEST_SIDE = 8
+# What a net is tried on to say what it needs, where it cannot take the patches.
+SIDES = (16, 32, 64, 96, 128, 224, 256, 299, 384, 512)
 
 
 class Architectures(dict[str, Callable[..., nn.Module]]):
@@ -45,18 +47,57 @@ ARCHITECTURES = Architectures(
 def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
     """SpaceError where the architecture `name` with `knobs` cannot take patches of `shape`.
 
-    Tried on torch's meta device: nothing is computed.
+    Tried on torch's meta device, learning and judging: nothing is computed.
     """
+    fault = _unfit(name, shape, knobs)
+    if fault is None:
+        return
+    if isinstance(fault, SpaceError):
+        raise fault
+    needed = _least_side(name, min(shape[:2]), knobs)
+    if needed is None:
+        reason = str(fault).strip().partition("\n")[0][:200] or type(fault).__name__
+    elif _unfit(name, (2 * needed + 1, 2 * needed + 1, 3), knobs):
+        # Not all that is larger fits: a net of one size, or of multiples of one.
+        reason = f"{needed}x{needed} would do"
+    else:
+        reason = f"it needs {needed}x{needed} or more"
+    raise SpaceError(
+        f"architecture {name} cannot take patches of {shape[1]}x{shape[0]} ({reason}); choose"
+        " another, or shard larger patches"
+    )
+
+
+def _unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> Exception | None:
+    """What building the net and two steps of it raise on patches of `shape`."""
     height, width, channels = shape
     try:
         with torch.device("meta"), torch.inference_mode():
-            build(name, shape, 2, knobs).eval()(torch.empty(2, channels, height, width))
-    except (RuntimeError, AssertionError, TypeError) as fault:  # each net has its own
-        reason = str(fault).splitlines()[0][:200]
-        raise SpaceError(
-            f"architecture {name} cannot take patches of {width}x{height} ({reason}); choose"
-            " another, or shard larger patches"
-        ) from None
+            net, batch = build(name, shape, 2, knobs), torch.empty(2, channels, height, width)
+            for learning in (True, False):
+                logits = net.train(learning)(batch)
+                if not isinstance(logits, Tensor) or logits.shape != (2, 2):
+                    return SpaceError(f"architecture {name} gives no logit a class; choose another")
+    except Exception as fault:  # a library's net may raise anything
+        return fault
+    return None
+
+
+def _least_side(name: str, side: int, knobs: Mapping[str, Any]) -> int | None:
+    """A side above `side` that the net takes, while it does not take one pixel less."""
+
+    def fits(one: int) -> bool:
+        return _unfit(name, (one, one, 3), knobs) is None
+
+    larger = [one for one in SIDES if one > side]
+    high = next(filter(fits, larger), None)
+    if high is None:
+        return None
+    side = max([side, *(one for one in larger if one < high)])
+    while high - side > 1:
+        middle = (side + high) // 2
+        side, high = (side, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
@@ -74,6 +115,8 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
     try:
         net = part(shape, classes, **given(part, knobs))
     except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
+        if "dropout" not in str(fault):
+            raise
         raise SpaceError(f"{name}: {fault}") from fault
     net = with_head(net, classes, **given(with_head, knobs))
     return scaled(

@@ -24,8 +24,12 @@ def library() -> Any:
 def known(name: str) -> str:
     """The name of timm's net that the architecture `name` asks for; SpaceError for no such one."""
     own = name.removeprefix(TIMM)
-    if not library().is_model(own):
-        close = difflib.get_close_matches(own, library().list_models(), n=3, cutoff=0.5)
+    # Behind a point stands a tag, which names weights of a net.
+    if not library().is_model(own) or (
+        "." in own and own not in library().list_models(pretrained=True)
+    ):
+        nets = library().list_models()
+        close = difflib.get_close_matches(own.partition(".")[0], nets, n=3, cutoff=0.5)
         advice = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()"
         raise SpaceError(f"architecture {name!r}: timm has no such net; {advice}")
     return own
