@@ -52,6 +52,35 @@ def test_each_architecture_learns_from_patches_of_a_size_or_says_why_not(
     assert all(one.grad is not None for one in model.parameters())
 
 
+def test_the_largest_net_of_a_space_is_of_the_largest_choices_that_stand_under_it() -> None:
+    inner = {
+        "cnn": {"stages": {"choice": [4, 5, 3]}, "kernel": {"int": [2, 5]}},
+        "mobilenet_v2": {"dropout": {"uniform": [0.1, 0.3]}},
+        "vgg16": {},
+    }
+    space = parse_space({"space": {"architecture": {"choice": inner}}}, "x")
+    assert space.largest_nets() == {
+        "benchmark": {},
+        "cnn": {"stages": 5, "kernel": 5},
+        "mobilenet_v2": {"dropout": 0.3},
+        "vgg16": {},
+    }
+
+
+@pytest.mark.parametrize("side", [50, 53])
+@pytest.mark.parametrize("pooling", ["max", "average", "strided"])
+@pytest.mark.parametrize("kernel", [1, 2, 4, 7])
+def test_any_kernel_keeps_the_side_that_the_poolings_halve(
+    side: int, pooling: str, kernel: int
+) -> None:
+    knobs = {"stages": 2, "width": 2, "kernel": kernel, "pooling": pooling}
+    net = build("cnn", (side, side, 3), 2, {**knobs, "head": "flat", "dense": 3})
+    assert net(torch.rand(2, 3, side, side)).shape == (2, 2)
+    quarter = -(-side // 4) if pooling == "strided" else side // 4
+    dense = [one for one in net.modules() if isinstance(one, torch.nn.Linear)]
+    assert dense[0].in_features == 4 * quarter**2
+
+
 @pytest.mark.parametrize("name", ["p4m", *(name for name in NETS if name.startswith("timm:"))])
 def test_a_net_that_a_space_names_is_planned(name: str) -> None:
     space = parse_space({"epochs": 1, "trials": 1, "space": {"architecture": name}}, "x")

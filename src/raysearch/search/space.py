@@ -44,6 +44,15 @@ class Knob:
             return tuple(range(int(self.values[0]), int(self.values[1]) + 1))
         return self.values
 
+    def largest(self) -> Value:
+        """The largest of its values, where these are numbers; the last otherwise."""
+        numbers = [one for one in self.values if isinstance(one, (int, float))]
+        return max(numbers) if len(numbers) == len(self.values) else self.values[-1]
+
+    def beside(self, architecture: str) -> bool:
+        """Whether it may exist beside this architecture."""
+        return all(architecture in values for name, values in self.when if name == "architecture")
+
     def __str__(self) -> str:
         text = ", ".join(str(value) for value in self.values)
         if self.kind in RANGES:
@@ -204,10 +213,13 @@ class Space:
 
     def largest_nets(self) -> dict[str, dict[str, Any]]:
         """For each architecture and the benchmark, the largest values of the knobs it reads."""
-        largest = {knob.name: knob.values[-1] for knob in self.knobs}
         names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
         return {
-            name: {knob: value for knob, value in largest.items() if knob in net_knobs(name)}
+            name: {
+                knob.name: knob.largest()
+                for knob in self.knobs
+                if knob.name in net_knobs(name) and knob.beside(name)
+            }
             for name in sorted(names)
         }
 

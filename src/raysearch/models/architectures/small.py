@@ -9,7 +9,6 @@ from raysearch.models.architectures.shape import Shape
 
 HEADS = ("pooled", "flat")
 POOLINGS = ("max", "average", "strided")
-KERNELS = (1, 3, 5, 7)
 
 
 def benchmark(shape: Shape, classes: int) -> nn.Module:
@@ -76,8 +75,13 @@ def cnn(
 
 
 def _convolution(before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    pad = kernel - 1
+    # An even kernel has no middle: one pixel more is padded after it than before.
+    uneven = [nn.ZeroPad2d((pad // 2, pad - pad // 2) * 2)] if pad % 2 else []
+    padding = 0 if uneven else pad // 2
     return [
-        nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False),
+        *uneven,
+        nn.Conv2d(before, after, kernel, stride, padding, bias=False),
         nn.BatchNorm2d(after),
         nn.ReLU(inplace=True),
     ]
@@ -88,9 +92,8 @@ def _refuse_values(
 ) -> None:
     if convolutions not in (1, 2, 3):
         raise SpaceError(f"convolutions {convolutions!r} is not allowed; choose 1, 2 or 3")
-    if kernel not in KERNELS:
-        allowed = ", ".join(map(str, KERNELS))
-        raise SpaceError(f"kernel {kernel!r} is not allowed; choose one of {allowed}")
+    if kernel < 1:
+        raise SpaceError(f"kernel {kernel!r} is not allowed; choose 1 or more")
     if width < 1:
         raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
     if pooling not in POOLINGS:
