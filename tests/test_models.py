@@ -81,6 +81,17 @@ def test_any_kernel_keeps_the_side_that_the_poolings_halve(
     assert dense[0].in_features == 4 * quarter**2
 
 
+def test_a_cnn_has_the_dense_layers_and_dropouts_that_it_is_asked_for() -> None:
+    knobs = {"head": "flat", "dense": 7, "dense_layers": 3, "dropout": 0.5, "stage_dropout": 0.25}
+    net = build("cnn", SHAPE, 2, {**knobs, "stages": 4, "width": 2})
+    dense = [one for one in net.modules() if isinstance(one, torch.nn.Linear)]
+    assert [one.out_features for one in dense] == [7, 7, 7, 2]
+    dropouts = [one for one in net.modules() if isinstance(one, torch.nn.Dropout)]
+    assert [one.p for one in dropouts] == [0.25] * 4 + [0.5] * 3
+    with pytest.raises(SpaceError, match="dense_layers 0 is not allowed; choose 1 or more"):
+        build("cnn", SHAPE, 2, {"head": "flat", "dense_layers": 0})
+
+
 @pytest.mark.parametrize("name", ["p4m", *(name for name in NETS if name.startswith("timm:"))])
 def test_a_net_that_a_space_names_is_planned(name: str) -> None:
     space = parse_space({"epochs": 1, "trials": 1, "space": {"architecture": name}}, "x")

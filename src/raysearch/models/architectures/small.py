@@ -33,19 +33,25 @@ def cnn(
     width: int = 32,
     kernel: int = 3,
     pooling: str = "max",
+    stage_dropout: float = 0.0,
     head: str = "pooled",
     dense: int = 256,
+    dense_layers: int = 1,
     dropout: float = 0.0,
 ) -> nn.Module:
     """`stages` of `convolutions` convolutions with batch norm, each stage halving the side.
 
     A stage is twice as wide as the one before it; the first is `width` wide. `pooling` halves by
-    the `max`, the `average`, or a further convolution (`strided`). The head is `pooled` (global
-    average) or `flat` (all positions, and a layer of `dense` units). Three convolutions of width 32
-    and a flat head are the nine-convolution net of "Breast-Cancer-Detection" for 50x50 IDC patches.
+    the `max`, the `average`, or a further convolution (`strided`); `stage_dropout` follows. The
+    head is `pooled` (global average) or `flat` (all positions, and `dense_layers` of `dense`
+    units); `dropout` stands before each layer of it but the first, and before the classes. Three
+    convolutions of width 32 and a flat head are the nine-convolution net of
+    "Breast-Cancer-Detection" for 50x50 IDC patches; how much it drops out it does not say.
     SpaceError for values that are no net, and for more stages than the patch can be halved.
     """
     _refuse_values(convolutions, width, kernel, pooling, head, dense)
+    if dense_layers < 1:
+        raise SpaceError(f"dense_layers {dense_layers!r} is not allowed; choose 1 or more")
     height, across, before = shape
     if min(height, across) < 2**stages:
         raise SpaceError(
@@ -62,15 +68,20 @@ def cnn(
             layers += _convolution(before, before, kernel, stride=2)
         else:
             layers.append(nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2))
+        if stage_dropout:
+            layers.append(nn.Dropout(stage_dropout))
     # Pooling drops the last of an odd number; a convolution keeps it.
     up = (1 << stages) - 1 if pooling == "strided" else 0
     side = [(one + up) >> stages for one in (height, across)]
     if head == "pooled":
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     else:
-        features = before * side[0] * side[1]
-        layers += [nn.Flatten(), nn.Linear(features, dense), nn.ReLU(inplace=True)]
-        before = dense
+        layers.append(nn.Flatten())
+        before *= side[0] * side[1]
+        for number in range(dense_layers):
+            layers += [nn.Dropout(dropout)] if number else []
+            layers += [nn.Linear(before, dense), nn.ReLU(inplace=True)]
+            before = dense
     return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(before, classes))
 
 

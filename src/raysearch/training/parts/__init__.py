@@ -96,6 +96,7 @@ DEFAULTS = {
 # A knob that a part reads only beside one value of another knob, and that one's own default.
 ONLY_WITH: dict[str, tuple[str, str | bool, str | bool]] = {
     "dense": ("head", "flat", "pooled"),
+    "dense_layers": ("head", "flat", "pooled"),
     "class_weights": ("balanced_sampling", False, False),
 }
 
@@ -142,6 +143,8 @@ LIMITS: dict[str, Limits] = {
     "stages": Limits(int, 1, 6),
     "kernel": Limits(int, 1, 7),
     "pooling": Limits(str, names=POOLINGS),
+    "stage_dropout": Limits(float, 0.0, 0.95),
+    "dense_layers": Limits(int, 1, 4),
     "width": Limits(int, 1, 1024),
     "dense": Limits(int, 1, 16384),
     "dropout": Limits(float, 0.0, 0.95),
