@@ -3,9 +3,10 @@
     uv run python benchmarks/training.py --architectures cnn benchmark
     uv run python benchmarks/training.py --gpu-study
 
-Peer: a tutorial's loop over the same patches, decoded and in memory (`Plain`). Limit: the net's own
-forward, backward and optimizer step on one batch in place, in the precision and memory format that
-ours has (`Limit`). The arms take turns on drawn patches; each ratio is the median over the rounds.
+Peer: a tutorial's loop over the same patches, decoded and in memory, in a process of its own
+(`plain_loop.py`). Limit: the net's own forward, backward and optimizer step on one batch in place,
+in the precision and memory format that ours has (`Limit`). The arms take turns, in every order;
+each ratio is the median over the rounds.
 With --gpu-study: the seconds of 5 folds of 8 epochs of the small CNN over as many patches as IDC
 has. Neither needs Ray, Optuna, MLflow or pyarrow.
 """
@@ -20,46 +21,29 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle, islice, permutations
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch import nn
 
+from plain_loop import Apart, drawn
 from raysearch.models.architectures import ARCHITECTURES, build
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.fold_run import FoldRun
 from raysearch.training.loop import train
+from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import choose_numerics
 from raysearch.training.parts import OPTIMIZERS
 
 OF_LIMIT, OF_PLAIN = 0.9, 1.5
 BEATS_PLAIN = ("cnn", "benchmark")
-WORKERS, MOST_EPOCHS = 2, 10_000
+# Short rounds, and many: what else the machine does then meets all arms alike.
+MOST_EPOCHS, ROUND_S = 10_000, 0.5
 IDC_ROWS, FOLDS, EPOCHS = 277_524, 5, 8
 GPU_SECONDS = 60
 Arm = Callable[[int], float]
-
-
-def drawn(rows: int, size: int, folds: int, device: torch.device) -> TrainingData:
-    """Random patches of two classes; those of a fold are judged, or none where there is one."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (rows, size * size * 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(2, (rows,), generator=generator)
-    every = np.arange(rows, dtype=np.int64)
-    parts = [(every[every % folds != fold], every[every % folds == fold]) for fold in range(folds)]
-    return TrainingData(
-        pixels.to(device),
-        labels.to(device),
-        np.repeat("p", rows),
-        (size, size, 3),
-        ("0", "1"),
-        tuple(parts) if folds > 1 else ((every, every[:0]),),
-    )
 
 
 def config_of(architecture: str, data: TrainingData, batch_size: int, epochs: int) -> TrainConfig:
@@ -67,71 +51,6 @@ def config_of(architecture: str, data: TrainingData, batch_size: int, epochs: in
     knobs = {"architecture": architecture, "batch_size": batch_size}
     numerics = choose_numerics(architecture, {}, data.shape, 2, data.device)
     return TrainConfig(knobs, epochs, "auroc", 0, numerics)
-
-
-class InMemory(Dataset[tuple[Tensor, int]]):
-    """Patches as arrays (H, W, 3), each transformed when it is asked for."""
-
-    def __init__(self, patches: NDArray[np.uint8], labels: list[int]) -> None:
-        self.patches, self.labels = patches, labels
-        self.transform = transforms.Compose(
-            [
-                transforms.ToTensor(),
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomVerticalFlip(),
-                transforms.Normalize([0.5] * 3, [0.5] * 3),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.patches[index]), self.labels[index]
-
-
-class Plain:
-    """A tutorial's loop: Dataset, DataLoader of two workers, AdamW, `.item()` of each loss.
-
-    The workers stay from epoch to epoch, so that their start is not held against it.
-    """
-
-    def __init__(self, config: TrainConfig, data: TrainingData) -> None:
-        torch.manual_seed(0)
-        self.device, self.size = data.device, config.batch_size
-        self.model = build(config.architecture, data.shape, 2, {}).to(data.device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
-        self.patches = data.pixels.cpu().numpy().reshape(-1, *data.shape)
-        self.labels = data.labels.tolist()
-        self.loaders: dict[int, DataLoader[tuple[Tensor, int]]] = {}
-
-    def loader(self, rows: int) -> DataLoader[tuple[Tensor, int]]:
-        """That of the first `rows` patches."""
-        if rows not in self.loaders:
-            self.loaders[rows] = DataLoader(
-                InMemory(self.patches[:rows], self.labels[:rows]),
-                batch_size=self.size,
-                shuffle=True,
-                num_workers=WORKERS,
-                persistent_workers=True,
-                pin_memory=self.device.type == "cuda",
-            )
-        return self.loaders[rows]
-
-    def __call__(self, rows: int) -> float:
-        """Seconds of an epoch over `rows` patches."""
-        criterion, total = nn.CrossEntropyLoss(), 0.0
-        loader = self.loader(rows)
-        self.model.train()
-        began = time.perf_counter()
-        for batch, labels in loader:
-            images, targets = batch.to(self.device), labels.to(self.device)
-            self.optimizer.zero_grad()
-            loss = criterion(self.model(images), targets)
-            loss.backward()
-            self.optimizer.step()
-            total += loss.item() * len(images)
-        return time.perf_counter() - began
 
 
 class Limit:
@@ -201,26 +120,26 @@ class Found:
 def compare(architecture: str, data: TrainingData, asked: argparse.Namespace) -> Found:
     """The three arms in turn, so often as is asked for, on rows that take the limit some time."""
     config = config_of(architecture, data, asked.batch_size, MOST_EPOCHS)
-    ours, plain, limit = Ours(config, data), Plain(config, data), Limit(config, data)
+    ours, plain, limit = Ours(config, data), Apart(config, asked), Limit(config, data)
     few = 2 * asked.batch_size
     limit(few)
     batches = max(2, round(few * asked.seconds / limit(few) / asked.batch_size))
     rows = min(batches * asked.batch_size, len(data.labels) // asked.batch_size * asked.batch_size)
-    for arm in (ours, plain):
-        arm(few)
-    if plain.loaders:
-        plain.loader(rows)
+    ours(few)
+    plain(rows)
     rounds = []
-    for turn in range(asked.rounds):
-        arms: list[Arm] = [ours, limit, plain]
-        took = {arm: arm(rows) for arm in arms[turn % 3 :] + arms[: turn % 3]}
+    orders: list[tuple[Arm, ...]] = list(permutations((ours, limit, plain)))
+    for order in islice(cycle(orders), asked.rounds):
+        took = {arm: arm(rows) for arm in order}
         rounds.append([rows / took[arm] for arm in (ours, plain, limit)])
-    mine, tutorial, most = (statistics.median(column) for column in zip(*rounds, strict=True))
+    plain.close()
+    speeds = (statistics.median(column) for column in zip(*rounds, strict=True))
+    mine, theirs, most = speeds
     return Found(
         architecture,
         f"{config.numerics.precision} {config.numerics.memory_format}",
         mine,
-        tutorial,
+        theirs,
         most,
         of_plain=statistics.median(one[0] / one[1] for one in rounds),
         of_limit=statistics.median(one[0] / one[2] for one in rounds),
@@ -270,16 +189,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=16_384, help="patches in memory")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--quick", action="store_true", help="3 rounds of a second instead of 7")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--quick", action="store_true", help="6 rounds, not 24")
     parser.add_argument("--gpu-study", action="store_true")
     asked = parser.parse_args()
-    asked.rounds, asked.seconds = (3, 1.0) if asked.quick else (7, 2.0)
+    asked.rounds, asked.seconds = 6 if asked.quick else 24, ROUND_S
     return asked
 
 
 def main() -> None:
     asked = arguments()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(asked.threads)
+    keep_memory()
     if asked.gpu_study:
         print(json.dumps(gpu_study(asked)))
         return

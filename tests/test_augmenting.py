@@ -1,5 +1,7 @@
 """Augmentations: what is drawn, what it does to a patch, and what it leaves alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,6 @@ from torch import Tensor
 from raysearch.training.augmenting import (
     STAINS,
     Augmentation,
-    augmentation,
     colour_jittered,
     cut_out,
     stain_jittered,
@@ -44,10 +45,10 @@ def smooth(height: int, width: int) -> Tensor:
     ],
 )
 def test_an_augmentation_changes_patches_and_stays_within_their_range(
-    shape: tuple[int, int], knobs: dict[str, float | str]
+    shape: tuple[int, int], knobs: dict[str, Any]
 ) -> None:
     batch = smooth(*shape).expand(6, -1, -1, -1)
-    part = augmentation({"augment": "none", **knobs})
+    part = Augmentation(**{"augment": "none", **knobs})
     first, again, other = part(batch, drawn()), part(batch, drawn()), part(batch, drawn(1))
     assert first.shape == batch.shape
     assert first.dtype == torch.float32
@@ -60,7 +61,7 @@ def test_an_augmentation_changes_patches_and_stays_within_their_range(
 
 def test_no_augmentation_leaves_a_batch_as_it_is() -> None:
     batch = smooth(20, 20)
-    assert augmentation({"augment": "none"})(batch, drawn()) is batch
+    assert Augmentation(augment="none")(batch, drawn()) is batch
 
 
 def test_a_quarter_turn_by_the_grid_is_that_of_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,11 +70,11 @@ def test_a_quarter_turn_by_the_grid_is_that_of_the_pixels(monkeypatch: pytest.Mo
     )
     batch = smooth(20, 20)
     for angle, turns in ((90.0, 1), (180.0, 2)):
-        moved = Augmentation(turns=False, rotation=angle)(batch, drawn())
+        moved = Augmentation(augment="none", rotation=angle)(batch, drawn())
         assert torch.allclose(moved, batch.rot90(turns, (2, 3)), atol=1e-4)
     # Half a turn of a patch that is not square is itself upside down.
     long = smooth(12, 30)
-    half = Augmentation(turns=False, rotation=180.0)(long, drawn())
+    half = Augmentation(augment="none", rotation=180.0)(long, drawn())
     assert torch.allclose(half, long.flip(2, 3), atol=1e-4)
 
 
@@ -84,7 +85,7 @@ def test_a_shift_is_a_share_of_the_side_and_a_reflection_comes_in(
         "raysearch.training.augmenting.uniform", lambda shape, most, _: torch.full(shape, most)
     )
     batch = smooth(20, 20)
-    moved = Augmentation(turns=False, shift=0.25)(batch, drawn())
+    moved = Augmentation(augment="none", shift=0.25)(batch, drawn())
     assert torch.allclose(moved[:, :, :15, :15], batch[:, :, 5:, 5:], atol=1e-4)
     assert torch.allclose(moved[:, :, :15, 15:], batch[:, :, 5:, 15:].flip(3), atol=1e-4)
 
@@ -92,7 +93,7 @@ def test_a_shift_is_a_share_of_the_side_and_a_reflection_comes_in(
 def test_turns_and_zooms_are_about_the_middle() -> None:
     point = torch.zeros(2_000, 3, 31, 31)
     point[:, :, 15, 15] = 1.0
-    moved = Augmentation(turns=False, zoom=0.5, rotation=180.0)(point, drawn())
+    moved = Augmentation(augment="none", zoom=0.5, rotation=180.0)(point, drawn())
     # The middle stays where it is, whatever the zoom and the angle.
     assert bool((moved[:, :, 15, 15] > 0.99).all())
 

@@ -323,7 +323,7 @@ def test_results_and_the_page_show_what_was_recorded_and_read_older_journals(
     for epoch in (1, 2):
         study.report(new.id, costing(epoch, 0.7))
     page = figures_page(study.plan, study.history, study_figures(study.plan, study.history))
-    for shown in ("FLOPs a patch</th>", ">5,678</td>", ">200</td>", ">0.15</td>", ">999</td>"):
+    for shown in ("GFLOPs a patch</th>", ">5.68e-06</td>", ">200</td>", ">0.15</td>", ">0.00</td>"):
         assert page.count(shown) == 1
     words = ["results", "costly", "--studies", str(tmp_path / "studies"), "--json"]
     assert run(words) == 0

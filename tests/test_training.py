@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,7 @@ import pytest
 import torch
 
 from raysearch.data.batches import balanced_order
-from raysearch.data.folds import fold_indices, kfolds
-from raysearch.data.patches import load_patches
+from raysearch.models.dihedral import kinds, turned
 from raysearch.search.engine import worker
 from raysearch.search.engine.worker import within_memory
 from raysearch.search.folder import StudyFolder
@@ -33,22 +34,6 @@ from raysearch.training.parts.optimizers import sgd
 from raysearch.training.parts.schedules import one_cycle
 
 KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
-
-
-@pytest.fixture(scope="module")
-def data(shards: Path) -> TrainingData:
-    torch.set_num_threads(1)
-    patches = load_patches(str(shards))
-    split = kfolds(patches.patients, patches.labels, 2, 0)
-    folds = tuple(fold_indices(patches.patients, fold) for fold in split)
-    return TrainingData(
-        torch.from_numpy(patches.pixels),
-        torch.from_numpy(patches.labels),
-        patches.patients,
-        patches.shape,
-        patches.class_names,
-        folds,
-    )
 
 
 class Recorder:
@@ -332,6 +317,15 @@ def test_no_step_is_along_a_gradient_longer_than_the_clip(data: TrainingData) ->
         assert float(moved.norm()) > 0.009
 
 
+def test_an_average_also_follows_what_batch_norm_counts(data: TrainingData) -> None:
+    run = FoldRun(config(ema=0.5), data, 0)
+    run.learn(0)
+    counts = [one for one in run.net.buffers() if one.dtype == torch.int64]
+    steps = len(cut(torch.from_numpy(run.rows), 32))
+    assert len(counts) == 3
+    assert all(0 < int(one) <= steps for one in counts)
+
+
 ALL_OF_IT = {
     "loss": "focal",
     "balanced_sampling": True,
@@ -373,6 +367,19 @@ def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(
     labels = data.labels[torch.from_numpy(data.folds[0][0])]
     assert float(weights[labels].mean()) == pytest.approx(1.0)
     assert FoldRun(config(class_weights=False), data, 0).class_weights() is None
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(6, 6), (4, 6)])
+def test_each_patch_is_turned_as_it_was_drawn_and_laid_out_as_before(
+    layout: torch.memory_format, size: tuple[int, int]
+) -> None:
+    batch = torch.randn(40, 3, *size).contiguous(memory_format=layout)
+    found = dihedral(batch, torch.Generator().manual_seed(2))
+    drawn = torch.randint(kinds(batch), (40,), generator=torch.Generator().manual_seed(2))
+    wanted = [turned(one[None], int(kind)) for one, kind in zip(batch, drawn, strict=True)]
+    assert torch.equal(found, torch.cat(wanted))
+    assert found.stride() == batch.stride()
 
 
 def test_flips_and_turns_are_the_eight_symmetries_and_keep_the_order() -> None:
@@ -613,3 +620,33 @@ def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_s
     assert sent == [{"failure": "out-of-memory"}]
     with pytest.raises(TrainingFailedError, match="out-of-memory"):
         worker.refit_job(job)
+
+
+FAULTS = """
+import resource, sys, torch
+from raysearch.training.memory import hand_back, keep_memory
+sys.argv[1] == "keep" and keep_memory()
+def step():  # 64 MB: above what glibc by itself keeps at once
+    torch.ones(16_000_000)
+for _ in range(30):  # glibc reuses aligned memory once its bins of odd ends are full
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096
+kept = resident()
+hand_back()
+print(kept - resident())
+"""
+
+
+def test_memory_that_a_step_frees_is_there_for_the_next_and_can_be_handed_back() -> None:
+    def found(how: str) -> list[int]:
+        words = [sys.executable, "-c", FAULTS, how]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        return [int(line) for line in done.stdout.split()]
+
+    plain, kept = found("plain"), found("keep")
+    assert kept[0] < 0.1 * plain[0]
+    assert kept[1] > 50_000_000

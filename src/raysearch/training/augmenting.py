@@ -6,9 +6,7 @@ Every random number comes from a CPU generator, so that a draw is the same on ev
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,16 +24,17 @@ DARKEST = 1 / 255
 AUGMENTATIONS = ("none", "dihedral")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """The augmentations of a trial, each with its strength; 0 is none.
 
-    `turns`: one of the flips and quarter turns. `shift` and `cut_out` are shares of the side,
-    `zoom` and `colour_jitter` shares of the size and of brightness, contrast and saturation,
-    `rotation` degrees, `stain_jitter` the share by which each stain's density varies.
+    `augment`: `dihedral` for one of the flips and quarter turns, or `none`. `shift` and `cut_out`
+    are shares of the side, `zoom` and `colour_jitter` shares of the size and of brightness,
+    contrast and saturation, `rotation` degrees, `stain_jitter` the share by which each stain's
+    density varies.
     """
 
-    turns: bool = True
+    augment: str = "dihedral"
     shift: float = 0.0
     zoom: float = 0.0
     rotation: float = 0.0
@@ -45,7 +44,7 @@ class Augmentation:
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """`batch`, normalised float32 (B, 3, H, W), as drawn by `generator`, a CPU one."""
-        if self.turns:
+        if self.augment == "dihedral":
             batch = dihedral(batch, generator)
         if self.shift or self.zoom or self.rotation:
             batch = self.moved(batch, generator)
@@ -79,13 +78,6 @@ class Augmentation:
         return functional.grid_sample(
             batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False
         )
-
-
-def augmentation(knobs: Mapping[str, Any]) -> Augmentation:
-    """What the knobs of a trial say of it; `augment` names the turns, the others are strengths."""
-    strengths = {one.name for one in fields(Augmentation)} & set(knobs)
-    turns = knobs.get("augment", "dihedral") == "dihedral"
-    return Augmentation(turns=turns, **{name: float(knobs[name]) for name in strengths})
 
 
 def uniform(shape: tuple[int, ...], most: float, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -17,8 +20,19 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
 
-    def follow(before: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
-        kept = min(decay, (FIRST + int(steps)) / (LATER + int(steps)))
-        return before * kept + now * (1 - kept)
+    # Handed over with each call it would lie on the device, which would have to be waited for.
+    counter: list[Tensor] = []
 
-    return AveragedModel(model, avg_fn=follow, use_buffers=True)
+    def follow(before: Any, now: Any, _steps: Tensor | int) -> None:
+        steps = int(counter[0])
+        kept = min(decay, (FIRST + steps) / (LATER + steps))
+        if before[0].is_floating_point():
+            torch._foreach_mul_(before, kept)
+            torch._foreach_add_(before, torch._foreach_mul(now, 1 - kept))  # noqa: SLF001 as torch.optim
+            return
+        for one, other in zip(before, now, strict=True):  # how often batch norm was asked
+            one.copy_(one * kept + other * (1 - kept))
+
+    average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    counter.append(average.n_averaged)
+    return average

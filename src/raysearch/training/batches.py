@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -45,9 +47,21 @@ def dihedral(batch: Tensor, generator: torch.Generator) -> Tensor:
     Patches that are not square have 4: flips and half turns. `generator` is a CPU one, so that a
     draw is the same on every device.
     """
-    drawn = torch.randint(kinds(batch), (len(batch),), generator=generator)
-    result = torch.empty_like(batch)
-    for kind in range(kinds(batch)):
-        rows = torch.nonzero(drawn == kind).flatten().to(batch.device)
-        result.index_copy_(0, rows, turned(batch.index_select(0, rows), kind))
-    return result
+    drawn = torch.randint(kinds(batch), (len(batch),), generator=generator).to(batch.device)
+    count, channels, height, width = batch.shape
+    where = _origins(height, width, batch.device).index_select(0, drawn)
+    if not batch.is_contiguous(memory_format=torch.channels_last):
+        wanted = where.unsqueeze(1).expand(-1, channels, -1)
+        return torch.gather(batch.flatten(2), 2, wanted).view(batch.shape)
+    first = torch.arange(0, count * height * width, height * width, device=batch.device)
+    pixels = batch.permute(0, 2, 3, 1).reshape(-1, channels)
+    found = pixels.index_select(0, (where + first.unsqueeze(1)).flatten())
+    return found.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)
+def _origins(height: int, width: int, device: torch.device) -> Tensor:
+    """By the number of a flip or turn, int64 (kinds, H*W): which pixel comes to each place."""
+    places = torch.arange(height * width).view(1, 1, height, width)
+    every = [turned(places, kind).flatten() for kind in range(kinds(places))]
+    return torch.stack(every).to(device)

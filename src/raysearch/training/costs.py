@@ -16,6 +16,7 @@ from raysearch.models.architectures.shape import Shape
 from raysearch.training.ceilings import parameters
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
+from raysearch.training.memory import hand_back
 
 PROCESS = Path("/proc/self")
 # Written to a process's `clear_refs`, it lets the peak of its memory begin anew (`man 5 proc`).
@@ -68,6 +69,7 @@ def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    hand_back()
     with suppress(OSError):
         (PROCESS / "clear_refs").write_text(FORGET, encoding="ascii")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raysearch.data.batches import balanced_order, epoch_order
 from raysearch.models.architectures import begun, given
 from raysearch.models.dihedral import AVERAGES, VIEWS
-from raysearch.training.augmenting import augmentation
+from raysearch.training.augmenting import Augmentation
 from raysearch.training.averaging import averaged
 from raysearch.training.batches import Targets, cut, mixed, normalise
 from raysearch.training.config import TrainConfig
@@ -71,7 +71,7 @@ class FoldRun:
         self.class_weight = self.class_weights()
         part = LOSSES[config.knob("loss", DEFAULTS["loss"])]
         self.loss = partial(part, weight=self.class_weight, **given(part, config.knobs))
-        self.augment = augmentation(config.knobs)
+        self.augment = Augmentation(**given(Augmentation, config.knobs))
         self.average = averaged(self.model, float(config.knob("ema", 0.0)))
 
     def class_weights(self) -> Tensor | None:

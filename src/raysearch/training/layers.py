@@ -38,7 +38,6 @@ class Layers:
         # A transformer's class token and positions stand before its first block.
         self.stem = [one for one in net.parameters() if id(one) not in held]
         self.frozen = self.blocks[:frozen]
-        self.learning = self.blocks[frozen:]
 
     def hold(self, head_only: bool) -> None:
         """Let those parameters learn that are to: the head's alone, or all but the frozen ones."""

@@ -15,8 +15,9 @@ from torch import nn
 
 from raysearch.models.architectures import build
 
-STEPS = 2
 BATCH = 16
+# At least so many steps of each way, and more of a small net, whose few would be noise.
+STEPS, MOST_STEPS, TRIED_S = 2, 50, 0.2
 # A faster way has to be faster by more than the noise of a few steps.
 GAIN = 0.9
 
@@ -95,14 +96,14 @@ def _seconds(
     batch = torch.zeros(BATCH, channels, height, width, device=device)
     batch = batch.contiguous(memory_format=way.layout)
     labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
-    best = float("inf")
-    for step in range(STEPS + 1):
+    found: list[float] = []
+    # The first step allocates and compiles kernels.
+    while len(found) <= STEPS or (len(found) < MOST_STEPS and sum(found[1:]) < TRIED_S):
         began = time.perf_counter()
         with way.autocast(device):
             loss = nn.functional.cross_entropy(model(batch).float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        # The first step allocates and compiles kernels.
-        best = min(best, time.perf_counter() - began) if step else best
-    return best
+        found.append(time.perf_counter() - began)
+    return min(found[1:])

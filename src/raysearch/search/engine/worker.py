@@ -25,7 +25,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
-from raysearch.errors import UserError
+from raysearch.errors import SpaceError, UserError
 from raysearch.scores.metrics import score
 from raysearch.search.deciding.rules import PAUSING
 from raysearch.search.engine.slots import slots_of
@@ -41,6 +41,7 @@ from raysearch.training.data import TrainingData
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import Judged, State
 from raysearch.training.loop import FoldEpoch, probabilities, refit, train
+from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ def train_job(job: Job) -> None:
     """Train one trial from its last checkpoint; a fault of the trial is reported, not raised."""
     folder = StudyFolder(job.study)
     torch.set_num_threads(max(1, int(job.cpus)))
+    keep_memory()
     device = get_device()
     plan = stored_plan(job.study)
     share = float(job.knobs.get("patients", 1.0))
@@ -117,7 +119,7 @@ def train_job(job: Job) -> None:
 
     try:
         within_memory(config, training)
-    except TrainingFailedError as failure:
+    except (TrainingFailedError, SpaceError) as failure:  # of its knobs, wherever it trains
         tune.report({"failure": str(failure)})
     except torch.AcceleratorError:
         # This process cannot use its device again, so it goes, and the trial goes on elsewhere.
@@ -301,6 +303,7 @@ def _stored_state(folder: StudyFolder, trial: str) -> State | None:
 def refit_job(job: Job) -> None:
     """Train a trial's knobs once more on all patients, and keep the weights."""
     torch.set_num_threads(max(1, int(job.cpus)))
+    keep_memory()
     device = get_local_device()
     plan = stored_plan(job.study)
     data = refit_data(job.study, job.data, str(device))
@@ -327,6 +330,7 @@ def probe_job(
     """
     threads = max(1, int(cpus))
     torch.set_num_threads(threads)
+    keep_memory()
     device = get_local_device()
     kind = device_kind(device)
     known = Folder(cache_folder() / "numerics")

@@ -18,9 +18,11 @@ from raysearch.models.architectures.small import HEADS, POOLINGS
 from raysearch.models.architectures.timm_zoo import TIMM
 from raysearch.models.dihedral import AVERAGES
 from raysearch.models.preprocessing import PREPROCESSINGS
+from raysearch.models.transfer.head import with_head
 from raysearch.models.transfer.scaling import NORMALISATIONS
 from raysearch.models.transfer.weights import FILES, IMAGENET, NONE
-from raysearch.training.augmenting import AUGMENTATIONS
+from raysearch.training.augmenting import AUGMENTATIONS, Augmentation
+from raysearch.training.layers import Layers
 from raysearch.training.parts import losses, optimizers, schedules
 from raysearch.training.parts.limits import Limits
 
@@ -53,30 +55,20 @@ def recipe(
     mixup: float = 0.0,
     gradient_clip: float = 0.0,
     ema: float = 0.0,
-    augment: str = "dihedral",
-    shift: float = 0.0,
-    zoom: float = 0.0,
-    rotation: float = 0.0,
-    colour_jitter: float = 0.0,
-    stain_jitter: float = 0.0,
-    cut_out: float = 0.0,
     tta: str = "none",
     folds: int = 3,
     patients: float = 1.0,
     auxiliary_weight: float = 1.0,
     head_epochs: int = 0,
     head_learning_rate: float = 1e-3,
-    frozen: int = 0,
-    layer_decay: float = 1.0,
-    head_weight_decay: float = 0.0,
     weights: str = "none",
     normalisation: str = "auto",
-    head_dense: int = 0,
-    head_batch_norm: bool = False,
-    head_dropout: float = 0.0,
 ) -> None:
     """The knobs that the loop itself reads, whatever the parts are."""
 
+
+# What every training reads, whatever its parts are.
+ALWAYS: tuple[Callable[..., Any], ...] = (recipe, Augmentation, Layers, with_head)
 
 # A selector's value names the part, and the part's knobs.
 SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -164,7 +156,7 @@ LIMITS: dict[str, Limits] = {
 
 def knobs_read(selected: Mapping[str, str]) -> frozenset[str]:
     """Every knob that a training reads whose selectors have the values `selected`."""
-    names = set(SELECTORS) | knobs_of(recipe)
+    names = set(SELECTORS).union(*map(knobs_of, ALWAYS))
     for selector, parts in SELECTORS.items():
         names |= knobs_of(parts[selected.get(selector, DEFAULTS[selector])])
     return frozenset(names)
