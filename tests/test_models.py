@@ -10,7 +10,7 @@ from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.models.dihedral import AVERAGES, turned
 from raysearch.models.preprocessing import PREPROCESSINGS
 from raysearch.search.spaces.file import parse_space
-from raysearch.training.parts import LIMITS, OPTIMIZERS, SELECTORS, recipe
+from raysearch.training.parts import ALWAYS, LIMITS, OPTIMIZERS, SELECTORS
 
 SHAPE = (50, 50, 3)
 
@@ -131,7 +131,10 @@ def test_a_name_that_timm_has_not_is_told_with_one_that_is_like_it() -> None:
 def test_every_net_can_be_laid_out_channels_last(name: str) -> None:
     """As the choice of numerics tries each."""
     with torch.device("meta"):
-        build(name, (96, 96, 3), 2, {}).to(memory_format=torch.channels_last)
+        net = build(name, (96, 96, 3), 2, {}).to(memory_format=torch.channels_last)
+    filters = [one for one in net.parameters() if one.dim() == 4]
+    assert filters
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in filters)
 
 
 @pytest.mark.parametrize("side", [24, 25, 50, 52])
@@ -229,7 +232,7 @@ def test_patches_too_small_for_the_poolings_are_refused() -> None:
 
 
 def test_every_knob_that_a_part_reads_has_limits_and_a_default() -> None:
-    for part in (recipe, *(part for parts in SELECTORS.values() for part in parts.values())):
+    for part in (*ALWAYS, *(part for parts in SELECTORS.values() for part in parts.values())):
         for name in knobs_of(part):
             default = inspect.signature(part).parameters[name].default
             if default is None:  # the part's own

@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from conftest import Commands
-from raysearch.data.folds import fold_indices, kfolds
-from raysearch.data.patches import load_patches
-from raysearch.errors import SpaceError
+from raysearch.errors import DataError, SpaceError, UserError
 from raysearch.models.architectures import begun, build, refuse_weights
 from raysearch.models.transfer.layers import Head, blocks, head_name, inside
 from raysearch.models.transfer.weights import fetch, weights_folder
+from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
+from raysearch.search.study import read_history
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
@@ -33,21 +33,6 @@ from raysearch.training.loop import train
 
 SHAPE = (50, 50, 3)
 SMALL = {"architecture": "cnn", "width": 4, "convolutions": 1}
-
-
-@pytest.fixture(scope="module")
-def data(shards: Path) -> TrainingData:
-    torch.set_num_threads(1)
-    patches = load_patches(str(shards))
-    split = kfolds(patches.patients, patches.labels, 2, 0)
-    return TrainingData(
-        torch.from_numpy(patches.pixels),
-        torch.from_numpy(patches.labels),
-        patches.patients,
-        patches.shape,
-        patches.class_names,
-        tuple(fold_indices(patches.patients, fold) for fold in split),
-    )
 
 
 def config(epochs: int = 3, **knobs: Any) -> TrainConfig:
@@ -129,7 +114,7 @@ def test_weights_that_cannot_be_had_are_told_at_plan_time(shards: Path, tmp_path
         ("imagenet", "cnn has none"),
     ):
         tree = {"epochs": 1, "trials": 1, "space": {**SMALL, "weights": str(weights)}}
-        with pytest.raises(SpaceError, match=said):
+        with pytest.raises(UserError, match=said):
             make_plan(parse_space(tree, "x"), "x", str(shards))
     with pytest.raises(SpaceError, match="is missing, and"):
         refuse_weights("resnet18", SHAPE, {"weights": str(other)})
@@ -195,7 +180,7 @@ def test_a_file_that_is_not_what_its_name_says_and_a_server_that_is_away_leave_n
     (folder / "net-12345678.pth").write_bytes(b"other")
     for source in (f"{address}/net-12345678.pth", "http://127.0.0.1:9/net-12345678.pth"):
         wanted = tmp_path / "cache" / "net-12345678.pth"
-        with pytest.raises(SpaceError, match=rf"put it at {wanted} on every node") as told:
+        with pytest.raises(DataError, match=rf"put it at {wanted} on every node") as told:
             fetch(source, wanted)
         assert "\n" not in str(told.value)
         assert not [one for one in wanted.parent.iterdir() if one.suffix != ".lock"]
@@ -307,6 +292,12 @@ def test_a_transfer_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(
     assert losses == whole[after:]
 
 
+def test_a_rate_of_a_stage_that_is_not_there_is_read_by_nothing() -> None:
+    tree = {"epochs": 3, "trials": 1, "space": {"head_learning_rate": 0.1}}
+    with pytest.raises(SpaceError, match=r"head_learning_rate: nothing reads it without"):
+        parse_space(tree, "x")
+
+
 def test_two_stages_need_more_epochs_than_the_first_has() -> None:
     tree = {"epochs": 3, "trials": 1, "space": {"head_epochs": {"choice": [0, 3]}}}
     with pytest.raises(SpaceError, match=r"space\.head_epochs: 3 of the 3 epochs"):
@@ -335,3 +326,17 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
     second["space"] |= {"head_epochs": 1, "frozen": 1, "head_dense": 4}
     (run.folder / "second.yaml").write_text(yaml.safe_dump(second))
     run("launch", "second.yaml", "--data", "synthetic:6:120:1")
+    # The plan tries the largest net, whose weights these are; of the other they are not.
+    third: dict[str, Any] = {
+        "epochs": 1,
+        "trials": 2,
+        "sampler": "grid",
+        "space": {"folds": 2, **SMALL, "width": {"choice": [2, 4]}, "weights": "first.pt"},
+    }
+    (run.folder / "third.yaml").write_text(yaml.safe_dump(third))
+    run("launch", "third.yaml", "--data", "synthetic:6:120:1")
+    history = read_history(StudyFolder(str(run.folder / "studies" / "third")))
+    ended = {one.knobs["width"]: one for one in history.searched()}
+    assert ended[2].status == "failed"
+    assert "not those of cnn" in ended[2].reason
+    assert ended[4].status == "finished"

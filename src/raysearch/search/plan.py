@@ -174,7 +174,7 @@ def make_plan(
         refuse_unfit(architecture, rows.shape, knobs)
         # The benchmark trial begins with none, whatever the others do.
         if architecture in space.values_of("architecture", DEFAULTS["architecture"]):
-            for weights in space.values_beside("weights", "architecture", architecture):
+            for weights in space.weights_of(architecture):
                 refuse_weights(architecture, rows.shape, {**knobs, "weights": weights})
     splits = {len(ledger.schemes[name]): ledger.schemes[name] for name in space.schemes()}
     if space.validation != FOLDS:
@@ -235,16 +235,15 @@ def refuse_changes(stored: Plan, now: Plan) -> None:
 
 def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
     """What the plan says of `folds`; DataError where the objective is not defined in one."""
-    groups, patches = rows.groups(by), []
-    for number, fold in enumerate(folds):
-        learned, judged = fold_indices(groups, fold)
-        _refuse_empty_class(space, rows, number, (learned, judged))
-        patches.append(len(judged))
+    groups = rows.groups(by)
+    sides, there = fold_indices(groups, folds), set(groups.tolist())
+    for number, one in enumerate(sides):
+        _refuse_empty_class(space, rows, number, one)
     return Split(
         folds=len(folds),
         hash=split_hash(folds),
-        patients=tuple(len(set(fold.judge) & set(groups.tolist())) for fold in folds),
-        patches=tuple(patches),
+        patients=tuple(len(there.intersection(fold.judge)) for fold in folds),
+        patches=tuple(len(judged) for _learned, judged in sides),
         rungs=rule_of(space).levels(len(folds)),
     )
 

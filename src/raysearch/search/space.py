@@ -191,15 +191,10 @@ class Space:
             return (default,)
         return found.each()
 
-    def values_beside(self, name: str, other: str, value: Value) -> tuple[Value, ...]:
-        """The values that the choice or fixed knob `name` may take where `other` is `value`."""
-        found = [knob for knob in self.knobs if knob.name == name]
-        return tuple(
-            one
-            for knob in found
-            for one in knob.each()
-            if all(value in values for asked, values in knob.when if asked == other)
-        )
+    def weights_of(self, architecture: str) -> tuple[Value, ...]:
+        """The values of the knob `weights` that may exist beside `architecture`."""
+        found = [one for one in self.knobs if one.name == "weights" and one.beside(architecture)]
+        return tuple(value for one in found for value in one.each())
 
     def schemes(self) -> tuple[str, ...]:
         """The schemes of a ledger that trials go by, by their names."""

@@ -6,20 +6,21 @@ without a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.hub import download_url_to_file
 from torchvision import models as zoo
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from raysearch.data.files import Folder
 from raysearch.data.locked import locked
 from raysearch.data.patches import cache_folder
-from raysearch.errors import SpaceError
+from raysearch.errors import DataError, SpaceError
 from raysearch.models.architectures.shape import Shape
 from raysearch.models.architectures.timm_zoo import TIMM, library, size_of
 from raysearch.models.transfer.layers import head_name
@@ -44,7 +45,7 @@ def load_weights(
     """Give `net`, an `architecture` for patches of `shape`, the weights that are asked for.
 
     `weights` is `none`, `imagenet` or a file; the head keeps its own, whatever classes they were
-    trained for. SpaceError where they cannot be had, or are another net's.
+    trained for. DataError where they cannot be had, SpaceError where they are another net's.
     """
     state = refuse_unfit_weights(net, architecture, weights, classes, shape)
     if state:
@@ -56,7 +57,8 @@ def refuse_unfit_weights(
 ) -> State:
     """The weights by their names in `net`, without its head's; none for `none`.
 
-    `net` may lie on the meta device. SpaceError where they cannot be had, or are another net's.
+    `net` may lie on the meta device. DataError where they cannot be had on this machine, SpaceError
+    where there are none or they are another net's.
     """
     if weights == NONE:
         return {}
@@ -66,7 +68,7 @@ def refuse_unfit_weights(
 
 
 def stored_state(net: nn.Module, architecture: str, weights: str, shape: Shape) -> State:
-    """The weights by their names in the net; SpaceError where they cannot be read."""
+    """The weights by their names in the net; DataError where they cannot be read."""
     path = fetched(architecture) if weights == IMAGENET else Path(weights)
     state = read_state(path, weights)
     if architecture.startswith(TIMM) and size_of(architecture.removeprefix(TIMM), shape):
@@ -78,20 +80,20 @@ def stored_state(net: nn.Module, architecture: str, weights: str, shape: Shape) 
 
 
 def read_state(path: Path, told: str) -> State:
-    """The tensors in the file at `path`, by name; SpaceError, saying `told`, where it is none."""
+    """The tensors in the file at `path`, by name; DataError, saying `told`, where it is none."""
     try:
         if path.suffix == SAFE:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise SpaceError(f"weights {told}: no such file; give one, `imagenet` or `none`") from None
+        raise DataError(f"weights {told}: no such file; give one, `imagenet` or `none`") from None
     except Exception as fault:  # torch, zipfile, pickle and safetensors each have their own
         reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
-        raise SpaceError(
+        raise DataError(
             f"weights {told}: cannot be read ({reason}); save a state dictionary with torch.save"
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(one, Tensor) for one in state.values()):
-        raise SpaceError(f"weights {told}: holds no state dictionary; save net.state_dict()")
+        raise DataError(f"weights {told}: holds no state dictionary; save net.state_dict()")
     return dict(state)
 
 
@@ -102,15 +104,16 @@ def write_state(net: nn.Module, path: Path) -> None:
     """
     if path.suffix not in FILES:
         raise SpaceError(f"{path}: no file of weights; name it {', '.join(FILES)}")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        if path.suffix == SAFE:
-            save_file({name: one.contiguous() for name, one in net.state_dict().items()}, part)
-        else:
-            torch.save(net.state_dict(), part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    _write(net.state_dict(), path)
+
+
+def _write(state: Mapping[str, Tensor], path: Path) -> None:
+    content = io.BytesIO()
+    if path.suffix == SAFE:
+        content.write(save({name: one.contiguous() for name, one in state.items()}))
+    else:
+        torch.save(dict(state), content)
+    Folder(str(path.parent)).write(path.name, content.getvalue())
 
 
 def without_head(state: State, head: str) -> State:
@@ -138,11 +141,13 @@ def refuse_unlike(net: nn.Module, state: State, head: str, told: str) -> None:
 def fetched(architecture: str) -> Path:
     """The file of the ImageNet weights of `architecture`, fetched where this node has it not yet.
 
-    SpaceError where there are none, and where they cannot be fetched: with the file that is wanted,
-    and where to put it.
+    SpaceError where there are none; DataError where they cannot be fetched, with the file that is
+    wanted and where to put it.
     """
     if architecture.startswith(TIMM):
-        return _fetched_by_timm(architecture.removeprefix(TIMM))
+        own = architecture.removeprefix(TIMM)
+        path = weights_folder() / f"{own}{SAFE}"
+        return _once(path, f"timm's {own}", lambda: _fetch_by_timm(own, path))
     if architecture not in zoo.list_models():
         raise SpaceError(
             f"weights imagenet: {architecture} has none; choose `none`, a file, or another"
@@ -154,31 +159,33 @@ def fetched(architecture: str) -> Path:
 
 def fetch(url: str, path: Path) -> Path:
     """`path`, fetched from `url` where it is not there yet: once, whoever else asks."""
+
+    def get() -> None:
+        # Written beside, checked against the hash in its name, and moved when whole.
+        download_url_to_file(url, str(path), _hash_in(path.name), progress=False)
+
+    return _once(path, url, get)
+
+
+def _once(path: Path, source: str, get: Callable[[], None]) -> Path:
+    """`path`, by `get` where it is not there yet; DataError where `source` does not give it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f"{path.name}.lock")):
         if not path.is_file():
             try:
-                # Written beside, checked against the hash in its name, and moved when whole.
-                download_url_to_file(url, str(path), _hash_in(path.name), progress=False)
-            except (URLError, OSError, RuntimeError) as fault:
-                raise unreachable(path, url, fault) from None
+                get()
+            except Exception as fault:  # torch's, timm's, the hub's and the network's
+                reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
+                raise DataError(
+                    f"weights imagenet: {source} cannot be fetched ({reason}); fetch it elsewhere"
+                    f" and put it at {path} on every node, or choose `weights: none`"
+                ) from None
     return path
 
 
-def _fetched_by_timm(name: str) -> Path:
-    path = weights_folder() / f"{name}{SAFE}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f"{path.name}.lock")):
-        if not path.is_file():
-            try:
-                kept = weights_folder() / "timm"
-                net = library().create_model(name, pretrained=True, cache_dir=kept)
-            except Exception as fault:  # timm's, the hub's and the network's
-                raise unreachable(path, f"timm's {name}", fault) from None
-            part = path.with_name(f"{path.name}.part")
-            save_file(net.state_dict(), part)
-            part.replace(path)
-    return path
+def _fetch_by_timm(own: str, path: Path) -> None:
+    net = library().create_model(own, pretrained=True, cache_dir=weights_folder() / "timm")
+    _write(net.state_dict(), path)
 
 
 def _fitted_by_timm(architecture: str, path: Path, shape: Shape) -> State:
@@ -195,15 +202,6 @@ def _fitted_by_timm(architecture: str, path: Path, shape: Shape) -> State:
             f"weights {path}: not those of {architecture} ({reason}); give a file of the same net"
         ) from None
     return dict(net.state_dict())
-
-
-def unreachable(path: Path, source: str, fault: Exception) -> SpaceError:
-    """That the file at `path` cannot be fetched from `source`."""
-    reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
-    return SpaceError(
-        f"weights imagenet: {source} cannot be fetched ({reason}); fetch it elsewhere and put it at"
-        f" {path} on every node, or choose `weights: none`"
-    )
 
 
 def _hash_in(name: str) -> str | None:

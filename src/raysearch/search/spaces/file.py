@@ -55,6 +55,8 @@ def parse_space(tree: object, origin: str) -> Space:
             f"space.head_epochs: {most} of the {space.epochs} epochs leave none for all layers;"
             f" give {space.epochs - 1} or fewer"
         )
+    if "head_learning_rate" in written and not most:
+        faults.append("space.head_learning_rate: nothing reads it without `head_epochs`; remove it")
     faults += constraint_faults(space, written)
     # These two ask the whole space, and would repeat what is wrong with a part of it.
     if not faults:
