@@ -52,14 +52,14 @@ def objectives(shards: str, threads: int, precision: str) -> list[float]:
     """The AUROC at each fold-epoch of each trial."""
     torch.set_num_threads(threads)
     patches = load_patches(shards)
-    first = kfolds(patches.patients, patches.labels, 3, 0)[0]
+    first = kfolds(patches.patients, patches.labels, 3, 0)[:1]
     data = TrainingData(
         torch.from_numpy(patches.pixels),
         torch.from_numpy(patches.labels),
         patches.patients,
         patches.shape,
         patches.class_names,
-        (fold_indices(patches.patients, first),),
+        tuple(fold_indices(patches.patients, first)),
     )
     found: list[float] = []
 

@@ -9,6 +9,7 @@ import pytest
 import s3fs
 from PIL import Image
 
+from raysearch.cli import COMMANDS
 from raysearch.cli import run as run_command
 from raysearch.cli.shard import file_progress
 
@@ -144,22 +145,7 @@ def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
     assert (found["rows"], found["refused"], found["files"]) == (60, 0, 60)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "shard",
-        "launch",
-        "results",
-        "compare",
-        "replay",
-        "weights",
-        "ui",
-        "attach",
-        "status",
-        "stop",
-        "doctor",
-    ],
-)
+@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
 def test_each_command_has_help_with_an_example(run: Here, command: str) -> None:
     assert f"Example: raysearch {command}" in run(command, "--help").stdout.replace("`", "")
 

@@ -1,6 +1,7 @@
 """What a study decides and remembers, without Ray."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from raysearch.cli.live import LiveView, StudyView
-from raysearch.cli.tables import leaderboard_table
+from raysearch.cli.tables import champion_table, leaderboard_table
 from raysearch.errors import StorageError, StudyError, UserError
 from raysearch.search.baselines import record_majority
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History, leaderboard
+from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.journal import Journal
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Plan, load_plan, make_plan, refuse_changes
@@ -75,6 +76,25 @@ def test_a_reason_with_brackets_is_printed_as_it_is(study: Study) -> None:
     text = Console(width=200, file=io.StringIO(), record=True)
     text.print(leaderboard_table(study.plan, study.history, 200))
     assert "[/y/z.cpp:3]" in text.export_text()
+
+
+def test_of_many_folds_a_table_says_where_they_lie(plan: Plan) -> None:
+    for folds, shown in ((3, "fold 2"), (9, "lowest")):
+        trial = Trial("t0000", "trial", {}, 0, folds)
+        for fold in range(folds):
+            values = dict.fromkeys(("auroc", "average_precision", "accuracy", "f1"), fold / 10)
+            metrics = values | {"balanced_accuracy": None if fold == 1 else 0.5}
+            trial.reports.append({"epoch": (fold + 1) * plan.space.epochs, "metrics": metrics})
+        text = Console(width=200, file=io.StringIO(), record=True)
+        text.print(champion_table(plan, trial))
+        table = text.export_text()
+        assert shown in table
+        assert ("fold 2" in table) == (folds == 3)
+        (auroc,) = [line for line in table.splitlines() if "auroc" in line]
+        numbers = [float(one) for one in re.findall(r"\d\.\d+", auroc)]
+        assert numbers == ([0, 0.1, 0.2, 0.1] if folds == 3 else [0, 0.4, 0.8, 0.4])
+        (balanced,) = [line for line in table.splitlines() if "balanced" in line]
+        assert re.findall(r"(-|0\.\d+) +│", balanced)[-1] == "-"  # a mean over all folds, or none
 
 
 def test_a_trial_that_is_put_back_goes_on_later(study: Study) -> None:

@@ -31,7 +31,10 @@ def split(
     ] = None,
     official: Annotated[
         list[str] | None,
-        typer.Option(help="A list of the set's authors, instead of folds; may be given again."),
+        typer.Option(
+            help="A list of the set's authors, instead of folds; may be given again. Or `split`:"
+            " the train, valid and test that the set's own folders, files or column say."
+        ),
     ] = None,
     test: Annotated[
         float | None,

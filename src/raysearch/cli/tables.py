@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from rich.markup import escape
@@ -23,6 +25,13 @@ WIDE = 110
 ONLY_WIDE = ("by fold", "time")
 # Where a study has several numbers of folds.
 POOLED = "pooled"
+# A table names no more of them; leave-one-out has as many as patients.
+MOST_FOLDS = 7
+SPREAD: Mapping[str, Callable[[list[float]], float]] = {
+    "lowest": min,
+    "median": median,
+    "highest": max,
+}
 SHOWN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1")
 
 
@@ -71,18 +80,26 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
 def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     epochs = plan.space.epochs
     ends = [end["metrics"][plan.space.metric] for end in trial.fold_ends(epochs)]
-    folds = ["-" if value is None else f"{value:.3f}" for value in ends]
     text = escape(trial.reason if trial.status == "failed" else knobs_text(trial, plan))
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
         "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
         "objective": "-" if trial.objective is None else f"{trial.objective:.4f}",
         POOLED: "-" if trial.pooled is None else f"{trial.pooled:.4f}",
-        "by fold": " ".join(folds) or "-",
+        "by fold": _by_fold(ends),
         "epochs": f"{trial.epoch}/{trial.folds * epochs}",
         "time": f"{trial.seconds:.0f} s",
         "knobs": text if trial.kind != "majority" else "class shares of the training rows",
     }
+
+
+def _by_fold(ends: Sequence[float | None]) -> str:
+    """The value at each fold's end, or between which ones those of many folds are."""
+    if len(ends) <= MOST_FOLDS:
+        return " ".join("-" if value is None else f"{value:.3f}" for value in ends) or "-"
+    known = [value for value in ends if value is not None]
+    span = f"{min(known):.3f} to {max(known):.3f}" if known else "-"
+    return f"{span} ({len(ends)})"
 
 
 def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
@@ -107,19 +124,20 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
 
 
 def champion_table(plan: Plan, trial: Trial) -> Table:
-    """The champion's main metrics by fold, and their mean."""
+    """The champion's main metrics by fold, or where those of many folds lie, and their mean."""
     ends = trial.fold_ends(plan.space.epochs)
     title = f"Champion {trial.id}: {knobs_text(trial, plan)}"
     table = Table("metric", title=title, title_justify="left")
-    for fold in range(len(ends)):
-        table.add_column(f"fold {fold}", justify="right")
-    table.add_column("mean", justify="right")
+    many = len(ends) > MOST_FOLDS
+    columns = list(SPREAD) if many else [f"fold {fold}" for fold in range(len(ends))]
+    for column in (*columns, "mean"):
+        table.add_column(column, justify="right")
     for name in dict.fromkeys((plan.space.metric, *SHOWN_METRICS)):
         values = [end["metrics"][name] for end in ends]
         known = [value for value in values if value is not None]
         mean = f"{sum(known) / len(known):.4f}" if len(known) == len(ends) else "-"
-        cells = ["-" if value is None else f"{value:.4f}" for value in values]
-        table.add_row(name, *cells, mean)
+        shown = [part(known) if known else None for part in SPREAD.values()] if many else values
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in shown), mean)
     return table
 
 

@@ -168,19 +168,23 @@ def split_hash(folds: Sequence[Fold]) -> str:
 
 
 def fold_indices(
-    groups: NDArray[np.str_], fold: Fold
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows to learn from, rows to judge by) of `fold`, both int64 in rising order.
+    groups: NDArray[np.str_], folds: Sequence[Fold]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(rows to learn from, rows to judge by) of each of `folds`, both int64 in rising order.
 
     `groups` is (N,). DataError where one side has no rows, or a group stands on both.
     """
     names, owner = np.unique(groups, return_inverse=True)
-    learned, judged = (
-        np.flatnonzero(np.isin(names, side)[owner]).astype(np.int64)
-        for side in (fold.learn, fold.judge)
-    )
-    if set(fold.learn) & set(fold.judge) or not len(judged) or not len(learned):
-        raise DataError(
-            "a fold does not keep groups apart, or has none; the split is damaged or another set's"
+    found = []
+    for number, fold in enumerate(folds):
+        learned, judged = (
+            np.flatnonzero(np.isin(names, side)[owner]).astype(np.int64)
+            for side in (fold.learn, fold.judge)
         )
-    return learned, judged
+        if set(fold.learn) & set(fold.judge) or not len(judged) or not len(learned):
+            raise DataError(
+                f"fold {number} does not keep groups apart, or has none; the split is damaged or"
+                " another set's"
+            )
+        found.append((learned, judged))
+    return found

@@ -35,8 +35,8 @@ def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
     split = read_splits(study.folder, study.plan)[folds]
     metric = study.plan.space.metric
     values: list[float | None] = []
-    for fold, sides in enumerate(split):
-        learned, judged = fold_indices(rows.groups(study.plan.view.by), sides)
+    sides = fold_indices(rows.groups(study.plan.view.by), split)
+    for fold, (learned, judged) in enumerate(sides):
         shares = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(learned)
         metrics = score(rows.labels[judged], np.tile(shares, (len(judged), 1)), rows.class_names)
         values.append(metrics[metric])

@@ -47,7 +47,7 @@ def training_data(study: str, data: str, device: str, folds: int, share: float) 
     patches = _patches(data, plan.view)
     groups = patches.groups(plan.view.by)
     split = read_splits(StudyFolder(study), plan)[folds]
-    indices = [fold_indices(groups, fold) for fold in split]
+    indices = fold_indices(groups, split)
     found = tuple(len(judged) for _learned, judged in indices)
     if found != plan.split(folds).patches:
         raise DataError(f"{data}: its folds have {found} patches, not those of the plan; mend it")
