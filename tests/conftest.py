@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
+from raysearch.data.folds import fold_indices, kfolds
+from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
+from raysearch.training.data import TrainingData
 
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
@@ -27,6 +31,22 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "small"
     write_shards("12:240:3", out, "synthetic", workers=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def data(shards: Path) -> TrainingData:
+    """What a training of two folds of the small shards reads."""
+    torch.set_num_threads(1)
+    patches = load_patches(str(shards))
+    split = kfolds(patches.patients, patches.labels, 2, 0)
+    return TrainingData(
+        torch.from_numpy(patches.pixels),
+        torch.from_numpy(patches.labels),
+        patches.patients,
+        patches.shape,
+        patches.class_names,
+        tuple(fold_indices(patches.patients, split)),
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

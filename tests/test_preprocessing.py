@@ -38,7 +38,7 @@ from raysearch.training.data import Further, TrainingData
 from raysearch.training.fold_run import FoldRun
 from raysearch.training.loop import probabilities, train
 from raysearch.training.preparing import prepared, preprocessing_of
-from test_training import KNOBS, Recorder, config, data  # noqa: F401 a fixture
+from test_training import KNOBS, Recorder, config
 
 FITTED = [name for name, part in PREPROCESSINGS.items() if isinstance(part(), StainNormalisation)]
 WORKING = [name for name in PREPROCESSINGS if name != "none"]
@@ -190,13 +190,13 @@ def of_knobs(**knobs: Any) -> TrainConfig:
     return TrainConfig({**KNOBS, **knobs}, epochs=2, metric="auroc", seed=5)
 
 
-def test_without_pre_processing_nothing_is_copied(data: TrainingData) -> None:  # noqa: F811
+def test_without_pre_processing_nothing_is_copied(data: TrainingData) -> None:
     assert prepared(of_knobs(), data, 0)[1] is data
 
 
 @pytest.mark.parametrize("name", WORKING)
 def test_a_fold_has_the_processed_pixels_of_all_that_it_uses(
-    data: TrainingData,  # noqa: F811
+    data: TrainingData,
     name: str,
 ) -> None:
     further = (Further(data.pixels.flip(0)[:30], data.labels.flip(0)[:30]),)
@@ -212,7 +212,7 @@ def test_a_fold_has_the_processed_pixels_of_all_that_it_uses(
 
 @pytest.mark.parametrize("name", FITTED)
 def test_pixels_of_judged_and_auxiliary_patients_change_nothing_that_is_learned(
-    data: TrainingData,  # noqa: F811
+    data: TrainingData,
     name: str,
 ) -> None:
     learned, judged = data.folds[0]
@@ -237,7 +237,7 @@ def test_pixels_of_judged_and_auxiliary_patients_change_nothing_that_is_learned(
 
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_trial_that_goes_on_has_the_same_pre_processing(
-    data: TrainingData,  # noqa: F811
+    data: TrainingData,
     after: int,
 ) -> None:
     whole, begun, rest = Recorder(), Recorder(after), Recorder()

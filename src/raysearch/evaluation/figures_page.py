@@ -17,15 +17,15 @@ from raysearch.evaluation.page import rendered
 from raysearch.search.history import History
 from raysearch.search.plan import Plan
 
-# What a trial cost: how the table heads it, and how it writes it.
+# What a trial cost: how the table heads it, in what unit, and how it writes it.
 COSTS = {
-    "parameters": ("parameters", "{:,}"),
-    "flops": ("FLOPs a patch", "{:,}"),
-    "effective_batch_size": ("batch", "{:,}"),
-    "samples_seen": ("samples seen", "{:,}"),
-    "inference_ms": ("ms a patch", "{:.3g}"),
-    "peak_device_bytes": ("device memory at most, bytes", "{:,}"),
-    "peak_rss_bytes": ("peak RSS, bytes", "{:,}"),
+    "parameters": ("million parameters", 1e6, "{:.3g}"),
+    "flops": ("GFLOPs a patch", 1e9, "{:.3g}"),
+    "effective_batch_size": ("batch", 1, "{:,}"),
+    "samples_seen": ("samples seen", 1, "{:,}"),
+    "inference_ms": ("ms a patch", 1, "{:.3g}"),
+    "peak_device_bytes": ("device memory, GB", 1e9, "{:.2f}"),
+    "peak_rss_bytes": ("peak RSS, GB", 1e9, "{:.2f}"),
 }
 
 
@@ -65,11 +65,14 @@ def _group(one: Figures) -> dict[str, Any]:
                 "state": line.trial.status,
                 "epoch": line.trial.epoch,
                 "objective": f"{float(line.trial.reports[-1]['objective']):.4f}",
-                "costs": [
-                    COSTS[name][1].format(some[name]) if name in some else "" for name in costs
-                ],
+                "costs": [_cost(name, some[name]) if name in some else "" for name in costs],
                 "knobs": [value_text(line.trial.knobs.get(name, "")) for name in names],
             }
             for line, some in zip(lines, told, strict=True)
         ],
     }
+
+
+def _cost(name: str, value: float) -> str:
+    _head, unit, text = COSTS[name]
+    return text.format(value if unit == 1 else value / unit)

@@ -20,6 +20,7 @@ from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import FAILURES, TrainingFailedError
 from raysearch.training.loop import FoldEpoch, train
+from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import device_kind
 
 Progress = Callable[[int, int], None]
@@ -110,6 +111,7 @@ def replay(
         )
     resources = plan.space.resources
     torch.set_num_threads(max(1, int(resources.cpus)))
+    keep_memory()
     device = torch.device("cuda" if resources.gpus and torch.cuda.is_available() else "cpu")
     share = float(trial.knobs.get("patients", 1.0))
     rows = training_data(folder.address, address, str(device), trial.folds, share)
