@@ -112,14 +112,14 @@ class Commands:
         self.folder = folder
         # MLflow's `set_tracking_uri`, in the test before, sets one for this process's children too.
         here = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-        self._environment = {**here, **environment}
+        self.environment = {**here, **environment}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A started `raysearch`, the leader of a session of its own."""
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("raysearch")), *words],
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -4,6 +4,8 @@ import importlib.metadata
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -85,6 +87,14 @@ def test_lock_constraints_and_what_is_installed_are_the_same_versions() -> None:
             assert one.specifier.contains(importlib.metadata.version(one.name)), one.name
 
 
+SCRIPT = "uv run python benchmarks/drawn_sets.py "
+# What the reader of a Python block has.
+AT_HAND = """
+from raysearch.data.patches import load_patches
+rows = load_patches("data/idc")
+patches = rows.pixels.reshape(-1, *rows.shape)
+slides, xs, ys = rows.patients, rows.xs, rows.ys
+"""
 LEAKING = ("13412", "18842", "19979", "22549", "29960")
 
 
@@ -100,6 +110,7 @@ def write_sets(here: Path, home: Path) -> None:
         name = f"{patient}_idx5_x{x + 1}_y{label + 1}_class{label}.png"
         write(home / "idc" / str(patient) / str(label) / name)
         write(home / "tissue" / str(label) / f"{patient}_{x}.png")
+        write(home / "pcam" / ("train" if x else "valid") / str(label) / f"{patient}_{x}.png")
     shutil.make_archive(str(home / "idc"), "zip", home / "idc")
     lines = []
     tree = home / "tree" / "BreaKHis_v1" / "histology_slides" / "breast"
@@ -125,14 +136,17 @@ def write_sets(here: Path, home: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
     """Every `raysearch` line of a plain block, on small sets and two trials."""
-    (tmp_path / "searchspace").symlink_to(TOP / "searchspace")
+    for folder in ("searchspace", "benchmarks"):
+        (tmp_path / folder).symlink_to(TOP / folder)
     home = tmp_path / "home"
     write_sets(tmp_path, home)
     lines = [
         line
         for block in blocks()[2:]
         for line in block.splitlines()
-        if line.startswith("raysearch ") and line != "raysearch ui" and "--cluster" not in line
+        if line.startswith(("raysearch ", SCRIPT))
+        and line != "raysearch ui"
+        and "--cluster" not in line
     ]
     assert len(lines) >= 16
     ncbi = Ncbi()
@@ -141,4 +155,10 @@ def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
         run = Commands(tmp_path, {"RAYSEARCH_NCBI": ncbi.address})
         for line in lines:
             words = line.replace("~", str(home)).replace("--trials 16", "--trials 2")
-            assert run(*shlex.split(words)[1:]).stdout, line
+            if line.startswith(SCRIPT):
+                script = [sys.executable, *shlex.split(line.removeprefix("uv run python "))]
+                subprocess.run(script, cwd=tmp_path, check=True, capture_output=True)
+            else:
+                assert run(*shlex.split(words)[1:]).stdout, line
+        code = "\n".join((AT_HAND, *blocks("python"), "assert len(probabilities) == len(patches)"))
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run.environment, check=True)

@@ -156,11 +156,12 @@ def _run(
 
 def _end_of(outcome: Outcome) -> dict[str, Any]:
     """How the study ended, as plain values."""
-    pooled = outcome.champion.pooled
+    pooled, near = outcome.champion.pooled, outcome.champion.in_context
     return {
         "study": outcome.study.plan.name,
         "champion": outcome.champion.trial.id,
         "pooled_auroc": None if pooled is None else asdict(pooled),
+        "auroc_in_context": None if near is None else asdict(near.pooled),
         "version": outcome.champion.version,
         "folder": outcome.study.folder.address,
         "store": without_passwords(outcome.store),
@@ -183,6 +184,9 @@ def show_end(
         console.print(
             f"Pooled    out-of-fold AUROC {pooled}, 95 % interval by patient", soft_wrap=True
         )
+    if end["auroc_in_context"] is not None:
+        near = Interval(**end["auroc_in_context"])
+        console.print(f"          {near} with what the patches near each one say", soft_wrap=True)
     console.print(f"Study     {escape(end['folder'])}", soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
     if end["unsent"] is not None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
-from raysearch.evaluation.pooled import pooled_auroc
+from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import AVERAGES
@@ -35,11 +35,15 @@ EXAMPLE_ROWS = 2
 
 @dataclass(frozen=True)
 class Champion:
-    """The best trial, its version in the registry, and its pooled out-of-fold AUROC."""
+    """The best trial, its version in the registry, and its pooled out-of-fold AUROC.
+
+    `pooled` is that of each patch alone, `in_context` that with those near it.
+    """
 
     trial: Trial
     version: str
     pooled: Interval | None
+    in_context: InContext | None
 
 
 def crown_champion(study: Study, tracker: Tracker) -> Champion:
@@ -57,10 +61,13 @@ def crown_champion(study: Study, tracker: Tracker) -> Champion:
     }
     if pooled is not None:
         facts["pooled_auroc"] = str(pooled)
+    near = auroc_in_context(study, best)
+    if near is not None:
+        facts |= {"auroc_in_context": str(near.pooled), "context": str(near.context)}
     version = register_champion(
         tracker, study.plan.name, champion_model(study, best), _example(study), facts
     )
-    return Champion(best, version, pooled)
+    return Champion(best, version, pooled, near)
 
 
 def _refitted_already(study: Study) -> Trial | None:

@@ -1,4 +1,7 @@
-"""The out-of-fold scores of a trial, pooled over the folds, and what they say by patient."""
+"""The out-of-fold scores of a trial, pooled over the folds, and what they say by patient.
+
+Also with each patch seen in its context: among those near it on its slide.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysearch.data.patches import Rows, load_rows
 from raysearch.errors import StudyError
 from raysearch.scores.bootstrap import Interval, auroc_interval
+from raysearch.scores.context import REACHES, Context, Places, around, fit_context
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
 from raysearch.search.plan import Plan
@@ -23,12 +28,23 @@ from raysearch.training.loop import probabilities
 class OutOfFold:
     """Every judged patch, by the model of the fold that did not learn from its patient.
 
-    `labels` int64 (N,), `probabilities` float64 (N, C), `patients` text (N,), fold by fold.
+    `labels` int64 (N,), `probabilities` float64 (N, C), `patients` text (N,), fold by fold;
+    `folds` and `rows` int64 (N,), the fold and the row in the study's view of the shards.
     """
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     patients: NDArray[np.str_]
+    folds: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class InContext:
+    """The AUROC with each patch in its context, and the context, fitted on all folds."""
+
+    pooled: Interval
+    context: Context
 
 
 def out_of_fold(folder: StudyFolder, plan: Plan, trial: Trial) -> OutOfFold:
@@ -46,7 +62,13 @@ def out_of_fold(folder: StudyFolder, plan: Plan, trial: Trial) -> OutOfFold:
         ) from None
     logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in plan.class_names])
     patients = np.array(table["patient"].to_pylist())
-    return OutOfFold(table["label"].to_numpy(), probabilities(logits), patients)
+    return OutOfFold(
+        table["label"].to_numpy(),
+        np.asarray(probabilities(logits), np.float64),
+        patients,
+        table["fold"].to_numpy().astype(np.int64),
+        table["patch"].to_numpy(),
+    )
 
 
 def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
@@ -59,3 +81,52 @@ def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
         return None
     found = out_of_fold(study.folder, study.plan, trial)
     return auroc_interval(found.labels, found.probabilities[:, 1], found.patients)
+
+
+def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
+    """The AUROC of `trial` as `pooled_auroc` has it, with what the patches near each one say.
+
+    How much they count is fitted on the other folds. None where `pooled_auroc` is, where there is
+    one fold, or where it is not known of each patch where it lies.
+    """
+    if pooled_auroc(study, trial) is None or trial.folds < 2:
+        return None
+    found = out_of_fold(study.folder, study.plan, trial)
+    places = places_of(load_rows(study.plan.data, study.plan.view), found)
+    if places is None:
+        return None
+    scores, context = in_context(found, places)
+    return InContext(auroc_interval(found.labels, scores[:, 1], found.patients), context)
+
+
+def places_of(rows: Rows, found: OutOfFold) -> Places | None:
+    """Where the patches of `found` lie; None unless it is known of all, and some are together.
+
+    Patches of one slide that were judged by two nets are not held together.
+    """
+    xs, ys, slides = rows.xs[found.rows], rows.ys[found.rows], rows.slides[found.rows]
+    owners = np.where(slides == "", found.patients, slides)
+    kept = np.char.add(np.char.add(found.folds.astype(np.str_), "/"), owners)
+    if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(kept)) == len(kept):
+        return None
+    side = rows.shape[1]
+    return Places(kept, xs / side, ys / side)
+
+
+def in_context(found: OutOfFold, places: Places) -> tuple[NDArray[np.float64], Context]:
+    """The probabilities (N, C) of `found` with what the patches near each one say, and a context.
+
+    How much they count in a fold is fitted on the others; the context is fitted on all.
+    """
+    by_reach = {reach: around(found.probabilities, places, reach) for reach in REACHES}
+
+    def fitted(rows: NDArray[np.bool_]) -> Context:
+        near = {reach: one[rows] for reach, one in by_reach.items()}
+        return fit_context(found.labels[rows], found.probabilities[rows], near)
+
+    scores = np.empty_like(found.probabilities)
+    for fold in np.unique(found.folds):
+        here = found.folds == fold
+        context = fitted(~here)
+        scores[here] = context.of(found.probabilities[here], by_reach[context.reach][here])
+    return scores, fitted(np.ones(len(found.folds), np.bool_))
