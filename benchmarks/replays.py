@@ -87,7 +87,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 4:
         print(json.dumps(objectives(sys.argv[1], int(sys.argv[2]), sys.argv[3])))
     else:
         main()
