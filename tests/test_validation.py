@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raysearch.cli.tables import plan_tables
 from raysearch.data.files import Folder
 from raysearch.data.official import official_ledger
 from raysearch.data.patches import load_rows
@@ -48,6 +49,12 @@ def test_leave_one_out_judges_each_patient_once(cohort: Path, tmp_path: Path) ->
     assert plan.splits[0].patients == (1,) * 8
     assert plan.most_fold_epochs == 2 * 8 + 8 + 1
     assert load_plan(plan.dump()) == plan
+    (*_others, table) = plan_tables(plan)
+    assert [list(one.cells) for one in table.columns] == [
+        ["lowest", "median", "highest"],
+        ["1"] * 3,
+        ["4"] * 3,
+    ]
     refuse_changes(plan, make_plan(parse_space(space, "x"), "x", str(cohort))[0])
     assert [len(one.judge) for one in splits[8]] == [1] * 8
     folder = begun(space, cohort, tmp_path)

@@ -27,7 +27,7 @@ ONLY_WIDE = ("by fold", "time")
 POOLED = "pooled"
 # A table names no more of them; leave-one-out has as many as patients.
 MOST_FOLDS = 7
-SPREAD: Mapping[str, Callable[[list[float]], float]] = {
+SPREAD: Mapping[str, Callable[[Sequence[float]], float]] = {
     "lowest": min,
     "median": median,
     "highest": max,
@@ -184,6 +184,10 @@ def _split_table(plan: Plan, folds: int) -> Table:
     title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch"
     rungs = ", ".join(map(str, split.rungs)) or "none"
     table = Table("fold", "patients", "patches", title=f"{title} {rungs}", title_justify="left")
+    if folds > MOST_FOLDS:
+        for name, pick in SPREAD.items():
+            table.add_row(name, *(f"{pick(one):,.15g}" for one in (split.patients, split.patches)))
+        return table
     for fold in range(folds):
         table.add_row(str(fold), f"{split.patients[fold]:,}", f"{split.patches[fold]:,}")
     return table
