@@ -77,10 +77,8 @@ def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
     Each patch has the score of the fold's model that did not learn from its patient.
     None where there are more than two classes, or the trial has not ended all its folds.
     """
-    if len(study.plan.class_names) != 2 or trial.epoch < study.whole(trial):
-        return None
-    found = out_of_fold(study.folder, study.plan, trial)
-    return auroc_interval(found.labels, found.probabilities[:, 1], found.patients)
+    found = _of_two_classes(study, trial)
+    return None if found is None else _auroc(found, found.probabilities)
 
 
 def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
@@ -89,14 +87,24 @@ def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
     How much they count is fitted on the other folds. None where `pooled_auroc` is, where there is
     one fold, or where it is not known of each patch where it lies.
     """
-    if pooled_auroc(study, trial) is None or trial.folds < 2:
+    found = _of_two_classes(study, trial) if trial.folds > 1 else None
+    if found is None:
         return None
-    found = out_of_fold(study.folder, study.plan, trial)
     places = places_of(load_rows(study.plan.data, study.plan.view), found)
     if places is None:
         return None
     scores, context = in_context(found, places)
-    return InContext(auroc_interval(found.labels, scores[:, 1], found.patients), context)
+    return InContext(_auroc(found, scores), context)
+
+
+def _of_two_classes(study: Study, trial: Trial) -> OutOfFold | None:
+    if len(study.plan.class_names) != 2 or trial.epoch < study.whole(trial):
+        return None
+    return out_of_fold(study.folder, study.plan, trial)
+
+
+def _auroc(found: OutOfFold, scores: NDArray[np.float64]) -> Interval:
+    return auroc_interval(found.labels, scores[:, 1], found.patients)
 
 
 def places_of(rows: Rows, found: OutOfFold) -> Places | None:
