@@ -24,9 +24,10 @@ from sklearn.preprocessing import StandardScaler
 from raysearch.data.audit.measures import measure
 from raysearch.data.folds import fold_indices
 from raysearch.data.patches import load_patches, load_rows
-from raysearch.evaluation.pooled import OutOfFold, in_context, out_of_fold, places_of
+from raysearch.evaluation.pooled import in_context, places_of
 from raysearch.scores.bootstrap import Interval, patient_weights, percentiles
 from raysearch.scores.reweighted import metric_replicates
+from raysearch.search.fold_scores import OutOfFold, out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import Plan
 from raysearch.search.study import read_history, read_plan, read_splits
@@ -90,7 +91,7 @@ def main() -> None:
     if history.champion is None or len(plan.class_names) != 2:
         parser.error(f"{asked.study} has no champion, or not two classes")
     trial = history.trials[history.champion]
-    net = out_of_fold(folder, plan, trial)
+    net = out_of_fold(folder, plan, trial.id, trial.folds)
     colours = by_colours(folder, plan, trial.folds)
     ours, theirs, apart = above(net, colours)
     print(f"{trial.id} {ours:.4f}, colours {theirs:.4f}, apart {apart} over {trial.folds} folds")

@@ -25,8 +25,9 @@ from typing import Any
 
 from raysearch.data.shards import write_shards
 from raysearch.search.deciding.course import Course
+from raysearch.search.engine.reporter import send
 from raysearch.search.engine.run import ray_session, search
-from raysearch.search.engine.worker import Job, send
+from raysearch.search.engine.worker import Job
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.sampling.sampler import propose

@@ -15,10 +15,9 @@ from raysearch.cli import run
 from raysearch.errors import StudyError
 from raysearch.evaluation import comparison
 from raysearch.evaluation.comparison import compare, pairs_of
-from raysearch.evaluation.pooled import out_of_fold
 from raysearch.scores.bootstrap import patient_weights
 from raysearch.scores.metrics import score
-from raysearch.search.engine.worker import _scores_table
+from raysearch.search.fold_scores import out_of_fold, scores_file
 from raysearch.search.history import Trial
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study
@@ -49,7 +48,7 @@ def trained(study: Study, trial: Trial, data: TrainingData) -> None:
     """Train `trial` as its worker would, but for Ray."""
 
     def reported(done: FoldEpoch, judged: Judged, _state: Callable[[], State]) -> None:
-        scores = _scores_table(done, judged, data)
+        scores = scores_file(done, judged, data)
         study.folder.write(study.folder.scores(trial.id, done.epoch), scores)
         study.report(trial.id, {**dataclasses.asdict(done), "host": "here"})
 
@@ -86,7 +85,7 @@ def test_the_difference_is_that_of_the_pooled_scores_and_its_interval_draws_whol
     pairs = pairs_of(studied.plan.space, studied.history.done(), "preprocess")["none", "sharpen"]
 
     def auroc(trial: Trial, weights: NDArray[np.float64]) -> float:
-        rows = out_of_fold(studied.folder, studied.plan, trial)
+        rows = out_of_fold(studied.folder, studied.plan, trial.id, trial.folds)
         owner = np.unique(rows.patients, return_inverse=True)[1]
         drawn = np.repeat(np.arange(len(owner)), weights[owner].astype(int))
         value = score(rows.labels[drawn], rows.probabilities[drawn], NAMES)["auroc"]
@@ -128,7 +127,7 @@ def with_scores(
         logits = np.column_stack([-sign, sign]).astype(np.float32)
         for epoch, half in ((1, rows[:patients]), (2, rows[patients:])):
             done = FoldEpoch(epoch, epoch - 1, 0.5, 1.0, {}, 0.1)
-            table = _scores_table(done, Judged(half, logits[half]), data)
+            table = scores_file(done, Judged(half, logits[half]), data)
             study.folder.write(study.folder.scores(trial.id, epoch), table)
             told = {**report(epoch, 0.5), "fold": epoch - 1, "metrics": {metric: 0.5}}
             study.report(trial.id, told)

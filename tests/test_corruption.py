@@ -14,7 +14,7 @@ import torch
 
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
-from raysearch.search.engine import worker
+from raysearch.search.engine import reporter, worker
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_told_to_the_study_and_the_trial_begins_again(
 ) -> None:
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr("ray.tune.report", sent.append)
-    monkeypatch.setattr(worker, "this_node", lambda: "node")
+    monkeypatch.setattr(reporter, "this_node", lambda: "node")
     folder = StudyFolder(tmp_path)
     assert worker._stored_state(folder, "t0001") is None
     assert sent == []

@@ -18,7 +18,7 @@ from raysearch.evaluation.figures import study_figures
 from raysearch.evaluation.figures_page import figures_page
 from raysearch.models import architectures
 from raysearch.search.costs import fixed_costs, running_costs
-from raysearch.search.engine import worker
+from raysearch.search.engine import reporter, worker
 from raysearch.search.engine.adapters import job_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
@@ -239,9 +239,9 @@ def test_what_a_trial_cost_goes_on_after_a_kill(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, heard: int
 ) -> None:
     monkeypatch.setattr(worker, "get_device", worker.get_local_device)
-    monkeypatch.setattr(worker, "this_node", lambda: "here")
-    monkeypatch.setattr(worker, "leaving_nodes", set)
-    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(reporter, "this_node", lambda: "here")
+    monkeypatch.setattr(reporter, "leaving_nodes", set)
+    monkeypatch.setattr(reporter, "CHECKPOINT_EVERY_S", 0.0)
     study = new_study(shards, tmp_path / "whole", TREE)
     whole = next_searched(study)
     trained(study, whole, monkeypatch, 10**6, 10**6)

@@ -8,7 +8,7 @@ import yaml
 from conftest import Commands
 from raysearch.errors import SpaceError, StudyError
 from raysearch.search.engine import run as engine
-from raysearch.search.engine.slots import slots_of
+from raysearch.search.engine.nodes import slots_of
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
 from raysearch.search.journal import Journal

@@ -13,14 +13,12 @@ from sklearn.metrics import roc_auc_score
 from raysearch.data.patches import load_rows
 from raysearch.data.shards import write_shards
 from raysearch.evaluation.pooled import (
-    OutOfFold,
     auroc_in_context,
     in_context,
-    out_of_fold,
     places_of,
     pooled_auroc,
 )
-from raysearch.search.engine.worker import _scores_table
+from raysearch.search.fold_scores import OutOfFold, out_of_fold, scores_file
 from raysearch.search.history import Trial
 from raysearch.search.study import Study
 from raysearch.search.trial_data import training_data
@@ -68,7 +66,7 @@ def judged(slides: Path, tmp_path: Path) -> tuple[Study, Trial]:
         logits = np.column_stack([-margin / 2, margin / 2]).astype(np.float32)
         told = report(fold + 1, 0.7) | {"fold": fold}
         done = FoldEpoch(fold + 1, fold, 0.7, 1.0, {"auroc": 0.7}, 0.5, 8)
-        scores = _scores_table(done, Judged(rows, logits, None), data)
+        scores = scores_file(done, Judged(rows, logits, None), data)
         study.folder.write(study.folder.scores(trial.id, fold + 1), scores)
         study.report(trial.id, told)
     return study, trial
@@ -76,7 +74,7 @@ def judged(slides: Path, tmp_path: Path) -> tuple[Study, Trial]:
 
 def scores_of(judged: tuple[Study, Trial]) -> OutOfFold:
     study, trial = judged
-    return out_of_fold(study.folder, study.plan, trial)
+    return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
 
 
 def test_it_is_above_that_of_each_patch_alone_and_the_context_can_be_kept(

@@ -13,7 +13,7 @@ import torch
 
 from raysearch.data.batches import balanced_order
 from raysearch.models.dihedral import kinds, turned
-from raysearch.search.engine import worker
+from raysearch.search.engine import reporter, worker
 from raysearch.search.engine.worker import within_memory
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
@@ -597,8 +597,8 @@ def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_s
     study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(worker, "get_device", worker.get_local_device)
-    monkeypatch.setattr(worker, "this_node", lambda: "here")
-    monkeypatch.setattr(worker, "leaving_nodes", set)
+    monkeypatch.setattr(reporter, "this_node", lambda: "here")
+    monkeypatch.setattr(reporter, "leaving_nodes", set)
     monkeypatch.setattr("ray.tune.report", sent.append)
     original, most = FoldRun.loss_of, 9
 

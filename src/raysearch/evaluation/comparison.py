@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import StudyError
-from raysearch.evaluation.pooled import out_of_fold
 from raysearch.scores.bootstrap import Interval, patient_weights, percentiles
 from raysearch.scores.reweighted import metric_replicates
+from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial, finished
 from raysearch.search.plan import Plan
@@ -120,7 +120,7 @@ def _metrics(
     """The metric of each trial and of its replicates, (1 + draws,), and the number of patients."""
     found, weights = {}, np.empty((0, 0))
     for trial in trials:
-        rows = out_of_fold(folder, plan, trial)
+        rows = out_of_fold(folder, plan, trial.id, trial.folds)
         names, owner = np.unique(rows.patients, return_inverse=True)
         if not len(weights):
             drawn = patient_weights(len(names), DRAWS, plan.space.seed)

@@ -5,38 +5,17 @@ Also with each patch seen in its context: among those near it on its slide.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.patches import Rows, load_rows
-from raysearch.errors import StudyError
 from raysearch.scores.bootstrap import Interval, auroc_interval
 from raysearch.scores.context import REACHES, Context, Places, around, fit_context
-from raysearch.search.folder import StudyFolder
+from raysearch.search.fold_scores import OutOfFold, out_of_fold
 from raysearch.search.history import Trial
-from raysearch.search.plan import Plan
 from raysearch.search.study import Study
-from raysearch.training.loop import probabilities
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """Every judged patch, by the model of the fold that did not learn from its patient.
-
-    `labels` int64 (N,), `probabilities` float64 (N, C), `patients` text (N,), fold by fold;
-    `folds` and `rows` int64 (N,), the fold and the row in the study's view of the shards.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    patients: NDArray[np.str_]
-    folds: NDArray[np.int64]
-    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,30 +24,6 @@ class InContext:
 
     pooled: Interval
     context: Context
-
-
-def out_of_fold(folder: StudyFolder, plan: Plan, trial: Trial) -> OutOfFold:
-    """What `trial`, which has ended all its folds, gave at the end of each.
-
-    StudyError where the study's files have lost it.
-    """
-    ends = range(plan.space.epochs, plan.whole(trial.folds) + 1, plan.space.epochs)
-    try:
-        files = [folder.read(folder.scores(trial.id, epoch)) for epoch in ends]
-        table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
-    except (FileNotFoundError, pa.ArrowException):
-        raise StudyError(
-            f"{folder.path(folder.SCORES)}/{trial.id}: missing or damaged; restore it from a copy"
-        ) from None
-    logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in plan.class_names])
-    patients = np.array(table["patient"].to_pylist())
-    return OutOfFold(
-        table["label"].to_numpy(),
-        np.asarray(probabilities(logits), np.float64),
-        patients,
-        table["fold"].to_numpy().astype(np.int64),
-        table["patch"].to_numpy(),
-    )
 
 
 def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
@@ -100,7 +55,7 @@ def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
 def _of_two_classes(study: Study, trial: Trial) -> OutOfFold | None:
     if len(study.plan.class_names) != 2 or trial.epoch < study.whole(trial):
         return None
-    return out_of_fold(study.folder, study.plan, trial)
+    return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
 
 
 def _auroc(found: OutOfFold, scores: NDArray[np.float64]) -> Interval:

@@ -12,7 +12,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.search.engine.worker import Job, leaving_nodes
+from raysearch.search.engine.nodes import leaving_nodes
+from raysearch.search.engine.worker import Job
 from raysearch.search.history import Trial
 from raysearch.search.study import Study
 

@@ -25,8 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError
 from raysearch.search.engine.adapters import StudyScheduler, StudySearcher, job_of
-from raysearch.search.engine.slots import slots_of
-from raysearch.search.engine.worker import leaving_nodes, probe_job, refit_job, run_job
+from raysearch.search.engine.nodes import leaving_nodes, slots_of
+from raysearch.search.engine.worker import probe_job, refit_job, run_job
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
 from raysearch.search.journal import Event

@@ -1,0 +1,74 @@
+"""What a trial's models gave the patches that they judged, as the study's folder keeps it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysearch.errors import StudyError
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import Plan
+from raysearch.training.data import TrainingData
+from raysearch.training.fold_run import Judged
+from raysearch.training.loop import FoldEpoch, probabilities
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Every judged patch, by the model of the fold that did not learn from its patient.
+
+    `labels` int64 (N,), `probabilities` float64 (N, C), `patients` text (N,), fold by fold;
+    `folds` and `rows` int64 (N,), the fold and the row in the study's view of the shards.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    patients: NDArray[np.str_]
+    folds: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def scores_file(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:
+    """The scores after a fold-epoch as Parquet: patch, patient, fold, epoch, a logit a class."""
+    count = len(judged.rows)
+    columns: dict[str, Any] = {
+        "patch": pa.array(judged.rows),
+        "patient": pa.array(data.patients[judged.rows].tolist(), pa.string()),
+        "label": pa.array(data.labels.cpu().numpy()[judged.rows]),
+        "fold": pa.array(np.full(count, done.fold, np.int16)),
+        "epoch": pa.array(np.full(count, done.epoch, np.int32)),
+    }
+    for number, name in enumerate(data.class_names):
+        columns[f"logit_{name}"] = pa.array(judged.logits[:, number])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, write_page_checksum=True)
+    return bytes(sink.getvalue())
+
+
+def out_of_fold(folder: StudyFolder, plan: Plan, trial: str, folds: int) -> OutOfFold:
+    """What `trial`, which has ended all its `folds`, gave at the end of each.
+
+    StudyError where the study's files have lost it.
+    """
+    ends = range(plan.space.epochs, plan.whole(folds) + 1, plan.space.epochs)
+    try:
+        files = [folder.read(folder.scores(trial, epoch)) for epoch in ends]
+        table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
+    except (FileNotFoundError, pa.ArrowException):
+        raise StudyError(
+            f"{folder.path(folder.SCORES)}/{trial}: missing or damaged; restore it from a copy"
+        ) from None
+    logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in plan.class_names])
+    return OutOfFold(
+        table["label"].to_numpy(),
+        np.asarray(probabilities(logits), np.float64),
+        np.array(table["patient"].to_pylist()),
+        table["fold"].to_numpy().astype(np.int64),
+        table["patch"].to_numpy(),
+    )
