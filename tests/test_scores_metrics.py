@@ -31,6 +31,8 @@ def test_binary_metrics_agree_with_counts_by_hand(seed: int, size: int) -> None:
     assert found["brier"] == pytest.approx(((chance - labels) ** 2).mean(), abs=1e-12)
     assert found["auroc"] == pytest.approx(sk.roc_auc_score(labels, chance), abs=1e-12)
     specificity = (~predicted & (labels == 0)).sum() / (labels == 0).sum()
+    assert found["specificity"] == found["recall_negative"] == pytest.approx(specificity, abs=1e-12)
+    assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted), abs=1e-12)
     mean = (specificity + right / labels.sum()) / 2
     assert found["balanced_accuracy"] == pytest.approx(mean, abs=1e-12)
 
@@ -51,6 +53,11 @@ def test_metrics_of_several_classes_agree_with_scikit_learn(seed: int) -> None:
         sk.f1_score(labels, predicted, average=None)[2], abs=1e-12
     )
     assert found["log_loss"] == pytest.approx(sk.log_loss(labels, chances))
+    assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted), abs=1e-12)
+    fine = sk.multilabel_confusion_matrix(labels, predicted)[:, 0]
+    shares = fine[:, 0] / fine.sum(axis=1)
+    assert found["specificity_c"] == pytest.approx(shares[2], abs=1e-12)
+    assert found["specificity"] == pytest.approx(shares.mean(), abs=1e-12)
 
 
 def test_what_is_undefined_is_none_and_never_one() -> None:
@@ -60,6 +67,9 @@ def test_what_is_undefined_is_none_and_never_one() -> None:
     assert found["precision"] is None
     assert found["recall"] is None
     assert found["f1"] is None
+    assert found["specificity"] == 1.0
+    assert found["specificity_negative"] is None
+    assert found["mcc"] is None
     assert found["accuracy"] == 1.0
     assert found["macro_f1"] is None
 

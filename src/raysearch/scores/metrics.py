@@ -18,13 +18,18 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "precision": "max",
     "recall": "max",
     "f1": "max",
+    "specificity": "max",
     "macro_precision": "max",
     "macro_recall": "max",
     "macro_f1": "max",
+    "macro_specificity": "max",
+    "mcc": "max",
     "log_loss": "min",
     "brier": "min",
 }
 Scores = dict[str, float | None]
+# Of a class against the rest, as a confusion matrix tells.
+OF_CLASS = ("precision", "recall", "f1", "specificity")
 
 
 def score(
@@ -32,9 +37,10 @@ def score(
 ) -> Scores:
     """Every metric of `probabilities` (N, C) against `labels` (N,), by scikit-learn.
 
-    With two classes, `auroc`, `average_precision`, `precision`, `recall` and `f1` are those of
-    class 1; with more, they are means over the classes (one against the rest). `macro_*` are
-    always means over the classes, `precision_CLASS` and so on are a class's own. The class with
+    With two classes, `auroc`, `average_precision`, `precision`, `recall`, `f1` and `specificity`
+    are those of class 1; with more, they are means over the classes (one against the rest).
+    `macro_*` are always means over the classes, `precision_CLASS` and so on are a class's own.
+    `mcc` is Matthews' correlation, of any number of classes. The class with
     the highest probability is the predicted one, the first among equals. `balanced_accuracy` is
     the mean recall of the classes that have rows, and undefined for fewer than two. `brier` is the
     mean squared distance to the true class summed over classes, and half of that for two classes.
@@ -44,10 +50,10 @@ def score(
     classes = len(class_names)
     by_class = [_of_class(labels == one, predicted == one) for one in range(classes)]
     found = _of_rows(labels, probabilities, predicted)
-    recalls = [recall for _precision, recall, _f1 in by_class if recall is not None]
+    recalls = [recall for _precision, recall, *_others in by_class if recall is not None]
     found["balanced_accuracy"] = mean_of_all(recalls) if len(recalls) > 1 else None
     ranked = [_ranking(labels == one, probabilities[:, one]) for one in range(classes)]
-    for place, name in enumerate(("precision", "recall", "f1")):
+    for place, name in enumerate(OF_CLASS):
         values = [one[place] for one in by_class]
         found[f"macro_{name}"] = mean_of_all(values)
         found[name] = values[1] if classes == 2 else found[f"macro_{name}"]
@@ -61,9 +67,12 @@ def score(
 def _of_rows(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], predicted: NDArray[np.int64]
 ) -> Scores:
-    """Accuracy, Brier score and log loss: means over rows, undefined where there is none."""
+    """Accuracy, Brier score, log loss and Matthews' correlation, undefined where no row is.
+
+    The correlation also where all rows have one label, or are given one.
+    """
     if not len(labels):
-        return dict.fromkeys(("accuracy", "brier", "log_loss"))
+        return dict.fromkeys(("accuracy", "brier", "log_loss", "mcc"))
     classes = probabilities.shape[1]
     total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     if not np.allclose(total, 1, rtol=0, atol=0.01):
@@ -71,21 +80,22 @@ def _of_rows(
     distance = float(np.mean(np.sum((probabilities - np.eye(classes)[labels]) ** 2, axis=1)))
     # A float32 softmax sums to 1 within 1e-7, of which scikit-learn warns.
     loss = sk.log_loss(labels, probabilities / total, labels=range(classes))
+    several = min(len(np.unique(labels)), len(np.unique(predicted))) > 1
     return {
         "accuracy": float(np.mean(labels == predicted)),
         "brier": distance / 2 if classes == 2 else distance,
         "log_loss": float(loss),
+        "mcc": float(sk.matthews_corrcoef(labels, predicted)) if several else None,
     }
 
 
-def _of_class(
-    true: NDArray[np.bool_], predicted: NDArray[np.bool_]
-) -> tuple[float | None, float | None, float | None]:
-    """Precision, recall and F1 of one class."""
+def _of_class(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> tuple[float | None, ...]:
+    """What `OF_CLASS` names, of one class."""
     precision = float(sk.precision_score(true, predicted)) if predicted.any() else None
     recall = float(sk.recall_score(true, predicted)) if true.any() else None
     both = true.any() or predicted.any()
-    return precision, recall, float(sk.f1_score(true, predicted)) if both else None
+    f1 = float(sk.f1_score(true, predicted)) if both else None
+    return precision, recall, f1, None if true.all() else float(sk.recall_score(~true, ~predicted))
 
 
 def _ranking(

@@ -108,20 +108,31 @@ def _counted(metric: str, confusion: Floats) -> Floats:
     true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     if metric == "accuracy":
         return _share(right.sum(axis=1), true.sum(axis=1))
+    if metric == "mcc":
+        return _correlation(right.sum(axis=1), true, predicted)
     recalls = _share(right, true)
     if metric == "balanced_accuracy":
         known = np.isfinite(recalls)
         means = _share(np.nansum(recalls, axis=1), known.sum(axis=1).astype(np.float64))
         return np.where(known.sum(axis=1) > 1, means, np.nan)
-    name = metric.removeprefix("macro_")
+    name, rows = metric.removeprefix("macro_"), true.sum(axis=1, keepdims=True)
     by_class = {
         "precision": _share(right, predicted),
         "recall": recalls,
         "f1": _share(2 * right, true + predicted),
+        "specificity": _share(rows - true - predicted + right, rows - true),
     }[name]
     if name == metric and confusion.shape[1] == 2:
         return by_class[:, 1]
     return _mean(list(by_class.T))
+
+
+def _correlation(right: Floats, true: Floats, predicted: Floats) -> Floats:
+    """Matthews' correlation (R,) of any number of classes (Gorodkin, 2004)."""
+    rows = true.sum(axis=1)
+    spread = [rows**2 - (one**2).sum(axis=1) for one in (true, predicted)]
+    together = right * rows - (true * predicted).sum(axis=1)
+    return _share(together, np.sqrt(spread[0] * spread[1]))
 
 
 def _mean(values: list[Floats]) -> Floats:
