@@ -187,6 +187,7 @@ def test_the_surface_is_small() -> None:
             "split",
             "launch",
             "results",
+            "select",
             "compare",
             "replay",
             "weights",

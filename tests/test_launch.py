@@ -1,5 +1,6 @@
 """Whole studies, with real Ray, real Optuna and a real MLflow store."""
 
+import dataclasses
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from conftest import Commands
 from raysearch.data.files import Folder
 from raysearch.data.shards import write_shards
+from raysearch.evaluation.selecting import select
 from raysearch.search.deciding.course import Course
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
@@ -124,9 +127,8 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     check_the_rungs_are_told_by_the_journal(history, run)
     check_mlflow_tells_the_history(run, history)
     assert {row["kind"] for row in outcome["leaderboard"]} == {"trial", "benchmark", "majority"}
-    best = max(one.objective or 0 for one in history.searched() if one.status == "finished")
     champion = history.trials[outcome["champion"]]
-    assert champion.objective == best
+    check_the_selection(run, history, outcome)
     assert json.loads(run("results", "--json").stdout) == outcome["leaderboard"]
     check_scores_at_rungs(run, history, shards)
     check_the_pooled_auroc(run, champion, outcome["pooled_auroc"])
@@ -139,6 +141,20 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     finished = next(one for one in children if one.info.status == "FINISHED")
     folds = [finished.data.metrics[f"fold_{fold}/auroc"] for fold in range(2)]
     assert finished.data.metrics["auroc"] == pytest.approx(np.mean(folds), abs=1e-12)
+
+
+def check_the_selection(run: Commands, history: History, outcome: dict[str, Any]) -> None:
+    """The champion is among the tied; what is locked with it is told alike everywhere."""
+    found = select(study(run), read_plan(study(run)), history)
+    assert outcome["tied"] == [one.trial.id for one in found.tied]
+    assert outcome["champion"] == found.chosen.id == history.champion
+    assert outcome["corrected"] == dataclasses.asdict(found.corrected)
+    assert history.locked == {"margin": 0.005, **outcome["locked"]}
+    client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
+    tags = client.get_model_version_by_alias("small", "champion").tags
+    assert tags["trial"] == outcome["champion"]
+    assert float(tags["temperature"]) == pytest.approx(outcome["locked"]["temperature"], rel=1e-5)
+    assert float(tags["threshold"]) == pytest.approx(outcome["locked"]["threshold"], rel=1e-5)
 
 
 def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None:
@@ -328,8 +344,9 @@ def test_a_finished_study_gets_more_trials_and_its_champion_is_still_the_best(
         run("launch", "small.yaml", "--data", str(shards), "--resume", "--trials", f"+{more}")
     history = read_history(study(run))
     assert len(history.searched()) == 6
-    best = max(history.done(), key=lambda one: one.ranked_by)
-    assert history.champion == best.id
+    found = select(study(run), read_plan(study(run)), history)
+    assert len(found.candidates) == len(history.done())
+    assert history.champion == found.chosen.id
     check_mlflow_tells_the_history(run, history)
 
 
@@ -414,6 +431,33 @@ def test_a_champion_is_registered_once_whatever_was_left_undone(
     # SQLite gives the version as a number, a server as text.
     assert str(client.get_model_version_by_alias("small", "champion").version) == "1"
     assert len(client.search_model_versions("name = 'small'")) == 1
+
+
+def test_a_selection_by_other_options_moves_the_alias_and_is_kept(
+    run_on_cluster: Commands, shards: Path
+) -> None:
+    run = run_on_cluster
+    write_space(run.folder, 1, stopping="{rule: none}")
+    words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
+    first = json.loads(run(*words, "--trials", "3", "--json").stdout)
+    asked = ("select", "small", "--margin", "1", "--threshold-by", "f1")
+    found = json.loads(run(*asked, "--json").stdout)
+    assert sorted(found["tied"]) == ["t0000", "t0001", "t0002"]
+    fastest = min(one["inference_ms"] for one in found["candidates"])
+    (chosen,) = [one for one in found["candidates"] if one["chosen"]]
+    assert chosen["inference_ms"] <= 1.1 * fastest
+    assert found["champion"] == chosen["trial"]
+    assert found["locked"]["criterion"] == "f1"
+    again = json.loads(run(*words, "--resume", "--json").stdout)
+    assert again["champion"] == found["champion"]
+    assert again["locked"] == found["locked"]
+    client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
+    version = client.get_model_version_by_alias("small", "champion")
+    assert version.tags["trial"] == found["champion"]
+    assert version.tags["threshold_by"] == "f1"
+    kept = len(client.search_model_versions("name = 'small'"))
+    assert kept == len({first["champion"], found["champion"]})
+    check_mlflow_tells_the_history(run, read_history(study(run)))
 
 
 def content(path: Path) -> bytes:

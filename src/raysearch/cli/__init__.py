@@ -15,6 +15,7 @@ from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
 from raysearch.cli.replay import replay
 from raysearch.cli.results import results
+from raysearch.cli.select import select
 from raysearch.cli.shard import shard
 from raysearch.cli.split import split
 from raysearch.cli.status import status
@@ -31,11 +32,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 COMMANDS = (
-    *(harvest, shard, inspect, split, launch, results, compare, replay, weights, ui),
+    *(harvest, shard, inspect, split, launch, results, select, compare, replay),
+    *(weights, ui),
     *(attach, status, stop, doctor),
 )
 for command in COMMANDS:
-    needs_no_words = command in (results, ui, status, doctor)
+    needs_no_words = command in (results, select, ui, status, doctor)
     app.command(no_args_is_help=not needs_no_words)(command)
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from raysearch.cli.events import EventStream
 from raysearch.cli.live import LiveView, quiet_errors
 from raysearch.cli.options import STOPPED, make_console
+from raysearch.cli.selection_text import selection_lines
 from raysearch.cli.studies import new_name, resolve_data
 from raysearch.cli.tables import champion_table, leaderboard_rows, leaderboard_table, plan_tables
 from raysearch.errors import SpaceError, StudyError, without_passwords
@@ -146,7 +147,7 @@ def _run(
     except InterruptedStudyError as interrupt:
         console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
         return 128 + interrupt.signum
-    end = _end_of(outcome)
+    end = end_of(outcome)
     if asked.events:
         sys.stdout.write(end_message(end) + "\n")
     else:
@@ -154,12 +155,17 @@ def _run(
     return 0
 
 
-def _end_of(outcome: Outcome) -> dict[str, Any]:
+def end_of(outcome: Outcome) -> dict[str, Any]:
     """How the study ended, as plain values."""
     pooled, near = outcome.champion.pooled, outcome.champion.in_context
+    selection = outcome.champion.selection
     return {
         "study": outcome.study.plan.name,
         "champion": outcome.champion.trial.id,
+        "margin": selection.margin,
+        "tied": [one.trial.id for one in selection.tied],
+        "corrected": asdict(selection.corrected),
+        "locked": outcome.champion.decision.told,
         "pooled_auroc": None if pooled is None else asdict(pooled),
         "auroc_in_context": None if near is None else asdict(near.pooled),
         "version": outcome.champion.version,
@@ -179,6 +185,8 @@ def show_end(
         return
     console.print(leaderboard_table(plan, history, console.width, MOST_ROWS))
     console.print(champion_table(plan, history.trials[end["champion"]]))
+    for line in selection_lines(plan, history, end):
+        console.print(escape(line), soft_wrap=True)
     if end["pooled_auroc"] is not None:
         pooled = Interval(**end["pooled_auroc"])
         console.print(

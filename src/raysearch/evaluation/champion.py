@@ -1,8 +1,9 @@
-"""From a searched study to its champion: chosen, refitted on all patients, registered."""
+"""From a searched study to its champion: selected, refitted on all patients, registered."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +12,18 @@ from torch import nn
 
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
+from raysearch.evaluation.decision import Decision, Options, decide
 from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
+from raysearch.evaluation.selecting import Selection, select
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import AVERAGES
 from raysearch.models.transfer.layers import inside
 from raysearch.scores.bootstrap import Interval
 from raysearch.search.engine.run import refit
+from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import History, Trial, finished
+from raysearch.search.history import History, Trial
 from raysearch.search.plan import Plan
 from raysearch.search.study import Study
 from raysearch.search.tracking.models import register_champion
@@ -35,78 +39,107 @@ EXAMPLE_ROWS = 2
 
 @dataclass(frozen=True)
 class Champion:
-    """The best trial, its version in the registry, and its pooled out-of-fold AUROC.
+    """The selected trial, its version in the registry, and its pooled out-of-fold AUROC.
 
     `pooled` is that of each patch alone, `in_context` that with those near it.
     """
 
     trial: Trial
     version: str
+    selection: Selection
+    decision: Decision
     pooled: Interval | None
     in_context: InContext | None
 
 
-def crown_champion(study: Study, tracker: Tracker) -> Champion:
-    """The best trial that finished all folds, refitted on all patients and registered.
+def crown_champion(study: Study, tracker: Tracker, options: Options | None = None) -> Champion:
+    """The trial that is selected by `options`, refitted on all patients and registered.
 
-    Where a refit fails, as it may by a loss that is not finite, the next best is taken. What an
-    earlier launch did of this already is not done again. StudyError where no trial finished.
+    Without `options` by those of the last selection. Where a refit fails, as it may by a loss that
+    is not finite, the next best is taken. What was done of this already is not done again.
+    StudyError where no trial finished.
     """
-    best = _refitted_already(study) or _refit_best(study)
+    options = options or Options.of(study.history.locked)
+    selection = select(study.folder, study.plan, study.history, options.margin)
+    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order)
+    rows = out_of_fold(study.folder, study.plan, best.id, best.folds)
+    decision = decide(rows, options.criterion)
+    locked = {"margin": options.margin, **decision.told}
+    if (best.id, locked) != (study.history.champion, study.history.locked):
+        study.crown(best, locked)
     pooled = pooled_auroc(study, best)
+    near = auroc_in_context(study, best, decision.temperature)
+    version = register_champion(
+        tracker,
+        study.plan.name,
+        champion_model(study, best, decision.temperature),
+        _example(study),
+        _facts(study, best, selection, decision, pooled, near),
+    )
+    return Champion(best, version, selection, decision, pooled, near)
+
+
+def _facts(
+    study: Study,
+    trial: Trial,
+    selection: Selection,
+    decision: Decision,
+    pooled: Interval | None,
+    near: InContext | None,
+) -> dict[str, str]:
+    """What the registered version says of itself."""
+    metric = study.plan.space.metric
     facts = {
-        "trial": best.id,
+        "trial": trial.id,
         "study": study.plan.identity,
-        study.plan.space.metric: f"{best.objective:.6f}",
+        metric: f"{trial.objective:.6f}",
+        f"{metric}_corrected": str(selection.corrected),
+        "tied": " ".join(one.trial.id for one in selection.tied),
+        "temperature": f"{decision.temperature:.6g}",
     }
+    if decision.threshold is not None:
+        facts |= {"threshold": f"{decision.threshold:.6g}", "threshold_by": decision.criterion}
     if pooled is not None:
         facts["pooled_auroc"] = str(pooled)
-    near = auroc_in_context(study, best)
     if near is not None:
         facts |= {"auroc_in_context": str(near.pooled), "context": str(near.context)}
-    version = register_champion(
-        tracker, study.plan.name, champion_model(study, best), _example(study), facts
-    )
-    return Champion(best, version, pooled, near)
+    return facts
 
 
-def _refitted_already(study: Study) -> Trial | None:
-    """The champion of an earlier launch, where its weights are whole and no better one came."""
-    known = study.history.champion
-    best = finished(study.history, study.plan.space.mode)
-    later = study.history.ended > study.history.ended_when_crowned
-    if known is None or (later and best[0].id != known):
-        return None
+def _refitted_already(study: Study, chosen: Trial) -> Trial | None:
+    """The `chosen` trial, where the weights of its refit are whole."""
     try:
         stored = unpack(study.folder.read(study.folder.CHAMPION))
     except (OSError, ValueError):
         return None
-    return study.history.trials[known] if stored["trial"] == known else None
+    return chosen if stored["trial"] == chosen.id else None
 
 
-def _refit_best(study: Study) -> Trial:
-    """The best finished trial whose refit does not fail, refitted and written down."""
-    for trial in finished(study.history, study.plan.space.mode):
+def _refit_first(study: Study, order: Sequence[Trial]) -> Trial:
+    """The first in `order` whose refit does not fail, refitted."""
+    for trial in order:
         try:
             refit(study, trial)
         except TrainingFailedError as failure:
             log.warning("%s could not be refitted: %s", trial.id, failure)
             continue
-        study.crown(trial)
         return trial
     raise StudyError(
-        f"study {study.plan.name!r} has no champion: no trial finished all its folds, or none"
-        " could be refitted; raise `trials`, or lower the learning rates"
+        f"study {study.plan.name!r} has no champion: none of its {len(order)} finished trials could"
+        " be refitted; raise `trials`, or lower the learning rates"
     )
 
 
-def champion_model(study: Study, trial: Trial) -> PatchClassifier:
-    """The refitted net of `trial`, as what is registered: uint8 patches in, probabilities out."""
+def champion_model(study: Study, trial: Trial, temperature: float = 1.0) -> PatchClassifier:
+    """The refitted net of `trial`, as what is registered: uint8 patches in, probabilities out.
+
+    They are calibrated by `temperature`.
+    """
     net, stored = _refitted(study.folder, study.plan, trial)
     preprocessing = preprocessing_of(trial.knobs)
     preprocessing.load_state_dict(stored.get("preprocessing", {}))
     averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
-    return PatchClassifier(averaged, preprocessing).eval()
+    return PatchClassifier(averaged, preprocessing, temperature).eval()
 
 
 def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import StudyError
-from raysearch.scores.bootstrap import Interval, patient_weights, percentiles
-from raysearch.scores.reweighted import metric_replicates
+from raysearch.evaluation.draws import Draws
+from raysearch.scores.bootstrap import Interval, percentiles
 from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial, finished
@@ -118,17 +118,10 @@ def _metrics(
     folder: StudyFolder, plan: Plan, trials: Sequence[Trial]
 ) -> tuple[dict[str, Array], int]:
     """The metric of each trial and of its replicates, (1 + draws,), and the number of patients."""
-    found, weights = {}, np.empty((0, 0))
-    for trial in trials:
-        rows = out_of_fold(folder, plan, trial.id, trial.folds)
-        names, owner = np.unique(rows.patients, return_inverse=True)
-        if not len(weights):
-            drawn = patient_weights(len(names), DRAWS, plan.space.seed)
-            weights = np.concatenate([np.ones((1, len(names))), drawn])
-        found[trial.id] = metric_replicates(
-            plan.space.metric, rows.labels, rows.probabilities, owner, weights
-        )
-    return found, weights.shape[1]
+    rows = {one.id: out_of_fold(folder, plan, one.id, one.folds) for one in trials}
+    draws = Draws.of_patients(rows[trials[0].id].patients, DRAWS, plan.space.seed)
+    found = {name: draws.metric(plan.space.metric, one) for name, one in rows.items()}
+    return found, len(draws.patients)
 
 
 def _compared(

@@ -5,13 +5,14 @@ Also with each patch seen in its context: among those near it on its slide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.patches import Rows, load_rows
 from raysearch.scores.bootstrap import Interval, auroc_interval
+from raysearch.scores.calibration import tempered
 from raysearch.scores.context import REACHES, Context, Places, around, fit_context
 from raysearch.search.fold_scores import OutOfFold, out_of_fold
 from raysearch.search.history import Trial
@@ -36,10 +37,11 @@ def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
     return None if found is None else _auroc(found, found.probabilities)
 
 
-def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
+def auroc_in_context(study: Study, trial: Trial, temperature: float = 1.0) -> InContext | None:
     """The AUROC of `trial` as `pooled_auroc` has it, with what the patches near each one say.
 
-    How much they count is fitted on the other folds. None where `pooled_auroc` is, where there is
+    They say it by probabilities at `temperature`, as the registered model gives them. How much they
+    count is fitted on the other folds. None where `pooled_auroc` is, where there is
     one fold, or where it is not known of each patch where it lies.
     """
     found = _of_two_classes(study, trial) if trial.folds > 1 else None
@@ -48,7 +50,8 @@ def auroc_in_context(study: Study, trial: Trial) -> InContext | None:
     places = places_of(load_rows(study.plan.data, study.plan.view), found)
     if places is None:
         return None
-    scores, context = in_context(found, places)
+    probabilities = tempered(found.probabilities, temperature)
+    scores, context = in_context(replace(found, probabilities=probabilities), places)
     return InContext(_auroc(found, scores), context)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from raysearch.data.files import Folder
 from raysearch.data.ledger import add_ledger
 from raysearch.evaluation.champion import Champion, crown_champion
+from raysearch.evaluation.decision import Options
 from raysearch.evaluation.files import study_files
 from raysearch.search.baselines import record_majority
 from raysearch.search.engine.run import (
@@ -22,7 +24,7 @@ from raysearch.search.engine.run import (
 from raysearch.search.folder import StudyFolder
 from raysearch.search.lock import launcher_lock
 from raysearch.search.plan import Beginning, Plan
-from raysearch.search.study import Study, create_study
+from raysearch.search.study import Study, create_study, read_plan
 from raysearch.search.tracking.runs import Tracker, default_store
 
 # A user who pressed Ctrl-C waits no longer than this for the tracking store.
@@ -83,28 +85,56 @@ def run_study(
                 add_ledger(beginning.ledger, Folder(plan.data), name)
             study = create_study(folder, probed, beginning.splits)
         study.journal.assure = assure
-        watch.phase("opening the tracking store")
-        tracker = Tracker(study.plan, default_store())
-        try:
+        with _tracked(study, watch) as tracker:
             return _search_and_crown(study, tracker, watch, trials)
-        except KeyboardInterrupt:
-            tracker.close("KILLED", FLUSH_S)
-            raise
-        except BaseException:
-            tracker.close("FAILED", FLUSH_S)
-            raise
 
 
-def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int | None) -> Outcome:
+@contextmanager
+def _tracked(study: Study, watch: Watch, failed: str = "FAILED") -> Iterator[Tracker]:
+    """The tracking store, which hears all that happened and happens; closed where that fails."""
+    watch.phase("opening the tracking store")
+    tracker = Tracker(study.plan, default_store())
     for event in study.journal.events:
         tracker.send(event)
     study.listeners.append(tracker.send)
+    try:
+        yield tracker
+    except KeyboardInterrupt:
+        tracker.close("KILLED", FLUSH_S)
+        raise
+    except BaseException:
+        tracker.close(failed, FLUSH_S)
+        raise
+
+
+def select_again(folder: StudyFolder, options: Options, watch: Watch) -> Outcome:
+    """Select the champion of the study in `folder` by `options`, and let its alias follow.
+
+    StudyError where another launcher runs the study, or no trial has finished.
+    """
+    plan = read_plan(folder)
+    with ExitStack() as stack:
+        assure = stack.enter_context(launcher_lock(folder))
+        watch.phase("starting Ray")
+        stack.enter_context(ray_session())
+        stack.callback(ask_for_machines, plan.space.resources, 0)
+        study = Study(folder, plan)
+        study.journal.assure = assure
+        status = "FINISHED" if study.ended() else "KILLED"
+        with _tracked(study, watch, status) as tracker:
+            study.begin()
+            watch.phase("selecting the champion")
+            champion = crown_champion(study, tracker, options)
+            return Outcome(study, champion, tracker.store, tracker.close(status, FINISH_S))
+
+
+def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int | None) -> Outcome:
     study.begin(trials)
     record_majority(study)
     watch.study(study)
     watch.phase("searching")
     search(study)
-    watch.phase("refitting the champion on all patients")
+    watch.phase("selecting the champion, and refitting it on all patients")
     champion = crown_champion(study, tracker)
     watch.phase("sending the rest to MLflow")
     tracker.attach(study_files(study.plan, study.history))

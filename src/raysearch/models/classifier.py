@@ -14,14 +14,18 @@ def normalised(patches: Tensor) -> Tensor:
 
 
 class PatchClassifier(nn.Module):
-    """A trained net behind the pre-processing it was trained with, and a softmax after it."""
+    """A trained net behind the pre-processing it was trained with, and a softmax after it.
 
-    def __init__(self, net: nn.Module, preprocessing: nn.Module) -> None:
+    Its logits are divided by `temperature`, which makes the probabilities mean what they say.
+    """
+
+    def __init__(self, net: nn.Module, preprocessing: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.net = net
+        self.temperature = temperature
 
     def forward(self, patches: Tensor) -> Tensor:
         """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
         prepared = normalised(self.preprocessing(patches))
-        return torch.softmax(self.net(prepared).float(), dim=1)
+        return torch.softmax(self.net(prepared).float() / self.temperature, dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +58,16 @@ def out_of_fold(folder: StudyFolder, plan: Plan, trial: str, folds: int) -> OutO
     StudyError where the study's files have lost it.
     """
     ends = range(plan.space.epochs, plan.whole(folds) + 1, plan.space.epochs)
+    return scores_after(folder, plan, trial, ends)
+
+
+def scores_after(folder: StudyFolder, plan: Plan, trial: str, epochs: Iterable[int]) -> OutOfFold:
+    """What the models of `trial` gave after `epochs`, rungs or fold ends, each in its own fold.
+
+    StudyError where the study's files have lost it.
+    """
     try:
-        files = [folder.read(folder.scores(trial, epoch)) for epoch in ends]
+        files = [folder.read(folder.scores(trial, epoch)) for epoch in epochs]
         table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
     except (FileNotFoundError, pa.ArrowException):
         raise StudyError(

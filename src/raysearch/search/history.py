@@ -111,6 +111,8 @@ class History:
         # Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
         self.at_rungs: list[tuple[Trial, int, float]] = []
         self.champion: str | None = None
+        # What was locked with it: how it was selected, its temperature and its threshold.
+        self.locked: Mapping[str, Any] = {}
         self.spent = Spent()
         # What a later launch raised the planned number of trials to.
         self.extended: int | None = None
@@ -148,6 +150,7 @@ class History:
                 self._end(event)
             case "champion":
                 self.champion, self.ended_when_crowned = event["trial"], self.ended
+                self.locked = event.get("locked", {})
             case "extend":
                 self.extended = event["trials"]
 

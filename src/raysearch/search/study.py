@@ -129,9 +129,9 @@ class Study:
         """Write down what the user should know of a trial that goes on all the same."""
         self._happened({"event": "warning", "trial": trial_id, "text": text})
 
-    def crown(self, trial: Trial) -> None:
-        """Write down that `trial` is the champion."""
-        self._happened({"event": "champion", "trial": trial.id})
+    def crown(self, trial: Trial, locked: Mapping[str, Any]) -> None:
+        """Write down that `trial` is the champion, and what is `locked` with it."""
+        self._happened({"event": "champion", "trial": trial.id, "locked": dict(locked)})
 
     def wind_up(self) -> None:
         """End the trials that still wait, where nothing trains and none of them is to go on."""

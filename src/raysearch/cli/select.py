@@ -1,0 +1,111 @@
+"""`raysearch select`: the champion of a study, chosen again by other options."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from raysearch.cli.options import STOPPED, STUDIES, StudiesOption, make_console
+from raysearch.cli.selection_text import selection_lines, selection_table
+from raysearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raysearch.evaluation.decision import Options
+    from raysearch.evaluation.selecting import Selection
+    from raysearch.search.folder import StudyFolder
+
+
+def select(
+    name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
+    margin: Annotated[
+        float, typer.Option(help="A trial that is shown not to be worse by it is as good.")
+    ] = 0.005,
+    threshold_by: Annotated[
+        str, typer.Option(help="What the threshold is best for: balanced_accuracy, f1, accuracy.")
+    ] = "balanced_accuracy",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print; nothing is refitted or registered.")
+    ] = False,
+    studies: StudiesOption = STUDIES,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Choose the champion of a study: the cheapest trial that is as good as the best.
+
+    Its temperature and threshold are fitted and locked, it is refitted where it is another one than
+    before, and the alias `champion` in the registry follows.
+
+    Example: `raysearch select first --margin 0.01`
+    """
+    from raysearch.cli.studies import newest_name
+    from raysearch.evaluation.decision import Options
+    from raysearch.evaluation.selecting import select as choose
+    from raysearch.scores.calibration import CRITERIA
+    from raysearch.search.folder import StudyFolder
+    from raysearch.search.study import read_history, read_plan
+
+    if not 0 <= margin < math.inf:
+        raise StudyError(f"--margin {margin}: not a difference; give 0 or more")
+    if threshold_by not in CRITERIA:
+        raise StudyError(f"--threshold-by {threshold_by}: give one of {', '.join(CRITERIA)}")
+    folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
+    console = make_console(stderr=as_json)
+    if dry_run:
+        plan = read_plan(folder)
+        found = choose(folder, plan, read_history(folder), margin)
+        if as_json:
+            sys.stdout.write(json.dumps(_told(found)) + "\n")
+        else:
+            console.print(selection_table(plan, found))
+        return 0
+    return _run(folder, Options(margin, threshold_by), as_json, console)
+
+
+def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:
+    from raysearch.cli.launching import MOST_ROWS, end_of
+    from raysearch.cli.live import LiveView, quiet_errors
+
+    # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
+    with console.status("Importing Ray and MLflow"):
+        from raysearch.evaluation.run import select_again
+        from raysearch.search.engine.run import InterruptedStudyError
+
+    try:
+        with quiet_errors(folder), LiveView(console) as view:
+            outcome = select_again(folder, options, view)
+    except InterruptedStudyError as interrupt:
+        console.print(f"{STOPPED}. To go on, select again.")
+        return 128 + interrupt.signum
+    end, selection = end_of(outcome), outcome.champion.selection
+    if as_json:
+        sys.stdout.write(json.dumps({**end, **_told(selection)}) + "\n")
+        return 0
+    plan, history = outcome.study.plan, outcome.study.history
+    console.print(selection_table(plan, selection, MOST_ROWS))
+    for line in selection_lines(plan, history, end):
+        console.print(escape(line), soft_wrap=True)
+    console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
+    return 0
+
+
+def _told(selection: Selection) -> dict[str, Any]:
+    """As plain values."""
+    candidates = [
+        {
+            "trial": one.trial.id,
+            "objective": asdict(one.objective),
+            "to_the_best": asdict(one.against.difference),
+            "tied": one.against.tied,
+            "inference_ms": one.inference_ms,
+            "chosen": one.trial is selection.chosen,
+        }
+        for one in selection.candidates
+    ]
+    return {"candidates": candidates, "corrected": asdict(selection.corrected)}

@@ -1,0 +1,72 @@
+"""How a champion was selected, in words and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from raysearch.scores.bootstrap import Interval
+
+if TYPE_CHECKING:
+    from raysearch.evaluation.selecting import Selection
+    from raysearch.search.history import History
+    from raysearch.search.plan import Plan
+
+
+def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:
+    """Who is tied, what the best is worth without luck, and what was locked."""
+    finished, tied, locked = len(history.done()), end["tied"], end["locked"]
+    if len(tied) > 1:
+        others = ", ".join(tied)
+        who = f"of {len(tied)} that are as good within {end['margin']:g} ({others}), the cheapest"
+    else:
+        who = f"no other of {finished} finished is shown to be as good within {end['margin']:g}"
+    lines = [
+        f"Selected  {end['champion']}: {who}",
+        f"Corrected {plan.space.metric} {Interval(**end['corrected'])}: what the best of"
+        f" {len(history.searched())} trials is worth on patients that did not choose it",
+    ]
+    text = f"Locked    temperature {locked['temperature']:.3f}"
+    if locked["error"] is not None:
+        text += (
+            f" (calibration error {locked['error_before']:.3f} before, {locked['error']:.3f} after)"
+        )
+    if locked["threshold"] is not None:
+        text += f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
+    return [*lines, text]
+
+
+def selection_table(plan: Plan, selection: Selection, most: int | None = None) -> Table:
+    """The finished trials, the best first, each against the best."""
+    metric = plan.space.metric
+    title = f"{metric} of {plan.name}, pooled out of fold over {selection.patients} patients"
+    table = Table(title=title, title_justify="left")
+    table.add_column("trial")
+    for name in (metric, "95 % by patient", "to the best", "by Holm", "ms a patch"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for one in selection.candidates[:most]:
+        low, value, high = (
+            "-" if part is None else f"{part:.4f}"
+            for part in (one.objective.low, one.objective.value, one.objective.high)
+        )
+        apart = one.against.difference
+        chosen, best = one.trial is selection.chosen, one is selection.candidates[0]
+        state = ["tied"] if one.against.tied and not best else []
+        state += ["chosen"] if chosen else []
+        table.add_row(
+            one.trial.id,
+            value,
+            f"{low} to {high}",
+            "" if best else _signed(apart.value),
+            "" if best else f"{_signed(apart.low)} to {_signed(apart.high)}",
+            "-" if one.inference_ms is None else f"{one.inference_ms:.3g}",
+            ", ".join(state),
+        )
+    return table
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
