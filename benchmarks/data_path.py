@@ -26,7 +26,7 @@ from images import write_images
 from raysearch.data.batches import epoch_order
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
-from raysearch.training.batches import normalise
+from raysearch.training.batches import batch_of
 from raysearch.training.data import TrainingData
 
 PATCHES, PATIENTS, ROUNDS, BATCH = 10_000, 50, 3, 64
@@ -67,7 +67,7 @@ class Ours:
         for rows in torch.split(order, BATCH):
             batch = self.data.gather(rows)
             if floats:
-                normalise(batch, self.patches.shape).contiguous()
+                batch_of(batch, self.patches.shape)
         return len(order) / (time.perf_counter() - began)
 
 

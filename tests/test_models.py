@@ -241,8 +241,8 @@ def test_every_knob_that_a_part_reads_has_limits_and_a_default() -> None:
 
 
 def test_pixels_run_from_minus_one_to_one() -> None:
-    patches = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 4, 4, 3)
-    batch = normalised(patches)
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    batch = normalised(pixels)
     assert batch.shape == (2, 3, 4, 4)
     assert torch.unique(batch[0]).tolist() == [-1.0]
     assert torch.unique(batch[1]).tolist() == pytest.approx([1.0])

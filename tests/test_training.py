@@ -20,7 +20,7 @@ from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
 from raysearch.training.averaging import averaged
-from raysearch.training.batches import cut, dihedral, mixed, normalise
+from raysearch.training.batches import batch_of, cut, mixed
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
@@ -120,7 +120,7 @@ def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
         config(), dataclasses.replace(data, folds=((everyone, everyone[:0]),)), seen.append
     )
     assert seen == [1, 2]
-    batch = normalise(data.gather(torch.arange(4)), data.shape)
+    batch = batch_of(data.gather(torch.arange(4)), data.shape)
     assert model.eval()(batch).shape == (4, 2)
 
 
@@ -371,30 +371,43 @@ def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(6, 6), (4, 6)])
-def test_each_patch_is_turned_as_it_was_drawn_and_laid_out_as_before(
+def test_each_patch_is_turned_as_it_was_drawn_in_the_layout_that_is_asked_for(
     layout: torch.memory_format, size: tuple[int, int]
 ) -> None:
-    batch = torch.randn(40, 3, *size).contiguous(memory_format=layout)
-    found = dihedral(batch, torch.Generator().manual_seed(2))
-    drawn = torch.randint(kinds(batch), (40,), generator=torch.Generator().manual_seed(2))
-    wanted = [turned(one[None], int(kind)) for one, kind in zip(batch, drawn, strict=True)]
+    shape = (*size, 3)
+    stored = torch.randint(256, (40, 3 * size[0] * size[1]), dtype=torch.uint8)
+    found = batch_of(stored, shape, layout, torch.Generator().manual_seed(2))
+    plain = batch_of(stored, shape, layout)
+    by_hand = stored.view(-1, *shape).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert torch.allclose(plain, by_hand, atol=1e-6)
+    count = kinds(*size)
+    drawn = torch.randint(count, (40,), generator=torch.Generator().manual_seed(2))
+    wanted = [turned(one[None], int(kind)) for one, kind in zip(plain, drawn, strict=True)]
     assert torch.equal(found, torch.cat(wanted))
-    assert found.stride() == batch.stride()
+    assert found.is_contiguous(memory_format=layout)
+    assert plain.is_contiguous(memory_format=layout)
+
+
+def turned_pixels(stored: torch.Tensor, seed: int) -> torch.Tensor:
+    """Square grey patches (B, H*W), turned at random."""
+    side = math.isqrt(stored.shape[1])
+    found = batch_of(stored, (side, side, 1), turns=torch.Generator().manual_seed(seed))
+    return torch.round((found + 1) * 127.5)
 
 
 def test_flips_and_turns_are_the_eight_symmetries_and_keep_the_order() -> None:
     one = torch.arange(16.0).view(1, 1, 4, 4)
-    turned = dihedral(one.expand(4000, 1, 4, 4), torch.Generator().manual_seed(0))
-    kinds, counts = torch.unique(turned.view(4000, 16), dim=0, return_counts=True)
+    found = turned_pixels(one.view(1, 16).to(torch.uint8).expand(4000, 16), 0)
+    each, counts = torch.unique(found.view(4000, 16), dim=0, return_counts=True)
     expected = {
         tuple(torch.rot90(base, turns, (2, 3)).flatten().tolist())
         for base in (one, one.flip(3))
         for turns in range(4)
     }
-    assert {tuple(kind.tolist()) for kind in kinds} == expected
+    assert {tuple(one.tolist()) for one in each} == expected
     assert int(counts.min()) > 400
-    marked = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 1, 4, 4)
-    assert torch.equal(dihedral(marked, torch.Generator().manual_seed(1)), marked)
+    marked = torch.arange(64, dtype=torch.uint8).view(64, 1).expand(64, 16)
+    assert torch.equal(turned_pixels(marked, 1).view(64, 16), marked.float())
 
 
 def test_a_fold_ends_with_the_mean_of_all_turns_where_it_is_asked_for(data: TrainingData) -> None:
@@ -415,11 +428,6 @@ def test_a_fold_ends_with_the_mean_of_all_turns_where_it_is_asked_for(data: Trai
         mean = torch.stack([run.model(one) for one in turns]).mean(0)
     assert np.allclose(averaged.judged[1].logits, mean.numpy(), atol=1e-5)
     assert not np.allclose(plain.judged[1].logits, mean.numpy(), atol=1e-3)
-
-
-def test_patches_that_are_not_square_keep_their_shape() -> None:
-    wide = torch.rand(50, 3, 4, 6)
-    assert dihedral(wide, torch.Generator().manual_seed(0)).shape == wide.shape
 
 
 def test_a_checkpoint_with_any_byte_changed_is_refused(data: TrainingData) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from raysearch.errors import StudyError
 from raysearch.evaluation.draws import Draws, Floats
@@ -140,16 +139,11 @@ def inference_times(trials: Sequence[Trial], shape: tuple[int, int, int]) -> lis
         if "inference_ms" in costs:
             by_net.setdefault(net, []).append(costs["inference_ms"])
     return [
-        statistics.median(by_net[net]) * _views(trial, shape) if net in by_net else None
+        statistics.median(by_net[net]) * VIEWS[trial.knobs.get("tta", "none")](*shape[:2])
+        if net in by_net
+        else None
         for net, trial in zip(nets, trials, strict=True)
     ]
-
-
-def _views(trial: Trial, shape: tuple[int, int, int]) -> int:
-    """How often the net of `trial` sees a patch of `shape`, (H, W, C)."""
-    height, width, channels = shape
-    patch = torch.empty((1, channels, height, width), device="meta")
-    return VIEWS[trial.knobs.get("tta", "none")](patch)
 
 
 def rungs_of(folder: StudyFolder, plan: Plan, history: History, draws: Draws) -> list[Rung]:

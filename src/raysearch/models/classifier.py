@@ -8,9 +8,9 @@ from torch import Tensor, nn
 MIDDLE = 0.5
 
 
-def normalised(patches: Tensor) -> Tensor:
-    """uint8 patches (B, H, W, 3) as a float32 batch (B, 3, H, W) from -1 to 1."""
-    return patches.permute(0, 3, 1, 2).float().mul(1 / (255 * MIDDLE)).sub(1.0)
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 `pixels` of any shape as float32 from -1 to 1."""
+    return pixels.mul(1 / (255 * MIDDLE)).sub(1.0)
 
 
 class PatchClassifier(nn.Module):
@@ -27,5 +27,5 @@ class PatchClassifier(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
-        prepared = normalised(self.preprocessing(patches))
+        prepared = normalised(self.preprocessing(patches).permute(0, 3, 1, 2))
         return torch.softmax(self.net(prepared).float() / self.temperature, dim=1)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 
-def kinds(batch: Tensor) -> int:
-    """How many flips and turns the patches of `batch` (B, C, H, W) have.
+def kinds(height: int, width: int) -> int:
+    """How many flips and turns a patch has.
 
-    8 where they are square (numbered 0, none, to 7), else 4: flips and half turns.
+    8 where it is square (numbered 0, none, to 7), else 4: flips and half turns.
     """
-    return 8 if batch.shape[2] == batch.shape[3] else 4
+    return 8 if height == width else 4
 
 
 def turned(batch: Tensor, kind: int) -> Tensor:
@@ -32,11 +32,11 @@ class DihedralMean(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """The mean logits (B, classes), float32, of a normalised batch (B, 3, H, W)."""
-        logits = [self.net(turned(batch, kind)).float() for kind in range(kinds(batch))]
+        logits = [self.net(turned(batch, kind)).float() for kind in range(kinds(*batch.shape[2:]))]
         return torch.stack(logits).mean(dim=0)
 
 
 # Which model judges, by the knob `tta`: test-time averaging.
 AVERAGES = {"none": lambda net: net, "dihedral": DihedralMean}
-# How often its net then sees each patch of a batch (B, C, H, W).
-VIEWS: dict[str, Callable[[Tensor], int]] = {"none": lambda _batch: 1, "dihedral": kinds}
+# How often its net then sees each patch, by its height and width.
+VIEWS: dict[str, Callable[[int, int], int]] = {"none": lambda _height, _width: 1, "dihedral": kinds}

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raysearch.training.batches import dihedral
-
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok and Johnston, 2001), rows.
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 # Of red, green and blue in what an eye calls bright (ITU-R BT.601).
@@ -43,9 +41,10 @@ class Augmentation:
     cut_out: float = 0.0
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """`batch`, normalised float32 (B, 3, H, W), as drawn by `generator`, a CPU one."""
-        if self.augment == "dihedral":
-            batch = dihedral(batch, generator)
+        """`batch`, normalised float32 (B, 3, H, W), as drawn by `generator`, a CPU one.
+
+        But for the flips and turns, which bytes have before they are normalised (`batch_of`).
+        """
         if self.shift or self.zoom or self.rotation:
             batch = self.moved(batch, generator)
         if self.stain_jitter:
@@ -55,6 +54,11 @@ class Augmentation:
         if self.cut_out:
             batch = cut_out(batch, self.cut_out, generator)
         return batch
+
+    @property
+    def turns(self) -> bool:
+        """Whether patches are flipped and turned."""
+        return self.augment == "dihedral"
 
     def moved(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Each patch turned, zoomed and shifted; what comes in from outside is its reflection."""

@@ -36,32 +36,39 @@ def cut(index: Tensor, size: int) -> list[Tensor]:
     return pieces
 
 
-def normalise(batch: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """A gathered batch, uint8 (B, H*W*3), as float32 (B, 3, H, W) from -1 to 1."""
-    return normalised(batch.view(-1, *shape))
+def batch_of(
+    stored: Tensor,
+    shape: tuple[int, int, int],
+    layout: torch.memory_format = torch.contiguous_format,
+    turns: torch.Generator | None = None,
+) -> Tensor:
+    """Gathered patches, uint8 (B, H*W*C), as a float32 batch (B, C, H, W) from -1 to 1 in `layout`.
 
-
-def dihedral(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Each patch of `batch` (B, C, H, W) in one of its 8 flips and quarter turns, at random.
-
-    Patches that are not square have 4: flips and half turns. `generator` is a CPU one, so that a
-    draw is the same on every device.
+    With `turns`, a CPU generator, each is in one of its 8 flips and quarter turns, at random; those
+    that are not square have 4: flips and half turns. They are turned as bytes, a fourth of the
+    memory, on the way into their layout.
     """
-    drawn = torch.randint(kinds(batch), (len(batch),), generator=generator).to(batch.device)
-    count, channels, height, width = batch.shape
-    where = _origins(height, width, batch.device).index_select(0, drawn)
-    if not batch.is_contiguous(memory_format=torch.channels_last):
-        wanted = where.unsqueeze(1).expand(-1, channels, -1)
-        return torch.gather(batch.flatten(2), 2, wanted).view(batch.shape)
-    first = torch.arange(0, count * height * width, height * width, device=batch.device)
-    pixels = batch.permute(0, 2, 3, 1).reshape(-1, channels)
-    found = pixels.index_select(0, (where + first.unsqueeze(1)).flatten())
-    return found.view(count, height, width, channels).permute(0, 3, 1, 2)
+    if turns is None:
+        pixels = stored.view(-1, *shape).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        return normalised(pixels)
+    drawn = torch.randint(kinds(*shape[:2]), (len(stored),), generator=turns).to(stored.device)
+    where = _origins(shape, layout, stored.device).index_select(0, drawn)
+    found = normalised(torch.gather(stored, 1, where))
+    height, width, channels = shape
+    if layout == torch.channels_last:
+        return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    return found.view(-1, channels, height, width)
 
 
 @lru_cache(maxsize=8)
-def _origins(height: int, width: int, device: torch.device) -> Tensor:
-    """By the number of a flip or turn, int64 (kinds, H*W): which pixel comes to each place."""
-    places = torch.arange(height * width).view(1, 1, height, width)
-    every = [turned(places, kind).flatten() for kind in range(kinds(places))]
+def _origins(
+    shape: tuple[int, int, int], layout: torch.memory_format, device: torch.device
+) -> Tensor:
+    """By the number of a flip or turn, int64 (kinds, H*W*C): which byte comes to each place."""
+    height, width, channels = shape
+    places = torch.arange(height * width * channels).view(1, height, width, channels)
+    every = []
+    for kind in range(kinds(height, width)):
+        one = turned(places.permute(0, 3, 1, 2), kind)
+        every.append((one.permute(0, 2, 3, 1) if layout == torch.channels_last else one).flatten())
     return torch.stack(every).to(device)

@@ -18,7 +18,7 @@ from raysearch.models.architectures import begun, given
 from raysearch.models.dihedral import AVERAGES, VIEWS
 from raysearch.training.augmenting import Augmentation
 from raysearch.training.averaging import averaged
-from raysearch.training.batches import Targets, cut, mixed, normalise
+from raysearch.training.batches import Targets, batch_of, cut, mixed
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
@@ -123,7 +123,7 @@ class FoldRun:
             logits = self.model(batch)
         logits = logits.float()
         losses = [self.loss_of(logits, rows) * part for rows, part in targets]
-        loss = torch.stack(losses).sum()
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -137,7 +137,7 @@ class FoldRun:
         self.steps.begin(epoch)
         mixup = float(self.config.knob("mixup", 0.0))
         for rows in cut(index, self.batch_size):
-            batch = self.augment(self.batch(rows), turns)
+            batch = self.augment(self.batch(rows, turns if self.augment.turns else None), turns)
             targets: Targets = [(rows, 1.0)]
             if mixup:
                 batch, targets = mixed(batch, rows, float(mixes.beta(mixup, mixup)), turns)
@@ -178,7 +178,7 @@ class FoldRun:
         tta = self.config.knob("tta", "none") if averaged else "none"
         model = AVERAGES[tta](self.net).eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
-        views = VIEWS[tta](self.batch(index[:1]))
+        views = VIEWS[tta](*self.data.shape[:2])
         began = time.perf_counter()
         with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
             parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
@@ -188,10 +188,10 @@ class FoldRun:
             raise TrainingFailedError(NAN_SCORES)
         return Judged(self.judged_rows, logits, took_ms / len(logits) / views)
 
-    def batch(self, rows: Tensor) -> Tensor:
-        """The patches `rows` as one normalised float32 batch (B, 3, H, W)."""
-        batch = normalise(self.data.gather(rows), self.data.shape)
-        return batch.contiguous(memory_format=self.config.numerics.layout)
+    def batch(self, rows: Tensor, turns: torch.Generator | None = None) -> Tensor:
+        """The patches `rows` as one normalised float32 batch (B, 3, H, W), with `turns` turned."""
+        layout = self.config.numerics.layout
+        return batch_of(self.data.gather(rows), self.data.shape, layout, turns)
 
     def state(self) -> State:
         """The model, its steps and the average as they are now."""

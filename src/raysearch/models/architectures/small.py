@@ -20,7 +20,10 @@ def benchmark(shape: Shape, classes: int) -> nn.Module:
     height, width, channels = shape
     features = 32 * (height - 2) * (width - 2)
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(features, classes)
+        nn.Conv2d(channels, 32, 3),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(features, classes),
     )
 
 
