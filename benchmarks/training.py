@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from plain_loop import Apart, drawn
+from raysearch.errors import SpaceError
 from raysearch.models.architectures import ARCHITECTURES, build
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData
@@ -207,8 +208,14 @@ def main() -> None:
     data = drawn(asked.rows, asked.size, 1, torch.device(asked.device))
     found = []
     for architecture in asked.architectures:
-        found.append(compare(architecture, data, asked))
+        try:
+            found.append(compare(architecture, data, asked))
+        except SpaceError as refusal:
+            sys.stderr.write(f"{refusal}\n")
+            continue
         sys.stderr.write(f"{table(found[-1:])}\n")
+    if not found:
+        sys.exit(2)
     print(table(found))
     first = found[0]
     print(
