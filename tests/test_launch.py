@@ -287,22 +287,29 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
     check_only_the_best_has_a_checkpoint(run, history)
 
 
+def under_way(run: Commands) -> list[Path]:
+    """The checkpoints of trials that have not finished."""
+    names = study(run).names(StudyFolder.CHECKPOINTS)
+    known = read_history(study(run)).searched() if names else []
+    folder = study(run).local / StudyFolder.CHECKPOINTS
+    ids = {one.id for one in known if one.status != "finished"}
+    return [folder / one for one in names if one.removesuffix(".pt") in ids]
+
+
 def test_a_trial_whose_checkpoint_is_damaged_begins_again_with_a_warning(
     run: Commands, shards: Path
 ) -> None:
-    epochs = 60  # so long that the ten seconds to a checkpoint end within the training
+    epochs = 120  # so long that the ten seconds to a checkpoint end within the training
     write_space(run.folder, epochs=epochs, trials="2", stopping="{rule: none}")
     first = run.start("launch", "small.yaml", "--data", str(shards))
     until = time.monotonic() + 120
-    while not study(run).names(StudyFolder.CHECKPOINTS) and time.monotonic() < until:
+    while not under_way(run) and time.monotonic() < until:
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
     out, err = first.communicate(timeout=60)
     assert first.returncode == 130, out + err
     before = Journal(study(run) / "journal").events
-    known = read_history(study(run)).trials
-    checkpoints = sorted((study(run).local / StudyFolder.CHECKPOINTS).iterdir())
-    kept = [path for path in checkpoints if known[path.stem].status != "finished"]
+    kept = under_way(run)
     for path in kept:
         content = path.read_bytes()
         middle = len(content) // 2

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from raysearch.cli import run
 from raysearch.cli.selection_text import selection_lines
 from raysearch.errors import StudyError
+from raysearch.evaluation.champion import champion_net
 from raysearch.evaluation.decision import Options, decide
 from raysearch.evaluation.draws import Draws
 from raysearch.evaluation.selecting import rungs_of, select
@@ -24,6 +25,7 @@ from raysearch.search.fold_scores import OutOfFold, out_of_fold, scores_file
 from raysearch.search.history import Trial
 from raysearch.search.study import Study
 from raysearch.search.trial_data import training_data
+from raysearch.training.checkpoint import pack
 from raysearch.training.fold_run import Judged
 from raysearch.training.loop import FoldEpoch
 from result_studies import new_study, next_searched, report
@@ -172,6 +174,15 @@ def test_a_later_launch_selects_as_the_last_selection_did(study: Study) -> None:
     locked = {"margin": 0.02, **decide(rows_of(study, "t0000"), "accuracy").told}
     study.crown(study.history.trials["t0000"], locked)
     assert Options.of(study.history.locked) == Options(0.02, "accuracy")
+
+
+def test_weights_of_another_trial_are_not_taken_for_the_champions(study: Study) -> None:
+    """As a launch leaves them that is killed between a refit and its crown."""
+    trial = study.history.trials["t0000"]
+    study.crown(trial, {})
+    study.folder.write(study.folder.CHAMPION, pack({"trial": "t0003", "model": {}}))
+    with pytest.raises(StudyError, match=r"champion\.pt: missing or damaged"):
+        champion_net(study.folder, study.plan, study.history)
 
 
 def test_the_table_and_the_words_say_who_and_why(

@@ -161,6 +161,8 @@ def _refitted(folder: StudyFolder, plan: Plan, trial: Trial) -> tuple[nn.Module,
     architecture = str(trial.knobs.get("architecture", DEFAULTS["architecture"]))
     net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
     stored = unpack(folder.read(folder.CHAMPION))
+    if stored["trial"] != trial.id:  # a launch was killed between a refit and its crown
+        raise ValueError(f"the weights are of {stored['trial']}")
     net.load_state_dict(stored["model"])
     return net, stored
 
