@@ -14,28 +14,32 @@ from multiprocessing import resource_tracker
 @contextmanager
 def working(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of `workers` processes, which leave Ctrl-C to this one."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
-    # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the workers
-    # are born with it blocked. The tracker unblocks it when it starts, so it goes first.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pool = None
     try:
         with _later_interrupt():
-            for _ in range(workers):  # each starts a worker, as none is ready yet
-                pool.submit(int)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the
+            # workers are born with it blocked. The tracker unblocks it when it starts, so it goes
+            # first.
+            resource_tracker.ensure_running()
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                for _ in range(workers):  # each starts a worker, as none is ready yet
+                    pool.submit(int)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield pool
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
 def _later_interrupt() -> Iterator[None]:
     """Answer Ctrl-C after the block: a worker that has got half of its orders prints a traceback.
 
-    A mask is not enough, since the signal then goes to another thread of the process.
+    So does a semaphore that is made by half. A mask is not enough, since the signal then goes to
+    another thread of the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
