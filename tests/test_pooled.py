@@ -80,13 +80,13 @@ def scores_of(judged: tuple[Study, Trial]) -> OutOfFold:
 def test_it_is_above_that_of_each_patch_alone_and_the_context_can_be_kept(
     judged: tuple[Study, Trial],
 ) -> None:
-    alone, near = pooled_auroc(*judged), auroc_in_context(*judged)
+    found = scores_of(judged)
+    alone, near = pooled_auroc(found), auroc_in_context(found, judged[0].plan)
     assert alone is not None
     assert near is not None
     assert alone.value is not None
     assert near.pooled.value is not None
     assert near.pooled.value > alone.value + 0.05
-    found = scores_of(judged)
     places = places_of(load_rows(judged[0].plan.data, judged[0].plan.view), found)
     assert places is not None
     assert set(places.xs.round(2)) == {round(one + 0.02, 2) for one in range(SIDE)}

@@ -112,6 +112,14 @@ def test_the_corrected_estimate_is_that_of_the_truth(spread: float, stop: bool) 
     assert np.abs(corrected).mean() < np.abs(lucky).mean()
 
 
+def test_a_draw_without_anybody_who_was_judged_at_a_rung_stops_nobody_there() -> None:
+    drawn = np.array([[0.8, 0.8], [0.9, 0.9]])
+    left_out = np.array([[0.7, 0.7], [0.5, 0.5]])
+    rung = Rung(np.array([0, 1]), np.array([[np.nan, 0.6], [np.nan, 0.4]]), 1)
+    # The second is best at the end; in the second draw it does not come there.
+    assert without_luck(drawn, left_out, 1.0, [rung]).value == pytest.approx((0.5 + 0.7) / 2)
+
+
 def test_the_best_of_what_is_left_is_taken_where_a_draw_would_have_stopped_all() -> None:
     drawn = np.array([[0.8, 0.8], [np.nan, np.nan]])
     left_out = np.array([[0.7, 0.6], [np.nan, np.nan]])

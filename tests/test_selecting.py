@@ -135,6 +135,25 @@ def test_rungs_are_drawn_again_with_as_many_that_go_on(shards: Path, tmp_path: P
     select(study.folder, study.plan, study.history)
 
 
+def test_a_rung_is_drawn_of_the_folds_that_a_draw_has_a_patient_of(
+    shards: Path, tmp_path: Path
+) -> None:
+    tree = {**TREE, "objective": {"metric": "accuracy", "mode": "max"}}
+    study = new_study(shards, tmp_path / "studies" / "few", tree)
+    judged(study, next_searched(study), shards, 0.5, {})
+    rows = rows_of(study, "t0000")
+    first = np.unique(rows.patients[rows.folds == 0])
+    weights = np.array([np.ones(12), 1.0 * ~np.isin(np.unique(rows.patients), first)])
+    draws = Draws(np.unique(rows.patients), np.concatenate([np.ones((1, 12)), weights]))
+    found = rungs_of(study.folder, study.plan, study.history, draws)
+    assert np.isnan(found[0].drawn).tolist() == [[False, True]]  # within the first fold
+    whole = Draws(draws.patients, draws.weights[:2])
+    assert (
+        found[0].drawn[0, 0]
+        == rungs_of(study.folder, study.plan, study.history, whole)[0].drawn[0, 0]
+    )
+
+
 def _ordered(study: Study) -> list[Any]:
     return [rung for _level, rung in sorted(study.history.rungs.items())]
 
@@ -192,12 +211,14 @@ def test_the_table_and_the_words_say_who_and_why(
     assert run([*words, "--margin", "0.01"]) == 0
     said = capsys.readouterr().out
     assert "pooled out of fold over" in said
-    assert "tied, chosen" in said or "chosen" in said
+    (row,) = [line for line in said.splitlines() if "chosen" in line and "t0001" in line]
+    assert row
     assert run([*words, "--margin", "0.01", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [one["trial"] for one in found["candidates"] if one["chosen"]] == ["t0001"]
     end = {
         "champion": "t0001",
+        "chosen": "t0001",
         "tied": ["t0000", "t0001"],
         "margin": 0.01,
         "corrected": found["corrected"],
@@ -205,9 +226,11 @@ def test_the_table_and_the_words_say_who_and_why(
     }
     lines = selection_lines(study.plan, study.history, end)
     assert lines[0] == (
-        "Selected  t0001: of 2 that are as good within 0.01 (t0000, t0001), the cheapest"
+        "Selected  t0001: of 2 that are as good within 0.01 (t0000, t0001), the fastest"
     )
     assert "what the best of 4 trials is worth" in lines[1]
+    other = selection_lines(study.plan, study.history, {**end, "chosen": "t0000"})[0]
+    assert other == "Selected  t0001: the best after t0000, which could not be refitted"
     assert ", threshold 0." in lines[2]
 
 

@@ -164,6 +164,7 @@ def end_of(outcome: Outcome) -> dict[str, Any]:
         "champion": outcome.champion.trial.id,
         "margin": selection.margin,
         "tied": [one.trial.id for one in selection.tied],
+        "chosen": selection.chosen.id,
         "corrected": asdict(selection.corrected),
         "locked": outcome.champion.decision.told,
         "pooled_auroc": None if pooled is None else asdict(pooled),

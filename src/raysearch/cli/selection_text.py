@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:
     """Who is tied, what the best is worth without luck, and what was locked."""
     finished, tied, locked = len(history.done()), end["tied"], end["locked"]
-    if len(tied) > 1:
+    if end["champion"] != end["chosen"]:
+        who = f"the best after {end['chosen']}, which could not be refitted"
+    elif len(tied) > 1:
         others = ", ".join(tied)
-        who = f"of {len(tied)} that are as good within {end['margin']:g} ({others}), the cheapest"
+        who = f"of {len(tied)} that are as good within {end['margin']:g} ({others}), the fastest"
     else:
         who = f"no other of {finished} finished is shown to be as good within {end['margin']:g}"
     lines = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import AVERAGES
 from raysearch.models.transfer.layers import inside
 from raysearch.scores.bootstrap import Interval
+from raysearch.scores.calibration import tempered
 from raysearch.search.engine.run import refit
 from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
@@ -67,8 +68,10 @@ def crown_champion(study: Study, tracker: Tracker, options: Options | None = Non
     locked = {"margin": options.margin, **decision.told}
     if (best.id, locked) != (study.history.champion, study.history.locked):
         study.crown(best, locked)
-    pooled = pooled_auroc(study, best)
-    near = auroc_in_context(study, best, decision.temperature)
+    # As the registered model gives them: what those near a patch say hangs on how sure they are.
+    calibrated = tempered(rows.probabilities, decision.temperature)
+    rows = replace(rows, probabilities=calibrated)
+    pooled, near = pooled_auroc(rows), auroc_in_context(rows, study.plan)
     version = register_champion(
         tracker,
         study.plan.name,

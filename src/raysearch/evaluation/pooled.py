@@ -5,18 +5,16 @@ Also with each patch seen in its context: among those near it on its slide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.patches import Rows, load_rows
 from raysearch.scores.bootstrap import Interval, auroc_interval
-from raysearch.scores.calibration import tempered
 from raysearch.scores.context import REACHES, Context, Places, around, fit_context
-from raysearch.search.fold_scores import OutOfFold, out_of_fold
-from raysearch.search.history import Trial
-from raysearch.search.study import Study
+from raysearch.search.fold_scores import OutOfFold
+from raysearch.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -27,38 +25,28 @@ class InContext:
     context: Context
 
 
-def pooled_auroc(study: Study, trial: Trial) -> Interval | None:
-    """The AUROC of `trial` over all development patches, and its 95 % interval by patient.
+def pooled_auroc(found: OutOfFold) -> Interval | None:
+    """The AUROC over all development patches, and its 95 % interval by patient.
 
     Each patch has the score of the fold's model that did not learn from its patient.
-    None where there are more than two classes, or the trial has not ended all its folds.
+    None where there are more than two classes.
     """
-    found = _of_two_classes(study, trial)
-    return None if found is None else _auroc(found, found.probabilities)
+    return _auroc(found, found.probabilities) if found.probabilities.shape[1] == 2 else None
 
 
-def auroc_in_context(study: Study, trial: Trial, temperature: float = 1.0) -> InContext | None:
-    """The AUROC of `trial` as `pooled_auroc` has it, with what the patches near each one say.
+def auroc_in_context(found: OutOfFold, plan: Plan) -> InContext | None:
+    """The AUROC as `pooled_auroc` has it, with what the patches near each one say.
 
-    They say it by probabilities at `temperature`, as the registered model gives them. How much they
-    count is fitted on the other folds. None where `pooled_auroc` is, where there is
+    How much they count is fitted on the other folds. None where `pooled_auroc` is, where there is
     one fold, or where it is not known of each patch where it lies.
     """
-    found = _of_two_classes(study, trial) if trial.folds > 1 else None
-    if found is None:
+    if found.probabilities.shape[1] != 2 or len(np.unique(found.folds)) < 2:
         return None
-    places = places_of(load_rows(study.plan.data, study.plan.view), found)
+    places = places_of(load_rows(plan.data, plan.view), found)
     if places is None:
         return None
-    probabilities = tempered(found.probabilities, temperature)
-    scores, context = in_context(replace(found, probabilities=probabilities), places)
+    scores, context = in_context(found, places)
     return InContext(_auroc(found, scores), context)
-
-
-def _of_two_classes(study: Study, trial: Trial) -> OutOfFold | None:
-    if len(study.plan.class_names) != 2 or trial.epoch < study.whole(trial):
-        return None
-    return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
 
 
 def _auroc(found: OutOfFold, scores: NDArray[np.float64]) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,13 +67,7 @@ def run_study(
     StudyError where another launcher runs it, or where it has no champion;
     InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
     """
-    with ExitStack() as stack:
-        assure = stack.enter_context(launcher_lock(folder))
-        watch.phase("starting Ray")
-        stack.enter_context(ray_session())
-        # However it ends: machines that nobody asks for any more are given back.
-        stack.callback(ask_for_machines, plan.space.resources, 0)
-        stack.callback(keep_worker_logs, folder)
+    with _alone(folder, plan, watch) as assure:
         if beginning is None:
             study = Study(folder, plan)
         else:
@@ -87,6 +81,19 @@ def run_study(
         study.journal.assure = assure
         with _tracked(study, watch) as tracker:
             return _search_and_crown(study, tracker, watch, trials)
+
+
+@contextmanager
+def _alone(folder: StudyFolder, plan: Plan, watch: Watch) -> Iterator[Callable[[], None]]:
+    """Ray, with nobody else at work on the study; what is given assures that it is still so."""
+    with ExitStack() as stack:
+        assure = stack.enter_context(launcher_lock(folder))
+        watch.phase("starting Ray")
+        stack.enter_context(ray_session())
+        # However it ends: machines that nobody asks for any more are given back.
+        stack.callback(ask_for_machines, plan.space.resources, 0)
+        stack.callback(keep_worker_logs, folder)
+        yield assure
 
 
 @contextmanager
@@ -113,11 +120,7 @@ def select_again(folder: StudyFolder, options: Options, watch: Watch) -> Outcome
     StudyError where another launcher runs the study, or no trial has finished.
     """
     plan = read_plan(folder)
-    with ExitStack() as stack:
-        assure = stack.enter_context(launcher_lock(folder))
-        watch.phase("starting Ray")
-        stack.enter_context(ray_session())
-        stack.callback(ask_for_machines, plan.space.resources, 0)
+    with _alone(folder, plan, watch) as assure:
         study = Study(folder, plan)
         study.journal.assure = assure
         status = "FINISHED" if study.ended() else "KILLED"

@@ -158,9 +158,15 @@ def rungs_of(folder: StudyFolder, plan: Plan, history: History, draws: Draws) ->
         return known[trial, epoch]
 
     def objective(trial: str, epoch: int) -> Floats:
-        """As a report has it: the mean of the ended folds and the one under way."""
+        """As a report has it: the mean of the ended folds and the one under way.
+
+        Of those of which a draw has a patient: with one patient a fold it lacks a third of them.
+        """
         ends = [*range(plan.space.epochs, epoch, plan.space.epochs), epoch]
-        mean: Floats = np.mean([after(trial, one) for one in ends], axis=0)
+        values = np.array([after(trial, one) for one in ends])
+        known = np.isfinite(values)
+        mean = np.full(values.shape[1], np.nan)
+        np.divide(np.nansum(values, axis=0), known.sum(axis=0), out=mean, where=known.any(axis=0))
         return mean
 
     found = []

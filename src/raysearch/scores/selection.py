@@ -101,7 +101,8 @@ def without_luck(
         order = np.argsort(-sign * rung.drawn, axis=0, kind="stable")
         place = np.empty_like(order)
         np.put_along_axis(place, order, np.arange(len(order))[:, None], axis=0)
-        alive[rung.trials] &= place < rung.on
+        # Where a draw has nobody who was judged there, nobody is stopped by it.
+        alive[rung.trials] &= (place < rung.on) | np.isnan(rung.drawn)
     # Where the draw would have stopped all that finished, the best of them.
     alive = np.where(alive.any(axis=0), alive, np.isfinite(drawn))
     reached = np.where(alive, sign * drawn, -np.inf)

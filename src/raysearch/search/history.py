@@ -121,8 +121,8 @@ class History:
         self._finished: list[Trial] = []
         # Of how many finished trials the best is known, and which it is, by folds and mode.
         self._best: dict[tuple[int | None, Mode], tuple[int, Trial | None]] = {}
-        # How many searched trials ended, and how many had when the champion was crowned.
-        self.ended = self.ended_when_crowned = 0
+        # How many searched trials ended.
+        self.ended = 0
         for event in events:
             self.apply(event)
 
@@ -149,8 +149,7 @@ class History:
             case "end":
                 self._end(event)
             case "champion":
-                self.champion, self.ended_when_crowned = event["trial"], self.ended
-                self.locked = event.get("locked", {})
+                self.champion, self.locked = event["trial"], event.get("locked", {})
             case "extend":
                 self.extended = event["trials"]
 

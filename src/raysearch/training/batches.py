@@ -51,24 +51,20 @@ def batch_of(
     if turns is None:
         pixels = stored.view(-1, *shape).permute(0, 3, 1, 2).contiguous(memory_format=layout)
         return normalised(pixels)
-    drawn = torch.randint(kinds(*shape[:2]), (len(stored),), generator=turns).to(stored.device)
-    where = _origins(shape, layout, stored.device).index_select(0, drawn)
-    found = normalised(torch.gather(stored, 1, where))
     height, width, channels = shape
+    drawn = torch.randint(kinds(height, width), (len(stored),), generator=turns).to(stored.device)
+    where = _origins(height, width, stored.device).index_select(0, drawn)
+    pixels = stored.view(-1, height * width, channels)
     if layout == torch.channels_last:
-        return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
-    return found.view(-1, channels, height, width)
+        found = torch.gather(pixels, 1, where.unsqueeze(2).expand(-1, -1, channels))
+        return normalised(found).view(-1, *shape).permute(0, 3, 1, 2)
+    found = torch.gather(pixels.transpose(1, 2), 2, where.unsqueeze(1).expand(-1, channels, -1))
+    return normalised(found).view(-1, channels, height, width)
 
 
 @lru_cache(maxsize=8)
-def _origins(
-    shape: tuple[int, int, int], layout: torch.memory_format, device: torch.device
-) -> Tensor:
-    """By the number of a flip or turn, int64 (kinds, H*W*C): which byte comes to each place."""
-    height, width, channels = shape
-    places = torch.arange(height * width * channels).view(1, height, width, channels)
-    every = []
-    for kind in range(kinds(height, width)):
-        one = turned(places.permute(0, 3, 1, 2), kind)
-        every.append((one.permute(0, 2, 3, 1) if layout == torch.channels_last else one).flatten())
+def _origins(height: int, width: int, device: torch.device) -> Tensor:
+    """By the number of a flip or turn, int64 (kinds, H*W): which pixel comes to each place."""
+    places = torch.arange(height * width).view(1, 1, height, width)
+    every = [turned(places, kind).flatten() for kind in range(kinds(height, width))]
     return torch.stack(every).to(device)
