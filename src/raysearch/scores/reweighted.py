@@ -44,7 +44,18 @@ def metric_replicates(
         patients = weights.shape[1]
         sums = weights @ np.bincount(owner, losses, patients)
         return _share(sums, weights @ np.bincount(owner, minlength=patients).astype(np.float64))
-    return _counted(metric, _confusion(labels, probabilities, owner, weights))
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    return _counted(metric, _confusion(labels, predicted, owner, weights, classes))
+
+
+def class_replicates(
+    labels: Ints, predicted: Ints, owner: Ints, weights: Floats, classes: int
+) -> dict[str, Floats]:
+    """The metrics `OF_CLASS` of each class (R, C), of `predicted` (N,) for `labels` (N,).
+
+    `owner` and `weights` as for `metric_replicates`. Undefined is NaN.
+    """
+    return _by_class(_confusion(labels, predicted, owner, weights, classes))
 
 
 def _auroc(positive: Ints, scores: Floats, owner: Ints, weights: Floats) -> Floats:
@@ -94,10 +105,10 @@ LOSSES: dict[str, Callable[[Ints, Floats], Floats]] = {
 }
 
 
-def _confusion(labels: Ints, probabilities: Floats, owner: Ints, weights: Floats) -> Floats:
+def _confusion(labels: Ints, predicted: Ints, owner: Ints, weights: Floats, classes: int) -> Floats:
     """How many rows of each class are predicted as each, (R, C, C)."""
-    classes, patients = probabilities.shape[1], weights.shape[1]
-    cell = (owner * classes + labels) * classes + probabilities.argmax(axis=1)
+    patients = weights.shape[1]
+    cell = (owner * classes + labels) * classes + predicted
     counts = np.bincount(cell, minlength=patients * classes**2).reshape(patients, -1)
     return (weights @ counts).reshape(-1, classes, classes)
 
@@ -115,16 +126,24 @@ def _counted(metric: str, confusion: Floats) -> Floats:
         known = np.isfinite(recalls)
         means = _share(np.nansum(recalls, axis=1), known.sum(axis=1).astype(np.float64))
         return np.where(known.sum(axis=1) > 1, means, np.nan)
-    name, rows = metric.removeprefix("macro_"), true.sum(axis=1, keepdims=True)
-    by_class = {
-        "precision": _share(right, predicted),
-        "recall": recalls,
-        "f1": _share(2 * right, true + predicted),
-        "specificity": _share(rows - true - predicted + right, rows - true),
-    }[name]
+    name = metric.removeprefix("macro_")
+    by_class = _by_class(confusion)[name]
     if name == metric and confusion.shape[1] == 2:
         return by_class[:, 1]
     return _mean(list(by_class.T))
+
+
+def _by_class(confusion: Floats) -> dict[str, Floats]:
+    """Of each class against the rest, (R, C) each, by `confusion` (R, C, C)."""
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    rows = true.sum(axis=1, keepdims=True)
+    return {
+        "precision": _share(right, predicted),
+        "recall": _share(right, true),
+        "f1": _share(2 * right, true + predicted),
+        "specificity": _share(rows - true - predicted + right, rows - true),
+    }
 
 
 def _correlation(right: Floats, true: Floats, predicted: Floats) -> Floats:
