@@ -193,6 +193,7 @@ def test_the_surface_is_small() -> None:
             "weights",
             "ui",
         ),
+        *("test", "evaluate"),
         *("attach", "status", "stop", "doctor"),
     }
 

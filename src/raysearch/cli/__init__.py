@@ -10,6 +10,7 @@ import typer
 from raysearch.cli.attach import attach
 from raysearch.cli.compare import compare
 from raysearch.cli.doctor import doctor
+from raysearch.cli.evaluate import evaluate
 from raysearch.cli.harvest import harvest
 from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
@@ -20,6 +21,7 @@ from raysearch.cli.shard import shard
 from raysearch.cli.split import split
 from raysearch.cli.status import status
 from raysearch.cli.stop import stop
+from raysearch.cli.test import test
 from raysearch.cli.ui import ui
 from raysearch.cli.weights import weights
 from raysearch.errors import UserError
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(harvest, shard, inspect, split, launch, results, select, compare, replay),
+    *(test, evaluate),
     *(weights, ui),
     *(attach, status, stop, doctor),
 )

@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 
 @contextmanager
 def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; the function takes (files done, all files)."""
+    """A bar on standard error; the function takes (done, all), of files or patches."""
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

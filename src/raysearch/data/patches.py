@@ -101,14 +101,20 @@ def load_rows(address: str, view: View = ALL) -> Rows:
     return Rows(**_columns(shown, manifest, view))
 
 
-def load_hashes(address: str) -> NDArray[np.bytes_]:
-    """The SHA-256 of every patch of the shards at `address`, 32 bytes each, (N,)."""
+def load_hashes(address: str, view: View | None = None) -> NDArray[np.bytes_]:
+    """The SHA-256 of every patch of the shards at `address`, 32 bytes each, (N,).
+
+    Of those that `view` shows, where one is given.
+    """
     folder = Folder(address)
-    found = []
-    for shard in read_manifest(folder).shards:
+    manifest = read_manifest(folder)
+    columns, found = ["sha256", *(() if view is None else _names(manifest))], []
+    for shard in manifest.shards:
         with shard_errors(folder, shard.name), folder.open(shard.name) as file:
-            column = pq.read_table(file, columns=["sha256"], page_checksum_verification=True)
-        found += column.column("sha256").to_pylist()
+            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
+        if view is not None:
+            table = table.filter(_shown(table, manifest, view))
+        found += table.column("sha256").to_pylist()
     return np.array(found, dtype="V32").view("S32")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,7 +139,21 @@ def champion_model(study: Study, trial: Trial, temperature: float = 1.0) -> Patc
 
     They are calibrated by `temperature`.
     """
-    net, stored = _refitted(study.folder, study.plan, trial)
+    return _classifier(study.folder, study.plan, trial, temperature)
+
+
+def champion_of(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, PatchClassifier]:
+    """The champion of the study in `folder`, as it is registered; as `champion_net` refuses."""
+    with _refused_where_lost(folder):
+        trial = _crowned(plan, history)
+        temperature = float(history.locked.get("temperature", 1.0))
+        return trial, _classifier(folder, plan, trial, temperature)
+
+
+def _classifier(
+    folder: StudyFolder, plan: Plan, trial: Trial, temperature: float
+) -> PatchClassifier:
+    net, stored = _refitted(folder, plan, trial)
     preprocessing = preprocessing_of(trial.knobs)
     preprocessing.load_state_dict(stored.get("preprocessing", {}))
     averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
@@ -147,11 +162,21 @@ def champion_model(study: Study, trial: Trial, temperature: float = 1.0) -> Patc
 
 def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:
     """The champion of the study in `folder`, and its refitted net; StudyError where it has none."""
+    with _refused_where_lost(folder):
+        trial = _crowned(plan, history)
+        return trial, inside(_refitted(folder, plan, trial)[0])
+
+
+def _crowned(plan: Plan, history: History) -> Trial:
     if history.champion is None:
         raise StudyError(f"study {plan.name!r} has no champion yet; let it end, or go on with it")
-    trial = history.trials[history.champion]
+    return history.trials[history.champion]
+
+
+@contextmanager
+def _refused_where_lost(folder: StudyFolder) -> Iterator[None]:
     try:
-        return trial, inside(_refitted(folder, plan, trial)[0])
+        yield
     except (OSError, ValueError):
         raise StudyError(
             f"{folder.path(folder.CHAMPION)}: missing or damaged; restore it, or go on with"

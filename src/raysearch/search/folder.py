@@ -18,6 +18,7 @@ class StudyFolder(Folder):
     | `checkpoints/TRIAL.pt` | a running trial's last state | the trial's worker |
     | `scores/TRIAL/EPOCH.parquet` | validation scores at each rung | the trial's worker |
     | `champion.pt` | the refitted champion, and its pre-processing | the worker that refits |
+    | `evaluations/SET/` | the champion's scores of another set | `test`, `evaluate` |
     | `launcher.lock` | whose launch is under way | the launcher |
     | `logs/` | the launcher's log, the workers' logs | the launcher |
     """
@@ -28,6 +29,7 @@ class StudyFolder(Folder):
     CHECKPOINTS = "checkpoints"
     SCORES = "scores"
     CHAMPION = "champion.pt"
+    EVALUATIONS = "evaluations"
     LOGS = "logs"
     LOCK = "launcher.lock"
     # Bytes.
@@ -41,6 +43,10 @@ class StudyFolder(Folder):
     def checkpoint(self, trial: str) -> str:
         """The name of the last checkpoint of `trial`."""
         return f"{self.CHECKPOINTS}/{trial}.pt"
+
+    def evaluation(self, name: str) -> str:
+        """The name of the folder with the champion's scores of the set `name`."""
+        return f"{self.EVALUATIONS}/{name}"
 
     def keep(self, trial: str, state: bytes) -> None:
         """Make `state` the last checkpoint of `trial`; the one before stays until it is whole.

@@ -1,0 +1,57 @@
+"""`raysearch evaluate`: a model judged on labelled shards from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from raysearch.cli.options import STUDIES, StudiesOption, make_console
+
+
+def evaluate(
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A study's name, models:/NAME@champion, or a model's folder."
+        ),
+    ],
+    data: Annotated[str, typer.Argument(metavar="SHARDS", help="Made by `raysearch shard`.")],
+    task: Annotated[str, typer.Option(help="What their labels are of.")] = "label",
+    name: Annotated[
+        str | None, typer.Option(help="What the set is called. Default: its folder's name.")
+    ] = None,
+    studies: StudiesOption = STUDIES,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Judge a model on labelled patches from elsewhere, by patch, by class and by patient.
+
+    They need its size and its classes; a set that shares patients or pixels with what the model
+    learned from is refused. A study's figures are kept with it, for its report.
+
+    Example: `raysearch evaluate first data/pcam`
+    """
+    from raysearch.cli.shard import file_progress
+    from raysearch.cli.test import show_judged
+    from raysearch.data.files import Folder
+    from raysearch.data.manifest import read_manifest
+
+    read_manifest(Folder(data)).classes_of(task)
+    console = make_console(stderr=as_json)
+    with console.status("Importing torch and MLflow"):
+        from raysearch.evaluation.judging import judge_elsewhere
+        from raysearch.evaluation.models import load_model
+
+    model = load_model(address, studies)
+    with file_progress("Judging") as progress:
+        done = judge_elsewhere(model, address, studies, data, task, name, progress)
+    if as_json:
+        from raysearch.cli.assessment_text import told
+
+        sys.stdout.write(json.dumps({**asdict(done.about), **told(done.assessment)}) + "\n")
+        return 0
+    show_judged(f"{done.about.name}, from elsewhere", done.about, done.assessment, console)
+    return 0

@@ -1,0 +1,80 @@
+"""A champion judged on a set, assessed, kept in its study's folder and told to MLflow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from raysearch.errors import StudyError
+from raysearch.evaluation.evaluated import About, keep
+from raysearch.evaluation.models import Model, Progress
+from raysearch.evaluation.outside import judge_outside
+from raysearch.evaluation.sealed import open_sealed
+from raysearch.scores.assessment import Assessment, assess
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History
+from raysearch.search.plan import Plan
+from raysearch.search.study import read_plan
+from raysearch.search.tracking.results import send_results
+from raysearch.search.tracking.runs import default_store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was judged, how it did, and why MLflow does not have it, where it has not."""
+
+    about: About
+    assessment: Assessment
+    unsent: Exception | None
+
+
+def judge_sealed(
+    folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
+) -> Outcome:
+    """Open the sealed set of the study in `folder` for `model`, its champion; as `open_sealed`."""
+    done = open_sealed(folder, plan, history, model, progress)
+    found = assess(done.scored)
+    return Outcome(done.about, found, _sent(plan, done.about, found))
+
+
+def judge_elsewhere(
+    model: Model,
+    address: str,
+    studies: str,
+    data: str,
+    task: str,
+    name: str | None,
+    progress: Progress,
+) -> Outcome:
+    """Judge `model`, which was loaded from `address`, by the shards at `data`; as `judge_outside`.
+
+    A study below `studies` keeps what came of it.
+    """
+    done = judge_outside(model, data, task, name, progress)
+    found = assess(done.scored)
+    folder = StudyFolder(f"{studies}/{address}")
+    try:
+        plan = read_plan(folder)
+    except StudyError:  # a registered model, or a folder: there is no study to keep it
+        return Outcome(done.about, found, None)
+    keep(folder, done.about, done.patches, done.scored)
+    return Outcome(done.about, found, _sent(plan, done.about, found))
+
+
+def _sent(plan: Plan, about: About, found: Assessment) -> Exception | None:
+    prefix = "test" if about.opening else about.name
+    metrics = {
+        f"{prefix}_{name}": one.value
+        for name, one in found.metrics.items()
+        if one.value is not None
+    }
+    rows = [
+        [name, one.value, one.low, one.high, found.baseline[name]]
+        for name, one in found.metrics.items()
+    ]
+    table = {"columns": ["metric", "value", "low", "high", "guessing"], "data": rows}
+    tags = {f"{prefix}_trial": about.trial, f"{prefix}_at": about.at}
+    if about.opening:
+        tags["test_openings"] = str(about.opening["by_this_study"])
+    files = {f"{prefix}.json": json.dumps(table).encode()}
+    return send_results(plan, default_store(), metrics, tags, files)

@@ -1,0 +1,141 @@
+"""The sealed groups of a study, opened: its locked champion judged by patients nobody looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysearch.data.files import Folder
+from raysearch.data.ledger import Ledger, read_ledger
+from raysearch.data.openings import Opening, openings, write_opening
+from raysearch.data.patches import Patches, load_hashes, load_patches, load_rows
+from raysearch.data.view import View
+from raysearch.errors import StudyError
+from raysearch.evaluation.evaluated import SEALED, About, keep
+from raysearch.evaluation.models import Model, Progress, score
+from raysearch.scores.assessment import Scored
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History
+from raysearch.search.plan import Plan
+
+
+@dataclass(frozen=True)
+class SealedSet:
+    """The sealed groups of a study's `ledger`, called `name`, and every opening so far.
+
+    `view` shows them alone; `learned` is what the study sees.
+    """
+
+    name: str
+    ledger: Ledger
+    view: View
+    learned: View
+    earlier: tuple[Opening, ...]
+
+
+def sealed_set(plan: Plan) -> SealedSet:
+    """The sealed set of the study of `plan`; StudyError where there is none."""
+    name, folder = plan.space.split or plan.space.task, Folder(plan.data)
+    if not plan.view.sealed:
+        raise StudyError(
+            f"study {plan.name!r} has no sealed set: no {plan.view.by} of its ledger {name!r} was"
+            " put aside; judge its champion on other shards by `raysearch evaluate`"
+        )
+    ledger = read_ledger(folder, name, plan.fingerprint)
+    if set(ledger.sealed) != set(plan.view.sealed):
+        raise StudyError(
+            f"ledger {name!r} of {plan.data} seals other groups now than when study {plan.name!r}"
+            " began; restore it from a copy"
+        )
+    groups = np.unique(load_rows(plan.data, View(plan.view.task)).groups(plan.view.by))
+    seen = tuple(groups[~np.isin(groups, ledger.sealed)].tolist())
+    view = View(plan.view.task, plan.view.by, seen)
+    return SealedSet(name, ledger, view, plan.view, tuple(openings(folder, name)))
+
+
+def refuse_second(found: SealedSet, opening: Opening) -> None:
+    """StudyError where the study opened its set with another champion: that one was seen."""
+    own = [one for one in found.earlier if one.identity == opening.identity]
+    other = next((one for one in own if not one.same_champion(opening)), None)
+    if other is not None:
+        raise StudyError(
+            f"the sealed set of {opening.study!r} was opened on {other.at} with {other.champion}:"
+            f" {_apart(other, opening)}, and what is chosen after a look is not tested by it;"
+            " select that champion again, or judge this one on other patients by `raysearch"
+            " evaluate`"
+        )
+
+
+def _apart(other: Opening, now: Opening) -> str:
+    """What is not the same of the two."""
+    if other.champion != now.champion:
+        return f"{now.champion} is another champion"
+    names = sorted({*other.locked, *now.locked})
+    changed = [name for name in names if other.locked.get(name) != now.locked.get(name)]
+    return f"another {changed[0].replace('_', ' ')} is locked now"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of it: the rows, what the model gave them, and what is kept about it."""
+
+    patches: Patches
+    scored: Scored
+    about: About
+
+
+def open_sealed(
+    folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
+) -> Judged:
+    """Judge `model`, the locked champion of the study in `folder`, by its sealed groups.
+
+    The opening is written down before anything is seen. StudyError where nothing is sealed or
+    locked, or the set was opened with another champion.
+    """
+    if history.champion is None or not history.locked:
+        raise StudyError(
+            f"study {plan.name!r} has no locked champion; let it end, or choose one by `raysearch"
+            " select`"
+        )
+    opening = Opening.now(plan.name, plan.identity, history.champion, history.locked)
+    found = sealed_set(plan)
+    refuse_second(found, opening)
+    write_opening(opening, Folder(plan.data), found.name)
+    patches = load_patches(plan.data, view=found.view)
+    probabilities = score(model, patches.pixels, progress=progress)
+    scored = Scored(
+        *(patches.labels, probabilities, patches.patients),
+        *(model.class_names, model.threshold),
+    )
+    mine = sum(one.identity == plan.identity for one in found.earlier)
+    about = About(
+        name=SEALED,
+        data=plan.data,
+        fingerprint=plan.fingerprint,
+        model=model.name,
+        trial=history.champion,
+        at=opening.at,
+        class_names=model.class_names,
+        threshold=model.threshold,
+        opening={"by_this_study": mine + 1, "by_all": len(found.earlier) + 1},
+        notes=_notes(plan, found, patches),
+    )
+    keep(folder, about, patches, scored)
+    return Judged(patches, scored, about)
+
+
+def _notes(plan: Plan, found: SealedSet, patches: Patches) -> tuple[str, ...]:
+    """What of the sealed set is in what was learned from, too."""
+    notes = []
+    learned = load_rows(plan.data, found.learned)
+    both = len(np.intersect1d(learned.patients, patches.patients))
+    if both:
+        notes.append(f"{both:,} patients of the sealed set were learned from, too: a leak")
+    same = np.isin(load_hashes(plan.data, found.view), load_hashes(plan.data, found.learned))
+    if same.any():
+        notes.append(
+            f"{int(same.sum()):,} patches of the sealed set have the very pixels of others that"
+            " were learned from"
+        )
+    return tuple(notes)

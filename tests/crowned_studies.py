@@ -1,0 +1,71 @@
+"""Studies with a champion that was really trained, in this very process and without Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysearch.data.files import Folder
+from raysearch.data.ledger import add_ledger
+from raysearch.evaluation.decision import Options, decide
+from raysearch.search.engine import reporter, worker
+from raysearch.search.fold_scores import out_of_fold
+from raysearch.search.folder import StudyFolder
+from raysearch.search.plan import ledger_of, make_plan
+from raysearch.search.spaces.file import parse_space
+from raysearch.search.study import Study, create_study
+from result_studies import next_searched
+
+KNOBS: dict[str, Any] = {
+    "architecture": "cnn",
+    "width": 4,
+    "convolutions": 1,
+    "learning_rate": 0.005,
+    "batch_size": 32,
+}
+
+
+def crowned_study(shards: Path, place: Path, knobs: dict[str, Any] | None = None) -> Study:
+    """A study of one trial over two folds of `shards`, judged, refitted and crowned."""
+    tree = {"epochs": 2, "trials": 1, "seed": 1, "stopping": {"rule": "none"}}
+    space = parse_space({**tree, "space": {"folds": 2, **(knobs or KNOBS)}}, "x")
+    ledger, new = ledger_of(space, str(shards))
+    plan, splits = make_plan(space, place.name, str(shards), ledger)
+    if new:
+        add_ledger(ledger, Folder(plan.data), space.task)
+    study = create_study(StudyFolder(place), plan, splits)
+    study.begin()
+    trial = next_searched(study)
+    job = worker.Job(
+        study.folder.address, plan.data, trial.id, dict(trial.knobs), trial.seed, 2, 0, 1.0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        sent: list[dict[str, Any]] = []
+        patch.setattr(worker, "get_device", worker.get_local_device)
+        patch.setattr(reporter, "this_node", lambda: "here")
+        patch.setattr(reporter, "leaving_nodes", set)
+        patch.setattr("ray.tune.report", sent.append)
+        worker.train_job(job)
+    for one in sent:
+        study.report(trial.id, json.loads(one["report"]))
+    worker.refit_job(job)
+    crown_again(study, Options())
+    return study
+
+
+def crown_again(study: Study, options: Options) -> None:
+    """Lock its only trial by `options`."""
+    (trial,) = study.history.done()
+    decision = decide(out_of_fold(study.folder, study.plan, trial.id, 2), options.criterion)
+    study.crown(trial, {"margin": options.margin, **decision.told})
+
+
+def of_another_trial(study: Study, name: str) -> Study:
+    """The same study, whose journal says that `name` is the champion."""
+    trial = dataclasses.replace(study.history.done()[0], id=name)
+    study.crown(trial, study.history.locked)
+    return study

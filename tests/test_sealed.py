@@ -1,0 +1,214 @@
+"""The sealed set is opened once, for the locked champion, and every opening is counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crowned_studies import crown_again, crowned_study
+from raysearch.cli import run
+from raysearch.data.files import Folder
+from raysearch.data.openings import openings
+from raysearch.data.patches import load_rows
+from raysearch.data.shards import write_shards
+from raysearch.data.view import View
+from raysearch.errors import DataError, StudyError
+from raysearch.evaluation.decision import Options
+from raysearch.evaluation.evaluated import SEALED, kept, scores_of
+from raysearch.evaluation.models import load_model
+from raysearch.evaluation.outside import judge_outside
+from raysearch.evaluation.sealed import refuse_second, sealed_set
+from raysearch.search.study import Study
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 60 patients, of whom a ledger seals nine."""
+    out = tmp_path_factory.mktemp("shards") / "many"
+    write_shards("60:480:1", out, "synthetic", workers=1)
+    return out
+
+
+@pytest.fixture
+def study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.chdir(tmp_path)
+    for one in Folder(many).names("splits/openings/label"):
+        Folder(many).remove(f"splits/openings/label/{one}")
+    return crowned_study(many, tmp_path / "studies" / "first")
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    capsys.readouterr()
+    assert run([*words, "--json"]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_champion_is_judged_by_the_sealed_patients_alone_and_every_look_is_counted(
+    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = told(["test", "first"], capsys)
+    sealed = set(study.plan.view.sealed)
+    rows = load_rows(str(many))
+    assert len(sealed) == 9
+    assert first["patients"] == 9
+    assert first["rows"] == int(np.isin(rows.patients, sorted(sealed)).sum())
+    assert first["opening"] == {"by_this_study": 1, "by_all": 1}
+    assert "no run of study" in str(first["unsent"])
+    (about,) = kept(study.folder)
+    assert about.name == SEALED
+    assert set(scores_of(study.folder, about).patients) == sealed
+    again = told(["test", "first"], capsys)
+    assert again["opening"] == {"by_this_study": 2, "by_all": 2}
+    assert again["metrics"] == first["metrics"]
+    assert [one.study for one in openings(Folder(many), "label")] == ["first", "first"]
+
+
+def test_tables_say_what_was_found_and_how_often_it_was_opened(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study.history.champion
+    assert run(["test", "first"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "Sealed test set of first: 7",
+        "95 % by patient",
+        "By class (threshold 0.",
+        "Decided only where sure enough",
+        "Cleared without a person, by patient",
+        "number of confident positives",
+        "for the first time by this study, for the first time in all",
+    ):
+        assert words in said
+
+
+def test_another_champion_of_the_study_is_not_judged_by_a_set_that_was_seen(
+    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["test", "first"]) == 0
+    crown_again(study, Options(criterion="f1"))
+    assert run(["test", "first"]) == 2
+    error = capsys.readouterr().err
+    assert "was opened on 20" in error
+    assert "another criterion is locked now" in error
+    assert len(openings(Folder(many), "label")) == 1
+    found = sealed_set(study.plan)
+    other = replace(found.earlier[0], champion="t0009")
+    with pytest.raises(StudyError, match="t0009 is another champion"):
+        refuse_second(found, other)
+    refuse_second(found, replace(other, identity="another study"))
+
+
+def test_a_study_without_a_champion_or_a_sealed_set_is_refused(
+    study: Study, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["test", "nobody"]) == 2
+    assert "no study 'nobody'" in capsys.readouterr().err
+    crowned_study(shards, tmp_path / "studies" / "small")
+    assert run(["test", "small"]) == 2
+    assert "no sealed set" in capsys.readouterr().err
+    study.folder.remove(study.folder.CHAMPION)
+    assert run(["test", "first"]) == 2
+    assert "missing or damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_book_of_openings_is_not_taken_for_an_empty_one(
+    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study.history.champion
+    Folder(many).write("splits/openings/label/2026.json", b"{")
+    assert run(["test", "first"]) == 2
+    assert "damaged; restore it from a copy" in capsys.readouterr().err
+
+
+def nothing(_done: int, _every: int) -> None:
+    """Nobody watches."""
+
+
+def test_a_set_from_elsewhere_is_judged_and_kept_with_the_study(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    write_shards("20:200:9", other, "synthetic", workers=1)
+    rename_patients(other, "other-")
+    found = told(["evaluate", "first", str(other)], capsys)
+    assert found["name"] == "other"
+    assert found["rows"] == 200
+    assert [one.name for one in kept(study.folder)] == ["other"]
+    assert run(["evaluate", "first", str(other), "--name", "sealed"]) == 2
+
+
+def rename_patients(shards: Path, prefix: str) -> None:
+    """Give the patients of the drawn `shards` names of their own."""
+    import hashlib
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = json.loads((shards / "manifest.json").read_text())
+    for one in manifest["shards"]:
+        table = pq.read_table(shards / one["name"])
+        names = pa.array([prefix + name for name in table["patient"].to_pylist()])
+        place = table.column_names.index("patient")
+        field = table.schema.field("patient")
+        table = table.set_column(place, field, names.cast(field.type))
+        pq.write_table(
+            table,
+            shards / one["name"],
+            compression="none",
+            use_dictionary=False,
+            write_page_checksum=True,
+        )
+        content = (shards / one["name"]).read_bytes()
+        one |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    hashes = "\n".join(one["sha256"] for one in manifest["shards"])
+    manifest["fingerprint"] = hashlib.sha256(hashes.encode()).hexdigest()
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_shared_patients_and_shared_pixels_are_refused(
+    study: Study, many: Path, tmp_path: Path
+) -> None:
+    model = load_model("first", str(tmp_path / "studies"))
+    assert model.learned is not None
+    assert model.learned.view == study.plan.view
+    with pytest.raises(DataError, match=r"patient 'p\d+', one of 51, was learned from"):
+        judge_outside(model, str(many), "label", None, nothing)
+    same = tmp_path / "same"
+    write_shards("60:480:1", same, "synthetic", workers=1)
+    rename_patients(same, "other-")
+    with pytest.raises(DataError, match="of its patches have the very pixels"):
+        judge_outside(model, str(same), "label", None, nothing)
+    lost = replace(model, learned=replace(model.learned, data=str(tmp_path / "gone")))
+    found = judge_outside(lost, str(same), "label", None, nothing)
+    assert any("cannot be ruled out" in note for note in found.about.notes)
+
+
+def test_other_sizes_classes_and_tasks_are_refused(study: Study, tmp_path: Path) -> None:
+    assert study.history.champion
+    model = load_model("first", str(tmp_path / "studies"))
+    larger = tmp_path / "larger"
+    write_shards("4:40:2", larger, "synthetic", size=(64, 64), workers=1)
+    with pytest.raises(DataError, match="takes 50x50; shard them again with --size 50x50"):
+        judge_outside(model, str(larger), "label", None, nothing)
+    other = replace(model, class_names=("benign", "malignant"), shape=(64, 64, 3))
+    with pytest.raises(DataError, match="is none of those of first, trial t0000"):
+        judge_outside(other, str(larger), "label", None, nothing)
+    with pytest.raises(DataError, match="task 'subtype'"):
+        judge_outside(model, str(larger), "subtype", None, nothing)
+
+
+def test_sealed_rows_alone_are_seen_by_the_complement_of_what_is_learned(
+    study: Study, many: Path
+) -> None:
+    found = sealed_set(study.plan)
+    inside = load_rows(str(many), found.view)
+    learned = load_rows(str(many), study.plan.view)
+    assert not set(inside.patients) & set(learned.patients)
+    assert len(inside.labels) + len(learned.labels) == len(load_rows(str(many), View()).labels)
