@@ -18,6 +18,8 @@ from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
 from raysearch.errors import SpaceError
 from raysearch.evaluation.champion import champion_model
+from raysearch.evaluation.models import load_model, score
+from raysearch.evaluation.recipe import pack_recipe, recipe_of
 from raysearch.models.preprocessing import PREPROCESSINGS, StainNormalisation, macenko, reinhard
 from raysearch.models.preprocessing.clahe import equalised_levels
 from raysearch.models.preprocessing.filters import blurred, median, sharpened
@@ -296,19 +298,22 @@ def test_the_champion_sees_what_its_training_saw(shards: Path, tmp_path: Path, n
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", WORKING)
 def test_the_registered_champion_sees_what_its_training_saw(
-    shards: Path, tmp_path: Path, name: str
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     study, trial, run = refitted(shards, tmp_path / "x", preprocess=name)
     patches = np.array(load_patches(str(shards)).pixels).reshape(-1, *study.plan.shape)
     store = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = Tracker(study.plan, store)
-    version = register_champion(
-        tracker, "x", champion_model(study, trial), patches[:2], {"trial": trial.id}
-    )
+    model, facts = champion_model(study, trial), {"trial": trial.id}
+    recipe = pack_recipe(recipe_of(study.plan, trial, {}), model)
+    version = register_champion(tracker, "x", model, patches[:2], facts, recipe)
     tracker.close("FINISHED", 60.0)
     mlflow.set_tracking_uri(store)
     found = mlflow.pyfunc.load_model(f"models:/x/{version}").predict(patches)
     assert np.abs(found - probabilities(run.judge(averaged=True).logits)).max() < 1e-5
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    loaded = load_model(f"models:/x/{version}", "")
+    assert np.abs(found - score(loaded, patches.reshape(len(patches), -1))).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", FITTED)

@@ -176,8 +176,7 @@ def test_shared_patients_and_shared_pixels_are_refused(
     study: Study, many: Path, tmp_path: Path
 ) -> None:
     model = load_model("first", str(tmp_path / "studies"))
-    assert model.learned is not None
-    assert model.learned.view == study.plan.view
+    assert model.recipe.learned.view == study.plan.view
     with pytest.raises(DataError, match=r"patient 'p\d+', one of 51, was learned from"):
         judge_outside(model, str(many), "label", None, nothing)
     same = tmp_path / "same"
@@ -185,7 +184,8 @@ def test_shared_patients_and_shared_pixels_are_refused(
     rename_patients(same, "other-")
     with pytest.raises(DataError, match="of its patches have the very pixels"):
         judge_outside(model, str(same), "label", None, nothing)
-    lost = replace(model, learned=replace(model.learned, data=str(tmp_path / "gone")))
+    learned = replace(model.recipe.learned, data=str(tmp_path / "gone"))
+    lost = replace(model, recipe=replace(model.recipe, learned=learned))
     found = judge_outside(lost, str(same), "label", None, nothing)
     assert any("cannot be ruled out" in note for note in found.about.notes)
 
@@ -197,7 +197,8 @@ def test_other_sizes_classes_and_tasks_are_refused(study: Study, tmp_path: Path)
     write_shards("4:40:2", larger, "synthetic", size=(64, 64), workers=1)
     with pytest.raises(DataError, match="takes 50x50; shard them again with --size 50x50"):
         judge_outside(model, str(larger), "label", None, nothing)
-    other = replace(model, class_names=("benign", "malignant"), shape=(64, 64, 3))
+    recipe = replace(model.recipe, class_names=("benign", "malignant"), shape=(64, 64, 3))
+    other = replace(model, recipe=recipe)
     with pytest.raises(DataError, match="is none of those of first, trial t0000"):
         judge_outside(other, str(larger), "label", None, nothing)
     with pytest.raises(DataError, match="task 'subtype'"):

@@ -15,10 +15,10 @@ from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
 from raysearch.evaluation.decision import Decision, Options, decide
 from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
+from raysearch.evaluation.recipe import Recipe, pack_recipe, recipe_of
 from raysearch.evaluation.selecting import Selection, select
 from raysearch.models.architectures import build
 from raysearch.models.classifier import PatchClassifier
-from raysearch.models.dihedral import AVERAGES
 from raysearch.models.transfer.layers import inside
 from raysearch.scores.bootstrap import Interval
 from raysearch.scores.calibration import tempered
@@ -73,12 +73,14 @@ def crown_champion(study: Study, tracker: Tracker, options: Options | None = Non
     calibrated = tempered(rows.probabilities, decision.temperature)
     rows = replace(rows, probabilities=calibrated)
     pooled, near = pooled_auroc(rows), auroc_in_context(rows, study.plan)
+    model = champion_model(study, best, decision.temperature)
     version = register_champion(
         tracker,
         study.plan.name,
-        champion_model(study, best, decision.temperature),
+        model,
         _example(study),
         _facts(study, best, selection, decision, pooled, near),
+        pack_recipe(recipe_of(study.plan, best, locked), model),
     )
     return Champion(best, version, selection, decision, pooled, near)
 
@@ -139,25 +141,25 @@ def champion_model(study: Study, trial: Trial, temperature: float = 1.0) -> Patc
 
     They are calibrated by `temperature`.
     """
-    return _classifier(study.folder, study.plan, trial, temperature)
+    recipe = recipe_of(study.plan, trial, {"temperature": temperature})
+    return _classifier(study.folder, study.plan, trial, recipe)
 
 
-def champion_of(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, PatchClassifier]:
+def champion_of(
+    folder: StudyFolder, plan: Plan, history: History
+) -> tuple[Recipe, PatchClassifier]:
     """The champion of the study in `folder`, as it is registered; as `champion_net` refuses."""
     with _refused_where_lost(folder):
         trial = _crowned(plan, history)
-        temperature = float(history.locked.get("temperature", 1.0))
-        return trial, _classifier(folder, plan, trial, temperature)
+        recipe = recipe_of(plan, trial, history.locked)
+        return recipe, _classifier(folder, plan, trial, recipe)
 
 
-def _classifier(
-    folder: StudyFolder, plan: Plan, trial: Trial, temperature: float
-) -> PatchClassifier:
+def _classifier(folder: StudyFolder, plan: Plan, trial: Trial, recipe: Recipe) -> PatchClassifier:
     net, stored = _refitted(folder, plan, trial)
     preprocessing = preprocessing_of(trial.knobs)
     preprocessing.load_state_dict(stored.get("preprocessing", {}))
-    averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
-    return PatchClassifier(averaged, preprocessing, temperature).eval()
+    return recipe.around(net, preprocessing)
 
 
 def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:

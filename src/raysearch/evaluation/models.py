@@ -2,86 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from raysearch.data.view import View
 from raysearch.errors import StudyError
 from raysearch.evaluation.champion import champion_of
+from raysearch.evaluation.recipe import Recipe, pack_recipe, unpack_recipe
+from raysearch.models.classifier import PatchClassifier
 from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import Plan
 from raysearch.search.study import read_history, read_plan
+from raysearch.search.tracking.models import ALIAS, RECIPE_PLACE, fetch_recipe
+from raysearch.search.tracking.runs import default_store
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What a model learned from: the shards at `data` by `view`, and `auxiliary` ones."""
-
-    data: str
-    fingerprint: str
-    view: View
-    auxiliary: tuple[str, ...] = ()
+REGISTERED = "models:/"
+BATCH = 512
 
 
 @dataclass(frozen=True)
 class Model:
-    """A net with all that it needs: uint8 patches in, calibrated probabilities out."""
+    """A champion that can be used: `recipe` says what it is, `net` gives probabilities.
 
-    name: str
-    trial: str
-    class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
-    threshold: float | None
+    `identity` is a hash over weights and recipe.
+    """
+
+    recipe: Recipe
+    net: PatchClassifier
     identity: str
-    learned: Learned | None
-    net: nn.Module
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.recipe.study}, trial {self.recipe.trial}"
 
 
 def load_model(address: str, studies: str) -> Model:
-    """The champion of the study `address` below `studies`."""
+    """The model at `address`: a study below `studies`, a registered one, or a model's folder.
+
+    Nothing is unpickled: what no study of this package made is refused. StudyError where there is
+    none, or it is damaged.
+    """
+    if address.startswith(REGISTERED):
+        content, tags = fetch_recipe(address, default_store())
+        return _with_tags(_unpacked(content, address), tags)
     folder = StudyFolder(f"{studies}/{address}")
+    if folder.exists(folder.PLAN):
+        return _of_study(folder)
+    file = Path(address) / RECIPE_PLACE
+    if file.is_file():
+        return _unpacked(file.read_bytes(), str(file))
+    if (Path(address) / "MLmodel").is_file():
+        raise StudyError(
+            f"{address}: a model that no study made, and to load it would run what its files say;"
+            " give one that `raysearch launch` registered"
+        )
+    raise StudyError(
+        f"{address}: no model; give the name of a study in {studies}, {REGISTERED}NAME@{ALIAS}, or"
+        " a folder with a registered model"
+    )
+
+
+def _of_study(folder: StudyFolder) -> Model:
     plan, history = read_plan(folder), read_history(folder)
-    trial, net = champion_of(folder, plan, history)
-    return Model(
-        f"{plan.name}, trial {trial.id}",
-        trial.id,
-        plan.class_names,
-        plan.shape,
-        history.locked.get("threshold"),
-        f"{plan.identity}/{trial.id}",
-        _learned(plan),
-        net,
-    )
+    recipe, net = champion_of(folder, plan, history)
+    return Model(recipe, net, sha256(pack_recipe(recipe, net)).hexdigest())
 
 
-def _learned(plan: Plan) -> Learned:
-    return Learned(
-        plan.data, plan.fingerprint, plan.view, tuple(one.data for one in plan.auxiliary)
-    )
+def _unpacked(content: bytes, place: str) -> Model:
+    try:
+        recipe, net = unpack_recipe(content)
+    except ValueError as fault:
+        raise StudyError(f"{place}: {fault}; register the champion again") from None
+    return Model(recipe, net, sha256(content).hexdigest())
 
 
+def _with_tags(model: Model, tags: Mapping[str, str]) -> Model:
+    """`model` with the threshold of its version, which a later selection may have moved."""
+    if "threshold" not in tags:
+        return model
+    return replace(model, recipe=replace(model.recipe, threshold=float(tags["threshold"])))
+
+
+@torch.inference_mode()
 def score(
     model: Model,
     pixels: NDArray[np.uint8],
-    batch: int = 512,
     progress: Progress = lambda _done, _all: None,
+    batch: int = BATCH,
 ) -> NDArray[np.float64]:
-    """What `model` gives patches, uint8 (N, H*W*3): probabilities (N, C)."""
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch):
-            some = torch.from_numpy(np.array(pixels[start : start + batch]))
-            found.append(model.net(some.view(-1, *model.shape)).double().numpy())
-            progress(start + len(some), len(pixels))
-    given = np.concatenate(found)
-    if not np.isfinite(given).all():
-        row = int(np.flatnonzero(~np.isfinite(given).all(axis=1))[0])
-        raise StudyError(f"{model.name} gives row {row} no number; its weights are of no use")
-    return given
+    """What `model` gives patches, uint8 (N, H*W*3): calibrated probabilities (N, C).
+
+    On a GPU where there is one. `progress` hears how many are done, of how many. StudyError where
+    what comes is no number.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = model.net.to(device)
+    found = np.empty((len(pixels), len(model.recipe.class_names)))
+    for start in range(0, len(pixels), batch):
+        some = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+        given = net(some.to(device).view(-1, *model.recipe.shape))
+        found[start : start + len(some)] = given.double().cpu().numpy()
+        progress(start + len(some), len(pixels))
+    broken = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(broken):
+        raise StudyError(
+            f"{model.name} gives patch {broken[0]} and {len(broken) - 1:,} more no number; refit or"
+            " select another champion"
+        )
+    return found

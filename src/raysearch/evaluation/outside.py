@@ -11,7 +11,8 @@ from raysearch.data.patches import Patches, Rows, load_hashes, load_patches, loa
 from raysearch.data.view import View
 from raysearch.errors import DataError, UserError
 from raysearch.evaluation.evaluated import SEALED, About, set_name
-from raysearch.evaluation.models import Learned, Model, Progress, score
+from raysearch.evaluation.models import Model, Progress, score
+from raysearch.evaluation.recipe import Learned
 from raysearch.evaluation.sealed import Judged
 from raysearch.scores.assessment import Scored
 
@@ -30,47 +31,46 @@ def judge_outside(
     view = View(task)
     rows = load_rows(data, view)
     _refuse_unlike(model, rows, data)
-    notes = _refuse_shared(model.learned, rows, data, view)
-    patches = _named(load_patches(data, view=view), model.class_names)
+    notes = _refuse_shared(model.recipe.learned, rows, data, view)
+    patches = _named(load_patches(data, view=view), model.recipe.class_names)
     about = About(
         name=chosen,
         data=data,
         fingerprint=patches.fingerprint,
         model=model.name,
-        trial=model.trial,
+        trial=model.recipe.trial,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        class_names=model.class_names,
-        threshold=model.threshold,
+        class_names=model.recipe.class_names,
+        threshold=model.recipe.threshold,
         notes=(*rows.warnings, *notes),
     )
     given = score(model, patches.pixels, progress=progress)
-    scored = Scored(patches.labels, given, patches.patients, model.class_names, model.threshold)
+    scored = Scored(
+        patches.labels, given, patches.patients, model.recipe.class_names, model.recipe.threshold
+    )
     return Judged(patches, scored, about)
 
 
 def _refuse_unlike(model: Model, rows: Rows, data: str) -> None:
-    if rows.shape != model.shape:
-        wrong, right = (f"{one[1]}x{one[0]}" for one in (rows.shape, model.shape))
+    if rows.shape != model.recipe.shape:
+        wrong, right = (f"{one[1]}x{one[0]}" for one in (rows.shape, model.recipe.shape))
         raise DataError(
             f"{data}: patches of {wrong}, and {model.name} takes {right}; shard them again with"
             f" --size {right}"
         )
-    unknown = sorted(set(rows.class_names) - set(model.class_names))
+    unknown = sorted(set(rows.class_names) - set(model.recipe.class_names))
     if unknown:
         raise DataError(
             f"{data}: class {unknown[0]!r} is none of those of {model.name}"
-            f" ({', '.join(model.class_names)}); name its task by --task, or shard it again with"
-            " --classes"
+            f" ({', '.join(model.recipe.class_names)}); name its task by --task, or shard it again"
+            " with --classes"
         )
 
 
-def _refuse_shared(learned: Learned | None, rows: Rows, data: str, view: View) -> list[str]:
+def _refuse_shared(learned: Learned, rows: Rows, data: str, view: View) -> list[str]:
     """DataError where a patient or a patch was learned from; a note where nobody can tell."""
-    if learned is None:
-        return ["what the model learned from is not known: shared patients cannot be ruled out"]
     notes = []
-    places = [(learned.data, learned.view), *((one, View()) for one in learned.auxiliary)]
-    for place, seen in places:
+    for place, seen in [(learned.data, learned.view), *learned.auxiliary]:
         try:
             known, hashes = load_rows(place, seen), load_hashes(place, seen)
         except UserError as fault:

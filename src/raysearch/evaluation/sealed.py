@@ -106,7 +106,7 @@ def open_sealed(
     probabilities = score(model, patches.pixels, progress=progress)
     scored = Scored(
         *(patches.labels, probabilities, patches.patients),
-        *(model.class_names, model.threshold),
+        *(model.recipe.class_names, model.recipe.threshold),
     )
     mine = sum(one.identity == plan.identity for one in found.earlier)
     about = About(
@@ -116,8 +116,8 @@ def open_sealed(
         model=model.name,
         trial=history.champion,
         at=opening.at,
-        class_names=model.class_names,
-        threshold=model.threshold,
+        class_names=model.recipe.class_names,
+        threshold=model.recipe.threshold,
         opening={"by_this_study": mine + 1, "by_all": len(found.earlier) + 1},
         notes=_notes(plan, found, patches),
     )

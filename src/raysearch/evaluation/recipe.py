@@ -1,0 +1,108 @@
+"""A champion as one file: what builds its net again, its weights, and what it learned from.
+
+It is read without running anything that a file says: weights are plain tensors behind a hash, and
+the net is built by this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from raysearch.data.view import View
+from raysearch.models.architectures import build
+from raysearch.models.classifier import PatchClassifier
+from raysearch.models.dihedral import AVERAGES
+from raysearch.search.history import Trial
+from raysearch.search.plan import Plan
+from raysearch.training.checkpoint import pack, unpack
+from raysearch.training.parts import DEFAULTS
+from raysearch.training.preparing import preprocessing_of
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a model learned from: of the shards at `data` what `view` shows, and `auxiliary` ones.
+
+    `fingerprint` is the hash over the shards.
+    """
+
+    data: str
+    fingerprint: str
+    view: View
+    auxiliary: tuple[tuple[str, View], ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Whose champion it is (the study's `identity`, the `trial`), and how its net is built.
+
+    `threshold` is of the calibrated probability of the second of two classes.
+    """
+
+    study: str
+    identity: str
+    trial: str
+    knobs: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    temperature: float
+    threshold: float | None
+    learned: Learned
+
+    def build(self) -> PatchClassifier:
+        """The net behind its pre-processing, with fresh weights."""
+        architecture = str(self.knobs.get("architecture", DEFAULTS["architecture"]))
+        net = build(architecture, self.shape, len(self.class_names), self.knobs)
+        return self.around(net, preprocessing_of(self.knobs))
+
+    def around(self, net: nn.Module, preprocessing: nn.Module) -> PatchClassifier:
+        """`net` as it is used: behind `preprocessing`, over all its views, calibrated."""
+        averaged = AVERAGES[self.knobs.get("tta", "none")](net)
+        return PatchClassifier(averaged, preprocessing, self.temperature).eval()
+
+
+def recipe_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> Recipe:
+    """That of `trial` of the study of `plan`, with what was `locked` when it was crowned."""
+    auxiliary = tuple((one.data, one.view) for one in plan.auxiliary)
+    return Recipe(
+        study=plan.name,
+        identity=plan.identity,
+        trial=trial.id,
+        knobs=dict(trial.knobs),
+        shape=plan.shape,
+        class_names=plan.class_names,
+        temperature=float(locked.get("temperature", 1.0)),
+        threshold=locked.get("threshold"),
+        learned=Learned(plan.data, plan.fingerprint, plan.view, auxiliary),
+    )
+
+
+def pack_recipe(recipe: Recipe, model: PatchClassifier) -> bytes:
+    """`recipe` and the weights of `model`, with a hash over both."""
+    weights: dict[str, Tensor] = {name: one.cpu() for name, one in model.state_dict().items()}
+    return pack({"recipe": asdict(recipe), "weights": weights})
+
+
+def unpack_recipe(content: bytes) -> tuple[Recipe, PatchClassifier]:
+    """What `pack_recipe` took; ValueError where a byte is not what it was."""
+    stored = unpack(content)
+    try:
+        told = stored["recipe"]
+        learned = told["learned"]
+        auxiliary = tuple((data, _view(view)) for data, view in learned["auxiliary"])
+        learned = Learned(**{**learned, "view": _view(learned["view"]), "auxiliary": auxiliary})
+        lists = {name: tuple(told[name]) for name in ("shape", "class_names")}
+        recipe = Recipe(**{**told, **lists, "learned": learned})
+        model = recipe.build()
+        model.load_state_dict(stored["weights"])
+    except (KeyError, TypeError, RuntimeError) as fault:
+        raise ValueError(f"of another version of raysearch ({fault})") from None
+    return recipe, model
+
+
+def _view(told: Mapping[str, Any]) -> View:
+    return View(**{**told, "sealed": tuple(told["sealed"])})
