@@ -14,6 +14,7 @@ from raysearch.cli.evaluate import evaluate
 from raysearch.cli.harvest import harvest
 from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
+from raysearch.cli.predict import predict
 from raysearch.cli.replay import replay
 from raysearch.cli.results import results
 from raysearch.cli.select import select
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(harvest, shard, inspect, split, launch, results, select, compare, replay),
-    *(test, evaluate),
+    *(test, evaluate, predict),
     *(weights, ui),
     *(attach, status, stop, doctor),
 )

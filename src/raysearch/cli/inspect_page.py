@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from raysearch.data.audit.finding import DISHONEST, SEVERITIES, Finding
 from raysearch.data.audit.reading import Images, scan
 from raysearch.evaluation.charts import Bar, bars, histogram
 from raysearch.evaluation.page import rendered
+from raysearch.evaluation.pictures import data_uri
 
 CASES, A_CASE, SAMPLES = 24, 4, 18
 # Larger pictures are shown smaller, and as JPEG: a page of hundreds has to stay light.
@@ -156,8 +156,7 @@ def _data_uri(image: Images) -> str:
         image = np.asarray(
             cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8
         )
-    content = cv2.imencode(f".{kind}", image[:, :, ::-1])[1].tobytes()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri(image, kind)
 
 
 def _counts(audit: Audit) -> dict[str, Any]:

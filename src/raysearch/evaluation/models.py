@@ -50,13 +50,13 @@ def load_model(address: str, studies: str) -> Model:
     """
     if address.startswith(REGISTERED):
         content, tags = fetch_recipe(address, default_store())
-        return _with_tags(_unpacked(content, address), tags)
+        return _with_tags(unpacked(content, address), tags)
     folder = StudyFolder(f"{studies}/{address}")
     if folder.exists(folder.PLAN):
         return _of_study(folder)
     file = Path(address) / RECIPE_PLACE
     if file.is_file():
-        return _unpacked(file.read_bytes(), str(file))
+        return unpacked(file.read_bytes(), str(file))
     if (Path(address) / "MLmodel").is_file():
         raise StudyError(
             f"{address}: a model that no study made, and to load it would run what its files say;"
@@ -74,7 +74,8 @@ def _of_study(folder: StudyFolder) -> Model:
     return Model(recipe, net, sha256(pack_recipe(recipe, net)).hexdigest())
 
 
-def _unpacked(content: bytes, place: str) -> Model:
+def unpacked(content: bytes, place: str) -> Model:
+    """The model of a recipe's `content` from `place`; StudyError where it is damaged."""
     try:
         recipe, net = unpack_recipe(content)
     except ValueError as fault:
