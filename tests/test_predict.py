@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -236,10 +238,16 @@ def test_the_registered_champion_gives_the_same_scores_served_loaded_and_from_it
 def asked_over_http(run: Commands, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What `mlflow models serve` answers."""
     words = ("models", "serve", "-m", "models:/first@champion", "--env-manager", "local")
+    programs = Path(sys.executable).parent
+    environment = {
+        **run.environment,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{run.folder}/mlflow.db",
+        "PATH": f"{programs}:{run.environment['PATH']}",  # it starts uvicorn by its name
+    }
     server = subprocess.Popen(
-        [str(Path(sys.executable).with_name("mlflow")), *words, "-p", "5099", "-w", "1"],
+        [str(programs / "mlflow"), *words, "-p", "5099", "-w", "1"],
         cwd=run.folder,
-        env={**run.environment, "MLFLOW_TRACKING_URI": f"sqlite:///{run.folder}/mlflow.db"},
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -254,9 +262,6 @@ def asked_over_http(run: Commands, batch: NDArray[np.uint8]) -> NDArray[np.float
         with urllib.request.urlopen(request, timeout=120) as answer:
             return np.array(json.loads(answer.read())["predictions"])
     finally:
-        import os
-        import signal
-
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 

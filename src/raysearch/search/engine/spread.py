@@ -28,19 +28,23 @@ class _Worker:
 
 
 def spread(make: Callable[[], Work], numbers: list[int], workers: int) -> Iterator[int]:
-    """Do the work of `numbers` by `workers` actors, each with what `make` makes there.
+    """Do the work of `numbers` by at most `workers` actors, each with what `make` makes there.
 
     Each number comes back when it is done, in any order. Within a session of Ray.
     """
+    if not numbers:
+        return
     context = DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
-    tasks = ray.data.from_items([{"number": one} for one in numbers])
-    done = tasks.repartition(len(numbers)).map_batches(
+    # Blocks that lie ready: a task that cut them would wait for the cores that the actors hold.
+    items = [{"number": one} for one in numbers]
+    done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
         fn_constructor_args=(make,),
-        compute=ActorPoolStrategy(size=workers),
+        # As many as there is room for: to wait for more could be to wait for ever.
+        compute=ActorPoolStrategy(min_size=1, max_size=workers),
         batch_size=1,
         num_cpus=1,
         num_gpus=gpus,
