@@ -193,7 +193,7 @@ def test_the_surface_is_small() -> None:
             "weights",
             "ui",
         ),
-        *("test", "evaluate", "predict"),
+        *("test", "evaluate", "predict", "report"),
         *("attach", "status", "stop", "doctor"),
     }
 

@@ -64,6 +64,8 @@ def study(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture
 def studies(study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.chdir(tmp_path)
+    # Not the one of the working directory: this process would keep it open for other tests.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     place = str(Path(study.folder.address).parent)
     monkeypatch.setenv("RAYSEARCH_STUDIES", place)
     return place

@@ -38,6 +38,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.chdir(tmp_path)
+    # Not the one of the working directory: this process would keep it open for other tests.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     for one in Folder(many).names("splits/openings/label"):
         Folder(many).remove(f"splits/openings/label/{one}")
     return crowned_study(many, tmp_path / "studies" / "first")

@@ -16,6 +16,7 @@ from raysearch.cli.inspect import inspect
 from raysearch.cli.launch import launch
 from raysearch.cli.predict import predict
 from raysearch.cli.replay import replay
+from raysearch.cli.report import report
 from raysearch.cli.results import results
 from raysearch.cli.select import select
 from raysearch.cli.shard import shard
@@ -36,12 +37,12 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(harvest, shard, inspect, split, launch, results, select, compare, replay),
-    *(test, evaluate, predict),
+    *(test, evaluate, predict, report),
     *(weights, ui),
     *(attach, status, stop, doctor),
 )
 for command in COMMANDS:
-    needs_no_words = command in (results, select, ui, status, doctor)
+    needs_no_words = command in (results, select, report, ui, status, doctor)
     app.command(no_args_is_help=not needs_no_words)(command)
 
 

@@ -38,18 +38,20 @@ def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> st
         "state": f"{plan.space.metric}, {plan.space.mode}; {ended} of {plan.space.trials} trials"
         f" have ended. Data {plan.fingerprint[:12]}, seed {plan.space.seed}.",
         "metric": plan.space.metric,
-        "groups": [_group(one) for one in figures],
+        "groups": [figures_group(one) for one in figures],
     }
     return rendered(Path(__file__).with_suffix(".html"), context)
 
 
-def _group(one: Figures) -> dict[str, Any]:
+def figures_group(one: Figures) -> dict[str, Any]:
+    """What `figures_groups.html` shows of the trials over one number of folds."""
     names = [knob.name for knob in one.coordinates.knobs]
     lines = one.coordinates.lines
     told = [line.trial.costs for line in lines]
     costs = [name for name in COSTS if any(name in some for some in told)]
     return {
         "folds": one.folds,
+        "metric": one.metric,
         "alone": one.alone,
         "importance": importance_chart(one.importance) if one.importance.shares else "",
         "importance_text": one.importance_text,

@@ -1,0 +1,147 @@
+"""What a report of a study tells: how its champion was chosen, and how it did on each set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.files import Folder
+from raysearch.data.manifest import read_manifest
+from raysearch.data.patches import load_rows
+from raysearch.errors import StudyError, UserError
+from raysearch.evaluation.evaluated import SEALED, About, kept, scores_of
+from raysearch.evaluation.pooled import places_of
+from raysearch.evaluation.selecting import Selection, select
+from raysearch.scores.assessment import Assessment, Scored, assess
+from raysearch.scores.calibration import Reliability, reliability, tempered
+from raysearch.scores.checks import Note, check_anchor, check_baseline, check_tables
+from raysearch.search.fold_scores import OutOfFold, out_of_fold
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import History, Trial
+from raysearch.search.plan import Plan
+from raysearch.search.study import read_history, read_plan
+
+OUT_OF_FOLD = "out of fold"
+
+
+@dataclass(frozen=True)
+class Set:
+    """One set that the champion was judged on: its rows with their scores, and all said of them.
+
+    `before` is the reliability without the temperature, where it is known; `about` is None of the
+    study's own folds.
+    """
+
+    name: str
+    text: str
+    scored: Scored
+    found: Assessment
+    notes: tuple[Note, ...]
+    before: Reliability | None = None
+    about: About | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the judged patches lie: rows of the study's view of its shards, by their slide."""
+
+    rows: NDArray[np.int64]
+    slides: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study with a champion, as it is told; the first of `sets` is the study's own folds."""
+
+    plan: Plan
+    history: History
+    champion: Trial
+    selection: Selection
+    sets: tuple[Set, ...]
+    places: Places | None
+
+
+def study_report(folder: StudyFolder) -> Report:
+    """What is to be told of the study in `folder`; StudyError where it has no champion yet."""
+    plan, history = read_plan(folder), read_history(folder)
+    if history.champion is None or not history.locked:
+        raise StudyError(
+            f"study {plan.name!r} has no champion yet; let it end, or choose one by `raysearch"
+            " select`"
+        )
+    champion = history.trials[history.champion]
+    selection = select(folder, plan, history, float(history.locked["margin"]))
+    raw = out_of_fold(folder, plan, champion.id, champion.folds)
+    form = _form(plan.data)
+    sets = [_own(plan, history, raw, form)]
+    sets += [_other(folder, about, form) for about in kept(folder)]
+    return Report(plan, history, champion, selection, tuple(sets), _places(plan, raw))
+
+
+def _form(data: str) -> str:
+    """The format of the shards at `data`; none where they have gone."""
+    try:
+        return read_manifest(Folder(data)).format
+    except UserError:
+        return ""
+
+
+def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
+    locked = history.locked
+    probabilities = tempered(raw.probabilities, float(locked["temperature"]))
+    scored = Scored(
+        *(raw.labels, probabilities, raw.patients),
+        *(plan.class_names, locked["threshold"]),
+    )
+    found = assess(scored, raw.folds)
+    text = (
+        "Each patch by the model of the fold that did not learn from its patient, at the locked"
+        " temperature and threshold. The champion was chosen by these very patients, and both were"
+        " fitted to them, so that these figures flatter it."
+    )
+    before = reliability(raw.labels, raw.probabilities)
+    return Set(OUT_OF_FOLD, text, scored, found, _notes(found, form), before)
+
+
+def _other(folder: StudyFolder, about: About, form: str) -> Set:
+    scored = scores_of(folder, about)
+    found = assess(scored)
+    if about.name == SEALED:
+        opened = about.opening.get("by_this_study", 1)
+        often = "once" if opened == 1 else f"{opened} times"
+        text = (
+            f"The patients that were put aside, judged on {about.at} by {about.model}. Opened"
+            f" {often} by this study, {about.opening.get('by_all', 1)} times in all."
+        )
+    else:
+        text = f"Shards from elsewhere, {about.data}, judged on {about.at} by {about.model}."
+    own = form if about.name == SEALED else _form(about.data)
+    notes = (*(Note(one) for one in about.notes), *_notes(found, own))
+    return Set(about.name, text, scored, found, notes, about=about)
+
+
+def _notes(found: Assessment, form: str) -> tuple[Note, ...]:
+    return (*check_tables(found), *check_anchor(form, found), *check_baseline(found))
+
+
+def _places(plan: Plan, raw: OutOfFold) -> Places | None:
+    """Where the judged patches lie, where that is known of each."""
+    try:
+        rows = load_rows(plan.data, plan.view)
+    except UserError:
+        return None
+    if places_of(rows, raw) is None:
+        return None
+    return Places(raw.rows, np.asarray(rows.slides[raw.rows]))
+
+
+def only(scored: Scored, rows: NDArray[np.bool_]) -> Scored:
+    """`scored` with some of its `rows` (N,)."""
+    return replace(
+        scored,
+        labels=scored.labels[rows],
+        probabilities=scored.probabilities[rows],
+        patients=scored.patients[rows],
+    )

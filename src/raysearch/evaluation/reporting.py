@@ -1,0 +1,46 @@
+"""A report written: its page, and the same as artifacts in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysearch.errors import UserError
+from raysearch.evaluation.models import load_model
+from raysearch.evaluation.report import study_report
+from raysearch.evaluation.report_page import report_page
+from raysearch.evaluation.report_pictures import Pictures, report_pictures
+from raysearch.search.fold_scores import out_of_fold
+from raysearch.search.folder import StudyFolder
+from raysearch.search.tracking.results import send_results
+from raysearch.search.tracking.runs import default_store
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What is to be known of the figures, and why MLflow does not have them, where it has not."""
+
+    notes: tuple[str, ...]
+    unsent: Exception | None
+
+
+def write_report(folder: StudyFolder, name: str, studies: str, out: Path) -> Reported:
+    """Write the report of the study in `folder`, called `name` below `studies`, to `out`.
+
+    Where its patches or weights have gone there are no pictures, and a note says so. StudyError
+    where it has no champion.
+    """
+    report = study_report(folder)
+    notes = [f"{one.name}: {note.text}" for one in report.sets for note in one.notes]
+    rows = out_of_fold(folder, report.plan, report.champion.id, report.champion.folds).rows
+    try:
+        pictures = report_pictures(report, load_model(name, studies), rows)
+    except UserError as fault:
+        pictures = Pictures()
+        notes.append(f"no pictures: {fault}")
+    page = report_page(report, pictures).encode()
+    beside = out.with_name(f".{out.name}.part")
+    beside.write_bytes(page)
+    beside.replace(out)
+    files = {"report.html": page, **pictures.files}
+    return Reported(tuple(notes), send_results(report.plan, default_store(), {}, {}, files))
