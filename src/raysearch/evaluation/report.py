@@ -88,6 +88,12 @@ def _form(data: str) -> str:
         return ""
 
 
+def set_of(name: str, text: str, scored: Scored, form: str = "") -> Set:
+    """`scored` rows as a set of their own, from shards of the format `form`."""
+    found = assess(scored)
+    return Set(name, text, scored, found, _notes(found, form))
+
+
 def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
     locked = history.locked
     probabilities = tempered(raw.probabilities, float(locked["temperature"]))

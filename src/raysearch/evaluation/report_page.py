@@ -51,6 +51,12 @@ def report_page(report: Report, pictures: Pictures) -> str:
     return rendered(Path(__file__).with_suffix(".html"), context)
 
 
+def sets_page(title: str, sets: Sequence[Set]) -> str:
+    """Of `sets` alone, without a study, as HTML."""
+    context = {"title": title, "sets": [_set(one) for one in sets]}
+    return rendered(Path(__file__).with_name("sets_page.html"), context)
+
+
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     """What is to be known first, by its name."""
     plan, history, champion = report.plan, report.history, report.champion

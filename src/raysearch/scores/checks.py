@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,7 +45,7 @@ def check_tables(found: Assessment) -> list[Note]:
     return notes + check_coverage([(one.confidence, one.coverage) for one in found.coverage])
 
 
-def check_coverage(table: list[tuple[float, float | None]]) -> list[Note]:
+def check_coverage(table: Sequence[tuple[float, float | None]]) -> list[Note]:
     """Coverage must not rise with the confidence that is asked for."""
     known = [(confidence, value) for confidence, value in table if value is not None]
     return [

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.models.architectures import build, net_knobs
-from raysearch.models.architectures.shape import Shape
+from raysearch.models.shape import Shape
 from raysearch.training.ceilings import parameters
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import TrainingData

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import equivariant, small, zoo
-from raysearch.models.architectures.shape import Shape
-from raysearch.models.architectures.timm_zoo import TIMM, timm_net
+from raysearch.models.shape import Shape
+from raysearch.models.timm_zoo import TIMM, timm_net
 from raysearch.models.transfer.head import with_head
 from raysearch.models.transfer.layers import inside
 from raysearch.models.transfer.scaling import scaled

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysearch.models.architectures.shape import Shape
 from raysearch.models.dihedral import turned
+from raysearch.models.shape import Shape
 
 TURNS = 8
 STAGES = 3

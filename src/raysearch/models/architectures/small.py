@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures.shape import Shape
+from raysearch.models.shape import Shape
 
 HEADS = ("pooled", "flat")
 POOLINGS = ("max", "average", "strided")

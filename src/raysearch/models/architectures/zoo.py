@@ -16,7 +16,7 @@ from torch import nn
 from torchvision import models as zoo
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures.shape import Shape
+from raysearch.models.shape import Shape
 
 # Without the further heads that they are trained with on ImageNet.
 ONE_HEAD: dict[str, Any] = {"aux_logits": False, "init_weights": True}

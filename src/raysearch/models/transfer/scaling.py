@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from raysearch.models.architectures.timm_zoo import TIMM, library
+from raysearch.models.timm_zoo import TIMM, library
 from raysearch.models.transfer.layers import Scaled
 from raysearch.models.transfer.weights import IMAGENET
 

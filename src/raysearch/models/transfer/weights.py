@@ -21,8 +21,8 @@ from raysearch.data.files import Folder
 from raysearch.data.locked import locked
 from raysearch.data.patches import cache_folder
 from raysearch.errors import DataError, SpaceError
-from raysearch.models.architectures.shape import Shape
-from raysearch.models.architectures.timm_zoo import TIMM, library, size_of
+from raysearch.models.shape import Shape
+from raysearch.models.timm_zoo import TIMM, library, size_of
 from raysearch.models.transfer.layers import head_name
 
 NONE, IMAGENET = "none", "imagenet"

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.models.architectures import ARCHITECTURES, knobs_of
 from raysearch.models.architectures.small import HEADS, POOLINGS
-from raysearch.models.architectures.timm_zoo import TIMM
 from raysearch.models.dihedral import AVERAGES
 from raysearch.models.preprocessing import PREPROCESSINGS
+from raysearch.models.timm_zoo import TIMM
 from raysearch.models.transfer.head import with_head
 from raysearch.models.transfer.scaling import NORMALISATIONS
 from raysearch.models.transfer.weights import FILES, IMAGENET, NONE

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures.shape import Shape
+from raysearch.models.shape import Shape
 
 TIMM = "timm:"
 
