@@ -34,8 +34,7 @@ def faults(root: Path) -> list[str]:
             said.append((1, f"{room} is no room: one of {', '.join(ROOMS)}"))
         for line, module in imported(tree):
             said += [(line, what) for what in misplaced(module, name)]
-            mine = within(module, files)
-            if mine is not None:
+            for mine in run_by(within(module, files), name, files):
                 graph[name].setdefault(mine, line)
         found += [f"{inside}:{line}: {what}" for line, what in sorted(set(said))]
     return found + [
@@ -84,6 +83,20 @@ def within(module: str, files: dict[str, Path]) -> str | None:
             return rest
         rest = rest.rpartition(".")[0]
     return None
+
+
+def run_by(module: str | None, name: str, files: dict[str, Path]) -> Iterator[str]:
+    """What runs where the module `name` imports `module`: it, and the packages that it is in.
+
+    But for those that `name` is in itself, which run already.
+    """
+    if module is not None:
+        yield module
+    package = (module or "").rpartition(".")[0]
+    while package:
+        if package in files and not f"{name}.".startswith(f"{package}."):
+            yield package
+        package = package.rpartition(".")[0]
 
 
 def hidden(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -156,6 +169,16 @@ def test_a_circle_of_two_is_named_at_both_ends_however_it_is_imported(tmp_path: 
     (tmp_path / "data" / "b.py").write_text("from raysearch.data.a import load\n")
     circle = "imports itself in a circle"
     assert faults(tmp_path) == [f"data/a.py:2: {circle}", f"data/b.py:1: {circle}"]
+
+
+def test_a_circle_by_way_of_a_package_is_named(tmp_path: Path) -> None:
+    for package in ("p", "q"):
+        (tmp_path / "data" / package).mkdir(parents=True)
+    (tmp_path / "data" / "p" / "__init__.py").write_text("from raysearch.data.q.x import f\n")
+    (tmp_path / "data" / "p" / "y.py").write_text("g = 1\n")
+    (tmp_path / "data" / "q" / "x.py").write_text("from raysearch.data.p.y import g\n")
+    circle = "imports itself in a circle"
+    assert faults(tmp_path) == [f"data/p/__init__.py:1: {circle}", f"data/q/x.py:1: {circle}"]
 
 
 def test_what_is_allowed_is_not_named(tmp_path: Path) -> None:
