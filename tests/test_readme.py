@@ -19,6 +19,7 @@ from PIL import Image
 from conftest import Commands
 from harvest_fakes import Ncbi, image, pdf, serve, tissue
 from raysearch.data.sources.breakhis import SUBTYPES
+from raysearch.evaluation.published import notes_of, read_published
 from raysearch.search.spaces.file import parse_space, read_space
 
 TOP = Path(__file__).parents[1]
@@ -164,3 +165,9 @@ def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
                 assert run(*shlex.split(words)[1:]).stdout, line
         code = "\n".join((AT_HAND, *blocks("python"), "assert len(probabilities) == len(patches)"))
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run.environment, check=True)
+
+
+def test_the_published_figures_of_the_readme_hold(tmp_path: Path) -> None:
+    (figures,) = [block for block in blocks() if block.startswith("name: A paper")]
+    (tmp_path / "paper.yaml").write_text(figures)
+    assert notes_of(read_published(tmp_path / "paper.yaml")) == []
