@@ -81,7 +81,7 @@ def test_tables_say_what_was_found_and_how_often_it_was_opened(
     for words in (
         "Sealed test set of first: 7",
         "95 % by patient",
-        "By class (threshold 0.",
+        "By class, decided by threshold 0.",
         "Decided only where sure enough",
         "Cleared without a person, by patient",
         "number of confident positives",
