@@ -14,9 +14,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from crowned_studies import crowned_study
+from raysearch.data.files import Folder
 from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
+from raysearch.search.study import Study
 from raysearch.training.data import TrainingData
 
 settings.register_profile("raysearch", deadline=None)
@@ -31,6 +34,25 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "small"
     write_shards("12:240:3", out, "synthetic", workers=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 60 patients, of whom a ledger seals nine."""
+    out = tmp_path_factory.mktemp("shards") / "many"
+    write_shards("60:480:1", out, "synthetic", workers=1)
+    return out
+
+
+@pytest.fixture
+def crowned(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study `first` over `many` with a champion, here; its sealed set was never opened."""
+    monkeypatch.chdir(tmp_path)
+    # Not the store of the working directory: this process would keep it open for other tests.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    for one in Folder(many).names("splits/openings/label"):
+        Folder(many).remove(f"splits/openings/label/{one}")
+    return crowned_study(many, tmp_path / "studies" / "first")
 
 
 @pytest.fixture(scope="session")

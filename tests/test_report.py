@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as points_of
 
-from crowned_studies import crowned_study
 from raysearch.cli import run
-from raysearch.data.shards import write_shards
 from raysearch.errors import DataError
 from raysearch.evaluation.report import study_report
 from raysearch.evaluation.slide_map import error_map, geojson, heat_map, stitched
@@ -27,21 +25,6 @@ from raysearch.search.study import Study
 from raysearch.search.tracking.runs import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 60 patients, of whom a ledger seals nine."""
-    out = tmp_path_factory.mktemp("shards") / "told"
-    write_shards("60:480:1", out, "synthetic", workers=1)
-    return out
-
-
-@pytest.fixture
-def study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    return crowned_study(many, tmp_path / "studies" / "first")
 
 
 class Page(HTMLParser):
@@ -63,9 +46,9 @@ class Page(HTMLParser):
 
 
 def test_the_page_has_every_section_and_needs_nothing_beside_it(
-    study: Study, tmp_path: Path
+    crowned: Study, tmp_path: Path
 ) -> None:
-    tracker = Tracker(study.plan, f"sqlite:///{tmp_path}/runs.db")
+    tracker = Tracker(crowned.plan, f"sqlite:///{tmp_path}/runs.db")
     tracker.close("FINISHED", 60)
     assert run(["test", "first"]) == 0
     assert run(["report", "first"]) == 0
@@ -89,24 +72,24 @@ def test_the_page_has_every_section_and_needs_nothing_beside_it(
     assert 0 < told.data.metrics["test_auroc"] <= 1
 
 
-def test_a_report_is_of_the_locked_decision(study: Study) -> None:
-    found = study_report(study.folder).sets[0]
-    assert found.scored.threshold == study.history.locked["threshold"]
+def test_a_report_is_of_the_locked_decision(crowned: Study) -> None:
+    found = study_report(crowned.folder).sets[0]
+    assert found.scored.threshold == crowned.history.locked["threshold"]
     assert sum(one.support for one in found.found.classes) == len(found.scored.labels)
     assert set(found.found.folds) == {0, 1}
     assert found.before is not None
-    assert found.before.error == pytest.approx(study.history.locked["error_before"])
-    assert found.found.reliability.error == pytest.approx(study.history.locked["error"])
+    assert found.before.error == pytest.approx(crowned.history.locked["error_before"])
+    assert found.found.reliability.error == pytest.approx(crowned.history.locked["error"])
 
 
 def test_a_study_without_a_champion_has_no_report(
-    study: Study, capsys: pytest.CaptureFixture[str]
+    crowned: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["report", "nobody"]) == 2
     assert run(["report", "first", "--out", "nowhere/x.html"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
-    study.history.champion = None
-    study.folder.remove(study.folder.JOURNAL)
+    crowned.history.champion = None
+    crowned.folder.remove(crowned.folder.JOURNAL)
     assert run(["report", "first"]) == 2
     assert "no champion yet" in capsys.readouterr().err
 

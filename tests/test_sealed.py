@@ -27,24 +27,6 @@ from raysearch.search.study import Study
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 60 patients, of whom a ledger seals nine."""
-    out = tmp_path_factory.mktemp("shards") / "many"
-    write_shards("60:480:1", out, "synthetic", workers=1)
-    return out
-
-
-@pytest.fixture
-def study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.chdir(tmp_path)
-    # Not the one of the working directory: this process would keep it open for other tests.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    for one in Folder(many).names("splits/openings/label"):
-        Folder(many).remove(f"splits/openings/label/{one}")
-    return crowned_study(many, tmp_path / "studies" / "first")
-
-
 def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     capsys.readouterr()
     assert run([*words, "--json"]) == 0
@@ -53,19 +35,19 @@ def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, obje
 
 
 def test_the_champion_is_judged_by_the_sealed_patients_alone_and_every_look_is_counted(
-    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+    crowned: Study, many: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = told(["test", "first"], capsys)
-    sealed = set(study.plan.view.sealed)
+    sealed = set(crowned.plan.view.sealed)
     rows = load_rows(str(many))
     assert len(sealed) == 9
     assert first["patients"] == 9
     assert first["rows"] == int(np.isin(rows.patients, sorted(sealed)).sum())
     assert first["opening"] == {"by_this_study": 1, "by_all": 1}
     assert "no run of study" in str(first["unsent"])
-    (about,) = kept(study.folder)
+    (about,) = kept(crowned.folder)
     assert about.name == SEALED
-    assert set(scores_of(study.folder, about).patients) == sealed
+    assert set(scores_of(crowned.folder, about).patients) == sealed
     again = told(["test", "first"], capsys)
     assert again["opening"] == {"by_this_study": 2, "by_all": 2}
     assert again["metrics"] == first["metrics"]
@@ -73,9 +55,9 @@ def test_the_champion_is_judged_by_the_sealed_patients_alone_and_every_look_is_c
 
 
 def test_tables_say_what_was_found_and_how_often_it_was_opened(
-    study: Study, capsys: pytest.CaptureFixture[str]
+    crowned: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert study.history.champion
+    assert crowned.history.champion
     assert run(["test", "first"]) == 0
     said = capsys.readouterr().out
     for words in (
@@ -91,16 +73,16 @@ def test_tables_say_what_was_found_and_how_often_it_was_opened(
 
 
 def test_another_champion_of_the_study_is_not_judged_by_a_set_that_was_seen(
-    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+    crowned: Study, many: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test", "first"]) == 0
-    crown_again(study, Options(criterion="f1"))
+    crown_again(crowned, Options(criterion="f1"))
     assert run(["test", "first"]) == 2
     error = capsys.readouterr().err
     assert "was opened on 20" in error
     assert "another criterion is locked now" in error
     assert len(openings(Folder(many), "label")) == 1
-    found = sealed_set(study.plan)
+    found = sealed_set(crowned.plan)
     other = replace(found.earlier[0], champion="t0009")
     with pytest.raises(StudyError, match="t0009 is another champion"):
         refuse_second(found, other)
@@ -108,22 +90,22 @@ def test_another_champion_of_the_study_is_not_judged_by_a_set_that_was_seen(
 
 
 def test_a_study_without_a_champion_or_a_sealed_set_is_refused(
-    study: Study, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crowned: Study, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test", "nobody"]) == 2
     assert "no study 'nobody'" in capsys.readouterr().err
     crowned_study(shards, tmp_path / "studies" / "small")
     assert run(["test", "small"]) == 2
     assert "no sealed set" in capsys.readouterr().err
-    study.folder.remove(study.folder.CHAMPION)
+    crowned.folder.remove(crowned.folder.CHAMPION)
     assert run(["test", "first"]) == 2
     assert "missing or damaged" in capsys.readouterr().err
 
 
 def test_a_damaged_book_of_openings_is_not_taken_for_an_empty_one(
-    study: Study, many: Path, capsys: pytest.CaptureFixture[str]
+    crowned: Study, many: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert study.history.champion
+    assert crowned.history.champion
     Folder(many).write("splits/openings/label/2026.json", b"{")
     assert run(["test", "first"]) == 2
     assert "damaged; restore it from a copy" in capsys.readouterr().err
@@ -134,7 +116,7 @@ def nothing(_done: int, _every: int) -> None:
 
 
 def test_a_set_from_elsewhere_is_judged_and_kept_with_the_study(
-    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crowned: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
     write_shards("20:200:9", other, "synthetic", workers=1)
@@ -142,7 +124,7 @@ def test_a_set_from_elsewhere_is_judged_and_kept_with_the_study(
     found = told(["evaluate", "first", str(other)], capsys)
     assert found["name"] == "other"
     assert found["rows"] == 200
-    assert [one.name for one in kept(study.folder)] == ["other"]
+    assert [one.name for one in kept(crowned.folder)] == ["other"]
     assert run(["evaluate", "first", str(other), "--name", "sealed"]) == 2
 
 
@@ -175,10 +157,10 @@ def rename_patients(shards: Path, prefix: str) -> None:
 
 
 def test_shared_patients_and_shared_pixels_are_refused(
-    study: Study, many: Path, tmp_path: Path
+    crowned: Study, many: Path, tmp_path: Path
 ) -> None:
     model = load_model("first", str(tmp_path / "studies"))
-    assert model.recipe.learned.view == study.plan.view
+    assert model.recipe.learned.view == crowned.plan.view
     with pytest.raises(DataError, match=r"patient 'p\d+', one of 51, was learned from"):
         judge_outside(model, str(many), "label", None, nothing)
     same = tmp_path / "same"
@@ -192,8 +174,8 @@ def test_shared_patients_and_shared_pixels_are_refused(
     assert any("cannot be ruled out" in note for note in found.about.notes)
 
 
-def test_other_sizes_classes_and_tasks_are_refused(study: Study, tmp_path: Path) -> None:
-    assert study.history.champion
+def test_other_sizes_classes_and_tasks_are_refused(crowned: Study, tmp_path: Path) -> None:
+    assert crowned.history.champion
     model = load_model("first", str(tmp_path / "studies"))
     larger = tmp_path / "larger"
     write_shards("4:40:2", larger, "synthetic", size=(64, 64), workers=1)
@@ -208,10 +190,10 @@ def test_other_sizes_classes_and_tasks_are_refused(study: Study, tmp_path: Path)
 
 
 def test_sealed_rows_alone_are_seen_by_the_complement_of_what_is_learned(
-    study: Study, many: Path
+    crowned: Study, many: Path
 ) -> None:
-    found = sealed_set(study.plan)
+    found = sealed_set(crowned.plan)
     inside = load_rows(str(many), found.view)
-    learned = load_rows(str(many), study.plan.view)
+    learned = load_rows(str(many), crowned.plan.view)
     assert not set(inside.patients) & set(learned.patients)
     assert len(inside.labels) + len(learned.labels) == len(load_rows(str(many), View()).labels)
