@@ -20,7 +20,7 @@ from raysearch.errors import DataError, StudyError
 from raysearch.evaluation.decision import Options
 from raysearch.evaluation.evaluated import SEALED, kept, scores_of
 from raysearch.evaluation.models import load_model
-from raysearch.evaluation.outside import judge_outside
+from raysearch.evaluation.outside import Outside, judge_outside
 from raysearch.evaluation.sealed import refuse_second, sealed_set
 from raysearch.search.study import Study
 
@@ -162,15 +162,15 @@ def test_shared_patients_and_shared_pixels_are_refused(
     model = load_model("first", str(tmp_path / "studies"))
     assert model.recipe.learned.view == crowned.plan.view
     with pytest.raises(DataError, match=r"patient 'p\d+', one of 51, was learned from"):
-        judge_outside(model, str(many), "label", None, nothing)
+        judge_outside(model, Outside(str(many)), nothing)
     same = tmp_path / "same"
     write_shards("60:480:1", same, "synthetic", workers=1)
     rename_patients(same, "other-")
     with pytest.raises(DataError, match="of its patches have the very pixels"):
-        judge_outside(model, str(same), "label", None, nothing)
+        judge_outside(model, Outside(str(same)), nothing)
     learned = replace(model.recipe.learned, data=str(tmp_path / "gone"))
     lost = replace(model, recipe=replace(model.recipe, learned=learned))
-    found = judge_outside(lost, str(same), "label", None, nothing)
+    found = judge_outside(lost, Outside(str(same)), nothing)
     assert any("cannot be ruled out" in note for note in found.about.notes)
 
 
@@ -180,13 +180,33 @@ def test_other_sizes_classes_and_tasks_are_refused(crowned: Study, tmp_path: Pat
     larger = tmp_path / "larger"
     write_shards("4:40:2", larger, "synthetic", size=(64, 64), workers=1)
     with pytest.raises(DataError, match="takes 50x50; shard them again with --size 50x50"):
-        judge_outside(model, str(larger), "label", None, nothing)
+        judge_outside(model, Outside(str(larger)), nothing)
     recipe = replace(model.recipe, class_names=("benign", "malignant"), shape=(64, 64, 3))
     other = replace(model, recipe=recipe)
     with pytest.raises(DataError, match="is none of those of first, trial t0000"):
-        judge_outside(other, str(larger), "label", None, nothing)
+        judge_outside(other, Outside(str(larger)), nothing)
     with pytest.raises(DataError, match="task 'subtype'"):
-        judge_outside(model, str(larger), "subtype", None, nothing)
+        judge_outside(model, Outside(str(larger), "subtype"), nothing)
+
+
+def test_classes_of_other_names_are_judged_by_those_of_the_model(
+    crowned: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert crowned.history.champion
+    other = tmp_path / "other"
+    write_shards("20:200:9", other, "synthetic", workers=1)
+    rename_patients(other, "other-")
+    wanted = told(["evaluate", "first", str(other)], capsys)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["class_names"] = ["0", "1"]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert run(["evaluate", "first", str(other)]) == 2
+    assert "say what it is called there by --as 0=NAME" in capsys.readouterr().err
+    found = told(["evaluate", "first", str(other), "--as", "0=negative,1=positive"], capsys)
+    assert found["metrics"] == wanted["metrics"]
+    for text, error in (("0", "not names"), ("2=negative", "no class of")):
+        assert run(["evaluate", "first", str(other), "--as", text]) == 2
+        assert error in capsys.readouterr().err
 
 
 def test_sealed_rows_alone_are_seen_by_the_complement_of_what_is_learned(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.errors import DataError
 
 
 def evaluate(
@@ -24,6 +25,9 @@ def evaluate(
     name: Annotated[
         str | None, typer.Option(help="What the set is called. Default: its folder's name.")
     ] = None,
+    called: Annotated[
+        str, typer.Option("--as", help="What the model calls their classes: 0=negative,1=positive.")
+    ] = "",
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -38,16 +42,22 @@ def evaluate(
     from raysearch.cli.test import show_judged
     from raysearch.data.files import Folder
     from raysearch.data.manifest import read_manifest
+    from raysearch.search.folder import StudyFolder
 
     read_manifest(Folder(data)).classes_of(task)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.evaluation.judging import judge_elsewhere
         from raysearch.evaluation.models import load_model
+        from raysearch.evaluation.outside import Outside
 
+    folder = StudyFolder(f"{studies}/{address}")
     model = load_model(address, studies)
     with file_progress("Judging") as progress:
-        done = judge_elsewhere(model, address, studies, data, task, name, progress)
+        asked = Outside(data, task, name, _called(called))
+        done = judge_elsewhere(
+            model, folder if folder.exists(folder.PLAN) else None, asked, progress
+        )
     if as_json:
         from raysearch.cli.assessment_text import told
 
@@ -55,3 +65,10 @@ def evaluate(
         return 0
     show_judged(f"{done.about.name}, from elsewhere", done.about, done.assessment, console)
     return 0
+
+
+def _called(text: str) -> dict[str, str]:
+    pairs = [one.partition("=") for one in text.split(",") if one]
+    if not all(name and other for name, _equals, other in pairs):
+        raise DataError(f"--as {text}: not names; give such as 0=negative,1=positive")
+    return {name: other for name, _equals, other in pairs}

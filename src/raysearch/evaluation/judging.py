@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from raysearch.errors import StudyError
 from raysearch.evaluation.evaluated import About, keep
 from raysearch.evaluation.models import Model, Progress
-from raysearch.evaluation.outside import judge_outside
+from raysearch.evaluation.outside import Outside, judge_outside
 from raysearch.evaluation.sealed import open_sealed
 from raysearch.scores.assessment import Assessment, assess
 from raysearch.search.folder import StudyFolder
@@ -38,25 +37,17 @@ def judge_sealed(
 
 
 def judge_elsewhere(
-    model: Model,
-    address: str,
-    studies: str,
-    data: str,
-    task: str,
-    name: str | None,
-    progress: Progress,
+    model: Model, folder: StudyFolder | None, asked: Outside, progress: Progress
 ) -> Outcome:
-    """Judge `model`, which was loaded from `address`, by the shards at `data`; as `judge_outside`.
+    """Judge `model` by the shards that are `asked` for; as `judge_outside`.
 
-    A study below `studies` keeps what came of it.
+    The study in `folder`, whose champion it is, keeps what came of it; without, nobody does.
     """
-    done = judge_outside(model, data, task, name, progress)
+    done = judge_outside(model, asked, progress)
     found = assess(done.scored)
-    folder = StudyFolder(f"{studies}/{address}")
-    try:
-        plan = read_plan(folder)
-    except StudyError:  # a registered model, or a folder: there is no study to keep it
+    if folder is None:
         return Outcome(done.about, found, None)
+    plan = read_plan(folder)
     keep(folder, done.about, done.patches, done.scored)
     return Outcome(done.about, found, _sent(plan, done.about, found))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
+from raysearch.data.manifest import LABEL
 from raysearch.data.patches import Patches, Rows, load_hashes, load_patches, load_rows
 from raysearch.data.view import View
 from raysearch.errors import DataError, UserError
@@ -17,22 +19,45 @@ from raysearch.evaluation.sealed import Judged
 from raysearch.scores.assessment import Scored
 
 
-def judge_outside(
-    model: Model, data: str, task: str, name: str | None, progress: Progress
-) -> Judged:
-    """What `model` gives the rows of the shards at `data` that have a label in `task`.
+@dataclass(frozen=True)
+class Outside:
+    """The shards at `data`, whose labels in `task` are judged, as the set `name`.
+
+    `called` says what of their classes is called otherwise by the model.
+    """
+
+    data: str
+    task: str = LABEL
+    name: str | None = None
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    def renamed(self, rows: Rows) -> tuple[str, ...]:
+        """The classes of `rows` as the model calls them; DataError for a name that none has."""
+        unknown = sorted(set(self.called) - set(rows.class_names))
+        if unknown:
+            raise DataError(
+                f"--as {unknown[0]}=...: no class of {self.data}; they are"
+                f" {', '.join(rows.class_names)}"
+            )
+        return tuple(self.called.get(one, one) for one in rows.class_names)
+
+
+def judge_outside(model: Model, asked: Outside, progress: Progress) -> Judged:
+    """What `model` gives the labelled rows that are `asked` for.
 
     DataError where their size or classes are not the model's, or a patient or a patch of theirs was
     learned from; where that cannot be looked up, a note says so.
     """
-    chosen = name or set_name(data)
+    data, chosen = asked.data, asked.name or set_name(asked.data)
     if chosen == SEALED:
         raise DataError(f"--name {SEALED}: is the study's own test set; choose another")
-    view = View(task)
+    view = View(asked.task)
     rows = load_rows(data, view)
+    rows = replace(rows, class_names=asked.renamed(rows))
     _refuse_unlike(model, rows, data)
     notes = _refuse_shared(model.recipe.learned, rows, data, view)
-    patches = _named(load_patches(data, view=view), model.recipe.class_names)
+    patches = load_patches(data, view=view)
+    patches = _named(patches, rows.class_names, model.recipe.class_names)
     about = About(
         name=chosen,
         data=data,
@@ -62,8 +87,8 @@ def _refuse_unlike(model: Model, rows: Rows, data: str) -> None:
     if unknown:
         raise DataError(
             f"{data}: class {unknown[0]!r} is none of those of {model.name}"
-            f" ({', '.join(model.recipe.class_names)}); name its task by --task, or shard it again"
-            " with --classes"
+            f" ({', '.join(model.recipe.class_names)}); name its task by --task, or say what it"
+            f" is called there by --as {unknown[0]}=NAME"
         )
 
 
@@ -91,7 +116,7 @@ def _refuse_shared(learned: Learned, rows: Rows, data: str, view: View) -> list[
     return notes
 
 
-def _named(patches: Patches, class_names: tuple[str, ...]) -> Patches:
-    """`patches` with labels that are numbers of `class_names`."""
-    places = np.array([class_names.index(name) for name in patches.class_names], np.int64)
+def _named(patches: Patches, own: tuple[str, ...], class_names: tuple[str, ...]) -> Patches:
+    """`patches`, whose classes are `own`, with labels that are numbers of `class_names`."""
+    places = np.array([class_names.index(name) for name in own], np.int64)
     return replace(patches, labels=places[patches.labels], class_names=class_names)
