@@ -370,7 +370,7 @@ def test_rows_are_read_by_number_and_groups_without_one_are_not(
     ((rows, pixels),) = scan(opened, np.array([5, 200]))
     assert rows.tolist() == [5, 200]
     assert np.array_equal(pixels, whole[[5, 200]])
-    monkeypatch.setattr("raysearch.data.audit.reading._pixels", None)
+    monkeypatch.setattr("raysearch.data.audit.reading.group_pixels", None)
     assert list(scan(opened, np.array([], np.int64))) == []
 
 

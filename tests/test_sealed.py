@@ -121,7 +121,9 @@ def test_a_set_from_elsewhere_is_judged_and_kept_with_the_study(
     other = tmp_path / "other"
     write_shards("20:200:9", other, "synthetic", workers=1)
     rename_patients(other, "other-")
-    found = told(["evaluate", "first", str(other)], capsys)
+    found = told(["evaluate", "first", str(other), "--report", "other.html"], capsys)
+    assert "Other: 200 patches of 20 patients" in (tmp_path / "other.html").read_text()
+    assert run(["evaluate", "first", str(other), "--report", "nowhere/x.html"]) == 2
     assert found["name"] == "other"
     assert found["rows"] == 200
     assert [one.name for one in kept(crowned.folder)] == ["other"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
-from raysearch.errors import DataError
+from raysearch.errors import DataError, StudyError
 
 
 def evaluate(
@@ -28,6 +29,9 @@ def evaluate(
     called: Annotated[
         str, typer.Option("--as", help="What the model calls their classes: 0=negative,1=positive.")
     ] = "",
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Also write it as a page.")
+    ] = None,
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -45,6 +49,8 @@ def evaluate(
     from raysearch.search.folder import StudyFolder
 
     read_manifest(Folder(data)).classes_of(task)
+    if page is not None and not page.parent.is_dir():
+        raise StudyError(f"--report {page}: no folder {page.parent}; make it, or name another")
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.evaluation.judging import judge_elsewhere
@@ -58,6 +64,13 @@ def evaluate(
         done = judge_elsewhere(
             model, folder if folder.exists(folder.PLAN) else None, asked, progress
         )
+    if page is not None:
+        from raysearch.evaluation.report import set_of
+        from raysearch.evaluation.report_page import sets_page
+
+        text = f"Shards from elsewhere, {data}, judged by {model.name}."
+        one = set_of(done.about.name, text, done.scored, notes=done.about.notes)
+        page.write_text(sets_page(f"{model.name} on {one.name}", [one]), encoding="utf-8")
     if as_json:
         from raysearch.cli.assessment_text import told
 

@@ -71,6 +71,8 @@ def select(
 def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:
     from raysearch.cli.launching import MOST_ROWS, end_of
     from raysearch.cli.live import LiveView, quiet_errors
+    from raysearch.data.files import Folder
+    from raysearch.data.openings import openings
 
     # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
@@ -92,6 +94,13 @@ def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console)
     for line in selection_lines(plan, history, end):
         console.print(escape(line), soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
+    for one in openings(Folder(plan.data), plan.space.split or plan.space.task):
+        if one.identity == plan.identity and one.champion != end["champion"]:
+            console.print(
+                f"[yellow]Note[/]      The sealed set was opened on {one.at} with {one.champion}:"
+                " it does not test another champion",
+                soft_wrap=True,
+            )
     return 0
 
 

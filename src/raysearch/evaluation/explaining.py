@@ -38,8 +38,9 @@ def explain(model: Model, source: Source, out: Folder, count: int) -> int:
         said = int(scores[row].argmax())
         patch = pixels.reshape(1, *model.recipe.shape)
         picture = explained(patch[0], maps_of(model, patch, np.array([said]))[0])
+        what = names[said].replace("/", "_")
         stem = PurePosixPath(path.replace("#", "-")).stem
-        name = f"{places[path] + 1:04d}-{names[said]}-{scores[row, said]:.3f}-{stem}.png"
+        name = f"{places[path] + 1:04d}-{what}-{scores[row, said]:.3f}-{stem}.png"
         out.write(f"{EXPLAINED}/{name}", png(picture))
         written += 1
     return written

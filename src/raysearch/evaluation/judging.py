@@ -9,7 +9,7 @@ from raysearch.evaluation.evaluated import About, keep
 from raysearch.evaluation.models import Model, Progress
 from raysearch.evaluation.outside import Outside, judge_outside
 from raysearch.evaluation.sealed import open_sealed
-from raysearch.scores.assessment import Assessment, assess
+from raysearch.scores.assessment import Assessment, Scored, assess
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History
 from raysearch.search.plan import Plan
@@ -23,6 +23,7 @@ class Outcome:
     """What was judged, how it did, and why MLflow does not have it, where it has not."""
 
     about: About
+    scored: Scored
     assessment: Assessment
     unsent: Exception | None
 
@@ -33,7 +34,7 @@ def judge_sealed(
     """Open the sealed set of the study in `folder` for `model`, its champion; as `open_sealed`."""
     done = open_sealed(folder, plan, history, model, progress)
     found = assess(done.scored)
-    return Outcome(done.about, found, _sent(plan, done.about, found))
+    return Outcome(done.about, done.scored, found, _sent(plan, done.about, found))
 
 
 def judge_elsewhere(
@@ -46,10 +47,10 @@ def judge_elsewhere(
     done = judge_outside(model, asked, progress)
     found = assess(done.scored)
     if folder is None:
-        return Outcome(done.about, found, None)
+        return Outcome(done.about, done.scored, found, None)
     plan = read_plan(folder)
     keep(folder, done.about, done.patches, done.scored)
-    return Outcome(done.about, found, _sent(plan, done.about, found))
+    return Outcome(done.about, done.scored, found, _sent(plan, done.about, found))
 
 
 def _sent(plan: Plan, about: About, found: Assessment) -> Exception | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,10 +89,10 @@ def _form(data: str) -> str:
         return ""
 
 
-def set_of(name: str, text: str, scored: Scored, form: str = "") -> Set:
-    """`scored` rows as a set of their own, from shards of the format `form`."""
+def set_of(name: str, text: str, scored: Scored, notes: Sequence[str] = ()) -> Set:
+    """`scored` rows as a set of their own, of which `notes` are to be known, too."""
     found = assess(scored)
-    return Set(name, text, scored, found, _notes(found, form))
+    return Set(name, text, scored, found, (*map(Note, notes), *_notes(found, "")))
 
 
 def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
@@ -141,13 +142,3 @@ def _places(plan: Plan, raw: OutOfFold) -> Places | None:
     if places_of(rows, raw) is None:
         return None
     return Places(raw.rows, np.asarray(rows.slides[raw.rows]))
-
-
-def only(scored: Scored, rows: NDArray[np.bool_]) -> Scored:
-    """`scored` with some of its `rows` (N,)."""
-    return replace(
-        scored,
-        labels=scored.labels[rows],
-        probabilities=scored.probabilities[rows],
-        patients=scored.patients[rows],
-    )

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysearch.data.audit.reading import group_pixels
 from raysearch.data.decode import decode_files
 from raysearch.data.files import Folder
 from raysearch.data.hdf5 import read_rows
@@ -111,6 +112,7 @@ class ShardSource:
     task: str
     groups: tuple[tuple[str, int], ...]
     class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
     fingerprint: str
     refused: tuple[Refused, ...] = ()
 
@@ -127,13 +129,11 @@ class ShardSource:
         with shard_errors(folder, name), folder.open(name) as file:
             content = pq.ParquetFile(file, page_checksum_verification=True)
             table = content.read_row_group(group, columns=columns)
-            raw = content.read_row_group(group, columns=["pixels"]).column("pixels")
+            pixels = group_pixels(content, group, self.shape)
         told = [table.column(one).to_pylist() for one in columns]
         items = [Item(*values) for values in zip(*told, strict=True)]
         labels = [None if one.label is None else self.class_names[one.label] for one in items]
-        joined = b"".join(part.buffers()[1].to_pybytes() for part in raw.chunks)
-        pixels = np.frombuffer(joined, np.uint8).reshape(len(items), -1)
-        return Batch(items, labels, pixels, [])
+        return Batch(items, labels, np.array(pixels).reshape(len(items), -1), [])
 
 
 def source_of(
@@ -185,4 +185,4 @@ def _shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> ShardSour
             count = pq.ParquetFile(io.BytesIO(file.read())).num_row_groups
         groups += [(shard.name, group) for group in range(count)]
     names = manifest.classes_of(task)
-    return ShardSource(folder.address, task, tuple(groups), names, manifest.fingerprint)
+    return ShardSource(folder.address, task, tuple(groups), names, shape, manifest.fingerprint)

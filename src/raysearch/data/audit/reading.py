@@ -85,7 +85,7 @@ def scan(
                 start += int(shown.sum())
                 mask = shown if wanted is None else shown & np.isin(rows, wanted)
                 if mask.any():
-                    pixels = _pixels(content, group, shards.manifest.shape)
+                    pixels = group_pixels(content, group, shards.manifest.shape)
                     whole = bool(mask.all())
                     yield (rows, pixels) if whole else (rows[mask], pixels[mask])
 
@@ -95,7 +95,8 @@ def _labelled(content: pq.ParquetFile, group: int, label: str) -> NDArray[np.boo
     return np.asarray(column.is_valid().to_numpy(), np.bool_)
 
 
-def _pixels(content: pq.ParquetFile, group: int, shape: tuple[int, int, int]) -> Images:
+def group_pixels(content: pq.ParquetFile, group: int, shape: tuple[int, int, int]) -> Images:
+    """The pixels uint8 (n, H, W, 3) of row group `group`, which nobody may write to."""
     column = content.read_row_group(group, columns=["pixels"]).column("pixels").combine_chunks()
     parts = column.chunks if hasattr(column, "chunks") else [column]
     size = int(np.prod(shape))
