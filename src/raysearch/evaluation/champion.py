@@ -1,8 +1,7 @@
-"""From a searched study to its champion: selected, refitted on all patients, registered."""
+"""From a searched study to its champion: selected, trained again, and registered."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,28 +12,24 @@ from torch import nn
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
 from raysearch.evaluation.decision import Decision, Options, decide
+from raysearch.evaluation.fresh import Fresh, scores_again
+from raysearch.evaluation.making import made
+from raysearch.evaluation.nets import classifier_of, ensemble_of, net_of, refitted
 from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
 from raysearch.evaluation.selecting import Selection, select
-from raysearch.models.architectures import build
-from raysearch.models.classifier import PatchClassifier
-from raysearch.models.dihedral import AVERAGES
+from raysearch.models.classifier import Ensemble, PatchClassifier
 from raysearch.models.transfer.layers import inside
 from raysearch.scores.bootstrap import Interval
 from raysearch.scores.calibration import tempered
-from raysearch.search.engine.run import refit
-from raysearch.search.fold_scores import out_of_fold
+from raysearch.search.fold_scores import OutOfFold, out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.plan import Plan
+from raysearch.search.space import Crowned
 from raysearch.search.study import Study
 from raysearch.search.tracking.models import register_champion
 from raysearch.search.tracking.runs import Tracker
-from raysearch.training.checkpoint import unpack
-from raysearch.training.failures import TrainingFailedError
-from raysearch.training.parts import DEFAULTS
-from raysearch.training.preparing import preprocessing_of
 
-log = logging.getLogger(__name__)
 EXAMPLE_ROWS = 2
 
 
@@ -42,7 +37,8 @@ EXAMPLE_ROWS = 2
 class Champion:
     """The selected trial, its version in the registry, and its pooled out-of-fold AUROC.
 
-    `pooled` is that of each patch alone, `in_context` that with those near it.
+    `pooled` is that of each patch alone, `in_context` that with those near it: of the trial as it
+    was searched, and of its first fresh seed where `kind` says that its nets are the ensemble.
     """
 
     trial: Trial
@@ -51,23 +47,27 @@ class Champion:
     decision: Decision
     pooled: Interval | None
     in_context: InContext | None
+    kind: Crowned = "refit"
+    fresh: tuple[Fresh, ...] = ()
 
 
 def crown_champion(study: Study, tracker: Tracker, options: Options | None = None) -> Champion:
-    """The trial that is selected by `options`, refitted on all patients and registered.
+    """The trial that is selected by `options`, refitted or as an ensemble, and registered.
 
-    Without `options` by those of the last selection. Where a refit fails, as it may by a loss that
-    is not finite, the next best is taken. What was done of this already is not done again.
-    StudyError where no trial finished.
+    Without `options` by those of the last selection. It is also trained again with fresh seeds.
+    Where a refit fails, or all seeds of an ensemble do, as they may by a loss that is not finite,
+    the next best is taken. What was done of this already is not done again. StudyError where no
+    trial finished.
     """
-    options = options or Options.of(study.history.locked)
+    options = options or Options.of(study.history.locked, study.plan.space)
     selection = select(study.folder, study.plan, study.history, options.margin)
-    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order)
-    rows = out_of_fold(study.folder, study.plan, best.id, best.folds)
+    best, fresh = made(study, selection, options)
+    seed = next((one.seed for one in fresh if one.objective), None)
+    rows = _judged(study, best, seed if options.kind == "ensemble" else None)
     decision = decide(rows, options.criterion)
-    locked = {"margin": options.margin, **decision.told}
+    locked = _locked(options, decision, seed)
     if (best.id, locked) != (study.history.champion, study.history.locked):
-        study.crown(best, locked)
+        study.crown(best, locked, _values(fresh))
     # As the registered model gives them: what those near a patch say hangs on how sure they are.
     calibrated = tempered(rows.probabilities, decision.temperature)
     rows = replace(rows, probabilities=calibrated)
@@ -77,9 +77,38 @@ def crown_champion(study: Study, tracker: Tracker, options: Options | None = Non
         study.plan.name,
         champion_model(study, best, decision.temperature),
         _example(study),
-        _facts(study, best, selection, decision, pooled, near),
+        {
+            **_facts(study, best, selection, decision, pooled, near),
+            **_kind_facts(study.plan.space.metric, options.kind, fresh),
+        },
     )
-    return Champion(best, version, selection, decision, pooled, near)
+    return Champion(best, version, selection, decision, pooled, near, options.kind, fresh)
+
+
+def _judged(study: Study, trial: Trial, seed: int | None) -> OutOfFold:
+    """The out-of-fold scores of `trial`: as it was searched, or with a fresh `seed`."""
+    if seed is None:
+        return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
+    return scores_again(study.folder, study.plan, trial, seed)
+
+
+def _values(fresh: Sequence[Fresh]) -> list[float]:
+    """The objectives that there are."""
+    found = (one.objective.value for one in fresh if one.objective)
+    return [value for value in found if value is not None]
+
+
+def _locked(options: Options, decision: Decision, seed: int | None) -> dict[str, Any]:
+    """What is locked with a champion; of an ensemble, also which seed its nets have."""
+    asked = {"margin": options.margin, "kind": options.kind, "fresh_seeds": options.fresh_seeds}
+    seeds = {"seed": seed} if options.kind == "ensemble" else {}
+    return {**asked, **seeds, **decision.told}
+
+
+def _kind_facts(metric: str, kind: Crowned, fresh: Sequence[Fresh]) -> dict[str, str]:
+    """What the registered version says of how it was made, and of the fresh seeds."""
+    told = "; ".join(str(one.objective) for one in fresh if one.objective)
+    return {"kind": kind, **({f"{metric}_fresh": told} if told else {})}
 
 
 def _facts(
@@ -109,65 +138,37 @@ def _facts(
     return facts
 
 
-def _refitted_already(study: Study, chosen: Trial) -> Trial | None:
-    """The `chosen` trial, where the weights of its refit are whole."""
-    try:
-        stored = unpack(study.folder.read(study.folder.CHAMPION))
-    except (OSError, ValueError):
-        return None
-    return chosen if stored["trial"] == chosen.id else None
+def champion_model(
+    study: Study, trial: Trial, temperature: float = 1.0
+) -> PatchClassifier | Ensemble:
+    """The champion `trial` as what is registered: uint8 patches in, probabilities out.
 
-
-def _refit_first(study: Study, order: Sequence[Trial]) -> Trial:
-    """The first in `order` whose refit does not fail, refitted."""
-    for trial in order:
-        try:
-            refit(study, trial)
-        except TrainingFailedError as failure:
-            log.warning("%s could not be refitted: %s", trial.id, failure)
-            continue
-        return trial
-    raise StudyError(
-        f"study {study.plan.name!r} has no champion: none of its {len(order)} finished trials could"
-        " be refitted; raise `trials`, or lower the learning rates"
-    )
-
-
-def champion_model(study: Study, trial: Trial, temperature: float = 1.0) -> PatchClassifier:
-    """The refitted net of `trial`, as what is registered: uint8 patches in, probabilities out.
-
-    They are calibrated by `temperature`.
+    It is the refitted net, or the ensemble where the journal says that this was locked. The
+    probabilities are calibrated by `temperature`.
     """
-    net, stored = _refitted(study.folder, study.plan, trial)
-    preprocessing = preprocessing_of(trial.knobs)
-    preprocessing.load_state_dict(stored.get("preprocessing", {}))
-    averaged = AVERAGES[trial.knobs.get("tta", "none")](net)
-    return PatchClassifier(averaged, preprocessing, temperature).eval()
+    folder, plan, locked = study.folder, study.plan, study.history.locked
+    if locked.get("kind") == "ensemble":
+        return ensemble_of(folder, plan, trial, locked["seed"], temperature)
+    return classifier_of(plan, trial, refitted(folder, trial), temperature)
 
 
 def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:
     """The champion of the study in `folder`, and its refitted net; StudyError where it has none."""
+    if history.locked.get("kind") == "ensemble":
+        raise StudyError(
+            f"the champion of {plan.name!r} is an ensemble, not one net; `raysearch select"
+            f" {plan.name} --refit` makes one of all patients"
+        )
     if history.champion is None:
         raise StudyError(f"study {plan.name!r} has no champion yet; let it end, or go on with it")
     trial = history.trials[history.champion]
     try:
-        return trial, inside(_refitted(folder, plan, trial)[0])
+        return trial, inside(net_of(plan, trial, refitted(folder, trial)))
     except (OSError, ValueError):
         raise StudyError(
             f"{folder.path(folder.CHAMPION)}: missing or damaged; restore it, or go on with"
             " `raysearch launch --resume`, which refits"
         ) from None
-
-
-def _refitted(folder: StudyFolder, plan: Plan, trial: Trial) -> tuple[nn.Module, dict[str, Any]]:
-    """The net of `trial` with the weights of its refit, and all that the refit left."""
-    architecture = str(trial.knobs.get("architecture", DEFAULTS["architecture"]))
-    net = build(architecture, plan.shape, len(plan.class_names), trial.knobs)
-    stored = unpack(folder.read(folder.CHAMPION))
-    if stored["trial"] != trial.id:  # a launch was killed between a refit and its crown
-        raise ValueError(f"the weights are of {stored['trial']}")
-    net.load_state_dict(stored["model"])
-    return net, stored
 
 
 def _example(study: Study) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -22,6 +22,7 @@ from raysearch.search.tracking.runs import Tracker
 
 log = logging.getLogger(__name__)
 ALIAS = "champion"
+REFIT = "refit"
 REQUIREMENTS = ("mlflow", "numpy", "torch", "torchvision")
 
 
@@ -36,11 +37,13 @@ def register_champion(
 
     `example` is a batch (B, H, W, 3) of at least two patches: one alone would fix the batch's
     size at 1. The model is kept as an exported program, which loads without pickle. A version that
-    the study registered already is not registered again. Returns the version. StudyError where
-    the store does not take it.
+    the study registered already, of the same `trial` and `kind` by its `facts`, is not registered
+    again. Returns the version. StudyError where the store does not take it.
     """
     try:
-        number = _known_version(tracker, name, facts) or _log(tracker, name, model, example)
+        number = _known_version(tracker, name, facts) or _log(
+            tracker, name, model, example, _told_apart(facts)
+        )
         for key, value in facts.items():
             tracker.client.set_model_version_tag(name, number, key, value)
         tracker.client.set_registered_model_alias(name, ALIAS, number)
@@ -54,15 +57,30 @@ def register_champion(
 
 
 def _known_version(tracker: Tracker, name: str, facts: Mapping[str, str]) -> str | None:
-    """The version that an earlier launch of the study registered, maybe without its tags yet."""
+    """The version that an earlier launch of the study registered, maybe without all its tags yet.
+
+    What an older program registered is of a refit, and had no tag at first.
+    """
     query = f"name = '{name}' and run_id = '{tracker.parent}'"
+    asked = _told_apart(facts)
     for found in tracker.client.search_model_versions(query):
-        if found.tags.get("trial", facts["trial"]) == facts["trial"]:
+        if {"trial": facts["trial"], "kind": REFIT, **found.tags}.items() >= asked.items():
             return str(found.version)
     return None
 
 
-def _log(tracker: Tracker, name: str, model: nn.Module, example: NDArray[np.uint8]) -> str:
+def _told_apart(facts: Mapping[str, str]) -> dict[str, str]:
+    """What a version has from its first moment, and is told from the study's others by."""
+    return {"trial": facts["trial"], "kind": facts.get("kind", REFIT)}
+
+
+def _log(
+    tracker: Tracker,
+    name: str,
+    model: nn.Module,
+    example: NDArray[np.uint8],
+    tags: dict[str, str],
+) -> str:
     model = model.cpu().eval()
     with torch.inference_mode():
         answer = model(torch.from_numpy(example)).numpy()
@@ -81,5 +99,6 @@ def _log(tracker: Tracker, name: str, model: nn.Module, example: NDArray[np.uint
             input_example=example,
             pip_requirements=[f"{one}=={version(one)}" for one in REQUIREMENTS],
             registered_model_name=name,
+            tags=tags,
         )
     return str(info.registered_model_version)
