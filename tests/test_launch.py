@@ -473,62 +473,49 @@ def test_a_selection_by_other_options_moves_the_alias_and_is_kept(
     write_space(run.folder, 1, stopping="{rule: none}")
     words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
     first = json.loads(run(*words, "--trials", "3", "--json").stdout)
+    assert (first["kind"], first["fresh"], first["version"]) == ("refit", [], "1")
     asked = ("select", "small", "--margin", "1", "--threshold-by", "f1")
-    found = json.loads(run(*asked, "--json").stdout)
+    found = json.loads(run(*asked, "--ensemble", "--fresh-seeds", "1", "--json").stdout)
     assert sorted(found["tied"]) == ["t0000", "t0001", "t0002"]
     fastest = min(one["inference_ms"] for one in found["candidates"])
     (chosen,) = [one for one in found["candidates"] if one["chosen"]]
     assert chosen["inference_ms"] <= 1.1 * fastest
     assert found["champion"] == chosen["trial"]
     assert found["locked"]["criterion"] == "f1"
+    check_the_ensemble(run, found)
+    folder, seed = study(run), found["fresh"][0]["seed"]
+    # As a launcher leaves it that was killed between the folds.
+    folder.remove(folder.again_scores(found["champion"], seed, 1))
+    kept = folder.modified(folder.again_scores(found["champion"], seed, 0))
     again = json.loads(run(*words, "--resume", "--json").stdout)
-    assert again["champion"] == found["champion"]
-    assert again["locked"] == found["locked"]
+    told = ("champion", "locked", "kind", "fresh", "version")
+    assert {name: again[name] for name in told} == {name: found[name] for name in told}
+    assert folder.modified(folder.again_scores(found["champion"], seed, 0)) == kept
+    check_the_registered_model(run, shards)
+    back = json.loads(run(*asked, "--refit", "--json").stdout)
+    assert (back["kind"], back["champion"]) == ("refit", found["champion"])
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
     version = client.get_model_version_by_alias("small", "champion")
-    assert version.tags["trial"] == found["champion"]
+    assert (version.tags["trial"], version.tags["kind"]) == (found["champion"], "refit")
     assert version.tags["threshold_by"] == "f1"
-    kept = len(client.search_model_versions("name = 'small'"))
-    assert kept == len({first["champion"], found["champion"]})
+    kept_versions = client.search_model_versions("name = 'small'")
+    assert len(kept_versions) == 1 + len({first["champion"], found["champion"]})
     check_mlflow_tells_the_history(run, read_history(study(run)))
 
 
-def test_a_selection_makes_an_ensemble_and_a_refit_again_each_registered_once(
-    run_on_cluster: Commands, shards: Path
-) -> None:
-    run = run_on_cluster
-    write_space(run.folder, 1, stopping="{rule: none}")
-    words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
-    first = json.loads(run(*words, "--trials", "2", "--json").stdout)
-    assert (first["kind"], first["fresh"], first["version"]) == ("refit", [], "1")
-    said = run("select", "small", "--ensemble", code=2).stderr
-    assert said.endswith("an ensemble is of a fresh seed's nets; give 1 or more, or --refit\n")
-    run("select", "small", "--ensemble", "--fresh-seeds", "1")
-    folder, plan = study(run), read_plan(study(run))
-    history = read_history(folder)
-    assert history.locked["kind"] == "ensemble"
-    seed, trial = history.locked["seed"], first["champion"]
-    rows = out_of_fold_again(folder, plan, trial, seed, range(2))
+def check_the_ensemble(run: Commands, found: dict[str, Any]) -> None:
+    """What is locked with it is fitted on its members' scores, and the registry says what it is."""
+    history, (fresh,) = read_history(study(run)), found["fresh"]
+    assert history.locked["kind"] == found["kind"] == "ensemble"
+    assert history.locked["seed"] == fresh["seed"]
+    plan, champion = read_plan(study(run)), found["champion"]
+    rows = out_of_fold_again(study(run), plan, champion, fresh["seed"], range(2))
     assert rows is not None
-    assert history.locked["temperature"] == decide(rows).temperature
-    # As a launcher leaves it that was killed between the folds.
-    folder.remove(folder.again_scores(trial, seed, 1))
-    kept = folder.modified(folder.again_scores(trial, seed, 0))
-    again = json.loads(run(*words, "--resume", "--json").stdout)
-    assert (again["kind"], again["version"]) == ("ensemble", "2")
-    assert folder.modified(folder.again_scores(trial, seed, 0)) == kept
-    assert folder.exists(folder.again_scores(trial, seed, 1))
-    assert read_history(folder).locked == history.locked
-    check_the_registered_model(run, shards)
-    back = json.loads(run("select", "small", "--json").stdout)
-    assert (back["kind"], back["version"]) == ("refit", "1")
+    assert found["locked"] == decide(rows, "f1").told
+    assert fresh["objective"]["value"] == pytest.approx(found["pooled_auroc"]["value"], abs=1e-9)
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
-    versions = client.search_model_versions("name = 'small'")
-    assert {str(one.version): one.tags["kind"] for one in versions} == {
-        "1": "refit",
-        "2": "ensemble",
-    }
-    assert {one.tags["trial"] for one in versions} == {trial}
+    tags = client.get_model_version_by_alias("small", "champion").tags
+    assert (tags["trial"], tags["kind"]) == (champion, "ensemble")
 
 
 def content(path: Path) -> bytes:

@@ -249,6 +249,8 @@ def test_the_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (("--margin", "-1"), "--margin -1.0: not a difference; give 0 or more"),
         (("--margin", "nan"), "--margin nan: not a difference"),
+        (("--fresh-seeds", "21"), "--fresh-seeds: 21 is outside 0 to 20; give such a number"),
+        (("--ensemble", "--fresh-seeds", "0"), "--fresh-seeds 0: an ensemble is of a fresh seed's"),
         (("--threshold-by", "luck"), "--threshold-by luck: give one of balanced_accuracy, f1,"),
     ],
 )
