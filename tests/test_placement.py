@@ -22,6 +22,7 @@ trials: 6
 sampler: tpe
 stopping: {rule: asha, grace: 2, paired: 0}
 resources: {cpus: 0.5}
+fresh_seeds: 0
 space:
   folds: 2
   architecture: cnn
