@@ -12,14 +12,16 @@ import pytest
 from raysearch.data.files import Folder
 from raysearch.data.ledger import add_ledger
 from raysearch.evaluation.decision import Options, decide
+from raysearch.evaluation.nets import champion_scores
 from raysearch.search.engine import reporter, worker
-from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import ledger_of, make_plan
+from raysearch.search.space import Crowned
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study
 from result_studies import next_searched
 
+SEED = 11  # a fresh one
 KNOBS: dict[str, Any] = {
     "architecture": "cnn",
     "width": 4,
@@ -29,8 +31,10 @@ KNOBS: dict[str, Any] = {
 }
 
 
-def crowned_study(shards: Path, place: Path, knobs: dict[str, Any] | None = None) -> Study:
-    """A study of one trial over two folds of `shards`, judged, refitted and crowned."""
+def crowned_study(
+    shards: Path, place: Path, knobs: dict[str, Any] | None = None, kind: Crowned = "refit"
+) -> Study:
+    """A study of one trial over two folds of `shards`, judged, trained again and crowned."""
     tree = {"epochs": 2, "trials": 1, "seed": 1, "stopping": {"rule": "none"}}
     space = parse_space({**tree, "space": {"folds": 2, **(knobs or KNOBS)}}, "x")
     ledger, new = ledger_of(space, str(shards))
@@ -52,16 +56,23 @@ def crowned_study(shards: Path, place: Path, knobs: dict[str, Any] | None = None
         worker.train_job(job)
     for one in sent:
         study.report(trial.id, json.loads(one["report"]))
-    worker.refit_job(job)
-    crown_again(study, Options())
+    if kind == "ensemble":
+        for fold in (0, 1):
+            worker.fold_job(dataclasses.replace(job, seed=SEED), fold)
+    else:
+        worker.refit_job(job)
+    crown_again(study, Options(kind=kind))
     return study
 
 
 def crown_again(study: Study, options: Options) -> None:
     """Lock its only trial by `options`."""
     (trial,) = study.history.done()
-    decision = decide(out_of_fold(study.folder, study.plan, trial.id, 2), options.criterion)
-    study.crown(trial, {"margin": options.margin, **decision.told})
+    made_of = {"margin": options.margin, "kind": options.kind, "fresh_seeds": options.fresh_seeds}
+    if options.kind == "ensemble":
+        made_of["seed"] = SEED
+    rows = champion_scores(study.folder, study.plan, trial, made_of)
+    study.crown(trial, {**made_of, **decide(rows, options.criterion).told})
 
 
 def of_another_trial(study: Study, name: str) -> Study:

@@ -120,6 +120,8 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Here, space: str, sha
     assert plan["splits"][0]["rungs"] == [1, 2]
     assert sum(plan["splits"][0]["patients"]) == 12
     assert plan["most"] == 14
+    assert plan["fresh"] == 4
+    assert "again: 4 fold-epochs, not of the budget" in out
 
 
 def test_a_warning_of_the_shards_stands_in_the_plan(run: Here, tmp_path: Path) -> None:

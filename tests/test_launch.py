@@ -21,8 +21,10 @@ from sklearn.metrics import roc_auc_score
 from conftest import Commands
 from raysearch.data.files import Folder
 from raysearch.data.shards import write_shards
+from raysearch.evaluation.decision import decide
 from raysearch.evaluation.selecting import select
 from raysearch.search.deciding.course import Course
+from raysearch.search.fold_scores import out_of_fold, out_of_fold_again
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.journal import Journal
@@ -39,6 +41,7 @@ seed: 4
 sampler: tpe
 stopping: {rule: asha, paired: 0}
 resources: {cpus: 1}
+fresh_seeds: 0
 space:
   folds: 2
   architecture: cnn
@@ -119,7 +122,7 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
-    write_space(run.folder)
+    write_space(run.folder, fresh_seeds="1")
     done = run("launch", "small.yaml", "--data", str(shards), "--json")
     outcome = json.loads(done.stdout)
     history = read_history(study(run))
@@ -132,6 +135,7 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     assert json.loads(run("results", "--json").stdout) == outcome["leaderboard"]
     check_scores_at_rungs(run, history, shards)
     check_the_pooled_auroc(run, champion, outcome["pooled_auroc"])
+    check_the_fresh_seed(run, champion, outcome)
     check_the_registered_model(run, shards)
     parent, children, _rest = runs(run)
     for one in (parent, *children):
@@ -149,7 +153,8 @@ def check_the_selection(run: Commands, history: History, outcome: dict[str, Any]
     assert outcome["tied"] == [one.trial.id for one in found.tied]
     assert outcome["champion"] == found.chosen.id == history.champion
     assert outcome["corrected"] == dataclasses.asdict(found.corrected)
-    assert history.locked == {"margin": 0.005, **outcome["locked"]}
+    asked = {"margin": 0.005, "kind": "refit", "fresh_seeds": 1}
+    assert history.locked == {**asked, **outcome["locked"]}
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
     tags = client.get_model_version_by_alias("small", "champion").tags
     assert tags["trial"] == outcome["champion"]
@@ -187,6 +192,27 @@ def check_the_pooled_auroc(run: Commands, champion: Trial, told: dict[str, float
         roc_auc_score(table["label"].to_numpy(), margin), abs=1e-6
     )
     assert told["low"] < told["value"] < told["high"]
+
+
+def check_the_fresh_seed(run: Commands, champion: Trial, outcome: dict[str, Any]) -> None:
+    """It is not the trial's own, and what it gave is told everywhere by the stored scores."""
+    (fresh,) = outcome["fresh"]
+    folder, plan = study(run), read_plan(study(run))
+    assert (folder / f"again/{champion.id}").names() == [str(fresh["seed"])]
+    assert fresh["seed"] != champion.seed
+    rows = out_of_fold_again(folder, plan, champion.id, fresh["seed"], range(2))
+    assert rows is not None
+    value = roc_auc_score(rows.labels, rows.probabilities[:, 1])
+    assert fresh["objective"]["value"] == pytest.approx(value, abs=1e-9)
+    assert fresh["objective"]["value"] != outcome["objective"]["value"]
+    before = out_of_fold(folder, plan, champion.id, 2)
+    searched = roc_auc_score(before.labels, before.probabilities[:, 1])
+    assert outcome["objective"]["value"] == pytest.approx(searched, abs=1e-9)
+    assert runs(run)[0].data.metrics["objective_fresh"] == fresh["objective"]["value"]
+    client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
+    tags = client.get_model_version_by_alias("small", "champion").tags
+    assert tags["auroc_fresh"].startswith(f"{value:.4f} (")
+    assert tags["kind"] == "refit"
 
 
 def check_the_registered_model(run: Commands, shards: Path) -> None:
@@ -447,24 +473,49 @@ def test_a_selection_by_other_options_moves_the_alias_and_is_kept(
     write_space(run.folder, 1, stopping="{rule: none}")
     words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
     first = json.loads(run(*words, "--trials", "3", "--json").stdout)
+    assert (first["kind"], first["fresh"], first["version"]) == ("refit", [], "1")
     asked = ("select", "small", "--margin", "1", "--threshold-by", "f1")
-    found = json.loads(run(*asked, "--json").stdout)
+    found = json.loads(run(*asked, "--ensemble", "--fresh-seeds", "1", "--json").stdout)
     assert sorted(found["tied"]) == ["t0000", "t0001", "t0002"]
     fastest = min(one["inference_ms"] for one in found["candidates"])
     (chosen,) = [one for one in found["candidates"] if one["chosen"]]
     assert chosen["inference_ms"] <= 1.1 * fastest
     assert found["champion"] == chosen["trial"]
     assert found["locked"]["criterion"] == "f1"
+    check_the_ensemble(run, found)
+    folder, seed = study(run), found["fresh"][0]["seed"]
+    # As a launcher leaves it that was killed between the folds.
+    folder.remove(folder.again_scores(found["champion"], seed, 1))
+    kept = folder.modified(folder.again_scores(found["champion"], seed, 0))
     again = json.loads(run(*words, "--resume", "--json").stdout)
-    assert again["champion"] == found["champion"]
-    assert again["locked"] == found["locked"]
+    told = ("champion", "locked", "kind", "fresh", "version")
+    assert {name: again[name] for name in told} == {name: found[name] for name in told}
+    assert folder.modified(folder.again_scores(found["champion"], seed, 0)) == kept
+    check_the_registered_model(run, shards)
+    back = json.loads(run(*asked, "--refit", "--json").stdout)
+    assert (back["kind"], back["champion"]) == ("refit", found["champion"])
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
     version = client.get_model_version_by_alias("small", "champion")
-    assert version.tags["trial"] == found["champion"]
+    assert (version.tags["trial"], version.tags["kind"]) == (found["champion"], "refit")
     assert version.tags["threshold_by"] == "f1"
-    kept = len(client.search_model_versions("name = 'small'"))
-    assert kept == len({first["champion"], found["champion"]})
+    kept_versions = client.search_model_versions("name = 'small'")
+    assert len(kept_versions) == 1 + len({first["champion"], found["champion"]})
     check_mlflow_tells_the_history(run, read_history(study(run)))
+
+
+def check_the_ensemble(run: Commands, found: dict[str, Any]) -> None:
+    """What is locked with it is fitted on its members' scores, and the registry says what it is."""
+    history, (fresh,) = read_history(study(run)), found["fresh"]
+    assert history.locked["kind"] == found["kind"] == "ensemble"
+    assert history.locked["seed"] == fresh["seed"]
+    plan, champion = read_plan(study(run)), found["champion"]
+    rows = out_of_fold_again(study(run), plan, champion, fresh["seed"], range(2))
+    assert rows is not None
+    assert found["locked"] == decide(rows, "f1").told
+    assert fresh["objective"]["value"] == pytest.approx(found["pooled_auroc"]["value"], abs=1e-9)
+    client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
+    tags = client.get_model_version_by_alias("small", "champion").tags
+    assert (tags["trial"], tags["kind"]) == (champion, "ensemble")
 
 
 def content(path: Path) -> bytes:

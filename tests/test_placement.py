@@ -22,6 +22,7 @@ trials: 6
 sampler: tpe
 stopping: {rule: asha, grace: 2, paired: 0}
 resources: {cpus: 0.5}
+fresh_seeds: 0
 space:
   folds: 2
   architecture: cnn
@@ -136,8 +137,8 @@ def test_a_ray_without_a_machine_is_told_apart_from_one_that_is_too_small(
     monkeypatch.setattr(engine, "leaving_nodes", set)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     with pytest.raises(StudyError, match="Ray has lost every machine"):
-        engine._nodes_for(Resources(cpus=1, gpus=0))
+        engine.nodes_for(Resources(cpus=1, gpus=0))
     node["Alive"] = True
     with pytest.raises(StudyError, match="no machine has the 4 CPUs"):
-        engine._nodes_for(Resources(cpus=4, gpus=0))
-    assert engine._nodes_for(Resources(cpus=1, gpus=0)) == [node]
+        engine.nodes_for(Resources(cpus=4, gpus=0))
+    assert engine.nodes_for(Resources(cpus=1, gpus=0)) == [node]

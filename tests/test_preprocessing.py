@@ -17,9 +17,9 @@ from torch import Tensor
 from raysearch.data.patches import load_patches
 from raysearch.data.shards import write_shards
 from raysearch.errors import SpaceError
-from raysearch.evaluation.champion import champion_model
+from raysearch.evaluation.champion import champion_of
 from raysearch.evaluation.models import load_model, score
-from raysearch.evaluation.recipe import pack_recipe, recipe_of
+from raysearch.evaluation.recipe import pack_recipe
 from raysearch.models.preprocessing import PREPROCESSINGS, StainNormalisation, macenko, reinhard
 from raysearch.models.preprocessing.clahe import equalised_levels
 from raysearch.models.preprocessing.filters import blurred, median, sharpened
@@ -27,7 +27,6 @@ from raysearch.models.preprocessing.lab import from_lab, to_lab
 from raysearch.models.preprocessing.tissue import densities, tissue_of
 from raysearch.search.engine import worker
 from raysearch.search.folder import StudyFolder
-from raysearch.search.history import Trial
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import Study, create_study
@@ -261,14 +260,17 @@ def test_a_knob_of_a_pre_processing_that_the_space_does_not_have_is_refused() ->
     assert len(parse_space(tree, "x").knobs) == 2
 
 
-def refitted(shards: Path, place: Path, **knobs: Any) -> tuple[Study, Trial, FoldRun]:
+def refitted(shards: Path, place: Path, **knobs: Any) -> tuple[Study, FoldRun]:
     """A study whose champion was refitted by the worker, and the same training that judges."""
     knobs = {**KNOBS, **knobs}
     space = parse_space({"epochs": 2, "trials": 1, "space": {"folds": 2, **knobs}}, "x")
     plan, splits = make_plan(space, place.name, str(shards))
     study = create_study(StudyFolder(place), plan, splits)
+    study.begin()
+    trial = study.start("t0000", "trial", knobs)
     job = worker.Job(study.folder.address, str(shards), "t0000", knobs, 7, 2, 0, 1.0)
     worker.refit_job(job)
+    study.crown(trial, {})
     cpu = torch.device("cpu")
     own = training_data(study.folder.address, str(shards), "cpu", 2, 1.0)
     everyone = np.arange(len(own.labels), dtype=np.int64)
@@ -276,13 +278,13 @@ def refitted(shards: Path, place: Path, **knobs: Any) -> tuple[Study, Trial, Fol
     run = FoldRun(train_config(plan, knobs, 7, cpu), own, 0)
     for epoch in range(2):
         run.learn(epoch)
-    return study, Trial("t0000", "trial", knobs, 7, 2), run
+    return study, run
 
 
 @pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_the_champion_sees_what_its_training_saw(shards: Path, tmp_path: Path, name: str) -> None:
-    study, trial, run = refitted(shards, tmp_path / "x", preprocess=name)
-    model = champion_model(study, trial)
+    study, run = refitted(shards, tmp_path / "x", preprocess=name)
+    model = champion_of(study.folder, study.plan, study.history)[1]
     patches = torch.from_numpy(np.array(load_patches(str(shards)).pixels))
     with torch.inference_mode():
         found = model(patches.view(-1, *study.plan.shape)).numpy()
@@ -300,13 +302,13 @@ def test_the_champion_sees_what_its_training_saw(shards: Path, tmp_path: Path, n
 def test_the_registered_champion_sees_what_its_training_saw(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    study, trial, run = refitted(shards, tmp_path / "x", preprocess=name)
+    study, run = refitted(shards, tmp_path / "x", preprocess=name)
     patches = np.array(load_patches(str(shards)).pixels).reshape(-1, *study.plan.shape)
     store = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = Tracker(study.plan, store)
-    model, facts = champion_model(study, trial), {"trial": trial.id}
-    recipe = pack_recipe(recipe_of(study.plan, trial, {}), model)
-    version = register_champion(tracker, "x", model, patches[:2], facts, recipe)
+    recipe, model = champion_of(study.folder, study.plan, study.history)
+    facts = {"trial": recipe.trial}
+    version = register_champion(tracker, "x", model, patches[:2], facts, pack_recipe(recipe, model))
     tracker.close("FINISHED", 60.0)
     mlflow.set_tracking_uri(store)
     found = mlflow.pyfunc.load_model(f"models:/x/{version}").predict(patches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,14 +15,23 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as points_of
 
+from crowned_studies import SEED, crowned_study
 from raysearch.cli import run
+from raysearch.data.patches import load_patches
 from raysearch.errors import DataError
+from raysearch.evaluation.heat import maps_of
+from raysearch.evaluation.models import load_model, score
+from raysearch.evaluation.nets import scores_again
+from raysearch.evaluation.recipe import pack_recipe
 from raysearch.evaluation.report import study_report
 from raysearch.evaluation.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.models.classifier import Ensemble, PatchClassifier
 from raysearch.scores.assessment import Scored, assess
+from raysearch.scores.calibration import tempered
 from raysearch.scores.checks import check_anchor, check_baseline, check_coverage, check_tables
 from raysearch.scores.curves import GRID, precision_recall_curve, roc_curve
 from raysearch.search.study import Study
+from raysearch.search.tracking.models import RECIPE_PLACE
 from raysearch.search.tracking.runs import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -188,3 +198,35 @@ def test_tiles_for_other_programs_lie_at_their_pixels() -> None:
     assert all(
         re.fullmatch(r"\d+", str(one)) for one in first["properties"]["classification"]["color"]
     )
+
+
+def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    study = crowned_study(shards, tmp_path / "studies" / "five", kind="ensemble")
+    told = study_report(study.folder)
+    again = scores_again(study.folder, study.plan, told.champion, SEED)
+    temperature = float(study.history.locked["temperature"])
+    judged = told.sets[0].scored.probabilities
+    assert np.array_equal(judged, tempered(again.probabilities, temperature))
+    model = load_model("five", "studies")
+    assert isinstance(model.net, Ensemble)
+    assert len(model.net.members) == model.recipe.members == 2
+    (tmp_path / "kept" / RECIPE_PLACE).parent.mkdir(parents=True)
+    (tmp_path / "kept" / RECIPE_PLACE).write_bytes(pack_recipe(model.recipe, model.net))
+    kept, pixels = load_model("kept", "studies"), load_patches(str(shards)).pixels[:9]
+    assert np.array_equal(score(kept, pixels), score(model, pixels))
+    patches = np.array(pixels).reshape(-1, *study.plan.shape)
+    maps = [
+        maps_of(replace(model, net=one), patches, np.ones(9, np.int64))
+        for one in model.net.members
+        if isinstance(one, PatchClassifier)
+    ]
+    together = maps_of(model, patches, np.ones(9, np.int64))
+    assert np.abs(together - (maps[0] + maps[1]) / 2).max() < 1e-6
+    assert not np.allclose(maps[0], maps[1])
+    assert run(["report", "five"]) == 0
+    assert "the mean of 2 nets, one a fold of the first fresh seed" in Path("five.html").read_text()
+    assert run(["weights", "five", "x.pt"]) == 2

@@ -189,10 +189,10 @@ def test_what_is_locked_is_fitted_on_all_folds_at_once(study: Study) -> None:
 
 
 def test_a_later_launch_selects_as_the_last_selection_did(study: Study) -> None:
-    assert Options.of(study.history.locked) == Options()
+    assert Options.of(study.history.locked, study.plan.space) == Options()
     locked = {"margin": 0.02, **decide(rows_of(study, "t0000"), "accuracy").told}
     study.crown(study.history.trials["t0000"], locked)
-    assert Options.of(study.history.locked) == Options(0.02, "accuracy")
+    assert Options.of(study.history.locked, study.plan.space) == Options(0.02, "accuracy")
 
 
 def test_weights_of_another_trial_are_not_taken_for_the_champions(study: Study) -> None:
@@ -222,6 +222,9 @@ def test_the_table_and_the_words_say_who_and_why(
         "tied": ["t0000", "t0001"],
         "margin": 0.01,
         "corrected": found["corrected"],
+        "kind": "refit",
+        "objective": found["candidates"][1]["objective"],
+        "fresh": [],
         "locked": decide(rows_of(study, "t0001")).told,
     }
     lines = selection_lines(study.plan, study.history, end)
@@ -246,6 +249,8 @@ def test_the_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (("--margin", "-1"), "--margin -1.0: not a difference; give 0 or more"),
         (("--margin", "nan"), "--margin nan: not a difference"),
+        (("--fresh-seeds", "21"), "--fresh-seeds: 21 is outside 0 to 20; give such a number"),
+        (("--ensemble", "--fresh-seeds", "0"), "--fresh-seeds 0: an ensemble is of a fresh seed's"),
         (("--threshold-by", "luck"), "--threshold-by luck: give one of balanced_accuracy, f1,"),
     ],
 )

@@ -24,6 +24,7 @@ epochs: 1
 trials: 4
 sampler: tpe
 stopping: {rule: asha, paired: 0}
+fresh_seeds: 0
 space:
   folds: 2
   architecture: cnn

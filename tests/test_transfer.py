@@ -309,6 +309,7 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
     first: dict[str, Any] = {
         "epochs": 1,
         "trials": 1,
+        "fresh_seeds": 0,
         "space": {"folds": 2, **SMALL, "normalisation": "imagenet"},
     }
     (run.folder / "first.yaml").write_text(yaml.safe_dump(first))
@@ -321,6 +322,7 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
     second: dict[str, Any] = {
         "epochs": 2,
         "trials": 1,
+        "fresh_seeds": 0,
         "space": {"folds": 2, **SMALL, "weights": "first.pt"},
     }
     second["space"] |= {"head_epochs": 1, "frozen": 1, "head_dense": 4}
@@ -331,6 +333,7 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
         "epochs": 1,
         "trials": 2,
         "sampler": "grid",
+        "fresh_seeds": 0,
         "space": {"folds": 2, **SMALL, "width": {"choice": [2, 4]}, "weights": "first.pt"},
     }
     (run.folder / "third.yaml").write_text(yaml.safe_dump(third))

@@ -121,7 +121,11 @@ def _seeded(space: Space, stored: Plan | None, seed: int | None) -> Space:
 
 def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
     if as_json:
-        costs = {"expected": plan.expected_fold_epochs, "most": plan.most_fold_epochs}
+        costs = {
+            "expected": plan.expected_fold_epochs,
+            "most": plan.most_fold_epochs,
+            "fresh": plan.fresh_fold_epochs,
+        }
         sys.stdout.write(json.dumps({**asdict(plan), **costs}) + "\n")
         return
     for table in plan_tables(plan):
@@ -169,6 +173,9 @@ def end_of(outcome: Outcome) -> dict[str, Any]:
         "locked": outcome.champion.decision.told,
         "pooled_auroc": None if pooled is None else asdict(pooled),
         "auroc_in_context": None if near is None else asdict(near.pooled),
+        "kind": outcome.champion.kind,
+        "objective": asdict(selection.of(outcome.champion.trial).objective),
+        "fresh": [asdict(one) for one in outcome.champion.fresh],
         "version": outcome.champion.version,
         "folder": outcome.study.folder.address,
         "store": without_passwords(outcome.store),

@@ -96,6 +96,17 @@ def budget_text(space: Space) -> str:
     return text
 
 
+def fresh_text(plan: Plan) -> str:
+    """What the champion's fresh seeds cost; empty without any."""
+    space = plan.space
+    if not space.fresh_seeds:
+        return ""
+    most = "at most " if len(plan.splits) > 1 else ""
+    text = f"{space.fresh_seeds}, with which the champion is trained over its folds again:"
+    text += f" {most}{plan.fresh_fold_epochs:,} fold-epochs, not of the budget"
+    return text + ("; their first one's nets are the champion" if space.champion != "refit" else "")
+
+
 def _points(space: Space) -> Iterator[str]:
     if space.points:
         yield f"{len(space.points):,}, tried first:"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raysearch.evaluation.decision import Options
     from raysearch.evaluation.selecting import Selection
     from raysearch.search.folder import StudyFolder
+    from raysearch.search.plan import Plan
 
 
 def select(
@@ -31,6 +32,20 @@ def select(
     threshold_by: Annotated[
         str, typer.Option(help="What the threshold is best for: balanced_accuracy, f1, accuracy.")
     ] = "balanced_accuracy",
+    fresh_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="With how many other seeds the champion is trained again. Default: the space's."
+        ),
+    ] = None,
+    ensemble: Annotated[
+        bool | None,
+        typer.Option(
+            "--ensemble/--refit",
+            help="Register the nets of a fresh seed's folds, averaged, or one net of all patients."
+            " Default: the space's.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print; nothing is refitted or registered.")
     ] = False,
@@ -40,9 +55,9 @@ def select(
     """Choose the champion of a study: the cheapest trial that is as good as the best.
 
     Its temperature and threshold are fitted and locked, it is refitted where it is another one than
-    before, and the alias `champion` in the registry follows.
+    before and trained over its folds with fresh seeds, and the registry's alias `champion` follows.
 
-    Example: `raysearch select first --margin 0.01`
+    Example: `raysearch select first --margin 0.01 --fresh-seeds 3`
     """
     from raysearch.cli.studies import newest_name
     from raysearch.evaluation.decision import Options
@@ -57,15 +72,36 @@ def select(
         raise StudyError(f"--threshold-by {threshold_by}: give one of {', '.join(CRITERIA)}")
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     console = make_console(stderr=as_json)
+    plan = read_plan(folder)
+    options = _asked(plan, Options(margin, threshold_by), fresh_seeds, ensemble)
     if dry_run:
-        plan = read_plan(folder)
         found = choose(folder, plan, read_history(folder), margin)
         if as_json:
             sys.stdout.write(json.dumps(_told(found)) + "\n")
         else:
             console.print(selection_table(plan, found))
         return 0
-    return _run(folder, Options(margin, threshold_by), as_json, console)
+    return _run(folder, options, as_json, console)
+
+
+def _asked(plan: Plan, options: Options, fresh_seeds: int | None, ensemble: bool | None) -> Options:
+    """`options` with what of the rest is asked for, and what the plan's space says of the others.
+
+    StudyError for an ensemble without a fresh seed.
+    """
+    from raysearch.search.spaces.settings import FRESH_SEEDS
+
+    seeds = plan.space.fresh_seeds if fresh_seeds is None else fresh_seeds
+    if fault := FRESH_SEEDS.fault(seeds):
+        raise StudyError(f"--fresh-seeds: {fault}; give such a number")
+    kind = plan.space.champion
+    if ensemble is not None:
+        kind = "ensemble" if ensemble else "refit"
+    if kind == "ensemble" and not seeds:
+        raise StudyError(
+            "--fresh-seeds 0: an ensemble is of a fresh seed's nets; give 1 or more, or --refit"
+        )
+    return replace(options, fresh_seeds=seeds, kind=kind)
 
 
 def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -19,7 +20,8 @@ def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> lis
     """Who is tied, what the best is worth without luck, and what was locked."""
     finished, tied, locked = len(history.done()), end["tied"], end["locked"]
     if end["champion"] != end["chosen"]:
-        who = f"the best after {end['chosen']}, which could not be refitted"
+        failed = "refitted" if end["kind"] == "refit" else "trained again"
+        who = f"the best after {end['chosen']}, which could not be {failed}"
     elif len(tied) > 1:
         others = ", ".join(tied)
         who = f"of {len(tied)} that are as good within {end['margin']:g} ({others}), the fastest"
@@ -30,6 +32,7 @@ def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> lis
         f"Corrected {plan.space.metric} {Interval(**end['corrected'])}: what the best of"
         f" {len(history.searched())} trials is worth on patients that did not choose it",
     ]
+    lines += fresh_lines(plan, history, end)
     text = f"Locked    temperature {locked['temperature']:.3f}"
     if locked["error"] is not None:
         text += (
@@ -38,6 +41,35 @@ def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> lis
     if locked["threshold"] is not None:
         text += f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
     return [*lines, text]
+
+
+def fresh_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:
+    """What the champion's trial is worth with other seeds, and whether these are the champion."""
+    fresh = end["fresh"]
+    found = [Interval(**one["objective"]) for one in fresh if one["objective"]]
+    failures = sorted({one["failure"] for one in fresh if one["failure"]})
+    text = []
+    if found:
+        before = Interval(**end["objective"]).value
+        seeds = "another seed" if len(found) == 1 else f"{len(found)} other seeds"
+        told = "undefined" if before is None else f"{before:.4f}"
+        text.append(f"{plan.space.metric} {_spread(found)} with {seeds}, {told} when it was chosen")
+    if failures:
+        count = len(fresh) - len(found)
+        text.append(f"the training failed with {count} of {len(fresh)} ({', '.join(failures)})")
+    lines = [f"Fresh     {'; '.join(text)}"] if text else []
+    if end["kind"] == "ensemble":
+        folds = history.trials[end["champion"]].folds
+        lines.append(f"Ensemble  the mean of {folds} nets, one a fold of that training")
+    return lines
+
+
+def _spread(found: Sequence[Interval]) -> str:
+    """One with its interval; of several the lowest, the highest and the mean."""
+    values = [one.value for one in found if one.value is not None]
+    if len(found) == 1 or not values:
+        return str(found[0])
+    return f"{fmean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 def selection_table(plan: Plan, selection: Selection, most: int | None = None) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.plan_text import knob_rows, knobs_title, search_rows
+from raysearch.cli.plan_text import fresh_text, knob_rows, knobs_title, search_rows
 from raysearch.search.history import History, Trial, leaderboard
 from raysearch.search.plan import Plan
 
@@ -163,6 +163,7 @@ def plan_tables(plan: Plan) -> list[Table]:
         **search_rows(plan),
         "cost": f"about {plan.expected_fold_epochs:,} fold-epochs,"
         f" {plan.most_fold_epochs:,} at most",
+        "fresh seeds": fresh_text(plan),
         "precision": "chosen by a few steps of each architecture before the first trial",
     }
     for kind, found in plan.numerics.items():

@@ -44,8 +44,12 @@ class Opening:
         return cls(at, by, study, identity, champion, dict(locked))
 
     def same_champion(self, other: Opening) -> bool:
-        """Whether `other` judged the same trial, with all that is locked with it."""
-        return (self.champion, dict(self.locked)) == (other.champion, dict(other.locked))
+        """Whether `other` judged the same trial, with all that is locked of it."""
+        return (self.champion, self._judged()) == (other.champion, other._judged())
+
+    def _judged(self) -> dict[str, Any]:
+        """What is locked and tells two champions apart, not how often one was trained again."""
+        return {"kind": "refit", **{k: v for k, v in self.locked.items() if k != "fresh_seeds"}}
 
 
 def openings(folder: Folder, name: str) -> list[Opening]:

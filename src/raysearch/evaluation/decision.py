@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from raysearch.scores.calibration import (
@@ -15,22 +15,29 @@ from raysearch.scores.calibration import (
 )
 from raysearch.scores.selection import MARGIN
 from raysearch.search.fold_scores import OutOfFold
+from raysearch.search.space import Crowned, Space
 
 DEFAULT_CRITERION = next(iter(CRITERIA))
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a selection is asked for: the margin of a tie, and by what the threshold is chosen."""
+    """What a selection is asked for: the margin of a tie, and by what the threshold is chosen.
+
+    The champion is trained again with so many `fresh_seeds`; `kind` says what it is made of.
+    """
 
     margin: float = MARGIN
     criterion: str = DEFAULT_CRITERION
+    fresh_seeds: int = 1
+    kind: Crowned = "refit"
 
     @classmethod
-    def of(cls, locked: Mapping[str, Any]) -> Options:
-        """Those of the last selection, as the journal has it; the defaults where there is none."""
-        known = {name: locked[name] for name in ("margin", "criterion") if name in locked}
-        return cls(**known)
+    def of(cls, locked: Mapping[str, Any], space: Space) -> Options:
+        """Those of the last selection, as the journal has it; where there is none, of `space`."""
+        names = ("margin", "criterion", "fresh_seeds", "kind")
+        known = {name: locked[name] for name in names if name in locked}
+        return replace(cls(fresh_seeds=space.fresh_seeds, kind=space.champion), **known)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysearch.errors import StudyError
 from raysearch.evaluation.champion import champion_of
 from raysearch.evaluation.recipe import Recipe, pack_recipe, unpack_recipe
-from raysearch.models.classifier import PatchClassifier
+from raysearch.models.classifier import Classifier
 from raysearch.search.folder import StudyFolder
 from raysearch.search.study import read_history, read_plan
 from raysearch.search.tracking.models import ALIAS, RECIPE_PLACE, fetch_recipe
@@ -33,7 +33,7 @@ class Model:
     """
 
     recipe: Recipe
-    net: PatchClassifier
+    net: Classifier
     identity: str
 
     @property

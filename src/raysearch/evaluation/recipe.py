@@ -6,7 +6,7 @@ the net is built by this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raysearch.data.view import View
 from raysearch.models.architectures import build
-from raysearch.models.classifier import PatchClassifier
+from raysearch.models.classifier import Classifier, PatchClassifier, together
 from raysearch.models.dihedral import AVERAGES
 from raysearch.search.history import Trial
 from raysearch.search.plan import Plan
@@ -40,7 +40,8 @@ class Learned:
 class Recipe:
     """Whose champion it is (the study's `identity`, the `trial`), and how its net is built.
 
-    `threshold` is of the calibrated probability of the second of two classes.
+    `threshold` is of the calibrated probability of the second of two classes. Of an ensemble there
+    are several `members`, of one architecture.
     """
 
     study: str
@@ -52,16 +53,30 @@ class Recipe:
     temperature: float
     threshold: float | None
     learned: Learned
+    members: int = 1
 
-    def build(self) -> PatchClassifier:
-        """The net behind its pre-processing, with fresh weights."""
+    def build(self) -> Classifier:
+        """The model with fresh weights: each net behind its pre-processing."""
+        return together([self._member() for _one in range(self.members)])
+
+    def trained(self, stored: Sequence[Mapping[str, Any]]) -> Classifier:
+        """The model with what a training of each member `stored`: `model`, `preprocessing`."""
+        return together([self._member(one) for one in stored])
+
+    def net(self, stored: Mapping[str, Any] | None = None) -> nn.Module:
+        """A bare net of the recipe, with the weights that a training of it `stored`, or fresh."""
         architecture = str(self.knobs.get("architecture", DEFAULTS["architecture"]))
         net = build(architecture, self.shape, len(self.class_names), self.knobs)
-        return self.around(net, preprocessing_of(self.knobs))
+        if stored is not None:
+            net.load_state_dict(stored["model"])
+        return net
 
-    def around(self, net: nn.Module, preprocessing: nn.Module) -> PatchClassifier:
-        """`net` as it is used: behind `preprocessing`, over all its views, calibrated."""
-        averaged = AVERAGES[self.knobs.get("tta", "none")](net)
+    def _member(self, stored: Mapping[str, Any] | None = None) -> PatchClassifier:
+        """A net as it is used: behind its pre-processing, over all its views, calibrated."""
+        preprocessing = preprocessing_of(self.knobs)
+        if stored is not None:
+            preprocessing.load_state_dict(stored.get("preprocessing", {}))
+        averaged = AVERAGES[self.knobs.get("tta", "none")](self.net(stored))
         return PatchClassifier(averaged, preprocessing, self.temperature).eval()
 
 
@@ -78,16 +93,17 @@ def recipe_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> Recipe:
         temperature=float(locked.get("temperature", 1.0)),
         threshold=locked.get("threshold"),
         learned=Learned(plan.data, plan.fingerprint, plan.view, auxiliary),
+        members=trial.folds if locked.get("kind") == "ensemble" else 1,
     )
 
 
-def pack_recipe(recipe: Recipe, model: PatchClassifier) -> bytes:
+def pack_recipe(recipe: Recipe, model: Classifier) -> bytes:
     """`recipe` and the weights of `model`, with a hash over both."""
     weights: dict[str, Tensor] = {name: one.cpu() for name, one in model.state_dict().items()}
     return pack({"recipe": asdict(recipe), "weights": weights})
 
 
-def unpack_recipe(content: bytes) -> tuple[Recipe, PatchClassifier]:
+def unpack_recipe(content: bytes) -> tuple[Recipe, Classifier]:
     """What `pack_recipe` took; ValueError where a byte is not what it was."""
     stored = unpack(content)
     try:

@@ -13,12 +13,13 @@ from raysearch.data.manifest import read_manifest
 from raysearch.data.patches import load_rows
 from raysearch.errors import StudyError, UserError
 from raysearch.evaluation.evaluated import SEALED, About, kept, scores_of
+from raysearch.evaluation.nets import champion_scores
 from raysearch.evaluation.pooled import places_of
 from raysearch.evaluation.selecting import Selection, select
 from raysearch.scores.assessment import Assessment, Scored, assess
 from raysearch.scores.calibration import Reliability, reliability, tempered
 from raysearch.scores.checks import Note, check_anchor, check_baseline, check_tables
-from raysearch.search.fold_scores import OutOfFold, out_of_fold
+from raysearch.search.fold_scores import OutOfFold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History, Trial
 from raysearch.search.plan import Plan
@@ -45,23 +46,20 @@ class Set:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the judged patches lie: rows of the study's view of its shards, by their slide."""
-
-    rows: NDArray[np.int64]
-    slides: NDArray[np.str_]
-
-
-@dataclass(frozen=True)
 class Report:
-    """A study with a champion, as it is told; the first of `sets` is the study's own folds."""
+    """A study with a champion, as it is told; the first of `sets` is the study's own folds.
+
+    Its patches are the `rows` (N,) of the study's view of its shards, on the `slides` (N,), where
+    it is known of all where they lie.
+    """
 
     plan: Plan
     history: History
     champion: Trial
     selection: Selection
     sets: tuple[Set, ...]
-    places: Places | None
+    rows: NDArray[np.int64]
+    slides: NDArray[np.str_] | None
 
 
 def study_report(folder: StudyFolder) -> Report:
@@ -74,11 +72,11 @@ def study_report(folder: StudyFolder) -> Report:
         )
     champion = history.trials[history.champion]
     selection = select(folder, plan, history, float(history.locked["margin"]))
-    raw = out_of_fold(folder, plan, champion.id, champion.folds)
+    raw = champion_scores(folder, plan, champion, history.locked)
     form = _form(plan.data)
     sets = [_own(plan, history, raw, form)]
     sets += [_other(folder, about, form) for about in kept(folder)]
-    return Report(plan, history, champion, selection, tuple(sets), _places(plan, raw))
+    return Report(plan, history, champion, selection, tuple(sets), raw.rows, _slides(plan, raw))
 
 
 def _form(data: str) -> str:
@@ -133,12 +131,12 @@ def _notes(found: Assessment, form: str) -> tuple[Note, ...]:
     return (*check_tables(found), *check_anchor(form, found), *check_baseline(found))
 
 
-def _places(plan: Plan, raw: OutOfFold) -> Places | None:
-    """Where the judged patches lie, where that is known of each."""
+def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
+    """The slides of the judged patches, where it is known of each where it lies there."""
     try:
         rows = load_rows(plan.data, plan.view)
     except UserError:
         return None
     if places_of(rows, raw) is None:
         return None
-    return Places(raw.rows, np.asarray(rows.slides[raw.rows]))
+    return np.asarray(rows.slides[raw.rows])

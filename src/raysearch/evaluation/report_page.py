@@ -79,6 +79,12 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
             else f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
         ),
     )
+    fresh = ", ".join(number(one) for one in history.fresh)
+    yield "with fresh seeds", f"{plan.space.metric} {fresh}" if fresh else "not trained again"
+    if locked.get("kind") == "ensemble":
+        yield "made of", f"the mean of {champion.folds} nets, one a fold of the first fresh seed"
+    else:
+        yield "made of", "one net of all patients"
     yield "trials", f"{len(history.searched()):,}, of which {len(history.done()):,} finished"
     patches = ", ".join(f"{count:,} {name}" for name, count in counts)
     yield "learned from", f"{patches}; {report.selection.patients:,} patients, {plan.data}"

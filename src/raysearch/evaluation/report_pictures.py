@@ -37,25 +37,23 @@ class Pictures:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def report_pictures(report: Report, model: Model, rows: NDArray[np.int64]) -> Pictures:
-    """Those of the study's own folds, whose patches are `rows` (N,) of what the study sees.
+def report_pictures(report: Report, model: Model) -> Pictures:
+    """Those of the study's own folds.
 
-    `model`, the refitted champion, says what decided; it learned from these patches, and the scores
-    are of the folds' models, which did not.
+    `model`, the champion as it is used, says what decided; it learned from these patches, and the
+    scores are of the folds' models, which did not.
     """
     patches = load_patches(report.plan.data, view=report.plan.view)
-    errors = _errors(report, model, patches, rows)
-    if report.places is None:
+    errors = _errors(report, model, patches)
+    if report.slides is None:
         return Pictures(errors)
-    slides, counts = np.unique(report.places.slides, return_counts=True)
+    slides, counts = np.unique(report.slides, return_counts=True)
     slide = str(slides[counts.argmax()])
-    maps, files = _maps(report, model, patches, slide)
+    maps, files = _maps(report, model, patches, np.flatnonzero(report.slides == slide))
     return Pictures(errors, slide, maps, files)
 
 
-def _errors(
-    report: Report, model: Model, patches: Patches, rows: NDArray[np.int64]
-) -> list[Picture]:
+def _errors(report: Report, model: Model, patches: Patches) -> list[Picture]:
     scored = report.sets[0].scored
     decided = scored.decided
     sure = scored.probabilities[np.arange(len(decided)), decided]
@@ -63,7 +61,7 @@ def _errors(
     some = wrong[np.argsort(-sure[wrong], kind="stable")][:ERRORS]
     if not len(some):
         return []
-    pixels = _pixels(patches, rows[some])
+    pixels = _pixels(patches, report.rows[some])
     found = maps_of(model, pixels, decided[some])
     names = scored.class_names
     return [
@@ -81,12 +79,9 @@ def _pixels(patches: Patches, rows: NDArray[np.int64]) -> Image:
 
 
 def _maps(
-    report: Report, model: Model, patches: Patches, slide: str
+    report: Report, model: Model, patches: Patches, here: NDArray[np.int64]
 ) -> tuple[list[Picture], dict[str, bytes]]:
-    if report.places is None:
-        return [], {}
-    here = np.flatnonzero(report.places.slides == slide)
-    rows, scored = report.places.rows[here], report.sets[0].scored
+    rows, scored = report.rows[here], report.sets[0].scored
     pixels, labels = _pixels(patches, rows), scored.labels[here]
     decided, given = scored.decided[here], scored.probabilities[here]
     whole = stitched(pixels, patches.xs[rows], patches.ys[rows])
@@ -112,7 +107,7 @@ def _maps(
             error_map(whole, labels, decided),
             f"{wrong:,} errors: red and crossed was missed, blue was taken for one",
         ),
-        "activation": (heat_map(whole, heat), "where in each patch the refitted champion looked"),
+        "activation": (heat_map(whole, heat), "where in each patch the champion looked"),
     }
     maps = [
         Picture(data_uri(image, "jpeg"), f"{name}: {text}")

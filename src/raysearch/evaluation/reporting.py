@@ -10,7 +10,6 @@ from raysearch.evaluation.models import load_model
 from raysearch.evaluation.report import study_report
 from raysearch.evaluation.report_page import report_page
 from raysearch.evaluation.report_pictures import Pictures, report_pictures
-from raysearch.search.fold_scores import out_of_fold
 from raysearch.search.folder import StudyFolder
 from raysearch.search.tracking.results import send_results
 from raysearch.search.tracking.runs import default_store
@@ -32,9 +31,8 @@ def write_report(folder: StudyFolder, name: str, studies: str, out: Path) -> Rep
     """
     report = study_report(folder)
     notes = [f"{one.name}: {note.text}" for one in report.sets for note in one.notes]
-    rows = out_of_fold(folder, report.plan, report.champion.id, report.champion.folds).rows
     try:
-        pictures = report_pictures(report, load_model(name, studies), rows)
+        pictures = report_pictures(report, load_model(name, studies))
     except UserError as fault:
         pictures = Pictures()
         notes.append(f"no pictures: {fault}")

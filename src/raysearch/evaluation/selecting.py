@@ -62,6 +62,10 @@ class Selection:
         """The best, and those that are shown not to be worse by the margin."""
         return [one for one in self.candidates if one.against.tied]
 
+    def of(self, trial: Trial) -> Candidate:
+        """What was found of `trial`, which is one of them."""
+        return next(one for one in self.candidates if one.trial is trial)
+
     @property
     def order(self) -> list[Trial]:
         """The chosen trial, then the others, the best first."""

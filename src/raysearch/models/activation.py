@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysearch.models.classifier import PatchClassifier, normalised
+from raysearch.models.classifier import Classifier, PatchClassifier, normalised
 from raysearch.models.dihedral import DihedralMean
 
 # A map of fewer places a side says nothing of where.
@@ -18,14 +18,20 @@ LEAST_SIDE = 4
 DECIDING = 0.5
 
 
-@torch.enable_grad()
-def activation(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
+def activation(model: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
     """How much each place of uint8 `pixels` (B, H, W, 3) speaks for its class in `labels` (B,).
 
     float32 (B, H, W), 0 to 1, by the gradients at the last layer that still has places (Selvaraju
     et al., 2017, "Grad-CAM"): convolutions, or the tokens of a transformer. Of the patch as it is,
-    without the flips and turns that a model may average over. All 0 where nothing speaks for it.
+    without the flips and turns that a model may average over; of an ensemble, the mean of its
+    members'. All 0 where nothing speaks for it.
     """
+    members = (one for one in model.modules() if isinstance(one, PatchClassifier))
+    return torch.stack([_activation(one, pixels, labels) for one in members]).mean(dim=0)
+
+
+@torch.enable_grad()
+def _activation(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
     net = model.net.net if isinstance(model.net, DihedralMean) else model.net
     seen: list[Tensor] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,3 +31,23 @@ class PatchClassifier(nn.Module):
         """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
         prepared = normalised(self.preprocessing(patches).permute(0, 3, 1, 2))
         return torch.softmax(self.net(prepared).float() / self.temperature, dim=1)
+
+
+class Ensemble(nn.Module):
+    """The mean of what several classifiers say, each behind its own pre-processing."""
+
+    def __init__(self, members: Sequence[PatchClassifier]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
+        return torch.stack([member(patches) for member in self.members]).mean(dim=0)
+
+
+Classifier = PatchClassifier | Ensemble
+
+
+def together(members: Sequence[PatchClassifier]) -> Classifier:
+    """`members` as one model: their mean, or the only one itself."""
+    return members[0] if len(members) == 1 else Ensemble(members).eval()

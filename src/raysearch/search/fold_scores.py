@@ -37,13 +37,18 @@ class OutOfFold:
 
 def scores_file(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:
     """The scores after a fold-epoch as Parquet: patch, patient, fold, epoch, a logit a class."""
+    return judged_file(done.fold, done.epoch, judged, data)
+
+
+def judged_file(fold: int, epoch: int, judged: Judged, data: TrainingData) -> bytes:
+    """What was `judged` after `epoch` fold-epochs, in `fold`, as `scores_file` has it."""
     count = len(judged.rows)
     columns: dict[str, Any] = {
         "patch": pa.array(judged.rows),
         "patient": pa.array(data.patients[judged.rows].tolist(), pa.string()),
         "label": pa.array(data.labels.cpu().numpy()[judged.rows]),
-        "fold": pa.array(np.full(count, done.fold, np.int16)),
-        "epoch": pa.array(np.full(count, done.epoch, np.int32)),
+        "fold": pa.array(np.full(count, fold, np.int16)),
+        "epoch": pa.array(np.full(count, epoch, np.int32)),
     }
     for number, name in enumerate(data.class_names):
         columns[f"logit_{name}"] = pa.array(judged.logits[:, number])
@@ -66,13 +71,32 @@ def scores_after(folder: StudyFolder, plan: Plan, trial: str, epochs: Iterable[i
 
     StudyError where the study's files have lost it.
     """
+    names = (folder.scores(trial, epoch) for epoch in epochs)
     try:
-        files = [folder.read(folder.scores(trial, epoch)) for epoch in epochs]
-        table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
+        return _read(folder, plan, names)
     except (FileNotFoundError, pa.ArrowException):
         raise StudyError(
             f"{folder.path(folder.SCORES)}/{trial}: missing or damaged; restore it from a copy"
         ) from None
+
+
+def out_of_fold_again(
+    folder: StudyFolder, plan: Plan, trial: str, seed: int, folds: Iterable[int]
+) -> OutOfFold | None:
+    """What the nets of `trial` with a fresh `seed` gave the patches of `folds`.
+
+    None where a file of it is missing or damaged: it can be trained again.
+    """
+    try:
+        names = (folder.again_scores(trial, seed, fold) for fold in folds)
+        return _read(folder, plan, names)
+    except (FileNotFoundError, pa.ArrowException):
+        return None
+
+
+def _read(folder: StudyFolder, plan: Plan, names: Iterable[str]) -> OutOfFold:
+    files = [folder.read(name) for name in names]
+    table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
     logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in plan.class_names])
     return OutOfFold(
         table["label"].to_numpy(),

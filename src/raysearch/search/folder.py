@@ -17,6 +17,8 @@ class StudyFolder(Folder):
     | `journal/` | all that happened | the launcher |
     | `checkpoints/TRIAL.pt` | a running trial's last state | the trial's worker |
     | `scores/TRIAL/EPOCH.parquet` | validation scores at each rung | the trial's worker |
+    | `again/TRIAL/SEED/scores-FOLD.parquet` | what it gave a fold with a fresh seed | a worker |
+    | `again/TRIAL/SEED/fold-FOLD.pt` | that fold's net, and its pre-processing | the same worker |
     | `champion.pt` | the refitted champion, and its pre-processing | the worker that refits |
     | `evaluations/SET/` | the champion's scores of another set | `test`, `evaluate` |
     | `launcher.lock` | whose launch is under way | the launcher |
@@ -28,6 +30,7 @@ class StudyFolder(Folder):
     JOURNAL = "journal"
     CHECKPOINTS = "checkpoints"
     SCORES = "scores"
+    AGAIN = "again"
     CHAMPION = "champion.pt"
     EVALUATIONS = "evaluations"
     LOGS = "logs"
@@ -68,3 +71,11 @@ class StudyFolder(Folder):
     def scores(self, trial: str, epoch: int) -> str:
         """The name of the validation scores of `trial` after `epoch` fold-epochs."""
         return f"{self.SCORES}/{trial}/{epoch:05d}.parquet"
+
+    def again_scores(self, trial: str, seed: int, fold: int) -> str:
+        """The name of the scores that `trial` with a fresh `seed` gave the patches of `fold`."""
+        return f"{self.AGAIN}/{trial}/{seed}/scores-{fold}.parquet"
+
+    def again_net(self, trial: str, seed: int, fold: int) -> str:
+        """The name of the net that `trial` with a fresh `seed` learned in `fold`."""
+        return f"{self.AGAIN}/{trial}/{seed}/fold-{fold}.pt"

@@ -113,6 +113,10 @@ class History:
         self.champion: str | None = None
         # What was locked with it: how it was selected, its temperature and its threshold.
         self.locked: Mapping[str, Any] = {}
+        # Its objective with each fresh seed that did not fail.
+        self.fresh: tuple[float, ...] = ()
+        # Why the trainings with fresh seeds failed that did, by trial and seed.
+        self.failed_again: dict[tuple[str, int], str] = {}
         self.spent = Spent()
         # What a later launch raised the planned number of trials to.
         self.extended: int | None = None
@@ -150,6 +154,9 @@ class History:
                 self._end(event)
             case "champion":
                 self.champion, self.locked = event["trial"], event.get("locked", {})
+                self.fresh = tuple(event.get("fresh", ()))
+            case "again":
+                self.failed_again[event["trial"], event["seed"]] = event["failure"]
             case "extend":
                 self.extended = event["trials"]
 

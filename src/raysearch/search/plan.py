@@ -73,18 +73,33 @@ class Plan:
 
     @property
     def most_fold_epochs(self) -> int:
-        """The most it can cost: every trial and the benchmark to the end, and the refit."""
+        """The most it can cost: every trial and the benchmark to the end, and a refit.
+
+        Fresh seeds come after it: `fresh_fold_epochs`.
+        """
         folds = max(split.folds for split in self.splits)
         trials = self.space.trials * folds * self.space.epochs
         if self.space.budget.fold_epochs is not None:
             trials = min(trials, self.space.budget.fold_epochs)
-        return trials + folds * self.space.epochs + self.space.epochs
+        return trials + folds * self.space.epochs + self._refit_epochs
 
     @property
     def expected_fold_epochs(self) -> int:
-        """About what it will cost, reckoned with drawn curves, with the benchmark and the refit."""
+        """About what it will cost, reckoned with drawn curves, with the benchmark and a refit."""
         folds = min(split.folds for split in self.splits)
-        return expected_fold_epochs(self.space) + folds * self.space.epochs + self.space.epochs
+        searched = expected_fold_epochs(self.space)
+        return searched + folds * self.space.epochs + self._refit_epochs
+
+    @property
+    def fresh_fold_epochs(self) -> int:
+        """The most that training the champion again with fresh seeds takes, beside the search."""
+        return (
+            self.space.fresh_seeds * max(split.folds for split in self.splits) * self.space.epochs
+        )
+
+    @property
+    def _refit_epochs(self) -> int:
+        return self.space.epochs if self.space.champion == "refit" else 0
 
     def whole(self, folds: int) -> int:
         """The fold-epochs of a trial over `folds` folds that runs to its end."""

@@ -16,6 +16,8 @@ Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
 FOLDS = "folds"
 RANGES = ("uniform", "loguniform", "int", "logint")
 Rule = Literal["forest", "promotion", "asha", "none"]
+# What becomes the champion: one net of all patients, or the nets of a fresh seed's folds.
+Crowned = Literal["refit", "ensemble"]
 Value = str | int | float | bool
 # Other knobs by name, and what they must be: all of them.
 Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
@@ -127,7 +129,10 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Space:
-    """A search-space file, checked: knobs in an order in which each comes after its conditions."""
+    """A search-space file, checked: knobs in an order in which each comes after its conditions.
+
+    The champion is judged again with as many `fresh_seeds`; `champion` says what it is made of.
+    """
 
     knobs: tuple[Knob, ...]
     metric: str
@@ -148,6 +153,8 @@ class Space:
     constraints: tuple[str, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     warm_start: tuple[str, ...] = ()
+    fresh_seeds: int = 1
+    champion: Crowned = "refit"
 
     def flat(self) -> dict[str, str]:
         """Every setting by the dotted name that the file has for it, to compare two spaces."""
@@ -165,6 +172,8 @@ class Space:
             "task",
             "split",
             "validation",
+            "fresh_seeds",
+            "champion",
         ):
             rows[name] = str(getattr(self, name))
         rows |= {f"stopping.{key}": str(value) for key, value in asdict(self.stopping).items()}

@@ -129,9 +129,18 @@ class Study:
         """Write down what the user should know of a trial that goes on all the same."""
         self._happened({"event": "warning", "trial": trial_id, "text": text})
 
-    def crown(self, trial: Trial, locked: Mapping[str, Any]) -> None:
-        """Write down that `trial` is the champion, and what is `locked` with it."""
-        self._happened({"event": "champion", "trial": trial.id, "locked": dict(locked)})
+    def fail_again(self, trial: Trial, seed: int, failure: str) -> None:
+        """Write down that training `trial` with a fresh `seed` failed: it is not tried again."""
+        event = {"event": "again", "trial": trial.id, "seed": seed, "failure": failure}
+        self._happened(event)
+
+    def crown(self, trial: Trial, locked: Mapping[str, Any], fresh: Sequence[float] = ()) -> None:
+        """Write down that `trial` is the champion, and what is `locked` with it.
+
+        `fresh` is the objective with each fresh seed.
+        """
+        event = {"event": "champion", "trial": trial.id, "locked": dict(locked)}
+        self._happened({**event, "fresh": list(fresh)})
 
     def wind_up(self) -> None:
         """End the trials that still wait, where nothing trains and none of them is to go on."""

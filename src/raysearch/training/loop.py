@@ -41,6 +41,15 @@ class FoldEpoch:
     samples: int | None = None
 
 
+@dataclass(frozen=True)
+class FoldNet:
+    """A net that has learned a fold, the pre-processing fitted to it, and what it judged."""
+
+    net: nn.Module
+    preprocessing: nn.Module
+    judged: Judged
+
+
 Report = Callable[[FoldEpoch, Judged, Callable[[], State]], None]
 
 
@@ -91,11 +100,30 @@ def refit(
     With the pre-processing that was fitted to them. `progress` is called with the number of epochs
     done.
     """
-    run = FoldRun(config, data, 0)
+    run = _learned(config, data, 0, progress)
+    return run.net, run.preprocessing
+
+
+def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> FoldNet:
+    """One `fold` of `data` from its beginning to its end, judged there as `train` does.
+
+    It is what a whole training of `config` comes to in that fold, to the last bit.
+    """
+    run = _learned(config, data, fold)
+    return FoldNet(run.net, run.preprocessing, run.judge(averaged=True))
+
+
+def _learned(
+    config: TrainConfig,
+    data: TrainingData,
+    fold: int,
+    progress: Callable[[int], None] = lambda _epoch: None,
+) -> FoldRun:
+    run = FoldRun(config, data, fold)
     for epoch in range(config.epochs):
         run.learn(epoch)
         progress(epoch + 1)
-    return run.net, run.preprocessing
+    return run
 
 
 def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:

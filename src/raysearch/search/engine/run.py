@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
@@ -122,7 +122,7 @@ def cluster_address() -> str | None:
 
 def slots(resources: Resources) -> int:
     """How many trials with `resources` the cluster holds at once."""
-    return sum(slots_of(node, resources) for node in _staying_nodes(resources))
+    return sum(slots_of(node, resources) for node in staying_nodes(resources))
 
 
 def ask_for_machines(resources: Resources, trials: int) -> None:
@@ -170,9 +170,9 @@ def probe(plan: Plan) -> Plan:
     """`plan` with how each of its architectures computes on each kind of device of the cluster."""
     resources = plan.space.resources
     ask_for_machines(resources, plan.space.trials)
-    nodes = _nodes_for(resources)
+    nodes = nodes_for(resources)
     arguments = (plan.space.largest_nets(), plan.shape, len(plan.class_names), resources.cpus)
-    errands = [_Errand(node["NodeID"], resources, probe_job, *arguments) for node in nodes]
+    errands = [Errand(node["NodeID"], resources, probe_job, *arguments) for node in nodes]
     found: dict[str, dict[str, Numerics]] = {}
     lost: WorkerLostError | None = None
     for errand in errands:
@@ -187,13 +187,13 @@ def probe(plan: Plan) -> Plan:
     return plan.with_numerics(found)
 
 
-def _nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
+def nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
     """The nodes that hold a trial with `resources`; StudyError where there is none.
 
     A cluster has some time to bring one up.
     """
     until = time.monotonic() + float(os.environ.get("RAYSEARCH_MACHINE_WAIT_S", MACHINE_WAIT_S))
-    while not (nodes := _staying_nodes(resources)):
+    while not (nodes := staying_nodes(resources)):
         if cluster_address() is not None and time.monotonic() < until:
             time.sleep(1.0)
             continue
@@ -206,7 +206,8 @@ def _nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
     return nodes
 
 
-def _staying_nodes(resources: Resources) -> list[Mapping[str, Any]]:
+def staying_nodes(resources: Resources) -> list[Mapping[str, Any]]:
+    """The nodes that hold a trial with `resources`, and were not told that they will go."""
     leaving = leaving_nodes()
     return [
         node for node in ray.nodes() if slots_of(node, resources) and node["NodeID"] not in leaving
@@ -217,8 +218,8 @@ class WorkerLostError(StudyError):
     """A worker could not start, or went away with its machine."""
 
 
-class _Errand:
-    """A function that runs once on a node.
+class Errand:
+    """A function that runs on a node, and then, where it is asked to, the next one.
 
     By an actor, since the loss of its node is told at once: of a plain task Ray hears no more where
     the machine's cable is pulled.
@@ -227,6 +228,7 @@ class _Errand:
     def __init__(
         self, node: str, resources: Resources, function: Callable[..., Any], *arguments: Any
     ) -> None:
+        self.node = node
         self._actor = (
             ray.remote(_Runner)
             .options(
@@ -236,12 +238,16 @@ class _Errand:
             )
             .remote()
         )
-        self._answer = self._actor.run.remote(function, *arguments)
+        self.then(function, *arguments)
+
+    def then(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run another function in the same process, which is warm by now."""
+        self.answer = self._actor.run.remote(function, *arguments)
 
     def result(self) -> Any:
         """What the function returns; what it raised is raised as it was there."""
         try:
-            return ray.get(self._answer)
+            return ray.get(self.answer)
         except RayTaskError as fault:
             raise fault.cause from None
         except RayError as fault:
@@ -249,6 +255,17 @@ class _Errand:
                 f"a worker could not start or went away ({_first_line(fault)}); see the study's"
                 " logs, then launch again"
             ) from None
+
+    def end(self) -> None:
+        """End its process, whatever runs in it."""
+        ray.kill(self._actor)
+
+
+def ended(errands: Iterable[Errand], timeout_s: float) -> list[Errand]:
+    """One of `errands` that has ended; none where `timeout_s` is over before."""
+    by_answer = {one.answer: one for one in errands}
+    done, _rest = ray.wait(list(by_answer), num_returns=1, timeout=timeout_s)
+    return [by_answer[one] for one in done]
 
 
 class _Runner:
@@ -266,7 +283,7 @@ def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> 
         return
     resources = study.plan.space.resources
     study.listeners.append(_Demand(study).on_event)
-    _nodes_for(resources)
+    nodes_for(resources)
     searcher = StudySearcher(study, lambda: max(1, slots(resources)))
     # Tune would hand these to its workers in a way that Ray writes into its logs.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
@@ -326,10 +343,10 @@ def _refit_once(study: Study, trial: Trial) -> None:
     wanted = study.plan.space.resources
     ask_for_machines(wanted, 1)
     # No trial runs beside it, so it may have a whole machine's cores.
-    node = max(_nodes_for(wanted), key=lambda one: one["Resources"]["CPU"])
+    node = max(nodes_for(wanted), key=lambda one: one["Resources"]["CPU"])
     cores = max(node["Resources"]["CPU"], wanted.cpus)
     job = replace(job_of(study, trial), cpus=cores)
-    _Errand(node["NodeID"], Resources(cores, wanted.gpus), refit_job, job).result()
+    Errand(node["NodeID"], Resources(cores, wanted.gpus), refit_job, job).result()
 
 
 def keep_worker_logs(folder: StudyFolder) -> None:

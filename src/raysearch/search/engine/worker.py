@@ -1,4 +1,4 @@
-"""What runs in a worker process: one trial after another in the same warm actor, and the refit."""
+"""What runs in a worker process: trials in a warm actor, a refit, the folds of a fresh seed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ import torch
 from ray import tune
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
+from torch import nn
 
 from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
 from raysearch.errors import SpaceError, UserError
 from raysearch.search.engine.reporter import Reporter, report_again, warn
+from raysearch.search.fold_scores import judged_file
 from raysearch.search.folder import StudyFolder
 from raysearch.search.trial_data import refit_data, stored_plan, train_config, training_data
 from raysearch.training.ceilings import too_much
@@ -30,7 +32,7 @@ from raysearch.training.config import TrainConfig
 from raysearch.training.costs import forget_peak, net_costs
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import State
-from raysearch.training.loop import refit, train
+from raysearch.training.loop import refit, train, train_fold
 from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 
@@ -152,19 +154,41 @@ def _stored_state(folder: StudyFolder, trial: str) -> State | None:
 
 def refit_job(job: Job) -> None:
     """Train a trial's knobs once more on all patients, and keep the weights."""
+    device, config = _alone(job)
+    data = refit_data(job.study, job.data, str(device))
+    parts = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
+    folder = StudyFolder(job.study)
+    folder.write(folder.CHAMPION, _packed({"trial": job.trial}, *parts))
+
+
+def fold_job(job: Job, fold: int) -> None:
+    """Train one fold of a trial with the fresh seed of `job`; keep the net, then what it judged."""
+    device, config = _alone(job)
+    share = float(job.knobs.get("patients", 1.0))
+    data = training_data(job.study, job.data, str(device), job.folds, share)
+    done = within_memory(config, lambda config: train_fold(config, data, fold))
+    folder, known = StudyFolder(job.study), {"trial": job.trial, "seed": job.seed, "fold": fold}
+    net = _packed(known, done.net, done.preprocessing)
+    folder.write(folder.again_net(job.trial, job.seed, fold), net)
+    scores = judged_file(fold, config.epochs * (fold + 1), done.judged, data)
+    folder.write(folder.again_scores(job.trial, job.seed, fold), scores)
+
+
+def _alone(job: Job) -> tuple[torch.device, TrainConfig]:
+    """This process made ready for `job` outside Tune: its device, and how the job trains there."""
     torch.set_num_threads(max(1, int(job.cpus)))
     keep_memory()
     device = get_local_device()
-    plan = stored_plan(job.study)
-    data = refit_data(job.study, job.data, str(device))
-    config = train_config(plan, job.knobs, job.seed, device)
-    parts = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
-    model, preprocessing = (
-        {name: value.cpu() for name, value in part.state_dict().items()} for part in parts
+    return device, train_config(stored_plan(job.study), job.knobs, job.seed, device)
+
+
+def _packed(known: Mapping[str, Any], net: nn.Module, preprocessing: nn.Module) -> bytes:
+    """The weights of a trained net and its pre-processing, with what is `known` of them."""
+    model, fitted = (
+        {name: value.cpu() for name, value in part.state_dict().items()}
+        for part in (net, preprocessing)
     )
-    state = {"trial": job.trial, "model": model, "preprocessing": preprocessing}
-    folder = StudyFolder(job.study)
-    folder.write(folder.CHAMPION, pack(state))
+    return pack({**known, "model": model, "preprocessing": fitted})
 
 
 def probe_job(

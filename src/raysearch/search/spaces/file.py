@@ -16,6 +16,7 @@ from raysearch.search.spaces.resources import resources_of
 from raysearch.search.spaces.sections import (
     budget_of,
     ceilings_of,
+    crowning_of,
     folders_of,
     name_of,
     objective_of,
@@ -76,6 +77,7 @@ def _space(tree: dict[str, Any], faults: list[str]) -> tuple[Space, frozenset[st
     epochs = whole(tree, "epochs", 10, 1, faults)
     resources = resources_of(tree, faults)
     knobs, written = knobs_in(tree.get("space"), faults)
+    fresh_seeds, champion = crowning_of(tree, faults)
     space = Space(
         knobs=knobs,
         metric=metric,
@@ -96,6 +98,8 @@ def _space(tree: dict[str, Any], faults: list[str]) -> tuple[Space, frozenset[st
         constraints=texts_of(tree, "constraints", "a text such as 'width <= 64'", faults),
         ceilings=ceilings_of(tree, faults),
         warm_start=studies_of(tree, faults),
+        fresh_seeds=fresh_seeds,
+        champion=champion,
     )
     return space, written
 

@@ -14,6 +14,8 @@ from raysearch.scores.metrics import METRICS
 from raysearch.search.spaces.settings import (
     BUDGET,
     CEILINGS,
+    CHAMPION,
+    FRESH_SEEDS,
     MOST,
     PRICE,
     SAMPLERS,
@@ -43,6 +45,8 @@ DESCRIPTIONS = {
     "ceilings": "What a trial's net may have at most.",
     "warm_start": "Earlier studies of the same space.",
     "auxiliary": "Further shards that are only learned from.",
+    "fresh_seeds": "How often the champion is trained over its folds again, with other seeds.",
+    "champion": "One net of all patients, or the nets of a fresh seed's folds, averaged.",
     "space": "The knobs: a value, a choice or a range each.",
 }
 
@@ -116,6 +120,8 @@ def _settings() -> dict[str, Schema]:
         "ceilings": _limited(CEILINGS),
         "warm_start": _one_or_several(name, uniqueItems=True),
         "auxiliary": _one_or_several(text, uniqueItems=True),
+        "fresh_seeds": _value(FRESH_SEEDS),
+        "champion": _value(CHAMPION),
         "space": {**_ref("knobs", beside=True), "minProperties": 1},
     }
 

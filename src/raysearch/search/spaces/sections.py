@@ -13,6 +13,8 @@ from raysearch.search.space import FOLDS, Budget, Ceiling, Resources, Sampling, 
 from raysearch.search.spaces.settings import (
     BUDGET,
     CEILINGS,
+    CHAMPION,
+    FRESH_SEEDS,
     MOST,
     SAMPLERS,
     STOPPING,
@@ -141,6 +143,20 @@ def ceilings_of(tree: Tree, faults: list[str]) -> tuple[Ceiling, ...]:
     """What a trial's net may have at most."""
     values = _section(tree, "ceilings", CEILINGS, faults)
     return tuple(Ceiling(name, most) for name, most in values.items())
+
+
+def crowning_of(tree: Tree, faults: list[str]) -> tuple[int, Any]:
+    """How many fresh seeds judge the champion again, and what it is made of."""
+    asked = {key: tree[key] for key in ("fresh_seeds", "champion") if key in tree}
+    for key, limits in (("fresh_seeds", FRESH_SEEDS), ("champion", CHAMPION)):
+        fault = limits.fault(asked[key]) if key in asked else None
+        if fault:
+            faults.append(f"{key}: {fault}")
+            del asked[key]
+    seeds, kind = asked.get("fresh_seeds", 1), asked.get("champion", "refit")
+    if kind == "ensemble" and not seeds:
+        faults.append("champion: an ensemble is of a fresh seed's nets; give fresh_seeds 1 or more")
+    return seeds, kind
 
 
 def _section(

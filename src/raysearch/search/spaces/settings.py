@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from raysearch.data.splitting import LEAVE_ONE_OUT, OFFICIAL
-from raysearch.search.space import FOLDS, Rule
+from raysearch.search.space import FOLDS, Crowned, Rule
 from raysearch.training.parts.limits import Limits
 
 KEYS = (
@@ -26,6 +26,8 @@ KEYS = (
     "ceilings",
     "warm_start",
     "auxiliary",
+    "fresh_seeds",
+    "champion",
     "space",
 )
 MOST = 10**9
@@ -64,3 +66,5 @@ BUDGET = {
 # What is known of a trial's net beside its objective.
 CEILINGS = {"parameters": Limits(float, 1, 1e12), "inference_ms": Limits(float, 1e-6, 1e6)}
 PRICE = Limits(float, 0.0, 1e6)
+FRESH_SEEDS = Limits(int, 0, 20)
+CHAMPION = Limits(str, names=get_args(Crowned))

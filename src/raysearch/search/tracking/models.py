@@ -32,6 +32,7 @@ ALIAS = "champion"
 RECIPE = "raysearch.pt"
 RECIPE_PLACE = f"extra_files/{RECIPE}"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+REFIT = "refit"
 REQUIREMENTS = ("mlflow", "numpy", "torch", "torchvision")
 
 
@@ -48,12 +49,12 @@ def register_champion(
     `example` is a batch (B, H, W, 3) of at least two patches: one alone would fix the batch's
     size at 1. The model is kept as an exported program, for MLflow, and as `recipe`, by which
     `raysearch` builds it again without running what a file says. A version that the study
-    registered already is not registered again. Returns the version. StudyError where the store
-    does not take it.
+    registered already, of the same `trial` and `kind` by its `facts`, is not registered again.
+    Returns the version. StudyError where the store does not take it.
     """
     try:
         known = _known_version(tracker, name, facts)
-        number = known or _log(tracker, name, model, example, recipe)
+        number = known or _log(tracker, name, model, example, recipe, _told_apart(facts))
         for key, value in facts.items():
             tracker.client.set_model_version_tag(name, number, key, value)
         tracker.client.set_registered_model_alias(name, ALIAS, number)
@@ -67,16 +68,30 @@ def register_champion(
 
 
 def _known_version(tracker: Tracker, name: str, facts: Mapping[str, str]) -> str | None:
-    """The version that an earlier launch of the study registered, maybe without its tags yet."""
+    """The version that an earlier launch of the study registered, maybe without all its tags yet.
+
+    What an older program registered is of a refit, and had no tag at first.
+    """
     query = f"name = '{name}' and run_id = '{tracker.parent}'"
+    asked = _told_apart(facts)
     for found in tracker.client.search_model_versions(query):
-        if found.tags.get("trial", facts["trial"]) == facts["trial"]:
+        if {"trial": facts["trial"], "kind": REFIT, **found.tags}.items() >= asked.items():
             return str(found.version)
     return None
 
 
+def _told_apart(facts: Mapping[str, str]) -> dict[str, str]:
+    """What a version has from its first moment, and is told from the study's others by."""
+    return {"trial": facts["trial"], "kind": facts.get("kind", REFIT)}
+
+
 def _log(
-    tracker: Tracker, name: str, model: nn.Module, example: NDArray[np.uint8], recipe: bytes
+    tracker: Tracker,
+    name: str,
+    model: nn.Module,
+    example: NDArray[np.uint8],
+    recipe: bytes,
+    tags: dict[str, str],
 ) -> str:
     model = model.cpu().eval()
     with torch.inference_mode():
@@ -102,6 +117,7 @@ def _log(
             pip_requirements=[f"{one}=={version(one)}" for one in REQUIREMENTS],
             registered_model_name=name,
             extra_files=[str(Path(scratch) / RECIPE)],
+            tags=tags,
         )
     return str(info.registered_model_version)
 

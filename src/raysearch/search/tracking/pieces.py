@@ -77,7 +77,7 @@ class TrialPieces:
             case "warning":
                 tags = {"warning": event["text"]}
             case "champion":
-                tags = {"champion": event["trial"]}
+                return Piece(_fresh(event), tags={"champion": event["trial"]})
             case _:
                 tags = {}
         return Piece(tags=tags)
@@ -109,6 +109,12 @@ class TrialPieces:
             for name, value in group.items()
             if value is not None
         ]
+
+
+def _fresh(event: Event) -> list[Metric]:
+    """The champion's objective with each fresh seed."""
+    at, values = int(event["at"] * 1000), event.get("fresh", ())
+    return [Metric("objective_fresh", value, at, number) for number, value in enumerate(values, 1)]
 
 
 def plain(name: str) -> str:

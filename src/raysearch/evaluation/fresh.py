@@ -1,0 +1,50 @@
+"""A trial trained over its folds again, with other seeds: its objective without that luck."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysearch.evaluation.draws import Draws
+from raysearch.evaluation.nets import scores_again
+from raysearch.scores.bootstrap import Interval, percentiles
+from raysearch.search.again import fresh_seeds
+from raysearch.search.engine.again import train_again
+from raysearch.search.folder import StudyFolder
+from raysearch.search.history import Trial
+from raysearch.search.plan import Plan
+from raysearch.search.study import Study
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A trial with a fresh `seed`: its objective, pooled out of fold, and the interval by patient.
+
+    None where the training failed, for the reason `failure`.
+    """
+
+    seed: int
+    objective: Interval | None
+    failure: str = ""
+
+
+def repeat(study: Study, trial: Trial, number: int, draws: int) -> tuple[Fresh, ...]:
+    """`trial` with each of `number` fresh seeds, trained where that was not done yet.
+
+    The intervals are over as many `draws` of patients, the same ones that the selection has.
+    """
+    seeds = fresh_seeds(study.plan.space.seed, trial, number)
+    train_again(study, trial, seeds)
+    failed = {seed: study.history.failed_again.get((trial.id, seed), "") for seed in seeds}
+    return tuple(
+        Fresh(seed, None, failure)
+        if failure
+        else Fresh(seed, _objective(study.folder, study.plan, trial, seed, draws))
+        for seed, failure in failed.items()
+    )
+
+
+def _objective(folder: StudyFolder, plan: Plan, trial: Trial, seed: int, draws: int) -> Interval:
+    rows = scores_again(folder, plan, trial, seed)
+    every = Draws.of_patients(rows.patients, draws, plan.space.seed)
+    found = every.metric(plan.space.metric, rows)
+    return percentiles(float(found[0]), found[1:])

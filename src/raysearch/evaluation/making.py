@@ -1,0 +1,66 @@
+"""What the champion is made of: a net of all patients, or the nets of a fresh seed's folds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from raysearch.errors import StudyError
+from raysearch.evaluation.decision import Options
+from raysearch.evaluation.fresh import Fresh, repeat
+from raysearch.evaluation.nets import refitted
+from raysearch.evaluation.selecting import Selection
+from raysearch.search.engine.run import refit
+from raysearch.search.history import Trial
+from raysearch.search.study import Study
+from raysearch.training.failures import TrainingFailedError
+
+log = logging.getLogger(__name__)
+
+
+def made(study: Study, selection: Selection, options: Options) -> tuple[Trial, tuple[Fresh, ...]]:
+    """The first of the selection's order that can be made what `options` ask for, made."""
+    if options.kind == "ensemble":
+        return _ensemble_first(study, selection, options.fresh_seeds)
+    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order)
+    return best, repeat(study, best, options.fresh_seeds, selection.draws)
+
+
+def _ensemble_first(
+    study: Study, selection: Selection, seeds: int
+) -> tuple[Trial, tuple[Fresh, ...]]:
+    """The first in the selection's order that does not fail with all its fresh seeds."""
+    for trial in selection.order:
+        fresh = repeat(study, trial, seeds, selection.draws)
+        if any(one.objective for one in fresh):
+            return trial, fresh
+        log.warning("%s could not be trained again", trial.id)
+    raise StudyError(
+        f"study {study.plan.name!r} has no champion: none of its {len(selection.order)} finished"
+        " trials could be trained again with a fresh seed; raise `trials`, or lower the learning"
+        " rates"
+    )
+
+
+def _refitted_already(study: Study, chosen: Trial) -> Trial | None:
+    """The `chosen` trial, where the weights of its refit are whole."""
+    try:
+        refitted(study.folder, chosen)
+    except (OSError, ValueError):
+        return None
+    return chosen
+
+
+def _refit_first(study: Study, order: Sequence[Trial]) -> Trial:
+    """The first in `order` whose refit does not fail, refitted."""
+    for trial in order:
+        try:
+            refit(study, trial)
+        except TrainingFailedError as failure:
+            log.warning("%s could not be refitted: %s", trial.id, failure)
+            continue
+        return trial
+    raise StudyError(
+        f"study {study.plan.name!r} has no champion: none of its {len(order)} finished trials could"
+        " be refitted; raise `trials`, or lower the learning rates"
+    )

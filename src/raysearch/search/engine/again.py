@@ -1,0 +1,95 @@
+"""The champion's folds trained again with fresh seeds, as many at once as the cluster holds."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from raysearch.search.again import FoldAgain, Repetitions, missing_folds
+from raysearch.search.engine.adapters import job_of
+from raysearch.search.engine.nodes import slots_of
+from raysearch.search.engine.run import (
+    MOST_LOSSES,
+    Errand,
+    WorkerLostError,
+    ask_for_machines,
+    ended,
+    nodes_for,
+    staying_nodes,
+)
+from raysearch.search.engine.worker import Job, fold_job
+from raysearch.search.history import Trial
+from raysearch.search.study import Study
+from raysearch.training.failures import TrainingFailedError
+
+log = logging.getLogger(__name__)
+# After this a machine that has come meanwhile gets a fold, too.
+LOOK_AGAIN_S = 2.0
+
+
+def train_again(study: Study, trial: Trial, seeds: Sequence[int]) -> None:
+    """Train the folds of `trial` with each of `seeds`, where they are not there already.
+
+    A seed with which a fold fails is written down in the study's journal, and left.
+    WorkerLostError where a fold loses its worker too often.
+    """
+    wanted = [one for one in seeds if (trial.id, one) not in study.history.failed_again]
+    missing = missing_folds(study.folder, study.plan, trial, wanted)
+    if missing:
+        _Again(study, trial, Repetitions(missing)).run()
+
+
+class _Again:
+    """The errands under way for one trial."""
+
+    def __init__(self, study: Study, trial: Trial, ahead: Repetitions) -> None:
+        self._study, self._trial, self._ahead = study, trial, ahead
+        self._resources = study.plan.space.resources
+        self._busy: dict[Errand, FoldAgain] = {}
+
+    def run(self) -> None:
+        ask_for_machines(self._resources, self._ahead.waiting)
+        while self._ahead.waiting or self._busy:
+            self._begin()
+            for errand in ended(self._busy, LOOK_AGAIN_S):
+                self._take(errand, self._busy.pop(errand))
+
+    def _begin(self) -> None:
+        """Begin folds wherever there is room."""
+        nodes = staying_nodes(self._resources) if self._busy else nodes_for(self._resources)
+        taken = Counter(one.node for one in self._busy)
+        for node in nodes:
+            for _slot in range(slots_of(node, self._resources) - taken[node["NodeID"]]):
+                if (one := self._ahead.next()) is None:
+                    return
+                errand = Errand(node["NodeID"], self._resources, fold_job, *self._job(one))
+                self._busy[errand] = one
+
+    def _take(self, errand: Errand, one: FoldAgain) -> None:
+        """See how `one` ended, and let the same process go on with the next."""
+        try:
+            errand.result()
+        except WorkerLostError:
+            if self._ahead.lost(one) > MOST_LOSSES:
+                raise
+            log.warning("the machine of fold %d of %s was lost", one.fold, self._trial.id)
+            return
+        except TrainingFailedError as failure:
+            self._give_up(one, failure)
+        staying = {node["NodeID"] for node in staying_nodes(self._resources)}
+        if errand.node in staying and (following := self._ahead.next()) is not None:
+            errand.then(fold_job, *self._job(following))
+            self._busy[errand] = following
+
+    def _give_up(self, one: FoldAgain, failure: TrainingFailedError) -> None:
+        log.warning("%s failed with the seed %d: %s", self._trial.id, one.seed, failure)
+        self._study.fail_again(self._trial, one.seed, str(failure))
+        self._ahead.failed(one.seed)
+        for other in [errand for errand, it in self._busy.items() if it.seed == one.seed]:
+            del self._busy[other]
+            other.end()
+
+    def _job(self, one: FoldAgain) -> tuple[Job, int]:
+        return replace(job_of(self._study, self._trial), seed=one.seed), one.fold
