@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raysearch.cli import run
 from raysearch.errors import DataError
-from raysearch.evaluation.published import notes_of, read_published, scores_in
+from raysearch.evaluation.reports.published import notes_of, read_published, scores_in
 from raysearch.scores.claims import (
     Printed,
     check_confident,

@@ -19,7 +19,7 @@ from PIL import Image
 from conftest import Commands
 from harvest_fakes import Ncbi, image, pdf, serve, tissue
 from raysearch.data.sources.breakhis import SUBTYPES
-from raysearch.evaluation.published import notes_of, read_published
+from raysearch.evaluation.reports.published import notes_of, read_published
 from raysearch.search.spaces.file import parse_space, read_space
 
 TOP = Path(__file__).parents[1]

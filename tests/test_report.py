@@ -23,8 +23,8 @@ from raysearch.evaluation.heat import maps_of
 from raysearch.evaluation.models import load_model, score
 from raysearch.evaluation.nets import scores_again
 from raysearch.evaluation.recipe import pack_recipe
-from raysearch.evaluation.report import study_report
-from raysearch.evaluation.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.evaluation.reports.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.evaluation.reports.study import study_report
 from raysearch.models.classifier import Ensemble, PatchClassifier
 from raysearch.scores.assessment import Scored, assess
 from raysearch.scores.calibration import tempered

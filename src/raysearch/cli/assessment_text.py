@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from raysearch.evaluation.tables import judged_tables, metrics_table, short_metrics
+from raysearch.evaluation.reports.tables import judged_tables, metrics_table, short_metrics
 
 if TYPE_CHECKING:
     from raysearch.scores.assessment import Assessment

@@ -65,8 +65,8 @@ def evaluate(
             model, folder if folder.exists(folder.PLAN) else None, asked, progress
         )
     if page is not None:
-        from raysearch.evaluation.report import set_of
-        from raysearch.evaluation.report_page import sets_page
+        from raysearch.evaluation.reports.study import set_of
+        from raysearch.evaluation.reports.study_page import sets_page
 
         text = f"Shards from elsewhere, {data}, judged by {model.name}."
         one = set_of(done.about.name, text, done.scored, notes=done.about.notes)

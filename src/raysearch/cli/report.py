@@ -49,7 +49,7 @@ def report(
     chosen = what or newest_name(studies)
     place = _place(out, chosen)
     with console.status("Importing torch and MLflow"):
-        from raysearch.evaluation.reporting import write_report
+        from raysearch.evaluation.reports.writing import write_report
 
     with console.status("Writing the report"):
         done = write_report(StudyFolder(f"{studies}/{chosen}"), chosen, studies, place)
@@ -71,15 +71,15 @@ def _of_file(file: Path, place: Path, console: Console) -> int:
     if not file.is_file():
         raise StudyError(f"{file}: no such file; give figures, a score table, or a study's name")
     if file.suffix == ".csv":
-        from raysearch.evaluation.published import scores_in
-        from raysearch.evaluation.report import set_of
-        from raysearch.evaluation.report_page import sets_page
+        from raysearch.evaluation.reports.published import scores_in
+        from raysearch.evaluation.reports.study import set_of
+        from raysearch.evaluation.reports.study_page import sets_page
 
         one = set_of(file.stem, f"The scores in {file}.", scores_in(file))
         notes: Sequence[Note] = one.notes
         page = sets_page(f"Scores: {file.stem}", [one])
     else:
-        from raysearch.evaluation.published import notes_of, published_page, read_published
+        from raysearch.evaluation.reports.published import notes_of, published_page, read_published
 
         found = read_published(file)
         notes = notes_of(found)

@@ -12,8 +12,8 @@ from raysearch.data.patches import Patches, load_patches
 from raysearch.evaluation.heat import explained, maps_of
 from raysearch.evaluation.models import Model
 from raysearch.evaluation.pictures import Image, data_uri, png
-from raysearch.evaluation.report import Report
-from raysearch.evaluation.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.evaluation.reports.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.evaluation.reports.study import Report
 
 ERRORS = 24
 AT_ONCE = 256

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.evaluation.charts import WIDTH, svg
-from raysearch.evaluation.line_charts import Axes, Series, line_chart
+from raysearch.evaluation.reports.line_charts import Axes, Series, line_chart
 from raysearch.evaluation.selecting import Candidate, Selection
 from raysearch.scores.assessment import Scored
 from raysearch.scores.calibration import Reliability

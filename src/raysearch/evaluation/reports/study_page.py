@@ -10,8 +10,7 @@ from typing import Any
 from raysearch.evaluation.figures import study_figures
 from raysearch.evaluation.figures_page import figures_group
 from raysearch.evaluation.page import rendered
-from raysearch.evaluation.report import Report, Set
-from raysearch.evaluation.report_charts import (
+from raysearch.evaluation.reports.charts import (
     confusion_chart,
     coverage_chart,
     leaderboard_chart,
@@ -19,8 +18,9 @@ from raysearch.evaluation.report_charts import (
     ranking_charts,
     reliability_chart,
 )
-from raysearch.evaluation.report_pictures import Pictures
-from raysearch.evaluation.tables import (
+from raysearch.evaluation.reports.pictures import Pictures
+from raysearch.evaluation.reports.study import Report, Set
+from raysearch.evaluation.reports.tables import (
     Table,
     folds_table,
     judged_tables,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from raysearch.errors import UserError
 from raysearch.evaluation.models import load_model
-from raysearch.evaluation.report import study_report
-from raysearch.evaluation.report_page import report_page
-from raysearch.evaluation.report_pictures import Pictures, report_pictures
+from raysearch.evaluation.reports.pictures import Pictures, report_pictures
+from raysearch.evaluation.reports.study import study_report
+from raysearch.evaluation.reports.study_page import report_page
 from raysearch.search.folder import StudyFolder
 from raysearch.search.tracking.results import send_results
 from raysearch.search.tracking.runs import default_store
