@@ -18,11 +18,21 @@ from sklearn.metrics import roc_curve as points_of
 from crowned_studies import SEED, crowned_study
 from raysearch.cli import run
 from raysearch.data.patches import load_patches
-from raysearch.errors import DataError
+from raysearch.errors import DataError, StudyError
 from raysearch.evaluation.heat import maps_of
 from raysearch.evaluation.models import load_model, score
 from raysearch.evaluation.nets import scores_again
 from raysearch.evaluation.recipe import pack_recipe
+from raysearch.evaluation.reports.card import (
+    KNOWN,
+    OPEN,
+    PARTLY,
+    card_text,
+    model_card,
+    read_said,
+)
+from raysearch.evaluation.reports.card_facts import answers
+from raysearch.evaluation.reports.checklists import TOPICS
 from raysearch.evaluation.reports.slide_map import error_map, geojson, heat_map, stitched
 from raysearch.evaluation.reports.study import study_report
 from raysearch.models.classifier import Ensemble, PatchClassifier
@@ -71,12 +81,13 @@ def test_the_page_has_every_section_and_needs_nothing_beside_it(
         *("How the champion was chosen", "Out of fold: 4", "Sealed: 7", "Opened once"),
         *("ROC curve", "Reliability", "Confusion matrix", "AUGRC", "NPV", "By fold, and pooled"),
         *("How the champion&#39;s folds learned", "loss of each fold", "Importance of the knobs"),
+        *("Model card", "CLAIM 2024", "44 items", "TRIPOD+AI", "52 items"),
         "No map: the shards do not say where the patches lie",
     ):
         assert words in text or words.replace("&#39;", "'") in text, words
     client = MlflowClient(f"sqlite:///{tmp_path}/runs.db")
     names = {one.path for one in client.list_artifacts(tracker.parent)}
-    assert {"report.html", "test.json"} <= names
+    assert {"report.html", "card.md", "test.json"} <= names
     told = client.get_run(tracker.parent)
     assert told.data.tags["test_openings"] == "1"
     assert 0 < told.data.metrics["test_auroc"] <= 1
@@ -230,3 +241,61 @@ def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
     assert run(["report", "five"]) == 0
     assert "the mean of 2 nets, one a fold of the first fresh seed" in Path("five.html").read_text()
     assert run(["weights", "five", "x.pt"]) == 2
+
+
+def test_a_card_says_what_the_study_knows_and_leaves_the_rest_to_people(
+    crowned: Study, tmp_path: Path
+) -> None:
+    report = study_report(crowned.folder)
+    claim, tripod = model_card(report, {}).parts
+    assert [one.number for one in claim.lines] == [str(one + 1) for one in range(44)]
+    assert len(tripod.lines) == 52
+    by_number = {one.number: one for one in claim.lines}
+    assert by_number["19"].state == KNOWN
+    assert crowned.plan.splits[0].hash[:12] in by_number["19"].text
+    assert by_number["7"].state == PARTLY
+    assert crowned.plan.fingerprint[:12] in by_number["7"].known
+    assert by_number["44"].state == OPEN
+    assert by_number["44"].text == "Open: only a person can say (`funding`)."
+    assert "The sealed set is unopened" in by_number["32"].text
+    assert str(report.selection.corrected) in by_number["2"].text
+    assert claim.counts == "44 items: " + ", ".join(
+        f"{sum(one.state == state for one in claim.lines)} {state}"
+        for state in (KNOWN, PARTLY, OPEN)
+    )
+    said = tmp_path / "said.yaml"
+    said.write_text("funding: |\n  None,\n  from nobody.\nsources: Two hospitals | 2008.\n")
+    filled = model_card(report, read_said(said)).parts[0]
+    told = {one.number: one for one in filled.lines}
+    assert (told["44"].state, told["44"].text) == (KNOWN, "None, from nobody.")
+    assert told["7"].state == KNOWN
+    assert told["7"].text.endswith("Two hospitals | 2008.")
+    text = card_text(model_card(report, read_said(said)))
+    row = next(one for one in text.splitlines() if one.startswith("| 7 |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5
+
+
+def test_every_topic_of_a_checklist_is_either_known_or_a_persons(crowned: Study) -> None:
+    known = answers(study_report(crowned.folder))
+    assert set(known) <= set(TOPICS)
+    assert all(one.known or one.open for one in known.values())
+    assert not {"funding", "ethics", "fairness", "annotators"} & set(known)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fundin: none", "'fundin' is no topic; maybe funding"),
+        ("funding: 3", "give topics and texts, such as `funding: none`"),
+        ("[", "no YAML"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_answer_to_a_card_is_refused(
+    tmp_path: Path, text: str | None, said: str
+) -> None:
+    file = tmp_path / "said.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(StudyError, match=re.escape(said)):
+        read_said(file)

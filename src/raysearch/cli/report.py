@@ -28,14 +28,18 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Default: STUDY.html.")
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.yaml", help="What people say of the card's open topics."),
+    ] = None,
     studies: StudiesOption = STUDIES,
 ) -> int:
     """Write how a champion was chosen, and how it did on each set, as one page without a network.
 
-    The same is sent to the study's run in MLflow, with the maps of the largest slide as files: PNG,
-    and GeoJSON for QuPath. Published figures are checked against themselves, a score table as
-    `raysearch predict` writes it is judged by its labels; the exit code is 1 where something in
-    them cannot be.
+    With a model card, by the items of CLAIM 2024 and TRIPOD+AI. The same is sent to the study's run
+    in MLflow, with the maps of the largest slide as files: PNG, and GeoJSON for QuPath. Published
+    figures are checked against themselves, a score table as `raysearch predict` writes it is judged
+    by its labels; the exit code is 1 where something in them cannot be.
 
     Example: `raysearch report first --out first.html`
     """
@@ -49,10 +53,12 @@ def report(
     chosen = what or newest_name(studies)
     place = _place(out, chosen)
     with console.status("Importing torch and MLflow"):
+        from raysearch.evaluation.reports.card import read_said
         from raysearch.evaluation.reports.writing import write_report
 
+    said = {} if card is None else read_said(card)
     with console.status("Writing the report"):
-        done = write_report(StudyFolder(f"{studies}/{chosen}"), chosen, studies, place)
+        done = write_report(StudyFolder(f"{studies}/{chosen}"), chosen, studies, place, said)
     _show(done.notes, place, console)
     if done.unsent is not None:
         console.print(f"[red]Not in MLflow[/]: {escape(str(done.unsent))}", soft_wrap=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.manifest import read_manifest
+from raysearch.data.manifest import Manifest, read_manifest
 from raysearch.data.patches import load_rows
 from raysearch.errors import StudyError, UserError
 from raysearch.evaluation.evaluated import SEALED, About, kept, scores_of
@@ -50,7 +50,7 @@ class Report:
     """A study with a champion, as it is told; the first of `sets` is the study's own folds.
 
     Its patches are the `rows` (N,) of the study's view of its shards, on the `slides` (N,), where
-    it is known of all where they lie.
+    it is known of all where they lie. `manifest` is that of the shards, where they are still there.
     """
 
     plan: Plan
@@ -60,6 +60,7 @@ class Report:
     sets: tuple[Set, ...]
     rows: NDArray[np.int64]
     slides: NDArray[np.str_] | None
+    manifest: Manifest | None
 
 
 def study_report(folder: StudyFolder) -> Report:
@@ -73,18 +74,21 @@ def study_report(folder: StudyFolder) -> Report:
     champion = history.trials[history.champion]
     selection = select(folder, plan, history, float(history.locked["margin"]))
     raw = champion_scores(folder, plan, champion, history.locked)
-    form = _form(plan.data)
+    manifest = _manifest(plan.data)
+    form = manifest.format if manifest else ""
     sets = [_own(plan, history, raw, form)]
     sets += [_other(folder, about, form) for about in kept(folder)]
-    return Report(plan, history, champion, selection, tuple(sets), raw.rows, _slides(plan, raw))
+    return Report(
+        plan, history, champion, selection, tuple(sets), raw.rows, _slides(plan, raw), manifest
+    )
 
 
-def _form(data: str) -> str:
-    """The format of the shards at `data`; none where they have gone."""
+def _manifest(data: str) -> Manifest | None:
+    """What the shards at `data` say of themselves; None where they have gone."""
     try:
-        return read_manifest(Folder(data)).format
+        return read_manifest(Folder(data))
     except UserError:
-        return ""
+        return None
 
 
 def set_of(name: str, text: str, scored: Scored, notes: Sequence[str] = ()) -> Set:
@@ -122,8 +126,10 @@ def _other(folder: StudyFolder, about: About, form: str) -> Set:
         )
     else:
         text = f"Shards from elsewhere, {about.data}, judged on {about.at} by {about.model}."
-    own = form if about.name == SEALED else _form(about.data)
-    notes = (*(Note(one) for one in about.notes), *_notes(found, own))
+    if about.name != SEALED:
+        manifest = _manifest(about.data)
+        form = manifest.format if manifest else ""
+    notes = (*(Note(one) for one in about.notes), *_notes(found, form))
     return Set(about.name, text, scored, found, notes, about=about)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from raysearch.evaluation.figures import study_figures
 from raysearch.evaluation.figures_page import figures_group
 from raysearch.evaluation.page import rendered
+from raysearch.evaluation.reports.card import Card
 from raysearch.evaluation.reports.charts import (
     confusion_chart,
     coverage_chart,
@@ -33,7 +34,7 @@ from raysearch.evaluation.reports.tables import (
 MOST_TRIALS, MOST_PATIENTS = 20, 40
 
 
-def report_page(report: Report, pictures: Pictures) -> str:
+def study_page(report: Report, pictures: Pictures, card: Card) -> str:
     """The page as HTML."""
     plan, selection = report.plan, report.selection
     metric = plan.space.metric
@@ -50,6 +51,7 @@ def report_page(report: Report, pictures: Pictures) -> str:
         "sets": [_set(one) for one in report.sets],
         "learning": learning_charts(report.champion, plan.space.epochs),
         "pictures": pictures,
+        "card": card,
         "groups": [figures_group(one) for one in study_figures(plan, report.history)],
     }
     return rendered(Path(__file__).with_suffix(".html"), context)

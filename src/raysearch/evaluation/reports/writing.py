@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from raysearch.errors import UserError
 from raysearch.evaluation.models import load_model
+from raysearch.evaluation.reports.card import card_text, model_card
 from raysearch.evaluation.reports.pictures import Pictures, report_pictures
 from raysearch.evaluation.reports.study import study_report
-from raysearch.evaluation.reports.study_page import report_page
+from raysearch.evaluation.reports.study_page import study_page
 from raysearch.search.folder import StudyFolder
 from raysearch.search.tracking.results import send_results
 from raysearch.search.tracking.runs import default_store
@@ -23,9 +25,12 @@ class Reported:
     unsent: Exception | None
 
 
-def write_report(folder: StudyFolder, name: str, studies: str, out: Path) -> Reported:
+def write_report(
+    folder: StudyFolder, name: str, studies: str, out: Path, said: Mapping[str, str]
+) -> Reported:
     """Write the report of the study in `folder`, called `name` below `studies`, to `out`.
 
+    `said` is what people say of the topics of its model card.
     Where its patches or weights have gone there are no pictures, and a note says so. StudyError
     where it has no champion.
     """
@@ -36,9 +41,10 @@ def write_report(folder: StudyFolder, name: str, studies: str, out: Path) -> Rep
     except UserError as fault:
         pictures = Pictures()
         notes.append(f"no pictures: {fault}")
-    page = report_page(report, pictures).encode()
+    card = model_card(report, said)
+    page = study_page(report, pictures, card).encode()
     beside = out.with_name(f".{out.name}.part")
     beside.write_bytes(page)
     beside.replace(out)
-    files = {"report.html": page, **pictures.files}
+    files = {"report.html": page, "card.md": card_text(card).encode(), **pictures.files}
     return Reported(tuple(notes), send_results(report.plan, default_store(), {}, {}, files))
