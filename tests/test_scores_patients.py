@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.scores.patients import by_patient
+from raysearch.scores.patients import by_patient, diagnosed
 
 
 @settings(max_examples=40, deadline=None)
@@ -37,3 +37,27 @@ def test_of_no_rows_there_is_no_patient() -> None:
     none = by_patient(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_))
     assert len(none.names) == 0
     assert none.share_error() is None
+
+
+def test_a_patient_is_called_ill_by_the_number_or_the_share_of_confident_patches() -> None:
+    """Four ill patients of 100 rows with 0, 1, 4 and 30 confident ones, and a well one with 2."""
+    confident = {"a": 0, "b": 1, "c": 4, "d": 30, "well": 2}
+    owner = np.repeat(list(confident), 100)
+    scores = np.concatenate(
+        [np.r_[np.full(n, 0.96), np.zeros(100 - n)] for n in confident.values()]
+    )
+    labels = np.where(owner == "well", 0, 1)
+    found = {one.rule: one for one in diagnosed(by_patient(labels, scores.ravel(), owner))}
+    told = {rule: (one.found, one.ill, one.cleared, one.well) for rule, one in found.items()}
+    assert told == {
+        "1 or more": (3, 4, 0, 1),
+        "3 or more": (2, 4, 1, 1),
+        "10 or more": (1, 4, 1, 1),
+        "1% or more": (3, 4, 0, 1),
+        "5% or more": (1, 4, 1, 1),
+        "20% or more": (1, 4, 1, 1),
+    }
+    exact = found["3 or more"].sensitivity
+    assert (exact.low, exact.value, exact.high) == pytest.approx((0.0676, 0.5, 0.9324), abs=1e-4)
+    nobody = diagnosed(by_patient(np.ones(3, np.int64), np.ones(3), np.full(3, "a")))[0]
+    assert nobody.specificity.value is None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from raysearch.scores.bootstrap import Interval, auroc_interval, patient_weights, percentiles
 from raysearch.scores.calibration import Reliability, reliability
 from raysearch.scores.metrics import METRICS, score
-from raysearch.scores.patients import ByPatient, by_patient
+from raysearch.scores.patients import ByPatient, Diagnosed, by_patient, diagnosed
 from raysearch.scores.reweighted import LOSSES, RANKINGS, class_replicates, metric_replicates
 from raysearch.scores.selective import (
     Cleared,
@@ -68,11 +68,13 @@ class Patients:
     """What the rows say of their patients, where there are two classes.
 
     `auroc` is by each of `table.scores`, of whether a patient has a row of the second class; it is
-    undefined where all have one, or none. `triage` clears patients by their highest rows.
+    undefined where all have one, or none. `diagnosed` calls patients ill by their confident rows,
+    `triage` clears them by their highest ones.
     """
 
     table: ByPatient
     auroc: dict[str, Interval]
+    diagnosed: tuple[Diagnosed, ...]
     triage: tuple[Cleared, ...]
 
 
@@ -204,7 +206,7 @@ def _patients(scored: Scored, draws: int, seed: int) -> Patients:
         for name, values in table.scores.items()
     }
     highest = np.column_stack([1 - table.top, table.top])
-    return Patients(table, auroc, tuple(triage_table(table.labels, highest)))
+    return Patients(table, auroc, diagnosed(table), tuple(triage_table(table.labels, highest)))
 
 
 def metrics_told(found: Assessment) -> dict[str, float]:

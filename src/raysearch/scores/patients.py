@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.scores.bootstrap import Interval
+from raysearch.scores.selective import exact
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -14,6 +17,8 @@ Ints = NDArray[np.int64]
 TOP = 10
 # From this probability on, a patch is confidently positive.
 CONFIDENT = 0.95
+# From so many confident positives on, or such a share of them, a patient may be called ill.
+COUNTS, SHARES = (1, 3, 10), (0.01, 0.05, 0.2)
 
 
 @dataclass(frozen=True)
@@ -86,4 +91,46 @@ def by_patient(
         np.bincount(owner[highest], scores[highest], len(names)) / np.minimum(rows, top),
         counted(scores >= threshold) / rows,
         counted(scores >= confident),
+    )
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """Who is called ill by a `rule`: `found` of the `ill`, `cleared` of the `well`."""
+
+    rule: str
+    found: int
+    ill: int
+    cleared: int
+    well: int
+
+    @property
+    def sensitivity(self) -> Interval:
+        """The share of the ill that is found, with its exact interval."""
+        return exact(self.found, self.ill)
+
+    @property
+    def specificity(self) -> Interval:
+        """The share of the well that is cleared, with its exact interval."""
+        return exact(self.cleared, self.well)
+
+
+def diagnosed(table: ByPatient) -> tuple[Diagnosed, ...]:
+    """The patients of `table` diagnosed by the number, and by the share, of confident positives.
+
+    Truly ill is who has a positive row. The rules are given, not fitted to these patients.
+    """
+    share = table.confident / table.rows
+    rules = {f"{count} or more": table.confident >= count for count in COUNTS}
+    rules |= {f"{least:.0%} or more": share >= least for least in SHARES}
+    ill = table.labels == 1
+    return tuple(
+        Diagnosed(
+            rule,
+            int((called & ill).sum()),
+            int(ill.sum()),
+            int((~called & ~ill).sum()),
+            int((~ill).sum()),
+        )
+        for rule, called in rules.items()
     )

@@ -9,6 +9,7 @@ from raysearch.scores.assessment import Assessment, Patients
 from raysearch.scores.bootstrap import Interval
 from raysearch.scores.calibration import Reliability
 from raysearch.scores.metrics import METRICS
+from raysearch.scores.patients import CONFIDENT
 from raysearch.scores.selective import Cleared
 
 # What of the metrics is worth a line where room is short, by how many classes there are.
@@ -32,13 +33,14 @@ class Table:
 
 
 def judged_tables(found: Assessment) -> Iterator[Table]:
-    """The classes, what is left to a person, what could be cleared, and how patients are ranked."""
+    """The classes, what is left to a person, what could be cleared, and the patients."""
     yield _classes(found)
     yield _confident(found)
     if found.triage:
         yield _triage("Cleared without a person, by patch", found.triage)
     if found.by_patient is not None:
         yield _ranking(found, found.by_patient)
+        yield _diagnosed(found, found.by_patient)
         yield _triage("Cleared without a person, by patient", found.by_patient.triage)
 
 
@@ -131,6 +133,21 @@ def _ranking(found: Assessment, of: Patients) -> Table:
     ill = int(of.table.labels.sum())
     title = f"Patients ranked: {ill:,} of {found.patients:,} have a patch of {found.class_names[1]}"
     return Table(title, ["ranked by", "AUROC", "95 %"], rows)
+
+
+def _diagnosed(found: Assessment, of: Patients) -> Table:
+    rows = [
+        [
+            one.rule,
+            f"{one.found:,} of {one.ill:,}",
+            f"{number(one.sensitivity.value, 3)} ({span(one.sensitivity, 3)})",
+            f"{one.cleared:,} of {one.well:,}",
+            f"{number(one.specificity.value, 3)} ({span(one.specificity, 3)})",
+        ]
+        for one in of.diagnosed
+    ]
+    title = f"Patients called ill by patches at {CONFIDENT:g} or more of {found.class_names[1]}"
+    return Table(title, ["patches", "found", "sensitivity", "cleared", "specificity"], rows)
 
 
 def patients_table(found: Assessment, of: Patients, most: int) -> Table:
