@@ -463,10 +463,8 @@ def test_a_full_disk_is_told_and_nothing_is_left(idc: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_all_of_the_real_patches_are_accounted_for(shared: Path, tmp_path: Path) -> None:
-    import tarfile
-
-    with tarfile.open(shared / "data" / "idc.tar") as archive:
-        archive.extractall(tmp_path, filter="data")
+    archive = shared / "data" / "idc.tar"
+    subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
     manifest = write_shards(str(tmp_path / "idc"), tmp_path / "out", "idc")
     assert manifest.files == manifest.rows + manifest.refused == 8605
     assert manifest.patients == 203

@@ -40,8 +40,8 @@ def _idea(report: Report) -> Iterator[tuple[str, Answer]]:
     yield (
         "summary",
         Answer(
-            f"{len(history.searched()):,} trials, judged over {report.champion.folds} folds of"
-            f" {report.selection.patients:,} patients; {report.champion.id} was chosen."
+            f"Of {len(history.searched()):,} trials, judged over {report.champion.folds} folds of"
+            f" {report.selection.patients:,} patients, {report.champion.id} is the champion."
             f" {_figure(report.sets[0], plan.space.metric)} out of fold; corrected for having been"
             f" chosen {report.selection.corrected}."
         ),
@@ -201,9 +201,10 @@ def _training(report: Report) -> Iterator[tuple[str, Answer]]:
     yield (
         "selection",
         Answer(
-            f"{plan.space.sampling.name} proposed, {plan.space.stopping.rule} stopped early; of"
-            f" {len(selection.tied)} trials that are not worse by {selection.margin:g} in"
-            f" {plan.space.metric}, pooled out of fold (paired by patient, Holm), the fastest."
+            f"{plan.space.sampling.name} proposed, {plan.space.stopping.rule} stopped early;"
+            f" taken is the fastest of those not worse by {selection.margin:g} in"
+            f" {plan.space.metric}, pooled out of fold (paired by patient, Holm):"
+            f" {len(selection.tied)} of {len(selection.candidates)}."
         ),
     )
 
