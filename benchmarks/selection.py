@@ -92,7 +92,9 @@ def drawn(seed: int) -> Set:
     """The set of a study: its first patients have folds, the others are new."""
     count = PATIENTS * (1 + TIMES)
     with tempfile.TemporaryDirectory() as scratch:
-        write_shards(f"{count}:{count * PATCHES}:{seed}", Path(scratch) / "shards", "synthetic")
+        write_shards(
+            f"{count}:{count * PATCHES}:{seed}", Path(scratch) / "shards", "synthetic", workers=1
+        )
         patches = load_patches(f"{scratch}/shards", cache=Path(scratch) / "cache")
         pixels = torch.from_numpy(np.array(patches.pixels))
     names = np.unique(patches.patients)
