@@ -25,7 +25,7 @@ from raysearch.evaluation.recipe import recipe_of
 from raysearch.models.classifier import Ensemble
 from raysearch.search.again import FoldAgain, Repetitions, fresh_seeds, missing_folds
 from raysearch.search.engine import worker
-from raysearch.search.engine.again import train_again
+from raysearch.search.engine.again import train_fresh
 from raysearch.search.engine.run import ray_session
 from raysearch.search.fold_scores import out_of_fold_again
 from raysearch.search.folder import StudyFolder
@@ -139,7 +139,7 @@ def test_a_lost_fold_is_begun_again_first_and_a_failed_seed_is_left() -> None:
 def test_a_seed_that_failed_is_known_from_the_journal(study: Study) -> None:
     trial = study.history.trials["t0000"]
     study.fail_again(trial, 11, "nan-loss")
-    train_again(study, trial, [11])  # without Ray: there is nothing to do
+    train_fresh(study, trial, [11])  # without Ray: there is nothing to do
     events = Journal(study.folder / study.folder.JOURNAL).events
     assert History(events).failed_again == {("t0000", 11): "nan-loss"}
 
@@ -266,11 +266,12 @@ def test_folds_are_trained_again_though_a_worker_is_lost_and_a_seed_fails(
     study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
     good = study.start("t0000", "trial", {**KNOBS, "learning_rate": 0.01})
     wild = study.start("t0001", "trial", {**KNOBS, "learning_rate": 1e30})
-    lost = threading.Thread(target=lose_a_worker, daemon=True)
+    lost, heard = threading.Thread(target=lose_a_worker, daemon=True), list[tuple[int, int]]()
     with ray_session():
         lost.start()
-        train_again(study, good, [11])
-        train_again(study, wild, [12])
+        train_fresh(study, good, [11], lambda done, every: heard.append((done, every)))
+        train_fresh(study, wild, [12])
+    assert heard == [(0, 2), (1, 2)]
     lost.join(1.0)
     assert not lost.is_alive()
     assert missing_folds(study.folder, plan, good, [11]) == []

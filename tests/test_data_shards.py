@@ -470,3 +470,35 @@ def test_all_of_the_real_patches_are_accounted_for(shared: Path, tmp_path: Path)
     assert manifest.patients == 203
     assert manifest.class_counts == (6293, 2312)
     assert manifest.fitted == {"as is": 8533, "padded": 72}
+
+
+def test_decoding_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    """Even without a word: they hold the pipe themselves at which they wait."""
+    script = (
+        "import os, sys, time\n"
+        "from raysearch.data.workers import working\n"
+        "if __name__ == '__main__':\n"
+        "    with working(2) as pool:\n"
+        "        print(*{pool.submit(os.getpid).result() for _ in range(50)}, flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    file = tmp_path / "decoding.py"
+    file.write_text(script)
+    parent = subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        workers = [Path("/proc") / pid for pid in parent.stdout.readline().split()]
+        assert workers
+        parent.kill()
+    until = time.monotonic() + 20
+    while any(map(works, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(works, workers))
+
+
+def works(process: Path) -> bool:
+    """Whether `process`, its folder below /proc, is there, and not just unburied."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -336,7 +336,7 @@ def test_a_stopped_study_is_resumed_and_its_refit_outlives_the_host_it_was_on(
     assert len(reports(before, "end")) < FEWER + 2
     again = cluster.start(*launch, "--resume")
     assert again.stdout is not None
-    assert any("refitting" in line for line in iter(again.stdout.readline, ""))
+    assert any("refitting t" in line for line in iter(again.stdout.readline, ""))
     refits = wait_for(lambda: [one for one in cluster.workers if workers_of_trials(one)], 60, 0.1)
     refits[0].kill()
     said, _ = again.communicate(timeout=400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def working(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `workers` processes, which leave Ctrl-C to this one."""
+    """A pool of `workers` processes, which leave Ctrl-C to this one, and end when it is killed."""
     pool = None
     try:
         with _later_interrupt():
-            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            pool = ProcessPoolExecutor(
+                workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
+            )
             # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the
             # workers are born with it blocked. The tracker unblocks it when it starts, so it goes
             # first.
@@ -52,3 +55,18 @@ def _later_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if held:
         signal.raise_signal(signal.SIGINT)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent has, however that ended.
+
+    A worker waits for orders at a pipe whose other end it holds itself, and would wait for ever.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

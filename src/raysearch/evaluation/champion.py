@@ -12,7 +12,7 @@ from torch import nn
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
 from raysearch.evaluation.decision import Decision, Options, decide
-from raysearch.evaluation.fresh import Fresh
+from raysearch.evaluation.fresh import Fresh, Say
 from raysearch.evaluation.making import made
 from raysearch.evaluation.nets import champion_scores, classifier_of, refitted
 from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
@@ -51,17 +51,20 @@ class Champion:
     fresh: tuple[Fresh, ...] = ()
 
 
-def crown_champion(study: Study, tracker: Tracker, options: Options | None = None) -> Champion:
+def crown_champion(
+    study: Study, tracker: Tracker, say: Say, options: Options | None = None
+) -> Champion:
     """The trial that is selected by `options`, refitted or as an ensemble, and registered.
 
     Without `options` by those of the last selection. It is also trained again with fresh seeds.
     Where a refit fails, or all seeds of an ensemble do, as they may by a loss that is not finite,
-    the next best is taken. What was done of this already is not done again. StudyError where no
-    trial finished.
+    the next best is taken. What was done of this already is not done again. `say` hears what is
+    being done. StudyError where no trial finished.
     """
+    say("selecting the champion")
     options = options or Options.of(study.history.locked, study.plan.space)
     selection = select(study.folder, study.plan, study.history, options.margin)
-    best, fresh = made(study, selection, options)
+    best, fresh = made(study, selection, options, say)
     made_of = _made_of(options, fresh)
     rows = champion_scores(study.folder, study.plan, best, made_of)
     decision = decide(rows, options.criterion)
@@ -72,6 +75,7 @@ def crown_champion(study: Study, tracker: Tracker, options: Options | None = Non
     calibrated = tempered(rows.probabilities, decision.temperature)
     rows = replace(rows, probabilities=calibrated)
     pooled, near = pooled_auroc(rows), auroc_in_context(rows, study.plan)
+    say("registering the champion")
     recipe, model = champion_of(study.folder, study.plan, study.history)
     version = register_champion(
         tracker,

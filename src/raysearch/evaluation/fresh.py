@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from raysearch.evaluation.draws import Draws
 from raysearch.evaluation.nets import scores_again
 from raysearch.scores.bootstrap import Interval, percentiles
 from raysearch.search.again import fresh_seeds
-from raysearch.search.engine.again import train_again
+from raysearch.search.engine.again import train_fresh
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
 from raysearch.search.plan import Plan
 from raysearch.search.study import Study
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,18 @@ class Fresh:
     failure: str = ""
 
 
-def repeat(study: Study, trial: Trial, number: int, draws: int) -> tuple[Fresh, ...]:
+def repeat(study: Study, trial: Trial, number: int, draws: int, say: Say) -> tuple[Fresh, ...]:
     """`trial` with each of `number` fresh seeds, trained where that was not done yet.
 
-    The intervals are over as many `draws` of patients, the same ones that the selection has.
+    The intervals are over as many `draws` of patients, the same ones that the selection has. `say`
+    hears how far the training is.
     """
     seeds = fresh_seeds(study.plan.space.seed, trial, number)
-    train_again(study, trial, seeds)
+
+    def progress(done: int, every: int) -> None:
+        say(f"training {trial.id} again with a fresh seed, {done} of {every} folds done")
+
+    train_fresh(study, trial, seeds, progress)
     failed = {seed: study.history.failed_again.get((trial.id, seed), "") for seed in seeds}
     return tuple(
         Fresh(seed, None, failure)

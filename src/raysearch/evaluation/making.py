@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from raysearch.errors import StudyError
 from raysearch.evaluation.decision import Options
-from raysearch.evaluation.fresh import Fresh, repeat
+from raysearch.evaluation.fresh import Fresh, Say, repeat
 from raysearch.evaluation.nets import refitted
 from raysearch.evaluation.selecting import Selection
 from raysearch.search.engine.run import refit
@@ -18,20 +18,25 @@ from raysearch.training.failures import TrainingFailedError
 log = logging.getLogger(__name__)
 
 
-def made(study: Study, selection: Selection, options: Options) -> tuple[Trial, tuple[Fresh, ...]]:
-    """The first of the selection's order that can be made what `options` ask for, made."""
+def made(
+    study: Study, selection: Selection, options: Options, say: Say
+) -> tuple[Trial, tuple[Fresh, ...]]:
+    """The first of the selection's order that can be made what `options` ask for, made.
+
+    `say` hears what is trained.
+    """
     if options.kind == "ensemble":
-        return _ensemble_first(study, selection, options.fresh_seeds)
-    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order)
-    return best, repeat(study, best, options.fresh_seeds, selection.draws)
+        return _ensemble_first(study, selection, options.fresh_seeds, say)
+    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order, say)
+    return best, repeat(study, best, options.fresh_seeds, selection.draws, say)
 
 
 def _ensemble_first(
-    study: Study, selection: Selection, seeds: int
+    study: Study, selection: Selection, seeds: int, say: Say
 ) -> tuple[Trial, tuple[Fresh, ...]]:
     """The first in the selection's order that does not fail with all its fresh seeds."""
     for trial in selection.order:
-        fresh = repeat(study, trial, seeds, selection.draws)
+        fresh = repeat(study, trial, seeds, selection.draws, say)
         if any(one.objective for one in fresh):
             return trial, fresh
         log.warning("%s could not be trained again", trial.id)
@@ -51,9 +56,10 @@ def _refitted_already(study: Study, chosen: Trial) -> Trial | None:
     return chosen
 
 
-def _refit_first(study: Study, order: Sequence[Trial]) -> Trial:
+def _refit_first(study: Study, order: Sequence[Trial], say: Say) -> Trial:
     """The first in `order` whose refit does not fail, refitted."""
     for trial in order:
+        say(f"refitting {trial.id} on all patients")
         try:
             refit(study, trial)
         except TrainingFailedError as failure:

@@ -126,8 +126,7 @@ def select_again(folder: StudyFolder, options: Options, watch: Watch) -> Outcome
         status = "FINISHED" if study.ended() else "KILLED"
         with _tracked(study, watch, status) as tracker:
             study.begin()
-            watch.phase("selecting the champion, and training it again")
-            champion = crown_champion(study, tracker, options)
+            champion = crown_champion(study, tracker, watch.phase, options)
             return Outcome(study, champion, tracker.store, tracker.close(status, FINISH_S))
 
 
@@ -137,8 +136,7 @@ def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int 
     watch.study(study)
     watch.phase("searching")
     search(study)
-    watch.phase("selecting the champion, and training it again")
-    champion = crown_champion(study, tracker)
+    champion = crown_champion(study, tracker, watch.phase)
     watch.phase("sending the rest to MLflow")
     tracker.attach(study_files(study.plan, study.history))
     unsent = tracker.close("FINISHED", FINISH_S)

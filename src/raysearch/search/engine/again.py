@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from raysearch.search.again import FoldAgain, Repetitions, missing_folds
@@ -27,18 +27,23 @@ from raysearch.training.failures import TrainingFailedError
 log = logging.getLogger(__name__)
 # After this a machine that has come meanwhile gets a fold, too.
 LOOK_AGAIN_S = 2.0
+Progress = Callable[[int, int], None]
 
 
-def train_again(study: Study, trial: Trial, seeds: Sequence[int]) -> None:
+def train_fresh(
+    study: Study, trial: Trial, seeds: Sequence[int], progress: Progress = lambda _done, _all: None
+) -> None:
     """Train the folds of `trial` with each of `seeds`, where they are not there already.
 
-    A seed with which a fold fails is written down in the study's journal, and left.
-    WorkerLostError where a fold loses its worker too often.
+    A seed with which a fold fails is written down in the study's journal, and left. `progress`
+    hears how many folds are done, of how many. WorkerLostError where a fold loses its worker too
+    often.
     """
     wanted = [one for one in seeds if (trial.id, one) not in study.history.failed_again]
     missing = missing_folds(study.folder, study.plan, trial, wanted)
     if missing:
-        _Again(study, trial, Repetitions(missing)).run()
+        every = len(wanted) * trial.folds
+        _Again(study, trial, Repetitions(missing)).run(lambda left: progress(every - left, every))
 
 
 class _Again:
@@ -49,10 +54,14 @@ class _Again:
         self._resources = study.plan.space.resources
         self._busy: dict[Errand, FoldAgain] = {}
 
-    def run(self) -> None:
+    def run(self, progress: Callable[[int], None]) -> None:
+        """Train all of them; `progress` hears how many are left, whenever that is fewer."""
         ask_for_machines(self._resources, self._ahead.waiting)
+        left = None
         while self._ahead.waiting or self._busy:
             self._begin()
+            if left != (left := self._ahead.waiting + len(self._busy)):
+                progress(left)
             for errand in ended(self._busy, LOOK_AGAIN_S):
                 self._take(errand, self._busy.pop(errand))
 
