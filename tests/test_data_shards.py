@@ -484,7 +484,8 @@ def test_decoding_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> 
     )
     file = tmp_path / "decoding.py"
     file.write_text(script)
-    parent = subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, str(file)]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     with parent:
         assert parent.stdout is not None
         workers = [Path("/proc") / pid for pid in parent.stdout.readline().split()]
