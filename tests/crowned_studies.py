@@ -58,7 +58,7 @@ def crowned_study(
         study.report(trial.id, json.loads(one["report"]))
     if kind == "ensemble":
         for fold in (0, 1):
-            worker.fold_job(dataclasses.replace(job, seed=SEED), fold)
+            worker.fold_job(dataclasses.replace(job, seed=SEED), fold, keep_net=True)
     else:
         worker.refit_job(job)
     crown_again(study, Options(kind=kind))

@@ -65,7 +65,7 @@ def again(study: Study, seed: int, *folds: int) -> None:
     trial = study.history.trials["t0000"]
     told = (study.folder.address, study.plan.data, trial.id, trial.knobs, seed, 2, 0, 1.0)
     for fold in folds:
-        worker.fold_job(worker.Job(*told), fold)
+        worker.fold_job(worker.Job(*told), fold, keep_net=True)
 
 
 def test_fresh_seeds_are_the_trials_and_never_its_own() -> None:
@@ -104,14 +104,14 @@ def test_what_is_whole_is_not_trained_again(study: Study) -> None:
     trial, folder = study.history.trials["t0000"], study.folder
 
     def missing() -> list[int]:
-        return [one.fold for one in missing_folds(folder, study.plan, trial, [11])]
+        return [one.fold for one in missing_folds(folder, study.plan, trial, [11], nets=True)]
 
     assert missing() == [0, 1]
     again(study, 11, 1)
     assert missing() == [0]
     again(study, 11, 0)
     assert missing() == []
-    assert missing_folds(folder, study.plan, trial, [12])[0] == FoldAgain(12, 0)
+    assert missing_folds(folder, study.plan, trial, [12], nets=True)[0] == FoldAgain(12, 0)
     rows = out_of_fold_again(folder, study.plan, "t0000", 11, range(2))
     assert rows is not None
     assert sorted(rows.rows) == list(range(240))
@@ -119,6 +119,7 @@ def test_what_is_whole_is_not_trained_again(study: Study) -> None:
     content = folder.read(net)
     folder.write(net, content[:-1] + bytes([content[-1] ^ 1]))
     assert missing() == [0]
+    assert missing_folds(folder, study.plan, trial, [11], nets=False) == []
     folder.write(net, content)
     folder.remove(folder.again_scores("t0000", 11, 1))
     assert missing() == [1]
@@ -139,7 +140,7 @@ def test_a_lost_fold_is_begun_again_first_and_a_failed_seed_is_left() -> None:
 def test_a_seed_that_failed_is_known_from_the_journal(study: Study) -> None:
     trial = study.history.trials["t0000"]
     study.fail_again(trial, 11, "nan-loss")
-    train_fresh(study, trial, [11])  # without Ray: there is nothing to do
+    train_fresh(study, trial, [11], nets=False)  # without Ray: there is nothing to do
     events = Journal(study.folder / study.folder.JOURNAL).events
     assert History(events).failed_again == {("t0000", 11): "nan-loss"}
 
@@ -269,12 +270,12 @@ def test_folds_are_trained_again_though_a_worker_is_lost_and_a_seed_fails(
     lost, heard = threading.Thread(target=lose_a_worker, daemon=True), list[tuple[int, int]]()
     with ray_session():
         lost.start()
-        train_fresh(study, good, [11], lambda done, every: heard.append((done, every)))
-        train_fresh(study, wild, [12])
+        train_fresh(study, good, [11], lambda done, every: heard.append((done, every)), nets=True)
+        train_fresh(study, wild, [12], nets=True)
     assert heard == [(0, 2), (1, 2)]
     lost.join(1.0)
     assert not lost.is_alive()
-    assert missing_folds(study.folder, plan, good, [11]) == []
+    assert missing_folds(study.folder, plan, good, [11], nets=True) == []
     failed = {
         (one["trial"], one["seed"]) for one in study.journal.events if one["event"] == "again"
     }

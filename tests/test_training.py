@@ -19,6 +19,7 @@ from raysearch.search.folder import StudyFolder
 from raysearch.search.plan import make_plan
 from raysearch.search.spaces.file import parse_space
 from raysearch.search.study import create_study
+from raysearch.search.trial_data import refit_data, train_config
 from raysearch.training.averaging import averaged
 from raysearch.training.batches import batch_of, cut, mixed
 from raysearch.training.checkpoint import pack, unpack
@@ -26,7 +27,7 @@ from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import FoldRun, Judged, State
-from raysearch.training.loop import FoldEpoch, refit, train
+from raysearch.training.loop import FoldEpoch, measure, train
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
 from raysearch.training.parts import OPTIMIZERS, SCHEDULES
 from raysearch.training.parts.losses import cross_entropy, focal
@@ -111,17 +112,6 @@ def test_a_net_learns_more_than_chance(data: TrainingData) -> None:
     record = Recorder()
     train(dataclasses.replace(config(width=8), epochs=8), data, record)
     assert record.reports[-1].objective > 0.6
-
-
-def test_a_refit_learns_from_every_row(data: TrainingData) -> None:
-    everyone = np.arange(len(data.labels), dtype=np.int64)
-    seen: list[int] = []
-    model, _preprocessing = refit(
-        config(), dataclasses.replace(data, folds=((everyone, everyone[:0]),)), seen.append
-    )
-    assert seen == [1, 2]
-    batch = batch_of(data.gather(torch.arange(4)), data.shape)
-    assert model.eval()(batch).shape == (4, 2)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 40])
@@ -628,6 +618,39 @@ def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_s
     assert sent == [{"failure": "out-of-memory"}]
     with pytest.raises(TrainingFailedError, match="out-of-memory"):
         worker.refit_job(job)
+
+
+def test_a_refit_that_missed_is_trained_with_other_seeds_and_the_best_is_kept(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = parse_space({"epochs": 1, "trials": 1, "space": {"folds": 2, **KNOBS}}, "x")
+    plan, splits = make_plan(space, "x", str(shards))
+    study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
+    job = worker.Job(study.folder.address, str(shards), "t0000", KNOBS, 1, 2, 0, 1.0)
+    judged: list[tuple[float, Judged]] = []
+
+    def spied(data: TrainingData, found: Judged) -> dict[str, float | None]:
+        told = measure(data, found)
+        judged.append((told["auroc"] or 0.0, found))
+        return told
+
+    monkeypatch.setattr(worker, "measure", spied)
+    data = refit_data(study.folder.address, str(shards), "cpu")
+    ((learned, own),) = data.folds
+    assert len(learned) == 240 == len(set(own.tolist()))
+    assert worker.refit_job(job, 0.0) == (judged[0][0], 1)
+    first = study.folder.read(study.folder.CHAMPION)
+    assert worker.refit_job(job, 2.0) == (max(judged[1:], key=lambda one: one[0])[0], 3)
+    assert len(judged) == 4
+    assert judged[1][0] == judged[0][0]
+    assert len({value for value, _found in judged}) == 3
+    kept = unpack(study.folder.read(study.folder.CHAMPION))
+    net = FoldRun(train_config(plan, KNOBS, 1, torch.device("cpu")), data, 0)
+    net.model.load_state_dict(kept["model"])
+    best = max(judged, key=lambda one: one[0])[1]
+    assert np.abs(net.judge(averaged=True).logits - best.logits).max() < 1e-5
+    assert worker.refit_job(job)[1] == 1
+    assert study.folder.read(study.folder.CHAMPION) == first
 
 
 FAULTS = """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from raysearch.search.folder import StudyFolder
     from raysearch.search.plan import Plan
 
+MADE_OF = {"refit": "refitted", "ensemble": "an ensemble"}
+
 
 def select(
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
@@ -76,10 +78,15 @@ def select(
     options = _asked(plan, Options(margin, threshold_by), fresh_seeds, ensemble)
     if dry_run:
         found = choose(folder, plan, read_history(folder), margin)
+        cost = options.fresh_seeds * found.chosen.folds * plan.space.epochs
         if as_json:
-            sys.stdout.write(json.dumps(_told(found)) + "\n")
+            sys.stdout.write(json.dumps({**_told(found), "fresh_fold_epochs": cost}) + "\n")
         else:
             console.print(selection_table(plan, found))
+            console.print(
+                f"{found.chosen.id} would be {MADE_OF[options.kind]}, and trained with"
+                f" {options.fresh_seeds} fresh seeds: {cost:,} fold-epochs, where not done already"
+            )
         return 0
     return _run(folder, options, as_json, console)
 
@@ -108,7 +115,7 @@ def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console)
     from raysearch.cli.launching import MOST_ROWS, end_of
     from raysearch.cli.live import LiveView, quiet_errors
     from raysearch.data.files import Folder
-    from raysearch.data.openings import openings
+    from raysearch.data.openings import Opening, openings
 
     # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
@@ -130,11 +137,12 @@ def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console)
     for line in selection_lines(plan, history, end):
         console.print(escape(line), soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
+    now = Opening.now(plan.name, plan.identity, end["champion"], history.locked)
     for one in openings(Folder(plan.data), plan.space.split or plan.space.task):
-        if one.identity == plan.identity and one.champion != end["champion"]:
+        if one.identity == plan.identity and not one.same_champion(now):
             console.print(
-                f"[yellow]Note[/]      The sealed set was opened on {one.at} with {one.champion}:"
-                " it does not test another champion",
+                f"[yellow]Note[/]      The sealed set was opened on {one.at} with {one.champion}"
+                " as it was locked then: it does not test another champion",
                 soft_wrap=True,
             )
     return 0

@@ -45,9 +45,10 @@ class Opening:
 
     def same_champion(self, other: Opening) -> bool:
         """Whether `other` judged the same trial, with all that is locked of it."""
-        return (self.champion, self._judged()) == (other.champion, other._judged())
+        return (self.champion, self.judged) == (other.champion, other.judged)
 
-    def _judged(self) -> dict[str, Any]:
+    @property
+    def judged(self) -> dict[str, Any]:
         """What is locked and tells two champions apart, not how often one was trained again."""
         return {"kind": "refit", **{k: v for k, v in self.locked.items() if k != "fresh_seeds"}}
 

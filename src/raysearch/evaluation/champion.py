@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
 from raysearch.evaluation.decision import Decision, Options, decide
-from raysearch.evaluation.fresh import Fresh, Say
+from raysearch.evaluation.fresh import Fresh, Say, repeat
 from raysearch.evaluation.making import made
 from raysearch.evaluation.nets import champion_scores, classifier_of, refitted
 from raysearch.evaluation.pooled import InContext, auroc_in_context, pooled_auroc
@@ -56,10 +56,10 @@ def crown_champion(
 ) -> Champion:
     """The trial that is selected by `options`, refitted or as an ensemble, and registered.
 
-    Without `options` by those of the last selection. It is also trained again with fresh seeds.
-    Where a refit fails, or all seeds of an ensemble do, as they may by a loss that is not finite,
-    the next best is taken. What was done of this already is not done again. `say` hears what is
-    being done. StudyError where no trial finished.
+    Without `options` by those of the last selection. It is also trained again with fresh seeds, a
+    refit after it was registered. Where a refit fails, or all seeds of an ensemble do, as they may
+    by a loss that is not finite, the next best is taken. What was done of this already is not done
+    again. `say` hears what is being done. StudyError where no trial finished.
     """
     say("selecting the champion")
     options = options or Options.of(study.history.locked, study.plan.space)
@@ -75,20 +75,33 @@ def crown_champion(
     calibrated = tempered(rows.probabilities, decision.temperature)
     rows = replace(rows, probabilities=calibrated)
     pooled, near = pooled_auroc(rows), auroc_in_context(rows, study.plan)
+    facts = _facts(study, best, selection, decision, pooled, near) | {"kind": options.kind}
     say("registering the champion")
+    version = _registered(study, tracker, facts, fresh)
+    if options.kind == "refit" and options.fresh_seeds:
+        # After all else: where it cannot be done now, the study has its champion.
+        fresh = repeat(study, best, options, selection.draws, say)
+        if (values := _values(fresh)) != list(study.history.fresh):
+            study.crown(best, locked, values)
+        _registered(study, tracker, facts, fresh)
+    return Champion(best, version, selection, decision, pooled, near, options.kind, fresh)
+
+
+def _registered(
+    study: Study, tracker: Tracker, facts: Mapping[str, str], fresh: Sequence[Fresh]
+) -> str:
+    """The version of the study's champion in the registry, with `facts` and what is `fresh`."""
     recipe, model = champion_of(study.folder, study.plan, study.history)
-    version = register_champion(
+    told = "; ".join(str(one.objective) for one in fresh if one.objective)
+    name = f"{study.plan.space.metric}_fresh"
+    return register_champion(
         tracker,
         study.plan.name,
         model,
         _example(study),
-        {
-            **_facts(study, best, selection, decision, pooled, near),
-            **_kind_facts(study.plan.space.metric, options.kind, fresh),
-        },
+        {**facts, **({name: told} if told else {})},
         pack_recipe(recipe, model),
     )
-    return Champion(best, version, selection, decision, pooled, near, options.kind, fresh)
 
 
 def _values(fresh: Sequence[Fresh]) -> list[float]:
@@ -103,12 +116,6 @@ def _made_of(options: Options, fresh: Sequence[Fresh]) -> dict[str, Any]:
     if options.kind == "refit":
         return asked
     return {**asked, "seed": next(one.seed for one in fresh if one.objective)}
-
-
-def _kind_facts(metric: str, kind: Crowned, fresh: Sequence[Fresh]) -> dict[str, str]:
-    """What the registered version says of how it was made, and of the fresh seeds."""
-    told = "; ".join(str(one.objective) for one in fresh if one.objective)
-    return {"kind": kind, **({f"{metric}_fresh": told} if told else {})}
 
 
 def _facts(

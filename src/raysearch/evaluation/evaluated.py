@@ -28,7 +28,8 @@ class About:
     """What was judged, by whom and when (`at`, ISO 8601).
 
     `name` is the set's, `sealed` for the study's own; `opening` tells how often that was opened,
-    `notes` what is to be known before its figures are believed.
+    `notes` what is to be known before its figures are believed. `seed` is an ensemble's, None of a
+    refit.
     """
 
     name: str
@@ -41,6 +42,7 @@ class About:
     threshold: float | None
     opening: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 def keep(folder: StudyFolder, about: About, rows: Rows, scored: Scored) -> None:

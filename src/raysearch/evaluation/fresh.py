@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from raysearch.evaluation.decision import Options
 from raysearch.evaluation.draws import Draws
 from raysearch.evaluation.nets import scores_again
 from raysearch.scores.bootstrap import Interval, percentiles
@@ -30,18 +31,18 @@ class Fresh:
     failure: str = ""
 
 
-def repeat(study: Study, trial: Trial, number: int, draws: int, say: Say) -> tuple[Fresh, ...]:
-    """`trial` with each of `number` fresh seeds, trained where that was not done yet.
+def repeat(study: Study, trial: Trial, options: Options, draws: int, say: Say) -> tuple[Fresh, ...]:
+    """`trial` with each fresh seed that `options` ask for, trained where that was not done yet.
 
-    The intervals are over as many `draws` of patients, the same ones that the selection has. `say`
-    hears how far the training is.
+    Of an ensemble the nets are kept. The intervals are over as many `draws` of patients, the same
+    ones that the selection has. `say` hears how far the training is.
     """
-    seeds = fresh_seeds(study.plan.space.seed, trial, number)
+    seeds = fresh_seeds(study.plan.space.seed, trial, options.fresh_seeds)
 
     def progress(done: int, every: int) -> None:
         say(f"training {trial.id} again with a fresh seed, {done} of {every} folds done")
 
-    train_fresh(study, trial, seeds, progress)
+    train_fresh(study, trial, seeds, progress, nets=options.kind == "ensemble")
     failed = {seed: study.history.failed_again.get((trial.id, seed), "") for seed in seeds}
     return tuple(
         Fresh(seed, None, failure)

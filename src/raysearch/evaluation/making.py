@@ -23,20 +23,21 @@ def made(
 ) -> tuple[Trial, tuple[Fresh, ...]]:
     """The first of the selection's order that can be made what `options` ask for, made.
 
-    `say` hears what is trained.
+    With what it has with the fresh seeds of an ensemble's nets; a refit needs none. `say` hears
+    what is trained.
     """
     if options.kind == "ensemble":
-        return _ensemble_first(study, selection, options.fresh_seeds, say)
-    best = _refitted_already(study, selection.chosen) or _refit_first(study, selection.order, say)
-    return best, repeat(study, best, options.fresh_seeds, selection.draws, say)
+        return _ensemble_first(study, selection, options, say)
+    chosen = _refitted_already(study, selection.chosen)
+    return chosen or _refit_first(study, selection.order, say), ()
 
 
 def _ensemble_first(
-    study: Study, selection: Selection, seeds: int, say: Say
+    study: Study, selection: Selection, options: Options, say: Say
 ) -> tuple[Trial, tuple[Fresh, ...]]:
     """The first in the selection's order that does not fail with all its fresh seeds."""
     for trial in selection.order:
-        fresh = repeat(study, trial, seeds, selection.draws, say)
+        fresh = repeat(study, trial, options, selection.draws, say)
         if any(one.objective for one in fresh):
             return trial, fresh
         log.warning("%s could not be trained again", trial.id)

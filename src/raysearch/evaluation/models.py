@@ -39,7 +39,9 @@ class Model:
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.recipe.study}, trial {self.recipe.trial}"
+        members = self.recipe.members
+        made_of = f", an ensemble of {members}" if members > 1 else ""
+        return f"{self.recipe.study}, trial {self.recipe.trial}{made_of}"
 
 
 def load_model(address: str, studies: str) -> Model:

@@ -64,6 +64,7 @@ def judge_outside(model: Model, asked: Outside, progress: Progress) -> Judged:
         fingerprint=patches.fingerprint,
         model=model.name,
         trial=model.recipe.trial,
+        seed=model.recipe.seed,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         class_names=model.recipe.class_names,
         threshold=model.recipe.threshold,

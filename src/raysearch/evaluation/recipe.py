@@ -41,7 +41,7 @@ class Recipe:
     """Whose champion it is (the study's `identity`, the `trial`), and how its net is built.
 
     `threshold` is of the calibrated probability of the second of two classes. Of an ensemble there
-    are several `members`, of one architecture.
+    are several `members`, of one architecture, and `seed` is the fresh one that they learned with.
     """
 
     study: str
@@ -54,6 +54,7 @@ class Recipe:
     threshold: float | None
     learned: Learned
     members: int = 1
+    seed: int | None = None
 
     def build(self) -> Classifier:
         """The model with fresh weights: each net behind its pre-processing."""
@@ -94,6 +95,7 @@ def recipe_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> Recipe:
         threshold=locked.get("threshold"),
         learned=Learned(plan.data, plan.fingerprint, plan.view, auxiliary),
         members=trial.folds if locked.get("kind") == "ensemble" else 1,
+        seed=locked.get("seed"),
     )
 
 

@@ -71,8 +71,9 @@ def _apart(other: Opening, now: Opening) -> str:
     """What is not the same of the two."""
     if other.champion != now.champion:
         return f"{now.champion} is another champion"
-    names = sorted({*other.locked, *now.locked})
-    changed = [name for name in names if other.locked.get(name) != now.locked.get(name)]
+    before, after = other.judged, now.judged
+    names = sorted({*before, *after})
+    changed = [name for name in names if before.get(name) != after.get(name)]
     return f"another {changed[0].replace('_', ' ')} is locked now"
 
 
@@ -115,6 +116,7 @@ def open_sealed(
         fingerprint=plan.fingerprint,
         model=model.name,
         trial=history.champion,
+        seed=model.recipe.seed,
         at=opening.at,
         class_names=model.recipe.class_names,
         threshold=model.recipe.threshold,

@@ -30,21 +30,23 @@ class FoldAgain:
 
 
 def missing_folds(
-    folder: StudyFolder, plan: Plan, trial: Trial, seeds: Iterable[int]
+    folder: StudyFolder, plan: Plan, trial: Trial, seeds: Iterable[int], *, nets: bool
 ) -> list[FoldAgain]:
-    """The folds of `trial` with each of `seeds` of which no whole net and scores are stored."""
+    """The folds of `trial` with each of `seeds` of which no whole scores, or `nets`, are stored."""
     return [
         FoldAgain(seed, fold)
         for seed in seeds
         for fold in range(trial.folds)
-        if not _is_whole(folder, plan, trial, FoldAgain(seed, fold))
+        if not _is_whole(folder, plan, trial, FoldAgain(seed, fold), nets)
     ]
 
 
-def _is_whole(folder: StudyFolder, plan: Plan, trial: Trial, one: FoldAgain) -> bool:
+def _is_whole(folder: StudyFolder, plan: Plan, trial: Trial, one: FoldAgain, nets: bool) -> bool:
     # A net is written before its scores: without these there is no need to read it.
     if out_of_fold_again(folder, plan, trial.id, one.seed, [one.fold]) is None:
         return False
+    if not nets:
+        return True
     try:
         unpack(folder.read(folder.again_net(trial.id, one.seed, one.fold)))
     except (FileNotFoundError, ValueError):

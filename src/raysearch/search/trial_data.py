@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raysearch.data.folds import fold_indices, take_share
 from raysearch.data.patches import Patches, load_patches
@@ -20,6 +21,9 @@ from raysearch.search.study import read_splits
 from raysearch.training.config import TrainConfig
 from raysearch.training.data import Further, TrainingData
 from raysearch.training.numerics import device_kind
+
+# By so many of its own rows a refit is judged.
+SOME = 2048
 
 
 @lru_cache(maxsize=1)
@@ -60,13 +64,18 @@ def training_data(study: str, data: str, device: str, folds: int, share: float) 
 
 
 def refit_data(study: str, data: str, device: str) -> TrainingData:
-    """One fold that learns from every patch of the study's folds, and judges none."""
+    """One fold that learns from every patch of the study's folds, and judges some of these."""
     plan = stored_plan(study)
     splits = read_splits(StudyFolder(study), plan)
     named = {name for folds in splits.values() for one in folds for name in one.learn + one.judge}
     groups = _patches(data, plan.view).groups(plan.view.by)
     everyone = np.flatnonzero(np.isin(groups, sorted(named))).astype(np.int64)
-    return _over(plan, data, device, ((everyone, everyone[:0]),))
+    return _over(plan, data, device, ((everyone, _some(everyone)),))
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most SOME of `rows`, from all over them."""
+    return rows[:: -(-len(rows) // SOME)]
 
 
 @lru_cache(maxsize=8)

@@ -92,38 +92,15 @@ def _saver(run: FoldRun, history: list[FoldEpoch]) -> Callable[[], State]:
     }
 
 
-def refit(
-    config: TrainConfig, data: TrainingData, progress: Callable[[int], None]
-) -> tuple[nn.Module, nn.Module]:
-    """A fresh model of `config` trained on all the rows of `data`'s one fold, none judged.
-
-    With the pre-processing that was fitted to them. `progress` is called with the number of epochs
-    done.
-    """
-    run = _learned(config, data, 0, progress)
-    return run.net, run.preprocessing
-
-
 def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> FoldNet:
     """One `fold` of `data` from its beginning to its end, judged there as `train` does.
 
     It is what a whole training of `config` comes to in that fold, to the last bit.
     """
-    run = _learned(config, data, fold)
-    return FoldNet(run.net, run.preprocessing, run.judge(averaged=True))
-
-
-def _learned(
-    config: TrainConfig,
-    data: TrainingData,
-    fold: int,
-    progress: Callable[[int], None] = lambda _epoch: None,
-) -> FoldRun:
     run = FoldRun(config, data, fold)
     for epoch in range(config.epochs):
         run.learn(epoch)
-        progress(epoch + 1)
-    return run
+    return FoldNet(run.net, run.preprocessing, run.judge(averaged=True))
 
 
 def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:

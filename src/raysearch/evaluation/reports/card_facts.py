@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from raysearch.evaluation.evaluated import SEALED
-from raysearch.evaluation.reports.study import Report, Set
-from raysearch.evaluation.reports.tables import number
+from raysearch.evaluation.reports.study import Report, Set, fresh_text
 from raysearch.training.parts import DEFAULTS
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
@@ -80,9 +79,8 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
     normalised = f"Pixels from -1 to 1; before that `{_knob(report, 'preprocess')}`{made}."
     yield "preprocessing", Answer(f"{normalised} It is fitted to what is learned from alone.")
     share = float(report.champion.knobs.get("patients", 1.0))
-    part = "all patients" if share == 1 else f"{share:.0%} of the patients"
-    task = f"the patches with a label of {plan.view.task!r}"
-    yield "subsets", Answer(f"Of {part} that are learned from, {task}: {counts}.")
+    part = "" if share == 1 else f" Each fold's nets learned from {share:.0%} of its patients."
+    yield "subsets", Answer(f"Patches with a label of {plan.view.task!r}: {counts}.{part}")
     height, width, _channels = plan.shape
     yield (
         "acquisition",
@@ -100,10 +98,10 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
 
 
 def _balance(report: Report) -> str:
+    if report.champion.knobs.get("balanced_sampling", False):
+        return "each class is drawn as often as another."
     weighed = report.champion.knobs.get("class_weights", True)
-    drawn = report.champion.knobs.get("balanced_sampling", False)
-    losses = "losses are weighed by class" if weighed else "losses are not weighed"
-    return losses + (", and classes are drawn as often as each other." if drawn else ".")
+    return "losses are weighed by class." if weighed else "nothing is done about it."
 
 
 def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
@@ -116,24 +114,18 @@ def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
     yield (
         "partitions",
         Answer(
-            f"{split.folds} folds, drawn with the seed {plan.space.seed} and written down before"
-            f" the first trial (hash {split.hash[:12]}); {aside}."
+            f"{split.folds} folds by the ledger {plan.space.split or plan.space.task!r}, written"
+            f" down before the first trial (hash {split.hash[:12]}); {aside}."
         ),
     )
-    yield (
-        "level",
-        Answer(
-            "By patient: nobody is learned from and judged in one fold"
-            + (f". {' '.join(plan.warnings)}" if plan.warnings else ".")
-        ),
-    )
-    patients = report.selection.patients
-    yield (
-        "size",
-        Answer(f"{sum(plan.class_counts):,} patches of {patients:,} patients.", "why so many"),
-    )
-    others = "; ".join(f"{one.name}: {_support(one)}" for one in report.sets)
-    yield "flow", Answer(f"Learned from and judged out of fold, and each further set: {others}.")
+    by = plan.view.by
+    level = f"By {by}: no {by} is learned from and judged in one fold"
+    warned = "".join(f" {one}." for one in plan.warnings)
+    yield "level", Answer(f"{level}; but the plan warns:{warned}" if warned else f"{level}.")
+    judged = "; ".join(f"{one.name}: {_support(one)}" for one in report.sets)
+    patches = f"{sum(plan.class_counts):,} patches to learn from and to judge by"
+    yield "size", Answer(f"{patches}; judged, {judged}.", "why so many")
+    yield "flow", Answer(f"{patches}; judged, {judged}.")
     groups = ", ".join(
         f"{one.name} {', '.join(f'{part.support:,} {part.name}' for part in one.found.classes)}"
         for one in report.sets
@@ -144,7 +136,7 @@ def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
         "difference",
         Answer(f"Classes: {groups}." if len(report.sets) > 1 else "", "how the patients differ")
         if outside
-        else Answer("What was judged is of the same source as what was learned from."),
+        else Answer("No set from elsewhere was judged."),
     )
 
 
@@ -166,7 +158,7 @@ def _model(report: Report) -> Iterator[tuple[str, Answer]]:
     )
     yield "software", Answer(", ".join(f"{one} {version(one)}" for one in PACKAGES) + ".")
     weights = champion.knobs.get("weights", "none")
-    drawn = f"Drawn with the seed {champion.seed}."
+    drawn = f"Drawn with the seed {locked.get('seed', champion.seed)}."
     yield (
         "initial",
         Answer(drawn if weights == "none" else f"Weights of {weights}; the head drawn."),
@@ -202,28 +194,30 @@ def _training(report: Report) -> Iterator[tuple[str, Answer]]:
         "selection",
         Answer(
             f"{plan.space.sampling.name} proposed, {plan.space.stopping.rule} stopped early;"
-            f" taken is the fastest of those not worse by {selection.margin:g} in"
-            f" {plan.space.metric}, pooled out of fold (paired by patient, Holm):"
-            f" {len(selection.tied)} of {len(selection.candidates)}."
+            f" {len(selection.tied)} of {len(selection.candidates)} are not worse than the best by"
+            f" {selection.margin:g} in {plan.space.metric}, pooled out of fold (paired by patient,"
+            f" Holm), and the fastest of them is chosen"
+            + ("." if report.champion is selection.chosen else "; the next best where it fails.")
         ),
     )
 
 
 def _judging(report: Report) -> Iterator[tuple[str, Answer]]:
     names = ", ".join(report.sets[0].found.metrics)
-    yield (
-        "metrics",
-        Answer(f"{names}; calibration error, AUGRC, triage; by patch, class, patient and fold."),
-    )
+    of_two = ", triage; by patient, too" if report.sets[0].found.by_patient else ""
+    yield "metrics", Answer(f"{names}; by class and fold; calibration error, AUGRC{of_two}.")
     yield (
         "uncertainty",
         Answer("95 % intervals by the percentiles of 2,000 draws of patients; exact for triage."),
     )
-    fresh = ", ".join(number(one) for one in report.history.fresh)
-    told = f"With fresh seeds {report.plan.space.metric} {fresh}. " if fresh else ""
+    fresh = fresh_text(report)
+    told = f"With fresh seeds {fresh}. " if fresh else ""
     yield "robustness", Answer(f"{told}Each fold alone is told.", "other scanners and stainings")
-    yield "heterogeneity", Answer(f"Each fold and patient is told: {_folds(report)}.", "centres")
-    yield "updating", Answer("None: nothing was fitted to a set after it was judged.")
+    yield "heterogeneity", Answer(f"Each fold is told: {_folds(report)}.", "centres")
+    yield (
+        "updating",
+        Answer("None: temperature and threshold are of the out-of-fold scores, and locked."),
+    )
 
 
 def _folds(report: Report) -> str:
@@ -256,7 +250,7 @@ def _results(report: Report) -> Iterator[tuple[str, Answer]]:
     wrong = int((report.sets[0].scored.decided != report.sets[0].scored.labels).sum())
     yield (
         "failures",
-        Answer(f"{wrong:,} errors out of fold; the surest are shown, and each patient's.", "why"),
+        Answer(f"{wrong:,} errors out of fold; the surest are shown, if patches are.", "why"),
     )
     notes = " ".join(f"{one.name}: {note.text}." for one in report.sets for note in one.notes)
     yield (

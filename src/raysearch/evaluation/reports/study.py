@@ -51,6 +51,7 @@ class Report:
 
     Its patches are the `rows` (N,) of the study's view of its shards, on the `slides` (N,), where
     it is known of all where they lie. `manifest` is that of the shards, where they are still there.
+    `notes` say what was left out.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Report:
     rows: NDArray[np.int64]
     slides: NDArray[np.str_] | None
     manifest: Manifest | None
+    notes: tuple[str, ...] = ()
 
 
 def study_report(folder: StudyFolder) -> Report:
@@ -77,10 +79,23 @@ def study_report(folder: StudyFolder) -> Report:
     manifest = _manifest(plan.data)
     form = manifest.format if manifest else ""
     sets = [_own(plan, history, raw, form)]
-    sets += [_other(folder, about, form) for about in kept(folder)]
-    return Report(
-        plan, history, champion, selection, tuple(sets), raw.rows, _slides(plan, raw), manifest
+    judged = kept(folder)
+    mine = [one for one in judged if (one.trial, one.seed) == (champion.id, _seed_of(history))]
+    sets += [_other(folder, about, form) for about in mine]
+    notes = tuple(
+        f"{one.name} was judged by {one.model}, which is the champion no more, and is left out"
+        for one in judged
+        if one not in mine
     )
+    slides = _slides(plan, raw)
+    return Report(
+        *(plan, history, champion, selection, tuple(sets), raw.rows, slides, manifest, notes)
+    )
+
+
+def _seed_of(history: History) -> int | None:
+    """The fresh seed of an ensemble's nets; None of a refit."""
+    return history.locked.get("seed")
 
 
 def _manifest(data: str) -> Manifest | None:
@@ -146,3 +161,13 @@ def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
     if places_of(rows, raw) is None:
         return None
     return np.asarray(rows.slides[raw.rows])
+
+
+def fresh_text(report: Report) -> str:
+    """The champion's objective with fresh seeds, and how often they failed; empty without any."""
+    history = report.history
+    values = ", ".join(f"{one:.4f}" for one in history.fresh)
+    failed = [why for (trial, _), why in history.failed_again.items() if trial == history.champion]
+    told = [f"{report.plan.space.metric} {values}"] if values else []
+    told += [f"{len(failed)} failed ({', '.join(sorted(set(failed)))})"] if failed else []
+    return "; ".join(told)

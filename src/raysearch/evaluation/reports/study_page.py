@@ -20,7 +20,7 @@ from raysearch.evaluation.reports.charts import (
     reliability_chart,
 )
 from raysearch.evaluation.reports.pictures import Pictures
-from raysearch.evaluation.reports.study import Report, Set
+from raysearch.evaluation.reports.study import Report, Set, fresh_text
 from raysearch.evaluation.reports.tables import (
     Table,
     folds_table,
@@ -52,6 +52,7 @@ def study_page(report: Report, pictures: Pictures, card: Card) -> str:
         "learning": learning_charts(report.champion, plan.space.epochs),
         "pictures": pictures,
         "card": card,
+        "notes": report.notes,
         "groups": [figures_group(one) for one in study_figures(plan, report.history)],
     }
     return rendered(Path(__file__).with_suffix(".html"), context)
@@ -81,8 +82,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
             else f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
         ),
     )
-    fresh = ", ".join(number(one) for one in history.fresh)
-    yield "with fresh seeds", f"{plan.space.metric} {fresh}" if fresh else "not trained again"
+    yield "with fresh seeds", fresh_text(report) or "not trained again"
     if locked.get("kind") == "ensemble":
         yield "made of", f"the mean of {champion.folds} nets, one a fold of the first fresh seed"
     else:

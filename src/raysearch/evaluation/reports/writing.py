@@ -35,7 +35,8 @@ def write_report(
     where it has no champion.
     """
     report = study_report(folder)
-    notes = [f"{one.name}: {note.text}" for one in report.sets for note in one.notes]
+    notes = list(report.notes)
+    notes += [f"{one.name}: {note.text}" for one in report.sets for note in one.notes]
     try:
         pictures = report_pictures(report, load_model(name, studies))
     except UserError as fault:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from raysearch.errors import UserError
 from raysearch.search.again import FoldAgain, Repetitions, missing_folds
 from raysearch.search.engine.adapters import job_of
 from raysearch.search.engine.nodes import slots_of
@@ -31,26 +32,33 @@ Progress = Callable[[int, int], None]
 
 
 def train_fresh(
-    study: Study, trial: Trial, seeds: Sequence[int], progress: Progress = lambda _done, _all: None
+    study: Study,
+    trial: Trial,
+    seeds: Sequence[int],
+    progress: Progress = lambda _done, _all: None,
+    *,
+    nets: bool,
 ) -> None:
     """Train the folds of `trial` with each of `seeds`, where they are not there already.
 
-    A seed with which a fold fails is written down in the study's journal, and left. `progress`
-    hears how many folds are done, of how many. WorkerLostError where a fold loses its worker too
-    often.
+    Their scores are kept, and where asked the `nets`. A seed with which a fold fails is written
+    down in the study's journal, and left. `progress` hears how many folds are done, of how many.
+    WorkerLostError where a fold loses its worker, or finds its machine unable, too often.
     """
     wanted = [one for one in seeds if (trial.id, one) not in study.history.failed_again]
-    missing = missing_folds(study.folder, study.plan, trial, wanted)
+    missing = missing_folds(study.folder, study.plan, trial, wanted, nets=nets)
     if missing:
         every = len(wanted) * trial.folds
-        _Again(study, trial, Repetitions(missing)).run(lambda left: progress(every - left, every))
+        _Again(study, trial, Repetitions(missing), nets).run(
+            lambda left: progress(every - left, every)
+        )
 
 
 class _Again:
     """The errands under way for one trial."""
 
-    def __init__(self, study: Study, trial: Trial, ahead: Repetitions) -> None:
-        self._study, self._trial, self._ahead = study, trial, ahead
+    def __init__(self, study: Study, trial: Trial, ahead: Repetitions, nets: bool) -> None:
+        self._study, self._trial, self._ahead, self._nets = study, trial, ahead, nets
         self._resources = study.plan.space.resources
         self._busy: dict[Errand, FoldAgain] = {}
 
@@ -80,10 +88,14 @@ class _Again:
         """See how `one` ended, and let the same process go on with the next."""
         try:
             errand.result()
-        except WorkerLostError:
+        except (WorkerLostError, UserError, OSError) as fault:
             if self._ahead.lost(one) > MOST_LOSSES:
-                raise
-            log.warning("the machine of fold %d of %s was lost", one.fold, self._trial.id)
+                raise WorkerLostError(
+                    f"fold {one.fold} of {self._trial.id} could not be trained with a fresh seed"
+                    f" ({fault}); mend it, and go on with --resume"
+                ) from None
+            log.warning("fold %d of %s is begun again: %s", one.fold, self._trial.id, fault)
+            errand.end()
             return
         except TrainingFailedError as failure:
             self._give_up(one, failure)
@@ -100,5 +112,5 @@ class _Again:
             del self._busy[other]
             other.end()
 
-    def _job(self, one: FoldAgain) -> tuple[Job, int]:
-        return replace(job_of(self._study, self._trial), seed=one.seed), one.fold
+    def _job(self, one: FoldAgain) -> tuple[Job, int, bool]:
+        return replace(job_of(self._study, self._trial), seed=one.seed), one.fold, self._nets

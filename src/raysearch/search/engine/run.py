@@ -346,7 +346,19 @@ def _refit_once(study: Study, trial: Trial) -> None:
     node = max(nodes_for(wanted), key=lambda one: one["Resources"]["CPU"])
     cores = max(node["Resources"]["CPU"], wanted.cpus)
     job = replace(job_of(study, trial), cpus=cores)
-    Errand(node["NodeID"], Resources(cores, wanted.gpus), refit_job, job).result()
+    resources = Resources(cores, wanted.gpus)
+    found, tries = Errand(node["NodeID"], resources, refit_job, job, trial.objective).result()
+    if tries > 1:
+        study.warn(
+            trial.id,
+            f"its refit has {_worth(found)} on what it learned from, the best of {tries} seeds: the"
+            " first one did worse there than the folds' nets did on others"
+            f" ({_worth(trial.objective)})",
+        )
+
+
+def _worth(value: float | None) -> str:
+    return "nothing defined" if value is None else f"{value:.4f}"
 
 
 def keep_worker_logs(folder: StudyFolder) -> None:

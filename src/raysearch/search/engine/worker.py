@@ -6,10 +6,12 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from torch import nn
 from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
 from raysearch.errors import SpaceError, UserError
+from raysearch.scores.metrics import METRICS
 from raysearch.search.engine.reporter import Reporter, report_again, warn
 from raysearch.search.fold_scores import judged_file
 from raysearch.search.folder import StudyFolder
@@ -32,9 +35,10 @@ from raysearch.training.config import TrainConfig
 from raysearch.training.costs import forget_peak, net_costs
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_run import State
-from raysearch.training.loop import refit, train, train_fold
+from raysearch.training.loop import FoldNet, measure, train, train_fold
 from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
+from raysearch.training.seeds import key
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -42,6 +46,8 @@ log = logging.getLogger(__name__)
 MICRO_BATCHES = 4
 # A worker that cannot reach what it needs waits this long before it says so.
 UNABLE_AFTER_S = 5.0
+# How often a champion is refitted at most, and by how much it has missed that is so again.
+REFITS, MISSED = 3, 0.02
 # A stopped trial lets go of its actor within this. Tune reads it here, not where it was launched.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 
@@ -106,17 +112,30 @@ def train_job(job: Job) -> None:
         train(config, data, reporter, state)
 
     try:
-        within_memory(config, training)
-    except (TrainingFailedError, SpaceError) as failure:  # of its knobs, wherever it trains
+        with _told_as_failures(job.trial):
+            within_memory(config, training)
+    except TrainingFailedError as failure:
         tune.report({"failure": str(failure)})
+
+
+@contextmanager
+def _told_as_failures(trial: str) -> Iterator[None]:
+    """TrainingFailedError for what is a fault of the training of `trial`, wherever it trains.
+
+    Where the device was lost this process goes, for it cannot use that again.
+    """
+    try:
+        yield
+    except SpaceError as failure:  # of its knobs
+        raise TrainingFailedError(str(failure)) from failure
     except torch.AcceleratorError:
-        # This process cannot use its device again, so it goes, and the trial goes on elsewhere.
-        log.exception("%s lost its device", job.trial)
+        log.exception("%s lost its device", trial)
         os._exit(1)
     # A fault of the program comes again at each try; a lost disk or network may not.
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as fault:
-        log.exception("%s failed", job.trial)
-        tune.report({"failure": f"{type(fault).__name__}: {fault}".splitlines()[0][:200]})
+        log.exception("%s failed", trial)
+        said = f"{type(fault).__name__}: {fault}".splitlines()[0][:200]
+        raise TrainingFailedError(said) from fault
 
 
 def within_memory(config: TrainConfig, training: Callable[[TrainConfig], T]) -> T:
@@ -152,24 +171,43 @@ def _stored_state(folder: StudyFolder, trial: str) -> State | None:
         return None
 
 
-def refit_job(job: Job) -> None:
-    """Train a trial's knobs once more on all patients, and keep the weights."""
+def refit_job(job: Job, least: float | None = None) -> tuple[float | None, int]:
+    """Train a trial's knobs once more on all patients, and keep the weights.
+
+    Nobody is left to judge the net, and its last epoch may be an unlucky one. So it is asked for
+    some of what it learned from: one that has a worse objective there than `least`, what the folds'
+    nets had on patients that they did not know, has missed, and is trained again with another seed,
+    REFITS times at most. The best is kept; its objective there, and how many were trained.
+    """
     device, config = _alone(job)
     data = refit_data(job.study, job.data, str(device))
-    parts = within_memory(config, lambda config: refit(config, data, lambda _epoch: None))
+    sign = 1 if METRICS[config.metric] == "max" else -1
+    found: list[tuple[float, FoldNet]] = []
+    for number in range(REFITS):
+        seed = key(job.seed, "refit", number) if number else job.seed
+        with _told_as_failures(job.trial):
+            net = within_memory(replace(config, seed=seed), lambda one: train_fold(one, data, 0))
+        value = measure(data, net.judged)[config.metric]
+        found.append((-math.inf if value is None else sign * value, net))
+        if least is None or value is None or sign * (value - least) >= -MISSED:
+            break
+    value, best = max(found, key=lambda one: one[0])
     folder = StudyFolder(job.study)
-    folder.write(folder.CHAMPION, _packed({"trial": job.trial}, *parts))
+    folder.write(folder.CHAMPION, _packed({"trial": job.trial}, best.net, best.preprocessing))
+    return (sign * value if math.isfinite(value) else None), len(found)
 
 
-def fold_job(job: Job, fold: int) -> None:
-    """Train one fold of a trial with the fresh seed of `job`; keep the net, then what it judged."""
+def fold_job(job: Job, fold: int, keep_net: bool) -> None:
+    """Train one fold of a trial with the fresh seed of `job`; keep its net, and what it judged."""
     device, config = _alone(job)
     share = float(job.knobs.get("patients", 1.0))
     data = training_data(job.study, job.data, str(device), job.folds, share)
-    done = within_memory(config, lambda config: train_fold(config, data, fold))
+    with _told_as_failures(job.trial):
+        done = within_memory(config, lambda config: train_fold(config, data, fold))
     folder, known = StudyFolder(job.study), {"trial": job.trial, "seed": job.seed, "fold": fold}
-    net = _packed(known, done.net, done.preprocessing)
-    folder.write(folder.again_net(job.trial, job.seed, fold), net)
+    if keep_net:
+        net = _packed(known, done.net, done.preprocessing)
+        folder.write(folder.again_net(job.trial, job.seed, fold), net)
     scores = judged_file(fold, config.epochs * (fold + 1), done.judged, data)
     folder.write(folder.again_scores(job.trial, job.seed, fold), scores)
 
