@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import Commands, await_answer
+from raysearch.search.tracking.views import study_links
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FLAGS = (
@@ -93,6 +94,11 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
         assert len(trials) == 10
         top = f"http://127.0.0.1:{port}/#"
         page(browser, f"{top}/experiments/{number}/runs", ["benchmark", "majority", "13 matching"])
+        ((name, link),) = study_links(f"sqlite:///{run.folder}/mlflow.db", top.removesuffix("/#"))
+        assert name == "seen"
+        wanted = ["Model training", "objective", "learning_rate", "state", "13 matching"]
+        text = page(browser, link, wanted)
+        assert text.index("Runs") < text.index("t0")
         ids = json.dumps([one.info.run_id for one in trials])
         text = page(
             browser,
@@ -109,4 +115,5 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
         )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.communicate(timeout=30)
+        said, _ = server.communicate(timeout=30)
+    assert f"Compare   seen: {link}" in said

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from raysearch.errors import StudyError, without_passwords
 
+FILE = "sqlite:///"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105 the name of a variable
 PASSWORD_LENGTH = 12
@@ -68,6 +70,11 @@ def ui(
         os.umask(0o077)  # its databases are for this user's eyes alone
     where = "its database" if server else without_passwords(store)
     console.print(f"MLflow UI on {where}: http://{host}:{port}  (Ctrl-C ends it)")
+    if not server and os.path.exists(store.removeprefix(FILE)):  # noqa: PTH110 no path of ours
+        from raysearch.search.tracking.views import study_links
+
+        for name, link in study_links(store, f"http://{host}:{port}"):
+            console.print(f"Compare   {escape(name)}: {link}", soft_wrap=True)
     sys.stdout.flush()
     # In place of this process, so that every signal reaches the server itself.
     return os.execve(sys.executable, command, environment)  # noqa: S606 no shell is wanted

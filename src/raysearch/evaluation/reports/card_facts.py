@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from raysearch.evaluation.evaluated import SEALED
 from raysearch.evaluation.reports.study import Report, Set, fresh_text
+from raysearch.evaluation.reports.tables import knobs_text
 from raysearch.training.parts import DEFAULTS
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
@@ -188,7 +189,7 @@ def _model(report: Report) -> Iterator[tuple[str, Answer]]:
 
 def _training(report: Report) -> Iterator[tuple[str, Answer]]:
     plan, selection = report.plan, report.selection
-    knobs = ", ".join(f"{name} {value}" for name, value in report.champion.knobs.items())
+    knobs = knobs_text(report.champion.knobs)
     yield "training", Answer(f"{plan.space.epochs} epochs a fold; {knobs}; the rest is default.")
     yield (
         "selection",

@@ -25,6 +25,7 @@ from raysearch.evaluation.reports.tables import (
     Table,
     folds_table,
     judged_tables,
+    knobs_text,
     metrics_table,
     number,
     patients_table,
@@ -71,7 +72,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     counts = zip(plan.class_names, plan.class_counts, strict=True)
     yield (
         "champion",
-        f"{champion.id}: " + ", ".join(f"{name} {value}" for name, value in champion.knobs.items()),
+        f"{champion.id}: {knobs_text(champion.knobs)}",
     )
     yield (
         "locked",

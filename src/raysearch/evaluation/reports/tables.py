@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raysearch.scores.assessment import Assessment, Patients
@@ -188,6 +188,15 @@ def folds_table(found: Assessment) -> Table:
 def number(value: float | None, digits: int = 4) -> str:
     """`value` as tables write it; a dash where it is undefined."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def knobs_text(knobs: Mapping[str, object]) -> str:
+    """The knobs of a trial, in few digits."""
+    texts = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in knobs.items()
+    )
+    return ", ".join(texts)
 
 
 def span(one: Interval, digits: int = 4) -> str:

@@ -20,6 +20,7 @@ from raysearch.search.history import MAJORITY
 from raysearch.search.journal import Event
 from raysearch.search.plan import Plan
 from raysearch.search.tracking.pieces import Piece, joined, plain
+from raysearch.search.tracking.views import TAG, shared_view
 from raysearch.training.parts import DEFAULTS
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class StudyRuns:
         rows = {key: value[:500] for key, value in self._plan.space.flat().items()}
         params = [Param(plain(key), value) for key, value in rows.items()]
         self._client.log_batch(self._runs[STUDY], params=params)
+        self._client.set_experiment_tag(self._experiment, TAG, shared_view(self._plan))
         return self._runs[STUDY]
 
     def _experiment_of(self, name: str) -> str:
