@@ -276,6 +276,19 @@ def test_two_trials_that_overtake_each_other_do_not_spend_the_budget_on_none(
     assert Course(space, Player(space, seed).play()).history.done()
 
 
+@pytest.mark.parametrize("rule", [*RULES, "forest"])
+@pytest.mark.parametrize("budget", [Budget(), Budget(fold_epochs=40)])
+def test_patience_does_not_end_the_last_that_can_still_finish(rule: Rule, budget: Budget) -> None:
+    ended = 0
+    for seed in range(8):
+        stopping = Stopping(1, 3, rule, patience=1)
+        space = replace(SPACE, stopping=stopping, budget=budget, trials=4, seed=seed)
+        history = Course(space, Player(space, seed).play()).history
+        assert history.done(), (rule, seed)
+        ended += sum(one.reason == "no improvement in 1 epochs" for one in history.searched())
+    assert ended
+
+
 def test_in_the_second_half_of_a_budget_what_waits_goes_before_what_is_new() -> None:
     begun = [0, 0]
     for seed in range(1, 4):

@@ -83,8 +83,8 @@ class Stopping:
     `rule`: `forest` (a model of the curves picks what trains next), `promotion` (a trial waits at
     a rung until it is among the best 1/`reduction` there), `asha` (it stops unless it is), `none`.
     The first rung lies at `grace` epochs. `patience` epochs of a fold without improvement end a
-    trial, where it is above 0; so does a paired test over folds that says with a p below `paired`
-    that it is worse than the best.
+    trial, where it is above 0, but not the last that can still finish where none has; so does a
+    paired test over folds that says with a p below `paired` that it is worse than the best.
     """
 
     grace: int

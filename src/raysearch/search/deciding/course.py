@@ -86,10 +86,15 @@ class Course:
             return end_of(trial, "stopped", why)
         if alone is not None or not trial.reports[-1]["rung"]:
             return None
+        return self._at_rung(trial)
+
+    def _at_rung(self, trial: Trial) -> Event | None:
         verdict = self.rule.verdict(self.history, trial, self._may_begin())
         if verdict == "pause":
             return {"event": "pause", "trial": trial.id}
-        return end_of(trial, "stopped", f"rung {trial.epoch}") if verdict == "stop" else None
+        if verdict == "stop" and not self._is_last_hope(trial, None):
+            return end_of(trial, "stopped", f"rung {trial.epoch}")
+        return None
 
     def over(self) -> str | None:
         """Why nothing is begun or gone on with any more, by the budget; None while it lasts."""
@@ -112,7 +117,9 @@ class Course:
             return f"the budget is left to {alone.id}"
         space, last = self.space, trial.reports[-1]
         mine = [one["objective"] for one in trial.reports if one["fold"] == last["fold"]]
-        if out_of_patience(mine, space.stopping.patience, space.mode):
+        if out_of_patience(mine, space.stopping.patience, space.mode) and not self._is_last_hope(
+            trial, alone
+        ):
             return f"no improvement in {space.stopping.patience} epochs"
         if not space.stopping.paired or trial.epoch % space.epochs:
             return None
@@ -123,6 +130,17 @@ class Course:
         if not cannot_catch_up(mine, theirs, space.mode, space.stopping.paired):
             return None
         return f"worse than {best.id} by a paired test of {len(mine)} folds"
+
+    def _is_last_hope(self, trial: Trial, alone: Trial | None) -> bool:
+        """Whether none has finished, and but for `trial` none can any more.
+
+        A study should end with a champion.
+        """
+        if self.history.done():
+            return False
+        unended = (*self.history.running(), *self.history.paused())
+        left = any(one.kind == "trial" and one is not trial for one in unended)
+        return alone is trial or not (left or self._may_begin())
 
     def _fold_values(self, trial: Trial) -> list[float]:
         ends = trial.fold_ends(self.space.epochs)
