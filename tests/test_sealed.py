@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from crowned_studies import crown_again, crowned_study
+from crowned_studies import KNOBS, crown_again, crowned_study
 from raysearch.cli import run
 from raysearch.data.files import Folder
 from raysearch.data.openings import openings
@@ -70,6 +72,41 @@ def test_tables_say_what_was_found_and_how_often_it_was_opened(
         "for the first time by this study, for the first time in all",
     ):
         assert words in said
+
+
+def test_where_places_are_known_the_patches_near_each_one_tell_the_sealed_ones_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    noisy_slides(tmp_path / "images")
+    write_shards(str(tmp_path / "images"), tmp_path / "slides", "idc", workers=1)
+    assert run(["split", str(tmp_path / "slides"), "--folds", "2", "--test", "0.25"]) == 0
+    knobs = {**KNOBS, "batch_size": 8}
+    crowned_study(tmp_path / "slides", tmp_path / "studies" / "placed", knobs)
+    found: dict[str, Any] = told(["test", "placed"], capsys)
+    alone, near = found["metrics"]["auroc"], found["in_context"]
+    assert near["value"] > alone["value"] + 0.05
+    assert near["low"] < near["value"] <= near["high"]
+    assert run(["test", "placed"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert f"auroc in context {near['value']:.4f}" in said
+    assert run(["report", "placed"]) == 0
+    page = (tmp_path / "placed.html").read_text()
+    assert page.count("auroc in context") == 2  # out of fold, and sealed
+
+
+def noisy_slides(top: Path) -> None:
+    """Images of 12 slides as IDC has them, the right half positive: a bit darker, as is chance."""
+    draw = np.random.default_rng(0)
+    for patient, x, y in np.ndindex(12, 6, 6):
+        label = int(x > 2)
+        path = (
+            top / f"{patient}/{label}/{patient}_idx5_x{50 * x + 1}_y{50 * y + 1}_class{label}.png"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        light = int(np.clip(150 - 25 * label + draw.normal(0, 25), 0, 255))
+        Image.new("RGB", (50, 50), (light, 90 + patient, 3 * x + 20 * y)).save(path)
 
 
 def test_another_champion_of_the_study_is_not_judged_by_a_set_that_was_seen(

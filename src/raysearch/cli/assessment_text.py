@@ -13,12 +13,17 @@ from raysearch.evaluation.reports.tables import judged_tables, metrics_table, sh
 
 if TYPE_CHECKING:
     from raysearch.scores.assessment import Assessment
+    from raysearch.scores.bootstrap import Interval
 
 
-def assessment_tables(title: str, found: Assessment) -> Iterator[Table]:
-    """The metrics beside who guesses, and all tables that are not a line a patient."""
+def assessment_tables(title: str, found: Assessment, near: Interval | None) -> Iterator[Table]:
+    """The metrics beside who guesses, and all tables that are not a line a patient.
+
+    `near` is the AUROC with what the patches near each one say, where it is known.
+    """
     text = f"{title}: {found.rows:,} patches of {found.patients:,} patients"
-    for one in (metrics_table(text, found, short_metrics(found)), *judged_tables(found)):
+    metrics = metrics_table(text, found, short_metrics(found), in_context=near)
+    for one in (metrics, *judged_tables(found)):
         table = Table(title=one.title, title_justify="left")
         for place, name in enumerate(one.heads):
             table.add_column(name, justify="right" if place else "left")

@@ -68,7 +68,7 @@ def show_judged(title: str, about: About, found: Assessment, console: Console) -
     """Print the tables of `found`, and what is to be known of them."""
     from raysearch.cli.assessment_text import assessment_tables
 
-    for table in assessment_tables(title, found):
+    for table in assessment_tables(title, found, about.in_context):
         console.print(table)
     console.print(f"Model     {escape(about.model)}", soft_wrap=True)
     for note in about.notes:

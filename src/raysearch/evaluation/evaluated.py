@@ -16,6 +16,7 @@ from raysearch.data.files import Folder
 from raysearch.data.patches import Rows
 from raysearch.errors import StudyError
 from raysearch.scores.assessment import Scored
+from raysearch.scores.bootstrap import Interval
 from raysearch.search.folder import StudyFolder
 
 SCORES, ABOUT = "scores.parquet", "about.json"
@@ -26,6 +27,9 @@ SEALED = "sealed"
 @dataclass(frozen=True)
 class About:
     """What was judged, by whom and when (`at`, ISO 8601).
+
+    `in_context` is the AUROC with what the patches near each one say, by the context that was
+    fitted on the study's folds; None where it is not known of each where it lies.
 
     `name` is the set's, `sealed` for the study's own; `opening` tells how often that was opened,
     `notes` what is to be known before its figures are believed. `seed` is an ensemble's, None of a
@@ -43,6 +47,7 @@ class About:
     opening: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seed: int | None = None
+    in_context: Interval | None = None
 
 
 def keep(folder: StudyFolder, about: About, rows: Rows, scored: Scored) -> None:
@@ -78,7 +83,8 @@ def _about(folder: StudyFolder, name: str) -> About:
     try:
         told = json.loads(folder.read(place))
         lists = {one: tuple(told[one]) for one in ("class_names", "notes")}
-        return About(**{**told, **lists})
+        near = told.get("in_context")
+        return About(**{**told, **lists, "in_context": Interval(**near) if near else None})
     except (ValueError, TypeError, KeyError):
         raise StudyError(f"{folder.path(place)}: damaged; judge that set again") from None
 

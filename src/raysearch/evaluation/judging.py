@@ -60,6 +60,8 @@ def _sent(plan: Plan, about: About, found: Assessment) -> Exception | None:
         for name, one in found.metrics.items()
         if one.value is not None
     }
+    if about.in_context is not None and about.in_context.value is not None:
+        metrics[f"{prefix}_auroc_in_context"] = about.in_context.value
     rows = [
         [name, one.value, one.low, one.high, found.baseline[name]]
         for name, one in found.metrics.items()

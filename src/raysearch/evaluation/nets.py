@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from raysearch.errors import StudyError
 from raysearch.evaluation.recipe import Recipe
 from raysearch.models.classifier import Classifier
+from raysearch.scores.calibration import tempered
 from raysearch.search.fold_scores import OutOfFold, out_of_fold, out_of_fold_again
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import Trial
@@ -52,6 +54,12 @@ def champion_scores(folder: StudyFolder, plan: Plan, trial: Trial, locked: Locke
     if seed is None:
         return out_of_fold(folder, plan, trial.id, trial.folds)
     return scores_again(folder, plan, trial, seed)
+
+
+def calibrated_scores(folder: StudyFolder, plan: Plan, trial: Trial, locked: Locked) -> OutOfFold:
+    """`champion_scores` at the locked temperature: as the champion's own probabilities are."""
+    raw = champion_scores(folder, plan, trial, locked)
+    return replace(raw, probabilities=tempered(raw.probabilities, float(locked["temperature"])))
 
 
 def scores_again(folder: StudyFolder, plan: Plan, trial: Trial, seed: int) -> OutOfFold:

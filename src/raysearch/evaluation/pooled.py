@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.patches import Rows, load_rows
+from raysearch.scores.assessment import Scored
 from raysearch.scores.bootstrap import Interval, auroc_interval
 from raysearch.scores.context import REACHES, Context, Places, around, fit_context
 from raysearch.search.fold_scores import OutOfFold
@@ -58,13 +59,34 @@ def places_of(rows: Rows, found: OutOfFold) -> Places | None:
 
     Patches of one slide that were judged by two nets are not held together.
     """
-    xs, ys, slides = rows.xs[found.rows], rows.ys[found.rows], rows.slides[found.rows]
-    owners = np.where(slides == "", found.patients, slides)
+    owners = _owners(rows)[found.rows]
     kept = np.char.add(np.char.add(found.folds.astype(np.str_), "/"), owners)
-    if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(kept)) == len(kept):
+    return _places(rows.xs[found.rows], rows.ys[found.rows], kept, rows.shape[1])
+
+
+def auroc_by_context(context: Context, rows: Rows, scored: Scored) -> Interval | None:
+    """The AUROC of `rows`, `scored` by one model, with what those near each say by `context`.
+
+    None where it is not known of each row where it lies.
+    """
+    places = _places(rows.xs, rows.ys, _owners(rows), rows.shape[1])
+    if places is None:
         return None
-    side = rows.shape[1]
-    return Places(kept, xs / side, ys / side)
+    given = context(scored.probabilities, places)
+    return auroc_interval(scored.labels, given[:, 1], scored.patients)
+
+
+def _owners(rows: Rows) -> NDArray[np.str_]:
+    """What the patches of a slide have in common, (N,)."""
+    return np.where(rows.slides == "", rows.patients, rows.slides)
+
+
+def _places(
+    xs: NDArray[np.float64], ys: NDArray[np.float64], owners: NDArray[np.str_], side: int
+) -> Places | None:
+    if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(owners)) == len(owners):
+        return None
+    return Places(owners, xs / side, ys / side)
 
 
 def in_context(found: OutOfFold, places: Places) -> tuple[NDArray[np.float64], Context]:

@@ -14,7 +14,10 @@ from raysearch.data.view import View
 from raysearch.errors import StudyError
 from raysearch.evaluation.evaluated import SEALED, About, keep
 from raysearch.evaluation.models import Model, Progress, score
+from raysearch.evaluation.nets import calibrated_scores
+from raysearch.evaluation.pooled import auroc_by_context, auroc_in_context
 from raysearch.scores.assessment import Scored
+from raysearch.scores.bootstrap import Interval
 from raysearch.search.folder import StudyFolder
 from raysearch.search.history import History
 from raysearch.search.plan import Plan
@@ -122,9 +125,20 @@ def open_sealed(
         threshold=model.recipe.threshold,
         opening={"by_this_study": mine + 1, "by_all": len(found.earlier) + 1},
         notes=_notes(plan, found, patches),
+        in_context=_in_context(folder, plan, history, patches, scored),
     )
     keep(folder, about, patches, scored)
     return Judged(patches, scored, about)
+
+
+def _in_context(
+    folder: StudyFolder, plan: Plan, history: History, patches: Patches, scored: Scored
+) -> Interval | None:
+    """The AUROC with what those near each patch say: how much they count, the folds told."""
+    champion = history.trials[history.champion or ""]
+    own = calibrated_scores(folder, plan, champion, history.locked)
+    near = auroc_in_context(own, plan)
+    return None if near is None else auroc_by_context(near.context, patches, scored)
 
 
 def _notes(plan: Plan, found: SealedSet, patches: Patches) -> tuple[str, ...]:

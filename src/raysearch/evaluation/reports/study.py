@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from raysearch.data.patches import load_rows
 from raysearch.errors import StudyError, UserError
 from raysearch.evaluation.evaluated import SEALED, About, kept, scores_of
 from raysearch.evaluation.nets import champion_scores
-from raysearch.evaluation.pooled import places_of
+from raysearch.evaluation.pooled import auroc_in_context, places_of
 from raysearch.evaluation.selecting import Selection, select
 from raysearch.scores.assessment import Assessment, Scored, assess
+from raysearch.scores.bootstrap import Interval
 from raysearch.scores.calibration import Reliability, reliability, tempered
 from raysearch.scores.checks import Note, check_anchor, check_baseline, check_tables
 from raysearch.search.fold_scores import OutOfFold
@@ -32,8 +33,8 @@ OUT_OF_FOLD = "out of fold"
 class Set:
     """One set that the champion was judged on: its rows with their scores, and all said of them.
 
-    `before` is the reliability without the temperature, where it is known; `about` is None of the
-    study's own folds.
+    `before` is the reliability without the temperature, and `in_context` the AUROC with what the
+    patches near each one say, where they are known; `about` is None of the study's own folds.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Set:
     found: Assessment
     notes: tuple[Note, ...]
     before: Reliability | None = None
+    in_context: Interval | None = None
     about: About | None = None
 
 
@@ -126,7 +128,17 @@ def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
         " fitted to them, so that these figures flatter it."
     )
     before = reliability(raw.labels, raw.probabilities)
-    return Set(OUT_OF_FOLD, text, scored, found, _notes(found, form), before)
+    near = _in_context(plan, replace(raw, probabilities=probabilities))
+    return Set(OUT_OF_FOLD, text, scored, found, _notes(found, form), before, near)
+
+
+def _in_context(plan: Plan, calibrated: OutOfFold) -> Interval | None:
+    """None as well where the shards have gone, which alone know where the patches lie."""
+    try:
+        near = auroc_in_context(calibrated, plan)
+    except UserError:
+        return None
+    return None if near is None else near.pooled
 
 
 def _other(folder: StudyFolder, about: About, form: str) -> Set:
@@ -145,7 +157,7 @@ def _other(folder: StudyFolder, about: About, form: str) -> Set:
         manifest = _manifest(about.data)
         form = manifest.format if manifest else ""
     notes = (*(Note(one) for one in about.notes), *_notes(found, form))
-    return Set(about.name, text, scored, found, notes, about=about)
+    return Set(about.name, text, scored, found, notes, in_context=about.in_context, about=about)
 
 
 def _notes(found: Assessment, form: str) -> tuple[Note, ...]:

@@ -134,7 +134,7 @@ def _set(one: Set) -> dict[str, Any]:
 
 def _tables(one: Set) -> Iterator[Table]:
     found = one.found
-    yield metrics_table("Metrics", found, before=one.before)
+    yield metrics_table("Metrics", found, before=one.before, in_context=one.in_context)
     yield from judged_tables(found)
     if found.by_patient is not None:
         yield patients_table(found, found.by_patient, MOST_PATIENTS)

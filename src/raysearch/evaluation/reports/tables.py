@@ -49,10 +49,12 @@ def metrics_table(
     found: Assessment,
     names: Sequence[str] = tuple(METRICS),
     before: Reliability | None = None,
+    in_context: Interval | None = None,
 ) -> Table:
     """The metrics `names` beside who guesses; the calibration error without its temperature, too.
 
-    That is of the reliability `before`, where it is known.
+    That is of the reliability `before`, where it is known; so is the AUROC `in_context`, which has
+    what the patches near each one say.
     """
     rows = [
         [
@@ -63,6 +65,8 @@ def metrics_table(
         ]
         for name in names
     ]
+    if in_context is not None:
+        rows.insert(1, ["auroc in context", number(in_context.value), span(in_context), ""])
     raw = "" if before is None else f"{number(before.error)} before the temperature"
     rows.append(["calibration error", number(found.reliability.error), raw, ""])
     return Table(title, ["metric", "value", "95 % by patient", "guessing"], rows)
