@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import Commands, await_answer
+from raysearch.cli import run as main
 from raysearch.search.tracking.views import study_links
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -117,3 +118,13 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
         os.killpg(server.pid, signal.SIGTERM)
         said, _ = server.communicate(timeout=30)
     assert f"Compare   seen: {link}" in said
+
+
+@pytest.mark.usefixtures("crowned")
+def test_a_report_fits_a_narrow_screen(tmp_path: Path, browser: webdriver.Chrome) -> None:
+    assert main(["test", "first"]) == 0
+    assert main(["report", "first"]) == 0
+    size = {"width": 340, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page(browser, (tmp_path / "first.html").as_uri(), ["Out of fold", "Sealed", "Card"])
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 340
