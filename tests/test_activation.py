@@ -64,6 +64,14 @@ def test_the_frame_is_around_what_decided(averaged: bool) -> None:
     assert deciding_region(1 - against[0]) == (11, 4, 17, 8)
 
 
+def test_the_frame_is_around_one_peak_of_a_map_that_is_high_all_over() -> None:
+    found = torch.full((20, 20), 0.6)
+    found[4:9, 11:18] = 1.0
+    found[15:18, 2:5] = 0.9  # apart from it
+    assert deciding_region(found) == (11, 4, 17, 8)
+    assert deciding_region(torch.full((20, 20), 0.6)) == (0, 0, 19, 19)
+
+
 def test_where_nothing_speaks_for_a_class_nothing_is_framed() -> None:
     model = PatchClassifier(Brightest(), nn.Identity()).eval()
     black = torch.zeros(1, 20, 20, 3, dtype=torch.uint8)

@@ -14,8 +14,8 @@ from raysearch.models.dihedral import DihedralMean
 
 # A map of fewer places a side says nothing of where.
 LEAST_SIDE = 4
-# From this share of its maximum on, a place belongs to the region that decided.
-DECIDING = 0.5
+# From this share of the way up from a map's lowest place, one belongs to the region that decided.
+DECIDING = 0.7
 
 
 def activation(model: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
@@ -94,9 +94,19 @@ def _map(features: Tensor, gradients: Tensor, size: tuple[int, int]) -> Tensor:
 def deciding_region(found: Tensor) -> tuple[int, int, int, int] | None:
     """The smallest frame (left, top, right, bottom), bounds within, around what decided.
 
-    Of a map (H, W), the places from half its maximum on; None where it is 0 everywhere.
+    Of a map (H, W), the places around its highest that are connected with it from .7 of the way
+    from the lowest: a map that is high all over has a peak, too. None where it is 0 everywhere.
     """
     if float(found.max()) <= 0:
         return None
-    down, across = torch.where(found >= DECIDING * found.max())
+    lowest, highest = found.min(), found.max()
+    high = (found >= lowest + DECIDING * (highest - lowest)).float()[None]
+    region = torch.zeros_like(high)
+    region.view(-1)[found.argmax()] = 1.0
+    while True:
+        grown = functional.max_pool2d(region, 3, stride=1, padding=1) * high
+        if torch.equal(grown, region):
+            break
+        region = grown
+    down, across = torch.where(region[0] > 0)
     return int(across.min()), int(down.min()), int(across.max()), int(down.max())
