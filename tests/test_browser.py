@@ -97,7 +97,7 @@ def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
         page(browser, f"{top}/experiments/{number}/runs", ["benchmark", "majority", "13 matching"])
         ((name, link),) = study_links(f"sqlite:///{run.folder}/mlflow.db", top.removesuffix("/#"))
         assert name == "seen"
-        wanted = ["Model training", "objective", "learning_rate", "state", "13 matching"]
+        wanted = ["Model training", "objective_finished", "learning_rate", "state", "13 matching"]
         text = page(browser, link, wanted)
         assert text.index("Runs") < text.index("t0")
         ids = json.dumps([one.info.run_id for one in trials])

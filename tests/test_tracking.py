@@ -125,7 +125,7 @@ def points_of(happened: list[Event]) -> dict[str, list[Point]]:
     makers: dict[str, TrialPieces] = defaultdict(lambda: TrialPieces(2))
     found: dict[str, list[Point]] = defaultdict(list)
     for event in happened:
-        if event["event"] in ("trial", "report"):
+        if event["event"] in ("trial", "report", "end"):
             piece = makers[event["trial"]].of(event)
             found[event["trial"]] += [
                 (one.key, one.value, one.timestamp, one.step) for one in piece.points
@@ -192,7 +192,7 @@ def test_what_somebody_compares_trials_by_stands_at_their_runs(store: str, plan:
     tags = {"state": "finished", "reason": "all folds done", "rung": "2", "micro_batch": "16"}
     tags |= {"architecture": "cnn", "optimizer": "sgd", "mlflow.runName": "t0000 sgd"}
     assert first.data.tags.items() >= tags.items()
-    assert first.data.metrics["objective"] == 0.4
+    assert first.data.metrics["objective"] == first.data.metrics["objective_finished"] == 0.4
     assert first.data.metrics["folds_done"] == 2
     assert first.data.metrics["auroc"] == pytest.approx(0.3)
     assert first.data.metrics["train_seconds"] == pytest.approx(0.4)
@@ -206,6 +206,7 @@ def test_what_somebody_compares_trials_by_stands_at_their_runs(store: str, plan:
     assert [(point.step, point.value) for point in history] == [(n, 30.0 * n) for n in (1, 2, 3, 4)]
     assert found["t0001"].data.tags["state"] == "stopped"
     assert found["t0001"].data.metrics["folds_done"] == 1
+    assert "objective_finished" not in found["t0001"].data.metrics
 
 
 def test_one_event_that_is_refused_takes_no_other_with_it(store: str, plan: Plan) -> None:

@@ -74,6 +74,7 @@ class TrialPieces:
                 tags = {"state": "running"}
             case "end":
                 tags = {"state": event["status"], "reason": event["reason"]}
+                return Piece(self._finished(event), tags=tags)
             case "warning":
                 tags = {"warning": event["text"]}
             case "champion":
@@ -109,6 +110,17 @@ class TrialPieces:
             for name, value in group.items()
             if value is not None
         ]
+
+    def _finished(self, event: Event) -> list[Metric]:
+        """What a finished trial is ranked by: the others' objective is of fewer folds or epochs."""
+        if event["status"] != "finished" or not self._reports:
+            return []
+        last = self._reports[-1]
+        pooled = last.get("pooled")
+        value = last["objective"] if pooled is None else pooled
+        if value is None:
+            return []
+        return [Metric("objective_finished", value, int(event["at"] * 1000), last["epoch"])]
 
 
 def _fresh(event: Event) -> list[Metric]:

@@ -18,6 +18,7 @@ from raysearch.search.plan import Plan
 KEY = "raysearch"
 TAG = f"mlflow.sharedViewState.{KEY}"
 MOST_KNOBS, MOST_LINKS = 8, 5
+SHOWN_METRICS = ("objective_finished", "objective", "folds_done")
 # What the UI wants to be told, too: nothing hidden, pinned, grouped or filtered.
 PLAIN = {
     "searchFilter": "",
@@ -44,11 +45,11 @@ PLAIN = {
 
 
 def shared_view(plan: Plan) -> str:
-    """The study's runs in one list, the best objective first, with what tells them apart."""
-    objective = "metrics.`objective`"
+    """The study's runs in one list, the best finished trial first, with what tells them apart."""
+    finished, *others = (f"metrics.`{name}`" for name in SHOWN_METRICS)
     knobs = [knob.name for knob in plan.space.knobs if knob.kind != "fixed"][:MOST_KNOBS]
-    shown = [objective, *(f"tags.`{name}`" for name in ("state", "rung", "reason"))]
-    order = {"orderByKey": objective, "orderByAsc": plan.space.mode == "min"}
+    shown = [finished, *others, *(f"tags.`{name}`" for name in ("state", "rung", "reason"))]
+    order = {"orderByKey": finished, "orderByAsc": plan.space.mode == "min"}
     columns = [*shown, *(f"params.`{name}`" for name in knobs)]
     return json.dumps({**PLAIN, **order, "selectedColumns": columns})
 
