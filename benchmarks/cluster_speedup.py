@@ -26,7 +26,7 @@ WAITING = f"""
 import sys
 if sys.argv and sys.argv[0].endswith("default_worker.py"):
     import time
-    from raysearch.training.fold_run import FoldRun
+    from raysearch.training.fold_training import FoldRun
     FoldRun.learn = lambda self, epoch: time.sleep({WAIT_S}) or 0.5
 """
 SPACE = """

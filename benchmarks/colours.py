@@ -21,16 +21,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from raysearch.data.audit.measures import measure
-from raysearch.data.folds import fold_indices
+from raysearch.data.audit.patch_features import measure
 from raysearch.data.patches import load_patches, load_rows
-from raysearch.evaluation.pooled import in_context, places_of
-from raysearch.scores.bootstrap import Interval, patient_weights, percentiles
-from raysearch.scores.reweighted import metric_replicates
-from raysearch.search.fold_scores import OutOfFold, out_of_fold
-from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import Plan
-from raysearch.search.study import read_history, read_plan, read_splits
+from raysearch.data.splits.folds import fold_indices
+from raysearch.metrics.bootstrap import Interval, patient_weights, percentiles
+from raysearch.metrics.bootstrap_metrics import metric_replicates
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.fold_scores import OutOfFold, out_of_fold
+from raysearch.search.study.plan import Plan
+from raysearch.search.study.study import read_history, read_plan, read_splits
+from raysearch.selection.pooled_scores import in_context, places_of
 
 ABOVE, DRAWS = 0.06, 2000
 

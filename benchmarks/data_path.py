@@ -23,11 +23,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from images import write_images
-from raysearch.data.batches import epoch_order
 from raysearch.data.patches import load_patches
-from raysearch.data.shards import write_shards
+from raysearch.data.shards.sharding import write_shards
 from raysearch.training.batches import batch_of
-from raysearch.training.data import TrainingData
+from raysearch.training.row_order import epoch_order
+from raysearch.training.training_data import TrainingData
 
 PATCHES, PATIENTS, ROUNDS, BATCH = 10_000, 50, 3, 64
 GOAL, FLOAT_GOAL = 20, 10

@@ -25,7 +25,7 @@ from raysearch.data.audit.duplicates import (
     symmetries,
     turned_candidates,
 )
-from raysearch.data.audit.measures import histogram_keys, histograms
+from raysearch.data.audit.patch_features import histogram_keys, histograms
 
 PATCHES, SIDE, COPIES, PEER = 277_524, 50, 500, 4000
 BLOCK, AHEAD = 512, 16

@@ -26,9 +26,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from raysearch.search.folder import StudyFolder
-from raysearch.search.journal import Event, Journal
-from raysearch.search.study import read_history
+from raysearch.search.journal.journal import Event, Journal
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.study import read_history
 
 TRIALS, EPOCHS, KILL_AFTER, MOST_S = 8, 6, 12, 600
 # Ray's agents end by themselves, some time after a node that was killed.

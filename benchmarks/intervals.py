@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from raysearch.scores.bootstrap import (
+from raysearch.metrics.bootstrap import (
     auroc_interval,
     auroc_pairs,
     patient_weights,

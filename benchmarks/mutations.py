@@ -28,13 +28,13 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from raysearch.data.decode import RefusedImageError, decode
 from raysearch.data.files import Folder
-from raysearch.data.hdf5 import image_rows, read_rows
-from raysearch.data.manifest import NAME, read_manifest
 from raysearch.data.patches import load_patches
-from raysearch.data.shards import write_shards
-from raysearch.data.slots import Slots
+from raysearch.data.shards.decoding import RefusedImageError, decode
+from raysearch.data.shards.hdf5 import image_rows, read_rows
+from raysearch.data.shards.shard_manifest import NAME, read_manifest
+from raysearch.data.shards.sharding import write_shards
+from raysearch.data.shards.shared_memory import Slots
 from raysearch.data.synthetic import draw_patches
 from raysearch.errors import DataError
 

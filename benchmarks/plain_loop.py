@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raysearch.models.architectures import build
-from raysearch.training.config import TrainConfig
-from raysearch.training.data import TrainingData
+from raysearch.training.train_config import TrainConfig
+from raysearch.training.training_data import TrainingData
 
 WORKERS = 2
 

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
-from raysearch.data.shards import write_shards
-from raysearch.training.config import TrainConfig
-from raysearch.training.data import TrainingData
+from raysearch.data.shards.sharding import write_shards
+from raysearch.data.splits.folds import fold_indices, kfolds
 from raysearch.training.loop import FoldEpoch, train
 from raysearch.training.numerics import Numerics
+from raysearch.training.train_config import TrainConfig
+from raysearch.training.training_data import TrainingData
 
 SMALL = {"convolutions": 1, "width": 8, "learning_rate": 0.006, "schedule": "one_cycle"}
 LARGE = {"convolutions": 2, "width": 16, "learning_rate": 0.0012, "schedule": "constant"}

@@ -23,17 +23,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raysearch.data.shards import write_shards
-from raysearch.search.deciding.course import Course
+from raysearch.config.space import Sampling, Space, Stopping
+from raysearch.config.space_file import parse_space
+from raysearch.data.shards.sharding import write_shards
 from raysearch.search.engine.reporter import send
-from raysearch.search.engine.run import ray_session, search
-from raysearch.search.engine.worker import Job
-from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import make_plan
+from raysearch.search.engine.session import ray_session, search
+from raysearch.search.engine.worker_tasks import Job
+from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.sampler import propose
-from raysearch.search.space import Sampling, Space, Stopping
-from raysearch.search.spaces.file import parse_space
-from raysearch.search.study import Study, create_study
+from raysearch.search.scheduling.policy import Course
+from raysearch.search.study.plan import make_plan
+from raysearch.search.study.study import Study, create_study
 
 SLOTS, GOAL = 16, 1.28
 SPACE = {

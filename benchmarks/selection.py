@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from raysearch.data.patches import Patches, load_patches
-from raysearch.data.shards import write_shards
-from raysearch.evaluation.draws import Draws
+from raysearch.data.shards.sharding import write_shards
+from raysearch.metrics.model_selection import Rung, without_luck
 from raysearch.models.classifier import PatchClassifier
-from raysearch.scores.selection import Rung, without_luck
-from raysearch.search.fold_scores import OutOfFold
-from raysearch.training.config import TrainConfig
-from raysearch.training.data import TrainingData
-from raysearch.training.fold_run import FoldRun
+from raysearch.search.study.fold_scores import OutOfFold
+from raysearch.selection.paired_bootstrap import Draws
+from raysearch.training.fold_training import FoldRun
+from raysearch.training.train_config import TrainConfig
+from raysearch.training.training_data import TrainingData
 
 PATIENTS, TIMES, PATCHES = 24, 6, 20
 TRIALS, FOLDS, EPOCHS, DRAWS, GOAL = 12, 3, 3, 1000, 0.005

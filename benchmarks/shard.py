@@ -35,7 +35,7 @@ def pillow(paths: list[Path]) -> float:
 
 def ours(folder: Path, out: Path) -> float:
     """Seconds to shard every file, the start of the processes included."""
-    from raysearch.data.shards import write_shards  # noqa: PLC0415 each process imports this file
+    from raysearch.data.shards.sharding import write_shards  # noqa: PLC0415 each process imports this file
 
     began = time.perf_counter()
     write_shards(str(folder), out, "idc")

@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from raysearch.search.engine.run import search
-from raysearch.search.tracking.runs import Tracker
+from raysearch.search.engine.session import search
+from raysearch.search.tracking.tracker import Tracker
 from scale import SECONDS, nap, ray_of, seconds_taken, study_of
-from tracking_server import Proxy, Server
+from support.tracking_server import Proxy, Server
 
 SLOTS, TURNS, GOAL = 2, 2, 1.05
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from raysearch.data.patches import Rows
-from raysearch.data.splitting import Wish, make_ledger
+from raysearch.data.splits.split_creation import Wish, make_ledger
 
 ROWS, PATIENTS, GOAL_S, RUNS = 277_524, 279, 2.0, 3
 

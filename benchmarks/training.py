@@ -30,13 +30,13 @@ from torch import nn
 from plain_loop import Apart, drawn
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import ARCHITECTURES, build
-from raysearch.training.config import TrainConfig
-from raysearch.training.data import TrainingData
-from raysearch.training.fold_run import FoldRun
+from raysearch.training.components import OPTIMIZERS
+from raysearch.training.fold_training import FoldRun
 from raysearch.training.loop import train
 from raysearch.training.memory import keep_memory
 from raysearch.training.numerics import choose_numerics
-from raysearch.training.parts import OPTIMIZERS
+from raysearch.training.train_config import TrainConfig
+from raysearch.training.training_data import TrainingData
 
 OF_LIMIT, OF_PLAIN = 0.9, 1.5
 BEATS_PLAIN = ("cnn", "benchmark")

@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from raysearch.data.shards import write_shards
-from raysearch.evaluation.run import run_study
-from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import Beginning, make_plan
-from raysearch.search.spaces.file import parse_space
-from raysearch.search.study import Study
+from raysearch.config.space_file import parse_space
+from raysearch.data.shards.sharding import write_shards
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.plan import Beginning, make_plan
+from raysearch.search.study.study import Study
+from raysearch.workflow import run_study
 
 TRIALS, PEER_TRIALS = 200, 10
 GOAL_S = 0.5

@@ -14,13 +14,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-from crowned_studies import crowned_study
 from raysearch.data.files import Folder
-from raysearch.data.folds import fold_indices, kfolds
 from raysearch.data.patches import load_patches
-from raysearch.data.shards import write_shards
-from raysearch.search.study import Study
-from raysearch.training.data import TrainingData
+from raysearch.data.shards.sharding import write_shards
+from raysearch.data.splits.folds import fold_indices, kfolds
+from raysearch.search.study.study import Study
+from raysearch.training.training_data import TrainingData
+from support.champion_studies import crowned_study
 
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")

@@ -30,9 +30,9 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from raysearch.config.sections import GRACE
+from raysearch.config.space import Knob, Sampling, Space
 from raysearch.errors import UserError
-from raysearch.search.space import Knob, Sampling, Space
-from raysearch.search.spaces.sections import GRACE
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import curves_of, lcbench, tasks_known

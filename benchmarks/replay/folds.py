@@ -49,9 +49,9 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.errors import UserError
-from raysearch.search.deciding.forest import ByForest
-from raysearch.search.deciding.rules import Verdict
-from raysearch.search.history import History, Trial
+from raysearch.search.journal.history import History, Trial
+from raysearch.search.scheduling.forest import ByForest
+from raysearch.search.scheduling.stopping_rules import Verdict
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import EPOCHS, Ranges, curves_of, lcbench, tasks_known

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raysearch.search.deciding.course import Course
-from raysearch.search.journal import Event
-from raysearch.search.space import Budget, Kind, Knob, Space, Stopping
+from raysearch.config.space import Budget, Kind, Knob, Space, Stopping
+from raysearch.search.journal.journal import Event
+from raysearch.search.scheduling.policy import Course
 from replay.clock import Work
 from replay.curves import EPOCHS, Ranges
 

@@ -10,8 +10,8 @@ def attach(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
 
     Example: `raysearch attach quickstart --cluster cluster.yaml`
     """
-    from raysearch.cli.remote import Follower, latest
-    from raysearch.search.engine.jobs import tunnel
+    from raysearch.cli.remote_launch import Follower, latest
+    from raysearch.search.engine.cluster_jobs import tunnel
 
     console = make_console()
     with tunnel(cluster, console.print) as jobs:

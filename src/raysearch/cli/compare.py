@@ -15,9 +15,9 @@ from rich.table import Table
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
 
 if TYPE_CHECKING:
-    from raysearch.evaluation.comparison import Comparison
-    from raysearch.search.history import History
-    from raysearch.search.plan import Plan
+    from raysearch.search.journal.history import History
+    from raysearch.search.study.plan import Plan
+    from raysearch.selection.comparison import Comparison
 
 
 def compare(
@@ -30,10 +30,10 @@ def compare(
 
     Example: `raysearch compare prepared --knob preprocess`
     """
-    from raysearch.cli.studies import newest_name
-    from raysearch.evaluation.comparison import compare as compare_values
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
+    from raysearch.cli.study_paths import newest_name
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_history, read_plan
+    from raysearch.selection.comparison import compare as compare_values
 
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     plan, history = read_plan(folder), read_history(folder)

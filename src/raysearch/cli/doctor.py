@@ -50,15 +50,15 @@ def doctor(
 
 def _here(studies: str, nodes: int | None) -> list[Check]:
     from raysearch.search.engine.doctor import examine
-    from raysearch.search.engine.run import ray_session
+    from raysearch.search.engine.session import ray_session
 
     with ray_session():
         return examine(studies, nodes)
 
 
 def _there(cluster: Path, studies: str | None, nodes: int | None) -> list[Check]:
+    from raysearch.search.engine.cluster_jobs import machines_of, tunnel
     from raysearch.search.engine.doctor import Check
-    from raysearch.search.engine.jobs import machines_of, tunnel
 
     words = ["doctor", "--json", "--nodes", str(nodes or machines_of(cluster))]
     words += [] if studies is None else ["--studies", studies]

@@ -45,17 +45,17 @@ def evaluate(
     from raysearch.cli.shard import file_progress
     from raysearch.cli.test import show_judged
     from raysearch.data.files import Folder
-    from raysearch.data.manifest import read_manifest
-    from raysearch.search.folder import StudyFolder
+    from raysearch.data.shards.shard_manifest import read_manifest
+    from raysearch.search.journal.study_folder import StudyFolder
 
     read_manifest(Folder(data)).classes_of(task)
     if page is not None and not page.parent.is_dir():
         raise StudyError(f"--report {page}: no folder {page.parent}; make it, or name another")
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
-        from raysearch.evaluation.judging import judge_elsewhere
-        from raysearch.evaluation.models import load_model
-        from raysearch.evaluation.outside import Outside
+        from raysearch.inference.model_loading import load_model
+        from raysearch.testing.evaluation_run import judge_elsewhere
+        from raysearch.testing.external_test_set import Outside
 
     folder = StudyFolder(f"{studies}/{address}")
     model = load_model(address, studies)
@@ -65,14 +65,14 @@ def evaluate(
             model, folder if folder.exists(folder.PLAN) else None, asked, progress
         )
     if page is not None:
-        from raysearch.evaluation.reports.study import set_of
-        from raysearch.evaluation.reports.study_page import sets_page
+        from raysearch.reports.report_page import sets_page
+        from raysearch.reports.study_report import set_of
 
         text = f"Shards from elsewhere, {data}, judged by {model.name}."
         one = set_of(done.about.name, text, done.scored, notes=done.about.notes)
         page.write_text(sets_page(f"{model.name} on {one.name}", [one]), encoding="utf-8")
     if as_json:
-        from raysearch.cli.assessment_text import told
+        from raysearch.cli.evaluation_text import told
 
         sys.stdout.write(json.dumps({**asdict(done.about), **told(done.assessment)}) + "\n")
         return 0

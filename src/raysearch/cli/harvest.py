@@ -17,8 +17,8 @@ from raysearch.cli.shard import file_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
-    from raysearch.data.harvest.harvest import Harvest
     from raysearch.data.harvest.ncbi import Ncbi
+    from raysearch.data.harvest.pipeline import Harvest
 
 
 def harvest(
@@ -50,10 +50,10 @@ def harvest(
 
     Example: `raysearch harvest "breast carcinoma histology" harvest --query --email me@uni.edu`
     """
-    from raysearch.data.harvest.config import read_settings
-    from raysearch.data.harvest.harvest import harvest as gather
+    from raysearch.data.harvest.output import claimed
     from raysearch.data.harvest.papers import PubMed, folder_papers, read_ids
-    from raysearch.data.harvest.results import claimed
+    from raysearch.data.harvest.pipeline import harvest as gather
+    from raysearch.data.harvest.settings_file import read_settings
 
     settings, path = read_settings(config, size), Path(source)
     if not query:
@@ -91,7 +91,7 @@ def _refuse_source(source: str, out: Path) -> None:
 
 def _shards(out: Path, done: Harvest, size: int) -> str:
     """The folder of shards of the tiles, made anew; empty where there are no tiles."""
-    from raysearch.data.shards import write_shards
+    from raysearch.data.shards.sharding import write_shards
 
     place = out / "shards"
     shutil.rmtree(place, ignore_errors=True)
@@ -104,8 +104,8 @@ def _shards(out: Path, done: Harvest, size: int) -> str:
 
 def _asked(email: str | None, base: str | None) -> Ncbi:
     """NCBI's services; the key comes from the environment, where no list of processes shows it."""
+    from raysearch.data.harvest.http import Web
     from raysearch.data.harvest.ncbi import Ncbi, contact_of, services_at
-    from raysearch.data.harvest.web import Web
 
     contact = contact_of(email, os.environ.get("NCBI_API_KEY", ""))
     return Ncbi(Web(contact.gap_s), contact, services_at(base))

@@ -31,11 +31,11 @@ def inspect(
 
     Example: `raysearch inspect data/idc --html idc.html`
     """
-    from raysearch.cli import inspect_text as text
-    from raysearch.cli.inspect_page import write_page
+    from raysearch.cli import audit_text as text
+    from raysearch.cli.audit_page import write_page
     from raysearch.data.audit.audit import audit
+    from raysearch.data.audit.checks import find
     from raysearch.data.audit.finding import DISHONEST
-    from raysearch.data.audit.findings import find
 
     if not html.parent.is_dir():
         raise DataError(f"--html {html}: no folder {html.parent}; make it, or name another")

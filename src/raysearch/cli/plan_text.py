@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from raysearch.search.constraints import holds
-from raysearch.search.plan import Plan
-from raysearch.search.space import RANGES, Knob, Space
-from raysearch.search.spaces.points import completed
+from raysearch.config.constraints import holds
+from raysearch.config.points import completed
+from raysearch.config.space import RANGES, Knob, Space
+from raysearch.search.study.plan import Plan
 
 SAMPLERS = {
     "forest": "a forest of trees over the trials so far",

@@ -16,9 +16,9 @@ from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.data.files import Folder
-    from raysearch.evaluation.models import Model, Progress
-    from raysearch.evaluation.predicting import Predicted
-    from raysearch.evaluation.scoring import Source
+    from raysearch.inference.model_loading import Model, Progress
+    from raysearch.inference.prediction import Predicted
+    from raysearch.inference.score_sources import Source
 
 
 def predict(
@@ -63,8 +63,8 @@ def predict(
         raise StudyError(f"--explain {explain}, --spread {spread}: give 0 or more")
     console = make_console(stderr=True)
     with console.status("Importing torch and MLflow"):
-        from raysearch.evaluation.models import load_model
-        from raysearch.evaluation.scoring import source_of
+        from raysearch.inference.model_loading import load_model
+        from raysearch.inference.score_sources import source_of
 
     model = load_model(address, studies)
     with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
@@ -89,12 +89,12 @@ def _predicted(
     model: Model, source: Source, out: Folder, progress: Progress, workers: int
 ) -> Predicted | int:
     """What came of it; the exit code where it was stopped."""
-    from raysearch.evaluation.predicting import predict as score_all
+    from raysearch.inference.prediction import predict as score_all
 
     if not workers:
         return score_all(model, source, out, progress)
-    from raysearch.search.engine.run import InterruptedStudyError, ray_session
-    from raysearch.search.engine.spread import spread
+    from raysearch.search.engine.data_parallel import spread
+    from raysearch.search.engine.session import InterruptedStudyError, ray_session
 
     try:
         with ray_session():
@@ -104,6 +104,6 @@ def _predicted(
 
 
 def _explained(model: Model, source: Source, out: Folder, count: int) -> int:
-    from raysearch.evaluation.explaining import explain
+    from raysearch.inference.explanation import explain
 
     return explain(model, source, out, count) if count else 0

@@ -15,7 +15,7 @@ from raysearch.cli.shard import file_progress
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
-    from raysearch.evaluation.replay import Replay
+    from raysearch.analysis.trial_replay import Replay
 
 
 def replay(
@@ -42,11 +42,11 @@ def replay(
 
     Example: `raysearch replay t0003 --study quickstart --folds 1`
     """
-    from raysearch.cli.studies import newest_name
-    from raysearch.evaluation.replay import default_tolerance
-    from raysearch.evaluation.replay import replay as train_again
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_plan
+    from raysearch.analysis.trial_replay import default_tolerance
+    from raysearch.analysis.trial_replay import replay as train_again
+    from raysearch.cli.study_paths import newest_name
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_plan
 
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise StudyError(f"--tolerance {tolerance}: not a distance; give 0 or more")

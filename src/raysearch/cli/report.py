@@ -15,7 +15,7 @@ from raysearch.errors import StudyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raysearch.scores.checks import Note
+    from raysearch.metrics.plausibility import Note
 
 
 def report(
@@ -47,14 +47,14 @@ def report(
     file = Path(what or "")
     if file.suffix in (".yaml", ".yml", ".csv"):
         return _of_file(file, _place(out, file.stem), console)
-    from raysearch.cli.studies import newest_name
-    from raysearch.search.folder import StudyFolder
+    from raysearch.cli.study_paths import newest_name
+    from raysearch.search.journal.study_folder import StudyFolder
 
     chosen = what or newest_name(studies)
     place = _place(out, chosen)
     with console.status("Importing torch and MLflow"):
-        from raysearch.evaluation.reports.card import read_said
-        from raysearch.evaluation.reports.writing import write_report
+        from raysearch.reports.model_card import read_said
+        from raysearch.reports.report_files import write_report
 
     said = {} if card is None else read_said(card)
     with console.status("Writing the report"):
@@ -77,15 +77,15 @@ def _of_file(file: Path, place: Path, console: Console) -> int:
     if not file.is_file():
         raise StudyError(f"{file}: no such file; give figures, a score table, or a study's name")
     if file.suffix == ".csv":
-        from raysearch.evaluation.reports.published import scores_in
-        from raysearch.evaluation.reports.study import set_of
-        from raysearch.evaluation.reports.study_page import sets_page
+        from raysearch.reports.published_results import scores_in
+        from raysearch.reports.report_page import sets_page
+        from raysearch.reports.study_report import set_of
 
         one = set_of(file.stem, f"The scores in {file}.", scores_in(file))
         notes: Sequence[Note] = one.notes
         page = sets_page(f"Scores: {file.stem}", [one])
     else:
-        from raysearch.evaluation.reports.published import notes_of, published_page, read_published
+        from raysearch.reports.published_results import notes_of, published_page, read_published
 
         found = read_published(file)
         notes = notes_of(found)

@@ -16,9 +16,9 @@ from raysearch.cli.options import STUDIES, StudiesOption, make_console
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
-    from raysearch.search.history import History
-    from raysearch.search.journal import Event
-    from raysearch.search.plan import Plan
+    from raysearch.search.journal.history import History
+    from raysearch.search.journal.journal import Event
+    from raysearch.search.study.plan import Plan
 
 
 def results(
@@ -48,7 +48,7 @@ def results(
     console = make_console(stderr=as_json)
     found = _here(name, studies) if cluster is None else _there(name, cluster, console)
     if optuna is not None:
-        from raysearch.search.sampling.export import export_study
+        from raysearch.search.study.optuna_export import export_study
 
         export_study(found.plan, found.history, optuna, found.events)
     if page is not None:
@@ -79,9 +79,9 @@ def _refuse_place(option: str, path: Path | None) -> None:
 
 def _show(found: Found, console: Console) -> None:
     """The leaderboard, and the figures below it."""
+    from raysearch.analysis.search_figures import study_figures
     from raysearch.cli.results_text import figures_text
     from raysearch.cli.tables import leaderboard_table
-    from raysearch.evaluation.figures import study_figures
 
     console.print(leaderboard_table(found.plan, found.history, console.width))
     figures = study_figures(found.plan, found.history)
@@ -94,19 +94,19 @@ def _show(found: Found, console: Console) -> None:
 
 
 def _write_page(found: Found, path: Path) -> None:
-    from raysearch.evaluation.figures import study_figures
-    from raysearch.evaluation.figures_page import figures_page
+    from raysearch.analysis.search_figures import study_figures
+    from raysearch.reports.search_page import figures_page
 
     figures = study_figures(found.plan, found.history)
     path.write_text(figures_page(found.plan, found.history, figures), encoding="utf-8")
 
 
 def _here(name: str | None, studies: str) -> Found:
-    from raysearch.cli.studies import newest_name, study_names
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.history import History
-    from raysearch.search.journal import Journal
-    from raysearch.search.study import read_plan
+    from raysearch.cli.study_paths import newest_name, study_names
+    from raysearch.search.journal.history import History
+    from raysearch.search.journal.journal import Journal
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_plan
 
     chosen = name or newest_name(studies)
     folder = StudyFolder(f"{studies}/{chosen}")
@@ -117,8 +117,8 @@ def _here(name: str | None, studies: str) -> Found:
 
 def _there(name: str | None, cluster: Path, console: Console) -> Found:
     """What the newest launch of the study on the cluster tells."""
-    from raysearch.cli.remote import latest
-    from raysearch.search.engine.jobs import tunnel
+    from raysearch.cli.remote_launch import latest
+    from raysearch.search.engine.cluster_jobs import tunnel
 
     with tunnel(cluster, console.print) as jobs:
         launches = jobs.launches()

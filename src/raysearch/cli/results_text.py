@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.evaluation.coordinates import Coordinates
-from raysearch.evaluation.figure_charts import value_text
-from raysearch.evaluation.figures import Figures
-from raysearch.evaluation.progress import Progress
-from raysearch.search.space import RANGES, Knob
+from raysearch.analysis.parallel_coordinates import Coordinates
+from raysearch.analysis.search_figures import Figures
+from raysearch.analysis.search_progress import Progress
+from raysearch.config.space import RANGES, Knob
+from raysearch.reports.search_charts import value_text
 
 WIDEST, ROWS = 100, 8
 # The eight dots of a braille character, by column and row.

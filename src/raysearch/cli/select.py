@@ -18,10 +18,10 @@ from raysearch.errors import StudyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raysearch.evaluation.decision import Options
-    from raysearch.evaluation.selecting import Selection
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.plan import Plan
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.plan import Plan
+    from raysearch.selection.decision_rule import Options
+    from raysearch.selection.selection import Selection
 
 MADE_OF = {"refit": "refitted", "ensemble": "an ensemble"}
 
@@ -61,12 +61,12 @@ def select(
 
     Example: `raysearch select first --margin 0.01 --fresh-seeds 3`
     """
-    from raysearch.cli.studies import newest_name
-    from raysearch.evaluation.decision import Options
-    from raysearch.evaluation.selecting import select as choose
-    from raysearch.scores.calibration import CRITERIA
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
+    from raysearch.cli.study_paths import newest_name
+    from raysearch.metrics.calibration import CRITERIA
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_history, read_plan
+    from raysearch.selection.decision_rule import Options
+    from raysearch.selection.selection import select as choose
 
     if not 0 <= margin < math.inf:
         raise StudyError(f"--margin {margin}: not a difference; give 0 or more")
@@ -96,7 +96,7 @@ def _asked(plan: Plan, options: Options, fresh_seeds: int | None, ensemble: bool
 
     StudyError for an ensemble without a fresh seed.
     """
-    from raysearch.search.spaces.settings import FRESH_SEEDS
+    from raysearch.config.settings import FRESH_SEEDS
 
     seeds = plan.space.fresh_seeds if fresh_seeds is None else fresh_seeds
     if fault := FRESH_SEEDS.fault(seeds):
@@ -112,15 +112,15 @@ def _asked(plan: Plan, options: Options, fresh_seeds: int | None, ensemble: bool
 
 
 def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:
-    from raysearch.cli.launching import MOST_ROWS, end_of
-    from raysearch.cli.live import LiveView, quiet_errors
+    from raysearch.cli.launch_study import MOST_ROWS, end_of
+    from raysearch.cli.live_table import LiveView, quiet_errors
     from raysearch.data.files import Folder
-    from raysearch.data.openings import Opening, openings
+    from raysearch.data.splits.access_log import Opening, openings
 
     # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
-        from raysearch.evaluation.run import select_again
-        from raysearch.search.engine.run import InterruptedStudyError
+        from raysearch.search.engine.session import InterruptedStudyError
+        from raysearch.workflow import select_again
 
     try:
         with quiet_errors(folder), LiveView(console) as view:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from raysearch.scores.bootstrap import Interval
+from raysearch.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
-    from raysearch.evaluation.selecting import Selection
-    from raysearch.search.history import History
-    from raysearch.search.plan import Plan
+    from raysearch.search.journal.history import History
+    from raysearch.search.study.plan import Plan
+    from raysearch.selection.selection import Selection
 
 
 def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:

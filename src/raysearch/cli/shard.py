@@ -20,7 +20,7 @@ from raysearch.cli.options import make_console
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
-    from raysearch.data.manifest import Manifest
+    from raysearch.data.shards.shard_manifest import Manifest
 
 # A path that was an address loses one of its slashes.
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
@@ -79,7 +79,7 @@ def shard(
 
     Example: `raysearch shard 24:1200:0 data/synthetic --format synthetic`
     """
-    from raysearch.data.shards import parse_size, write_shards
+    from raysearch.data.shards.sharding import parse_size, write_shards
     from raysearch.data.sources.listing import Ask
 
     if ADDRESS.match(str(out)):

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import make_console
-from raysearch.data.names import NAME
+from raysearch.config.names import NAME
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
-    from raysearch.data.ledger import Ledger
     from raysearch.data.patches import Rows
+    from raysearch.data.splits.split_manifest import Ledger
 
 
 def split(
@@ -56,9 +56,14 @@ def split(
     Example: `raysearch split data/idc --folds 5,10`
     """
     from raysearch.data.files import Folder
-    from raysearch.data.official import official_ledger
     from raysearch.data.patches import load_rows
-    from raysearch.data.splitting import Wish, make_ledger, patients_aside, sealed_patients
+    from raysearch.data.splits.official_splits import official_ledger
+    from raysearch.data.splits.split_creation import (
+        Wish,
+        make_ledger,
+        patients_aside,
+        sealed_patients,
+    )
     from raysearch.data.view import View
 
     chosen = task if name is None else name
@@ -91,7 +96,7 @@ def split(
 def _refuse_name(data: str, name: str) -> None:
     """DataError where the shards at `data` cannot have a new ledger `name`."""
     from raysearch.data.files import Folder
-    from raysearch.data.ledger import has_ledger
+    from raysearch.data.splits.split_manifest import has_ledger
 
     if not NAME.fullmatch(name):
         raise DataError(f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-'")
@@ -140,7 +145,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _holdouts(text: str | None) -> tuple[int, float] | None:
     if text is None:
         return None
-    from raysearch.data.splitting import holdouts_of
+    from raysearch.data.splits.split_creation import holdouts_of
 
     found = holdouts_of(text)
     if found is None:

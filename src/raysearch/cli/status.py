@@ -23,10 +23,10 @@ def status(
 
     Example: `raysearch status --cluster cluster.yaml`
     """
-    from raysearch.cli.live import clock
-    from raysearch.cli.remote import latest
+    from raysearch.cli.live_table import clock
+    from raysearch.cli.remote_launch import latest
     from raysearch.cli.tables import leaderboard_table
-    from raysearch.search.engine.jobs import tunnel
+    from raysearch.search.engine.cluster_jobs import tunnel
 
     console = make_console(stderr=as_json)
     with tunnel(cluster, console.print) as jobs:

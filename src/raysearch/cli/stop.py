@@ -10,7 +10,7 @@ def stop(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
 
     Example: `raysearch stop quickstart --cluster cluster.yaml`
     """
-    from raysearch.search.engine.jobs import tunnel
+    from raysearch.search.engine.cluster_jobs import tunnel
 
     console = make_console()
     with tunnel(cluster, console.print) as jobs:

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.plan_text import fresh_text, knob_rows, knobs_title, search_rows
-from raysearch.search.history import History, Trial, leaderboard
-from raysearch.search.plan import Plan
+from raysearch.search.journal.history import History, Trial, leaderboard
+from raysearch.search.study.plan import Plan
 
 STYLES = {
     "running": "cyan",

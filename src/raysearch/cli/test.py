@@ -15,8 +15,8 @@ from raysearch.cli.options import STUDIES, StudiesOption, StudyArgument, make_co
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raysearch.evaluation.evaluated import About
-    from raysearch.scores.assessment import Assessment
+    from raysearch.metrics.evaluation import Assessment
+    from raysearch.testing.test_results import About
 
 
 def test(
@@ -33,21 +33,21 @@ def test(
     Example: `raysearch test first`
     """
     from raysearch.cli.shard import file_progress
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_history, read_plan
 
     folder = StudyFolder(f"{studies}/{name}")
     plan, history = read_plan(folder), read_history(folder)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
-        from raysearch.evaluation.judging import judge_sealed
-        from raysearch.evaluation.models import load_model
+        from raysearch.inference.model_loading import load_model
+        from raysearch.testing.evaluation_run import judge_sealed
 
     model = load_model(name, studies)
     with file_progress("Judging") as progress:
         done = judge_sealed(folder, plan, history, model, progress)
     if as_json:
-        from raysearch.cli.assessment_text import told
+        from raysearch.cli.evaluation_text import told
 
         found = {**asdict(done.about), **told(done.assessment)}
         sys.stdout.write(json.dumps({**found, "unsent": _text(done.unsent)}) + "\n")
@@ -66,7 +66,7 @@ def test(
 
 def show_judged(title: str, about: About, found: Assessment, console: Console) -> None:
     """Print the tables of `found`, and what is to be known of them."""
-    from raysearch.cli.assessment_text import assessment_tables
+    from raysearch.cli.evaluation_text import assessment_tables
 
     for table in assessment_tables(title, found, about.in_context):
         console.print(table)

@@ -40,7 +40,7 @@ def ui(
 
     Example: `raysearch ui --port 5001`
     """
-    from raysearch.search.tracking.runs import DEFAULT_STORE, default_store
+    from raysearch.search.tracking.tracker import DEFAULT_STORE, default_store
 
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") if server else default_store()
     store = store or DEFAULT_STORE
@@ -71,7 +71,7 @@ def ui(
     where = "its database" if server else without_passwords(store)
     console.print(f"MLflow UI on {where}: http://{host}:{port}  (Ctrl-C ends it)")
     if not server and os.path.exists(store.removeprefix(FILE)):  # noqa: PTH110 no path of ours
-        from raysearch.search.tracking.views import study_links
+        from raysearch.search.tracking.ui_columns import study_links
 
         for name, link in study_links(store, f"http://{host}:{port}"):
             console.print(f"Compare   {escape(name)}: {link}", soft_wrap=True)

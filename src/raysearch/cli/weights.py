@@ -22,10 +22,10 @@ def weights(
 
     Example: `raysearch weights pcam pcam-vgg19.pt`
     """
-    from raysearch.evaluation.champion import champion_net
-    from raysearch.models.transfer.weights import write_state
-    from raysearch.search.folder import StudyFolder
-    from raysearch.search.study import read_history, read_plan
+    from raysearch.champion.registration import champion_net
+    from raysearch.models.transfer.pretrained_weights import write_state
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.study import read_history, read_plan
 
     folder = StudyFolder(f"{studies}/{name}")
     plan, history = read_plan(folder), read_history(folder)

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysearch.data.file_lock import locked
 from raysearch.data.files import Folder
-from raysearch.data.locked import locked
-from raysearch.data.manifest import Manifest, Shard, label_column, read_manifest
+from raysearch.data.shards.shard_manifest import Manifest, Shard, label_column, read_manifest
 from raysearch.data.view import ALL, GROUPS, View
 from raysearch.errors import DataError
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from raysearch.data.manifest import LABEL
+from raysearch.data.shards.shard_manifest import LABEL
 
 GROUPS = {"patient": "patients", "slide": "slides", "site": "sites", "split": "parts"}
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from raysearch.scores.metrics import score
-from raysearch.training.config import TrainConfig
-from raysearch.training.data import TrainingData
+from raysearch.metrics.classification import score
 from raysearch.training.failures import UNDEFINED, TrainingFailedError
-from raysearch.training.fold_run import FoldRun, Judged, State
+from raysearch.training.fold_training import FoldRun, Judged, State
+from raysearch.training.train_config import TrainConfig
+from raysearch.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)

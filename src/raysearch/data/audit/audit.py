@@ -17,12 +17,11 @@ from raysearch.data.audit.duplicates import (
     near_pairs,
     turned_candidates,
 )
-from raysearch.data.audit.flattery import Flattery, Sample, measure_flattery
-from raysearch.data.audit.labels import Mixed, mixed_patients, place_conflicts
-from raysearch.data.audit.ledgers import Checked, check_ledgers, crossings, sealed_rows
-from raysearch.data.audit.measures import Measures, measure
+from raysearch.data.audit.label_conflicts import Mixed, mixed_patients, place_conflicts
+from raysearch.data.audit.leakage_gap import Flattery, Sample, measure_flattery
 from raysearch.data.audit.outliers import UNIFORM, Outliers, find_outliers
-from raysearch.data.audit.reading import (
+from raysearch.data.audit.patch_features import Measures, measure
+from raysearch.data.audit.shard_reader import (
     Images,
     Names,
     Shards,
@@ -31,6 +30,7 @@ from raysearch.data.audit.reading import (
     scan,
     unpadded,
 )
+from raysearch.data.audit.split_integrity import Checked, check_ledgers, crossings, sealed_rows
 from raysearch.data.patches import Rows, load_rows
 from raysearch.data.view import View
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.audit.reading import Images
+from raysearch.data.audit.shard_reader import Images
 
 Rows = NDArray[np.int64]
 SAME, TURNED, NEAR = "same pixels", "turned or flipped", "nearly the same"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.audit.measures import Measures
+from raysearch.data.audit.patch_features import Measures
 
 GREY, UNIFORM, BLACK, BLANK = 3.0, 5.0, 10.0, 240.0
 # One flat colour deviates between its channels, and not within them.

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from raysearch.data.files import refuse_login
-from raysearch.data.harvest.web import AnswerError, Web
+from raysearch.data.harvest.http import AnswerError, Web
 from raysearch.errors import DataError
 
 TOOL = "raysearch"

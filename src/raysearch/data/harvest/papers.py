@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.data.files import Folder
+from raysearch.data.harvest.http import AnswerError
 from raysearch.data.harvest.ncbi import MOST_FOUND, PMID, Ncbi
 from raysearch.data.harvest.pdf import RefusedPdfError
-from raysearch.data.harvest.web import AnswerError
 from raysearch.data.sources.listing import UNREADABLE, Refused
 from raysearch.errors import DataError
 

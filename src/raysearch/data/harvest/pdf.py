@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.harvest.settings import Limits
 
-READER = "raysearch.data.harvest.reader"
+READER = "raysearch.data.harvest.pdf_reader"
 LINE_BYTES = 1024
 # All that the child needs of the environment: it gets no key, and no password.
 NAMES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")

@@ -11,17 +11,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from raysearch.data.files import Folder
-from raysearch.data.manifest import LABEL
+from raysearch.data.shards.shard_manifest import LABEL
 from raysearch.data.sources.archive import is_archive, unpack
 from raysearch.data.sources.breakhis import breakhis, is_breakhis
-from raysearch.data.sources.classes import folder_source
-from raysearch.data.sources.drawn import is_synthetic, synthetic
+from raysearch.data.sources.class_folders import folder_source
+from raysearch.data.sources.csv_table import csv_source, is_csv
+from raysearch.data.sources.harvested_tiles import is_harvest, tiles
 from raysearch.data.sources.idc import idc, is_idc
-from raysearch.data.sources.kaggle import is_kaggle, pcam_kaggle
 from raysearch.data.sources.listing import Ask, Item, Listing
 from raysearch.data.sources.pcam import is_pcam, pcam
-from raysearch.data.sources.table import csv_source, is_csv
-from raysearch.data.sources.tiles import is_harvest, tiles
+from raysearch.data.sources.pcam_kaggle import is_kaggle, pcam_kaggle
+from raysearch.data.sources.synthetic_source import is_synthetic, synthetic
 from raysearch.errors import DataError
 
 

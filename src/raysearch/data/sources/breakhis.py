@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from raysearch.data.files import Folder
+from raysearch.data.sources.file_paths import existing, files_of
 from raysearch.data.sources.listing import Ask, Item, Listing, Refused, Task
-from raysearch.data.sources.places import existing, files_of
 from raysearch.errors import DataError
 
 NAME = re.compile(

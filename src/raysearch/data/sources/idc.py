@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from raysearch.data.files import Folder
+from raysearch.data.sources.file_paths import existing, files_of
 from raysearch.data.sources.listing import Ask, Item, Listing, Refused
-from raysearch.data.sources.places import existing, files_of
 
 NAME = re.compile(
     r"(?P<patient>.+)_idx5_x(?P<x>[0-9]{1,9})_y(?P<y>[0-9]{1,9})_class(?P<label>[01])\.png"

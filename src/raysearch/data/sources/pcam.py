@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.apart import ApartError, run_apart
-from raysearch.data.decode import RefusedImageError
 from raysearch.data.files import Folder
-from raysearch.data.hdf5 import image_rows, label_rows
+from raysearch.data.isolated_subprocess import ApartError, run_apart
+from raysearch.data.shards.decoding import RefusedImageError
+from raysearch.data.shards.hdf5 import image_rows, label_rows
+from raysearch.data.sources.file_paths import existing
 from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Refused
-from raysearch.data.sources.places import existing
 from raysearch.errors import DataError
 
 PARTS = ("train", "valid", "test")

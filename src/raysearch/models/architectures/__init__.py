@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import equivariant, small, zoo
-from raysearch.models.shape import Shape
-from raysearch.models.timm_zoo import TIMM, timm_net
-from raysearch.models.transfer.head import with_head
-from raysearch.models.transfer.layers import inside
-from raysearch.models.transfer.scaling import scaled
-from raysearch.models.transfer.weights import NONE, load_weights, refuse_unfit_weights
+from raysearch.models.architectures import equivariant
+from raysearch.models.architectures import small_cnns as small
+from raysearch.models.architectures import torchvision_models as zoo
+from raysearch.models.architectures.timm_models import TIMM, timm_net
+from raysearch.models.patch_shape import Shape
+from raysearch.models.transfer.classifier_head import with_head
+from raysearch.models.transfer.input_normalization import scaled
+from raysearch.models.transfer.layer_order import inside
+from raysearch.models.transfer.pretrained_weights import NONE, load_weights, refuse_unfit_weights
 
 SMALLEST_SIDE = 8
 # What a net is tried on to say what it needs, where it cannot take the patches.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysearch.models.dihedral import turned
-from raysearch.models.shape import Shape
+from raysearch.models.patch_shape import Shape
 
 TURNS = 8
 STAGES = 3

@@ -22,9 +22,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
-from raysearch.search.engine.jobs import DASHBOARD_PORT
-from raysearch.search.engine.run import cluster_address
-from raysearch.search.tracking.runs import store_fault
+from raysearch.search.engine.cluster_jobs import DASHBOARD_PORT
+from raysearch.search.engine.session import cluster_address
+from raysearch.search.tracking.tracker import store_fault
 
 PACKAGES = ("raysearch", "ray", "torch", "torchvision", "mlflow", "optuna", "pyarrow")
 ANSWER_S = 90.0

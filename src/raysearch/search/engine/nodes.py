@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from raysearch.search.space import Resources
+from raysearch.config.space import Resources
 
 # Ray's autoscaler tells each node its type by this.
 NODE_TYPE = "RAY_NODE_TYPE_NAME"

@@ -13,17 +13,17 @@ from typing import Any
 
 from ray import tune
 
-from raysearch.scores.metrics import score
-from raysearch.search.deciding.rules import PAUSING
+from raysearch.metrics.classification import score
 from raysearch.search.engine.nodes import dollars_a_second, leaving_nodes, this_node
-from raysearch.search.fold_scores import out_of_fold, scores_file
-from raysearch.search.folder import StudyFolder
-from raysearch.search.plan import Plan
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.stopping_rules import PAUSING
+from raysearch.search.study.fold_scores import out_of_fold, scores_file
+from raysearch.search.study.plan import Plan
 from raysearch.training.checkpoint import pack
-from raysearch.training.costs import peak_memory
-from raysearch.training.data import TrainingData
-from raysearch.training.fold_run import Judged, State
+from raysearch.training.cost_measurement import peak_memory
+from raysearch.training.fold_training import Judged, State
 from raysearch.training.loop import FoldEpoch
+from raysearch.training.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 # A checkpoint more often than this would cost short trials more than it saves.

@@ -7,8 +7,8 @@ from itertools import islice
 
 from scipy.stats import qmc
 
-from raysearch.search.sampling.units import chosen_at, value_at
-from raysearch.search.space import RANGES, Knob, Space, Value
+from raysearch.config.space import RANGES, Knob, Space, Value
+from raysearch.search.sampling.unit_cube import chosen_at, value_at
 
 MOST_OF_A_GRID = 1_000_000
 

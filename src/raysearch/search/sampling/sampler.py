@@ -23,11 +23,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from raysearch.search.constraints import allowed
-from raysearch.search.history import History, Trial
+from raysearch.config.constraints import allowed
+from raysearch.config.space import RANGES, Knob, Space, Value
+from raysearch.search.journal.history import History, Trial
 from raysearch.search.sampling.designs import evenly, grid
-from raysearch.search.sampling.units import draw
-from raysearch.search.space import RANGES, Knob, Space, Value
+from raysearch.search.sampling.unit_cube import draw
 from raysearch.training.seeds import key
 
 MOST_TOLD = 500
@@ -46,7 +46,7 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
 
     An `attempt` after the first proposes something else. None are left where a grid has no further
     one. The first proposals of the sampler `forest` are drawn at random; its others are made in
-    `raysearch.search.deciding.forest`.
+    `raysearch.search.scheduling.forest`.
     """
     options = dict(space.sampling.options)
     seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32

@@ -16,12 +16,12 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
-from raysearch.search.history import MAJORITY
-from raysearch.search.journal import Event
-from raysearch.search.plan import Plan
-from raysearch.search.tracking.pieces import Piece, joined, plain
-from raysearch.search.tracking.views import TAG, shared_view
-from raysearch.training.parts import DEFAULTS
+from raysearch.search.journal.history import MAJORITY
+from raysearch.search.journal.journal import Event
+from raysearch.search.study.plan import Plan
+from raysearch.search.tracking.log_batches import Piece, joined, plain
+from raysearch.search.tracking.ui_columns import TAG, shared_view
+from raysearch.training.components import DEFAULTS
 
 log = logging.getLogger(__name__)
 RUN_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

@@ -1,1 +1,0 @@
-"""From finished trials to a model."""

@@ -1,0 +1,117 @@
+"""The figures of a study as inline SVG, in the colours of the page around them."""
+
+from __future__ import annotations
+
+from html import escape
+
+from raysearch.analysis.importance import Importance
+from raysearch.analysis.parallel_coordinates import Coordinates, Line
+from raysearch.analysis.search_progress import Progress
+from raysearch.config.space import RANGES, Knob
+from raysearch.reports.bar_charts import WIDTH, Bar, bars, svg
+
+LEFT, RIGHT, TOP, HEIGHT, FOOT = 70, 12, 12, 220, 40
+# Of the lines of knobs: where a trial without the knob stands, and where the range begins.
+ABSENT, BEGIN, END, ROW = 24, 80, WIDTH - 24, 84
+
+
+def importance_chart(found: Importance) -> str:
+    """A bar a knob, of which one of the whole width would be all of the variance."""
+    some = [Bar(name, share, f"{share:.0%}") for name, share in found.shares]
+    return bars("Importance of the knobs", some, full=1.0)
+
+
+def progress_chart(found: Progress, title: str) -> str:
+    """The best finished trial so far as a step line, and where each trial stands as a dot."""
+    low, high = found.scale
+    last = max(found.spent - 1, 1)
+
+    def x(spent: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (spent - 1) / last
+
+    def y(value: float) -> float:
+        return TOP + HEIGHT * min(max((high - value) / (high - low), 0.0), 1.0)
+
+    parts = []
+    for share in (0, 0.5, 1):
+        value = low + share * (high - low)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}"'
+            f' y2="{y(value):.1f}"/>'
+            f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.4f}</text>'
+        )
+    for one in found.points:
+        kind = "end" if one.finished else "point"
+        said = f"{one.trial}: {one.objective:.4f} after {one.spent:,} fold-epochs of the study"
+        parts.append(
+            f'<circle class="{kind}" cx="{x(one.spent):.1f}" cy="{y(one.objective):.1f}" r="4">'
+            f"<title>{escape(said)}</title></circle>"
+        )
+    if found.best:
+        path = [f"M{x(found.best[0][0]):.1f} {y(found.best[0][1]):.1f}"]
+        path += [f"H{x(spent):.1f}V{y(value):.1f}" for spent, value in found.best[1:]]
+        parts.append(f'<path class="best" d="{"".join(path)}H{x(found.spent):.1f}"/>')
+    base = TOP + HEIGHT + 18
+    parts.append(
+        f'<text x="{LEFT}" y="{base}">1</text>'
+        f'<text x="{WIDTH - RIGHT}" y="{base}" text-anchor="end">{found.spent:,}</text>'
+        f'<text x="{WIDTH / 2}" y="{base}" text-anchor="middle">fold-epochs of the study</text>'
+    )
+    return svg(title, TOP + HEIGHT + FOOT, parts)
+
+
+def coordinates_chart(found: Coordinates, metric: str) -> str:
+    """A horizontal axis a knob, and a line a trial from the first to the last of them."""
+    # The best are drawn last, over the others.
+    parts = [_line(found, line, metric) for line in reversed(found.lines)]
+    parts += [_axis(found, knob, row) for row, knob in enumerate(found.knobs)]
+    title = f"The knobs of {len(found.lines)} trials, the best {found.best} of them in colour"
+    return svg(title, ROW * len(found.knobs) + 8, parts)
+
+
+def _line(found: Coordinates, line: Line, metric: str) -> str:
+    dots = []
+    for row, knob in enumerate(found.knobs):
+        share = line.places.get(knob.name)
+        dots.append((ABSENT if share is None else BEGIN + share * (END - BEGIN), _middle(row)))
+    path = " ".join(f"{x:.1f},{y}" for x, y in dots)
+    value = f"{float(line.trial.reports[-1]['objective']):.4f}"
+    said = ", ".join(f"{name} {value_text(one)}" for name, one in line.trial.knobs.items())
+    return (
+        f'<g class="{"best" if line.best else "other"}">'
+        f"<title>{escape(f'{line.trial.id}: {metric} {value}; {said}')}</title>"
+        f'<polyline points="{path}"/>'
+        + "".join(f'<circle cx="{x:.1f}" cy="{y}" r="3"/>' for x, y in dots)
+        + "</g>"
+    )
+
+
+def _axis(found: Coordinates, knob: Knob, row: int) -> str:
+    y = _middle(row)
+    scale = ", logarithmic" if knob.kind.startswith("log") else ""
+    parts = [
+        f'<line x1="{BEGIN}" x2="{END}" y1="{y}" y2="{y}"/>'
+        f'<text class="name" x="{BEGIN}" y="{y - 12}">{escape(knob.name + scale)}</text>'
+    ]
+    if found.absent(knob):
+        parts.append(f'<text class="small" x="4" y="{y + 18}">without</text>')
+    values = knob.values
+    for number, value in enumerate(values):
+        x = BEGIN + (END - BEGIN) * number / (len(values) - 1)
+        anchor = "start" if number == 0 else "end" if number == len(values) - 1 else "middle"
+        text = value_text(value)
+        short = text if knob.kind in RANGES or len(text) <= 14 else f"{text[:13]}…"
+        parts.append(
+            f'<text class="small" x="{x:.1f}" y="{y + 18}" text-anchor="{anchor}">'
+            f"{escape(short)}</text>"
+        )
+    return "".join(parts)
+
+
+def _middle(row: int) -> int:
+    return ROW * row + 30
+
+
+def value_text(value: object) -> str:
+    """A knob's value with few digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

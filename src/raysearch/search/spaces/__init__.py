@@ -1,1 +1,0 @@
-"""Search-space files: from their YAML to a checked space, and a schema of them for editors."""

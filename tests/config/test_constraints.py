@@ -1,0 +1,151 @@
+"""Constraints agree with Python where they have a value, and run nothing."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from raysearch.config.constraints import MOST_CHARACTERS, faults_of, holds, truth
+
+NAMES = ("a", "b", "c", "flag", "word")
+ARITHMETIC = ("+", "-", "*", "/", "//", "%")
+ORDER = ("<", "<=", ">", ">=", "==", "!=")
+number = st.integers(-9, 9) | st.floats(-9, 9, allow_nan=False)
+chosen_values = st.fixed_dictionaries(
+    {
+        "a": st.integers(-9, 9),
+        "b": number,
+        "c": number,
+        "flag": st.booleans(),
+        "word": st.sampled_from(["sgd", "adamw"]),
+    }
+)
+
+
+def numbers() -> st.SearchStrategy[str]:
+    leaves = st.sampled_from(["a", "b", "c"]) | number.map(repr)
+
+    def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        return st.one_of(
+            st.builds("({} {} {})".format, inner, st.sampled_from(ARITHMETIC), inner),
+            st.builds("({}) ** {}".format, inner, st.integers(-2, 2)),
+            st.builds("-({})".format, inner),
+            st.builds("abs({})".format, inner),
+            st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner),
+        )
+
+    return st.recursive(leaves, wider, max_leaves=4)
+
+
+def conditions() -> st.SearchStrategy[str]:
+    order = st.sampled_from(ORDER)
+    atoms = st.one_of(
+        st.builds("{} {} {}".format, numbers(), order, numbers()),
+        st.builds("{} {} {} {} {}".format, numbers(), order, numbers(), order, numbers()),
+        st.sampled_from(
+            ["flag", "flag == (a)", "word == 'sgd'", "word != 'sgd'", "word in ['sgd', 'x']"]
+        ),
+        st.just("a not in (1, 2, b)"),
+    )
+
+    def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        return st.one_of(
+            st.builds("({} and {})".format, inner, inner),
+            st.builds("({} or {})".format, inner, inner),
+            st.builds("not ({})".format, inner),
+        )
+
+    return st.recursive(atoms, wider, max_leaves=4)
+
+
+@given(conditions(), chosen_values)
+def test_a_constraint_holds_where_python_says_so(text: str, chosen: dict[str, object]) -> None:
+    faults = faults_of(text, NAMES)
+    assume(len(text) <= MOST_CHARACTERS and not any("deeper" in one for one in faults))
+    assert [one for one in faults if one != "it names no knob"] == []
+    try:
+        expected = bool(eval(text, {}, dict(chosen)))
+    except ArithmeticError:
+        expected = False
+    except TypeError:  # a root of a number below 0 is complex, and has no order
+        expected = False
+    assert holds(text, chosen) is expected  # type: ignore[arg-type]
+
+
+@given(conditions(), chosen_values, st.sets(st.sampled_from(NAMES)))
+def test_what_is_false_without_some_knobs_is_false_whatever_they_are(
+    text: str, chosen: dict[str, object], missing: set[str]
+) -> None:
+    assume(len(text) <= MOST_CHARACTERS and faults_of(text, NAMES) == [])
+    some = {name: value for name, value in chosen.items() if name not in missing}
+    try:
+        found = truth(text, some)  # type: ignore[arg-type]
+    except (ArithmeticError, TypeError):
+        return
+    assert found is not False or not holds(text, chosen)  # type: ignore[arg-type]
+
+
+@given(st.text() | st.text(alphabet="ab()*<>=. '[]019:,!notind", max_size=30), chosen_values)
+def test_no_text_is_more_than_refused(text: str, chosen: dict[str, object]) -> None:
+    said = faults_of(text, NAMES)
+    assert all(said)
+    assert said or holds(text, chosen) in (True, False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("width <", "no expression"),
+        ("width = 3", "no expression"),
+        ("width", ""),
+        ("width + 1", "neither true nor false"),
+        ("1 < 2", "names no knob"),
+        ("depth < 3", "depth is not in the space"),
+        ("__import__('os').system('true') < width", "is not allowed here"),
+        ("width.real < 3", "`width.real` is not allowed here"),
+        ("width[0] < 3", "`width[0]` is not allowed here"),
+        ("(lambda: width)() < 3", "is not allowed here"),
+        ("min(width) < 3", "`min(width)` is not allowed here"),
+        ("abs(width, 1) < 3", "is not allowed here"),
+        ("max(*width) < 3", "is not allowed here"),
+        ("(width < 3) + 1 < 3", "`width < 3` is not allowed here"),
+        ("width is 3", "a comparison that is not allowed"),
+        ("'a' in optimizer", "give a list in brackets"),
+        ("f'{width}' == 'a'", "is not allowed here"),
+        ("width << 3 < 9", "is not allowed here"),
+        ("width < 3j", "is not allowed here"),
+        ("(width := 3) < 4", "is not allowed here"),
+        ("width < 3 if width else width", "neither true nor false"),
+        ("width < " + "9" * 400, "longer than 300"),
+        ("not " * 60 + "width", "nested deeper"),
+        ("(" * 140 + "width" + ")" * 140, ""),
+        ("width < 3\x00", "no expression"),
+        ("width < 3(4)", "is not allowed here"),
+    ],
+)
+def test_an_odd_text_is_refused_with_its_reason(text: str, said: str) -> None:
+    faults = faults_of(text, ("width", "optimizer"))
+    assert any(said in one for one in faults) if said else faults == []
+    assert not any("\n" in one for one in faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "true"),
+    [
+        ("momentum < 0.5", {}, True),
+        ("not momentum < 0.5", {}, True),
+        ("momentum < 0.5 and width < 3", {"width": 4}, False),
+        ("momentum < 0.5 or width < 3", {"width": 4}, True),
+        ("not (momentum < 0.5 or width < 3)", {"width": 2}, False),
+        ("nesterov == true or width < 3", {"nesterov": False, "width": 4}, False),
+        ("width / (width - 4) > 0", {"width": 4}, False),
+        ("width ** width ** width < 9", {"width": 64}, False),
+        ("width ** 0.5 < 9", {"width": -1}, False),
+        ("optimizer < 3", {"optimizer": "sgd"}, False),
+        ("optimizer * 3 == 3", {"optimizer": "sgd"}, False),
+        ("optimizer in ['sgd', 'adamw']", {"optimizer": "sgd"}, True),
+    ],
+)
+def test_what_has_no_value_does_not_hold_and_what_is_not_there_does_not_bind(
+    text: str, chosen: dict[str, str | int | float | bool], true: bool
+) -> None:
+    assert holds(text, chosen) is true

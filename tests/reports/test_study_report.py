@@ -1,0 +1,306 @@
+"""A study as one page: every section, nothing from elsewhere, and the same beside its run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_curve as points_of
+
+from raysearch.champion.model_artifact import pack_recipe
+from raysearch.champion.trained_networks import scores_again
+from raysearch.cli import run
+from raysearch.data.patches import load_patches
+from raysearch.errors import DataError, StudyError
+from raysearch.inference.model_loading import load_model, score
+from raysearch.inference.overlays import maps_of
+from raysearch.metrics.calibration import tempered
+from raysearch.metrics.curves import GRID, precision_recall_curve, roc_curve
+from raysearch.metrics.evaluation import Scored, assess
+from raysearch.metrics.plausibility import (
+    check_anchor,
+    check_baseline,
+    check_coverage,
+    check_tables,
+)
+from raysearch.models.classifier import Ensemble, PatchClassifier
+from raysearch.reports.model_card import (
+    KNOWN,
+    OPEN,
+    PARTLY,
+    card_text,
+    model_card,
+    read_said,
+)
+from raysearch.reports.model_card_facts import answers
+from raysearch.reports.reporting_checklists import TOPICS
+from raysearch.reports.slide_map import error_map, geojson, heat_map, stitched
+from raysearch.reports.study_report import study_report
+from raysearch.search.study.study import Study
+from raysearch.search.tracking.model_registry import RECIPE_PLACE
+from raysearch.search.tracking.tracker import Tracker
+from support.champion_studies import SEED, crowned_study
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Page(HTMLParser):
+    """What a page refers to, and whether every picture says what it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.silent: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Note what is fetched, and what a reader who does not see it misses."""
+        known = dict(attributes)
+        self.addresses += [known[one] or "" for one in ("src", "href") if one in known]
+        if tag == "img" and not known.get("alt"):
+            self.silent.append(tag)
+        if tag == "svg" and not known.get("aria-label"):
+            self.silent.append(tag)
+
+
+def test_the_page_has_every_section_and_needs_nothing_beside_it(
+    crowned: Study, tmp_path: Path
+) -> None:
+    tracker = Tracker(crowned.plan, f"sqlite:///{tmp_path}/runs.db")
+    tracker.close("FINISHED", 60)
+    assert run(["test", "first"]) == 0
+    assert run(["report", "first"]) == 0
+    text = (tmp_path / "first.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.silent == []
+    assert {one.split(":")[0] for one in page.addresses if not one.startswith("#")} == {"data"}
+    for words in (
+        *("How the champion was chosen", "Out of fold: 4", "Sealed: 7", "Opened once"),
+        *("ROC curve", "Reliability", "Confusion matrix", "AUGRC", "NPV", "By fold, and pooled"),
+        *("How the champion&#39;s folds learned", "loss of each fold", "Importance of the knobs"),
+        *("Model card", "CLAIM 2024", "44 items", "TRIPOD+AI", "52 items"),
+        "No map: the shards do not say where the patches lie",
+    ):
+        assert words in text or words.replace("&#39;", "'") in text, words
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs.db")
+    names = {one.path for one in client.list_artifacts(tracker.parent)}
+    assert {"report.html", "card.md", "test.json"} <= names
+    told = client.get_run(tracker.parent)
+    assert told.data.tags["test_openings"] == "1"
+    assert 0 < told.data.metrics["test_auroc"] <= 1
+
+
+def test_a_report_is_of_the_locked_decision(crowned: Study) -> None:
+    found = study_report(crowned.folder).sets[0]
+    assert found.scored.threshold == crowned.history.locked["threshold"]
+    assert sum(one.support for one in found.found.classes) == len(found.scored.labels)
+    assert set(found.found.folds) == {0, 1}
+    assert found.before is not None
+    assert found.before.error == pytest.approx(crowned.history.locked["error_before"])
+    assert found.found.reliability.error == pytest.approx(crowned.history.locked["error"])
+
+
+def test_a_study_without_a_champion_has_no_report(
+    crowned: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", "nobody"]) == 2
+    assert run(["report", "first", "--out", "nowhere/x.html"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
+    crowned.history.champion = None
+    crowned.folder.remove(crowned.folder.JOURNAL)
+    assert run(["report", "first"]) == 2
+    assert "no champion yet" in capsys.readouterr().err
+
+
+def drawn() -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(2, size=400)
+    scores = np.round(1 / (1 + np.exp(-(2 * labels - 1 + draw.normal(0, 1.5, 400)))), 2)
+    return labels, scores, draw.integers(20, size=400).astype(np.str_)
+
+
+def test_curves_are_scikit_learns_and_lie_within_their_bands() -> None:
+    labels, scores, patients = drawn()
+    found = roc_curve(labels, scores, patients)
+    false, true, _thresholds = points_of(labels, scores, drop_intermediate=False)
+    assert found.value == pytest.approx(np.interp(GRID, false, true), abs=1e-9)
+    area = float(np.trapezoid(found.value, found.x))
+    assert area == pytest.approx(roc_auc_score(labels, scores), abs=0.005)
+    assert (found.low <= found.value + 1e-9).all()
+    assert (found.value <= found.high + 1e-9).all()
+    recall = precision_recall_curve(labels, scores, patients)
+    assert recall.value[-1] == pytest.approx(
+        labels.sum() / (scores >= scores[labels == 1].min()).sum()
+    )
+    for place in (30, 60, 90):
+        least = np.sort(scores[labels == 1])[::-1][int(np.ceil(place / 100 * labels.sum())) - 1]
+        kept = scores >= least
+        assert recall.value[place] == pytest.approx(labels[kept].mean())
+    with pytest.raises(ValueError, match="both classes"):
+        roc_curve(np.zeros(4, np.int64), scores[:4], patients[:4])
+    alone = roc_curve(labels, scores, np.full(400, "one"))
+    assert np.isnan(alone.low).all()
+
+
+def test_what_cannot_be_is_said_and_what_can_is_not() -> None:
+    labels, scores, patients = drawn()
+    given = Scored(labels, np.column_stack([1 - scores, scores]), patients, ("no", "yes"), 0.5)
+    good = assess(given, draws=100)
+    assert check_tables(good) == []
+    assert check_baseline(good) == []
+    assert check_anchor("idc", good) == []
+    (note,) = check_coverage([(0.8, 0.4), (0.95, 0.5), (0.99, 0.1)])
+    assert note.wrong
+    assert "at confidence 0.95 more is covered (0.500) than at 0.8" in note.text
+    perfect = Scored(labels, np.column_stack([1 - labels, labels]) * 1.0, patients, ("no", "yes"))
+    (leak,) = check_anchor("idc", assess(perfect, draws=100))
+    assert "look for a leak" in leak.text
+    guessing = Scored(labels, np.full((400, 2), 0.5), patients, ("no", "yes"))
+    assert len(check_baseline(assess(guessing, draws=100))) >= 1
+
+
+def placed() -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    """Six patches in two rows, each of one grey, from pixel 51 and 101 on."""
+    xs, ys = np.array([51, 101, 151, 51, 101, 201.0]), np.array([101, 101, 101, 151, 151, 151.0])
+    greys = np.arange(20, 140, 20, dtype=np.uint8)
+    return np.broadcast_to(greys[:, None, None, None], (6, 50, 50, 3)).copy(), xs, ys
+
+
+def test_a_slide_is_put_together_where_its_patches_were_cut() -> None:
+    pixels, xs, ys = placed()
+    found = stitched(pixels, xs, ys)
+    assert found.image.shape == (100, 200, 3)
+    assert found.image[25, 25].tolist() == [20] * 3
+    assert found.image[75, 175].tolist() == [120] * 3
+    assert found.image[75, 125].tolist() == [255] * 3  # there is no patch
+    heat = heat_map(found, np.linspace(0, 1, 6, dtype=np.float32))
+    assert heat[75, 125].tolist() == [255] * 3
+    assert heat[25, 25].tolist() != heat[75, 175].tolist()
+    wrong = error_map(found, np.array([0, 1, 0, 0, 0, 0]), np.array([0, 0, 0, 1, 0, 0]))
+    changed = np.argwhere((wrong != found.image).any(axis=2))
+    assert {(one[0] // 50, one[1] // 50) for one in changed.tolist()} == {(0, 1), (1, 0)}
+    with pytest.raises(DataError, match="place of every patch"):
+        stitched(pixels, np.full(6, np.nan), ys)
+
+
+def test_a_large_slide_is_shown_smaller_without_gaps() -> None:
+    side = 60
+    places = np.arange(side) * 50.0 + 1
+    pixels = np.full((side * side, 50, 50, 3), 100, np.uint8)
+    found = stitched(pixels, np.tile(places, side), np.repeat(places, side))
+    assert max(found.image.shape) <= 1400
+    assert (found.image == 100).all()
+
+
+def test_tiles_for_other_programs_lie_at_their_pixels() -> None:
+    _pixels, xs, ys = placed()
+    scores = np.column_stack([np.linspace(1, 0, 6), np.linspace(0, 1, 6)])
+    found = json.loads(geojson(xs, ys, (50, 50), scores, np.ones(6, np.int64), ("no", "yes")))
+    first, last = found["features"][0], found["features"][-1]
+    assert first["geometry"]["coordinates"][0][0] == [50, 100]
+    assert last["geometry"]["coordinates"][0][2] == [250, 200]
+    assert last["properties"]["objectType"] == "tile"
+    assert last["properties"]["classification"]["name"] == "yes"
+    assert last["properties"]["measurements"] == {"score_no": 0.0, "score_yes": 1.0}
+    assert first["properties"]["classification"] != last["properties"]["classification"]
+    assert all(
+        re.fullmatch(r"\d+", str(one)) for one in first["properties"]["classification"]["color"]
+    )
+
+
+def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    study = crowned_study(shards, tmp_path / "studies" / "five", kind="ensemble")
+    told = study_report(study.folder)
+    again = scores_again(study.folder, study.plan, told.champion, SEED)
+    temperature = float(study.history.locked["temperature"])
+    judged = told.sets[0].scored.probabilities
+    assert np.array_equal(judged, tempered(again.probabilities, temperature))
+    model = load_model("five", "studies")
+    assert isinstance(model.net, Ensemble)
+    assert len(model.net.members) == model.recipe.members == 2
+    (tmp_path / "kept" / RECIPE_PLACE).parent.mkdir(parents=True)
+    (tmp_path / "kept" / RECIPE_PLACE).write_bytes(pack_recipe(model.recipe, model.net))
+    kept, pixels = load_model("kept", "studies"), load_patches(str(shards)).pixels[:9]
+    assert np.array_equal(score(kept, pixels), score(model, pixels))
+    patches = np.array(pixels).reshape(-1, *study.plan.shape)
+    maps = [
+        maps_of(replace(model, net=one), patches, np.ones(9, np.int64))
+        for one in model.net.members
+        if isinstance(one, PatchClassifier)
+    ]
+    together = maps_of(model, patches, np.ones(9, np.int64))
+    assert np.abs(together - (maps[0] + maps[1]) / 2).max() < 1e-6
+    assert not np.allclose(maps[0], maps[1])
+    assert run(["report", "five"]) == 0
+    assert "the mean of 2 nets, one a fold of the first fresh seed" in Path("five.html").read_text()
+    assert run(["weights", "five", "x.pt"]) == 2
+
+
+def test_a_card_says_what_the_study_knows_and_leaves_the_rest_to_people(
+    crowned: Study, tmp_path: Path
+) -> None:
+    report = study_report(crowned.folder)
+    claim, tripod = model_card(report, {}).parts
+    assert [one.number for one in claim.lines] == [str(one + 1) for one in range(44)]
+    assert len(tripod.lines) == 52
+    by_number = {one.number: one for one in claim.lines}
+    assert by_number["19"].state == KNOWN
+    assert crowned.plan.splits[0].hash[:12] in by_number["19"].text
+    assert by_number["7"].state == PARTLY
+    assert crowned.plan.fingerprint[:12] in by_number["7"].known
+    assert by_number["44"].state == OPEN
+    assert by_number["44"].text == "Open: only a person can say (`funding`)."
+    assert "The sealed set is unopened" in by_number["32"].text
+    assert str(report.selection.corrected) in by_number["2"].text
+    assert claim.counts == "44 items: " + ", ".join(
+        f"{sum(one.state == state for one in claim.lines)} {state}"
+        for state in (KNOWN, PARTLY, OPEN)
+    )
+    said = tmp_path / "said.yaml"
+    said.write_text("funding: |\n  None,\n  from nobody.\nsources: Two hospitals | 2008.\n")
+    filled = model_card(report, read_said(said)).parts[0]
+    told = {one.number: one for one in filled.lines}
+    assert (told["44"].state, told["44"].text) == (KNOWN, "None, from nobody.")
+    assert told["7"].state == KNOWN
+    assert told["7"].text.endswith("Two hospitals | 2008.")
+    text = card_text(model_card(report, read_said(said)))
+    row = next(one for one in text.splitlines() if one.startswith("| 7 |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5
+
+
+def test_every_topic_of_a_checklist_is_either_known_or_a_persons(crowned: Study) -> None:
+    known = answers(study_report(crowned.folder))
+    assert set(known) <= set(TOPICS)
+    assert all(one.known or one.open for one in known.values())
+    assert not {"funding", "ethics", "fairness", "annotators"} & set(known)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fundin: none", "'fundin' is no topic; maybe funding"),
+        ("funding: 3", "give topics and texts, such as `funding: none`"),
+        ("[", "no YAML"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_answer_to_a_card_is_refused(
+    tmp_path: Path, text: str | None, said: str
+) -> None:
+    file = tmp_path / "said.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(StudyError, match=re.escape(said)):
+        read_said(file)
