@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES, build, refuse_unfit
+from raysearch.models.architectures import ARCHITECTURES, build, reject_unfit
 
 SIDES = (50, 96, 224)
 OF_TIMM = (
@@ -35,12 +35,12 @@ OF_TIMM = (
 )
 
 
-def said(name: str, side: int, knobs: Mapping[str, Any]) -> str | None:
-    """Why a plan refuses the architecture, or None."""
+def said(name: str, side: int, hparams: Mapping[str, Any]) -> str | None:
+    """Why a plan rejects the architecture, or None."""
     try:
-        refuse_unfit(name, (side, side, 3), knobs)
-    except SpaceError as fault:
-        return str(fault)
+        reject_unfit(name, (side, side, 3), hparams)
+    except SpaceError as error:
+        return str(error)
     return None
 
 
@@ -71,17 +71,17 @@ def main(names: tuple[str, ...], write: Callable[[str], object] = sys.stdout.wri
     rows = [(name, side) for name in names for side in SIDES]
     for name, side in rows:
         began = time.perf_counter()
-        refused = said(name, side, {})
+        rejected = said(name, side, {})
         seconds = max(seconds, time.perf_counter() - began)
         truth = learns(name, side)
-        right += truth == (refused is None)
+        right += truth == (rejected is None)
         row = f"{name:34}{side:4}  "
-        if refused is None:
+        if rejected is None:
             millions, billions = size(name, side)
             row += f"works{millions:8.2f} M{billions:9.3f} GFLOP"
         else:
-            row += f"refused: {refused}"
-        write(f"{row}{'' if truth == (refused is None) else '  BUT IT IS NOT SO'}\n")
+            row += f"rejected: {rejected}"
+        write(f"{row}{'' if truth == (rejected is None) else '  BUT IT IS NOT SO'}\n")
     write(f"the plan took {seconds:.1f} s at most for one of them\n")
     line = {
         "benchmark": "architectures",

@@ -56,8 +56,8 @@ def breast(kind: str, draw: Draw) -> Picture:
         "other": discs(draw, int(draw.integers(60, 130)), (1.8, 3.6)),
     }
     others = sum((one for name, one in parts.items() if name != kind), np.zeros((SIDE, SIDE)))
-    share = draw.uniform(0.5, 0.9)  # at half, a reader would not be sure either
-    return np.asarray(share * parts[kind] + (1 - share) * others / 2)
+    fraction = draw.uniform(0.5, 0.9)  # at half, a reader would not be sure either
+    return np.asarray(fraction * parts[kind] + (1 - fraction) * others / 2)
 
 
 def confocal(kind: str, draw: Draw, person: Draw) -> Picture:

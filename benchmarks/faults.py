@@ -1,11 +1,11 @@
-"""What is left of a study after each fault: something is killed, the study is resumed and counted.
+"""What is left of a study after each error: something is killed, the study is resumed and counted.
 
-    uv run python benchmarks/faults.py [FAULT ...]
+    uv run python benchmarks/errors.py [FAULT ...]
 
-For each fault a study of eight trials is launched here, the thing is killed once it has reported
-twelve fold-epochs, and `raysearch launch --resume` ends the study. One line a fault goes to the
+For each error a study of eight trials is launched here, the thing is killed once it has reported
+twelve fold-epochs, and `raysearch launch --resume` ends the study. One line an error goes to the
 standard error: what was killed and when, how the launcher ended, and what the journal holds then.
-The value is the number of things that are wrong, over all faults: trials and fold-epochs that are
+The value is the number of things that are wrong, over all errors: trials and fold-epochs that are
 missing or there twice, trials without one end, a missing champion, a wrong exit code, and
 processes that are left. A study that cannot be resumed counts as all of its trials.
 """
@@ -30,7 +30,7 @@ from raysearch.search.journal.journal import Event, Journal
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.study import read_history
 
-TRIALS, EPOCHS, KILL_AFTER, MOST_S = 8, 6, 12, 600
+TRIALS, EPOCHS, KILL_AFTER, MAX_S = 8, 6, 12, 600
 # Ray's agents end by themselves, some time after a node that was killed.
 SETTLE_S = 180
 SPACE = f"""
@@ -49,7 +49,7 @@ space:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Error:
     """What is sent to which processes of a launch, and the exit code that is due; None for any.
 
     They are named by a word of their command line; none is the launcher, and "group" is all that a
@@ -61,13 +61,13 @@ class Fault:
     code: int | None = None
 
 
-FAULTS = {
-    "the launcher": Fault("", signal.SIGKILL),
-    "Ctrl-C": Fault("group", signal.SIGINT, 130),
-    "SIGTERM": Fault("", signal.SIGTERM, 143),
-    "every trial's process": Fault("ray::ImplicitFunc", signal.SIGKILL, 0),
-    "Ray's head (GCS)": Fault("gcs_server", signal.SIGKILL),
-    "Ray's node (raylet)": Fault("raylet/raylet", signal.SIGKILL),
+ERRORS = {
+    "the launcher": Error("", signal.SIGKILL),
+    "Ctrl-C": Error("group", signal.SIGINT, 130),
+    "SIGTERM": Error("", signal.SIGTERM, 143),
+    "every trial's process": Error("ray::ImplicitFunc", signal.SIGKILL, 0),
+    "Ray's head (GCS)": Error("gcs_server", signal.SIGKILL),
+    "Ray's node (raylet)": Error("raylet/raylet", signal.SIGKILL),
 }
 
 
@@ -76,7 +76,7 @@ def launch(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A launch in a session of its own, of which nothing is left afterwards."""
     raysearch = Path(sys.executable).with_name("raysearch")
     with subprocess.Popen(
-        [str(raysearch), "launch", "faults.yaml", "--studies", str(folder / "studies"), *words],
+        [str(raysearch), "launch", "errors.yaml", "--studies", str(folder / "studies"), *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,7 +117,7 @@ def reports(events: list[Event]) -> list[tuple[str, int]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + MOST_S
+    until = time.monotonic() + MAX_S
     while not condition():
         if time.monotonic() > until:
             raise SystemExit("the study does not get on")
@@ -144,49 +144,49 @@ def last_line(said: str) -> str:
     return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing")
 
 
-def suffer(fault: str, folder: Path) -> tuple[int, str]:
+def suffer(error: str, folder: Path) -> tuple[int, str]:
     """Kill, resume, count: what is wrong, and a line that says it."""
-    asked = FAULTS[fault]
-    (folder / "faults.yaml").write_text(SPACE)
-    study = StudyFolder(folder / "studies" / "faults")
+    asked = ERRORS[error]
+    (folder / "errors.yaml").write_text(SPACE)
+    study = StudyFolder(folder / "studies" / "errors")
     began = time.monotonic()
     with launch(folder) as first:
         wait_for(lambda: first.poll() is not None or len(reports(told(study))) >= KILL_AFTER)
         if first.poll() is not None:
-            raise SystemExit(f"{fault}: the study had ended before\n{first.communicate()[0]}")
+            raise SystemExit(f"{error}: the study had ended before\n{first.communicate()[0]}")
         killed = time.monotonic()
-        strike(fault, first.pid)
-        said = first.communicate(timeout=MOST_S)[0]
+        strike(error, first.pid)
+        said = first.communicate(timeout=MAX_S)[0]
         ended = time.monotonic()
         left = settled(first.pid)
     before = set(reports(told(study)))
     resumed = first.returncode != 0
     if resumed:
         with launch(folder, "--resume") as again:
-            more = again.communicate(timeout=MOST_S)[0]
+            more = again.communicate(timeout=MAX_S)[0]
             left += settled(again.pid)
         if again.returncode:
-            return TRIALS, f"{fault}: {said}{more}"
+            return TRIALS, f"{error}: {said}{more}"
     found, words = wrong(study)
     found += len(before - set(reports(told(study)))) + left
     found += asked.code is not None and first.returncode != asked.code
     return found, (
-        f"{fault}, after {killed - began:.0f} s: exit {first.returncode} {ended - killed:.1f} s"
+        f"{error}, after {killed - began:.0f} s: exit {first.returncode} {ended - killed:.1f} s"
         f" later, {len(before)} fold-epochs saved,"
         f" {left} processes left; {'resumed' if resumed else 'went on'}: {words};"
         f" {found} wrong; it said: {last_line(said)}"
     )
 
 
-def strike(fault: str, launcher: int) -> None:
-    """Send what the fault says to whom it says."""
-    word, how = FAULTS[fault].word, FAULTS[fault].how
+def strike(error: str, launcher: int) -> None:
+    """Send what the error says to whom it says."""
+    word, how = ERRORS[error].word, ERRORS[error].how
     if word == "group":
         os.killpg(launcher, how)
         return
     victims = list(processes(launcher, word)) if word else [launcher]
     if not victims:
-        raise SystemExit(f"{fault}: no such process to kill")
+        raise SystemExit(f"{error}: no such process to kill")
     for pid in victims:
         kill(pid, how)
 
@@ -206,20 +206,20 @@ def settled(session: int) -> int:
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("faults", nargs="*", help=f"of {', '.join(FAULTS)}; all without one")
-    asked = options.parse_args().faults
-    if unknown := [one for one in asked if one not in FAULTS]:
-        options.error(f"{unknown[0]!r}: no such fault; one of {', '.join(FAULTS)}")
+    options.add_argument("errors", nargs="*", help=f"of {', '.join(ERRORS)}; all without one")
+    asked = options.parse_args().errors
+    if unknown := [one for one in asked if one not in ERRORS]:
+        options.error(f"{unknown[0]!r}: no such error; one of {', '.join(ERRORS)}")
     total = 0
-    for fault in asked or FAULTS:
+    for error in asked or ERRORS:
         with tempfile.TemporaryDirectory() as folder:
-            found, words = suffer(fault, Path(folder))
+            found, words = suffer(error, Path(folder))
         total += found
         sys.stderr.write(f"{words}\n")
     print(
         json.dumps(
             {
-                "benchmark": "faults",
+                "benchmark": "errors",
                 "value": total,
                 "unit": "things wrong",
                 "peer": None,

@@ -38,8 +38,8 @@ def drawn(seed: int, patches: int) -> Set:
     draw = np.random.default_rng(seed)
     sizes = 1 + draw.poisson(patches * draw.lognormal(-0.125, 0.5, PATIENTS))
     owner = np.repeat(np.arange(PATIENTS), sizes)
-    share = draw.beta(1, 2.5, PATIENTS)
-    labels = (draw.random(len(owner)) < share[owner]).astype(np.int64)
+    fraction = draw.beta(1, 2.5, PATIENTS)
+    labels = (draw.random(len(owner)) < fraction[owner]).astype(np.int64)
     effect = draw.normal(0, BETWEEN, PATIENTS)[owner]
     return labels, STEP * labels + effect + draw.normal(0, WITHIN, len(owner)), owner
 
@@ -68,13 +68,17 @@ def main() -> None:
             assert found.low is not None
             assert found.high is not None
             held[unit] += found.low <= truth <= found.high
-    shares = {unit: count / asked.sets for unit, count in held.items()}
+    fractions = {unit: count / asked.sets for unit, count in held.items()}
     took = seconds()
-    print(f"truth {truth:.4f}; {asked.sets} sets; held by patient {shares['patients']:.3f},")
-    print(f"by patch {shares['patches']:.3f}; {DRAWS} draws for IDC's patients in {took:.3f} s")
-    passed = LEAST <= shares["patients"] <= MOST and took < SECONDS
-    line = {"benchmark": "intervals", "value": round(shares["patients"], 3), "unit": "share held"}
-    line |= {"peer": round(shares["patches"], 3), "ratio": None, "draws_s": round(took, 3)}
+    print(f"truth {truth:.4f}; {asked.sets} sets; held by patient {fractions['patients']:.3f},")
+    print(f"by patch {fractions['patches']:.3f}; {DRAWS} draws for IDC's patients in {took:.3f} s")
+    passed = LEAST <= fractions["patients"] <= MOST and took < SECONDS
+    line = {
+        "benchmark": "intervals",
+        "value": round(fractions["patients"], 3),
+        "unit": "share held",
+    }
+    line |= {"peer": round(fractions["patches"], 3), "ratio": None, "draws_s": round(took, 3)}
     print(json.dumps(line | {"goal": f"{LEAST} to {MOST}, < {SECONDS} s", "pass": passed}))
 
 

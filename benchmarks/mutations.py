@@ -30,7 +30,7 @@ from PIL import Image
 
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_patches
-from raysearch.data.shards.decoding import RefusedImageError, decode
+from raysearch.data.shards.decoding import RejectedImageError, decode
 from raysearch.data.shards.hdf5 import image_rows, read_rows
 from raysearch.data.shards.shard_manifest import NAME, read_manifest
 from raysearch.data.shards.sharding import write_shards
@@ -38,7 +38,7 @@ from raysearch.data.shards.shared_memory import Slots
 from raysearch.data.synthetic import draw_patches
 from raysearch.errors import DataError
 
-COUNT, WORKERS, HANG_S, MOST_BYTES = 100_000, 2, 5.0, 2**30
+COUNT, WORKERS, HANG_S, MAX_BYTES = 100_000, 2, 5.0, 2**30
 KINDS = ("png", "jpg", "tif", "parquet", "h5")
 SIZE = (50, 50)
 
@@ -100,7 +100,7 @@ class Bench:
         return content.getvalue()
 
     def read(self, kind: str, number: int) -> str:
-        """What became of the file `number` of `kind`: refused, read, or what is wrong."""
+        """What became of the file `number` of `kind`: rejected, read, or what is wrong."""
         draw = np.random.default_rng([number, KINDS.index(kind)])
         packed = kind == "h5" and number % 2
         spoil = inside if kind == "png" and number % 2 else mutated
@@ -113,10 +113,10 @@ class Bench:
                     return self._hdf5(content)
                 case _:
                     return self._image(kind, content)
-        except (RefusedImageError, DataError):
-            return "refused"
-        except Exception as fault:  # whatever it is, users would see its traceback
-            return f"{type(fault).__name__}: {fault}"[:200]
+        except (RejectedImageError, DataError):
+            return "rejected"
+        except Exception as error:  # whatever it is, users would see its traceback
+            return f"{type(error).__name__}: {error}"[:200]
 
     def _image(self, kind: str, content: bytes) -> str:
         pixels, _how = decode(content, f"x.{kind}", SIZE)
@@ -176,7 +176,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    faults: list[str] = []
+    errors: list[str] = []
     watched = []
     for first in range(WORKERS):
         now = context.Array("d", [-1.0, time.monotonic()])
@@ -188,9 +188,9 @@ def main() -> None:
         for process, now in watched:
             number, since = now[0], now[1]
             if process.is_alive() and number >= 0 and time.monotonic() - since > HANG_S:
-                faults.append(f"file {number:.0f} takes longer than {HANG_S:g} s")
+                errors.append(f"file {number:.0f} takes longer than {HANG_S:g} s")
                 process.kill()
-    faults += [
+    errors += [
         f"file {now[0]:.0f} ended its reader by signal {-process.exitcode}"
         for process, now in watched
         if process.exitcode
@@ -203,19 +203,19 @@ def main() -> None:
         most = max(most, bytes_used)
     for (kind, became), number in sorted(told.items()):
         sys.stdout.write(f"{kind}: {number:,} {became}\n")
-        if became not in ("read", "refused"):
-            faults.append(f"{kind}: {became}")
+        if became not in ("read", "rejected"):
+            errors.append(f"{kind}: {became}")
     sys.stdout.write(f"most memory of a reader: {most / 1e6:.0f} MB\n")
-    sys.stdout.write("".join(f"FAULT {fault}\n" for fault in faults))
-    good = sum(number for (_kind, became), number in told.items() if became in ("read", "refused"))
+    sys.stdout.write("".join(f"FAULT {error}\n" for error in errors))
+    good = sum(number for (_kind, became), number in told.items() if became in ("read", "rejected"))
     line = {
         "benchmark": "mutations",
         "value": good,
         "unit": "files",
         "peer": None,
         "ratio": None,
-        "goal": f"{count} of {count}, under {MOST_BYTES} bytes",
-        "pass": good == count and not faults and most < MOST_BYTES,
+        "goal": f"{count} of {count}, under {MAX_BYTES} bytes",
+        "pass": good == count and not errors and most < MAX_BYTES,
     }
     sys.stdout.write(json.dumps(line) + "\n")
 

@@ -66,8 +66,8 @@ def objectives(shards: str, threads: int, precision: str) -> list[float]:
     def take(done: FoldEpoch, *_more: object) -> None:
         found.append(done.objective)
 
-    for knobs in TRIALS:
-        config = TrainConfig(knobs, 4, "auroc", 0)
+    for hparams in TRIALS:
+        config = TrainConfig(hparams, 4, "auroc", 0)
         train(dataclasses.replace(config, numerics=Numerics(precision)), data, take)
     return found
 

@@ -31,7 +31,7 @@ from raysearch.search.engine.session import ray_session, search
 from raysearch.search.engine.worker_tasks import Job
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.sampler import propose
-from raysearch.search.scheduling.policy import Course
+from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.study.plan import make_plan
 from raysearch.search.study.study import Study, create_study
 
@@ -107,26 +107,26 @@ def ray_of(slots: int) -> Iterator[None]:
 def decisions(space: Space, trials: int) -> dict[str, float]:
     """The median seconds of a decision at a rung around the trial `trials`, simulated."""
     asked = replace(space, trials=trials, epochs=3, stopping=Stopping(1, 3, "asha"))
-    course, took = Course(asked), []
+    policy, took = SearchPolicy(asked), []
     for number in range(trials):
-        event = course.next()
+        event = policy.next()
         assert event is not None
-        course.take({"at": 0.0, **event})
-        trial = course.history.trials[event["trial"]]
+        policy.take({"at": 0.0, **event})
+        trial = policy.history.trials[event["trial"]]
         value = (trial.seed % 10007) / 10007
         report = {"event": "report", "at": 0.0, "trial": trial.id, "epoch": 1, "fold": 0}
         report |= {"objective": value, "metrics": {"auroc": value}, "seconds": 1.0, "rung": True}
-        course.take(report)
+        policy.take(report)
         began = time.perf_counter()
-        verdict = course.verdict(trial)
+        decision = policy.decision(trial)
         if number >= trials - 50:
             took.append(time.perf_counter() - began)
-        if verdict is not None:
-            course.take({"at": 0.0, **verdict})
+        if decision is not None:
+            policy.take({"at": 0.0, **decision})
     found = {"decision_s": statistics.median(took)}
     for name in ("random", "tpe"):
         began = time.perf_counter()
-        propose(replace(asked, sampling=Sampling(name)), course.history, trials)
+        propose(replace(asked, sampling=Sampling(name)), policy.history, trials)
         found[f"{name}_s"] = time.perf_counter() - began
     return found
 

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/selection.py
 
-Really trained studies of synthetic patches: in each, trials of random knobs over folds by patient,
+Really trained studies of synthetic patches: in each, trials of random hyperparameters over folds by patient,
 half of them stopped by what they had on the first fold, the best by the pooled AUROC of the rest.
 The truth is what the same nets, each of its fold, have on six times as many new patients. That a
 study's patients are easier than others is no bias of a choice; the mean of all trials tells it, all
@@ -26,7 +26,7 @@ from scipy.special import softmax
 
 from raysearch.data.patches import Patches, load_patches
 from raysearch.data.shards.sharding import write_shards
-from raysearch.metrics.model_selection import Rung, without_luck
+from raysearch.metrics.model_selection import Rung, bias_corrected_estimate
 from raysearch.models.classifier import PatchClassifier
 from raysearch.search.study.fold_scores import OutOfFold
 from raysearch.selection.paired_bootstrap import Draws
@@ -80,7 +80,7 @@ def study(seed: int) -> tuple[float, float, float]:
     stopped = np.argsort(-early[:, 0])[TRIALS // 2 :]
     end[stopped] = left_out[stopped] = np.nan
     rung = Rung(np.arange(TRIALS), early[:, 1:], TRIALS // 2)
-    estimate = without_luck(end[:, 1:], left_out[:, 1:], 1.0, [rung]).value
+    estimate = bias_corrected_estimate(end[:, 1:], left_out[:, 1:], 1.0, [rung]).value
     assert estimate is not None
     best = int(np.nanargmax(end[:, 0]))
     told = float(end[best, 0]) - easier, estimate - easier, float(truth[best, 0])
@@ -113,16 +113,16 @@ def _data(patches: Patches, pixels: torch.Tensor, folds: Any) -> TrainingData:
 
 
 def config(seed: int, trial: int) -> TrainConfig:
-    """A trial with knobs drawn as a search draws its first ones."""
+    """A trial with hyperparameters drawn as a search draws its first ones."""
     draw = np.random.default_rng([seed, trial])
-    knobs = {
+    hparams = {
         "architecture": "cnn",
         "width": 4,
         "convolutions": 1,
         "batch_size": int(draw.choice([16, 32, 64])),
         "learning_rate": float(10 ** draw.uniform(-3, -1.5)),
     }
-    return TrainConfig(knobs, EPOCHS, "auroc", seed=1000 * seed + trial)
+    return TrainConfig(hparams, EPOCHS, "auroc", seed=1000 * seed + trial)
 
 
 def trained(config: TrainConfig, one: Set, fold: int) -> FoldRun:

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/split.py
 
-Value: seconds for a sealed test set and folds for 3, 5 and 10, hash and counts included.
+Value: seconds for a held-out test set and folds for 3, 5 and 10, hash and counts included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from raysearch.data.patches import Rows
-from raysearch.data.splits.split_creation import Wish, make_ledger
+from raysearch.data.splits.split_creation import SplitSpec, make_split_manifest
 
 ROWS, PATIENTS, GOAL_S, RUNS = 277_524, 279, 2.0, 3
 
@@ -47,8 +47,8 @@ def main() -> None:
     seconds = []
     for _ in range(RUNS):
         began = time.perf_counter()
-        ledger = make_ledger(known, "label", Wish(folds=(3, 5, 10)))
-        assert ledger.hash
+        split_manifest = make_split_manifest(known, "label", SplitSpec(folds=(3, 5, 10)))
+        assert split_manifest.hash
         seconds.append(time.perf_counter() - began)
     value = sorted(seconds)[RUNS // 2]
     line = {

@@ -33,7 +33,7 @@ from raysearch.models.architectures import ARCHITECTURES, build
 from raysearch.training.components import OPTIMIZERS
 from raysearch.training.fold_training import FoldRun
 from raysearch.training.loop import train
-from raysearch.training.memory import keep_memory
+from raysearch.training.memory import retain_allocator_memory
 from raysearch.training.numerics import choose_numerics
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -41,7 +41,7 @@ from raysearch.training.training_data import TrainingData
 OF_LIMIT, OF_PLAIN = 0.9, 1.5
 BEATS_PLAIN = ("cnn", "benchmark")
 # Short rounds, and many: what else the machine does then meets all arms alike.
-MOST_EPOCHS, ROUND_S = 10_000, 0.5
+MAX_EPOCHS, ROUND_S = 10_000, 0.5
 IDC_ROWS, FOLDS, EPOCHS = 277_524, 5, 8
 GPU_SECONDS = 60
 Arm = Callable[[int], float]
@@ -49,9 +49,9 @@ Arm = Callable[[int], float]
 
 def config_of(architecture: str, data: TrainingData, batch_size: int, epochs: int) -> TrainConfig:
     """As a trial has it, in the numerics that a study would choose."""
-    knobs = {"architecture": architecture, "batch_size": batch_size}
+    hparams = {"architecture": architecture, "batch_size": batch_size}
     numerics = choose_numerics(architecture, {}, data.shape, 2, data.device)
-    return TrainConfig(knobs, epochs, "auroc", 0, numerics)
+    return TrainConfig(hparams, epochs, "auroc", 0, numerics)
 
 
 class Limit:
@@ -120,7 +120,7 @@ class Found:
 
 def compare(architecture: str, data: TrainingData, asked: argparse.Namespace) -> Found:
     """The three arms in turn, so often as is asked for, on rows that take the limit some time."""
-    config = config_of(architecture, data, asked.batch_size, MOST_EPOCHS)
+    config = config_of(architecture, data, asked.batch_size, MAX_EPOCHS)
     ours, plain, limit = Ours(config, data), Apart(config, asked), Limit(config, data)
     few = 2 * asked.batch_size
     limit(few)
@@ -201,7 +201,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     asked = arguments()
     torch.set_num_threads(asked.threads)
-    keep_memory()
+    retain_allocator_memory()
     if asked.gpu_study:
         print(json.dumps(gpu_study(asked)))
         return
@@ -210,8 +210,8 @@ def main() -> None:
     for architecture in asked.architectures:
         try:
             found.append(compare(architecture, data, asked))
-        except SpaceError as refusal:
-            sys.stderr.write(f"{refusal}\n")
+        except SpaceError as rejection:
+            sys.stderr.write(f"{rejection}\n")
             continue
         sys.stderr.write(f"{table(found[-1:])}\n")
     if not found:

@@ -18,7 +18,7 @@ from pathlib import Path
 from raysearch.config.space_file import parse_space
 from raysearch.data.shards.sharding import write_shards
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan import Beginning, make_plan
+from raysearch.search.study.plan import NewStudyFiles, make_plan
 from raysearch.search.study.study import Study
 from raysearch.workflow import run_study
 
@@ -52,7 +52,7 @@ def ours(scratch: Path) -> float:
     """Seconds a trial from the first trial's end to the last one's."""
     write_shards("4:32:0", scratch / "shards", "synthetic", size=(16, 16), workers=1)
     plan, splits = make_plan(parse_space(SPACE, "benchmark"), "overhead", str(scratch / "shards"))
-    outcome = run_study(StudyFolder(scratch / "study"), plan, Beginning(splits), Quiet())
+    outcome = run_study(StudyFolder(scratch / "study"), plan, NewStudyFiles(splits), Quiet())
     events = outcome.study.journal.events
     searched = {trial.id for trial in outcome.study.history.searched()}
     ends = [one["at"] for one in events if one["event"] == "end" and one["trial"] in searched]

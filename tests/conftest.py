@@ -38,7 +38,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 60 patients, of whom a ledger seals nine."""
+    """Shards of 60 patients, of whom a split manifest seals nine."""
     out = tmp_path_factory.mktemp("shards") / "many"
     write_shards("60:480:1", out, "synthetic", workers=1)
     return out
@@ -46,7 +46,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def crowned(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The study `first` over `many` with a champion, here; its sealed set was never opened."""
+    """The study `first` over `many` with a champion, here; its held-out set was never opened."""
     monkeypatch.chdir(tmp_path)
     # Not the store of the working directory: this process would keep it open for other tests.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")

@@ -31,7 +31,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.config.sections import GRACE
-from raysearch.config.space import Knob, Sampling, Space
+from raysearch.config.space import Hyperparameter, Sampling, Space
 from raysearch.errors import UserError
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
@@ -43,7 +43,7 @@ from replay.run import known, listed
 
 FOLDS, EPOCHS, WORKERS = 3, 6, 2
 NOISES = {"low": Noise(), "high": Noise(0.5, 0.3, 0.4), "idc": Noise(1.2, 0.25, 0.3)}
-SCHEDULES = Knob("schedule", "choice", ("constant", "one_cycle"))
+SCHEDULES = Hyperparameter("schedule", "choice", ("constant", "one_cycle"))
 # Shares of the spread.
 BEHIND, AHEAD = (2.3, 0.7, 0.5, 0.3, 0.1, 0.0), 0.15
 OURS, PEER = "raysearch", "random"
@@ -93,7 +93,7 @@ def outcome(name: str, task: str, seed: int, asked: argparse.Namespace) -> list[
     fixed = reference(task)
     spread, searched = fixed.oracle - fixed.median, space(lcbench().SPACE, seed)
     if asked.schedules:
-        searched = replace(searched, knobs=(*searched.knobs, SCHEDULES))
+        searched = replace(searched, hparams=(*searched.hparams, SCHEDULES))
     noise = NOISES[asked.noise].times(spread)
     replayed = Scheduled(curves_of(task), noise, key(task, seed), spread)
     study = Study(searched, name, asked.wholes, asked.grace)
@@ -136,8 +136,8 @@ def main() -> int:
     try:
         args = arguments()
         ours, peer = (measure(name, args.tasks, args) for name in (OURS, PEER))
-    except UserError as fault:
-        sys.stderr.write(f"{fault}\n")
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     line = {
         "benchmark": "replay-budgets",

@@ -69,8 +69,8 @@ def simulate(method: Method, curve: Curve, workers: int, end_s: float) -> Trajec
         value = float(values[done])
         if not found or value > found[-1][1]:
             found.append((now, value))
-        goes_on = method.report(work.trial, epoch, value, _cost(curve, work, done))
-        if goes_on and epoch < len(values):
+        is_promotable = method.report(work.trial, epoch, value, _cost(curve, work, done))
+        if is_promotable and epoch < len(values):
             works[worker] = work, epoch
             heapq.heappush(events, (now + _cost(curve, work, epoch), worker))
         else:

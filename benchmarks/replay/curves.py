@@ -35,8 +35,8 @@ def lcbench() -> ModuleType:
         sys.path.append(folder)
     try:
         return importlib.import_module("lcbench")
-    except ModuleNotFoundError as fault:
-        raise UserError(f"{fault.name} is not installed; use `uv run --group replay`") from None
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; use `uv run --group replay`") from None
 
 
 def tasks_known() -> list[str]:

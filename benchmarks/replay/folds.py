@@ -51,7 +51,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from raysearch.errors import UserError
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.scheduling.forest import ByForest
-from raysearch.search.scheduling.stopping_rules import Verdict
+from raysearch.search.scheduling.stopping_rules import Decision
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import EPOCHS, Ranges, curves_of, lcbench, tasks_known
@@ -68,7 +68,7 @@ OURS, PEERS = "one by one", ("to the end", "all at once")
 LEAST, BUDGETS = 2, (4, 8, 16)
 REPLICATES = 2_000
 # An interval ends here where some draws of tasks never get there.
-MOST_SHARE = 4.0
+MAX_FRACTION = 4.0
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Folds:
 
     def noisy(self, config: Config) -> np.ndarray:
         """The accuracies of each fold, of shape (folds, epochs)."""
-        knobs = [config[name] for name in sorted(config) if name != "folds"]
-        generator = np.random.default_rng(key(self._seed, "folds", *knobs))
+        hparams = [config[name] for name in sorted(config) if name != "folds"]
+        generator = np.random.default_rng(key(self._seed, "folds", *hparams))
         own = generator.normal(0, self._noise.own, (self._shape[0], 1))
         epochs = generator.normal(0, self._noise.epoch, self._shape)
         return np.asarray(self._curve(config)[1][self._kept] + self._common + own + epochs)
@@ -130,8 +130,8 @@ class Folds:
 class ToTheEnd(ByForest):
     """Whoever comes to the end of the first fold trains all others; the forest learns from them."""
 
-    def verdict(self, history: History, trial: Trial, may_begin: bool) -> Verdict:
-        return "on" if trial.epoch >= EPOCHS else super().verdict(history, trial, may_begin)
+    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
+        return "on" if trial.epoch >= EPOCHS else super().decision(history, trial, may_begin)
 
 
 class Arm(Budgeted):
@@ -210,14 +210,14 @@ def measure(
         ]
     ).mean(axis=1)
     regrets, further = np.asarray(found[..., 0]), found[..., 1]
-    for budget, regret, share in zip(budgets, regrets.mean(0), further.mean(0), strict=True):
+    for budget, regret, fraction in zip(budgets, regrets.mean(0), further.mean(0), strict=True):
         sys.stderr.write(
-            f"{name}, budget {budget}: regret {regret:.3f}, {share:.0%} of it further folds\n"
+            f"{name}, budget {budget}: regret {regret:.3f}, {fraction:.0%} of it further folds\n"
         )
     return regrets
 
 
-def shares(ours: np.ndarray, peer: np.ndarray) -> np.ndarray:
+def fractions(ours: np.ndarray, peer: np.ndarray) -> np.ndarray:
     """What share of each of a peer's budgets ours needs for its regret, by (tasks, budgets)."""
     levels, means = peer.mean(axis=0), ours.mean(axis=0)
     found = [needed((LEAST, *BUDGETS), means, level) for level in levels]
@@ -228,9 +228,9 @@ def compared(ours: np.ndarray, peer: np.ndarray, name: str) -> float:
     """The worst share of a peer's budgets that ours needs; each is told on the way."""
     generator = np.random.default_rng(0)
     drawn = generator.integers(len(ours), size=(REPLICATES, len(ours)))
-    spread = [np.minimum(shares(ours[tasks], peer[tasks]), MOST_SHARE) for tasks in drawn]
+    spread = [np.minimum(fractions(ours[tasks], peer[tasks]), MAX_FRACTION) for tasks in drawn]
     low, high = np.percentile(spread, [2.5, 97.5], axis=0)
-    found = shares(ours, peer)
+    found = fractions(ours, peer)
     for place, budget in enumerate(BUDGETS):
         sys.stderr.write(
             f"regret of {name} at budget {budget}: {OURS} needs {found[place]:.2f} of it"
@@ -246,8 +246,8 @@ def main() -> int:
         asked = args.tasks, args.seeds, Noise().times(args.noise)
         ours = measure(OURS, *asked, (LEAST, *BUDGETS))
         peers = {name: measure(name, *asked, BUDGETS) for name in PEERS}
-    except UserError as fault:
-        sys.stderr.write(f"{fault}\n")
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     worst = max(compared(ours, peer, name) for name, peer in peers.items())
     told = round(worst, 3) if math.isfinite(worst) else None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raysearch.config.space import Budget, Kind, Knob, Space, Stopping
+from raysearch.config.space import Budget, Hyperparameter, Kind, Space, Stopping
 from raysearch.search.journal.journal import Event
-from raysearch.search.scheduling.policy import Course
+from raysearch.search.scheduling.policy import SearchPolicy
 from replay.clock import Work
 from replay.curves import EPOCHS, Ranges
 
@@ -24,11 +24,12 @@ KINDS: dict[tuple[str, bool], Kind] = {
 
 def space(ranges: Ranges, seed: int, trials: int = TRIALS) -> Space:
     """The search space of lcbench in the house's words, all else as a study has it by default."""
-    knobs = (
-        Knob(name, KINDS[kind, log], (low, high)) for name, (kind, low, high, log) in ranges.items()
+    hparams = (
+        Hyperparameter(name, KINDS[kind, log], (low, high))
+        for name, (kind, low, high, log) in ranges.items()
     )
     stopping = Stopping(grace=round(EPOCHS / 10))
-    return Space(tuple(knobs), "accuracy", "max", EPOCHS, trials, seed, stopping)
+    return Space(tuple(hparams), "accuracy", "max", EPOCHS, trials, seed, stopping)
 
 
 class Raysearch:
@@ -38,7 +39,7 @@ class Raysearch:
     """
 
     def __init__(self, asked: Space, folds: int = 1) -> None:
-        self._course, self._folds = Course(asked), folds
+        self._course, self._folds = SearchPolicy(asked), folds
 
     def next(self) -> Work | None:
         event = self._course.next()
@@ -46,27 +47,27 @@ class Raysearch:
             return None
         self._happened({**event, "folds": self._folds})
         trial = self._course.history.trials[event["trial"]]
-        return Work(trial.id, dict(trial.knobs), trial.epoch)
+        return Work(trial.id, dict(trial.hparams), trial.epoch)
 
     def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
-        course = self._course
-        known = course.history.trials[trial]
+        policy = self._course
+        known = policy.history.trials[trial]
         self._happened(
             {
                 "event": "report",
                 "trial": trial,
                 "epoch": epoch,
-                "fold": (epoch - 1) // course.space.epochs,
+                "fold": (epoch - 1) // policy.space.epochs,
                 "objective": value,
-                "metrics": {course.space.metric: value},
+                "metrics": {policy.space.metric: value},
                 "seconds": seconds,
-                "rung": course.is_rung(known, epoch),
+                "rung": policy.is_rung(known, epoch),
             }
         )
-        verdict = course.verdict(known)
-        if verdict is not None:
-            self._happened(verdict)
-        return verdict is None
+        decision = policy.decision(known)
+        if decision is not None:
+            self._happened(decision)
+        return decision is None
 
     def _happened(self, event: Event) -> None:
         self._course.take({"at": 0.0, **event})
@@ -76,9 +77,11 @@ class Budgeted(Raysearch):
     """A study as `asked`, of `folds` folds a trial, that may spend so many fold-epochs."""
 
     def __init__(self, asked: Space, folds: int, fold_epochs: int) -> None:
-        # The knob is there for one fold, too, so that all draw the same.
-        knobs = (*asked.knobs, Knob("folds", "fixed", (folds,)))
-        super().__init__(replace(asked, knobs=knobs, budget=Budget(fold_epochs=fold_epochs)), folds)
+        # The hyperparameter is there for one fold, too, so that all draw the same.
+        hparams = (*asked.hparams, Hyperparameter("folds", "fixed", (folds,)))
+        super().__init__(
+            replace(asked, hparams=hparams, budget=Budget(fold_epochs=fold_epochs)), folds
+        )
 
     def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
         """As in any study, but whoever trains when the budget is spent ends there."""
@@ -89,7 +92,7 @@ class Budgeted(Raysearch):
         """The best configuration that finished."""
         best = self._course.history.best(None, "max")
         assert best is not None, "a budget leaves room for one trial"
-        return dict(best.knobs)
+        return dict(best.hparams)
 
 
 def method(ranges: Ranges, seed: int) -> Raysearch:

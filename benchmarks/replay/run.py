@@ -130,8 +130,8 @@ def main() -> int:
         with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
             for row in rows(*asked, spread=pool.map if args.jobs > 1 else map):
                 print(json.dumps(row), flush=True)
-    except UserError as fault:
-        sys.stderr.write(f"{fault}\n")
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     return 0
 

@@ -24,7 +24,7 @@ class UserError(Exception):
 
 
 class SpaceError(UserError):
-    """A search-space file that cannot be a study; its message holds all the faults at once."""
+    """A search-space file that cannot be a study; its message holds all the errors at once."""
 
 
 class DataError(UserError):
@@ -32,7 +32,7 @@ class DataError(UserError):
 
 
 class StorageError(UserError):
-    """An object store that cannot be reached, or refuses; what lies there may be whole."""
+    """An object store that cannot be reached, or rejects; what lies there may be whole."""
 
 
 class StudyError(UserError):

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from raysearch.champion.registration import Champion, crown_champion
+from raysearch.champion.registration import Champion, select_and_register_champion
 from raysearch.data.files import Folder
-from raysearch.data.splits.split_manifest import add_ledger
+from raysearch.data.splits.split_manifest import add_split_manifest
 from raysearch.reports.study_artifacts import study_files
 from raysearch.search.engine.session import (
     ask_for_machines,
@@ -22,7 +22,7 @@ from raysearch.search.engine.session import (
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.baselines import record_majority
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.plan import Beginning, Plan
+from raysearch.search.study.plan import NewStudyFiles, Plan
 from raysearch.search.study.study import Study, create_study, read_plan
 from raysearch.search.tracking.tracker import Tracker, default_store
 from raysearch.selection.decision_rule import Options
@@ -56,11 +56,11 @@ class Outcome:
 def run_study(
     folder: StudyFolder,
     plan: Plan,
-    beginning: Beginning | None,
+    new_study_files: NewStudyFiles | None,
     watch: Watch,
     trials: int | None = None,
 ) -> Outcome:
-    """Run the study of `plan` in `folder` to its end; without `beginning`, go on with it.
+    """Run the study of `plan` in `folder` to its end; without `new_study_files`, go on with it.
 
     `trials` are planned from now on, where they are more than before.
 
@@ -68,19 +68,21 @@ def run_study(
     InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
     """
     with _alone(folder, plan, watch) as assure:
-        if beginning is None:
+        if new_study_files is None:
             study = Study(folder, plan)
         else:
             waiting = "waiting for machines, " if cluster_address() else ""
             watch.phase(f"{waiting}choosing precisions")
             probed = probe(plan)
-            if beginning.ledger is not None:  # before the study: none is ever without its ledger
+            if (
+                new_study_files.split_manifest is not None
+            ):  # before the study: none is ever without its split manifest
                 name = plan.space.split or plan.space.task
-                add_ledger(beginning.ledger, Folder(plan.data), name)
-            study = create_study(folder, probed, beginning.splits)
+                add_split_manifest(new_study_files.split_manifest, Folder(plan.data), name)
+            study = create_study(folder, probed, new_study_files.splits)
         study.journal.assure = assure
         with _tracked(study, watch) as tracker:
-            return _search_and_crown(study, tracker, watch, trials)
+            return _search_and_register_champion(study, tracker, watch, trials)
 
 
 @contextmanager
@@ -114,7 +116,7 @@ def _tracked(study: Study, watch: Watch, failed: str = "FAILED") -> Iterator[Tra
         raise
 
 
-def select_again(folder: StudyFolder, options: Options, watch: Watch) -> Outcome:
+def reselect_champion(folder: StudyFolder, options: Options, watch: Watch) -> Outcome:
     """Select the champion of the study in `folder` by `options`, and let its alias follow.
 
     StudyError where another launcher runs the study, or no trial has finished.
@@ -126,17 +128,19 @@ def select_again(folder: StudyFolder, options: Options, watch: Watch) -> Outcome
         status = "FINISHED" if study.ended() else "KILLED"
         with _tracked(study, watch, status) as tracker:
             study.begin()
-            champion = crown_champion(study, tracker, watch.phase, options)
+            champion = select_and_register_champion(study, tracker, watch.phase, options)
             return Outcome(study, champion, tracker.store, tracker.close(status, FINISH_S))
 
 
-def _search_and_crown(study: Study, tracker: Tracker, watch: Watch, trials: int | None) -> Outcome:
+def _search_and_register_champion(
+    study: Study, tracker: Tracker, watch: Watch, trials: int | None
+) -> Outcome:
     study.begin(trials)
     record_majority(study)
     watch.study(study)
     watch.phase("searching")
     search(study)
-    champion = crown_champion(study, tracker, watch.phase)
+    champion = select_and_register_champion(study, tracker, watch.phase)
     watch.phase("sending the rest to MLflow")
     tracker.attach(study_files(study.plan, study.history))
     unsent = tracker.close("FINISHED", FINISH_S)

@@ -42,14 +42,14 @@ def with_folds(shards: Path, place: Path) -> Study:
     return study
 
 
-def test_the_knob_that_matters_is_the_most_important(study: Study) -> None:
+def test_the_hyperparameter_that_matters_is_the_most_important(study: Study) -> None:
     [figures] = study_figures(study.plan, study.history)
     found = figures.importance
-    assert found.shares[0][0] == "learning_rate"
-    shares = dict(found.shares)
-    assert shares["learning_rate"] > 0.8
-    assert set(shares) == {"optimizer", "momentum", "learning_rate", "width"}
-    assert all(0 <= share <= 1 for share in shares.values())
+    assert found.fractions[0][0] == "learning_rate"
+    fractions = dict(found.fractions)
+    assert fractions["learning_rate"] > 0.8
+    assert set(fractions) == {"optimizer", "momentum", "learning_rate", "width"}
+    assert all(0 <= fraction <= 1 for fraction in fractions.values())
     told = [one for one in study.history.searched() if one.reports]
     assert (found.trials, found.reports) == (len(told), sum(len(one.reports) for one in told))
     assert study_figures(study.plan, study.history)[0].importance == found
@@ -67,19 +67,19 @@ def test_the_order_is_that_of_optunas_fanova_where_that_can_tell(
         optuna.load_study(study_name="seen", storage=storage),
         evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
     )
-    ours = study_figures(study.plan, study.history)[0].importance.shares
+    ours = study_figures(study.plan, study.history)[0].importance.fractions
     assert next(iter(theirs)) == ours[0][0]
 
 
-def test_a_knob_that_hangs_on_a_fixed_one_counts(shards: Path, tmp_path: Path) -> None:
+def test_a_hyperparameter_that_hangs_on_a_fixed_one_counts(shards: Path, tmp_path: Path) -> None:
     inner = {**TREE["space"], "optimizer": "sgd"}
     study = new_study(shards, tmp_path / "x", TREE | {"space": inner})
     for _ in range(12):
         trial = next_searched(study)
         for epoch in range(1, 9):
-            study.report(trial.id, report(epoch, float(trial.knobs["momentum"])))
-    shares = dict(study_figures(study.plan, study.history)[0].importance.shares)
-    assert shares["momentum"] > 0.5
+            study.report(trial.id, report(epoch, float(trial.hparams["momentum"])))
+    fractions = dict(study_figures(study.plan, study.history)[0].importance.fractions)
+    assert fractions["momentum"] > 0.5
 
 
 def test_the_best_so_far_is_of_finished_trials_alone(study: Study) -> None:
@@ -115,7 +115,7 @@ def test_numbers_of_folds_are_kept_apart(shards: Path, tmp_path: Path) -> None:
         assert {point.trial for point in one.progress.points} == {
             line.trial.id for line in one.coordinates.lines
         }
-        assert "folds" not in dict(one.importance.shares)
+        assert "folds" not in dict(one.importance.fractions)
         assert f"trials over {one.folds} folds" in text(one)
     page = figures_page(study.plan, study.history, [two, three])
     assert page.count("Values of different numbers of folds are not compared.") == 2
@@ -189,7 +189,11 @@ def test_the_command_shows_them_and_writes_the_page(
     assert study.plan.name == "seen"
     assert run(["results", "--figures", "seen.html"]) == 0
     out = capsys.readouterr().out
-    for title in ("Leaderboard of seen", "Importance of the knobs", "Where the best third lies"):
+    for title in (
+        "Leaderboard of seen",
+        "Importance of the hyperparameters",
+        "Where the best third lies",
+    ):
         assert title in out
     assert (tmp_path / "seen.html").read_text().startswith("<!doctype html>")
     assert run(["results", "--figures", "none/seen.html"]) == 2

@@ -36,7 +36,7 @@ def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     assert benchmark is not None
     assert first is not None
     data = training_data(study.folder.address, study.plan.data, "cpu", 2, 1.0)
-    config = train_config(study.plan, benchmark.knobs, benchmark.seed, torch.device("cpu"))
+    config = train_config(study.plan, benchmark.hparams, benchmark.seed, torch.device("cpu"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     host = {"host": socket.gethostname()}

@@ -126,7 +126,7 @@ def test_a_method_that_has_no_work_left_ends_the_run() -> None:
         ([work("a"), work("a")], "a is given to a second worker while it trains"),
     ],
 )
-def test_work_that_nobody_could_do_is_refused(works: list[Work], said: str) -> None:
+def test_work_that_nobody_could_do_is_rejected(works: list[Work], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         simulate(Script(works), by_seconds, 2, 10.0)
 
@@ -174,10 +174,10 @@ class Listening:
         return given
 
     def report(self, trial: str, epoch: int, value: float, seconds: float) -> bool:
-        goes_on = self._method.report(trial, epoch, value, seconds)
-        if not goes_on:
+        is_promotable = self._method.report(trial, epoch, value, seconds)
+        if not is_promotable:
             self.freed.add(epoch)
-        return goes_on
+        return is_promotable
 
 
 @pytest.mark.parametrize("name", RUNGS)
@@ -203,7 +203,10 @@ def test_each_method_stops_trials_at_its_rungs_alone_and_by_its_seed(name: str) 
 
 def test_the_space_of_our_own_method_is_lcbench_s() -> None:
     space = ours.space(RANGES, 7)
-    assert [(knob.name, knob.kind, knob.values) for knob in space.knobs] == [
+    assert [
+        (hyperparameter.name, hyperparameter.kind, hyperparameter.values)
+        for hyperparameter in space.hparams
+    ] == [
         ("batch_size", "logint", (16, 512)),
         ("learning_rate", "loguniform", (1e-4, 1e-1)),
         ("momentum", "uniform", (0.1, 0.99)),

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raysearch.champion.model_artifact import recipe_of
+from raysearch.champion.model_artifact import artifact_of
 from raysearch.champion.registration import champion_net, champion_of
 from raysearch.cli.selection_text import fresh_lines
 from raysearch.config.space import describe, space_from
@@ -25,59 +25,57 @@ from raysearch.data.patches import load_patches
 from raysearch.errors import SpaceError, StudyError
 from raysearch.models.classifier import Ensemble
 from raysearch.search.engine import worker_tasks as worker
-from raysearch.search.engine.repeat_runs import train_fresh
+from raysearch.search.engine.repeat_runs import train_repeats
 from raysearch.search.engine.session import ray_session
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.journal import Journal
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import out_of_fold_again
 from raysearch.search.study.plan import load_plan, make_plan
-from raysearch.search.study.repeats import FoldAgain, Repetitions, fresh_seeds, missing_folds
+from raysearch.search.study.repeats import FoldRepeat, Repetitions, missing_folds, repeats
 from raysearch.search.study.study import Study, create_study
 from raysearch.search.study.trial_data import train_config, training_data
-from raysearch.search.tracking.log_batches import TrialPieces
+from raysearch.search.tracking.log_batches import TrialLogBatches
 from raysearch.selection.decision_rule import Options
 from raysearch.training.checkpoint import unpack
 from raysearch.training.fold_training import Judged
 from raysearch.training.loop import FoldEpoch, train
 from support.result_studies import new_study
 
-KNOBS: dict[str, Any] = {
+HPARAMS: dict[str, Any] = {
     "folds": 2,
     "width": 4,
     "batch_size": 16,
     "preprocess": "reinhard",
     "tta": "dihedral",
 }
-TREE: dict[str, Any] = {"epochs": 1, "trials": 2, "space": {**KNOBS, "learning_rate": 0.01}}
+TREE: dict[str, Any] = {"epochs": 1, "trials": 2, "space": {**HPARAMS, "learning_rate": 0.01}}
 
 
 @pytest.fixture
 def study(shards: Path, tmp_path: Path) -> Study:
     """A study with one trial, of which nothing was trained."""
     found = new_study(shards, tmp_path / "studies" / "again", TREE)
-    found.start("t0000", "trial", {**KNOBS, "learning_rate": 0.01})
+    found.start("t0000", "trial", {**HPARAMS, "learning_rate": 0.01})
     return found
 
 
 def again(study: Study, seed: int, *folds: int) -> None:
     """Train `folds` of the trial with a fresh `seed`, as a worker does."""
     trial = study.history.trials["t0000"]
-    told = (study.folder.address, study.plan.data, trial.id, trial.knobs, seed, 2, 0, 1.0)
+    told = (study.folder.address, study.plan.data, trial.id, trial.hparams, seed, 2, 0, 1.0)
     for fold in folds:
         worker.fold_job(worker.Job(*told), fold, keep_net=True)
 
 
 def test_fresh_seeds_are_the_trials_and_never_its_own() -> None:
     trial = Trial("t0003", "trial", {}, 5, 2)
-    seeds = fresh_seeds(7, trial, 4)
+    seeds = repeats(7, trial, 4)
     assert len({5, *seeds}) == 5
-    assert fresh_seeds(7, trial, 2) == seeds[:2]
-    assert not {*fresh_seeds(8, trial, 4), *fresh_seeds(7, Trial("t1", "trial", {}, 5, 2), 4)} & {
-        *seeds
-    }
+    assert repeats(7, trial, 2) == seeds[:2]
+    assert not {*repeats(8, trial, 4), *repeats(7, Trial("t1", "trial", {}, 5, 2), 4)} & {*seeds}
     unlucky = Trial("t0003", "trial", {}, seeds[1], 2)
-    assert fresh_seeds(7, unlucky, 3) == [seeds[0], *seeds[2:]]
+    assert repeats(7, unlucky, 3) == [seeds[0], *seeds[2:]]
 
 
 def test_a_fold_trained_alone_is_that_fold_of_a_whole_training_with_its_seed(study: Study) -> None:
@@ -88,7 +86,7 @@ def test_a_fold_trained_alone_is_that_fold_of_a_whole_training_with_its_seed(stu
 
     again(study, 11, 0, 1)
     data = training_data(study.folder.address, study.plan.data, "cpu", 2, 1.0)
-    config = train_config(study.plan, trial.knobs, 11, torch.device("cpu"))
+    config = train_config(study.plan, trial.hparams, 11, torch.device("cpu"))
     train(config, data, take)
     for fold, (epoch, judged) in enumerate(whole):
         raw = study.folder.read(study.folder.again_scores("t0000", 11, fold))
@@ -111,7 +109,7 @@ def test_what_is_whole_is_not_trained_again(study: Study) -> None:
     assert missing() == [0]
     again(study, 11, 0)
     assert missing() == []
-    assert missing_folds(folder, study.plan, trial, [12], nets=True)[0] == FoldAgain(12, 0)
+    assert missing_folds(folder, study.plan, trial, [12], nets=True)[0] == FoldRepeat(12, 0)
     rows = out_of_fold_again(folder, study.plan, "t0000", 11, range(2))
     assert rows is not None
     assert sorted(rows.rows) == list(range(240))
@@ -126,7 +124,7 @@ def test_what_is_whole_is_not_trained_again(study: Study) -> None:
 
 
 def test_a_lost_fold_is_begun_again_first_and_a_failed_seed_is_left() -> None:
-    folds = [FoldAgain(seed, fold) for seed in (1, 2) for fold in (0, 1)]
+    folds = [FoldRepeat(seed, fold) for seed in (1, 2) for fold in (0, 1)]
     ahead = Repetitions(folds)
     assert ahead.next() == folds[0]
     assert ahead.lost(folds[0]) == 1
@@ -139,10 +137,10 @@ def test_a_lost_fold_is_begun_again_first_and_a_failed_seed_is_left() -> None:
 
 def test_a_seed_that_failed_is_known_from_the_journal(study: Study) -> None:
     trial = study.history.trials["t0000"]
-    study.fail_again(trial, 11, "nan-loss")
-    train_fresh(study, trial, [11], nets=False)  # without Ray: there is nothing to do
+    study.record_repeat_failure(trial, 11, "nan-loss")
+    train_repeats(study, trial, [11], nets=False)  # without Ray: there is nothing to do
     events = Journal(study.folder / study.folder.JOURNAL).events
-    assert History(events).failed_again == {("t0000", 11): "nan-loss"}
+    assert History(events).repeat_failures == {("t0000", 11): "nan-loss"}
 
 
 def test_the_ensemble_is_the_mean_of_its_members_each_with_its_own_statistics(
@@ -168,7 +166,7 @@ def test_the_ensemble_is_the_mean_of_its_members_each_with_its_own_statistics(
         rows = out_of_fold_again(folder, plan, "t0000", 11, [0])
         assert rows is not None
         judged = torch.from_numpy(np.array(load_patches(plan.data).pixels[rows.rows]))
-        plain = recipe_of(plan, trial, {}).trained(stored[:1])
+        plain = artifact_of(plan, trial, {}).trained(stored[:1])
         own = plain(judged.view(-1, *plan.shape)).numpy()
     assert np.abs(own - rows.probabilities).max() < 1e-5
     with pytest.raises(StudyError, match="is an ensemble, not one net; `raysearch select again"):
@@ -190,37 +188,37 @@ def test_an_exported_ensemble_takes_any_batch(study: Study) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"fresh_seeds": 21}, "fresh_seeds: 21 is outside 0 to 20"),
-        ({"fresh_seeds": True}, "fresh_seeds: True is not a whole number"),
+        ({"repeats": 21}, "repeats: 21 is outside 0 to 20"),
+        ({"repeats": True}, "repeats: True is not a whole number"),
         ({"champion": "best"}, "champion: 'best' is unknown: one of refit, ensemble"),
         (
-            {"champion": "ensemble", "fresh_seeds": 0},
-            "champion: an ensemble is of a fresh seed's nets; give fresh_seeds 1 or more",
+            {"champion": "ensemble", "repeats": 0},
+            "champion: an ensemble is of a fresh seed's nets; give repeats 1 or more",
         ),
     ],
 )
-def test_what_cannot_be_a_champion_is_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(SpaceError) as refused:
+def test_what_cannot_be_a_champion_is_rejected(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpaceError) as rejected:
         parse_space({**TREE, **settings}, "x")
-    assert said in str(refused.value)
-    assert "1 fault:" in str(refused.value)
+    assert said in str(rejected.value)
+    assert "1 error:" in str(rejected.value)
 
 
 def test_a_space_says_how_its_champion_is_made_and_an_older_one_is_read(shards: Path) -> None:
-    asked = parse_space({**TREE, "fresh_seeds": 3, "champion": "ensemble"}, "x")
+    asked = parse_space({**TREE, "repeats": 3, "champion": "ensemble"}, "x")
     assert space_from(json.loads(json.dumps(describe(asked)))) == asked
     plain = parse_space(TREE, "x")
-    assert (plain.fresh_seeds, plain.champion) == (1, "refit")
+    assert (plain.repeats, plain.champion) == (1, "refit")
     assert asked.flat() != plain.flat()
     older = describe(plain)
-    del older["fresh_seeds"], older["champion"]
+    del older["repeats"], older["champion"]
     assert space_from(json.loads(json.dumps(older))) == plain
     plan = make_plan(asked, "x", str(shards))[0]
     assert load_plan(plan.dump()) == plan
-    assert plan.fresh_fold_epochs == 3 * 2 * 1
-    assert make_plan(plain, "x", str(shards))[0].most_fold_epochs == plan.most_fold_epochs + 1
-    assert Options.of({}, asked) == Options(fresh_seeds=3, kind="ensemble")
-    assert Options.of({"kind": "refit", "fresh_seeds": 0}, asked) == Options(fresh_seeds=0)
+    assert plan.repeat_fold_epochs == 3 * 2 * 1
+    assert make_plan(plain, "x", str(shards))[0].max_fold_epochs == plan.max_fold_epochs + 1
+    assert Options.of({}, asked) == Options(repeats=3, kind="ensemble")
+    assert Options.of({"kind": "refit", "repeats": 0}, asked) == Options(repeats=0)
 
 
 def test_what_fresh_seeds_say_is_told(study: Study) -> None:
@@ -249,12 +247,12 @@ def test_what_fresh_seeds_say_is_told(study: Study) -> None:
 
 def test_mlflow_is_told_each_fresh_objective_once(study: Study) -> None:
     study.crown(study.history.trials["t0000"], {"kind": "refit"}, [0.9, 0.8])
-    piece = TrialPieces(1).of(study.journal.events[-1])
+    piece = TrialLogBatches(1).of(study.journal.events[-1])
     points = [(one.key, one.value, one.step) for one in piece.points]
     assert points == [("objective_fresh", 0.9, 1), ("objective_fresh", 0.8, 2)]
     assert piece.tags == {"champion": "t0000"}
     older = {"event": "champion", "at": 1.0, "trial": "t0000"}
-    assert TrialPieces(1).of(older).points == []
+    assert TrialLogBatches(1).of(older).points == []
 
 
 @pytest.mark.slow
@@ -265,13 +263,13 @@ def test_folds_are_trained_again_though_a_worker_is_lost_and_a_seed_fails(
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     plan, splits = make_plan(parse_space(TREE, "x"), "x", str(shards))
     study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
-    good = study.start("t0000", "trial", {**KNOBS, "learning_rate": 0.01})
-    wild = study.start("t0001", "trial", {**KNOBS, "learning_rate": 1e30})
+    good = study.start("t0000", "trial", {**HPARAMS, "learning_rate": 0.01})
+    wild = study.start("t0001", "trial", {**HPARAMS, "learning_rate": 1e30})
     lost, heard = threading.Thread(target=lose_a_worker, daemon=True), list[tuple[int, int]]()
     with ray_session():
         lost.start()
-        train_fresh(study, good, [11], lambda done, every: heard.append((done, every)), nets=True)
-        train_fresh(study, wild, [12], nets=True)
+        train_repeats(study, good, [11], lambda done, every: heard.append((done, every)), nets=True)
+        train_repeats(study, wild, [12], nets=True)
     assert heard == [(0, 2), (1, 2)]
     lost.join(1.0)
     assert not lost.is_alive()
@@ -279,7 +277,7 @@ def test_folds_are_trained_again_though_a_worker_is_lost_and_a_seed_fails(
     failed = {
         (one["trial"], one["seed"]) for one in study.journal.events if one["event"] == "again"
     }
-    assert failed == {("t0001", 12)} == study.history.failed_again.keys()
+    assert failed == {("t0001", 12)} == study.history.repeat_failures.keys()
 
 
 def lose_a_worker() -> None:

@@ -48,7 +48,7 @@ def run(
     return Here(tmp_path, capsys)
 
 
-def refusal(run: Here, *words: str) -> str:
+def rejection(run: Here, *words: str) -> str:
     before = sorted(run.folder.rglob("*"))
     done = run(*words, code=2)
     assert done.stdout == ""
@@ -73,41 +73,45 @@ def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: 
         "PATIENTS:PATCHES:SEED": ("launch", space, "--data", "synthetic:x"),
     }
     for said, words in told.items():
-        assert said in refusal(run, *words), words
+        assert said in rejection(run, *words), words
 
 
 def test_a_study_that_was_cut_off_is_told_in_one_line(run: Here, space: str, shards: Path) -> None:
     folder = run.folder / "studies" / "small"
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text('{"name": "sma')
-    assert "plan.json: damaged" in refusal(run, "results", "small")
+    assert "plan.json: damaged" in rejection(run, "results", "small")
     words = ("launch", space, "--data", str(shards), "--name", "small", "--resume")
-    assert "plan.json: damaged" in refusal(run, *words)
+    assert "plan.json: damaged" in rejection(run, *words)
 
 
 def test_addresses_that_cannot_be_used_are_told_in_one_line(
     run: Here, space: str, shards: Path
 ) -> None:
-    assert "foo://x: no address that can be used" in refusal(run, "results", "--studies", "foo://x")
+    assert "foo://x: no address that can be used" in rejection(
+        run, "results", "--studies", "foo://x"
+    )
     (run.folder / "file").write_text("")
     words = ("launch", space, "--data", str(shards), "--studies", "file/studies")
-    assert "choose a place that can be read and written" in refusal(run, *words)
+    assert "choose a place that can be read and written" in rejection(run, *words)
 
 
-def test_more_folds_than_patients_are_refused(run: Here, shards: Path) -> None:
+def test_more_folds_than_patients_are_rejected(run: Here, shards: Path) -> None:
     (run.folder / "wide.yaml").write_text(SPACE.replace("folds: 2", "folds: 13"))
-    said = refusal(run, "launch", "wide.yaml", "--data", str(shards))
+    said = rejection(run, "launch", "wide.yaml", "--data", str(shards))
     assert "12 patients for 13 folds" in said
     assert "use 12 folds or fewer" in said
 
 
 def test_mistakes_in_the_other_commands_are_told_in_one_line(run: Here) -> None:
-    assert "'zip' is unknown; one of synthetic, csv, pcam" in refusal(
+    assert "'zip' is unknown; one of synthetic, csv, pcam" in rejection(
         run, "shard", ".", "out", "--format", "zip"
     )
-    assert "is not a size" in refusal(run, "shard", ".", "out", "--format", "idc", "--size", "big")
-    assert "no study in" in refusal(run, "results")
-    assert "no study 'x'" in refusal(run, "results", "x")
+    assert "is not a size" in rejection(
+        run, "shard", ".", "out", "--format", "idc", "--size", "big"
+    )
+    assert "no study in" in rejection(run, "results")
+    assert "no study 'x'" in rejection(run, "results", "x")
 
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Here, space: str, shards: Path) -> None:
@@ -144,7 +148,7 @@ def test_a_warning_of_the_shards_stands_in_the_plan(run: Here, tmp_path: Path) -
 def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
     assert "60: " in run("shard", "6:60:1", "one", "--format", "synthetic").stdout
     found = json.loads(run("shard", "6:60:1", "two", "--format", "synthetic", "--json").stdout)
-    assert (found["rows"], found["refused"], found["files"]) == (60, 0, 60)
+    assert (found["rows"], found["rejected"], found["files"]) == (60, 0, 60)
 
 
 @pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
@@ -169,7 +173,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "error"),
     [
         (("shard", "4:24:1", "s3://bucket/out"), "a folder of this machine"),
         (("shard", "4:24:1", "out", "--size", ""), "not a size"),
@@ -177,10 +181,10 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
         (("split", "out", "--name", ""), "not a name"),
     ],
 )
-def test_data_commands_refuse_what_they_cannot_do(
-    run: Here, words: tuple[str, ...], fault: str
+def test_data_commands_reject_what_they_cannot_do(
+    run: Here, words: tuple[str, ...], error: str
 ) -> None:
-    assert fault in refusal(run, *words)
+    assert error in rejection(run, *words)
 
 
 @pytest.mark.parametrize("words", [("launch", "{space}", "--name", "x"), ("results",)])
@@ -192,7 +196,7 @@ def test_a_storage_that_cannot_be_used_is_told_in_one_line(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
-    told = refusal(run, *(one.format(space=space) for one in words), "--studies", "s3://b/all")
+    told = rejection(run, *(one.format(space=space) for one in words), "--studies", "s3://b/all")
     s3fs.S3FileSystem.clear_instance_cache()
     assert told.startswith("raysearch: s3://b/all")
     assert "cannot be used (Could not connect" in told

@@ -31,7 +31,7 @@ epochs: 1
 trials: 10
 sampler: tpe
 stopping: {rule: asha, paired: 0}
-fresh_seeds: 0
+repeats: 0
 space:
   folds: 2
   architecture: cnn

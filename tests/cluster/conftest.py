@@ -20,7 +20,7 @@ def cluster() -> Iterator[Ground]:
             yield ground
         finally:
             ground.run("ray", "down", "-y", str(ground.file))
-            lines = ["fault: fold-epochs to train again, their seconds, seconds to recover"]
-            for fault, epochs, again, seconds in ground.faults:
-                lines.append(f"{fault}: {epochs}, {again:.1f}, {seconds:.1f}")
+            lines = ["error: fold-epochs to train again, their seconds, seconds to recover"]
+            for error, epochs, again, seconds in ground.errors:
+                lines.append(f"{error}: {epochs}, {again:.1f}, {seconds:.1f}")
             sys.stdout.write("\n" + "\n".join(lines) + "\n")  # seen with -s

@@ -49,7 +49,7 @@ class Ground:
     file: Path
     laptop: Path
     environment: dict[str, str]
-    faults: list[tuple[str, int, float, float]] = field(default_factory=list)
+    errors: list[tuple[str, int, float, float]] = field(default_factory=list)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -271,9 +271,9 @@ def _await(url: str) -> None:
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).close()
-        except OSError as fault:
+        except OSError as error:
             if time.monotonic() > until:
-                raise RuntimeError(f"{url} does not answer: {fault}") from None
+                raise RuntimeError(f"{url} does not answer: {error}") from None
             time.sleep(0.3)
         else:
             return

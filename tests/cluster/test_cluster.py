@@ -45,8 +45,8 @@ for sent in ("", "w" * 64, token):
         stub = services.RayletDriverStub(channel)
         stub.ClusterInfo(request, metadata=[("client_id", "test"), *login], timeout=30)
         print("OK")
-    except grpc.RpcError as fault:
-        print(fault.code().name)
+    except grpc.RpcError as error:
+        print(error.code().name)
 """
 STUDIES = "s3://raysearch/studies"
 
@@ -110,9 +110,9 @@ def work_lost(ground: Ground, study: str, host: str | None) -> tuple[int, float]
 
 
 def note_recovery(
-    ground: Ground, study: str, fault: str, at: float, host: Host | None = None
+    ground: Ground, study: str, error: str, at: float, host: Host | None = None
 ) -> None:
-    """Write down what `fault`, at the time `at` on `host`, costs, and wait until it is over."""
+    """Write down what `error`, at the time `at` on `host`, costs, and wait until it is over."""
     lost = work_lost(ground, study, host.name if host else None)
     assert lost[0] <= 1 or lost[1] < 15  # a checkpoint every ten seconds, and one fold-epoch
     waiting = set(running_trials(ground, study))
@@ -122,7 +122,7 @@ def note_recovery(
         return waiting <= {one.get("trial") for one in later if one["event"] in ("report", "end")}
 
     wait_for(back, 120)
-    ground.faults.append((fault, *lost, time.time() - at))
+    ground.errors.append((error, *lost, time.time() - at))
 
 
 def trained_on(ground: Ground, study: str, host: Host, since: float) -> bool:
@@ -228,7 +228,7 @@ def test_doctor_finds_nothing_on_a_fresh_cluster(cluster: Ground) -> None:
     assert "3 answered of 3" in checks[0]["seen"]
 
 
-def test_requests_without_the_token_are_refused(cluster: Ground) -> None:
+def test_requests_without_the_token_are_rejected(cluster: Ground) -> None:
     jobs = "http://127.0.0.1:8265/api/jobs/"
     ask = f"curl -s -o /dev/null -w %{{http_code}} {jobs}"
     head, key = cluster.head, cluster.network.key
@@ -236,8 +236,8 @@ def test_requests_without_the_token_are_refused(cluster: Ground) -> None:
     assert ssh(head, key, f"{ask} -H 'Authorization: Bearer wrong'").stdout == "403"
     assert ssh(head, key, f"{ask} -H 'Authorization: Bearer {TOKEN}'").stdout == "200"
     join = f". ~/raysearch.env; RAY_AUTH_TOKEN={'w' * 64} ray status --address {head.address}:6379"
-    refused = ssh(cluster.workers[0], key, join)
-    assert refused.returncode != 0
+    rejected = ssh(cluster.workers[0], key, join)
+    assert rejected.returncode != 0
     allowed = ssh(
         cluster.workers[0], key, f". ~/raysearch.env; ray status --address {head.address}:6379"
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raysearch.config.constraints import MOST_CHARACTERS, faults_of, holds, truth
+from raysearch.config.constraints import MAX_CHARACTERS, errors_of, holds, truth
 
 NAMES = ("a", "b", "c", "flag", "word")
 ARITHMETIC = ("+", "-", "*", "/", "//", "%")
@@ -59,9 +59,9 @@ def conditions() -> st.SearchStrategy[str]:
 
 @given(conditions(), chosen_values)
 def test_a_constraint_holds_where_python_says_so(text: str, chosen: dict[str, object]) -> None:
-    faults = faults_of(text, NAMES)
-    assume(len(text) <= MOST_CHARACTERS and not any("deeper" in one for one in faults))
-    assert [one for one in faults if one != "it names no knob"] == []
+    errors = errors_of(text, NAMES)
+    assume(len(text) <= MAX_CHARACTERS and not any("deeper" in one for one in errors))
+    assert [one for one in errors if one != "it names no hyperparameter"] == []
     try:
         expected = bool(eval(text, {}, dict(chosen)))
     except ArithmeticError:
@@ -72,10 +72,10 @@ def test_a_constraint_holds_where_python_says_so(text: str, chosen: dict[str, ob
 
 
 @given(conditions(), chosen_values, st.sets(st.sampled_from(NAMES)))
-def test_what_is_false_without_some_knobs_is_false_whatever_they_are(
+def test_what_is_false_without_some_hyperparameters_is_false_whatever_they_are(
     text: str, chosen: dict[str, object], missing: set[str]
 ) -> None:
-    assume(len(text) <= MOST_CHARACTERS and faults_of(text, NAMES) == [])
+    assume(len(text) <= MAX_CHARACTERS and errors_of(text, NAMES) == [])
     some = {name: value for name, value in chosen.items() if name not in missing}
     try:
         found = truth(text, some)  # type: ignore[arg-type]
@@ -85,8 +85,8 @@ def test_what_is_false_without_some_knobs_is_false_whatever_they_are(
 
 
 @given(st.text() | st.text(alphabet="ab()*<>=. '[]019:,!notind", max_size=30), chosen_values)
-def test_no_text_is_more_than_refused(text: str, chosen: dict[str, object]) -> None:
-    said = faults_of(text, NAMES)
+def test_no_text_is_more_than_rejected(text: str, chosen: dict[str, object]) -> None:
+    said = errors_of(text, NAMES)
     assert all(said)
     assert said or holds(text, chosen) in (True, False)  # type: ignore[arg-type]
 
@@ -98,7 +98,7 @@ def test_no_text_is_more_than_refused(text: str, chosen: dict[str, object]) -> N
         ("width = 3", "no expression"),
         ("width", ""),
         ("width + 1", "neither true nor false"),
-        ("1 < 2", "names no knob"),
+        ("1 < 2", "names no hyperparameter"),
         ("depth < 3", "depth is not in the space"),
         ("__import__('os').system('true') < width", "is not allowed here"),
         ("width.real < 3", "`width.real` is not allowed here"),
@@ -122,10 +122,10 @@ def test_no_text_is_more_than_refused(text: str, chosen: dict[str, object]) -> N
         ("width < 3(4)", "is not allowed here"),
     ],
 )
-def test_an_odd_text_is_refused_with_its_reason(text: str, said: str) -> None:
-    faults = faults_of(text, ("width", "optimizer"))
-    assert any(said in one for one in faults) if said else faults == []
-    assert not any("\n" in one for one in faults)
+def test_an_odd_text_is_rejected_with_its_reason(text: str, said: str) -> None:
+    errors = errors_of(text, ("width", "optimizer"))
+    assert any(said in one for one in errors) if said else errors == []
+    assert not any("\n" in one for one in errors)
 
 
 @pytest.mark.parametrize(

@@ -27,19 +27,21 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def fault(tmp_path: Path, text: str) -> str:
-    with pytest.raises(SpaceError) as refused:
+def error(tmp_path: Path, text: str) -> str:
+    with pytest.raises(SpaceError) as rejected:
         read_space(write(tmp_path, text))
-    message = str(refused.value)
+    message = str(rejected.value)
     assert "\n" not in message
     return message
 
 
 def test_a_good_space_is_read_with_conditions_before_what_depends_on_them(tmp_path: Path) -> None:
     space = read_space(write(tmp_path, GOOD))
-    names = [knob.name for knob in space.knobs]
+    names = [hyperparameter.name for hyperparameter in space.hparams]
     assert names.index("optimizer") < names.index("momentum")
-    assert {knob.name: knob for knob in space.knobs}["learning_rate"].values == (1e-4, 1e-2)
+    assert {hyperparameter.name: hyperparameter for hyperparameter in space.hparams}[
+        "learning_rate"
+    ].values == (1e-4, 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_a_space_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     assert space_from(json.loads(json.dumps(describe(space)))) == space
 
 
-def test_all_faults_stand_in_one_message(tmp_path: Path) -> None:
-    message = fault(
+def test_all_errors_stand_in_one_message(tmp_path: Path) -> None:
+    message = error(
         tmp_path,
         """
 objective: {metric: beauty}
@@ -74,7 +76,7 @@ space:
 """,
     )
     for word in (
-        "7 faults",
+        "7 errors",
         "'beauty' is never reported",
         "epochs: 0 is not",
         "colour: no such setting",
@@ -113,25 +115,25 @@ space:
         ("space: {dropout: {uniform: [0, 0.5], when: {head: flat}}}\n", "head is not in the space"),
     ],
 )
-def test_a_bad_space_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
-    assert said in fault(tmp_path, text)
+def test_a_bad_space_is_rejected_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    assert said in error(tmp_path, text)
 
 
-def test_a_knob_that_only_some_parts_read_asks_for_its_condition(tmp_path: Path) -> None:
-    message = fault(
+def test_a_hyperparameter_that_only_some_parts_read_asks_for_its_condition(tmp_path: Path) -> None:
+    message = error(
         tmp_path,
         "space:\n  optimizer: {choice: [adamw, sgd]}\n  momentum: {uniform: [0.5, 0.9]}\n",
     )
     assert "add `when: {optimizer: [sgd]}`" in message
 
 
-def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_alias_bomb_is_rejected_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    assert "aliases" in fault(tmp_path, "\n".join(lines))
+    assert "aliases" in error(tmp_path, "\n".join(lines))
 
 
-def test_a_condition_in_a_circle_is_refused() -> None:
+def test_a_condition_in_a_circle_is_rejected() -> None:
     tree = {
         "space": {
             "optimizer": {"choice": ["sgd", "adamw"], "when": {"schedule": "constant"}},
@@ -142,6 +144,6 @@ def test_a_condition_in_a_circle_is_refused() -> None:
         parse_space(tree, "x")
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="no such file"):
         read_space(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""What a space says beside its knobs, and knobs that stand inside a choice."""
+"""What a space says beside its hyperparameters, and hyperparameters that stand inside a choice."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.cli.plan_text import knob_rows, knobs_title, search_rows, stopping_text
+from raysearch.cli.plan_text import hparam_rows, hparams_title, search_rows, stopping_text
 from raysearch.cli.tables import plan_tables
 from raysearch.config.constraints import allowed
 from raysearch.config.json_schema import schema, schema_text
@@ -74,7 +74,7 @@ space:
       adamw: {beta2: {uniform: [0.9, 0.999]}}
       sgd: {momentum: {uniform: [0.5, 0.95]}, nesterov: {choice: [true, false]}}
 """
-KNOBS = {
+HPARAMS = {
     "learning_rate": {"loguniform": [1e-4, 1e-2]},
     "width": {"choice": [8, 16]},
     "batch_size": {"int": [8, 64]},
@@ -86,20 +86,20 @@ def full() -> Space:
     return parse_space(yaml.safe_load(FULL), "x")
 
 
-def refusal(tree: dict[str, Any]) -> str:
+def rejection(tree: dict[str, Any]) -> str:
     """What is said against `tree`; nothing where it is taken."""
     try:
         parse_space(tree, "x")
-    except SpaceError as fault:
-        return str(fault)
+    except SpaceError as error:
+        return str(error)
     return ""
 
 
-def faults(**sections: Any) -> str:
-    with pytest.raises(SpaceError) as refused:
-        parse_space({"space": KNOBS, **sections}, "x")
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+def errors(**sections: Any) -> str:
+    with pytest.raises(SpaceError) as rejected:
+        parse_space({"space": HPARAMS, **sections}, "x")
+    assert "\n" not in str(rejected.value)
+    return str(rejected.value)
 
 
 def plan_of(space: Space, *rungs: tuple[int, ...]) -> Plan:
@@ -128,12 +128,12 @@ def test_every_section_fills_its_values() -> None:
 
 
 def test_a_space_that_says_nothing_has_the_defaults() -> None:
-    space = parse_space({"space": KNOBS, "epochs": 20}, "x")
+    space = parse_space({"space": HPARAMS, "epochs": 20}, "x")
     assert (space.sampling, space.budget) == (Sampling("forest"), Budget())
     assert space.stopping == Stopping(3, 3, "forest", 0, 0.1)
-    still = parse_space({"space": KNOBS, "stopping": {"rule": "none"}}, "x")
+    still = parse_space({"space": HPARAMS, "stopping": {"rule": "none"}}, "x")
     assert still.stopping.paired == 0.0
-    assert parse_space({"space": KNOBS, "sampler": "random"}, "x").sampling == Sampling("random")
+    assert parse_space({"space": HPARAMS, "sampler": "random"}, "x").sampling == Sampling("random")
 
 
 def test_every_field_comes_back_from_json() -> None:
@@ -160,7 +160,7 @@ def test_the_flat_settings_are_readable_and_tell_two_spaces_apart() -> None:
         {"warm_start": ()},
         {"auxiliary": ()},
         {"resources": replace(space.resources, prices=())},
-        {"knobs": space.knobs[:-1]},
+        {"hparams": space.hparams[:-1]},
     ]
     for other in others:
         assert replace(space, **other).flat() != flat, other
@@ -209,7 +209,7 @@ def test_the_order_of_options_and_prices_in_a_file_does_not_matter() -> None:
         ({"constraints": 3}, "constraints: not a text such as"),
         ({"points": {"width": 8}}, "points: not a list of points"),
         ({"points": [{}]}, "points: not a list of points"),
-        ({"points": [{"speed": 8}]}, "points.1.speed: no knob of this space"),
+        ({"points": [{"speed": 8}]}, "points.1.speed: no hyperparameter of this space"),
         ({"points": [{"width": 8}, {"width": 9}]}, "points.2.width: 9 is not allowed here: 8, 16"),
         ({"points": [{"width": 8}, {"width": 8}]}, "points: one stands there twice"),
         ({"points": [{"width": True}]}, "points.1.width: True is not a whole number"),
@@ -237,12 +237,12 @@ def test_the_order_of_options_and_prices_in_a_file_does_not_matter() -> None:
         ),
     ],
 )
-def test_a_bad_section_is_refused_in_one_line(sections: dict[str, Any], said: str) -> None:
-    assert said in faults(**sections)
+def test_a_bad_section_is_rejected_in_one_line(sections: dict[str, Any], said: str) -> None:
+    assert said in errors(**sections)
 
 
-def test_all_faults_of_all_sections_are_told_at_once() -> None:
-    said = faults(
+def test_all_errors_of_all_sections_are_told_at_once() -> None:
+    said = errors(
         sampler="bohb",
         budget={"days": 2},
         points=[{"speed": 1}],
@@ -250,18 +250,18 @@ def test_all_faults_of_all_sections_are_told_at_once() -> None:
         ceilings={"weight": 1},
         stopping={"rule": "x"},
     )
-    assert "x: 6 faults" in said
+    assert "x: 6 errors" in said
 
 
 def test_a_point_may_be_half_of_what_a_constraint_asks() -> None:
     points = [{"width": 16}, {"width": 8, "batch_size": 8}]
     space = parse_space(
-        {"space": KNOBS, "points": points, "constraints": ["width * batch_size < 200"]}, "x"
+        {"space": HPARAMS, "points": points, "constraints": ["width * batch_size < 200"]}, "x"
     )
     assert len(space.points) == 2
 
 
-def test_knobs_inside_a_choice_are_knobs_with_a_condition() -> None:
+def test_hyperparameters_inside_a_choice_are_hyperparameters_with_a_condition() -> None:
     flat = {
         "optimizer": {"choice": ["adamw", "sgd"]},
         "momentum": {"uniform": [0.5, 0.95], "when": {"optimizer": "sgd"}},
@@ -281,19 +281,25 @@ def test_knobs_inside_a_choice_are_knobs_with_a_condition() -> None:
         },
         "head": {"choice": {"pooled": None, "flat": {"dense": {"logint": [16, 256]}}}},
     }
-    by_name = {knob.name: knob for knob in parse_space({"space": flat}, "x").knobs}
-    assert {knob.name: knob for knob in parse_space({"space": nested}, "x").knobs} == by_name
+    by_name = {
+        hyperparameter.name: hyperparameter
+        for hyperparameter in parse_space({"space": flat}, "x").hparams
+    }
+    assert {
+        hyperparameter.name: hyperparameter
+        for hyperparameter in parse_space({"space": nested}, "x").hparams
+    } == by_name
 
 
-def test_a_knob_alike_under_two_values_exists_under_both() -> None:
+def test_a_hyperparameter_alike_under_two_values_exists_under_both() -> None:
     dropout = {"dropout": {"uniform": [0.0, 0.5]}}
     choices = {"cnn": dropout, "vgg16": dropout, "resnet18": {}}
     space = parse_space({"space": {"architecture": {"choice": choices}}}, "x")
-    assert space.knobs[1].when == (("architecture", ("cnn", "vgg16")),)
+    assert space.hparams[1].when == (("architecture", ("cnn", "vgg16")),)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "said"),
+    ("hparams", "said"),
     [
         (
             {
@@ -307,7 +313,10 @@ def test_a_knob_alike_under_two_values_exists_under_both() -> None:
             {"dropout": 0.1, "architecture": {"choice": {"cnn": {"dropout": 0.1}, "vgg16": {}}}},
             "space.dropout: stands at the top and under architecture cnn; put it in one place",
         ),
-        ({"optimizer": {"choice": {"sgd": 3}}}, "space.optimizer.choice.sgd: 3 is not the knobs"),
+        (
+            {"optimizer": {"choice": {"sgd": 3}}},
+            "space.optimizer.choice.sgd: 3 is not the hyperparameters",
+        ),
         ({"optimizer": {"choice": {"sdg": {}}}}, "'sdg' is unknown"),
         ({"optimizer": {"choice": {"sgd": {"speed": 3}}}}, "space.speed: nothing reads it"),
         ({"optimizer": {"choice": {"sgd": {"momentum": 3}}}}, "space.momentum: 3 is outside"),
@@ -343,43 +352,49 @@ def test_a_knob_alike_under_two_values_exists_under_both() -> None:
         ),
     ],
 )
-def test_a_knob_in_a_wrong_place_is_refused(knobs: dict[str, Any], said: str) -> None:
-    assert said in faults(space=knobs)
+def test_a_hyperparameter_in_a_wrong_place_is_rejected(hparams: dict[str, Any], said: str) -> None:
+    assert said in errors(space=hparams)
 
 
-def test_what_hangs_on_a_knob_that_is_conditional_itself_is_read() -> None:
-    knobs = {
+def test_what_hangs_on_a_hyperparameter_that_is_conditional_itself_is_read() -> None:
+    hparams = {
         "architecture": {"choice": {"vgg16": {}, "cnn": {"head": {"choice": ["pooled", "flat"]}}}},
         "dense": {"int": [8, 16], "when": {"head": "flat"}},
     }
-    assert [knob.name for knob in parse_space({"space": knobs}, "x").knobs][-1] == "dense"
-    knobs["head"] = {"choice": ["pooled", "flat"], "when": {"architecture": "cnn"}}
-    knobs["architecture"] = {"choice": ["cnn", "vgg16"]}
-    parse_space({"space": knobs, "points": [{"architecture": "cnn", "dense": 9}]}, "x")
-    said = faults(space=knobs, points=[{"architecture": "vgg16", "dense": 9}])
+    assert [hyperparameter.name for hyperparameter in parse_space({"space": hparams}, "x").hparams][
+        -1
+    ] == "dense"
+    hparams["head"] = {"choice": ["pooled", "flat"], "when": {"architecture": "cnn"}}
+    hparams["architecture"] = {"choice": ["cnn", "vgg16"]}
+    parse_space({"space": hparams, "points": [{"architecture": "cnn", "dense": 9}]}, "x")
+    said = errors(space=hparams, points=[{"architecture": "vgg16", "dense": 9}])
     assert "points.1.dense: exists only where head is flat, and here it is not" in said
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_draw_has_exactly_the_knobs_that_exist_each_within_its_values(seed: int) -> None:
+def test_a_draw_has_exactly_the_hyperparameters_that_exist_each_within_its_values(
+    seed: int,
+) -> None:
     space = full()
     chosen = draw(space, np.random.default_rng(seed))
-    for knob in space.knobs:
-        assert knob.active(chosen) == (knob.name in chosen)
-        if knob.name not in chosen:
+    for hyperparameter in space.hparams:
+        assert hyperparameter.active(chosen) == (hyperparameter.name in chosen)
+        if hyperparameter.name not in chosen:
             continue
-        value = chosen[knob.name]
-        if knob.kind in RANGES:
-            assert float(knob.values[0]) <= float(value) <= float(knob.values[1])
-            assert type(value) is (int if "int" in knob.kind else float)
+        value = chosen[hyperparameter.name]
+        if hyperparameter.kind in RANGES:
+            assert (
+                float(hyperparameter.values[0]) <= float(value) <= float(hyperparameter.values[1])
+            )
+            assert type(value) is (int if "int" in hyperparameter.kind else float)
         else:
-            assert value in knob.values
+            assert value in hyperparameter.values
     assert chosen == draw(space, np.random.default_rng(seed))
 
 
 def test_draws_are_uniform_and_log_uniform() -> None:
-    knobs = {"width": {"logint": [1, 64]}, "convolutions": {"int": [1, 3]}}
-    space = parse_space({"space": {**KNOBS, **knobs}}, "x")
+    hparams = {"width": {"logint": [1, 64]}, "convolutions": {"int": [1, 3]}}
+    space = parse_space({"space": {**HPARAMS, **hparams}}, "x")
     generator = np.random.default_rng(0)
     drawn = [draw(space, generator) for _ in range(3000)]
     rates = np.log10([float(one["learning_rate"]) for one in drawn])
@@ -387,8 +402,8 @@ def test_draws_are_uniform_and_log_uniform() -> None:
     assert np.bincount([int(one["convolutions"]) for one in drawn])[1:] == pytest.approx(
         [1000] * 3, abs=120
     )
-    share = np.mean([int(one["width"]) < 8 for one in drawn])
-    assert share == pytest.approx(np.log(7.5 / 0.5) / np.log(64.5 / 0.5), abs=0.05)
+    fraction = np.mean([int(one["width"]) < 8 for one in drawn])
+    assert fraction == pytest.approx(np.log(7.5 / 0.5) / np.log(64.5 / 0.5), abs=0.05)
 
 
 def test_what_is_allowed_satisfies_every_constraint() -> None:
@@ -414,15 +429,15 @@ def test_a_plan_tells_all_of_it_in_words() -> None:
     }
     for name, said in words.items():
         assert said in rows[name], name
-    assert knobs_title(full()) == "Space: 4 choices, 7 ranges, 1 fixed; 7 only under conditions"
-    cells = {row[0]: row[3] for row in knob_rows(full())}
+    assert hparams_title(full()) == "Space: 4 choices, 7 ranges, 1 fixed; 7 only under conditions"
+    cells = {row[0]: row[3] for row in hparam_rows(full())}
     assert cells["    dense"] == "where head is flat"
     names = [name.strip() for name in cells]
     assert names.index("dense") == names.index("head") + 1
 
 
 def test_a_plan_of_a_space_that_says_little_is_short() -> None:
-    space = parse_space({"space": KNOBS, "stopping": {"rule": "none"}}, "x")
+    space = parse_space({"space": HPARAMS, "stopping": {"rule": "none"}}, "x")
     rows = search_rows(plan_of(space, ()))
     assert rows["stopping"] == "none: every trial runs to its end"
     assert rows["budget"] == "no limit"
@@ -433,13 +448,13 @@ def test_a_plan_of_a_space_that_says_little_is_short() -> None:
     assert "take no GPU" in search_rows(plan_of(free, ()))["budget"]
     (head, *_rest) = plan_tables(plan_of(space, ()))
     cells = dict(zip(*(list(column.cells) for column in head.columns), strict=True))
-    assert cells["sealed"] == "none"
+    assert cells["held_out"] == "none"
     assert "points" not in cells
 
 
 def test_a_point_that_a_constraint_excludes_is_told() -> None:
     points = [{"width": 8}, {"width": 16}]
-    space = parse_space({"space": KNOBS, "points": points, "constraints": ["width < 9"]}, "x")
+    space = parse_space({"space": HPARAMS, "points": points, "constraints": ["width < 9"]}, "x")
     assert "width=16  (excluded by width < 9)" in search_rows(plan_of(space, ()))["points"]
 
 
@@ -482,7 +497,7 @@ def test_the_schema_takes_what_the_reader_takes() -> None:
     weights: dict[str, Any] = {"choice": {True: None, False: {}}}
     more = {
         "space": {
-            **KNOBS,
+            **HPARAMS,
             "batch_size": batches,
             "class_weights": weights,
             "dropout": {"value": 0},
@@ -529,15 +544,15 @@ def test_the_schema_takes_what_the_reader_takes() -> None:
     ],
     ids=str,
 )
-def test_typical_mistakes_are_refused_by_schema_and_reader(wrong: dict[str, Any]) -> None:
-    tree = {"space": KNOBS, **wrong}
+def test_typical_mistakes_are_rejected_by_schema_and_reader(wrong: dict[str, Any]) -> None:
+    tree = {"space": HPARAMS, **wrong}
     assert list(complaints(tree))
     with pytest.raises(SpaceError):
         parse_space(tree, "x")
 
 
 WORDS = (
-    *(*KEYS, *KNOBS, *RANGES, "choice", "value", "when", "head", "dense", "cnn", "sgd", "flat"),
+    *(*KEYS, *HPARAMS, *RANGES, "choice", "value", "when", "head", "dense", "cnn", "sgd", "flat"),
     *("name", "tpe", "group", "rule", "asha", "hours", "prices", "parameters", "width < 9"),
 )
 scalars = st.one_of(
@@ -554,9 +569,9 @@ trees = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), trees, max_size=5), trees)
-def test_no_tree_is_more_than_refused(tree: dict[str, Any], knobs: Any) -> None:
-    for one in ({**tree, "space": knobs}, {**tree, "space": {**KNOBS, "head": knobs}}):
-        assert re.fullmatch("(x: .+)?", refusal(one))
+def test_no_tree_is_more_than_rejected(tree: dict[str, Any], hparams: Any) -> None:
+    for one in ({**tree, "space": hparams}, {**tree, "space": {**HPARAMS, "head": hparams}}):
+        assert re.fullmatch("(x: .+)?", rejection(one))
 
 
 amounts = st.integers(1, 9) | st.floats(1.0, 9.5)
@@ -616,11 +631,13 @@ OTHERS = {
 def test_every_good_space_comes_back_from_json_and_follows_the_schema(
     tree: dict[str, Any], others: set[str], seed: int
 ) -> None:
-    tree["space"] = {**KNOBS, "head": OTHERS["head"], **{name: OTHERS[name] for name in others}}
+    tree["space"] = {**HPARAMS, "head": OTHERS["head"], **{name: OTHERS[name] for name in others}}
     space = parse_space(tree, "x")
     assert space_from(json.loads(json.dumps(describe(space)))) == space
     assert all(isinstance(text, str) for text in space.flat().values())
     assert list(complaints(tree)) == []
-    assert set(draw(space, np.random.default_rng(seed))) <= {knob.name for knob in space.knobs}
-    assert sum(1 for _row in knob_rows(space)) == len(space.knobs)
+    assert set(draw(space, np.random.default_rng(seed))) <= {
+        hyperparameter.name for hyperparameter in space.hparams
+    }
+    assert sum(1 for _row in hparam_rows(space)) == len(space.hparams)
     assert all(isinstance(text, str) for text in search_rows(plan_of(space, (1, 3))).values())

@@ -15,31 +15,31 @@ from raysearch.errors import StorageError
 class Refusing:
     """A file system that raises what it is given, whatever it is asked for."""
 
-    def __init__(self, fault: Exception) -> None:
-        self._fault = fault
+    def __init__(self, error: Exception) -> None:
+        self._error = error
 
     def __getattr__(self, _name: str) -> Any:
-        def refuse(*_words: object, **_more: object) -> None:
-            raise self._fault
+        def reject(*_words: object, **_more: object) -> None:
+            raise self._error
 
-        return refuse
+        return reject
 
     def invalidate_cache(self) -> None:
         """There is none."""
 
 
-def refusing(fault: Exception) -> Folder:
+def refusing(error: Exception) -> Folder:
     folder = Folder("memory://bucket/all")
-    folder.fs = Refusing(fault)
+    folder.fs = Refusing(error)
     return folder
 
 
 NO_KEY = PermissionError("The AWS Access Key Id you provided does not exist")
 
 
-@pytest.mark.parametrize("fault", [NO_KEY, RuntimeError("no credentials"), TimeoutError()])
-def test_a_store_that_refuses_says_where_and_why(fault: Exception) -> None:
-    folder = refusing(fault)
+@pytest.mark.parametrize("error", [NO_KEY, RuntimeError("no credentials"), TimeoutError()])
+def test_a_store_that_refuses_says_where_and_why(error: Exception) -> None:
+    folder = refusing(error)
     asks = (
         lambda: folder.exists("x"),
         lambda: folder.read("x"),
@@ -51,7 +51,7 @@ def test_a_store_that_refuses_says_where_and_why(fault: Exception) -> None:
     for ask in asks:
         with pytest.raises(StorageError) as raised:
             ask()
-        why = f"cannot be used ({str(fault) or 'TimeoutError'}); look at its login"
+        why = f"cannot be used ({str(error) or 'TimeoutError'}); look at its login"
         assert str(raised.value).startswith(f"memory://bucket/all/x: {why}")
 
 

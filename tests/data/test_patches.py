@@ -63,14 +63,14 @@ def test_a_node_fetches_each_shard_once_whatever_starts_at_once(
         Folder(place).write(path.name, path.read_bytes())
     code = (
         "import sys; from pathlib import Path; from raysearch.data.patches import load_patches;"
-        "from raysearch.data.view import View; view = View(sealed=tuple(sys.argv[3:]));"
+        "from raysearch.data.view import View; view = View(held-out=tuple(sys.argv[3:]));"
         "print(len(load_patches(sys.argv[1], Path(sys.argv[2]), view).labels))"
     )
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", code, place, str(tmp_path), *sealed], stdout=subprocess.PIPE
+            [sys.executable, "-c", code, place, str(tmp_path), *held_out], stdout=subprocess.PIPE
         )
-        for sealed in ([], [], ["p001"])
+        for held_out in ([], [], ["p001"])
     ]
     counts = [int(process.communicate(timeout=60)[0]) for process in started]
     assert counts[0] == counts[1] == 240 > counts[2]
@@ -144,15 +144,15 @@ def patient_tables(draw: st.DrawFn) -> Table:
 
 
 @given(patient_tables(), st.integers(0, 100))
-def test_folds_keep_patients_apart_and_hold_every_class_or_are_refused(
+def test_folds_keep_patients_apart_and_hold_every_class_or_are_rejected(
     table: Table,
     seed: int,
 ) -> None:
     patients, labels, folds = table
     try:
         split = kfolds(patients, labels, folds, seed)
-    except DataError as refusal:
-        assert "use" in str(refusal) or "add" in str(refusal)  # noqa: PT017 both ends are right
+    except DataError as rejection:
+        assert "use" in str(rejection) or "add" in str(rejection)  # noqa: PT017 both ends are right
         return
     judged_once = np.zeros(len(labels), int)
     for learned, judged in fold_indices(patients, split):
@@ -208,7 +208,7 @@ PINNED = "77e229071704d3bcb3e3b59ad434e52a0cbc9a26216c1c5707b387aca32f9faf"
         ({"a": "01", "b": "01"}, 1, "at least 2"),
     ],
 )
-def test_too_few_patients_are_refused_with_what_would_work(
+def test_too_few_patients_are_rejected_with_what_would_work(
     counts: dict[str, str], folds: int, said: str
 ) -> None:
     patients = np.array([name for name, labels in counts.items() for _ in labels])
@@ -218,7 +218,7 @@ def test_too_few_patients_are_refused_with_what_would_work(
 
 
 @pytest.mark.parametrize("fold", [Fold(("a",), ("c",)), Fold((), ("a",)), Fold(("a", "b"), ("b",))])
-def test_a_fold_of_another_set_or_with_a_patient_on_both_sides_is_refused(fold: Fold) -> None:
+def test_a_fold_of_another_set_or_with_a_patient_on_both_sides_is_rejected(fold: Fold) -> None:
     with pytest.raises(DataError, match="damaged or another set's"):
         fold_indices(np.array(["a", "b"]), [fold])
 

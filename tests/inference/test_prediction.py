@@ -95,11 +95,11 @@ def test_images_have_the_scores_of_the_same_shards_and_the_table_says_whose(
     with (tmp_path / "out" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == table["path"].to_pylist()
-    assert [row["file"] for row in csv.DictReader((tmp_path / "out" / "refused.csv").open())] == [
+    assert [row["file"] for row in csv.DictReader((tmp_path / "out" / "rejected.csv").open())] == [
         "note.txt"
     ]
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
-        *("refused.csv", "scores.csv", "scores.parquet")
+        *("rejected.csv", "scores.csv", "scores.parquet")
     ]
 
 
@@ -129,10 +129,10 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     assert not out.exists("scores.parquet")
     assert out.names(PARTS) == ["000000.arrow", "000001.arrow", "request.json"]
     found = predict(model, source, out, lambda _done, _every: None)
-    assert (found.rows, found.new, found.refused) == (60, 10, 1)
+    assert (found.rows, found.new, found.rejected) == (60, 10, 1)
     assert not out.exists(PARTS)
     again = predict(model, source, out, lambda _done, _every: None)
-    assert (again.rows, again.new, again.refused) == (60, 0, 1)
+    assert (again.rows, again.new, again.rejected) == (60, 0, 1)
 
 
 @pytest.mark.usefixtures("studies")
@@ -152,7 +152,7 @@ def test_scores_of_another_model_or_source_are_not_written_over(
 
 
 @pytest.mark.usefixtures("studies")
-def test_what_cannot_be_scored_is_refused(
+def test_what_cannot_be_scored_is_rejected(
     patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")

@@ -90,6 +90,6 @@ def test_many_patients_give_the_same_interval_row_by_row() -> None:
     scores = np.round(random.normal(labels, 2.0), 1)  # with ties
     patients = random.integers(0, 37, 400).astype(np.str_)
     by_pairs = auroc_interval(labels, scores, patients, count=200, seed=5)
-    by_rows = auroc_interval(labels, scores, patients, count=200, seed=5, most_paired=0)
+    by_rows = auroc_interval(labels, scores, patients, count=200, seed=5, max_paired=0)
     for one in ("low", "value", "high"):
         assert getattr(by_rows, one) == pytest.approx(getattr(by_pairs, one), abs=1e-12)

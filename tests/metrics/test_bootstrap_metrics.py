@@ -47,5 +47,5 @@ def test_many_patients_are_weighted_row_by_row_to_the_same_values(
     probabilities = np.column_stack([1 - scores, scores])
     given = (labels, probabilities, owner, patient_weights(12, 9, 0))
     paired = metric_replicates("auroc", *given)
-    monkeypatch.setattr(reweighted, "MOST_PAIRED", 3)
+    monkeypatch.setattr(reweighted, "MAX_PAIRED", 3)
     assert metric_replicates("auroc", *given) == pytest.approx(paired, abs=1e-12)

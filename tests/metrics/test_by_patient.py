@@ -30,13 +30,13 @@ def test_each_patient_is_that_of_its_own_rows(
         assert found.confident[place] == (own >= 0.8).sum()
     assert all(len(one) == len(found.names) for one in found.scores.values())
     true = found.positive / found.rows
-    assert found.share_error() == pytest.approx(np.abs(found.above - true).mean())
+    assert found.fraction_error() == pytest.approx(np.abs(found.above - true).mean())
 
 
 def test_of_no_rows_there_is_no_patient() -> None:
     none = by_patient(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_))
     assert len(none.names) == 0
-    assert none.share_error() is None
+    assert none.fraction_error() is None
 
 
 def test_a_patient_is_called_ill_by_the_number_or_the_share_of_confident_patches() -> None:

@@ -55,9 +55,9 @@ def test_metrics_of_several_classes_agree_with_scikit_learn(seed: int) -> None:
     assert found["log_loss"] == pytest.approx(sk.log_loss(labels, chances))
     assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted), abs=1e-12)
     fine = sk.multilabel_confusion_matrix(labels, predicted)[:, 0]
-    shares = fine[:, 0] / fine.sum(axis=1)
-    assert found["specificity_c"] == pytest.approx(shares[2], abs=1e-12)
-    assert found["specificity"] == pytest.approx(shares.mean(), abs=1e-12)
+    fractions = fine[:, 0] / fine.sum(axis=1)
+    assert found["specificity_c"] == pytest.approx(fractions[2], abs=1e-12)
+    assert found["specificity"] == pytest.approx(fractions.mean(), abs=1e-12)
 
 
 def test_what_is_undefined_is_none_and_never_one() -> None:

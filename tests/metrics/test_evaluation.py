@@ -100,11 +100,11 @@ def test_every_table_is_of_all_rows_and_every_interval_holds_its_value(classes: 
 def test_who_guesses_the_shares_of_the_classes_is_right_as_often_as_the_most_frequent_one() -> None:
     given = scored(2)
     baseline = assess(given, draws=10).baseline
-    share = float((given.labels == 1).mean())
-    assert baseline["accuracy"] == pytest.approx(max(share, 1 - share))
+    fraction = float((given.labels == 1).mean())
+    assert baseline["accuracy"] == pytest.approx(max(fraction, 1 - fraction))
     assert baseline["auroc"] == 0.5
     assert baseline["balanced_accuracy"] == 0.5
-    assert baseline["average_precision"] == pytest.approx(share)
+    assert baseline["average_precision"] == pytest.approx(fraction)
 
 
 def test_a_fold_alone_has_the_metrics_of_its_rows() -> None:
@@ -143,7 +143,7 @@ def test_one_patient_has_values_and_no_intervals() -> None:
     assert {one.low for one in found.metrics.values()} == {None}
 
 
-def test_what_cannot_be_assessed_is_refused() -> None:
+def test_what_cannot_be_assessed_is_rejected() -> None:
     given = scored(2)
     broken = given.probabilities.copy()
     broken[3, 1] = np.nan

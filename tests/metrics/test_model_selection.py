@@ -6,7 +6,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from raysearch.metrics.bootstrap import auroc_pairs, patient_weights, replicates
-from raysearch.metrics.model_selection import Rung, against_best, draws_for, without_luck
+from raysearch.metrics.model_selection import (
+    Rung,
+    bias_corrected_estimate,
+    compare_with_best,
+    draws_for,
+)
 
 Floats = NDArray[np.float64]
 
@@ -21,10 +26,10 @@ def drawn_around(whole: Floats, spread: float, draws: int, shared: float = 0.0) 
 def test_a_trial_is_tied_only_where_it_is_shown_not_to_be_worse() -> None:
     whole = np.array([0.9, 0.899, 0.89, 0.7])
     draws = draws_for(4)
-    sharp = against_best(whole, drawn_around(whole, 0.0005, draws, shared=0.05), 1.0)
+    sharp = compare_with_best(whole, drawn_around(whole, 0.0005, draws, shared=0.05), 1.0)
     assert [one.tied for one in sharp] == [True, True, False, False]
     # Nothing can be shown of them: that is no tie.
-    blunt = against_best(whole, drawn_around(whole, 0.05, draws), 1.0)
+    blunt = compare_with_best(whole, drawn_around(whole, 0.05, draws), 1.0)
     assert [one.tied for one in blunt] == [True, False, False, False]
     for one, value in zip(sharp[1:], whole[1:], strict=True):
         assert one.difference.value == pytest.approx(value - 0.9)
@@ -34,7 +39,7 @@ def test_a_trial_is_tied_only_where_it_is_shown_not_to_be_worse() -> None:
 
 def test_less_is_better_where_it_is() -> None:
     whole = np.array([0.31, 0.3, 0.4])
-    found = against_best(whole, drawn_around(whole, 0.0001, 2000, 0.1), -1.0, margin=0.02)
+    found = compare_with_best(whole, drawn_around(whole, 0.0001, 2000, 0.1), -1.0, margin=0.02)
     assert [one.tied for one in found] == [True, True, False]
     assert found[1].difference.value == 0
     assert found[0].difference.value == pytest.approx(-0.01)
@@ -46,7 +51,7 @@ def test_many_trials_are_judged_more_strictly_than_one() -> None:
     few = np.array([0.9, 0.8985])
     many = np.array([0.9, 0.8985, *[0.8] * 58])
     ties = [
-        against_best(whole, np.vstack([drawn_around(few, 0.001, draws), others]), 1.0)[1]
+        compare_with_best(whole, np.vstack([drawn_around(few, 0.001, draws), others]), 1.0)[1]
         for whole, others in (
             (few, np.empty((0, draws))),
             (many, drawn_around(many[2:], 0.0001, draws)),
@@ -60,7 +65,7 @@ def test_many_trials_are_judged_more_strictly_than_one() -> None:
 
 def test_a_trial_of_which_no_draw_is_known_is_not_tied() -> None:
     whole = np.array([0.9, 0.9])
-    [_best, other] = against_best(whole, np.array([[0.9] * 5, [np.nan] * 5]), 1.0)
+    [_best, other] = compare_with_best(whole, np.array([[0.9] * 5, [np.nan] * 5]), 1.0)
     assert not other.tied
     assert other.difference.low is None
 
@@ -96,7 +101,7 @@ def simulated(seed: int, spread: float, stop: bool) -> tuple[float, float, float
         drawn[np.argsort(-early_drawn[:, 0])[trials // 2 :]] = np.nan
     best = int(np.nanargmax(drawn[:, 0]))
     truth = norm.cdf(good[best] / np.sqrt(2 * (0.49 + 1 + 0.16 + 0.25)))
-    estimate = without_luck(drawn[:, 1:], left_out, 1.0, rungs).value
+    estimate = bias_corrected_estimate(drawn[:, 1:], left_out, 1.0, rungs).value
     assert estimate is not None
     return float(drawn[best, 0]), estimate, float(truth)
 
@@ -117,13 +122,15 @@ def test_a_draw_without_anybody_who_was_judged_at_a_rung_stops_nobody_there() ->
     left_out = np.array([[0.7, 0.7], [0.5, 0.5]])
     rung = Rung(np.array([0, 1]), np.array([[np.nan, 0.6], [np.nan, 0.4]]), 1)
     # The second is best at the end; in the second draw it does not come there.
-    assert without_luck(drawn, left_out, 1.0, [rung]).value == pytest.approx((0.5 + 0.7) / 2)
+    assert bias_corrected_estimate(drawn, left_out, 1.0, [rung]).value == pytest.approx(
+        (0.5 + 0.7) / 2
+    )
 
 
 def test_the_best_of_what_is_left_is_taken_where_a_draw_would_have_stopped_all() -> None:
     drawn = np.array([[0.8, 0.8], [np.nan, np.nan]])
     left_out = np.array([[0.7, 0.6], [np.nan, np.nan]])
     rung = Rung(np.array([0, 1]), np.array([[0.5, 0.5], [0.6, 0.4]]), 1)
-    assert without_luck(drawn, left_out, 1.0, [rung]).value == pytest.approx(0.65)
+    assert bias_corrected_estimate(drawn, left_out, 1.0, [rung]).value == pytest.approx(0.65)
     nothing = np.full((1, 3), np.nan)
-    assert without_luck(nothing, nothing, 1.0).value is None
+    assert bias_corrected_estimate(nothing, nothing, 1.0).value is None

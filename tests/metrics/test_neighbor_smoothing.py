@@ -66,7 +66,7 @@ def test_certain_patches_and_many_on_one_slide(monkeypatch: pytest.MonkeyPatch) 
     probabilities[0] = (0.0, 1.0)
     whole = Context(2.0, 0.5, 3.0, (0.7, 0.3))(probabilities, places)
     assert np.isfinite(whole).all()
-    monkeypatch.setattr(context, "MOST_AT_ONCE", 100)
+    monkeypatch.setattr(context, "MAX_AT_ONCE", 100)
     assert Context(2.0, 0.5, 3.0, (0.7, 0.3))(probabilities, places) == pytest.approx(
         whole, abs=1e-12
     )
@@ -95,7 +95,7 @@ def test_two_classes_are_fitted_as_by_logistic_regression() -> None:
     labels, probabilities, places = drawn(4)
     near = by_reach(probabilities, places)
     found = fit_context(labels, probabilities, near)
-    said = near[found.reach].beyond(np.array(found.shares), found.doubt)[:, 1]
+    said = near[found.reach].beyond(np.array(found.fractions), found.doubt)[:, 1]
     own = np.log(probabilities[:, 1] / probabilities[:, 0])
     model = LogisticRegression(C=1e9).fit(np.column_stack([own, said]), labels)
     # Both classes have what is said, of opposite signs.

@@ -5,7 +5,7 @@ import torch
 
 from raysearch.config.space_file import parse_space
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES, build, knobs_of, refuse_unfit
+from raysearch.models.architectures import ARCHITECTURES, build, hparams_of, reject_unfit
 from raysearch.models.architectures.small_cnns import POOLINGS
 from raysearch.models.classifier import PatchClassifier, normalised
 from raysearch.models.dihedral import AVERAGES, turned
@@ -22,7 +22,7 @@ def parameters(model: torch.nn.Module) -> int:
 NETS = (*ARCHITECTURES, "timm:resnetv2_50", "timm:vit_tiny_patch16_224", "timm:inception_v4")
 SMALL_NETS = ("benchmark", "cnn", "p4m", "mobilenet_v3_small", "resnet18", "googlenet")
 # What a net of these images can do with so small a patch is in its own words.
-REFUSED = {
+REJECTED = {
     ("inception_v3", 50): r"needs 75 or more",
     ("vit_b_16", 50): r"it cuts them in squares of 16",
     ("timm:inception_v4", 50): r"cannot take patches of 50x50 \(it needs 75x75 or more\); ",
@@ -35,12 +35,12 @@ def test_each_architecture_learns_from_patches_of_a_size_or_says_why_not(
     name: str, side: int
 ) -> None:
     shape = (side, side, 3)
-    if (name, side) in REFUSED:
-        with pytest.raises(SpaceError, match=REFUSED[name, side]) as told:
-            refuse_unfit(name, shape, {})
+    if (name, side) in REJECTED:
+        with pytest.raises(SpaceError, match=REJECTED[name, side]) as told:
+            reject_unfit(name, shape, {})
         assert "\n" not in str(told.value)
         return
-    refuse_unfit(name, shape, {})
+    reject_unfit(name, shape, {})
     # In truth where that is cheap, else by shapes alone; batch norm of two patches included.
     device = torch.device("cpu" if name in SMALL_NETS and side < 224 else "meta")
     with device:
@@ -73,8 +73,8 @@ def test_the_largest_net_of_a_space_is_of_the_largest_choices_that_stand_under_i
 def test_any_kernel_keeps_the_side_that_the_poolings_halve(
     side: int, pooling: str, kernel: int
 ) -> None:
-    knobs = {"stages": 2, "width": 2, "kernel": kernel, "pooling": pooling}
-    net = build("cnn", (side, side, 3), 2, {**knobs, "head": "flat", "dense": 3})
+    hparams = {"stages": 2, "width": 2, "kernel": kernel, "pooling": pooling}
+    net = build("cnn", (side, side, 3), 2, {**hparams, "head": "flat", "dense": 3})
     assert net(torch.rand(2, 3, side, side)).shape == (2, 2)
     quarter = -(-side // 4) if pooling == "strided" else side // 4
     dense = [one for one in net.modules() if isinstance(one, torch.nn.Linear)]
@@ -82,14 +82,20 @@ def test_any_kernel_keeps_the_side_that_the_poolings_halve(
 
 
 def test_a_cnn_has_the_dense_layers_and_dropouts_that_it_is_asked_for() -> None:
-    knobs = {"head": "flat", "dense": 7, "dense_layers": 3, "dropout": 0.5, "stage_dropout": 0.25}
-    net = build("cnn", SHAPE, 2, {**knobs, "stages": 4, "width": 2})
+    hparams = {
+        "head": "flat",
+        "dense": 7,
+        "hidden_layers": 3,
+        "dropout": 0.5,
+        "stage_dropout": 0.25,
+    }
+    net = build("cnn", SHAPE, 2, {**hparams, "stages": 4, "width": 2})
     dense = [one for one in net.modules() if isinstance(one, torch.nn.Linear)]
     assert [one.out_features for one in dense] == [7, 7, 7, 2]
     dropouts = [one for one in net.modules() if isinstance(one, torch.nn.Dropout)]
     assert [one.p for one in dropouts] == [0.25] * 4 + [0.5] * 3
-    with pytest.raises(SpaceError, match="dense_layers 0 is not allowed; choose 1 or more"):
-        build("cnn", SHAPE, 2, {"head": "flat", "dense_layers": 0})
+    with pytest.raises(SpaceError, match="hidden_layers 0 is not allowed; choose 1 or more"):
+        build("cnn", SHAPE, 2, {"head": "flat", "hidden_layers": 0})
 
 
 @pytest.mark.parametrize("name", ["p4m", *(name for name in NETS if name.startswith("timm:"))])
@@ -104,27 +110,27 @@ def test_a_net_that_a_space_names_is_planned(name: str) -> None:
 def test_the_size_that_a_net_is_said_to_need_is_the_least_that_it_takes(
     name: str, least: int
 ) -> None:
-    refuse_unfit(name, (least, least, 3), {})
+    reject_unfit(name, (least, least, 3), {})
     with pytest.raises(SpaceError, match=f"it needs {least}x{least} or more"):
-        refuse_unfit(name, (least - 1, 2 * least, 3), {})
+        reject_unfit(name, (least - 1, 2 * least, 3), {})
 
 
 def test_a_net_of_a_few_sizes_says_one_that_would_do() -> None:
     with pytest.raises(SpaceError, match=r"of 96x96 \(193x193 would do\); choose another"):
-        refuse_unfit("timm:efficientformer_l1", (96, 96, 3), {})
-    refuse_unfit("timm:efficientformer_l1", (193, 193, 3), {})
+        reject_unfit("timm:efficientformer_l1", (96, 96, 3), {})
+    reject_unfit("timm:efficientformer_l1", (193, 193, 3), {})
 
 
 @pytest.mark.parametrize("tag", ["zz", "*", ""])
 def test_a_tag_that_timm_has_not_is_no_fault_of_the_patches(tag: str) -> None:
-    refuse_unfit("timm:resnet10t.c3_in1k", SHAPE, {})
+    reject_unfit("timm:resnet10t.c3_in1k", SHAPE, {})
     with pytest.raises(SpaceError, match=r"timm has no such net; did you mean .*resnet10t"):
-        refuse_unfit(f"timm:resnet10t.{tag}", SHAPE, {})
+        reject_unfit(f"timm:resnet10t.{tag}", SHAPE, {})
 
 
 def test_a_name_that_timm_has_not_is_told_with_one_that_is_like_it() -> None:
     with pytest.raises(SpaceError, match=r"timm has no such net; did you mean .*resnetv2_152"):
-        refuse_unfit("timm:resnetv2_512", SHAPE, {})
+        reject_unfit("timm:resnetv2_512", SHAPE, {})
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -160,18 +166,18 @@ def test_the_logits_of_p4m_are_the_same_for_every_flip_and_turn(side: int) -> No
 def test_a_cnn_has_the_stages_and_kernels_that_it_is_asked_for(
     pooling: str, stages: int, head: str
 ) -> None:
-    knobs = {"stages": stages, "kernel": 5, "pooling": pooling, "head": head, "width": 4}
-    model = build("cnn", SHAPE, 3, knobs | {"convolutions": 1, "dense": 8}).train()
+    hparams = {"stages": stages, "kernel": 5, "pooling": pooling, "head": head, "width": 4}
+    model = build("cnn", SHAPE, 3, hparams | {"convolutions": 1, "dense": 8}).train()
     kernels = [one.kernel_size for one in model.modules() if isinstance(one, torch.nn.Conv2d)]
     assert kernels == [(5, 5)] * (stages * (2 if pooling == "strided" else 1))
     assert model(torch.zeros(2, 3, 50, 50)).shape == (2, 3)
     with pytest.raises(SpaceError, match="stages 6 is too many for patches of 50x50"):
-        refuse_unfit("cnn", SHAPE, {"stages": 6})
+        reject_unfit("cnn", SHAPE, {"stages": 6})
 
 
 def test_the_nine_convolution_net_is_one_point_of_the_cnn() -> None:
-    knobs = {"convolutions": 3, "width": 32, "head": "flat"}
-    model = build("cnn", SHAPE, 2, knobs)
+    hparams = {"convolutions": 3, "width": 32, "head": "flat"}
+    model = build("cnn", SHAPE, 2, hparams)
     convolutions = [one for one in model.modules() if isinstance(one, torch.nn.Conv2d)]
     assert [one.out_channels for one in convolutions] == [32] * 3 + [64] * 3 + [128] * 3
     dense = [one for one in model.modules() if isinstance(one, torch.nn.Linear)]
@@ -195,13 +201,13 @@ def test_a_flat_head_has_as_many_hidden_units_as_asked_for() -> None:
     )
 
 
-def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
+def test_an_unknown_architecture_is_rejected_with_those_that_are_known() -> None:
     with pytest.raises(SpaceError, match="'alexnet' is unknown; choose one of benchmark, cnn"):
         build("alexnet", SHAPE, 2, {})
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs", "said"),
+    ("name", "hparams", "said"),
     [
         ("cnn", {"convolutions": 0}, "convolutions 0 is not allowed; choose 1, 2 or 3"),
         ("cnn", {"dense": 0}, "dense 0 is not allowed; choose 1 or more"),
@@ -210,11 +216,11 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
         ("vgg16", {"dropout": 2.0}, "vgg16: dropout probability has to be between 0 and 1"),
     ],
 )
-def test_knobs_that_are_no_net_are_refused_in_one_line(
-    name: str, knobs: dict[str, object], said: str
+def test_hyperparameters_that_are_no_net_are_rejected_in_one_line(
+    name: str, hparams: dict[str, object], said: str
 ) -> None:
     with pytest.raises(SpaceError, match=said) as caught:
-        build(name, SHAPE, 2, knobs)
+        build(name, SHAPE, 2, hparams)
     assert "\n" not in str(caught.value)
 
 
@@ -223,21 +229,21 @@ def test_an_architecture_that_cannot_take_the_patches_says_so_before_anything_ru
     name: str,
 ) -> None:
     with pytest.raises(SpaceError, match=f"{name} cannot take patches of 24x24 .*larger"):
-        refuse_unfit(name, (24, 24, 3), {})
+        reject_unfit(name, (24, 24, 3), {})
 
 
-def test_patches_too_small_for_the_poolings_are_refused() -> None:
+def test_patches_too_small_for_the_poolings_are_rejected() -> None:
     with pytest.raises(SpaceError, match="7x7 are too small"):
         build("cnn", (7, 7, 3), 2, {})
 
 
-def test_every_knob_that_a_part_reads_has_limits_and_a_default() -> None:
+def test_every_hyperparameter_that_a_part_reads_has_limits_and_a_default() -> None:
     for part in (*ALWAYS, *(part for parts in SELECTORS.values() for part in parts.values())):
-        for name in knobs_of(part):
+        for name in hparams_of(part):
             default = inspect.signature(part).parameters[name].default
             if default is None:  # the part's own
                 continue
-            assert LIMITS[name].fault(default) is None, (part, name)
+            assert LIMITS[name].error(default) is None, (part, name)
 
 
 def test_pixels_run_from_minus_one_to_one() -> None:
@@ -274,11 +280,11 @@ def test_an_exported_classifier_takes_any_batch(name: str, tta: str) -> None:
             assert torch.allclose(exported(patches).sum(1), torch.ones(len(patches)))
 
 
-def test_an_optimizer_without_its_new_knobs_is_torchs_own_default() -> None:
+def test_an_optimizer_without_its_new_hyperparameters_is_torchs_own_default() -> None:
     weight = [torch.nn.Parameter(torch.zeros(1))]
     assert OPTIMIZERS["adamw"](weight).defaults["betas"] == (0.9, 0.999)
     assert OPTIMIZERS["adamw"](weight, beta1=0.5, beta2=0.9).defaults["betas"] == (0.5, 0.9)
     assert OPTIMIZERS["sgd"](weight).defaults["nesterov"] is False
     assert OPTIMIZERS["sgd"](weight, nesterov=True).defaults["nesterov"] is True
-    # Nesterov's step of no momentum is the plain one, and torch refuses to be asked for it.
+    # Nesterov's step of no momentum is the plain one, and torch rejects to be asked for it.
     assert OPTIMIZERS["sgd"](weight, nesterov=True, momentum=0.0).defaults["nesterov"] is False

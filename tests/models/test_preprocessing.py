@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raysearch.champion.model_artifact import pack_recipe
+from raysearch.champion.model_artifact import pack_artifact
 from raysearch.champion.registration import champion_of
 from raysearch.config.space_file import parse_space
 from raysearch.data.patches import load_patches
@@ -38,8 +38,8 @@ from raysearch.training.fold_training import FoldRun
 from raysearch.training.loop import probabilities, train
 from raysearch.training.preprocessed_pixels import prepared, preprocessing_of
 from raysearch.training.train_config import TrainConfig
-from raysearch.training.training_data import Further, TrainingData
-from support.recorded_training import KNOBS, Recorder, config
+from raysearch.training.training_data import AuxiliaryRows, TrainingData
+from support.recorded_training import HPARAMS, Recorder, config
 
 FITTED = [name for name, part in PREPROCESSINGS.items() if isinstance(part(), StainNormalisation)]
 WORKING = [name for name in PREPROCESSINGS if name != "none"]
@@ -187,12 +187,12 @@ def test_macenkos_method_is_the_same_for_pixels_in_another_order() -> None:
     assert torch.allclose(macenko.measured(mixed), macenko.measured(patches), atol=1e-9)
 
 
-def of_knobs(**knobs: Any) -> TrainConfig:
-    return TrainConfig({**KNOBS, **knobs}, epochs=2, metric="auroc", seed=5)
+def of_hparams(**hparams: Any) -> TrainConfig:
+    return TrainConfig({**HPARAMS, **hparams}, epochs=2, metric="auroc", seed=5)
 
 
 def test_without_pre_processing_nothing_is_copied(data: TrainingData) -> None:
-    assert prepared(of_knobs(), data, 0)[1] is data
+    assert prepared(of_hparams(), data, 0)[1] is data
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -200,10 +200,10 @@ def test_a_fold_has_the_processed_pixels_of_all_that_it_uses(
     data: TrainingData,
     name: str,
 ) -> None:
-    further = (Further(data.pixels.flip(0)[:30], data.labels.flip(0)[:30]),)
+    further = (AuxiliaryRows(data.pixels.flip(0)[:30], data.labels.flip(0)[:30]),)
     with_further = dataclasses.replace(data, further=further)
     before = data.pixels.clone()
-    run = FoldRun(of_knobs(preprocess=name), with_further, 1)
+    run = FoldRun(of_hparams(preprocess=name), with_further, 1)
     whole = run.preprocessing(data.pixels.view(-1, *data.shape)).reshape(len(data.pixels), -1)
     assert torch.equal(run.data.pixels, whole)
     assert torch.equal(run.data.further[0].pixels, whole.flip(0)[:30])
@@ -217,11 +217,11 @@ def test_pixels_of_judged_and_auxiliary_patients_change_nothing_that_is_learned(
     name: str,
 ) -> None:
     learned, judged = data.folds[0]
-    further = (Further(data.pixels[:20] // 2, data.labels[:20]),)
+    further = (AuxiliaryRows(data.pixels[:20] // 2, data.labels[:20]),)
 
-    def run(pixels: Tensor, further: tuple[Further, ...] = ()) -> FoldRun:
+    def run(pixels: Tensor, further: tuple[AuxiliaryRows, ...] = ()) -> FoldRun:
         other = dataclasses.replace(data, pixels=pixels, further=further)
-        return FoldRun(of_knobs(preprocess=name), other, 0)
+        return FoldRun(of_hparams(preprocess=name), other, 0)
 
     first = run(data.pixels)
     target = first.preprocessing.state_dict()["target"]
@@ -252,30 +252,30 @@ def test_a_trial_that_goes_on_has_the_same_pre_processing(
     assert plain.numbers() != whole.numbers()
 
 
-def test_a_knob_of_a_pre_processing_that_the_space_does_not_have_is_refused() -> None:
+def test_a_hyperparameter_of_a_pre_processing_that_the_space_does_not_have_is_rejected() -> None:
     tree = {"space": {"preprocess": {"choice": ["none", "gaussian"]}, "blur_sigma": 1.0}}
     with pytest.raises(SpaceError, match=r"blur_sigma: nothing reads it.* add `when: {prepr"):
         parse_space(tree, "x")
     tree["space"] = {"preprocess": {"choice": {"none": {}, "gaussian": {"blur_sigma": 1.0}}}}
-    assert len(parse_space(tree, "x").knobs) == 2
+    assert len(parse_space(tree, "x").hparams) == 2
 
 
-def refitted(shards: Path, place: Path, **knobs: Any) -> tuple[Study, FoldRun]:
+def refitted(shards: Path, place: Path, **hparams: Any) -> tuple[Study, FoldRun]:
     """A study whose champion was refitted by the worker, and the same training that judges."""
-    knobs = {**KNOBS, **knobs}
-    space = parse_space({"epochs": 2, "trials": 1, "space": {"folds": 2, **knobs}}, "x")
+    hparams = {**HPARAMS, **hparams}
+    space = parse_space({"epochs": 2, "trials": 1, "space": {"folds": 2, **hparams}}, "x")
     plan, splits = make_plan(space, place.name, str(shards))
     study = create_study(StudyFolder(place), plan, splits)
     study.begin()
-    trial = study.start("t0000", "trial", knobs)
-    job = worker.Job(study.folder.address, str(shards), "t0000", knobs, 7, 2, 0, 1.0)
+    trial = study.start("t0000", "trial", hparams)
+    job = worker.Job(study.folder.address, str(shards), "t0000", hparams, 7, 2, 0, 1.0)
     worker.refit_job(job)
     study.crown(trial, {})
     cpu = torch.device("cpu")
     own = training_data(study.folder.address, str(shards), "cpu", 2, 1.0)
     everyone = np.arange(len(own.labels), dtype=np.int64)
     own = dataclasses.replace(own, folds=((everyone, everyone),))
-    run = FoldRun(train_config(plan, knobs, 7, cpu), own, 0)
+    run = FoldRun(train_config(plan, hparams, 7, cpu), own, 0)
     for epoch in range(2):
         run.learn(epoch)
     return study, run
@@ -308,7 +308,9 @@ def test_the_registered_champion_sees_what_its_training_saw(
     tracker = Tracker(study.plan, store)
     recipe, model = champion_of(study.folder, study.plan, study.history)
     facts = {"trial": recipe.trial}
-    version = register_champion(tracker, "x", model, patches[:2], facts, pack_recipe(recipe, model))
+    version = register_champion(
+        tracker, "x", model, patches[:2], facts, pack_artifact(recipe, model)
+    )
     tracker.close("FINISHED", 60.0)
     mlflow.set_tracking_uri(store)
     found = mlflow.pyfunc.load_model(f"models:/x/{version}").predict(patches)

@@ -18,7 +18,7 @@ from torch import nn
 from conftest import Commands
 from raysearch.config.space_file import parse_space
 from raysearch.errors import DataError, SpaceError, UserError
-from raysearch.models.architectures import begun, build, refuse_weights
+from raysearch.models.architectures import begun, build, reject_weights
 from raysearch.models.transfer.layer_order import Head, blocks, head_name, inside
 from raysearch.models.transfer.pretrained_weights import fetch, weights_folder
 from raysearch.search.journal.study_folder import StudyFolder
@@ -35,8 +35,8 @@ SHAPE = (50, 50, 3)
 SMALL = {"architecture": "cnn", "width": 4, "convolutions": 1}
 
 
-def config(epochs: int = 3, **knobs: Any) -> TrainConfig:
-    return TrainConfig({**SMALL, "batch_size": 16, **knobs}, epochs, "auroc", 0)
+def config(epochs: int = 3, **hparams: Any) -> TrainConfig:
+    return TrainConfig({**SMALL, "batch_size": 16, **hparams}, epochs, "auroc", 0)
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18", "vgg16", "mobilenet_v3_small"])
@@ -52,8 +52,8 @@ def test_the_head_is_the_last_layer_and_the_blocks_are_all_the_others_in_order(n
 
 
 def test_a_head_of_its_own_stands_in_place_of_the_last_layer() -> None:
-    knobs = {"head_dense": 7, "head_batch_norm": True, "head_dropout": 0.5}
-    net = build("resnet18", SHAPE, 3, knobs)
+    hparams = {"head_hidden_units": 7, "head_batch_norm": True, "head_dropout": 0.5}
+    net = build("resnet18", SHAPE, 3, hparams)
     head = net.get_submodule("fc")
     assert isinstance(head, Head)
     assert [type(layer) for layer in head] == [
@@ -70,7 +70,7 @@ def test_a_head_of_its_own_stands_in_place_of_the_last_layer() -> None:
 def test_imagenets_mean_and_spread_are_taken_off_in_front_of_the_net() -> None:
     torch.manual_seed(0)
     plain = build("cnn", SHAPE, 2, {}).eval()
-    net = build("cnn", SHAPE, 2, {"normalisation": "imagenet"}).eval()
+    net = build("cnn", SHAPE, 2, {"normalization": "imagenet"}).eval()
     inside(net).load_state_dict(plain.state_dict())
     pixels = torch.rand(2, 3, 50, 50)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -89,8 +89,8 @@ def test_weights_of_another_set_begin_a_training_and_the_head_is_its_own(
         torch.save(other.state_dict(), path)
     else:
         save_file(other.state_dict(), path)
-    run = FoldRun(config(weights=str(path), head_dense=8), data, 0)
-    fresh = FoldRun(config(head_dense=8), data, 0)
+    run = FoldRun(config(weights=str(path), head_hidden_units=8), data, 0)
+    fresh = FoldRun(config(head_hidden_units=8), data, 0)
     head = head_name(other, 5)
     found, first = run.model.state_dict(), fresh.model.state_dict()
     for name, value in other.state_dict().items():
@@ -117,7 +117,7 @@ def test_weights_that_cannot_be_had_are_told_at_plan_time(shards: Path, tmp_path
         with pytest.raises(UserError, match=said):
             make_plan(parse_space(tree, "x"), "x", str(shards))
     with pytest.raises(SpaceError, match="is missing, and"):
-        refuse_weights("resnet18", SHAPE, {"weights": str(other)})
+        reject_weights("resnet18", SHAPE, {"weights": str(other)})
     with pytest.raises(SpaceError, match=r"one of none, imagenet, or a file \(.pt, .pth"):
         parse_space({"epochs": 1, "trials": 1, "space": {"weights": "resnet"}}, "x")
 
@@ -242,8 +242,8 @@ def test_the_head_learns_first_and_then_all_that_is_not_frozen(data: TrainingDat
 
 
 def test_rates_fall_by_depth_and_the_head_has_its_own_decay(data: TrainingData) -> None:
-    knobs: dict[str, Any] = {"layer_decay": 0.5, "head_weight_decay": 0.3, "learning_rate": 0.01}
-    run = FoldRun(config(schedule="constant", weight_decay=0.1, **knobs), data, 0)
+    hparams: dict[str, Any] = {"layer_decay": 0.5, "head_weight_decay": 0.3, "learning_rate": 0.01}
+    run = FoldRun(config(schedule="constant", weight_decay=0.1, **hparams), data, 0)
     groups = run.steps.optimizer.param_groups
     assert [group["lr"] for group in groups] == [0.01 * 0.5**depth for depth in range(6, -1, -1)]
     assert [group["weight_decay"] for group in groups] == [0.1] * 6 + [0.3]
@@ -273,7 +273,7 @@ def test_a_transfer_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(
         head_epochs=2,
         frozen=1,
         layer_decay=0.8,
-        head_dense=8,
+        head_hidden_units=8,
         head_dropout=0.2,
         head_batch_norm=True,
         head_weight_decay=0.1,
@@ -309,8 +309,8 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
     first: dict[str, Any] = {
         "epochs": 1,
         "trials": 1,
-        "fresh_seeds": 0,
-        "space": {"folds": 2, **SMALL, "normalisation": "imagenet"},
+        "repeats": 0,
+        "space": {"folds": 2, **SMALL, "normalization": "imagenet"},
     }
     (run.folder / "first.yaml").write_text(yaml.safe_dump(first))
     run("launch", "first.yaml", "--data", "synthetic:6:120:0")
@@ -322,10 +322,10 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
     second: dict[str, Any] = {
         "epochs": 2,
         "trials": 1,
-        "fresh_seeds": 0,
+        "repeats": 0,
         "space": {"folds": 2, **SMALL, "weights": "first.pt"},
     }
-    second["space"] |= {"head_epochs": 1, "frozen": 1, "head_dense": 4}
+    second["space"] |= {"head_epochs": 1, "frozen": 1, "head_hidden_units": 4}
     (run.folder / "second.yaml").write_text(yaml.safe_dump(second))
     run("launch", "second.yaml", "--data", "synthetic:6:120:1")
     # The plan tries the largest net, whose weights these are; of the other they are not.
@@ -333,13 +333,13 @@ def test_a_champions_weights_begin_another_study(run: Commands) -> None:
         "epochs": 1,
         "trials": 2,
         "sampler": "grid",
-        "fresh_seeds": 0,
+        "repeats": 0,
         "space": {"folds": 2, **SMALL, "width": {"choice": [2, 4]}, "weights": "first.pt"},
     }
     (run.folder / "third.yaml").write_text(yaml.safe_dump(third))
     run("launch", "third.yaml", "--data", "synthetic:6:120:1")
     history = read_history(StudyFolder(str(run.folder / "studies" / "third")))
-    ended = {one.knobs["width"]: one for one in history.searched()}
+    ended = {one.hparams["width"]: one for one in history.searched()}
     assert ended[2].status == "failed"
     assert "not those of cnn" in ended[2].reason
     assert ended[4].status == "finished"

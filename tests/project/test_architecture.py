@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "raysearch"
 Graph = dict[str, dict[str, int]]
 
 
-def faults(root: Path) -> list[str]:
+def errors(root: Path) -> list[str]:
     """Each breach of the order in the tree `root`, as `file:line: what`."""
     files = {module_name(path, root): path for path in sorted(root.rglob("*.py"))}
     graph: Graph = {}
@@ -128,7 +128,7 @@ def circles(graph: Graph) -> Iterator[tuple[str, int]]:
 
 
 def test_the_rooms_import_only_to_their_right_and_libraries_stay_at_home() -> None:
-    assert faults(SOURCE) == []
+    assert errors(SOURCE) == []
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_each_rule_names_the_line_that_breaks_it(
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(code)
-    found = faults(tmp_path)
+    found = errors(tmp_path)
     assert len(found) == 1
     assert found[0].startswith(f"{file}:{said}")
 
@@ -168,7 +168,7 @@ def test_a_circle_of_two_is_named_at_both_ends_however_it_is_imported(tmp_path: 
     (tmp_path / "data" / "a.py").write_text("import json\nfrom raysearch.data import b\n")
     (tmp_path / "data" / "b.py").write_text("from raysearch.data.a import load\n")
     circle = "imports itself in a circle"
-    assert faults(tmp_path) == [f"data/a.py:2: {circle}", f"data/b.py:1: {circle}"]
+    assert errors(tmp_path) == [f"data/a.py:2: {circle}", f"data/b.py:1: {circle}"]
 
 
 def test_a_circle_by_way_of_a_package_is_named(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_circle_by_way_of_a_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "p" / "y.py").write_text("g = 1\n")
     (tmp_path / "data" / "q" / "x.py").write_text("from raysearch.data.p.y import g\n")
     circle = "imports itself in a circle"
-    assert faults(tmp_path) == [f"data/p/__init__.py:1: {circle}", f"data/q/x.py:1: {circle}"]
+    assert errors(tmp_path) == [f"data/p/__init__.py:1: {circle}", f"data/q/x.py:1: {circle}"]
 
 
 def test_what_is_allowed_is_not_named(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_what_is_allowed_is_not_named(tmp_path: Path) -> None:
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
-    assert faults(tmp_path) == []
+    assert errors(tmp_path) == []
 
 
 def test_the_surface_is_small() -> None:

@@ -56,7 +56,7 @@ def test_every_space_opens_with_its_command_its_cost_and_its_result(path: Path) 
     read_space(path)
 
 
-def test_every_knob_and_objective_is_in_the_readme() -> None:
+def test_every_hyperparameter_and_objective_is_in_the_readme() -> None:
     from raysearch.metrics.classification import METRICS
     from raysearch.training.components import LIMITS
 
@@ -160,7 +160,7 @@ def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
                 script = [sys.executable, *shlex.split(line.removeprefix("uv run python "))]
                 subprocess.run(script, cwd=tmp_path, check=True, capture_output=True)
             elif line.startswith("raysearch test "):  # too few patients here to put some aside
-                assert "no sealed set" in run(*shlex.split(words)[1:], code=2).stderr
+                assert "no held-out set" in run(*shlex.split(words)[1:], code=2).stderr
             else:
                 assert run(*shlex.split(words)[1:]).stdout, line
         code = "\n".join((AT_HAND, *blocks("python"), "assert len(probabilities) == len(patches)"))

@@ -17,7 +17,7 @@ from raysearch.metrics.reported_values import (
     check_confident,
     check_confusion,
     check_f1,
-    check_share,
+    check_fraction,
     check_support,
     figures_of,
 )
@@ -78,7 +78,7 @@ def test_what_was_really_counted_is_never_called_wrong(rows: list[list[int]], di
             parts = (known[f"{one}_{name}"] for one in ("precision", "recall", "f1"))
             assert check_f1(name, *parts) == []
         right, of = int(counts[names.index(name), names.index(name)]), int(counts.sum())
-        assert check_share(name, Printed(f"{right / of:.{digits}f}"), right, of) == []
+        assert check_fraction(name, Printed(f"{right / of:.{digits}f}"), right, of) == []
     support = dict(zip(names, counts.sum(axis=1).tolist(), strict=True))
     assert check_support(support, int(counts.sum()), {"train": 7}) == []
 
@@ -97,7 +97,7 @@ def test_what_is_off_by_one_digit_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "error"),
     [
         ("rows: many", "rows: 'many' is no count"),
         ("row: 5", "row: no such key; they are name, rows"),
@@ -108,9 +108,9 @@ def test_what_is_off_by_one_digit_is_found() -> None:
         ("- a", "holds no figures"),
     ],
 )
-def test_figures_that_cannot_be_read_are_told(text: str, fault: str, tmp_path: Path) -> None:
+def test_figures_that_cannot_be_read_are_told(text: str, error: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(DataError, match=fault.replace("(", r"\(").replace("[", r"\[")):
+    with pytest.raises(DataError, match=error.replace("(", r"\(").replace("[", r"\[")):
         read_published(tmp_path / "x.yaml")
 
 
@@ -142,7 +142,7 @@ def replaced(row: int, text: str) -> Callable[[list[str]], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "error"),
     [
         (replaced(3, "3.png,p1,,,no,nan,0.5"), "line 4, and 0 more, with a score that is no"),
         (replaced(3, "3.png,p1,,,no,0.7,0.5"), "line 4, and 0 more, with scores that do not add"),
@@ -153,8 +153,8 @@ def replaced(row: int, text: str) -> Callable[[list[str]], None]:
     ],
 )
 def test_scores_that_cannot_be_judged_are_told(
-    change: Callable[[list[str]], None], fault: str, tmp_path: Path
+    change: Callable[[list[str]], None], error: str, tmp_path: Path
 ) -> None:
     (tmp_path / "scores.csv").write_text(table(change))
-    with pytest.raises(DataError, match=fault):
+    with pytest.raises(DataError, match=error):
         scores_in(tmp_path / "scores.csv")

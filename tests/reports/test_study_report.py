@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as points_of
 
-from raysearch.champion.model_artifact import pack_recipe
-from raysearch.champion.trained_networks import scores_again
+from raysearch.champion.model_artifact import pack_artifact
+from raysearch.champion.trained_networks import repeat_scores
 from raysearch.cli import run
 from raysearch.data.patches import load_patches
 from raysearch.errors import DataError, StudyError
@@ -85,7 +85,11 @@ def test_the_page_has_every_section_and_needs_nothing_beside_it(
     for words in (
         *("How the champion was chosen", "Out of fold: 4", "Sealed: 7", "Opened once"),
         *("ROC curve", "Reliability", "Confusion matrix", "AUGRC", "NPV", "By fold, and pooled"),
-        *("How the champion&#39;s folds learned", "loss of each fold", "Importance of the knobs"),
+        *(
+            "How the champion&#39;s folds learned",
+            "loss of each fold",
+            "Importance of the hyperparameters",
+        ),
         *("Model card", "CLAIM 2024", "44 items", "TRIPOD+AI", "52 items"),
         "No map: the shards do not say where the patches lie",
     ):
@@ -223,7 +227,7 @@ def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     study = crowned_study(shards, tmp_path / "studies" / "five", kind="ensemble")
     told = study_report(study.folder)
-    again = scores_again(study.folder, study.plan, told.champion, SEED)
+    again = repeat_scores(study.folder, study.plan, told.champion, SEED)
     temperature = float(study.history.locked["temperature"])
     judged = told.sets[0].scored.probabilities
     assert np.array_equal(judged, tempered(again.probabilities, temperature))
@@ -231,7 +235,7 @@ def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
     assert isinstance(model.net, Ensemble)
     assert len(model.net.members) == model.recipe.members == 2
     (tmp_path / "kept" / RECIPE_PLACE).parent.mkdir(parents=True)
-    (tmp_path / "kept" / RECIPE_PLACE).write_bytes(pack_recipe(model.recipe, model.net))
+    (tmp_path / "kept" / RECIPE_PLACE).write_bytes(pack_artifact(model.recipe, model.net))
     kept, pixels = load_model("kept", "studies"), load_patches(str(shards)).pixels[:9]
     assert np.array_equal(score(kept, pixels), score(model, pixels))
     patches = np.array(pixels).reshape(-1, *study.plan.shape)
@@ -262,7 +266,7 @@ def test_a_card_says_what_the_study_knows_and_leaves_the_rest_to_people(
     assert crowned.plan.fingerprint[:12] in by_number["7"].known
     assert by_number["44"].state == OPEN
     assert by_number["44"].text == "Open: only a person can say (`funding`)."
-    assert "The sealed set is unopened" in by_number["32"].text
+    assert "The held-out set is unopened" in by_number["32"].text
     assert str(report.selection.corrected) in by_number["2"].text
     assert claim.counts == "44 items: " + ", ".join(
         f"{sum(one.state == state for one in claim.lines)} {state}"
@@ -296,7 +300,7 @@ def test_every_topic_of_a_checklist_is_either_known_or_a_persons(crowned: Study)
         (None, "No such file"),
     ],
 )
-def test_what_is_no_answer_to_a_card_is_refused(
+def test_what_is_no_answer_to_a_card_is_rejected(
     tmp_path: Path, text: str | None, said: str
 ) -> None:
     file = tmp_path / "said.yaml"

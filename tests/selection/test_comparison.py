@@ -1,4 +1,4 @@
-"""Whether a knob matters, told by pairs of trials that are equal in all else."""
+"""Whether a hyperparameter matters, told by pairs of trials that are equal in all else."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def trained(study: Study, trial: Trial, data: TrainingData) -> None:
         study.folder.write(study.folder.scores(trial.id, done.epoch), scores)
         study.report(trial.id, {**dataclasses.asdict(done), "host": "here"})
 
-    train(train_config(study.plan, trial.knobs, trial.seed, torch.device("cpu")), data, reported)
+    train(train_config(study.plan, trial.hparams, trial.seed, torch.device("cpu")), data, reported)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_grid_has_every_value_beside_every_other(studied: Study) -> None:
     found = pairs_of(studied.plan.space, trials, "preprocess")
     assert list(found) == [("none", "sharpen")]
     for one, other in found["none", "sharpen"]:
-        assert one.knobs["learning_rate"] == other.knobs["learning_rate"]
+        assert one.hparams["learning_rate"] == other.hparams["learning_rate"]
     assert len(found["none", "sharpen"]) == 2
     assert list(pairs_of(studied.plan.space, trials, "learning_rate")) == [(0.001, 0.01)]
 
@@ -122,7 +122,7 @@ def with_scores(
     data = dataclasses.replace(data, labels=labels, patients=names)
     for _ in range(2):
         trial = next_searched(study)
-        lost = wrong[str(trial.knobs["preprocess"])]
+        lost = wrong[str(trial.hparams["preprocess"])]
         sign = np.where(np.isin(rows // 2, lost), -3.0, 3.0) * (2 * (rows % 2) - 1)
         logits = np.column_stack([-sign, sign]).astype(np.float32)
         for epoch, half in ((1, rows[:patients]), (2, rows[patients:])):
@@ -170,11 +170,11 @@ def test_one_patient_has_no_interval(shards: Path, tmp_path: Path) -> None:
     assert (found.difference.low, found.difference.value, found.better) == (None, 1.0, None)
 
 
-def trial_of(number: int, **knobs: Any) -> Trial:
-    return Trial(f"t{number:04d}", "trial", knobs, number, 2)
+def trial_of(number: int, **hparams: Any) -> Trial:
+    return Trial(f"t{number:04d}", "trial", hparams, number, 2)
 
 
-def test_knobs_that_hang_on_the_compared_one_are_part_of_its_values() -> None:
+def test_hyperparameters_that_hang_on_the_compared_one_are_part_of_its_values() -> None:
     tree = {
         "space": {
             "optimizer": {"choice": ["adamw", "sgd", "rmsprop"]},
@@ -206,38 +206,38 @@ def test_knobs_that_hang_on_the_compared_one_are_part_of_its_values() -> None:
 def test_what_cannot_be_compared_is_told_in_one_line(shards: Path, tmp_path: Path) -> None:
     study = with_scores(shards, tmp_path / "x", {"none": (0,), "sharpen": ()})
 
-    def refusal(knob: str, study: Study = study) -> str:
+    def rejection(hyperparameter: str, study: Study = study) -> str:
         with pytest.raises(StudyError) as caught:
-            compare(study.folder, study.plan, study.history, knob)
+            compare(study.folder, study.plan, study.history, hyperparameter)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "'x' does not search it; it searches preprocess" in refusal("width")
-    assert "does not search it" in refusal("bogus")
+    assert "'x' does not search it; it searches preprocess" in rejection("width")
+    assert "does not search it" in rejection("bogus")
     begun = new_study(shards, tmp_path / "y", TREE)
-    said = refusal("preprocess", begun)
+    said = rejection("preprocess", begun)
     assert "no two of the 0 finished trials of 'y' differ in it alone" in said
     assert "`sampler: grid`" in said
     name = study.folder.scores("t0001", 2)
     study.folder.write(name, study.folder.read(name)[:-9])
-    assert "t0001: missing or damaged" in refusal("preprocess")
+    assert "t0001: missing or damaged" in rejection("preprocess")
     study.folder.remove(name)
-    assert "t0001: missing or damaged" in refusal("preprocess")
+    assert "t0001: missing or damaged" in rejection("preprocess")
 
 
 def test_the_command_prints_a_table_or_json(
     studied: Study, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(Path(studied.folder.address).parents[1])
-    assert run(["compare", "seen", "--knob", "preprocess"]) == 0
+    assert run(["compare", "seen", "--hyperparameter", "preprocess"]) == 0
     out = capsys.readouterr().out
     for text in ("auroc by preprocess in seen", "none -> sharpen", "seed of their training"):
         assert text in out
-    assert run(["compare", "--knob", "learning_rate", "--json"]) == 0
+    assert run(["compare", "--hyperparameter", "learning_rate", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["one"], found["other"], found["pairs"]) == (0.001, 0.01, 2)
     assert found["difference"]["low"] <= found["difference"]["value"]
-    assert run(["compare", "seen", "--knob", "width"]) == 2
+    assert run(["compare", "seen", "--hyperparameter", "width"]) == 2
     assert "it searches learning_rate, preprocess" in capsys.readouterr().err
     assert run(["compare", "seen"]) == 2
-    assert "--knob" in capsys.readouterr().err
+    assert "--hyperparameter" in capsys.readouterr().err

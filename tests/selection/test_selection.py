@@ -77,7 +77,7 @@ def study(shards: Path, tmp_path: Path) -> Study:
     found = new_study(shards, tmp_path / "studies" / "chosen", tree)
     for noise, parameters, time in ((0.6, 9, 5.0), (0.6, 5, 2.0), (1.2, 5, 2.1), (2.0, 1, 1.0)):
         trial = next_searched(found)
-        trial.knobs = {**trial.knobs, "tta": "none"}
+        trial.hparams = {**trial.hparams, "tta": "none"}
         judged(found, trial, shards, noise, costing(parameters, time))
     return found
 
@@ -108,7 +108,7 @@ def test_trials_of_one_net_have_one_time_and_views_count(study: Study) -> None:
     times = {one.trial.id: one.inference_ms for one in found.candidates}
     assert times == {"t0000": 5.0, "t0001": 2.05, "t0002": 2.05, "t0003": 1.0}
     trial = study.history.trials["t0001"]
-    trial.knobs = {**trial.knobs, "tta": "dihedral"}
+    trial.hparams = {**trial.hparams, "tta": "dihedral"}
     found = select(study.folder, study.plan, study.history, 0.01)
     assert {one.trial.id: one.inference_ms for one in found.candidates}["t0001"] == 8 * 2.05
     assert found.chosen.id == "t0000"
@@ -158,7 +158,7 @@ def _ordered(study: Study) -> list[Any]:
     return [rung for _level, rung in sorted(study.history.rungs.items())]
 
 
-def test_a_study_without_a_finished_trial_is_refused(shards: Path, tmp_path: Path) -> None:
+def test_a_study_without_a_finished_trial_is_rejected(shards: Path, tmp_path: Path) -> None:
     study = new_study(shards, tmp_path / "studies" / "none", TREE)
     with pytest.raises(StudyError, match="no trial that finished all its folds"):
         select(study.folder, study.plan, study.history)
@@ -249,8 +249,8 @@ def test_the_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (("--margin", "-1"), "--margin -1.0: not a difference; give 0 or more"),
         (("--margin", "nan"), "--margin nan: not a difference"),
-        (("--fresh-seeds", "21"), "--fresh-seeds: 21 is outside 0 to 20; give such a number"),
-        (("--ensemble", "--fresh-seeds", "0"), "--fresh-seeds 0: an ensemble is of a fresh seed's"),
+        (("--repeats", "21"), "--repeats: 21 is outside 0 to 20; give such a number"),
+        (("--ensemble", "--repeats", "0"), "--repeats 0: an ensemble is of a fresh seed's"),
         (("--threshold-by", "luck"), "--threshold-by luck: give one of balanced_accuracy, f1,"),
     ],
 )

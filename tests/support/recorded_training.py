@@ -9,7 +9,7 @@ from raysearch.training.fold_training import Judged, State
 from raysearch.training.loop import FoldEpoch
 from raysearch.training.train_config import TrainConfig
 
-KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
+HPARAMS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
 
 
 class Recorder:
@@ -30,5 +30,5 @@ class Recorder:
         return [{**dataclasses.asdict(one), "seconds": 0} for one in self.reports]
 
 
-def config(**knobs: Any) -> TrainConfig:
-    return TrainConfig({**KNOBS, **knobs}, epochs=2, metric="auroc", seed=5)
+def config(**hparams: Any) -> TrainConfig:
+    return TrainConfig({**HPARAMS, **hparams}, epochs=2, metric="auroc", seed=5)

@@ -50,8 +50,8 @@ def report(epoch: int, objective: float) -> dict[str, Any]:
 
 def quality(trial: Trial) -> float:
     """Mostly of the learning rate, a little of the width."""
-    rate = abs(np.log10(float(trial.knobs["learning_rate"])) + 2) / 4
-    return float(0.9 - rate + int(trial.knobs["width"]) / 1000)
+    rate = abs(np.log10(float(trial.hparams["learning_rate"])) + 2) / 4
+    return float(0.9 - rate + int(trial.hparams["width"]) / 1000)
 
 
 def feed(study: Study, trial: Trial, most: int = 10**6) -> None:

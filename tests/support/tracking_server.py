@@ -88,7 +88,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(self, *_fault: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -105,8 +105,8 @@ class Proxy:
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
                 status, answer = reply.status, reply.read()
-        except urllib.error.HTTPError as refused:
-            status, answer = refused.code, refused.read()
+        except urllib.error.HTTPError as rejected:
+            status, answer = rejected.code, rejected.read()
         kind = (handler.command, handler.path.partition("?")[0])
         self._lost[kind] = self.losing and not self._lost[kind]
         if self._lost[kind]:

@@ -1,4 +1,4 @@
-"""The sealed set is opened once, for the locked champion, and every opening is counted."""
+"""The held-out set is opened once, for the locked champion, and every opening is counted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from raysearch.cli import run
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.access_log import openings
+from raysearch.data.splits.access_log import test_set_accesses
 from raysearch.data.view import View
 from raysearch.errors import DataError, StudyError
 from raysearch.inference.model_loading import load_model
 from raysearch.search.study.study import Study
 from raysearch.selection.decision_rule import Options
 from raysearch.testing.external_test_set import Outside, judge_outside
-from raysearch.testing.held_out_test import refuse_second, sealed_set
-from raysearch.testing.test_results import SEALED, kept, scores_of
-from support.champion_studies import KNOBS, crown_again, crowned_study
+from raysearch.testing.held_out_test import held_out_set, reject_second
+from raysearch.testing.test_results import HELD_OUT, kept, scores_of
+from support.champion_studies import HPARAMS, crown_again, crowned_study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -36,24 +36,24 @@ def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, obje
     return found
 
 
-def test_the_champion_is_judged_by_the_sealed_patients_alone_and_every_look_is_counted(
+def test_the_champion_is_judged_by_the_held_out_patients_alone_and_every_look_is_counted(
     crowned: Study, many: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = told(["test", "first"], capsys)
-    sealed = set(crowned.plan.view.sealed)
+    held_out = set(crowned.plan.view.held_out)
     rows = load_rows(str(many))
-    assert len(sealed) == 9
+    assert len(held_out) == 9
     assert first["patients"] == 9
-    assert first["rows"] == int(np.isin(rows.patients, sorted(sealed)).sum())
+    assert first["rows"] == int(np.isin(rows.patients, sorted(held_out)).sum())
     assert first["opening"] == {"by_this_study": 1, "by_all": 1}
     assert "no run of study" in str(first["unsent"])
     (about,) = kept(crowned.folder)
-    assert about.name == SEALED
-    assert set(scores_of(crowned.folder, about).patients) == sealed
+    assert about.name == HELD_OUT
+    assert set(scores_of(crowned.folder, about).patients) == held_out
     again = told(["test", "first"], capsys)
     assert again["opening"] == {"by_this_study": 2, "by_all": 2}
     assert again["metrics"] == first["metrics"]
-    assert [one.study for one in openings(Folder(many), "label")] == ["first", "first"]
+    assert [one.study for one in test_set_accesses(Folder(many), "label")] == ["first", "first"]
 
 
 def test_tables_say_what_was_found_and_how_often_it_was_opened(
@@ -74,7 +74,7 @@ def test_tables_say_what_was_found_and_how_often_it_was_opened(
         assert words in said
 
 
-def test_where_places_are_known_the_patches_near_each_one_tell_the_sealed_ones_too(
+def test_where_places_are_known_the_patches_near_each_one_tell_the_held_out_ones_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,8 +82,8 @@ def test_where_places_are_known_the_patches_near_each_one_tell_the_sealed_ones_t
     noisy_slides(tmp_path / "images")
     write_shards(str(tmp_path / "images"), tmp_path / "slides", "idc", workers=1)
     assert run(["split", str(tmp_path / "slides"), "--folds", "2", "--test", "0.25"]) == 0
-    knobs = {**KNOBS, "batch_size": 8}
-    crowned_study(tmp_path / "slides", tmp_path / "studies" / "placed", knobs)
+    hparams = {**HPARAMS, "batch_size": 8}
+    crowned_study(tmp_path / "slides", tmp_path / "studies" / "placed", hparams)
     found: dict[str, Any] = told(["test", "placed"], capsys)
     alone, near = found["metrics"]["auroc"], found["in_context"]
     assert near["value"] > alone["value"] + 0.05
@@ -93,7 +93,7 @@ def test_where_places_are_known_the_patches_near_each_one_tell_the_sealed_ones_t
     assert f"auroc in context {near['value']:.4f}" in said
     assert run(["report", "placed"]) == 0
     page = (tmp_path / "placed.html").read_text()
-    assert page.count("auroc in context") == 2  # out of fold, and sealed
+    assert page.count("auroc in context") == 2  # out of fold, and held-out
 
 
 def noisy_slides(top: Path) -> None:
@@ -118,22 +118,22 @@ def test_another_champion_of_the_study_is_not_judged_by_a_set_that_was_seen(
     error = capsys.readouterr().err
     assert "was opened on 20" in error
     assert "another criterion is locked now" in error
-    assert len(openings(Folder(many), "label")) == 1
-    found = sealed_set(crowned.plan)
+    assert len(test_set_accesses(Folder(many), "label")) == 1
+    found = held_out_set(crowned.plan)
     other = replace(found.earlier[0], champion="t0009")
     with pytest.raises(StudyError, match="t0009 is another champion"):
-        refuse_second(found, other)
-    refuse_second(found, replace(other, identity="another study"))
+        reject_second(found, other)
+    reject_second(found, replace(other, identity="another study"))
 
 
-def test_a_study_without_a_champion_or_a_sealed_set_is_refused(
+def test_a_study_without_a_champion_or_a_held_out_set_is_rejected(
     crowned: Study, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test", "nobody"]) == 2
     assert "no study 'nobody'" in capsys.readouterr().err
     crowned_study(shards, tmp_path / "studies" / "small")
     assert run(["test", "small"]) == 2
-    assert "no sealed set" in capsys.readouterr().err
+    assert "no held-out set" in capsys.readouterr().err
     crowned.folder.remove(crowned.folder.CHAMPION)
     assert run(["test", "first"]) == 2
     assert "missing or damaged" in capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_a_set_from_elsewhere_is_judged_and_kept_with_the_study(
     assert found["name"] == "other"
     assert found["rows"] == 200
     assert [one.name for one in kept(crowned.folder)] == ["other"]
-    assert run(["evaluate", "first", str(other), "--name", "sealed"]) == 2
+    assert run(["evaluate", "first", str(other), "--name", "held_out"]) == 2
 
 
 def rename_patients(shards: Path, prefix: str) -> None:
@@ -195,7 +195,7 @@ def rename_patients(shards: Path, prefix: str) -> None:
     (shards / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_shared_patients_and_shared_pixels_are_refused(
+def test_shared_patients_and_shared_pixels_are_rejected(
     crowned: Study, many: Path, tmp_path: Path
 ) -> None:
     model = load_model("first", str(tmp_path / "studies"))
@@ -213,7 +213,7 @@ def test_shared_patients_and_shared_pixels_are_refused(
     assert any("cannot be ruled out" in note for note in found.about.notes)
 
 
-def test_other_sizes_classes_and_tasks_are_refused(crowned: Study, tmp_path: Path) -> None:
+def test_other_sizes_classes_and_tasks_are_rejected(crowned: Study, tmp_path: Path) -> None:
     assert crowned.history.champion
     model = load_model("first", str(tmp_path / "studies"))
     larger = tmp_path / "larger"
@@ -248,10 +248,10 @@ def test_classes_of_other_names_are_judged_by_those_of_the_model(
         assert error in capsys.readouterr().err
 
 
-def test_sealed_rows_alone_are_seen_by_the_complement_of_what_is_learned(
+def test_held_out_rows_alone_are_seen_by_the_complement_of_what_is_learned(
     crowned: Study, many: Path
 ) -> None:
-    found = sealed_set(crowned.plan)
+    found = held_out_set(crowned.plan)
     inside = load_rows(str(many), found.view)
     learned = load_rows(str(many), crowned.plan.view)
     assert not set(inside.patients) & set(learned.patients)

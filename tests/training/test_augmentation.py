@@ -11,7 +11,7 @@ from raysearch.training.augmentation import (
     STAINS,
     Augmentation,
     colour_jittered,
-    cut_out,
+    cutout,
     stain_jittered,
 )
 
@@ -33,22 +33,22 @@ def smooth(height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize("shape", SIDES)
 @pytest.mark.parametrize(
-    "knobs",
+    "hparams",
     [
         {"shift": 0.3},
         {"zoom": 0.5},
         {"rotation": 180.0},
-        {"colour_jitter": 0.5},
+        {"color_jitter": 0.5},
         {"stain_jitter": 0.5},
-        {"cut_out": 0.5},
-        {"augment": "dihedral", "shift": 0.1, "rotation": 20, "stain_jitter": 0.1, "cut_out": 0.2},
+        {"cutout": 0.5},
+        {"augment": "dihedral", "shift": 0.1, "rotation": 20, "stain_jitter": 0.1, "cutout": 0.2},
     ],
 )
 def test_an_augmentation_changes_patches_and_stays_within_their_range(
-    shape: tuple[int, int], knobs: dict[str, Any]
+    shape: tuple[int, int], hparams: dict[str, Any]
 ) -> None:
     batch = smooth(*shape).expand(6, -1, -1, -1)
-    part = Augmentation(**{"augment": "none", **knobs})
+    part = Augmentation(**{"augment": "none", **hparams})
     first, again, other = part(batch, drawn()), part(batch, drawn()), part(batch, drawn(1))
     assert first.shape == batch.shape
     assert first.dtype == torch.float32
@@ -126,7 +126,7 @@ def test_colour_jitter_leaves_grey_grey_and_its_mean_within_the_strength() -> No
 @pytest.mark.parametrize("shape", SIDES)
 def test_cut_out_greys_one_square_of_its_share_at_most(shape: tuple[int, int]) -> None:
     height, width = shape
-    holes = cut_out(torch.ones(200, 3, height, width), 0.4, drawn()) == 0
+    holes = cutout(torch.ones(200, 3, height, width), 0.4, drawn()) == 0
     assert bool((holes.all(dim=1) == holes.any(dim=1)).all())
     rows, columns = holes[:, 0].any(dim=2).sum(dim=1), holes[:, 0].any(dim=1).sum(dim=1)
     assert int(rows.max()) <= 0.4 * height + 1

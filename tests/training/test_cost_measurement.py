@@ -31,15 +31,15 @@ from raysearch.training.cost_measurement import forget_peak, net_costs, peak_mem
 from raysearch.training.fold_training import FoldRun, Judged, State
 from raysearch.training.loop import FoldEpoch, train
 from raysearch.training.train_config import TrainConfig
-from raysearch.training.training_data import Further, TrainingData
+from raysearch.training.training_data import AuxiliaryRows, TrainingData
 from support.result_studies import new_study, next_searched, report
 
-KNOBS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
+HPARAMS = {"width": 4, "convolutions": 1, "batch_size": 32, "learning_rate": 5e-3}
 TREE: dict[str, Any] = {
     "epochs": 2,
     "trials": 1,
     "stopping": {"rule": "none"},
-    "space": {"folds": 2, **KNOBS},
+    "space": {"folds": 2, **HPARAMS},
 }
 FIXED = {"effective_batch_size": 32, "parameters": 1234, "flops": 5678}
 
@@ -59,8 +59,8 @@ def rows_of(side: int, classes: int = 2, count: int = 40) -> TrainingData:
     )
 
 
-def config(**knobs: Any) -> TrainConfig:
-    return TrainConfig({**KNOBS, **knobs}, epochs=2, metric="auroc", seed=5)
+def config(**hparams: Any) -> TrainConfig:
+    return TrainConfig({**HPARAMS, **hparams}, epochs=2, metric="auroc", seed=5)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_parameters_and_flops_are_those_that_torchvision_publishes(name: str, we
 @pytest.mark.parametrize("name", ["benchmark", "cnn", "p4m", "timm:tnt_s_legacy_patch16_224"])
 def test_the_costs_of_a_net_are_of_one_patch_and_take_no_memory(name: str) -> None:
     data = rows_of(224 if name.startswith("timm:") else 50)
-    way = replace(config(), knobs={"architecture": name})
+    way = replace(config(), hparams={"architecture": name})
     found = net_costs(way, data)
     assert found["flops"] > found["parameters"] > 0
-    wide = net_costs(replace(way, knobs={**way.knobs, "batch_size": 2}), data)
+    wide = net_costs(replace(way, hparams={**way.hparams, "batch_size": 2}), data)
     assert wide == {**found, "effective_batch_size": 2}
 
 
@@ -94,9 +94,9 @@ def test_a_net_is_counted_once_a_process_whatever_else_its_trials_differ_in(
 ) -> None:
     built: list[int] = []
 
-    def build(name: str, shape: Any, classes: int, knobs: Any) -> nn.Module:
-        built.append(int(knobs["width"]))
-        return original(name, shape, classes, knobs)
+    def build(name: str, shape: Any, classes: int, hparams: Any) -> nn.Module:
+        built.append(int(hparams["width"]))
+        return original(name, shape, classes, hparams)
 
     original = architectures.build
     monkeypatch.setattr(costs, "build", build)
@@ -110,7 +110,7 @@ def test_a_net_is_counted_once_a_process_whatever_else_its_trials_differ_in(
 
 def test_a_step_has_the_rows_of_all_its_micro_batches_but_no_more_than_there_are() -> None:
     data = rows_of(8)
-    further = replace(data, further=(Further(data.pixels[:7], data.labels[:7]),))
+    further = replace(data, further=(AuxiliaryRows(data.pixels[:7], data.labels[:7]),))
     for rows, way, wanted in (
         (data, config(batch_size=16), 16),
         (data, replace(config(batch_size=16), accumulate=4), 16),
@@ -121,14 +121,14 @@ def test_a_step_has_the_rows_of_all_its_micro_batches_but_no_more_than_there_are
         assert net_costs(way, rows)["effective_batch_size"] == wanted
 
 
-@pytest.mark.parametrize("knobs", [{}, {"balanced_sampling": True}, {"mixup": 0.4}, {"ema": 0.9}])
+@pytest.mark.parametrize("hparams", [{}, {"balanced_sampling": True}, {"mixup": 0.4}, {"ema": 0.9}])
 @pytest.mark.parametrize("auxiliary", [0, 7])
 def test_the_samples_of_a_fold_epoch_are_those_that_went_through_the_net(
-    monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any], auxiliary: int
+    monkeypatch: pytest.MonkeyPatch, hparams: dict[str, Any], auxiliary: int
 ) -> None:
     data = rows_of(16)
     if auxiliary:
-        some = Further(data.pixels[:auxiliary], data.labels[:auxiliary])
+        some = AuxiliaryRows(data.pixels[:auxiliary], data.labels[:auxiliary])
         data = replace(data, further=(some,))
     learned: list[int] = []
     original = FoldRun.descend
@@ -145,7 +145,7 @@ def test_the_samples_of_a_fold_epoch_are_those_that_went_through_the_net(
         assert done.samples == sum(learned)
         learned.clear()
 
-    train(config(batch_size=8, **knobs), data, take)
+    train(config(batch_size=8, **hparams), data, take)
     assert told == [20 + auxiliary] * 4
 
 
@@ -242,7 +242,7 @@ def test_what_a_trial_cost_goes_on_after_a_kill(
 ) -> None:
     monkeypatch.setattr(worker, "get_device", worker.get_local_device)
     monkeypatch.setattr(reporter, "this_node", lambda: "here")
-    monkeypatch.setattr(reporter, "leaving_nodes", set)
+    monkeypatch.setattr(reporter, "draining_nodes", set)
     monkeypatch.setattr(reporter, "CHECKPOINT_EVERY_S", 0.0)
     study = new_study(shards, tmp_path / "whole", TREE)
     whole = next_searched(study)

@@ -31,9 +31,9 @@ from raysearch.training.loop import measure, train
 from raysearch.training.numerics import CANDIDATES, Numerics, choose_numerics, device_kind
 from raysearch.training.row_order import balanced_order
 from raysearch.training.train_config import TrainConfig
-from raysearch.training.training_data import Further, TrainingData
+from raysearch.training.training_data import AuxiliaryRows, TrainingData
 from raysearch.training.weight_averaging import averaged
-from support.recorded_training import KNOBS, Recorder, config
+from support.recorded_training import HPARAMS, Recorder, config
 
 
 def test_a_trial_trains_a_fresh_model_a_fold_and_reports_each_fold_epoch(
@@ -112,10 +112,10 @@ def test_one_cycle_rises_and_falls_and_leaves_the_momentum_alone(steps: int, war
         assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def rates_of(name: str, steps: int, **knobs: Any) -> list[float]:
+def rates_of(name: str, steps: int, **hparams: Any) -> list[float]:
     """The learning rates of `steps` steps, as shares of the one that is asked for."""
     optimizer = sgd([torch.nn.Parameter(torch.ones(1))], learning_rate=0.1)
-    schedule = SCHEDULES[name](optimizer, steps, **knobs)
+    schedule = SCHEDULES[name](optimizer, steps, **hparams)
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"] / 0.1)
@@ -127,7 +127,9 @@ def rates_of(name: str, steps: int, **knobs: Any) -> list[float]:
 def test_schedules_fall_as_their_formulas_say() -> None:
     assert rates_of("constant", 3) == pytest.approx([1, 1, 1])
     assert rates_of("cosine", 4) == pytest.approx([1, 0.85355339, 0.5, 0.14644661])
-    assert rates_of("exponential", 4, final_share=0.0625) == pytest.approx([1, 0.5, 0.25, 0.125])
+    assert rates_of("exponential", 4, final_lr_fraction=0.0625) == pytest.approx(
+        [1, 0.5, 0.25, 0.125]
+    )
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "exponential"])
@@ -171,9 +173,9 @@ def test_a_plateau_of_what_is_learned_lowers_the_learning_rate(
 def test_each_optimizer_lowers_the_loss_and_goes_on_from_its_checkpoint(
     data: TrainingData, optimizer: str
 ) -> None:
-    knobs = {**KNOBS, "optimizer": optimizer, "schedule": "constant"}
-    del knobs["learning_rate"]
-    way = TrainConfig(knobs, epochs=3, metric="auroc", seed=5)
+    hparams = {**HPARAMS, "optimizer": optimizer, "schedule": "constant"}
+    del hparams["learning_rate"]
+    way = TrainConfig(hparams, epochs=3, metric="auroc", seed=5)
     whole, begun, rest = Recorder(), Recorder(2), Recorder()
     train(way, data, whole)
     assert whole.reports[2].loss < whole.reports[0].loss
@@ -188,7 +190,7 @@ def test_losses_are_those_of_their_papers() -> None:
     labels, weight = torch.arange(9) % 3, torch.tensor([0.5, 1.0, 2.0])
     plain = torch.nn.functional.cross_entropy(logits, labels, weight, reduction="none")
     assert torch.allclose(cross_entropy(logits, labels, weight), plain)
-    assert torch.allclose(focal(logits, labels, weight, focusing=0.0), plain)
+    assert torch.allclose(focal(logits, labels, weight, focal_gamma=0.0), plain)
     sure = torch.softmax(logits, 1)[torch.arange(9), labels]
     assert torch.allclose(focal(logits, labels, weight), (1 - sure) ** 2 * plain)
     logs = torch.log_softmax(logits, 1)
@@ -198,7 +200,7 @@ def test_losses_are_those_of_their_papers() -> None:
 
 def test_a_focal_loss_of_a_sure_label_has_a_finite_slope() -> None:
     logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
-    focal(logits, torch.zeros(2, dtype=torch.int64), None, focusing=0.5).sum().backward()  # type: ignore[no-untyped-call]
+    focal(logits, torch.zeros(2, dtype=torch.int64), None, focal_gamma=0.5).sum().backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
@@ -226,10 +228,12 @@ def test_balanced_sampling_needs_no_class_weights(data: TrainingData) -> None:
 
 def test_mixup_blends_patches_and_their_losses_by_the_same_share() -> None:
     batch, rows = torch.randn(6, 3, 4, 4), torch.arange(10, 16)
-    blend, ((own, share), (other, rest)) = mixed(batch, rows, 0.3, torch.Generator().manual_seed(0))
+    blend, ((own, fraction), (other, rest)) = mixed(
+        batch, rows, 0.3, torch.Generator().manual_seed(0)
+    )
     assert torch.equal(own, rows)
     assert sorted(other.tolist()) == rows.tolist() != other.tolist()
-    assert (share, rest) == (0.3, 0.7)
+    assert (fraction, rest) == (0.3, 0.7)
     assert torch.allclose(blend, 0.3 * batch + 0.7 * batch[other - 10], atol=1e-6)
 
 
@@ -267,9 +271,9 @@ def test_an_average_forgets_its_first_weights_and_judges_in_place_of_the_last(
 
 
 def test_no_step_is_along_a_gradient_longer_than_the_clip(data: TrainingData) -> None:
-    knobs = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "schedule": "constant"}
+    hparams = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "schedule": "constant"}
     for clip, longest in ((0.01, 0.01), (0.0, math.inf)):
-        run = FoldRun(config(gradient_clip=clip, **knobs), data, 0)
+        run = FoldRun(config(gradient_clip_norm=clip, **hparams), data, 0)
         rows = torch.from_numpy(run.own_rows[:32])
         before = [one.detach().clone() for one in run.model.parameters()]
         run.descend(run.batch(rows), [(rows, 1.0)])
@@ -298,11 +302,11 @@ ALL_OF_IT = {
     "balanced_sampling": True,
     "mixup": 0.4,
     "ema": 0.95,
-    "gradient_clip": 1.0,
+    "gradient_clip_norm": 1.0,
     "dropout": 0.1,
     "rotation": 20.0,
     "stain_jitter": 0.1,
-    "cut_out": 0.2,
+    "cutout": 0.2,
 }
 
 
@@ -397,7 +401,7 @@ def test_a_fold_ends_with_the_mean_of_all_turns_where_it_is_asked_for(data: Trai
     assert not np.allclose(plain.judged[1].logits, mean.numpy(), atol=1e-3)
 
 
-def test_a_checkpoint_with_any_byte_changed_is_refused(data: TrainingData) -> None:
+def test_a_checkpoint_with_any_byte_changed_is_rejected(data: TrainingData) -> None:
     record = Recorder(1)
     with pytest.raises(InterruptedError):
         train(config(), data, record)
@@ -428,8 +432,8 @@ def with_further(data: TrainingData) -> TrainingData:
     """`data` with two auxiliary sets, of its own patches turned upside down."""
     upside = data.pixels.flip(0)
     some = (
-        Further(upside[:40], data.labels.flip(0)[:40]),
-        Further(upside[40:50], data.labels[:10]),
+        AuxiliaryRows(upside[:40], data.labels.flip(0)[:40]),
+        AuxiliaryRows(upside[40:50], data.labels[:10]),
     )
     return dataclasses.replace(data, further=some)
 
@@ -457,22 +461,22 @@ def test_auxiliary_rows_of_no_weight_change_nothing(data: TrainingData) -> None:
 
 @pytest.mark.parametrize("class_weights", [True, False])
 def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights: bool) -> None:
-    knobs = {"class_weights": class_weights}
-    run = FoldRun(config(auxiliary_weight=0.25, **knobs), with_further(data), 0)
+    hparams = {"class_weights": class_weights}
+    run = FoldRun(config(auxiliary_weight=0.25, **hparams), with_further(data), 0)
     rows = torch.tensor([0, 5, 9, len(data.labels) + 3, len(data.labels) + 45])
     logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
     labels, weights = run.labels[rows], run.class_weights()
     count = torch.tensor([1, 1, 1, 0.25, 0.25])
-    class_share = torch.ones(5) if weights is None else weights[labels]
-    single = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * class_share
+    class_fraction = torch.ones(5) if weights is None else weights[labels]
+    single = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * class_fraction
     own, further = len(run.own_rows), len(run.rows) - len(run.own_rows)
     mean = (own + 0.25 * further) / (own + further)
-    wanted = (single * count).sum() / class_share.sum() / mean
+    wanted = (single * count).sum() / class_fraction.sum() / mean
     assert torch.allclose(run.loss_of(logits, rows), wanted)
     alone = run.loss_of(logits[3:], rows[3:])
     plain = torch.nn.CrossEntropyLoss(weight=weights)
     assert torch.allclose(alone, plain(logits[3:], labels[3:]) * 0.25 / mean)
-    whole = FoldRun(config(auxiliary_weight=1.0, **knobs), with_further(data), 0)
+    whole = FoldRun(config(auxiliary_weight=1.0, **hparams), with_further(data), 0)
     assert torch.allclose(whole.loss_of(logits, rows), plain(logits, labels))
 
 
@@ -567,13 +571,13 @@ def test_a_trial_that_is_too_large_for_the_memory_is_trained_by_micro_batches(
 def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_same(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = parse_space({"epochs": 1, "trials": 2, "space": {"folds": 2, **KNOBS}}, "x")
+    space = parse_space({"epochs": 1, "trials": 2, "space": {"folds": 2, **HPARAMS}}, "x")
     plan, splits = make_plan(space, "x", str(shards))
     study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(worker, "get_device", worker.get_local_device)
     monkeypatch.setattr(reporter, "this_node", lambda: "here")
-    monkeypatch.setattr(reporter, "leaving_nodes", set)
+    monkeypatch.setattr(reporter, "draining_nodes", set)
     monkeypatch.setattr("ray.tune.report", sent.append)
     original, most = FoldRun.loss_of, 9
 
@@ -583,7 +587,7 @@ def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_s
         return original(run, logits, rows)
 
     monkeypatch.setattr(FoldRun, "loss_of", loss_of)
-    job = worker.Job(study.folder.address, str(shards), "t0000", KNOBS, 1, 2, 0, 1.0)
+    job = worker.Job(study.folder.address, str(shards), "t0000", HPARAMS, 1, 2, 0, 1.0)
     worker.train_job(job)
     reports = [json.loads(one["report"]) for one in sent]
     assert [(one["epoch"], one["micro_batch"]) for one in reports] == [(1, 8), (2, 8)]
@@ -600,10 +604,10 @@ def test_the_reports_of_a_trial_by_micro_batches_say_so_and_its_refit_does_the_s
 def test_a_refit_that_missed_is_trained_with_other_seeds_and_the_best_is_kept(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = parse_space({"epochs": 1, "trials": 1, "space": {"folds": 2, **KNOBS}}, "x")
+    space = parse_space({"epochs": 1, "trials": 1, "space": {"folds": 2, **HPARAMS}}, "x")
     plan, splits = make_plan(space, "x", str(shards))
     study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
-    job = worker.Job(study.folder.address, str(shards), "t0000", KNOBS, 1, 2, 0, 1.0)
+    job = worker.Job(study.folder.address, str(shards), "t0000", HPARAMS, 1, 2, 0, 1.0)
     judged: list[tuple[float, Judged]] = []
 
     def spied(data: TrainingData, found: Judged) -> dict[str, float | None]:
@@ -622,7 +626,7 @@ def test_a_refit_that_missed_is_trained_with_other_seeds_and_the_best_is_kept(
     assert judged[1][0] == judged[0][0]
     assert len({value for value, _found in judged}) == 3
     kept = unpack(study.folder.read(study.folder.CHAMPION))
-    net = FoldRun(train_config(plan, KNOBS, 1, torch.device("cpu")), data, 0)
+    net = FoldRun(train_config(plan, HPARAMS, 1, torch.device("cpu")), data, 0)
     net.model.load_state_dict(kept["model"])
     best = max(judged, key=lambda one: one[0])[1]
     assert np.abs(net.judge(averaged=True).logits - best.logits).max() < 1e-5
@@ -630,7 +634,7 @@ def test_a_refit_that_missed_is_trained_with_other_seeds_and_the_best_is_kept(
     assert study.folder.read(study.folder.CHAMPION) == first
 
 
-FAULTS = """
+ERRORS = """
 import resource, sys, torch
 from raysearch.training.memory import hand_back, keep_memory
 sys.argv[1] == "keep" and keep_memory()
@@ -651,7 +655,7 @@ print(kept - resident())
 
 def test_memory_that_a_step_frees_is_there_for_the_next_and_can_be_handed_back() -> None:
     def found(how: str) -> list[int]:
-        words = [sys.executable, "-c", FAULTS, how]
+        words = [sys.executable, "-c", ERRORS, how]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         return [int(line) for line in done.stdout.split()]
 

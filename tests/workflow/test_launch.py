@@ -24,7 +24,7 @@ from raysearch.data.shards.sharding import write_shards
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.journal import Journal
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.scheduling.policy import Course
+from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.study.fold_scores import out_of_fold, out_of_fold_again
 from raysearch.search.study.study import read_history, read_plan
 from raysearch.selection.decision_rule import decide
@@ -41,7 +41,7 @@ seed: 4
 sampler: tpe
 stopping: {rule: asha, paired: 0}
 resources: {cpus: 1}
-fresh_seeds: 0
+repeats: 0
 space:
   folds: 2
   architecture: cnn
@@ -96,7 +96,7 @@ def check_mlflow_tells_the_history(run: Commands, history: History) -> None:
             (report["epoch"], report["objective"]) for report in trial.reports
         ]
         assert one.data.tags["reason"] == trial.reason
-        assert one.data.params["learning_rate"] == str(trial.knobs["learning_rate"])
+        assert one.data.params["learning_rate"] == str(trial.hparams["learning_rate"])
         assert trial.costs.keys() >= COSTS
         told_costs = one.data.metrics | one.data.params
         assert {name: float(told_costs[name]) for name in trial.costs} == trial.costs
@@ -107,7 +107,7 @@ def check_the_rungs_are_told_by_the_journal(history: History, run: Commands) -> 
     plan = read_plan(study(run))
     for trial in history.searched():
         rungs = [report for report in trial.reports if report["rung"]]
-        kept = [history.goes_on(trial, one["epoch"], 3, plan.space.mode) for one in rungs]
+        kept = [history.is_promotable(trial, one["epoch"], 3, plan.space.mode) for one in rungs]
         whole = trial.folds * plan.space.epochs
         assert all(kept[:-1])
         if trial.status == "stopped":
@@ -122,7 +122,7 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
-    write_space(run.folder, fresh_seeds="1")
+    write_space(run.folder, repeats="1")
     done = run("launch", "small.yaml", "--data", str(shards), "--json")
     outcome = json.loads(done.stdout)
     history = read_history(study(run))
@@ -153,7 +153,7 @@ def check_the_selection(run: Commands, history: History, outcome: dict[str, Any]
     assert outcome["tied"] == [one.trial.id for one in found.tied]
     assert outcome["champion"] == found.chosen.id == history.champion
     assert outcome["corrected"] == dataclasses.asdict(found.corrected)
-    asked = {"margin": 0.005, "kind": "refit", "fresh_seeds": 1}
+    asked = {"margin": 0.005, "kind": "refit", "repeats": 1}
     assert history.locked == {**asked, **outcome["locked"]}
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
     tags = client.get_model_version_by_alias("small", "champion").tags
@@ -248,12 +248,12 @@ def test_one_slot_and_one_seed_give_the_same_study(run: Commands, shards: Path) 
     for name in ("one", "two"):
         run("launch", "small.yaml", "--data", str(shards), "--name", name)
         history = read_history(study(run, name))
-        numbers.append([(one.knobs, one.status, one.objective) for one in history.searched()])
+        numbers.append([(one.hparams, one.status, one.objective) for one in history.searched()])
     assert len(numbers[0]) == 12
     assert numbers[0] == numbers[1]
     run("launch", "small.yaml", "--data", str(shards), "--name", "three", "--seed", "5")
-    assert [one.knobs for one in read_history(study(run, "three")).searched()] != [
-        knobs for knobs, _status, _objective in numbers[0]
+    assert [one.hparams for one in read_history(study(run, "three")).searched()] != [
+        hparams for hparams, _status, _objective in numbers[0]
     ]
 
 
@@ -293,7 +293,7 @@ def test_a_study_that_was_ended_goes_on_as_if_it_had_not_been(
         "exists already"
         in run("launch", "small.yaml", "--data", str(shards), "--name", "small", code=2).stderr
     )
-    refuse_another_space(run, shards)
+    reject_another_space(run, shards)
     moved = run.folder / "moved"  # the data may lie elsewhere by now
     shutil.copytree(shards, moved)
     run("launch", "small.yaml", "--data", str(moved), "--resume")
@@ -355,16 +355,16 @@ def test_a_trial_whose_checkpoint_is_damaged_begins_again_with_a_warning(
 
 def check_decisions_come_again(run: Commands) -> None:
     """A course that knows the journal up to each of its decisions decides the same."""
-    course = Course(read_plan(study(run)).space)
+    policy = SearchPolicy(read_plan(study(run)).space)
     for event in Journal(study(run) / "journal").events:
         again = None
         if event["event"] == "promote" or event.get("kind") == "trial":
-            again = course.next()
+            again = policy.next()
         if event["event"] == "pause":
-            again = course.verdict(course.history.trials[event["trial"]])
+            again = policy.decision(policy.history.trials[event["trial"]])
         if again is not None:
             assert {**event, **again} == event
-        course.take(event)
+        policy.take(event)
 
 
 def test_a_finished_study_gets_more_trials_and_its_champion_is_still_the_best(
@@ -383,7 +383,7 @@ def test_a_finished_study_gets_more_trials_and_its_champion_is_still_the_best(
     check_mlflow_tells_the_history(run, history)
 
 
-def refuse_another_space(run: Commands, shards: Path) -> None:
+def reject_another_space(run: Commands, shards: Path) -> None:
     path = run.folder / "small.yaml"
     text = path.read_text()
     path.write_text(text.replace("[16, 32]", "[16, 64]"))
@@ -393,11 +393,11 @@ def refuse_another_space(run: Commands, shards: Path) -> None:
 
 
 def check_only_the_best_has_a_checkpoint(run: Commands, history: History) -> None:
-    best = max(history.done(), key=lambda one: one.ranked_by)
+    best = max(history.done(), key=lambda one: one.final_objective)
     assert study(run).names(StudyFolder.CHECKPOINTS) == [f"{best.id}.pt"]
 
 
-def test_a_second_launcher_is_refused_with_the_firsts_process(run: Commands, shards: Path) -> None:
+def test_a_second_launcher_is_rejected_with_the_firsts_process(run: Commands, shards: Path) -> None:
     write_space(run.folder, epochs=8)
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 1)
@@ -431,7 +431,7 @@ def test_lost_workers_do_not_lose_their_trials(run: Commands, shards: Path) -> N
 
 
 def test_shards_that_are_damaged_fail_no_trial(run_on_cluster: Commands) -> None:
-    """The fault is in the pixels, which the plan does not read; put right, the study goes on."""
+    """The error is in the pixels, which the plan does not read; put right, the study goes on."""
     run = run_on_cluster
     write_space(run.folder, 1)
     data = run.folder / "data"
@@ -475,7 +475,7 @@ def test_a_selection_by_other_options_moves_the_alias_and_is_kept(
     first = json.loads(run(*words, "--trials", "3", "--json").stdout)
     assert (first["kind"], first["fresh"], first["version"]) == ("refit", [], "1")
     asked = ("select", "small", "--margin", "1", "--threshold-by", "f1")
-    found = json.loads(run(*asked, "--ensemble", "--fresh-seeds", "1", "--json").stdout)
+    found = json.loads(run(*asked, "--ensemble", "--repeats", "1", "--json").stdout)
     assert sorted(found["tied"]) == ["t0000", "t0001", "t0002"]
     fastest = min(one["inference_ms"] for one in found["candidates"])
     (chosen,) = [one for one in found["candidates"] if one["chosen"]]
@@ -536,14 +536,14 @@ def test_a_course_fed_with_the_journal_decides_the_same_again(
     write_space(run.folder, 1)
     run("launch", "small.yaml", "--data", str(shards), "--trials", "15")
     plan, events = read_plan(study(run)), Journal(study(run) / "journal").events
-    course = Course(plan.space)
+    policy = SearchPolicy(plan.space)
     for event in events:
         if event["event"] == "trial" and event["kind"] == "trial":
-            asked = course.next()
+            asked = policy.next()
             assert asked is not None
             assert {**event, **asked} == event
-        course.take(event)
-    assert len(course.history.searched()) == 15
+        policy.take(event)
+    assert len(policy.history.searched()) == 15
 
 
 def test_a_study_lives_on_s3_with_its_data_and_goes_on_there(

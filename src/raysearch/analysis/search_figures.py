@@ -1,10 +1,10 @@
-"""The figures of a study: what of its knobs mattered, how it got on, and where the best lie."""
+"""The figures of a study: what of its hyperparameters mattered, how it got on, and where the best lie."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raysearch.analysis.importance import Importance, knob_importance
+from raysearch.analysis.importance import Importance, hparam_importance
 from raysearch.analysis.parallel_coordinates import Coordinates, coordinates
 from raysearch.analysis.search_progress import Progress, progress
 from raysearch.search.journal.history import History
@@ -34,9 +34,9 @@ class Figures:
         if found.missing:
             return f"Not told: {found.missing}."
         return (
-            f"The share of each knob alone in what a forest of {found.reports:,} reports of"
+            f"The share of each hyperparameter alone in what a forest of {found.reports:,} reports of"
             f" {found.trials:,} trials predicts, at the fold-epochs they reached; the rest is what"
-            " knobs do together."
+            " hyperparameters do together."
         )
 
     @property
@@ -74,7 +74,7 @@ def study_figures(plan: Plan, history: History) -> list[Figures]:
                 plan.space.metric,
                 folds,
                 len(by_folds) == 1,
-                knob_importance(plan, some),
+                hparam_importance(plan, some),
                 progress(trials, folds, plan.space.mode),
                 coordinates(plan, some),
             )

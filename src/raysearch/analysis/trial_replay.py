@@ -18,7 +18,7 @@ from raysearch.search.study.study import read_history
 from raysearch.search.study.trial_data import stored_plan, train_config, training_data
 from raysearch.training.failures import FAILURES, TrainingFailedError
 from raysearch.training.loop import FoldEpoch, train
-from raysearch.training.memory import keep_memory
+from raysearch.training.memory import retain_allocator_memory
 from raysearch.training.numerics import device_kind
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -97,7 +97,7 @@ def replay(
 ) -> Replay:
     """Train the trial again on this machine, as far as it was recorded, or its first `folds`.
 
-    With the plan, the splits, the knobs, the seed, the precision and the number of threads that
+    With the plan, the splits, the hyperparameters, the seed, the precision and the number of threads that
     its worker had; nothing is written. `data` says where the shards are now. One whose training
     failed is trained until it fails again. StudyError and DataError where that cannot be done.
     """
@@ -111,11 +111,11 @@ def replay(
         )
     resources = plan.space.resources
     torch.set_num_threads(max(1, int(resources.cpus)))
-    keep_memory()
+    retain_allocator_memory()
     device = torch.device("cuda" if resources.gpus and torch.cuda.is_available() else "cpu")
-    share = float(trial.knobs.get("patients", 1.0))
-    rows = training_data(folder.address, address, str(device), trial.folds, share)
-    config = train_config(plan, trial.knobs, trial.seed, device)
+    fraction = float(trial.hparams.get("patients", 1.0))
+    rows = training_data(folder.address, address, str(device), trial.folds, fraction)
+    config = train_config(plan, trial.hparams, trial.seed, device)
     done, failure = _trained(config, rows, until, progress)
     return Replay(
         trial=trial,
@@ -173,8 +173,8 @@ def _trained(
         train(config, rows, take)
     except _EnoughError:
         return done, ""
-    except TrainingFailedError as fault:
-        return done, str(fault)
+    except TrainingFailedError as error:
+        return done, str(error)
     return done, ""
 
 

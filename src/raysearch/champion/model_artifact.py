@@ -37,7 +37,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelArtifact:
     """Whose champion it is (the study's `identity`, the `trial`), and how its net is built.
 
     `threshold` is of the calibrated probability of the second of two classes. Of an ensemble there
@@ -47,7 +47,7 @@ class Recipe:
     study: str
     identity: str
     trial: str
-    knobs: Mapping[str, Any]
+    hparams: Mapping[str, Any]
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     temperature: float
@@ -66,29 +66,29 @@ class Recipe:
 
     def net(self, stored: Mapping[str, Any] | None = None) -> nn.Module:
         """A bare net of the recipe, with the weights that a training of it `stored`, or fresh."""
-        architecture = str(self.knobs.get("architecture", DEFAULTS["architecture"]))
-        net = build(architecture, self.shape, len(self.class_names), self.knobs)
+        architecture = str(self.hparams.get("architecture", DEFAULTS["architecture"]))
+        net = build(architecture, self.shape, len(self.class_names), self.hparams)
         if stored is not None:
             net.load_state_dict(stored["model"])
         return net
 
     def _member(self, stored: Mapping[str, Any] | None = None) -> PatchClassifier:
         """A net as it is used: behind its pre-processing, over all its views, calibrated."""
-        preprocessing = preprocessing_of(self.knobs)
+        preprocessing = preprocessing_of(self.hparams)
         if stored is not None:
             preprocessing.load_state_dict(stored.get("preprocessing", {}))
-        averaged = AVERAGES[self.knobs.get("tta", "none")](self.net(stored))
+        averaged = AVERAGES[self.hparams.get("tta", "none")](self.net(stored))
         return PatchClassifier(averaged, preprocessing, self.temperature).eval()
 
 
-def recipe_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> Recipe:
+def artifact_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> ModelArtifact:
     """That of `trial` of the study of `plan`, with what was `locked` when it was crowned."""
     auxiliary = tuple((one.data, one.view) for one in plan.auxiliary)
-    return Recipe(
+    return ModelArtifact(
         study=plan.name,
         identity=plan.identity,
         trial=trial.id,
-        knobs=dict(trial.knobs),
+        hparams=dict(trial.hparams),
         shape=plan.shape,
         class_names=plan.class_names,
         temperature=float(locked.get("temperature", 1.0)),
@@ -99,14 +99,14 @@ def recipe_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> Recipe:
     )
 
 
-def pack_recipe(recipe: Recipe, model: Classifier) -> bytes:
+def pack_artifact(recipe: ModelArtifact, model: Classifier) -> bytes:
     """`recipe` and the weights of `model`, with a hash over both."""
     weights: dict[str, Tensor] = {name: one.cpu() for name, one in model.state_dict().items()}
     return pack({"recipe": asdict(recipe), "weights": weights})
 
 
-def unpack_recipe(content: bytes) -> tuple[Recipe, Classifier]:
-    """What `pack_recipe` took; ValueError where a byte is not what it was."""
+def unpack_artifact(content: bytes) -> tuple[ModelArtifact, Classifier]:
+    """What `pack_artifact` took; ValueError where a byte is not what it was."""
     stored = unpack(content)
     try:
         told = stored["recipe"]
@@ -114,13 +114,13 @@ def unpack_recipe(content: bytes) -> tuple[Recipe, Classifier]:
         auxiliary = tuple((data, _view(view)) for data, view in learned["auxiliary"])
         learned = Learned(**{**learned, "view": _view(learned["view"]), "auxiliary": auxiliary})
         lists = {name: tuple(told[name]) for name in ("shape", "class_names")}
-        recipe = Recipe(**{**told, **lists, "learned": learned})
+        recipe = ModelArtifact(**{**told, **lists, "learned": learned})
         model = recipe.build()
         model.load_state_dict(stored["weights"])
-    except (KeyError, TypeError, RuntimeError) as fault:
-        raise ValueError(f"of another version of raysearch ({fault})") from None
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"of another version of raysearch ({error})") from None
     return recipe, model
 
 
 def _view(told: Mapping[str, Any]) -> View:
-    return View(**{**told, "sealed": tuple(told["sealed"])})
+    return View(**{**told, "held_out": tuple(told["held_out"])})

@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 
 from raysearch.champion.build import made
-from raysearch.champion.model_artifact import Recipe, pack_recipe, recipe_of
+from raysearch.champion.model_artifact import ModelArtifact, artifact_of, pack_artifact
 from raysearch.champion.repeated_cv import Fresh, Say, repeat
 from raysearch.champion.trained_networks import champion_scores, classifier_of, refitted
-from raysearch.config.space import Crowned
+from raysearch.config.space import ChampionKind
 from raysearch.data.patches import Patches, load_patches
 from raysearch.errors import StudyError
 from raysearch.metrics.bootstrap import Interval
@@ -47,11 +47,11 @@ class Champion:
     decision: Decision
     pooled: Interval | None
     in_context: InContext | None
-    kind: Crowned = "refit"
+    kind: ChampionKind = "refit"
     fresh: tuple[Fresh, ...] = ()
 
 
-def crown_champion(
+def select_and_register_champion(
     study: Study, tracker: Tracker, say: Say, options: Options | None = None
 ) -> Champion:
     """The trial that is selected by `options`, refitted or as an ensemble, and registered.
@@ -78,7 +78,7 @@ def crown_champion(
     facts = _facts(study, best, selection, decision, pooled, near) | {"kind": options.kind}
     say("registering the champion")
     version = _registered(study, tracker, facts, fresh)
-    if options.kind == "refit" and options.fresh_seeds:
+    if options.kind == "refit" and options.repeats:
         # After all else: where it cannot be done now, the study has its champion.
         fresh = repeat(study, best, options, selection.draws, say)
         if (values := _values(fresh)) != list(study.history.fresh):
@@ -100,7 +100,7 @@ def _registered(
         model,
         _example(study),
         {**facts, **({name: told} if told else {})},
-        pack_recipe(recipe, model),
+        pack_artifact(recipe, model),
     )
 
 
@@ -112,7 +112,7 @@ def _values(fresh: Sequence[Fresh]) -> list[float]:
 
 def _made_of(options: Options, fresh: Sequence[Fresh]) -> dict[str, Any]:
     """What a champion was asked for; of an ensemble, also which fresh seed its nets have."""
-    asked = {"margin": options.margin, "kind": options.kind, "fresh_seeds": options.fresh_seeds}
+    asked = {"margin": options.margin, "kind": options.kind, "repeats": options.repeats}
     if options.kind == "refit":
         return asked
     return {**asked, "seed": next(one.seed for one in fresh if one.objective)}
@@ -145,13 +145,15 @@ def _facts(
     return facts
 
 
-def champion_of(folder: StudyFolder, plan: Plan, history: History) -> tuple[Recipe, Classifier]:
+def champion_of(
+    folder: StudyFolder, plan: Plan, history: History
+) -> tuple[ModelArtifact, Classifier]:
     """The champion of the study in `folder`, as what is registered: uint8 patches, probabilities.
 
     StudyError where it has none, or the weights have gone.
     """
-    trial, locked = _crowned(plan, history), history.locked
-    recipe = recipe_of(plan, trial, locked)
+    trial, locked = _champion_trial(plan, history), history.locked
+    recipe = artifact_of(plan, trial, locked)
     try:
         return recipe, classifier_of(folder, recipe, trial, locked)
     except (OSError, ValueError):
@@ -160,19 +162,19 @@ def champion_of(folder: StudyFolder, plan: Plan, history: History) -> tuple[Reci
 
 def champion_net(folder: StudyFolder, plan: Plan, history: History) -> tuple[Trial, nn.Module]:
     """The champion of the study in `folder`, and its refitted net; StudyError where it has none."""
-    trial, locked = _crowned(plan, history), history.locked
+    trial, locked = _champion_trial(plan, history), history.locked
     if locked.get("kind") == "ensemble":
         raise StudyError(
             f"the champion of {plan.name!r} is an ensemble, not one net; `raysearch select"
             f" {plan.name} --refit` makes one of all patients"
         )
     try:
-        return trial, inside(recipe_of(plan, trial, locked).net(refitted(folder, trial)))
+        return trial, inside(artifact_of(plan, trial, locked).net(refitted(folder, trial)))
     except (OSError, ValueError):
         raise _lost(folder, folder.CHAMPION) from None
 
 
-def _crowned(plan: Plan, history: History) -> Trial:
+def _champion_trial(plan: Plan, history: History) -> Trial:
     if history.champion is None:
         raise StudyError(f"study {plan.name!r} has no champion yet; let it end, or go on with it")
     return history.trials[history.champion]

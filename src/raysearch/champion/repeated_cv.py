@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raysearch.champion.trained_networks import scores_again
+from raysearch.champion.trained_networks import repeat_scores
 from raysearch.metrics.bootstrap import Interval, percentiles
-from raysearch.search.engine.repeat_runs import train_fresh
+from raysearch.search.engine.repeat_runs import train_repeats
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
-from raysearch.search.study.repeats import fresh_seeds
+from raysearch.search.study.repeats import repeats
 from raysearch.search.study.study import Study
 from raysearch.selection.decision_rule import Options
 from raysearch.selection.paired_bootstrap import Draws
@@ -37,13 +37,13 @@ def repeat(study: Study, trial: Trial, options: Options, draws: int, say: Say) -
     Of an ensemble the nets are kept. The intervals are over as many `draws` of patients, the same
     ones that the selection has. `say` hears how far the training is.
     """
-    seeds = fresh_seeds(study.plan.space.seed, trial, options.fresh_seeds)
+    seeds = repeats(study.plan.space.seed, trial, options.repeats)
 
     def progress(done: int, every: int) -> None:
         say(f"training {trial.id} again with a fresh seed, {done} of {every} folds done")
 
-    train_fresh(study, trial, seeds, progress, nets=options.kind == "ensemble")
-    failed = {seed: study.history.failed_again.get((trial.id, seed), "") for seed in seeds}
+    train_repeats(study, trial, seeds, progress, nets=options.kind == "ensemble")
+    failed = {seed: study.history.repeat_failures.get((trial.id, seed), "") for seed in seeds}
     return tuple(
         Fresh(seed, None, failure)
         if failure
@@ -53,7 +53,7 @@ def repeat(study: Study, trial: Trial, options: Options, draws: int, say: Say) -
 
 
 def _objective(folder: StudyFolder, plan: Plan, trial: Trial, seed: int, draws: int) -> Interval:
-    rows = scores_again(folder, plan, trial, seed)
+    rows = repeat_scores(folder, plan, trial, seed)
     every = Draws.of_patients(rows.patients, draws, plan.space.seed)
     found = every.metric(plan.space.metric, rows)
     return percentiles(float(found[0]), found[1:])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from raysearch.champion.model_artifact import Recipe
+from raysearch.champion.model_artifact import ModelArtifact
 from raysearch.errors import StudyError
 from raysearch.metrics.calibration import tempered
 from raysearch.models.classifier import Classifier
@@ -19,7 +19,9 @@ from raysearch.training.checkpoint import unpack
 Locked = Mapping[str, Any]
 
 
-def classifier_of(folder: StudyFolder, recipe: Recipe, trial: Trial, locked: Locked) -> Classifier:
+def classifier_of(
+    folder: StudyFolder, recipe: ModelArtifact, trial: Trial, locked: Locked
+) -> Classifier:
     """The champion `trial` with its weights: the refitted net, or an ensemble if that is `locked`.
 
     OSError or ValueError where the weights have gone, are damaged, or of another trial.
@@ -53,7 +55,7 @@ def champion_scores(folder: StudyFolder, plan: Plan, trial: Trial, locked: Locke
     seed = _seed_of(locked)
     if seed is None:
         return out_of_fold(folder, plan, trial.id, trial.folds)
-    return scores_again(folder, plan, trial, seed)
+    return repeat_scores(folder, plan, trial, seed)
 
 
 def calibrated_scores(folder: StudyFolder, plan: Plan, trial: Trial, locked: Locked) -> OutOfFold:
@@ -62,7 +64,7 @@ def calibrated_scores(folder: StudyFolder, plan: Plan, trial: Trial, locked: Loc
     return replace(raw, probabilities=tempered(raw.probabilities, float(locked["temperature"])))
 
 
-def scores_again(folder: StudyFolder, plan: Plan, trial: Trial, seed: int) -> OutOfFold:
+def repeat_scores(folder: StudyFolder, plan: Plan, trial: Trial, seed: int) -> OutOfFold:
     """What the nets of `trial` with the fresh `seed` gave the patches that each judged.
 
     StudyError where the study's files have lost it.

@@ -56,23 +56,23 @@ def main() -> None:
 
 
 def run(words: list[str]) -> int:
-    """Run the command `words`; a fault of the user's is one line, and the exit code 2."""
+    """Run the command `words`; an error of the user's is one line, and the exit code 2."""
     try:
         code = app(words, standalone_mode=False)
     except UserError as error:
-        code = _refuse(str(error))
+        code = _reject(str(error))
     except typer.exceptions.TyperException as error:
-        code = _refuse(_usage(error)) if str(error) else 2
+        code = _reject(_usage(error)) if str(error) else 2
     except OSError as error:  # a disk that is full, a folder that is not ours
         where = f"{error.filename}: " if error.filename else ""
         advice = "make room, or choose a place that can be read and written"
-        code = _refuse(f"{where}{error.strerror or error}; {advice}")
+        code = _reject(f"{where}{error.strerror or error}; {advice}")
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     return code if isinstance(code, int) else 0
 
 
-def _refuse(message: str) -> int:
+def _reject(message: str) -> int:
     sys.stderr.write("raysearch: " + " ".join(message.split()) + "\n")
     return 2
 

@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from raysearch.cli.audit_text import ledger_state, size_text, verdict
+from raysearch.cli.audit_text import decision, size_text, split_manifest_state
 from raysearch.data.audit import outliers as rules
 from raysearch.data.audit.audit import Audit
 from raysearch.data.audit.counts import Column
-from raysearch.data.audit.duplicates import MOST_APART, RADIUS
+from raysearch.data.audit.duplicates import MAX_APART, RADIUS
 from raysearch.data.audit.finding import DISHONEST, SEVERITIES, Finding
 from raysearch.data.audit.shard_reader import Images, scan
 from raysearch.inference.image_files import data_uri
@@ -36,7 +36,7 @@ RULES = (
     "Same pixels: equal SHA-256. Turned or flipped: the smallest SHA-256 of the eight flips and"
     " quarter turns is equal.",
     f"Nearly the same: difference hashes of 64 bits (Krawetz 2013) differ in at most {RADIUS}, and"
-    f" the grey thumbnails by at most {MOST_APART:g} levels on average. Patches that are"
+    f" the grey thumbnails by at most {MAX_APART:g} levels on average. Patches that are"
     " near-uniform are not compared, nor turned ones.",
     "Patches of one single colour that are the same are told as a warning: two empty places look"
     " alike.",
@@ -78,8 +78,8 @@ def write_page(audit: Audit, findings: Sequence[Finding], path: Path) -> None:
             for one, cases in zip(findings, shown, strict=True)
         ],
         **_counts(audit),
-        "flattery": _flattery(audit),
-        "ledgers": [ledger_state(one) for one in audit.ledgers],
+        "leakage_gap": _leakage_gap(audit),
+        "split_manifests": [split_manifest_state(one) for one in audit.split_manifests],
         "samples": [
             {"name": name, "rows": f"{count:,}", "pictures": [pictures[row] for row in some]}
             for name, count, some in zip(
@@ -101,12 +101,12 @@ def _head(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:
         "fingerprint": audit.rows.fingerprint,
         "source": audit.shards.manifest.source,
         "size": size_text(audit),
-        "verdict": verdict(findings),
+        "decision": decision(findings),
         "tone": "dishonest" if dishonest else "good",
         "tiles": [
             ("patches", f"{len(audit.rows.labels):,}"),
             ("patients", f"{len(np.unique(audit.rows.patients)):,}"),
-            ("refused files", f"{audit.shards.manifest.refused:,}"),
+            ("rejected files", f"{audit.shards.manifest.rejected:,}"),
             ("groups of duplicates", f"{len(audit.exact):,}"),
             ("of near duplicates", f"{len(audit.near):,}"),
             *((_plural(one), f"{severities.count(one):,}") for one in SEVERITIES),
@@ -152,9 +152,10 @@ def _pictures(audit: Audit, wanted: set[int]) -> dict[int, Picture]:
 def _data_uri(image: Images) -> str:
     kind, side = "png", max(image.shape[:2])
     if side > PLAIN:
-        kind, share = "jpeg", min(1.0, LARGEST / side)
+        kind, fraction = "jpeg", min(1.0, LARGEST / side)
         image = np.asarray(
-            cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8
+            cv2.resize(image, None, fx=fraction, fy=fraction, interpolation=cv2.INTER_AREA),
+            np.uint8,
         )
     return data_uri(image, kind)
 
@@ -178,10 +179,10 @@ def _charts(column: Column, names: Sequence[str]) -> list[dict[str, str]]:
     if column.name != "patient" or column.sizes[0] < 2:
         return []
     sizes = f"Patients by their patches ({len(column.sizes):,})"
-    shares = f"Patients by their share of {names[-1]}"
+    fractions = f"Patients by their share of {names[-1]}"
     return [
         {"title": sizes, "svg": histogram(sizes, column.sizes.astype(float), "patches a patient")},
-        {"title": shares, "svg": histogram(shares, 100 * column.shares, f"% {names[-1]}")},
+        {"title": fractions, "svg": histogram(fractions, 100 * column.fractions, f"% {names[-1]}")},
     ]
 
 
@@ -199,12 +200,12 @@ def _column(one: Column) -> dict[str, Any]:
     }
 
 
-def _flattery(audit: Audit) -> dict[str, str]:
-    found = audit.flattery
+def _leakage_gap(audit: Audit) -> dict[str, str]:
+    found = audit.leakage_gap
     how = (
         "Boosted trees on 15 colour statistics a patch (mean, deviation, tenth and ninetieth"
         " percentile of each channel; mean hue, saturation, value);"
-        f" {found.rows:,} rows, sealed patients left out, seed {audit.seed}; AUROC, mean over"
+        f" {found.rows:,} rows, held-out patients left out, seed {audit.seed}; AUROC, mean over"
         f" {found.folds} folds."
     )
     if found.random is None or found.grouped is None or found.gap is None:

@@ -15,7 +15,7 @@ from raysearch.data.audit.split_integrity import Checked
 STYLES = {"dishonest": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def verdict(findings: Sequence[Finding]) -> str:
+def decision(findings: Sequence[Finding]) -> str:
     """What the findings come to, in a sentence."""
     counts = [
         sum(one.severity == severity for one in findings) for severity in (DISHONEST, WARNING)
@@ -35,13 +35,20 @@ def size_text(audit: Audit) -> str:
     return f"{manifest.shape[1]}x{manifest.shape[0]}: {fits}"
 
 
-def ledger_state(one: Checked) -> tuple[str, ...]:
-    """A ledger's name, task, column, sealed groups, schemes and state."""
-    if one.ledger is None:
-        return (one.name, "", "", "", "", one.fault)
-    state = one.fault or (f"{len(one.leaks):,} patients on both sides" if one.leaks else "verified")
-    schemes = ", ".join(one.ledger.schemes)
-    return (one.name, one.ledger.task, one.ledger.by, f"{len(one.ledger.sealed):,}", schemes, state)
+def split_manifest_state(one: Checked) -> tuple[str, ...]:
+    """A split manifest's name, task, column, held-out groups, schemes and state."""
+    if one.split_manifest is None:
+        return (one.name, "", "", "", "", one.error)
+    state = one.error or (f"{len(one.leaks):,} patients on both sides" if one.leaks else "verified")
+    schemes = ", ".join(one.split_manifest.schemes)
+    return (
+        one.name,
+        one.split_manifest.task,
+        one.split_manifest.by,
+        f"{len(one.split_manifest.held_out):,}",
+        schemes,
+        state,
+    )
 
 
 def tables(audit: Audit, findings: Sequence[Finding]) -> list[Table]:
@@ -64,7 +71,7 @@ def _facts(audit: Audit) -> dict[str, str]:
     facts = {
         "patches": f"{rows:,}: "
         + ", ".join(f"{count:,} {name} ({count / max(rows, 1):.0%})" for name, count in counts),
-        "size": f"{size_text(audit)}; {audit.shards.manifest.refused:,} refused",
+        "size": f"{size_text(audit)}; {audit.shards.manifest.rejected:,} rejected",
     }
     for column in audit.columns:
         median = sorted(column.sizes.tolist())[len(column.sizes) // 2]
@@ -76,17 +83,17 @@ def _facts(audit: Audit) -> dict[str, str]:
     facts["duplicates"] = f"{len(audit.exact):,} groups, {surplus:,} surplus; near: " + (
         f"{len(audit.near):,} groups"
     )
-    found = audit.flattery
+    found = audit.leakage_gap
     facts["colour model"] = (
         f"AUROC {found.random:.3f} by random rows, {found.grouped:.3f} with patients apart, gap"
         f" {found.gap:+.3f} ({found.folds} folds of {found.rows:,} rows)"
         if found.random is not None and found.grouped is not None and found.gap is not None
         else f"not told: {found.reason or 'a fold lacks a class'}"
     )
-    facts["ledgers"] = (
+    facts["split_manifests"] = (
         ", ".join(
-            f"{one.name} ({'verified' if ledger_state(one)[-1] == 'verified' else 'at fault'})"
-            for one in audit.ledgers
+            f"{one.name} ({'verified' if split_manifest_state(one)[-1] == 'verified' else 'at error'})"
+            for one in audit.split_manifests
         )
         or "none yet"
     )
@@ -95,7 +102,7 @@ def _facts(audit: Audit) -> dict[str, str]:
 
 def as_json(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:
     """Everything found, as plain values; rows go by their files."""
-    manifest, files, found = audit.shards.manifest, audit.names.files, audit.flattery
+    manifest, files, found = audit.shards.manifest, audit.names.files, audit.leakage_gap
 
     def named(rows: Sequence[int]) -> list[str]:
         return [str(files[row]) for row in rows]
@@ -109,7 +116,7 @@ def as_json(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:
         "classes": dict(zip(audit.rows.class_names, audit.class_counts, strict=True)),
         "shape": list(manifest.shape),
         "fitted": manifest.fitted,
-        "refused": manifest.refused,
+        "rejected": manifest.rejected,
         "columns": {
             one.name: {
                 "values": len(one.sizes),
@@ -141,8 +148,9 @@ def as_json(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:
             "rows": found.rows,
             "reason": found.reason,
         },
-        "ledgers": {
-            one.name: {"fault": one.fault, "leaks": list(one.leaks)} for one in audit.ledgers
+        "split_manifests": {
+            one.name: {"error": one.error, "leaks": list(one.leaks)}
+            for one in audit.split_manifests
         },
     }
 
@@ -154,5 +162,5 @@ def _crossed(one: Judged) -> dict[str, Any]:
         "patients": list(one.patients),
         "labels": list(one.labels),
         "parts": list(one.parts),
-        "ledgers": dict(one.ledgers),
+        "split_manifests": dict(one.split_manifests),
     }

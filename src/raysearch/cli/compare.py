@@ -1,4 +1,4 @@
-"""`raysearch compare`: whether a knob of a study matters."""
+"""`raysearch compare`: whether a hyperparameter of a study matters."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 def compare(
-    knob: Annotated[str, typer.Option(help="The knob whose values are compared.")],
+    hyperparameter: Annotated[
+        str, typer.Option(help="The hyperparameter whose values are compared.")
+    ],
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare the values of a knob by trials that are equal in every other one.
+    """Compare the values of a hyperparameter by trials that are equal in every other one.
 
-    Example: `raysearch compare prepared --knob preprocess`
+    Example: `raysearch compare prepared --hyperparameter preprocess`
     """
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
@@ -37,23 +39,25 @@ def compare(
 
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     plan, history = read_plan(folder), read_history(folder)
-    found = compare_values(folder, plan, history, knob)
+    found = compare_values(folder, plan, history, hyperparameter)
     if as_json:
         sys.stdout.write(json.dumps([asdict(one) for one in found]) + "\n")
         return 0
     console = make_console()
-    console.print(_table(plan, knob, found))
-    console.print(escape(_notes(plan, history, knob)), soft_wrap=True)
+    console.print(_table(plan, hyperparameter, found))
+    console.print(escape(_notes(plan, history, hyperparameter)), soft_wrap=True)
     return 0
 
 
-def _table(plan: Plan, knob: str, found: Sequence[Comparison]) -> Table:
-    table = Table(title=f"{plan.space.metric} by {knob} in {plan.name}", title_justify="left")
-    for name in (knob, "pairs", "trials", "patients"):
-        table.add_column(name, justify="left" if name == knob else "right")
+def _table(plan: Plan, hyperparameter: str, found: Sequence[Comparison]) -> Table:
+    table = Table(
+        title=f"{plan.space.metric} by {hyperparameter} in {plan.name}", title_justify="left"
+    )
+    for name in (hyperparameter, "pairs", "trials", "patients"):
+        table.add_column(name, justify="left" if name == hyperparameter else "right")
     for name in ("one", "other", "difference", "95 % by patient", "by pair"):
         table.add_column(name, justify="right")
-    table.add_column("verdict")
+    table.add_column("decision")
     for one in found:
         low, value, high = one.difference.low, one.difference.value, one.difference.high
         table.add_row(
@@ -63,16 +67,16 @@ def _table(plan: Plan, knob: str, found: Sequence[Comparison]) -> Table:
             _signed(value),
             f"{_signed(low)} to {_signed(high)}",
             f"{_signed(one.lowest)} to {_signed(one.highest)}" if one.pairs > 1 else "",
-            escape(_verdict(one)),
+            escape(_decision(one)),
         )
     return table
 
 
-def _notes(plan: Plan, history: History, knob: str) -> str:
+def _notes(plan: Plan, history: History, hyperparameter: str) -> str:
     better = "higher" if plan.space.mode == "max" else "lower"
     left = sum(one.status in ("stopped", "failed") for one in history.searched())
     text = (
-        f"A pair is two trials that differ in {knob} alone, and in the seed of their training: what"
+        f"A pair is two trials that differ in {hyperparameter} alone, and in the seed of their training: what"
         " seeds do shows between the pairs, and is not in the interval. Each interval stands for"
         f" itself: of twenty differences that are none, one is shown. {plan.space.metric} is"
         f" pooled out of fold; {better} is better."
@@ -80,7 +84,7 @@ def _notes(plan: Plan, history: History, knob: str) -> str:
     return text + (f" {left} trials that did not finish are in no pair." if left else "")
 
 
-def _verdict(one: Comparison) -> str:
+def _decision(one: Comparison) -> str:
     if one.difference.low is None:
         return "undefined"
     return "no difference shown" if one.better is None else f"{_text(one.better)} is better"

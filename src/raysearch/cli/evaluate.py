@@ -38,7 +38,7 @@ def evaluate(
     """Judge a model on labelled patches from elsewhere, by patch, by class and by patient.
 
     They need its size and its classes; a set that shares patients or pixels with what the model
-    learned from is refused. A study's figures are kept with it, for its report.
+    learned from is rejected. A study's figures are kept with it, for its report.
 
     Example: `raysearch evaluate first data/pcam`
     """

@@ -15,7 +15,7 @@ class EventStream:
     def __enter__(self) -> EventStream:
         return self
 
-    def __exit__(self, *_fault: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Nothing is left open."""
 
     def phase(self, text: str) -> None:

@@ -57,7 +57,7 @@ def harvest(
 
     settings, path = read_settings(config, size), Path(source)
     if not query:
-        _refuse_source(source, out)
+        _reject_source(source, out)
     from_folder = not query and path.is_dir()
     asked = None if from_folder else _asked(email, ncbi)
     ids = [] if query or from_folder else read_ids(path)
@@ -78,7 +78,7 @@ def harvest(
     return 0
 
 
-def _refuse_source(source: str, out: Path) -> None:
+def _reject_source(source: str, out: Path) -> None:
     """DataError where the files at `source` cannot be harvested into `out`."""
     path = Path(source)
     if not path.exists():
@@ -115,7 +115,7 @@ def _table(source: str, out: Path, done: Harvest, shards: str) -> Table:
     dropped = done.images - done.kept - done.duplicates
     rows = {
         "papers": f"{done.papers:,}",
-        "refused": f"{done.refused:,}" + (f", see {out}/refused.csv" if done.refused else ""),
+        "rejected": f"{done.rejected:,}" + (f", see {out}/rejected.csv" if done.rejected else ""),
         "images": f"{done.images:,}: {done.kept:,} kept, {dropped:,} dropped,"
         f" {done.duplicates:,} duplicates, see {out}/images.csv",
         "look at": ", ".join(done.sheets) or "no image in any paper",

@@ -49,5 +49,5 @@ def inspect(
         console = make_console()
         for table in text.tables(found, findings):
             console.print(table)
-        console.print(f"{text.verdict(findings)} Pictures: {escape(str(html))}")
+        console.print(f"{text.decision(findings)} Pictures: {escape(str(html))}")
     return int(any(one.severity == DISHONEST for one in findings))

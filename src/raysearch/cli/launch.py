@@ -47,14 +47,14 @@ def launch(
     # torch takes seconds to import, which help and mistakes need not wait for.
     if cluster is None and not dry_run and (name or resume):
         from raysearch.search.journal.study_folder import StudyFolder
-        from raysearch.search.study.launcher_lock import refuse_second
+        from raysearch.search.study.launcher_lock import reject_second
 
-        refuse_second(StudyFolder(f"{studies}/{name or space.stem}"))
+        reject_second(StudyFolder(f"{studies}/{name or space.stem}"))
     from raysearch.cli.launch_study import Launch, start
 
     asked = Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json, events)
     if cluster is None:
         return start(asked)
-    from raysearch.cli.remote_launch import launch_there
+    from raysearch.cli.remote_launch import launch_on_cluster
 
-    return launch_there(asked, given(context, "studies"), cluster)
+    return launch_on_cluster(asked, given(context, "studies"), cluster)

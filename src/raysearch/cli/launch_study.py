@@ -24,15 +24,21 @@ from raysearch.errors import SpaceError, StudyError, without_passwords
 from raysearch.metrics.bootstrap import Interval
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan import Beginning, Plan, ledger_of, make_plan, refuse_changes
+from raysearch.search.study.plan import (
+    NewStudyFiles,
+    Plan,
+    make_plan,
+    reject_changes,
+    split_manifest_of,
+)
 from raysearch.search.study.remote_view import end_message
 from raysearch.search.study.study import read_history, read_plan
-from raysearch.search.study.warm_start import warmed
+from raysearch.search.study.warm_start import warm_started
 
 if TYPE_CHECKING:
     from raysearch.workflow import Outcome
 
-MOST_ROWS = 15
+MAX_ROWS = 15
 
 
 @dataclass(frozen=True)
@@ -64,15 +70,15 @@ def start(asked: Launch) -> int:
     begun = read_history(folder) if stored else None
     planned = _planned(asked.trials, space, stored, begun)
     if stored is None:
-        space = warmed(replace(space, trials=planned), asked.studies)
+        space = warm_started(replace(space, trials=planned), asked.studies)
     elif space.warm_start == stored.space.warm_start:
         space = replace(space, points=stored.space.points)  # as they were found then
     space = _seeded(space, stored, asked.seed)
     address = resolve_data(asked.data, space.data, asked.studies, console)
-    ledger, new = ledger_of(space, address)
-    plan, splits = make_plan(space, name, address, ledger)
+    split_manifest, new = split_manifest_of(space, address)
+    plan, splits = make_plan(space, name, address, split_manifest)
     if stored is not None:
-        refuse_changes(stored, plan)
+        reject_changes(stored, plan)
         plan = replace(stored, data=plan.data)  # the same shards may have moved
     place = f"{address}/splits/{space.split or space.task}.json"
     if asked.dry_run:
@@ -82,8 +88,8 @@ def start(asked: Launch) -> int:
                 f"The split is new; a launch writes it to {escape(place)}", soft_wrap=True
             )
         return 0
-    beginning = None if stored else Beginning(splits, ledger if new else None)
-    return _run(folder, plan, beginning, asked, console, planned)
+    new_study_files = None if stored else NewStudyFiles(splits, split_manifest if new else None)
+    return _run(folder, plan, new_study_files, asked, console, planned)
 
 
 def _planned(asked: str | None, space: Space, stored: Plan | None, begun: History | None) -> int:
@@ -123,8 +129,8 @@ def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
     if as_json:
         costs = {
             "expected": plan.expected_fold_epochs,
-            "most": plan.most_fold_epochs,
-            "fresh": plan.fresh_fold_epochs,
+            "most": plan.max_fold_epochs,
+            "fresh": plan.repeat_fold_epochs,
         }
         sys.stdout.write(json.dumps({**asdict(plan), **costs}) + "\n")
         return
@@ -135,7 +141,7 @@ def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
 def _run(
     folder: StudyFolder,
     plan: Plan,
-    beginning: Beginning | None,
+    new_study_files: NewStudyFiles | None,
     asked: Launch,
     console: Console,
     planned: int,
@@ -147,7 +153,7 @@ def _run(
 
     try:
         with quiet_errors(folder), EventStream() if asked.events else LiveView(console) as view:
-            outcome = run_study(folder, plan, beginning, view, planned)
+            outcome = run_study(folder, plan, new_study_files, view, planned)
     except InterruptedStudyError as interrupt:
         console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
         return 128 + interrupt.signum
@@ -191,7 +197,7 @@ def show_end(
         found = {**end, "leaderboard": leaderboard_rows(plan, history)}
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    console.print(leaderboard_table(plan, history, console.width, MOST_ROWS))
+    console.print(leaderboard_table(plan, history, console.width, MAX_ROWS))
     console.print(champion_table(plan, history.trials[end["champion"]]))
     for line in selection_lines(plan, history, end):
         console.print(escape(line), soft_wrap=True)

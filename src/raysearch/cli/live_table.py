@@ -21,14 +21,14 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.tables import STYLES, knobs_text
+from raysearch.cli.tables import STYLES, hparams_text
 from raysearch.search.journal.history import History, Trial, finished, leaderboard
 from raysearch.search.journal.journal import Event
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
 
-MOST_ROWS = 12
-MOST_WARNINGS = 3
+MAX_ROWS = 12
+MAX_WARNINGS = 3
 
 
 class Shown(Protocol):
@@ -54,7 +54,7 @@ class StudyView:
 
     def __rich__(self) -> RenderableType:
         with self._study.guard:
-            warnings = (Text(text, "yellow") for text in self.warnings[-MOST_WARNINGS:])
+            warnings = (Text(text, "yellow") for text in self.warnings[-MAX_WARNINGS:])
             return Group(*warnings, self._head(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
@@ -74,7 +74,7 @@ class StudyView:
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
             self._say(
                 f"{trial.id} {trial.status}{value} after {trial.epoch} fold-epochs"
-                f" ({trial.reason})  {knobs_text(trial, self._study.plan)}"
+                f" ({trial.reason})  {hparams_text(trial, self._study.plan)}"
             )
 
     def say_warnings(self) -> None:
@@ -94,7 +94,9 @@ class StudyView:
             text.append(f"{count} {status}  ", style=STYLES[status])
         text.append(f"{history.planned(plan.space.trials) - len(trials)} to come  ")
         for best in finished(history, plan.space.mode)[:1]:
-            text.append(f"best {plan.space.metric} {best.ranked_by:.4f} ({best.id})  ", "bold")
+            text.append(
+                f"best {plan.space.metric} {best.final_objective:.4f} ({best.id})  ", "bold"
+            )
         text.append(f"{clock(time.time() - self._began)} gone")
         left = self.seconds_left()
         text.append("" if left is None else f", about {clock(left)} left")
@@ -111,7 +113,9 @@ class StudyView:
 
     def _table(self) -> Table:
         plan = self._study.plan
-        table = Table("trial", "state", "fold", "fold-epochs", plan.space.metric, "knobs", box=None)
+        table = Table(
+            "trial", "state", "fold", "fold-epochs", plan.space.metric, "hparams", box=None
+        )
         for trial in self._rows():
             value = "" if trial.objective is None else f"{trial.objective:.4f}"
             fold = min(trial.epoch // plan.space.epochs, trial.folds - 1)
@@ -121,7 +125,7 @@ class StudyView:
                 f"{fold + 1}/{trial.folds}",
                 f"{trial.epoch}/{self._study.whole(trial)}",
                 value,
-                Text(knobs_text(trial, plan), overflow="ellipsis", no_wrap=True),
+                Text(hparams_text(trial, plan), overflow="ellipsis", no_wrap=True),
             )
         return table
 
@@ -131,7 +135,7 @@ class StudyView:
         running = history.running()
         ranked = leaderboard(history, self._study.plan.space.mode)
         rest = [trial for trial in ranked if trial.status != "running"]
-        return (running + rest)[:MOST_ROWS]
+        return (running + rest)[:MAX_ROWS]
 
     def seconds_left(self) -> float | None:
         """The time left, at the pace and by the mean length of the trials so far.
@@ -176,7 +180,7 @@ class LiveView:
         self._live.start()
         return self
 
-    def __exit__(self, *_fault: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._live.stop()
         if self._view and self._console.is_terminal:  # the table is gone, and they with it
             self._view.say_warnings()

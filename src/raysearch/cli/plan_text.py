@@ -1,4 +1,4 @@
-"""A plan's search in words: who proposes, when trials end, what limits it, and which knobs."""
+"""A plan's search in words: who proposes, when trials end, what limits it, and which hyperparameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from raysearch.config.constraints import holds
 from raysearch.config.points import completed
-from raysearch.config.space import RANGES, Knob, Space
+from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.search.study.plan import Plan
 
 SAMPLERS = {
@@ -99,11 +99,11 @@ def budget_text(space: Space) -> str:
 def fresh_text(plan: Plan) -> str:
     """What the champion's fresh seeds cost; empty without any."""
     space = plan.space
-    if not space.fresh_seeds:
+    if not space.repeats:
         return ""
     most = "at most " if len(plan.splits) > 1 else ""
-    text = f"{space.fresh_seeds}, with which the champion is trained over its folds again:"
-    text += f" {most}{plan.fresh_fold_epochs:,} fold-epochs, not of the budget"
+    text = f"{space.repeats}, with which the champion is trained over its folds again:"
+    text += f" {most}{plan.repeat_fold_epochs:,} fold-epochs, not of the budget"
     return text + ("; their first one's nets are the champion" if space.champion != "refit" else "")
 
 
@@ -117,42 +117,47 @@ def _points(space: Space) -> Iterator[str]:
         yield f"{text}  (excluded by {against[0]})" if against else text
 
 
-def knobs_title(space: Space) -> str:
-    """How many knobs of each kind there are."""
+def hparams_title(space: Space) -> str:
+    """How many hyperparameters of each kind there are."""
     kinds = Counter(
-        {"fixed": "fixed", "choice": "choices"}.get(knob.kind, "ranges") for knob in space.knobs
+        {"fixed": "fixed", "choice": "choices"}.get(hyperparameter.kind, "ranges")
+        for hyperparameter in space.hparams
     )
     counts = ", ".join(
         f"{kinds[kind]} {kind.removesuffix('s') if kinds[kind] == 1 else kind}"
         for kind in ("choices", "ranges", "fixed")
         if kinds[kind]
     )
-    some = sum(bool(knob.when) for knob in space.knobs)
+    some = sum(bool(hyperparameter.when) for hyperparameter in space.hparams)
     return f"Space: {counts}" + (f"; {some} only under conditions" if some else "")
 
 
-def knob_rows(space: Space) -> list[tuple[str, str, str, str]]:
-    """Each knob's name, kind, values and conditions, below and inside the knob it hangs on."""
+def hparam_rows(space: Space) -> list[tuple[str, str, str, str]]:
+    """Each hyperparameter's name, kind, values and conditions, below and inside the hyperparameter it hangs on."""
     depth: dict[str, int] = {}
     parent: dict[str, str] = {}
-    for knob in space.knobs:
-        others = [name for name, _values in knob.when]
-        depth[knob.name] = max((depth[name] + 1 for name in others), default=0)
+    for hyperparameter in space.hparams:
+        others = [name for name, _values in hyperparameter.when]
+        depth[hyperparameter.name] = max((depth[name] + 1 for name in others), default=0)
         if others:
-            parent[knob.name] = max(others, key=depth.__getitem__)
+            parent[hyperparameter.name] = max(others, key=depth.__getitem__)
 
     def below(name: str | None) -> Iterator[tuple[str, str, str, str]]:
-        for knob in space.knobs:
-            if parent.get(knob.name) == name:
-                yield ("  " * depth[knob.name] + knob.name, knob.kind, *_cells(knob))
-                yield from below(knob.name)
+        for hyperparameter in space.hparams:
+            if parent.get(hyperparameter.name) == name:
+                yield (
+                    "  " * depth[hyperparameter.name] + hyperparameter.name,
+                    hyperparameter.kind,
+                    *_cells(hyperparameter),
+                )
+                yield from below(hyperparameter.name)
 
     return list(below(None))
 
 
-def _cells(knob: Knob) -> tuple[str, str]:
-    values = ", ".join(map(str, knob.values))
-    if knob.kind in RANGES:
-        values = f"{knob.values[0]} to {knob.values[1]}"
-    conditions = [f"{name} is {' or '.join(map(str, some))}" for name, some in knob.when]
+def _cells(hyperparameter: Hyperparameter) -> tuple[str, str]:
+    values = ", ".join(map(str, hyperparameter.values))
+    if hyperparameter.kind in RANGES:
+        values = f"{hyperparameter.values[0]} to {hyperparameter.values[1]}"
+    conditions = [f"{name} is {' or '.join(map(str, some))}" for name, some in hyperparameter.when]
     return values, f"where {' and '.join(conditions)}" if conditions else ""

@@ -50,7 +50,7 @@ def predict(
 ) -> int:
     """Score patches by a champion: a calibrated probability of each class.
 
-    OUT holds `scores.parquet`, the same as `scores.csv`, and `refused.csv`. Stopped, and run again
+    OUT holds `scores.parquet`, the same as `scores.csv`, and `rejected.csv`. Stopped, and run again
     by the same words, it goes on. Images are fitted to the model's size; where their layout tells
     no labels, all images below SOURCE are taken without.
 
@@ -77,8 +77,8 @@ def predict(
         shown = _explained(model, source, Folder(out), explain)
     said = "" if found.new == found.rows else f", {found.new:,} of them by this run"
     sys.stdout.write(
-        f"{found.rows:,} patches in {out}/scores.parquet and .csv{said}; {found.refused:,} refused"
-        f"{f', see {out}/refused.csv' if found.refused else ''}\n"
+        f"{found.rows:,} patches in {out}/scores.parquet and .csv{said}; {found.rejected:,} rejected"
+        f"{f', see {out}/rejected.csv' if found.rejected else ''}\n"
     )
     if shown:
         console.print(f"Pictures  {shown} in {escape(out)}/explain", soft_wrap=True)

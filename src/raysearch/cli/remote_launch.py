@@ -14,28 +14,28 @@ from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.config.names import NAME
 from raysearch.config.space_file import read_space
-from raysearch.data.files import refuse_login
+from raysearch.data.files import reject_login
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_jobs import Job, Jobs, tunnel
-from raysearch.search.study.remote_view import Mirror, mirror_of, read_message
+from raysearch.search.study.remote_view import RemoteStudyView, mirror_of, read_message
 
-REFUSED = "raysearch: "
+REJECTED = "raysearch: "
 
 
-def launch_there(asked: Launch, studies: str | None, cluster: Path) -> int:
+def launch_on_cluster(asked: Launch, studies: str | None, cluster: Path) -> int:
     """Launch what is `asked` on the cluster of the file `cluster`, and follow it; the exit code.
 
     `studies` is the place of studies there, where it is not the one that the cluster file names.
     """
     if asked.dry_run:
         raise StudyError("--dry-run: a plan is made where the data is; leave --cluster out of it")
-    read_space(asked.space)  # its faults are told before anything is sent
+    read_space(asked.space)  # its errors are told before anything is sent
     if asked.name is not None and not NAME.fullmatch(asked.name):
         raise StudyError(
             f"--name {asked.name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
         )
     for option, place in (("--data", asked.data), ("--studies", studies)):
-        refuse_login(place or "")
+        reject_login(place or "")
         if place is not None and "://" not in place and not place.startswith(("/", "synthetic:")):
             raise StudyError(
                 f"{option} {place}: a path of this machine; give one that the cluster's machines"
@@ -77,7 +77,7 @@ class Follower:
     def follow(self, job: Job) -> int:
         """Show the live table of `job` until it ends, then its outcome; the exit code.
 
-        Ctrl-C leaves the job running, and is no fault.
+        Ctrl-C leaves the job running, and is no error.
         """
         told = _Told()
         try:
@@ -90,8 +90,8 @@ class Follower:
             plan, history = told.mirror.plan, told.mirror.history
             show_end(plan, history, told.end, self.as_json, self.console)
             return 0
-        if told.refused:
-            raise StudyError(told.refused)
+        if told.rejected:
+            raise StudyError(told.rejected)
         now = self.jobs.again(job)
         return self._show_stopped(now, told) if now.over else self._leave(job)
 
@@ -122,9 +122,9 @@ class _Told:
     """What the lines of a launch have told up to now."""
 
     def __init__(self) -> None:
-        self.mirror: Mirror | None = None
+        self.mirror: RemoteStudyView | None = None
         self.end: dict[str, Any] | None = None
-        self.refused = ""
+        self.rejected = ""
 
     def take(self, line: str, view: LiveView) -> None:
         match read_message(line):
@@ -137,11 +137,11 @@ class _Told:
                 self.mirror.take(event)
             case ("end", outcome):
                 self.end = outcome
-            case None if line.startswith(REFUSED):
-                self.refused = line.removeprefix(REFUSED)
+            case None if line.startswith(REJECTED):
+                self.rejected = line.removeprefix(REJECTED)
 
 
-def latest(jobs: Jobs, study: str) -> tuple[Job, Mirror | None]:
+def latest(jobs: Jobs, study: str) -> tuple[Job, RemoteStudyView | None]:
     """The newest launch of `study` that opened it, with what it tells; else the newest of all."""
     launches = jobs.all_of_study(study)
     for job in reversed(launches):
@@ -151,9 +151,9 @@ def latest(jobs: Jobs, study: str) -> tuple[Job, Mirror | None]:
     return launches[-1], None
 
 
-def story(jobs: Jobs, job: Job) -> Mirror | None:
+def story(jobs: Jobs, job: Job) -> RemoteStudyView | None:
     """What the log of `job` tells up to now; None before its study was open."""
-    mirror: Mirror | None = None
+    mirror: RemoteStudyView | None = None
     for line in jobs.log(job.id):
         match read_message(line):
             case ("plan", plan):

@@ -60,7 +60,7 @@ def replay(
     if found.plain:
         console.print(f"The study chose no precisions for {found.device}; this is plain float32.")
     agrees = found.agrees(within)
-    console.print(escape(_verdict(found, within, agrees)), soft_wrap=True)
+    console.print(escape(_decision(found, within, agrees)), soft_wrap=True)
     return int(not agrees)
 
 
@@ -75,7 +75,7 @@ def _table(found: Replay, metric: str) -> Table:
     return table
 
 
-def _verdict(found: Replay, within: float, agrees: bool) -> str:
+def _decision(found: Replay, within: float, agrees: bool) -> str:
     text = f"{'They agree' if agrees else 'They do not agree'} within {within:g}"
     if found.failure or found.expected:
         text += f"; recorded: {found.expected or 'no failure'}, now: {found.failure or 'none'}"

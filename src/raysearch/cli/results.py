@@ -43,8 +43,8 @@ def results(
 
     Example: `raysearch results quickstart --figures quickstart.html`
     """
-    _refuse_place("--optuna", optuna)
-    _refuse_place("--figures", page)
+    _reject_place("--optuna", optuna)
+    _reject_place("--figures", page)
     console = make_console(stderr=as_json)
     found = _here(name, studies) if cluster is None else _there(name, cluster, console)
     if optuna is not None:
@@ -72,7 +72,7 @@ class Found:
     others: Sequence[str] = ()
 
 
-def _refuse_place(option: str, path: Path | None) -> None:
+def _reject_place(option: str, path: Path | None) -> None:
     if path is not None and not path.parent.is_dir():
         raise StudyError(f"{option} {path}: no folder {path.parent}; make it, or name another")
 

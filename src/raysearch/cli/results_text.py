@@ -11,7 +11,7 @@ from rich.text import Text
 from raysearch.analysis.parallel_coordinates import Coordinates
 from raysearch.analysis.search_figures import Figures
 from raysearch.analysis.search_progress import Progress
-from raysearch.config.space import RANGES, Knob
+from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.reports.search_charts import value_text
 
 WIDEST, ROWS = 100, 8
@@ -25,7 +25,7 @@ def figures_text(figures: Figures, width: int) -> Group:
     """The figures at `width` columns."""
     wide = min(width, WIDEST) - 1
     return Group(
-        _title(f"Importance of the knobs{figures.over}"),
+        _title(f"Importance of the hyperparameters{figures.over}"),
         *_importance(figures, wide),
         Text(figures.importance_text, style="dim"),
         _title(f"{figures.metric} over fold-epochs{figures.over}"),
@@ -42,11 +42,11 @@ def _title(text: str) -> Text:
 
 
 def _importance(figures: Figures, width: int) -> Iterator[Text]:
-    shares = figures.importance.shares
-    names = max((len(name) for name, _share in shares), default=0)
-    for name, share in shares:
-        bar = BAR * round(share * (width - names - 8))
-        yield Text(f"{name:>{names}} {bar} {share:.0%}", no_wrap=True)
+    fractions = figures.importance.fractions
+    names = max((len(name) for name, _fraction in fractions), default=0)
+    for name, fraction in fractions:
+        bar = BAR * round(fraction * (width - names - 8))
+        yield Text(f"{name:>{names}} {bar} {fraction:.0%}", no_wrap=True)
 
 
 def _progress(found: Progress, width: int) -> Iterator[Text]:
@@ -59,8 +59,8 @@ def _progress(found: Progress, width: int) -> Iterator[Text]:
         return round((spent - 1) / last * (2 * columns - 1))
 
     def down(value: float) -> int:
-        share = min(max((high - value) / (high - low), 0.0), 1.0)
-        return round(share * (4 * ROWS - 1))
+        fraction = min(max((high - value) / (high - low), 0.0), 1.0)
+        return round(fraction * (4 * ROWS - 1))
 
     cells = [[0] * columns for _ in range(ROWS)]
     ends = [*found.best[1:], (found.spent, found.best[-1][1])] if found.best else []
@@ -87,32 +87,36 @@ def _dots(cells: list[list[int]], left: int, right: int, top: int, bottom: int) 
 
 
 def _coordinates(found: Coordinates, width: int) -> Table:
-    """A line a knob: the trials along its range, or how many of the best took each choice."""
+    """A line a hyperparameter: the trials along its range, or how many of the best took each choice."""
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False, width=width)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(ratio=1, overflow="fold")
-    names = max((len(knob.name) for knob in found.knobs), default=0)
-    lows = [value_text(knob.values[0]) for knob in found.knobs if knob.kind in RANGES]
+    names = max((len(hyperparameter.name) for hyperparameter in found.hparams), default=0)
+    lows = [
+        value_text(hyperparameter.values[0])
+        for hyperparameter in found.hparams
+        if hyperparameter.kind in RANGES
+    ]
     low = max(map(len, lows), default=0)
-    for knob in found.knobs:
-        if knob.kind in RANGES:
-            line = _range_line(found, knob, low, width - names - 1)
+    for hyperparameter in found.hparams:
+        if hyperparameter.kind in RANGES:
+            line = _range_line(found, hyperparameter, low, width - names - 1)
         else:
-            counts = found.counts(knob)
+            counts = found.counts(hyperparameter)
             line = "  ".join(f"{name} {best}{BEST} of {every}" for name, best, every in counts)
-        table.add_row(Text(knob.name), Text(line))
+        table.add_row(Text(hyperparameter.name), Text(line))
     return table
 
 
-def _range_line(found: Coordinates, knob: Knob, before: int, width: int) -> str:
-    """The trials along the range of `knob`, whose lowest value takes `before` columns."""
-    low, high = (value_text(value) for value in knob.values)
-    absent = found.absent(knob)
+def _range_line(found: Coordinates, hyperparameter: Hyperparameter, before: int, width: int) -> str:
+    """The trials along the range of `hyperparameter`, whose lowest value takes `before` columns."""
+    low, high = (value_text(value) for value in hyperparameter.values)
+    absent = found.absent(hyperparameter)
     tail = f" {high}" + (f" ({absent} without)" if absent else "")
     room = max(width - before - len(tail) - 4, 8)
     signs = ["─"] * room
     for line in reversed(found.lines):  # the best last: they stay seen
-        if knob.name in line.places:
-            at = round(line.places[knob.name] * (room - 1))
+        if hyperparameter.name in line.places:
+            at = round(line.places[hyperparameter.name] * (room - 1))
             signs[at] = BEST if line.best else OTHER
     return f"{low:>{before}} ├{''.join(signs)}┤{tail}"

@@ -34,7 +34,7 @@ def select(
     threshold_by: Annotated[
         str, typer.Option(help="What the threshold is best for: balanced_accuracy, f1, accuracy.")
     ] = "balanced_accuracy",
-    fresh_seeds: Annotated[
+    repeats: Annotated[
         int | None,
         typer.Option(
             help="With how many other seeds the champion is trained again. Default: the space's."
@@ -59,7 +59,7 @@ def select(
     Its temperature and threshold are fitted and locked, it is refitted where it is another one than
     before and trained over its folds with fresh seeds, and the registry's alias `champion` follows.
 
-    Example: `raysearch select first --margin 0.01 --fresh-seeds 3`
+    Example: `raysearch select first --margin 0.01 --repeats 3`
     """
     from raysearch.cli.study_paths import newest_name
     from raysearch.metrics.calibration import CRITERIA
@@ -75,56 +75,56 @@ def select(
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     console = make_console(stderr=as_json)
     plan = read_plan(folder)
-    options = _asked(plan, Options(margin, threshold_by), fresh_seeds, ensemble)
+    options = _asked(plan, Options(margin, threshold_by), repeats, ensemble)
     if dry_run:
         found = choose(folder, plan, read_history(folder), margin)
-        cost = options.fresh_seeds * found.chosen.folds * plan.space.epochs
+        cost = options.repeats * found.chosen.folds * plan.space.epochs
         if as_json:
-            sys.stdout.write(json.dumps({**_told(found), "fresh_fold_epochs": cost}) + "\n")
+            sys.stdout.write(json.dumps({**_told(found), "repeat_fold_epochs": cost}) + "\n")
         else:
             console.print(selection_table(plan, found))
             console.print(
                 f"{found.chosen.id} would be {MADE_OF[options.kind]}, and trained with"
-                f" {options.fresh_seeds} fresh seeds: {cost:,} fold-epochs, where not done already"
+                f" {options.repeats} fresh seeds: {cost:,} fold-epochs, where not done already"
             )
         return 0
     return _run(folder, options, as_json, console)
 
 
-def _asked(plan: Plan, options: Options, fresh_seeds: int | None, ensemble: bool | None) -> Options:
+def _asked(plan: Plan, options: Options, repeats: int | None, ensemble: bool | None) -> Options:
     """`options` with what of the rest is asked for, and what the plan's space says of the others.
 
     StudyError for an ensemble without a fresh seed.
     """
     from raysearch.config.settings import FRESH_SEEDS
 
-    seeds = plan.space.fresh_seeds if fresh_seeds is None else fresh_seeds
-    if fault := FRESH_SEEDS.fault(seeds):
-        raise StudyError(f"--fresh-seeds: {fault}; give such a number")
+    seeds = plan.space.repeats if repeats is None else repeats
+    if error := FRESH_SEEDS.error(seeds):
+        raise StudyError(f"--repeats: {error}; give such a number")
     kind = plan.space.champion
     if ensemble is not None:
         kind = "ensemble" if ensemble else "refit"
     if kind == "ensemble" and not seeds:
         raise StudyError(
-            "--fresh-seeds 0: an ensemble is of a fresh seed's nets; give 1 or more, or --refit"
+            "--repeats 0: an ensemble is of a fresh seed's nets; give 1 or more, or --refit"
         )
-    return replace(options, fresh_seeds=seeds, kind=kind)
+    return replace(options, repeats=seeds, kind=kind)
 
 
 def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:
-    from raysearch.cli.launch_study import MOST_ROWS, end_of
+    from raysearch.cli.launch_study import MAX_ROWS, end_of
     from raysearch.cli.live_table import LiveView, quiet_errors
     from raysearch.data.files import Folder
-    from raysearch.data.splits.access_log import Opening, openings
+    from raysearch.data.splits.access_log import TestSetAccess, test_set_accesses
 
     # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
         from raysearch.search.engine.session import InterruptedStudyError
-        from raysearch.workflow import select_again
+        from raysearch.workflow import reselect_champion
 
     try:
         with quiet_errors(folder), LiveView(console) as view:
-            outcome = select_again(folder, options, view)
+            outcome = reselect_champion(folder, options, view)
     except InterruptedStudyError as interrupt:
         console.print(f"{STOPPED}. To go on, select again.")
         return 128 + interrupt.signum
@@ -133,15 +133,15 @@ def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console)
         sys.stdout.write(json.dumps({**end, **_told(selection)}) + "\n")
         return 0
     plan, history = outcome.study.plan, outcome.study.history
-    console.print(selection_table(plan, selection, MOST_ROWS))
+    console.print(selection_table(plan, selection, MAX_ROWS))
     for line in selection_lines(plan, history, end):
         console.print(escape(line), soft_wrap=True)
     console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
-    now = Opening.now(plan.name, plan.identity, end["champion"], history.locked)
-    for one in openings(Folder(plan.data), plan.space.split or plan.space.task):
+    now = TestSetAccess.now(plan.name, plan.identity, end["champion"], history.locked)
+    for one in test_set_accesses(Folder(plan.data), plan.space.split or plan.space.task):
         if one.identity == plan.identity and not one.same_champion(now):
             console.print(
-                f"[yellow]Note[/]      The sealed set was opened on {one.at} with {one.champion}"
+                f"[yellow]Note[/]      The held-out set was opened on {one.at} with {one.champion}"
                 " as it was locked then: it does not test another champion",
                 soft_wrap=True,
             )

@@ -108,8 +108,8 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
         "files": f"{manifest.files:,}",
         "patches": f"{manifest.rows:,}: "
         + ", ".join(f"{count:,} {name}" for name, count in counts),
-        "refused": f"{manifest.refused:,}"
-        + (f", see {out}/refused.csv" if manifest.refused else ""),
+        "rejected": f"{manifest.rejected:,}"
+        + (f", see {out}/rejected.csv" if manifest.rejected else ""),
         "patients": f"{manifest.patients:,}",
         "size": f"{manifest.shape[1]}x{manifest.shape[0]}: "
         + ", ".join(f"{count:,} {how}" for how, count in manifest.fitted.items()),

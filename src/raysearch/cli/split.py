@@ -1,4 +1,4 @@
-"""`raysearch split`: the ledger of a set of shards, written once."""
+"""`raysearch split`: the split manifest of a set of shards, written once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from raysearch.data.patches import Rows
-    from raysearch.data.splits.split_manifest import Ledger
+    from raysearch.data.splits.split_manifest import SplitManifest
 
 
 def split(
@@ -45,30 +45,32 @@ def split(
         "label"
     ),
     seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
-    name: Annotated[str | None, typer.Option(help="The ledger's. Default: the task's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The split manifest's. Default: the task's.")
+    ] = None,
     allow_leak: Annotated[
         str | None, typer.Option(help="Patients that may stand on both sides, with commas.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Choose a sealed test set and folds, by patient, and write them down with a hash.
+    """Choose a held-out test set and folds, by patient, and write them down with a hash.
 
     Example: `raysearch split data/idc --folds 5,10`
     """
     from raysearch.data.files import Folder
     from raysearch.data.patches import load_rows
-    from raysearch.data.splits.official_splits import official_ledger
+    from raysearch.data.splits.official_splits import official_split_manifest
     from raysearch.data.splits.split_creation import (
-        Wish,
-        make_ledger,
+        SplitSpec,
+        held_out_patients,
+        make_split_manifest,
         patients_aside,
-        sealed_patients,
     )
     from raysearch.data.view import View
 
     chosen = task if name is None else name
-    _refuse_name(data, chosen)
-    wish = Wish(
+    _reject_name(data, chosen)
+    split_spec = SplitSpec(
         by=by,
         folds=_numbers(folds),
         leave_one_out=leave_one_out,
@@ -77,32 +79,34 @@ def split(
         seed=seed,
         allowed=tuple(allow_leak.split(",")) if allow_leak else (),
     )
-    if not (wish.folds or leave_one_out or wish.holdouts or official):
+    if not (split_spec.folds or leave_one_out or split_spec.holdouts or official):
         raise DataError("--folds: none; give such as 3,5,10, or --leave-one-out, or --holdout")
-    rows, sealed = load_rows(data, View(task)), sealed_patients(data)
+    rows, held_out = load_rows(data, View(task)), held_out_patients(data)
     if official:
-        ledger = official_ledger(rows, task, wish, official)
+        split_manifest = official_split_manifest(rows, task, split_spec, official)
     else:
-        ledger = make_ledger(rows, task, wish, patients_aside(data, sealed, seed))
-    notes = _notes(ledger, rows, sealed)
-    ledger.write(Folder(data), chosen)
+        split_manifest = make_split_manifest(
+            rows, task, split_spec, patients_aside(data, held_out, seed)
+        )
+    notes = _notes(split_manifest, rows, held_out)
+    split_manifest.write(Folder(data), chosen)
     if as_json:
-        sys.stdout.write(json.dumps({**_summary(ledger), "notes": notes}) + "\n")
+        sys.stdout.write(json.dumps({**_summary(split_manifest), "notes": notes}) + "\n")
     else:
-        _show(_table(ledger, rows.class_names, f"{data}/splits/{chosen}.json"), notes)
+        _show(_table(split_manifest, rows.class_names, f"{data}/splits/{chosen}.json"), notes)
     return 0
 
 
-def _refuse_name(data: str, name: str) -> None:
-    """DataError where the shards at `data` cannot have a new ledger `name`."""
+def _reject_name(data: str, name: str) -> None:
+    """DataError where the shards at `data` cannot have a new split manifest `name`."""
     from raysearch.data.files import Folder
-    from raysearch.data.splits.split_manifest import has_ledger
+    from raysearch.data.splits.split_manifest import has_split_manifest
 
     if not NAME.fullmatch(name):
         raise DataError(f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-'")
-    if has_ledger(Folder(data), name):
+    if has_split_manifest(Folder(data), name):
         raise DataError(
-            f"{data}: has a ledger {name!r} already, and studies may be built on it; choose"
+            f"{data}: has a split manifest {name!r} already, and studies may be built on it; choose"
             " another --name"
         )
 
@@ -114,22 +118,22 @@ def _show(table: Table, notes: list[str]) -> None:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
 
-def _notes(ledger: Ledger, rows: Rows, sealed: frozenset[str]) -> list[str]:
-    """What of the ledger is easily overlooked."""
-    groups = rows.groups(ledger.by)
-    folds = [fold for scheme in ledger.schemes.values() for fold in scheme]
+def _notes(split_manifest: SplitManifest, rows: Rows, held_out: frozenset[str]) -> list[str]:
+    """What of the split manifest is easily overlooked."""
+    groups = rows.groups(split_manifest.by)
+    folds = [fold for scheme in split_manifest.schemes.values() for fold in scheme]
     used = set().union(*(fold.learn + fold.judge for fold in folds))
     learned = set(rows.patients[np.isin(groups, sorted(used))].tolist())
     notes = []
-    if sealed & learned:
+    if held_out & learned:
         notes.append(
-            f"{len(sealed & learned):,} patients that another ledger seals are learned or judged"
+            f"{len(held_out & learned):,} patients that another split manifest seals are learned or judged"
             " here; --test and --official have a test set of their own"
         )
-    left = set(groups.tolist()) - used - set(ledger.sealed)
-    if left and ledger.schemes:
+    left = set(groups.tolist()) - used - set(split_manifest.held_out)
+    if left and split_manifest.schemes:
         notes.append(
-            f"{len(left):,} of {len(set(groups.tolist())):,} {ledger.by}s stand in none of these"
+            f"{len(left):,} of {len(set(groups.tolist())):,} {split_manifest.by}s stand in none of these"
             " lists; folds that a launch adds have them, too"
         )
     return notes
@@ -153,39 +157,44 @@ def _holdouts(text: str | None) -> tuple[int, float] | None:
     return found
 
 
-def _summary(ledger: Ledger) -> dict[str, object]:
+def _summary(split_manifest: SplitManifest) -> dict[str, object]:
     return {
-        "task": ledger.task,
-        "by": ledger.by,
-        "seed": ledger.seed,
-        "sealed": list(ledger.sealed),
-        "schemes": {name: len(folds) for name, folds in ledger.schemes.items()},
-        "counts": {name: list(counts) for name, counts in ledger.counts.items()},
-        "leaks": list(ledger.leaks),
-        "hash": ledger.hash,
+        "task": split_manifest.task,
+        "by": split_manifest.by,
+        "seed": split_manifest.seed,
+        "held_out": list(split_manifest.held_out),
+        "schemes": {name: len(folds) for name, folds in split_manifest.schemes.items()},
+        "counts": {name: list(counts) for name, counts in split_manifest.counts.items()},
+        "leaks": list(split_manifest.leaks),
+        "hash": split_manifest.hash,
     }
 
 
-def _table(ledger: Ledger, class_names: tuple[str, ...], place: str) -> Table:
+def _table(split_manifest: SplitManifest, class_names: tuple[str, ...], place: str) -> Table:
     table = Table(
         "split",
-        f"{ledger.by}s judged",
-        f"{ledger.by}s learned",
+        f"{split_manifest.by}s judged",
+        f"{split_manifest.by}s learned",
         *(f"{escape(name)} judged" for name in class_names),
-        title=f"Ledger {escape(place)}, hash {ledger.hash[:12]}",
+        title=f"Ledger {escape(place)}, hash {split_manifest.hash[:12]}",
         title_justify="left",
     )
-    sealed = ledger.counts.get("sealed", ())
-    table.add_row("sealed test set", f"{len(ledger.sealed):,}", "", *(f"{one:,}" for one in sealed))
-    for scheme, folds in ledger.schemes.items():
+    held_out = split_manifest.counts.get("held_out", ())
+    table.add_row(
+        "held-out test set",
+        f"{len(split_manifest.held_out):,}",
+        "",
+        *(f"{one:,}" for one in held_out),
+    )
+    for scheme, folds in split_manifest.schemes.items():
         for number, fold in enumerate(folds):
-            counts = ledger.counts[f"{scheme}/{number}/judge"]
+            counts = split_manifest.counts[f"{scheme}/{number}/judge"]
             table.add_row(
                 f"{scheme}, fold {number}",
                 f"{len(fold.judge):,}",
                 f"{len(fold.learn):,}",
                 *(f"{one:,}" for one in counts),
             )
-    for leak in ledger.leaks:
+    for leak in split_manifest.leaks:
         table.add_row("[yellow]leak[/]", escape(leak))
     return table

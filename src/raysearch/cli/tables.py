@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.plan_text import fresh_text, knob_rows, knobs_title, search_rows
+from raysearch.cli.plan_text import fresh_text, hparam_rows, hparams_title, search_rows
 from raysearch.search.journal.history import History, Trial, leaderboard
 from raysearch.search.study.plan import Plan
 
@@ -26,7 +26,7 @@ ONLY_WIDE = ("by fold", "time")
 # Where a study has several numbers of folds.
 POOLED = "pooled"
 # A table names no more of them; leave-one-out has as many as patients.
-MOST_FOLDS = 7
+MAX_FOLDS = 7
 SPREAD: Mapping[str, Callable[[Sequence[float]], float]] = {
     "lowest": min,
     "median": median,
@@ -35,11 +35,17 @@ SPREAD: Mapping[str, Callable[[Sequence[float]], float]] = {
 SHOWN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1")
 
 
-def knobs_text(trial: Trial, plan: Plan) -> str:
-    """What was searched of a trial's knobs, on one line, shortest numbers."""
-    fixed = {knob.name for knob in plan.space.knobs if knob.kind == "fixed"}
+def hparams_text(trial: Trial, plan: Plan) -> str:
+    """What was searched of a trial's hyperparameters, on one line, shortest numbers."""
+    fixed = {
+        hyperparameter.name
+        for hyperparameter in plan.space.hparams
+        if hyperparameter.kind == "fixed"
+    }
     shown = {
-        name: value for name, value in trial.knobs.items() if name not in fixed and name != "folds"
+        name: value
+        for name, value in trial.hparams.items()
+        if name not in fixed and name != "folds"
     }
     parts = [str(shown.pop(name)) for name in PARTS if name in shown]
     rest = [f"{name}={_short(value)}" for name, value in shown.items()]
@@ -56,10 +62,19 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
     table = Table(title=f"Leaderboard of {plan.name}", title_justify="left", caption_justify="left")
     several = len(plan.splits) > 1
     left_out = (() if wide else ONLY_WIDE) + (() if several else (POOLED,))
-    for name in ("trial", "state", plan.space.metric, POOLED, "by fold", "epochs", "time", "knobs"):
+    for name in (
+        "trial",
+        "state",
+        plan.space.metric,
+        POOLED,
+        "by fold",
+        "epochs",
+        "time",
+        "hparams",
+    ):
         right = name in (plan.space.metric, POOLED, "epochs", "time")
         if name not in left_out:
-            last = name == "knobs"
+            last = name == "hparams"
             table.add_column(
                 name,
                 justify="right" if right else "left",
@@ -80,7 +95,7 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
 def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     epochs = plan.space.epochs
     ends = [end["metrics"][plan.space.metric] for end in trial.fold_ends(epochs)]
-    text = escape(trial.reason if trial.status == "failed" else knobs_text(trial, plan))
+    text = escape(trial.reason if trial.status == "failed" else hparams_text(trial, plan))
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
         "state": f"[{STYLES[trial.status]}]{trial.status}[/]",
@@ -89,13 +104,13 @@ def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
         "by fold": _by_fold(ends),
         "epochs": f"{trial.epoch}/{trial.folds * epochs}",
         "time": f"{trial.seconds:.0f} s",
-        "knobs": text if trial.kind != "majority" else "class shares of the training rows",
+        "hparams": text if trial.kind != "majority" else "class shares of the training rows",
     }
 
 
 def _by_fold(ends: Sequence[float | None]) -> str:
     """The value at each fold's end, or between which ones those of many folds are."""
-    if len(ends) <= MOST_FOLDS:
+    if len(ends) <= MAX_FOLDS:
         return " ".join("-" if value is None else f"{value:.3f}" for value in ends) or "-"
     known = [value for value in ends if value is not None]
     span = f"{min(known):.3f} to {max(known):.3f}" if known else "-"
@@ -116,7 +131,7 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
             "fold_epochs": trial.epoch,
             "seconds": trial.seconds,
             "costs": trial.costs,
-            "knobs": dict(trial.knobs),
+            "hparams": dict(trial.hparams),
             "champion": trial.id == history.champion,
         }
         for trial in leaderboard(history, plan.space.mode)
@@ -126,9 +141,9 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
 def champion_table(plan: Plan, trial: Trial) -> Table:
     """The champion's main metrics by fold, or where those of many folds lie, and their mean."""
     ends = trial.fold_ends(plan.space.epochs)
-    title = f"Champion {trial.id}: {knobs_text(trial, plan)}"
+    title = f"Champion {trial.id}: {hparams_text(trial, plan)}"
     table = Table("metric", title=title, title_justify="left")
-    many = len(ends) > MOST_FOLDS
+    many = len(ends) > MAX_FOLDS
     columns = list(SPREAD) if many else [f"fold {fold}" for fold in range(len(ends))]
     for column in (*columns, "mean"):
         table.add_column(column, justify="right")
@@ -151,8 +166,8 @@ def plan_tables(plan: Plan) -> list[Table]:
     rows = {
         "data": f"{plan.data} ({plan.fingerprint[:12]})",
         "patches": f"{sum(plan.class_counts):,} of {'x'.join(map(str, plan.shape))}: {counts}",
-        "sealed": f"{len(plan.view.sealed):,} {plan.view.by}s, which no trial sees"
-        if plan.view.sealed
+        "held_out": f"{len(plan.view.held_out):,} {plan.view.by}s, which no trial sees"
+        if plan.view.held_out
         else "none",
         "auxiliary": ", ".join(f"{one.data}: {one.rows:,} patches" for one in plan.auxiliary),
         "objective": f"{space.metric}, {space.mode}, mean over the folds",
@@ -162,7 +177,7 @@ def plan_tables(plan: Plan) -> list[Table]:
         "a trial takes": f"{space.resources.cpus:g} CPUs, {space.resources.gpus:g} GPUs",
         **search_rows(plan),
         "cost": f"about {plan.expected_fold_epochs:,} fold-epochs,"
-        f" {plan.most_fold_epochs:,} at most",
+        f" {plan.max_fold_epochs:,} at most",
         "fresh seeds": fresh_text(plan),
         "precision": "chosen by a few steps of each architecture before the first trial",
     }
@@ -174,10 +189,10 @@ def plan_tables(plan: Plan) -> list[Table]:
             head.add_row(name, escape(text))
     for warning in plan.warnings:
         head.add_row("[yellow]warning[/]", escape(warning))
-    knobs = Table(title=knobs_title(space), title_justify="left", show_header=False)
-    for row in knob_rows(space):
-        knobs.add_row(*map(escape, row))
-    return [head, knobs, *(_split_table(plan, split.folds) for split in plan.splits)]
+    hparams = Table(title=hparams_title(space), title_justify="left", show_header=False)
+    for row in hparam_rows(space):
+        hparams.add_row(*map(escape, row))
+    return [head, hparams, *(_split_table(plan, split.folds) for split in plan.splits)]
 
 
 def _split_table(plan: Plan, folds: int) -> Table:
@@ -185,7 +200,7 @@ def _split_table(plan: Plan, folds: int) -> Table:
     title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch"
     rungs = ", ".join(map(str, split.rungs)) or "none"
     table = Table("fold", "patients", "patches", title=f"{title} {rungs}", title_justify="left")
-    if folds > MOST_FOLDS:
+    if folds > MAX_FOLDS:
         for name, pick in SPREAD.items():
             table.add_row(name, *(f"{pick(one):,.15g}" for one in (split.patients, split.patches)))
         return table

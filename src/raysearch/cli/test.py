@@ -1,4 +1,4 @@
-"""`raysearch test`: the sealed set of a study, opened for its locked champion."""
+"""`raysearch test`: the held-out set of a study, opened for its locked champion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test(
 ) -> int:
     """Judge the locked champion of a study by the patients that were put aside.
 
-    This opens the sealed set, once and for all: the opening is written beside the ledger and into
+    This opens the held-out set, once and for all: the opening is written beside the split manifest and into
     MLflow before anything is seen, every one is counted, and another champion of the study is not
     judged by it any more.
 
@@ -41,11 +41,11 @@ def test(
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.inference.model_loading import load_model
-        from raysearch.testing.evaluation_run import judge_sealed
+        from raysearch.testing.evaluation_run import judge_held_out
 
     model = load_model(name, studies)
     with file_progress("Judging") as progress:
-        done = judge_sealed(folder, plan, history, model, progress)
+        done = judge_held_out(folder, plan, history, model, progress)
     if as_json:
         from raysearch.cli.evaluation_text import told
 
@@ -56,7 +56,7 @@ def test(
     for_all, mine = done.about.opening["by_all"], done.about.opening["by_this_study"]
     console.print(
         f"Opened    {_times(mine)} by this study, {_times(for_all)} in all; written beside the"
-        f" ledger in {escape(plan.data)}",
+        f" split manifest in {escape(plan.data)}",
         soft_wrap=True,
     )
     if done.unsent is not None:
@@ -79,5 +79,5 @@ def _times(count: int) -> str:
     return "for the first time" if count == 1 else f"{count} times"
 
 
-def _text(fault: Exception | None) -> str | None:
-    return None if fault is None else str(fault)
+def _text(error: Exception | None) -> str | None:
+    return None if error is None else str(error)

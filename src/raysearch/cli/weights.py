@@ -31,7 +31,7 @@ def weights(
     plan, history = read_plan(folder), read_history(folder)
     trial, net = champion_net(folder, plan, history)
     write_state(net, out)
-    place, net_name = escape(str(out)), trial.knobs.get("architecture", "cnn")
+    place, net_name = escape(str(out)), trial.hparams.get("architecture", "cnn")
     make_console().print(
         f"{place}: {net_name} of {trial.id}, learned from patches of"
         f" {plan.shape[1]}x{plan.shape[0]}; `weights: {place}` begins with it",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a knob's value may be: its type, and the range, the names.
+    """What a hyperparameter's value may be: its type, and the range, the names.
 
     Beside the names a text may have one of the `endings` of a file, or begin with the `prefix`.
     """
@@ -19,7 +19,7 @@ class Limits:
     endings: tuple[str, ...] = ()
     prefix: str = ""
 
-    def fault(self, value: object) -> str | None:
+    def error(self, value: object) -> str | None:
         """Why `value` is not allowed, or None where it is."""
         if self.kind is str:
             return None if self._names(value) else f"{value!r} is unknown: one of {self._known()}"

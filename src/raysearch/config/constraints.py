@@ -1,7 +1,7 @@
-"""Constraints: small expressions over the knobs, such as `width * convolutions <= 64`.
+"""Constraints: small expressions over the hyperparameters, such as `width * convolutions <= 64`.
 
 Python's grammar reads the text and the functions here compute it; nothing of it is ever run. What
-counts is whether it is false: a comparison that needs a knob which the trial does not have is
+counts is whether it is false: a comparison that needs a hyperparameter which the trial does not have is
 neither true nor false (Kleene, 1952), so that such a constraint does not apply.
 """
 
@@ -17,17 +17,19 @@ from typing import Any
 
 from raysearch.config.space import Space, Value
 
-MOST_CHARACTERS = 300
-MOST_DEPTH = 30
-MOST_BITS = 1024
+MAX_CHARACTERS = 300
+MAX_DEPTH = 30
+MAX_BITS = 1024
 CONSTANTS = {"true": True, "false": False}
 FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs}
-ALLOWED = "numbers, texts, knobs, + - * / // % **, comparisons, and, or, not, min, max and abs"
+ALLOWED = (
+    "numbers, texts, hyperparameters, + - * / // % **, comparisons, and, or, not, min, max and abs"
+)
 
 
 def _power(base: float, exponent: float) -> Any:
     whole = isinstance(base, int) and isinstance(exponent, int)
-    if whole and int(base).bit_length() * int(exponent) > MOST_BITS:
+    if whole and int(base).bit_length() * int(exponent) > MAX_BITS:
         raise OverflowError("a power is too large")
     found = base**exponent
     if isinstance(found, complex):
@@ -57,7 +59,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def allowed(space: Space, chosen: Mapping[str, Value]) -> bool:
-    """Whether the knobs `chosen` of a trial satisfy every constraint of `space`."""
+    """Whether the hyperparameters `chosen` of a trial satisfy every constraint of `space`."""
     return all(holds(text, chosen) for text in space.constraints)
 
 
@@ -78,28 +80,28 @@ def truth(text: str, chosen: Mapping[str, Value]) -> bool | None:
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """The knobs that an expression names."""
+    """The hyperparameters that an expression names."""
     found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     return found - FUNCTIONS.keys() - CONSTANTS.keys()
 
 
-def faults_of(text: str, names: Collection[str]) -> list[str]:
-    """What keeps `text` from being a constraint over the knobs `names`."""
+def errors_of(text: str, names: Collection[str]) -> list[str]:
+    """What keeps `text` from being a constraint over the hyperparameters `names`."""
     try:
         tree = _parsed(text)
     except ValueError as error:
         return [str(error)]
-    found = list(dict.fromkeys(_condition_faults(tree)))
+    found = list(dict.fromkeys(_condition_errors(tree)))
     named = names_in(tree)
     found += [f"{name} is not in the space" for name in sorted(named - set(names))]
-    return found if found or named else ["it names no knob"]
+    return found if found or named else ["it names no hyperparameter"]
 
 
 @lru_cache(1024)
 def _parsed(text: str) -> ast.expr:
     """The expression in `text`; ValueError where there is none."""
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"longer than {MOST_CHARACTERS} characters; write several")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"longer than {MAX_CHARACTERS} characters; write several")
     try:
         # Python warns of odd code, such as a number that is called.
         with warnings.catch_warnings():
@@ -108,39 +110,39 @@ def _parsed(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"no expression; it may have {ALLOWED}") from None
     level: list[ast.AST] = [tree]
-    for _ in range(MOST_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [inner for node in level for inner in ast.iter_child_nodes(node)]
     if level:
-        raise ValueError(f"nested deeper than {MOST_DEPTH}; write several")
+        raise ValueError(f"nested deeper than {MAX_DEPTH}; write several")
     return tree
 
 
-def _condition_faults(node: ast.expr) -> Iterator[str]:
+def _condition_errors(node: ast.expr) -> Iterator[str]:
     match node:
         case ast.BoolOp(values=parts):
             for part in parts:
-                yield from _condition_faults(part)
+                yield from _condition_errors(part)
         case ast.UnaryOp(op=ast.Not(), operand=inner):
-            yield from _condition_faults(inner)
+            yield from _condition_errors(inner)
         case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[several]):
             listed = isinstance(several, ast.List | ast.Tuple)
             for one in (left, *(several.elts if listed else [several])):  # type: ignore[attr-defined]
-                yield from _value_faults(one)
+                yield from _value_errors(one)
             if not listed:
                 yield f"`in {ast.unparse(several)}`: give a list in brackets"
         case ast.Compare(left=left, ops=ops, comparators=others):
             if any(type(op) not in COMPARISONS or isinstance(op, ast.In | ast.NotIn) for op in ops):
                 yield f"`{ast.unparse(node)}` has a comparison that is not allowed here"
             for one in (left, *others):
-                yield from _value_faults(one)
+                yield from _value_errors(one)
         case ast.Name():
             pass
         case _:
-            yield from _value_faults(node)
+            yield from _value_errors(node)
             yield f"`{ast.unparse(node)}` is neither true nor false; compare it with something"
 
 
-def _value_faults(node: ast.expr) -> Iterator[str]:
+def _value_errors(node: ast.expr) -> Iterator[str]:
     match node:
         case ast.Name() | ast.Constant(value=bool() | int() | float() | str()):
             inner: list[ast.expr] = []
@@ -156,11 +158,11 @@ def _value_faults(node: ast.expr) -> Iterator[str]:
             yield f"`{ast.unparse(node)}` is not allowed here; it may have {ALLOWED}"
             return
     for one in inner:
-        yield from _value_faults(one)
+        yield from _value_errors(one)
 
 
 def _truth(node: ast.expr, chosen: Mapping[str, Value]) -> bool | None:
-    """Whether `node` is true; None where a knob that this hangs on is not there."""
+    """Whether `node` is true; None where a hyperparameter that this hangs on is not there."""
     match node:
         case ast.BoolOp(op=op, values=parts):
             ends = isinstance(op, ast.Or)

@@ -1,6 +1,6 @@
 """A JSON schema of search-space files, for editors: a mistake shows while it is typed.
 
-It tells less than the reader of these files: nothing about one knob beside another.
+It tells less than the reader of these files: nothing about one hyperparameter beside another.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ WIDTH = 100
 DESCRIPTIONS = {
     "data": "A folder of shards, or synthetic:PATIENTS:PATCHES:SEED.",
     "task": "What is learned, where the shards have several tasks.",
-    "split": "A ledger of the shards other than the task's own.",
-    "validation": "The ledger's scheme: folds (the knob says how many), or one with its own.",
+    "split": "A split manifest of the shards other than the task's own.",
+    "validation": "The split manifest's scheme: folds (the hyperparameter says how many), or one with its own.",
     "objective": "The metric, as its mean over the folds.",
     "epochs": "Epochs a fold.",
     "trials": "How many configurations are tried.",
@@ -41,13 +41,13 @@ DESCRIPTIONS = {
     "stopping": "How weak trials end early.",
     "budget": "What the whole study may take; the first limit reached ends it.",
     "points": "Configurations that are tried first; the sampler fills in what they leave out.",
-    "constraints": "Expressions over the knobs, such as width * convolutions <= 64.",
+    "constraints": "Expressions over the hyperparameters, such as width * convolutions <= 64.",
     "ceilings": "What a trial's net may have at most.",
     "warm_start": "Earlier studies of the same space.",
     "auxiliary": "Further shards that are only learned from.",
-    "fresh_seeds": "How often the champion is trained over its folds again, with other seeds.",
+    "repeats": "How often the champion is trained over its folds again, with other seeds.",
     "champion": "One net of all patients, or the nets of a fresh seed's folds, averaged.",
-    "space": "The knobs: a value, a choice or a range each.",
+    "space": "The hyperparameters: a value, a choice or a range each.",
 }
 
 
@@ -79,7 +79,7 @@ def schema() -> Schema:
         "required": ["space"],
         "definitions": {
             **{name: _value(limits) for name, limits in LIMITS.items()},
-            "knobs": _object({name: _knob(name, limits) for name, limits in LIMITS.items()}),
+            "hparams": _object({name: _hparam(name, limits) for name, limits in LIMITS.items()}),
             "when": _object({name: _one_or_several(_ref(name), minItems=1) for name in LIMITS}),
         },
     }
@@ -89,9 +89,9 @@ def _settings() -> dict[str, Schema]:
     name = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     text = {"type": "string", "minLength": 1}
     objective = {"metric": {"enum": list(METRICS)}, "mode": {"enum": ["max", "min"]}}
-    share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    fraction = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
     resources = {
-        "cpus": {"anyOf": [_value(Limits(int, 1, 1024)), share]},
+        "cpus": {"anyOf": [_value(Limits(int, 1, 1024)), fraction]},
         "gpus": _value(Limits(float, 0, 1)),
         "prices": {
             "type": "object",
@@ -120,9 +120,9 @@ def _settings() -> dict[str, Schema]:
         "ceilings": _limited(CEILINGS),
         "warm_start": _one_or_several(name, uniqueItems=True),
         "auxiliary": _one_or_several(text, uniqueItems=True),
-        "fresh_seeds": _value(FRESH_SEEDS),
+        "repeats": _value(FRESH_SEEDS),
         "champion": _value(CHAMPION),
-        "space": {**_ref("knobs", beside=True), "minProperties": 1},
+        "space": {**_ref("hparams", beside=True), "minProperties": 1},
     }
 
 
@@ -139,7 +139,7 @@ def _sampler() -> Schema:
     return {"if": {"type": "object"}, "then": section, "else": names}
 
 
-def _knob(name: str, limits: Limits) -> Schema:
+def _hparam(name: str, limits: Limits) -> Schema:
     """A value, or a section with one of the kinds; `if` keeps an editor's messages to one."""
     value = _ref(name)
     kinds: dict[str, Schema] = {
@@ -163,8 +163,8 @@ def _knob(name: str, limits: Limits) -> Schema:
 
 
 def _choices(limits: Limits) -> Schema:
-    """A mapping from values to the knobs that exist under them."""
-    inner = {"anyOf": [_ref("knobs"), {"type": "null"}]}
+    """A mapping from values to the hyperparameters that exist under them."""
+    inner = {"anyOf": [_ref("hparams"), {"type": "null"}]}
     if limits.kind in (int, float):
         return {"additionalProperties": inner, "propertyNames": {"pattern": "^[-+.0-9eE]+$"}}
     if limits.endings or limits.prefix:

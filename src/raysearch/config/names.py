@@ -1,4 +1,4 @@
-"""What studies, tasks and ledgers may be called: they become names of files and runs."""
+"""What studies, tasks and split manifests may be called: they become names of files and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The points and constraints of a search-space file, checked against its knobs."""
+"""The points and constraints of a search-space file, checked against its hyperparameters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from raysearch.config.constraints import faults_of, holds, truth
-from raysearch.config.space import RANGES, Knob, Point, Space, Value
+from raysearch.config.constraints import errors_of, holds, truth
+from raysearch.config.space import RANGES, Hyperparameter, Point, Space, Value
 from raysearch.search.sampling.unit_cube import draw
 from raysearch.training.components import LIMITS
 
@@ -17,94 +17,105 @@ DRAWS = 1000
 
 
 def points_of(
-    tree: Mapping[str, Any], knobs: tuple[Knob, ...], written: frozenset[str], faults: list[str]
+    tree: Mapping[str, Any],
+    hparams: tuple[Hyperparameter, ...],
+    written: frozenset[str],
+    errors: list[str],
 ) -> tuple[Point, ...]:
-    """The configurations to try first, each in the order of `knobs`.
+    """The configurations to try first, each in the order of `hparams`.
 
-    Of a knob that is `written` and none of `knobs`, the faults are told elsewhere.
+    Of a hyperparameter that is `written` and none of `hparams`, the errors are told elsewhere.
     """
     found = tree.get("points")
     if found is None:
         return ()
     if not isinstance(found, list) or not all(isinstance(one, dict) and one for one in found):
-        faults.append("points: not a list of points, each as {learning_rate: 0.001, ...}")
+        errors.append("points: not a list of points, each as {learning_rate: 0.001, ...}")
         return ()
     points = [
-        _point(f"points.{number}", one, knobs, written, faults)
+        _point(f"points.{number}", one, hparams, written, errors)
         for number, one in enumerate(found, 1)
     ]
     if len({repr(one) for one in points}) < len(points):
-        faults.append("points: one stands there twice")
+        errors.append("points: one stands there twice")
     return tuple(points)
 
 
 def _point(
     place: str,
     given: Mapping[Any, Any],
-    knobs: tuple[Knob, ...],
+    hparams: tuple[Hyperparameter, ...],
     written: frozenset[str],
-    faults: list[str],
+    errors: list[str],
 ) -> Point:
-    by_name = {knob.name: knob for knob in knobs}
+    by_name = {hyperparameter.name: hyperparameter for hyperparameter in hparams}
     chosen: dict[str, Value] = {}
     for name, value in given.items():
         if name not in by_name:
             if name not in written:
-                faults.append(f"{place}.{name}: no knob of this space")
+                errors.append(f"{place}.{name}: no hyperparameter of this space")
             continue
-        fault = LIMITS[name].fault(value) or _outside(by_name[name], value)
-        if fault:
-            faults.append(f"{place}.{name}: {fault}")
+        error = LIMITS[name].error(value) or _outside(by_name[name], value)
+        if error:
+            errors.append(f"{place}.{name}: {error}")
         else:
             chosen[name] = _as_its_kind(by_name[name], value)
-    faults += [f"{place}.{said}" for said in _excluded(chosen, knobs)]
-    return tuple((knob.name, chosen[knob.name]) for knob in knobs if knob.name in chosen)
+    errors += [f"{place}.{said}" for said in _excluded(chosen, hparams)]
+    return tuple(
+        (hyperparameter.name, chosen[hyperparameter.name])
+        for hyperparameter in hparams
+        if hyperparameter.name in chosen
+    )
 
 
-def _outside(knob: Knob, value: Any) -> str | None:
-    if knob.kind in RANGES:
-        low, high = knob.values
+def _outside(hyperparameter: Hyperparameter, value: Any) -> str | None:
+    if hyperparameter.kind in RANGES:
+        low, high = hyperparameter.values
         inside = float(low) <= value <= float(high)
         return None if inside else f"{value!r} is outside {low} to {high}"
-    if value in knob.values:
+    if value in hyperparameter.values:
         return None
-    return f"{value!r} is not allowed here: {', '.join(map(str, knob.values))}"
+    return f"{value!r} is not allowed here: {', '.join(map(str, hyperparameter.values))}"
 
 
-def _as_its_kind(knob: Knob, value: Any) -> Value:
+def _as_its_kind(hyperparameter: Hyperparameter, value: Any) -> Value:
     """`value` as a draw would give it: the choice itself, or a float of a range of floats."""
-    if knob.kind in ("uniform", "loguniform"):
+    if hyperparameter.kind in ("uniform", "loguniform"):
         return float(value)
-    if knob.kind in RANGES:
+    if hyperparameter.kind in RANGES:
         return int(value)
-    return knob.values[knob.values.index(value)]
+    return hyperparameter.values[hyperparameter.values.index(value)]
 
 
-def _excluded(chosen: Mapping[str, Value], knobs: tuple[Knob, ...]) -> Iterator[str]:
-    """A sentence for each knob of a point that does not exist beside its other values."""
-    # What each knob may still be beside the point: no value where it cannot exist.
+def _excluded(chosen: Mapping[str, Value], hparams: tuple[Hyperparameter, ...]) -> Iterator[str]:
+    """A sentence for each hyperparameter of a point that does not exist beside its other values."""
+    # What each hyperparameter may still be beside the point: no value where it cannot exist.
     possible: dict[str, tuple[Value, ...]] = {}
-    for knob in knobs:
-        possible[knob.name] = (chosen[knob.name],) if knob.name in chosen else knob.each()
-        for other, wanted in knob.when:
+    for hyperparameter in hparams:
+        possible[hyperparameter.name] = (
+            (chosen[hyperparameter.name],)
+            if hyperparameter.name in chosen
+            else hyperparameter.each()
+        )
+        for other, wanted in hyperparameter.when:
             here = possible.get(other, wanted)
             if any(value in wanted for value in here):
                 continue
-            possible[knob.name] = ()
-            if knob.name in chosen:
+            possible[hyperparameter.name] = ()
+            if hyperparameter.name in chosen:
                 found = f"is {here[0]}" if len(here) == 1 else "is not"
                 need = " or ".join(map(str, wanted))
-                yield f"{knob.name}: exists only where {other} is {need}, and here it {found}"
+                yield f"{hyperparameter.name}: exists only where {other} is {need}, and here it {found}"
 
 
-def constraint_faults(space: Space, written: frozenset[str]) -> Iterator[str]:
+def constraint_errors(space: Space, written: frozenset[str]) -> Iterator[str]:
     """A sentence for what is wrong with each constraint, and for those that leave nothing."""
-    names = {knob.name for knob in space.knobs} | written
+    names = {hyperparameter.name for hyperparameter in space.hparams} | written
     good = []
     for number, text in enumerate(space.constraints, 1):
-        found = [*faults_of(text, names)]
+        found = [*errors_of(text, names)]
         found += [] if found else _never_equal(space, text)
-        yield from (f"constraints.{number}: `{text}`: {fault}" for fault in found)
+        yield from (f"constraints.{number}: `{text}`: {error}" for error in found)
         if not found:
             good.append(text)
     for text in good:
@@ -114,17 +125,20 @@ def constraint_faults(space: Space, written: frozenset[str]) -> Iterator[str]:
 
 
 def completed(space: Space, point: Point) -> dict[str, Value]:
-    """`point` with the fixed knobs that exist beside it."""
+    """`point` with the fixed hyperparameters that exist beside it."""
     chosen: dict[str, Value] = {}
-    for knob in space.knobs:
-        found = dict(point).get(knob.name, knob.values[0] if knob.kind == "fixed" else None)
-        if found is not None and knob.active(chosen):
-            chosen[knob.name] = found
+    for hyperparameter in space.hparams:
+        found = dict(point).get(
+            hyperparameter.name,
+            hyperparameter.values[0] if hyperparameter.kind == "fixed" else None,
+        )
+        if found is not None and hyperparameter.active(chosen):
+            chosen[hyperparameter.name] = found
     return chosen
 
 
 def _never_equal(space: Space, text: str) -> list[str]:
-    """A fault for each text that a knob is compared with and never is."""
+    """A error for each text that a hyperparameter is compared with and never is."""
     said = []
     for node in ast.walk(ast.parse(" ".join(text.split()), mode="eval")):
         if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
@@ -163,7 +177,7 @@ def too_narrow(space: Space) -> Iterator[str]:
         text = max(excluded, key=excluded.__getitem__)
         yield (
             f"constraints: none of {DRAWS:,} random configurations satisfies them; `{text}`"
-            f" excludes {excluded[text]:,} of them: loosen it, or narrow the knobs"
+            f" excludes {excluded[text]:,} of them: loosen it, or narrow the hyperparameters"
         )
 
 

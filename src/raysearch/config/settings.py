@@ -1,11 +1,11 @@
-"""What a search-space file may say beside its knobs: each setting, and what its value may be."""
+"""What a search-space file may say beside its hyperparameters: each setting, and what its value may be."""
 
 from __future__ import annotations
 
 from typing import get_args
 
 from raysearch.config.bounds import Limits
-from raysearch.config.space import FOLDS, Crowned, Rule
+from raysearch.config.space import FOLDS, ChampionKind, Rule
 from raysearch.data.splits.split_creation import LEAVE_ONE_OUT, OFFICIAL
 
 KEYS = (
@@ -26,7 +26,7 @@ KEYS = (
     "ceilings",
     "warm_start",
     "auxiliary",
-    "fresh_seeds",
+    "repeats",
     "champion",
     "space",
 )
@@ -67,4 +67,4 @@ BUDGET = {
 CEILINGS = {"parameters": Limits(float, 1, 1e12), "inference_ms": Limits(float, 1e-6, 1e6)}
 PRICE = Limits(float, 0.0, 1e6)
 FRESH_SEEDS = Limits(int, 0, 20)
-CHAMPION = Limits(str, names=get_args(Crowned))
+CHAMPION = Limits(str, names=get_args(ChampionKind))

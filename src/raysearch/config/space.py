@@ -8,24 +8,24 @@ from typing import Any, Literal
 
 from raysearch.data.shards.shard_manifest import LABEL
 from raysearch.data.splits.split_creation import kfold_name
-from raysearch.models.architectures import net_knobs
+from raysearch.models.architectures import net_hparams
 from raysearch.training.components import DEFAULTS
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
-# The scheme of as many folds as the knob `folds` says.
+# The scheme of as many folds as the hyperparameter `folds` says.
 FOLDS = "folds"
 RANGES = ("uniform", "loguniform", "int", "logint")
 Rule = Literal["forest", "promotion", "asha", "none"]
 # What becomes the champion: one net of all patients, or the nets of a fresh seed's folds.
-Crowned = Literal["refit", "ensemble"]
+ChampionKind = Literal["refit", "ensemble"]
 Value = str | int | float | bool
-# Other knobs by name, and what they must be: all of them.
+# Other hyperparameters by name, and what they must be: all of them.
 Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
 Point = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True)
-class Knob:
+class Hyperparameter:
     """One hyperparameter: its name, its values, and under which other values it exists.
 
     `values` are the choices, or (low, high) with both ends included.
@@ -37,7 +37,7 @@ class Knob:
     when: Conditions = ()
 
     def active(self, chosen: Mapping[str, Value]) -> bool:
-        """Whether this knob exists beside the values `chosen` so far."""
+        """Whether this hyperparameter exists beside the values `chosen` so far."""
         return all(chosen.get(name) in values for name, values in self.when)
 
     def each(self) -> tuple[Value, ...]:
@@ -129,12 +129,12 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Space:
-    """A search-space file, checked: knobs in an order in which each comes after its conditions.
+    """A search-space file, checked: hyperparameters in an order in which each comes after its conditions.
 
-    The champion is judged again with as many `fresh_seeds`; `champion` says what it is made of.
+    The champion is judged again with as many `repeats`; `champion` says what it is made of.
     """
 
-    knobs: tuple[Knob, ...]
+    hparams: tuple[Hyperparameter, ...]
     metric: str
     mode: Literal["max", "min"]
     epochs: int
@@ -153,14 +153,16 @@ class Space:
     constraints: tuple[str, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     warm_start: tuple[str, ...] = ()
-    fresh_seeds: int = 1
-    champion: Crowned = "refit"
+    repeats: int = 1
+    champion: ChampionKind = "refit"
 
     def flat(self) -> dict[str, str]:
         """Every setting by the dotted name that the file has for it, to compare two spaces."""
         rows = {
-            f"space.{knob.name}": str(knob) if knob.kind in RANGES else f"{knob.kind} {knob}"
-            for knob in self.knobs
+            f"space.{hyperparameter.name}": str(hyperparameter)
+            if hyperparameter.kind in RANGES
+            else f"{hyperparameter.kind} {hyperparameter}"
+            for hyperparameter in self.hparams
         }
         for name in (
             "metric",
@@ -172,7 +174,7 @@ class Space:
             "task",
             "split",
             "validation",
-            "fresh_seeds",
+            "repeats",
             "champion",
         ):
             rows[name] = str(getattr(self, name))
@@ -194,35 +196,37 @@ class Space:
         return rows
 
     def values_of(self, name: str, default: Value) -> tuple[Value, ...]:
-        """The values that the choice or fixed knob `name` may take."""
-        found = next((knob for knob in self.knobs if knob.name == name), None)
+        """The values that the choice or fixed hyperparameter `name` may take."""
+        found = next(
+            (hyperparameter for hyperparameter in self.hparams if hyperparameter.name == name), None
+        )
         if found is None:
             return (default,)
         return found.each()
 
     def weights_of(self, architecture: str) -> tuple[Value, ...]:
-        """The values of the knob `weights` that may exist beside `architecture`."""
-        found = [one for one in self.knobs if one.name == "weights" and one.beside(architecture)]
+        """The values of the hyperparameter `weights` that may exist beside `architecture`."""
+        found = [one for one in self.hparams if one.name == "weights" and one.beside(architecture)]
         return tuple(value for one in found for value in one.each())
 
     def schemes(self) -> tuple[str, ...]:
-        """The schemes of a ledger that trials go by, by their names."""
+        """The schemes of a split manifest that trials go by, by their names."""
         if self.validation != FOLDS:
             return (self.validation,)
         return tuple(map(kfold_name, sorted(map(int, self.values_of("folds", 3)))))
 
     def over(self, folds: int) -> Space:
         """This space with that number of folds, which its validation has."""
-        return replace(self, knobs=(*self.knobs, Knob("folds", "fixed", (folds,))))
+        return replace(self, hparams=(*self.hparams, Hyperparameter("folds", "fixed", (folds,))))
 
     def largest_nets(self) -> dict[str, dict[str, Any]]:
-        """For each architecture and the benchmark, the largest values of the knobs it reads."""
+        """For each architecture and the benchmark, the largest values of the hyperparameters it reads."""
         names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
         return {
             name: {
-                knob.name: knob.largest()
-                for knob in self.knobs
-                if knob.name in net_knobs(name) and knob.beside(name)
+                hyperparameter.name: hyperparameter.largest()
+                for hyperparameter in self.hparams
+                if hyperparameter.name in net_hparams(name) and hyperparameter.beside(name)
             }
             for name in sorted(names)
         }
@@ -235,16 +239,16 @@ def describe(space: Space) -> dict[str, Any]:
 
 def space_from(stored: Mapping[str, Any]) -> Space:
     """The space that `describe` gave."""
-    knobs = tuple(
-        Knob(
+    hparams = tuple(
+        Hyperparameter(
             one["name"],
             one["kind"],
             tuple(one["values"]),
             tuple((name, tuple(values)) for name, values in one["when"]),
         )
-        for one in stored["knobs"]
+        for one in stored["hparams"]
     )
-    rest = {key: value for key, value in stored.items() if key != "knobs"}
+    rest = {key: value for key, value in stored.items() if key != "hparams"}
     resources = dict(stored["resources"])
     resources["prices"] = _pairs(resources["prices"])
     sampling = stored["sampling"]
@@ -256,7 +260,7 @@ def space_from(stored: Mapping[str, Any]) -> Space:
     rest["ceilings"] = tuple(Ceiling(**one) for one in stored["ceilings"])
     for name in ("auxiliary", "constraints", "warm_start"):
         rest[name] = tuple(stored[name])
-    return Space(knobs=knobs, **rest)
+    return Space(hparams=hparams, **rest)
 
 
 def _pairs(stored: Sequence[Sequence[Any]]) -> tuple[tuple[str, Any], ...]:

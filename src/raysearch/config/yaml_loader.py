@@ -11,7 +11,7 @@ import yaml
 from raysearch.errors import SpaceError
 from raysearch.models.transfer.pretrained_weights import FILES
 
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,8 +46,8 @@ def load_tree(path: str | Path) -> object:
     file = Path(path)
     if not file.is_file():
         raise SpaceError(f"{path}: no such file; give a search space such as searchspace/*.yaml")
-    if file.stat().st_size > MOST_BYTES:
-        raise SpaceError(f"{path}: larger than {MOST_BYTES // 1024} kB; a search space is shorter")
+    if file.stat().st_size > MAX_BYTES:
+        raise SpaceError(f"{path}: larger than {MAX_BYTES // 1024} kB; a search space is shorter")
     try:
         tree: object = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe loader
     except SpaceError as error:

@@ -15,7 +15,7 @@ from raysearch.errors import DataError
 
 
 @contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
+def atomic_directory(out: Path) -> Iterator[Path]:
     """A folder beside `out` that becomes `out` when the block ends well, and else is removed.
 
     What processes that were killed have left of theirs is removed first. DataError for an `out`
@@ -33,9 +33,9 @@ def written_whole(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         partial.rename(out)
-    except OSError as fault:
+    except OSError as error:
         raise DataError(
-            f"{out}: cannot be written ({fault.strerror or fault}); make room, or name another"
+            f"{out}: cannot be written ({error.strerror or error}); make room, or name another"
             " folder"
         ) from None
     finally:

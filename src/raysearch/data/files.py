@@ -20,7 +20,7 @@ from raysearch.errors import LOGIN, DataError, StorageError
 UNDER_WAY = re.compile(r"\..*\.[0-9a-f]{8}")
 
 
-def refuse_login(address: str) -> None:
+def reject_login(address: str) -> None:
     """DataError where a password is in `address`: addresses are stored, and seen in logs."""
     if LOGIN.search(address):
         raise DataError(
@@ -40,12 +40,12 @@ class Folder:
     """
 
     def __init__(self, address: str | Path) -> None:
-        refuse_login(str(address))
+        reject_login(str(address))
         try:
             self.fs, root = fsspec.core.url_to_fs(str(address))
-        except (ValueError, ImportError) as fault:
+        except (ValueError, ImportError) as error:
             raise DataError(
-                f"{address}: no address that can be used ({fault}); give a local path or s3://..."
+                f"{address}: no address that can be used ({error}); give a local path or s3://..."
             ) from None
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
@@ -150,14 +150,14 @@ class Folder:
             yield
         except (FileNotFoundError, MemoryError):
             raise
-        except Exception as fault:
+        except Exception as error:
             if self.is_local:
                 raise
             where = f"{self.address}/{name}".rstrip("/")
             raise StorageError(
-                f"{where}: cannot be used ({str(fault) or type(fault).__name__}); look at its"
+                f"{where}: cannot be used ({str(error) or type(error).__name__}); look at its"
                 " login, and at the network"
-            ) from fault
+            ) from error
 
     def __repr__(self) -> str:
         return f"Folder({self.address!r})"

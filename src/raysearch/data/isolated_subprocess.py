@@ -13,11 +13,13 @@ KILLED = "its reader crashed"
 SLOW = "its reader took longer than {limit:g} s"
 
 
-class ApartError(Exception):
+class IsolatedProcessError(Exception):
     """The function could not be run to its end; the message is the reason, in a few words."""
 
 
-def run_apart(function: Callable[..., T], *arguments: Any, limit_s: float, memory_bytes: int) -> T:
+def run_isolated(
+    function: Callable[..., T], *arguments: Any, limit_s: float, memory_bytes: int
+) -> T:
     """What `function` returns, an importable one, of and with values that can be pickled.
 
     What it raises is raised here. ApartError where its process dies, takes longer than `limit_s`,
@@ -32,10 +34,10 @@ def run_apart(function: Callable[..., T], *arguments: Any, limit_s: float, memor
     there.close()
     try:
         if not here.poll(limit_s):
-            raise ApartError(SLOW.format(limit=limit_s))
+            raise IsolatedProcessError(SLOW.format(limit=limit_s))
         good, value = here.recv()
     except EOFError:
-        raise ApartError(KILLED) from None
+        raise IsolatedProcessError(KILLED) from None
     finally:
         process.kill()
         process.join()
@@ -53,6 +55,6 @@ def _run(
     try:
         answer.send((True, function(*arguments)))
     except MemoryError:
-        answer.send((False, ApartError("its reader wants too much memory")))
-    except Exception as fault:  # it is for the caller to judge
-        answer.send((False, fault))
+        answer.send((False, IsolatedProcessError("its reader wants too much memory")))
+    except Exception as error:  # it is for the caller to judge
+        answer.send((False, error))

@@ -94,7 +94,7 @@ def load_rows(address: str, view: View = ALL) -> Rows:
                 pq.read_table(file, columns=_names(manifest), page_checksum_verification=True)
             )
     table = pa.concat_tables(tables)
-    _refuse_count(table.num_rows, manifest.rows, address)
+    _reject_count(table.num_rows, manifest.rows, address)
     shown = table.filter(_shown(table, manifest, view))
     if not shown.num_rows:
         raise DataError(f"{address}: no row of it has a label in task {view.task!r}; name another")
@@ -135,9 +135,9 @@ def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> P
         with locked(path.with_suffix(".lock")):
             if not (path.is_file() and rows.is_file()):
                 _unpack(_Shards(folder, manifest, view), path, rows)
-    except OSError as fault:
+    except OSError as error:
         raise DataError(
-            f"{path}: cannot be made ({fault.strerror or fault}); make room, or set"
+            f"{path}: cannot be made ({error.strerror or error}); make room, or set"
             " RAYSEARCH_CACHE to another folder"
         ) from None
     return _mapped(path, rows, manifest, view)
@@ -266,10 +266,10 @@ def _shown(table: pa.Table, manifest: Manifest, view: View) -> NDArray[np.bool_]
     manifest.classes_of(view.task)
     labels = table.column(label_column(view.task))
     shown = np.asarray(labels.is_valid().to_numpy(), np.bool_)
-    if view.sealed:
+    if view.held_out:
         column = TEXTS[GROUPS[view.by]]
         groups = np.array(table.column(column).to_pylist(), dtype=np.str_)
-        shown &= ~np.isin(groups, view.sealed)
+        shown &= ~np.isin(groups, view.held_out)
     return shown
 
 
@@ -278,7 +278,7 @@ def _names(manifest: Manifest) -> list[str]:
     return [*COLUMNS, *map(label_column, manifest.task_names)]
 
 
-def _refuse_count(rows: int, wanted: int, address: str) -> None:
+def _reject_count(rows: int, wanted: int, address: str) -> None:
     if rows != wanted:
         raise DataError(
             f"{address}: {rows} rows, {wanted} in its manifest; shard the images again with"
@@ -310,8 +310,8 @@ def shard_errors(folder: Folder, name: str) -> Iterator[None]:
         raise DataError(
             f"{folder.path(name)}: missing; copy the shards again, or shard the images again"
         ) from None
-    except (OSError, pa.ArrowException) as fault:
-        reason = str(fault).splitlines()[0][:200]
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0][:200]
         raise DataError(
             f"{folder.path(name)}: damaged ({reason}); copy the shards again, or shard the"
             " images again"

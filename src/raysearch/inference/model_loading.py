@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.champion.model_artifact import Recipe, pack_recipe, unpack_recipe
+from raysearch.champion.model_artifact import ModelArtifact, pack_artifact, unpack_artifact
 from raysearch.champion.registration import champion_of
 from raysearch.errors import StudyError
 from raysearch.models.classifier import Classifier
@@ -32,7 +32,7 @@ class Model:
     `identity` is a hash over weights and recipe.
     """
 
-    recipe: Recipe
+    recipe: ModelArtifact
     net: Classifier
     identity: str
 
@@ -47,7 +47,7 @@ class Model:
 def load_model(address: str, studies: str) -> Model:
     """The model at `address`: a study below `studies`, a registered one, or a model's folder.
 
-    Nothing is unpickled: what no study of this package made is refused. StudyError where there is
+    Nothing is unpickled: what no study of this package made is rejected. StudyError where there is
     none, or it is damaged.
     """
     if address.startswith(REGISTERED):
@@ -73,15 +73,15 @@ def load_model(address: str, studies: str) -> Model:
 def _of_study(folder: StudyFolder) -> Model:
     plan, history = read_plan(folder), read_history(folder)
     recipe, net = champion_of(folder, plan, history)
-    return Model(recipe, net, sha256(pack_recipe(recipe, net)).hexdigest())
+    return Model(recipe, net, sha256(pack_artifact(recipe, net)).hexdigest())
 
 
 def unpacked(content: bytes, place: str) -> Model:
     """The model of a recipe's `content` from `place`; StudyError where it is damaged."""
     try:
-        recipe, net = unpack_recipe(content)
-    except ValueError as fault:
-        raise StudyError(f"{place}: {fault}; register the champion again") from None
+        recipe, net = unpack_artifact(content)
+    except ValueError as error:
+        raise StudyError(f"{place}: {error}; register the champion again") from None
     return Model(recipe, net, sha256(content).hexdigest())
 
 

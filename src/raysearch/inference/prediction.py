@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from raysearch.champion.model_artifact import pack_recipe
+from raysearch.champion.model_artifact import pack_artifact
 from raysearch.data.files import Folder
 from raysearch.errors import DataError
 from raysearch.inference.model_loading import Model, Progress, score, unpacked
 from raysearch.inference.score_sources import Batch, Source
 
-SCORES, TABLE, REFUSED = "scores.parquet", "scores.csv", "refused.csv"
+SCORES, TABLE, REJECTED = "scores.parquet", "scores.csv", "rejected.csv"
 PARTS, REQUEST = ".partial", "request.json"
 MARK = b"raysearch.request"
 
@@ -31,7 +31,7 @@ class Predicted:
     """What a folder of scores holds; `new` rows were scored by this very run."""
 
     rows: int
-    refused: int
+    rejected: int
     new: int
 
 
@@ -51,10 +51,10 @@ def predict(
     request = hashlib.sha256(f"{model.identity} {source.fingerprint}".encode()).hexdigest()
     if _finished(out, request):
         table = pq.read_metadata(io.BytesIO(out.read(SCORES)))
-        return Predicted(table.num_rows, _lines(out.read(REFUSED)), 0)
+        return Predicted(table.num_rows, _lines(out.read(REJECTED)), 0)
     _begin(out, request)
     left = [one for one in range(source.batches) if not out.exists(_part(one))]
-    make = partial(_scorer, pack_recipe(model.recipe, model.net), source, out.address)
+    make = partial(_scorer, pack_artifact(model.recipe, model.net), source, out.address)
     done = source.batches - len(left)
     for _number in (run or _here)(make, left):
         done += 1
@@ -99,9 +99,9 @@ def _table(model: Model, batch: Batch) -> pa.Table:
 
 
 def _packed(table: pa.Table, batch: Batch) -> bytes:
-    refused = json.dumps([list(one) for one in batch.refused])
+    rejected = json.dumps([list(one) for one in batch.rejected])
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema.with_metadata({"refused": refused})) as file:
+    with pa.ipc.new_file(sink, table.schema.with_metadata({"rejected": rejected})) as file:
         file.write_table(table)
     return bytes(sink.getvalue())
 
@@ -136,19 +136,19 @@ def _begin(out: Folder, request: str) -> None:
 
 
 def _finish(out: Folder, request: str, source: Source, new: set[str]) -> Predicted:
-    tables, refused, fresh = [], [list(one) for one in source.refused], 0
+    tables, rejected, fresh = [], [list(one) for one in source.rejected], 0
     for number in range(source.batches):
         with pa.ipc.open_file(pa.BufferReader(out.read(_part(number)))) as file:
             table = file.read_all()
-        refused += json.loads((table.schema.metadata or {}).get(b"refused", b"[]"))
+        rejected += json.loads((table.schema.metadata or {}).get(b"rejected", b"[]"))
         fresh += table.num_rows if _part(number) in new else 0
         tables.append(table.replace_schema_metadata(None))
     whole = pa.concat_tables(tables).replace_schema_metadata({MARK: request.encode()})
     text = io.StringIO()
     lines = csv.writer(text)
     lines.writerow(("file", "reason"))
-    lines.writerows(sorted(refused))
-    out.write(REFUSED, text.getvalue().encode("utf-8", "surrogateescape"))
+    lines.writerows(sorted(rejected))
+    out.write(REJECTED, text.getvalue().encode("utf-8", "surrogateescape"))
     rows = pa.BufferOutputStream()
     pyarrow.csv.write_csv(whole, rows)
     out.write(TABLE, bytes(rows.getvalue()))
@@ -156,9 +156,9 @@ def _finish(out: Folder, request: str, source: Source, new: set[str]) -> Predict
     pq.write_table(whole, sink, write_page_checksum=True)
     out.write(SCORES, bytes(sink.getvalue()))  # the last one: where it is, all is there
     out.remove(PARTS)
-    return Predicted(whole.num_rows, len(refused), fresh)
+    return Predicted(whole.num_rows, len(rejected), fresh)
 
 
 def _lines(content: bytes) -> int:
-    """How many files a table of refused ones names."""
+    """How many files a table of rejected ones names."""
     return sum(1 for _ in csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape")))) - 1

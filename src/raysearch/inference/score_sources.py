@@ -23,7 +23,7 @@ from raysearch.data.shards.shard_manifest import NAME, label_column, read_manife
 from raysearch.data.shards.shared_memory import Slots
 from raysearch.data.sources import SOURCES, list_source
 from raysearch.data.sources.archive import is_archive
-from raysearch.data.sources.listing import Ask, Item, Refused
+from raysearch.data.sources.listing import Ask, Item, Rejected
 from raysearch.data.sources.unlabelled_images import images
 from raysearch.errors import DataError
 
@@ -34,13 +34,13 @@ AT_ONCE = 1024
 class Batch:
     """Decoded patches, `pixels` uint8 (N, H*W*3), and of each what is known; `label` is its name.
 
-    `refused` are those that could not be decoded.
+    `rejected` are those that could not be decoded.
     """
 
     items: list[Item]
     labels: list[str | None]
     pixels: NDArray[np.uint8]
-    refused: list[Refused]
+    rejected: list[Rejected]
 
 
 class Source(Protocol):
@@ -55,7 +55,7 @@ class Source(Protocol):
         """A hash over what it holds, as far as that shows without reading all of it."""
 
     @property
-    def refused(self) -> Sequence[Refused]:
+    def rejected(self) -> Sequence[Rejected]:
         """What was left out before anything was decoded."""
 
     def read(self, number: int) -> Batch:
@@ -75,7 +75,7 @@ class ImageSource:
     class_names: tuple[str, ...]
     size: tuple[int, int]
     rows: bool
-    refused: tuple[Refused, ...]
+    rejected: tuple[Rejected, ...]
     at_once: int
 
     @property
@@ -100,8 +100,8 @@ class ImageSource:
             pixels = np.array(slot.bytes().reshape(-1, width)[: len(chunk.kept)])
         kept = [some[place] for place in chunk.kept]
         labels = [None if one.label is None else self.class_names[one.label] for one in kept]
-        refused = [Refused(some[place].file, reason) for place, reason in chunk.refused]
-        return Batch(kept, labels, pixels, refused)
+        rejected = [Rejected(some[place].file, reason) for place, reason in chunk.rejected]
+        return Batch(kept, labels, pixels, rejected)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ShardSource:
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]
     fingerprint: str
-    refused: tuple[Refused, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
 
     @property
     def batches(self) -> int:
@@ -163,7 +163,7 @@ def source_of(
         listing.class_names,
         (shape[1], shape[0]),
         listing.rows,
-        tuple(listing.refused),
+        tuple(listing.rejected),
         AT_ONCE,
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 # Up to this many patients the matrix of pairs is small, and 2,000 replicates take milliseconds.
-MOST_PAIRED = 4000
+MAX_PAIRED = 4000
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,18 @@ def auroc_interval(
     count: int = 2000,
     level: float = 0.95,
     seed: int = 0,
-    most_paired: int = MOST_PAIRED,
+    max_paired: int = MAX_PAIRED,
 ) -> Interval:
     """The AUROC of `scores`, and its percentile interval over `count` draws of patients.
 
     The bounds are None for fewer than two patients, and where no draw has both classes. Pairs are
-    counted for up to `most_paired` patients; more are weighted row by row, to the same values.
+    counted for up to `max_paired` patients; more are weighted row by row, to the same values.
     """
     names, owner = np.unique(patients, return_inverse=True)
     size = len(names)
     if not len(labels):
         return Interval(None, None, None)
-    if size <= most_paired:
+    if size <= max_paired:
         pairs = auroc_pairs(labels, scores, patients)
         whole = float(replicates(pairs, np.ones((1, size)))[0])
         drawn = replicates(pairs, patient_weights(size, count, seed))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.metrics.bootstrap import (
-    MOST_PAIRED,
+    MAX_PAIRED,
     Floats,
     auroc_pairs,
     rank_rows,
@@ -43,7 +43,7 @@ def metric_replicates(
         losses = LOSSES[metric](labels, probabilities)
         patients = weights.shape[1]
         sums = weights @ np.bincount(owner, losses, patients)
-        return _share(sums, weights @ np.bincount(owner, minlength=patients).astype(np.float64))
+        return _fraction(sums, weights @ np.bincount(owner, minlength=patients).astype(np.float64))
     predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     return _counted(metric, _confusion(labels, predicted, owner, weights, classes))
 
@@ -59,7 +59,7 @@ def class_replicates(
 
 
 def _auroc(positive: Ints, scores: Floats, owner: Ints, weights: Floats) -> Floats:
-    if weights.shape[1] <= MOST_PAIRED:
+    if weights.shape[1] <= MAX_PAIRED:
         return replicates(auroc_pairs(positive, scores, owner), weights)
     rows = rank_rows(positive, scores, owner)
     return np.array([weighted_auroc(rows, one) for one in weights])
@@ -118,13 +118,13 @@ def _counted(metric: str, confusion: Floats) -> Floats:
     right = np.diagonal(confusion, axis1=1, axis2=2)
     true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     if metric == "accuracy":
-        return _share(right.sum(axis=1), true.sum(axis=1))
+        return _fraction(right.sum(axis=1), true.sum(axis=1))
     if metric == "mcc":
         return _correlation(right.sum(axis=1), true, predicted)
-    recalls = _share(right, true)
+    recalls = _fraction(right, true)
     if metric == "balanced_accuracy":
         known = np.isfinite(recalls)
-        means = _share(np.nansum(recalls, axis=1), known.sum(axis=1).astype(np.float64))
+        means = _fraction(np.nansum(recalls, axis=1), known.sum(axis=1).astype(np.float64))
         return np.where(known.sum(axis=1) > 1, means, np.nan)
     name = metric.removeprefix("macro_")
     by_class = _by_class(confusion)[name]
@@ -139,10 +139,10 @@ def _by_class(confusion: Floats) -> dict[str, Floats]:
     true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     rows = true.sum(axis=1, keepdims=True)
     return {
-        "precision": _share(right, predicted),
-        "recall": _share(right, true),
-        "f1": _share(2 * right, true + predicted),
-        "specificity": _share(rows - true - predicted + right, rows - true),
+        "precision": _fraction(right, predicted),
+        "recall": _fraction(right, true),
+        "f1": _fraction(2 * right, true + predicted),
+        "specificity": _fraction(rows - true - predicted + right, rows - true),
     }
 
 
@@ -151,7 +151,7 @@ def _correlation(right: Floats, true: Floats, predicted: Floats) -> Floats:
     rows = true.sum(axis=1)
     spread = [rows**2 - (one**2).sum(axis=1) for one in (true, predicted)]
     together = right * rows - (true * predicted).sum(axis=1)
-    return _share(together, np.sqrt(spread[0] * spread[1]))
+    return _fraction(together, np.sqrt(spread[0] * spread[1]))
 
 
 def _mean(values: list[Floats]) -> Floats:
@@ -160,7 +160,7 @@ def _mean(values: list[Floats]) -> Floats:
     return found
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
+def _fraction(part: Floats, whole: Floats) -> Floats:
     found: Floats = np.full(part.shape, np.nan)
     np.divide(part, whole, out=found, where=whole > 0)
     return found

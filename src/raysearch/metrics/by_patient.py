@@ -18,7 +18,7 @@ TOP = 10
 # From this probability on, a patch is confidently positive.
 CONFIDENT = 0.95
 # From so many confident positives on, or such a share of them, a patient may be called ill.
-COUNTS, SHARES = (1, 3, 10), (0.01, 0.05, 0.2)
+COUNTS, FRACTIONS = (1, 3, 10), (0.01, 0.05, 0.2)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ByPatient:
             "number of confident positives": self.confident.astype(np.float64),
         }
 
-    def share_error(self) -> float | None:
+    def fraction_error(self) -> float | None:
         """How far `above` is from the true share of positive rows, in the mean over patients."""
         if not len(self.rows):
             return None
@@ -120,9 +120,9 @@ def diagnosed(table: ByPatient) -> tuple[Diagnosed, ...]:
 
     Truly ill is who has a positive row. The rules are given, not fitted to these patients.
     """
-    share = table.confident / table.rows
+    fraction = table.confident / table.rows
     rules = {f"{count} or more": table.confident >= count for count in COUNTS}
-    rules |= {f"{least:.0%} or more": share >= least for least in SHARES}
+    rules |= {f"{least:.0%} or more": fraction >= least for least in FRACTIONS}
     ill = table.labels == 1
     return tuple(
         Diagnosed(

@@ -18,9 +18,9 @@ from raysearch.metrics.by_patient import ByPatient, Diagnosed, by_patient, diagn
 from raysearch.metrics.calibration import Reliability, reliability
 from raysearch.metrics.classification import METRICS, score
 from raysearch.metrics.selective_prediction import (
-    Cleared,
-    Kept,
     RiskCoverage,
+    RuleOut,
+    SelectiveAccuracy,
     coverage_table,
     risk_coverage,
     triage_table,
@@ -80,7 +80,7 @@ class Patients:
     table: ByPatient
     auroc: dict[str, Interval]
     diagnosed: tuple[Diagnosed, ...]
-    triage: tuple[Cleared, ...]
+    triage: tuple[RuleOut, ...]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Assessment:
     classes: tuple[ClassReport, ...]
     confusion: Ints
     reliability: Reliability
-    coverage: tuple[Kept, ...]
+    coverage: tuple[SelectiveAccuracy, ...]
     risk: RiskCoverage
-    triage: tuple[Cleared, ...]
+    triage: tuple[RuleOut, ...]
     by_patient: Patients | None
     folds: dict[int, dict[str, float | None]]
 
@@ -164,8 +164,8 @@ def _interval(values: Floats) -> Interval:
 
 def _baseline(scored: Scored) -> dict[str, float | None]:
     """Who gives every row the shares of the classes, and so decides on the most frequent one."""
-    shares = np.bincount(scored.labels, minlength=len(scored.class_names)) / len(scored.labels)
-    given = np.tile(shares, (len(scored.labels), 1))
+    fractions = np.bincount(scored.labels, minlength=len(scored.class_names)) / len(scored.labels)
+    given = np.tile(fractions, (len(scored.labels), 1))
     return _known(score(scored.labels, given, scored.class_names))
 
 

@@ -24,7 +24,7 @@ BEYOND = 2
 
 
 @dataclass(frozen=True)
-class Against:
+class PairedComparison:
     """A trial against the best: their difference, positive where it is better, and if it is tied.
 
     The interval is at the level that Holm's method asks of this trial.
@@ -39,9 +39,9 @@ def draws_for(trials: int, level: float = LEVEL) -> int:
     return max(2000, int(np.ceil(BEYOND * max(1, trials - 1) / ((1 - level) / 2))))
 
 
-def against_best(
+def compare_with_best(
     whole: Floats, drawn: Floats, sign: float, margin: float = MARGIN, level: float = LEVEL
-) -> list[Against]:
+) -> list[PairedComparison]:
     """Each of the trials with the objectives `whole` (T,) against the best of them.
 
     `drawn` (T, R) are the same of R draws of patients, `sign` is 1 where more is better, else -1.
@@ -52,8 +52,8 @@ def against_best(
     best = int(np.argmax(sign * whole))
     others = [one for one in range(len(whole)) if one != best]
     apart = sign * (drawn - drawn[best])
-    worse = {one: _share_at_most(apart[one], -margin) for one in others}
-    found = [Against(Interval(0.0, 0.0, 0.0), tied=True)] * len(whole)
+    worse = {one: _fraction_at_most(apart[one], -margin) for one in others}
+    found = [PairedComparison(Interval(0.0, 0.0, 0.0), tied=True)] * len(whole)
     tied, outside = True, (1 - level) / 2
     for rank, one in enumerate(sorted(others, key=worse.__getitem__)):
         if tied:  # Those after the first that is not tied are judged as strictly as it was.
@@ -62,11 +62,11 @@ def against_best(
         difference = percentiles(
             float(sign * (whole[one] - whole[best])), apart[one], 1 - 2 * strict
         )
-        found[one] = Against(difference, tied)
+        found[one] = PairedComparison(difference, tied)
     return found
 
 
-def _share_at_most(drawn: Floats, most: float) -> float:
+def _fraction_at_most(drawn: Floats, most: float) -> float:
     """The share of `drawn` that is at most `most`, 1 where nothing is known."""
     known = drawn[np.isfinite(drawn)]
     return float(((known <= most).sum() + 1) / (len(known) + 1))
@@ -84,7 +84,7 @@ class Rung:
     on: int
 
 
-def without_luck(
+def bias_corrected_estimate(
     drawn: Floats, left_out: Floats, sign: float, rungs: Sequence[Rung] = ()
 ) -> Interval:
     """What the best trial is worth on patients that did not choose it.

@@ -30,7 +30,7 @@ REACHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 DOUBTS = (0.5, 2.0)
 LEAST = 1e-6
 # Distances that are held at once, 32 MB.
-MOST_AT_ONCE = 4_000_000
+MAX_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,26 @@ class Around:
     def __getitem__(self, rows: Mask) -> Around:
         return Around(self.said[rows], self.near[rows])
 
-    def beyond(self, shares: Floats, doubt: float) -> Floats:
+    def beyond(self, fractions: Floats, doubt: float) -> Floats:
         """What they say of each class beyond its share, (N, C), less where they are few or far."""
-        found: Floats = (self.said - shares * self.near) / (self.near + doubt)
+        found: Floats = (self.said - fractions * self.near) / (self.near + doubt)
         return found
 
 
 @dataclass(frozen=True)
 class Context:
-    """How much, and how far, the patches around count; `shares` are the classes', (C,)."""
+    """How much, and how far, the patches around count; `fractions` are the classes', (C,)."""
 
     reach: float
     doubt: float
     weight: float
-    shares: tuple[float, ...]
+    fractions: tuple[float, ...]
 
     @classmethod
     def read(cls, text: str) -> Context:
         """What `str` wrote."""
         found = json.loads(text)
-        return cls(**{**found, "shares": tuple(found["shares"])})
+        return cls(**{**found, "fractions": tuple(found["fractions"])})
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
@@ -86,7 +86,7 @@ class Context:
 
     def of(self, probabilities: Floats, near: Around) -> Floats:
         """The same, where it is known already what those within the reach say."""
-        said = near.beyond(np.array(self.shares), self.doubt)
+        said = near.beyond(np.array(self.fractions), self.doubt)
         found: Floats = softmax(_logs(probabilities) + self.weight * said, axis=1)
         return found
 
@@ -113,7 +113,7 @@ def _blocks(slides: NDArray[np.str_]) -> Iterator[tuple[Ints, Ints]]:
     owner = np.unique(slides, return_inverse=True)[1]
     order = np.argsort(owner, kind="stable")
     for others in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
-        step = max(1, MOST_AT_ONCE // len(others))
+        step = max(1, MAX_AT_ONCE // len(others))
         for start in range(0, len(others), step):
             yield others[start : start + step], others
 
@@ -125,11 +125,11 @@ def fit_context(labels: Ints, probabilities: Floats, by_reach: Mapping[float, Ar
     and how often they are wrong about a class, is fitted with it, and left out of it: the scores of
     several nets stay as they are to each other. Neighbours that mislead have the weight 0.
     """
-    shares = np.bincount(labels, minlength=probabilities.shape[1]) / len(labels)
+    fractions = np.bincount(labels, minlength=probabilities.shape[1]) / len(labels)
     found = []
     for (reach, near), doubt in itertools.product(by_reach.items(), DOUBTS):
-        loss, weight = _fitted(labels, _logs(probabilities), near.beyond(shares, doubt))
-        found.append((loss, Context(reach, doubt, weight, tuple(shares.tolist()))))
+        loss, weight = _fitted(labels, _logs(probabilities), near.beyond(fractions, doubt))
+        found.append((loss, Context(reach, doubt, weight, tuple(fractions.tolist()))))
     return min(found, key=lambda one: one[0])[1]
 
 
@@ -137,8 +137,8 @@ def _fitted(labels: Ints, own: Floats, said: Floats) -> tuple[float, float]:
     """The log loss of sharpness * (own + weight * said) + offsets at its least, and the weight."""
     told = np.eye(own.shape[1])[labels]
 
-    def loss(knobs: Floats) -> tuple[float, Floats]:
-        logs = log_softmax(knobs[0] * own + knobs[1] * said + knobs[2:], axis=1)
+    def loss(hparams: Floats) -> tuple[float, Floats]:
+        logs = log_softmax(hparams[0] * own + hparams[1] * said + hparams[2:], axis=1)
         wrong = (np.exp(logs) - told) / len(labels)
         slopes = [(wrong * own).sum(), (wrong * said).sum(), *wrong.sum(axis=0)]
         return -float((logs * told).sum()) / len(labels), np.array(slopes)

@@ -13,7 +13,7 @@ from raysearch.metrics.classification import mean_of_all
 from raysearch.metrics.plausibility import Note, check_coverage
 
 # How often a set may have been counted, where a support is explained.
-MOST_TIMES = 3
+MAX_TIMES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def check_support(
     text = f"the support, {whole:,}, {'exceeds' if whole > rows else 'is less than'} the {rows:,}"
     text += f" rows of {name}"
     sets = [*others.items(), (name, rows)]
-    for times in sorted(product(range(MOST_TIMES), repeat=len(sets)), key=sum):
+    for times in sorted(product(range(MAX_TIMES), repeat=len(sets)), key=sum):
         if sum(often * size for often, (_one, size) in zip(times, sets, strict=True)) == whole:
             parts = [
                 one if often == 1 else f"{often} x {one}"
@@ -62,7 +62,7 @@ def check_support(
     return [Note(text, wrong=True)]
 
 
-def check_share(name: str, claimed: Printed, count: int, of: int) -> list[Note]:
+def check_fraction(name: str, claimed: Printed, count: int, of: int) -> list[Note]:
     """Whether `count` of `of` is printed as `claimed`."""
     if not of:
         return [Note(f"{name}: {claimed.text} of no rows at all is undefined", wrong=True)]
@@ -126,13 +126,13 @@ def figures_of(counts: NDArray[np.int64], names: Sequence[str]) -> dict[str, flo
     """
     right, true, said = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     rows = int(counts.sum())
-    found: dict[str, float | None] = {"accuracy": _share(int(right.sum()), rows)}
+    found: dict[str, float | None] = {"accuracy": _fraction(int(right.sum()), rows)}
     by_class: dict[str, list[float | None]] = {"precision": [], "recall": [], "f1": []}
     for place, name in enumerate(names):
         own = {
-            "precision": _share(int(right[place]), int(said[place])),
-            "recall": _share(int(right[place]), int(true[place])),
-            "f1": _share(2 * int(right[place]), int(true[place] + said[place])),
+            "precision": _fraction(int(right[place]), int(said[place])),
+            "recall": _fraction(int(right[place]), int(true[place])),
+            "f1": _fraction(2 * int(right[place]), int(true[place] + said[place])),
         }
         found |= {f"{metric}_{name}": value for metric, value in own.items()}
         for metric, value in own.items():
@@ -154,14 +154,14 @@ def check_confusion(
             notes.append(
                 Note(f"{name}: the matrix says {said}, and {claimed.text} is claimed", wrong=True)
             )
-    share = int(counts.sum(axis=1).max()) / max(int(counts.sum()), 1)
+    fraction = int(counts.sum(axis=1).max()) / max(int(counts.sum()), 1)
     own = known["accuracy"]
-    if own is not None and own <= share:
+    if own is not None and own <= fraction:
         notes.append(
-            Note(f"accuracy {own:.3f} is not above {share:.3f}, of who always says one class")
+            Note(f"accuracy {own:.3f} is not above {fraction:.3f}, of who always says one class")
         )
     return notes
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None

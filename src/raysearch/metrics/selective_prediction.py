@@ -21,7 +21,7 @@ CONFIDENCES = (0.8, 0.95, 0.99, 0.999, 0.9999)
 
 
 @dataclass(frozen=True)
-class KeptClass:
+class ClassSelectiveAccuracy:
     """Of one class: its rows that are decided on, of all of them, and how well; None undefined."""
 
     rows: int
@@ -32,11 +32,11 @@ class KeptClass:
     @property
     def coverage(self) -> float | None:
         """The share of the class that is decided on."""
-        return _share(self.rows, self.of)
+        return _fraction(self.rows, self.of)
 
 
 @dataclass(frozen=True)
-class Kept:
+class SelectiveAccuracy:
     """What is decided on at `confidence` or more: rows and patients of all, and how well."""
 
     confidence: float
@@ -45,12 +45,12 @@ class Kept:
     patients: int
     of_patients: int
     accuracy: float | None
-    classes: tuple[KeptClass, ...]
+    classes: tuple[ClassSelectiveAccuracy, ...]
 
     @property
     def coverage(self) -> float | None:
         """The share of all rows that is decided on."""
-        return _share(self.rows, self.of)
+        return _fraction(self.rows, self.of)
 
 
 def coverage_table(
@@ -58,7 +58,7 @@ def coverage_table(
     probabilities: Floats,
     patients: NDArray[np.str_],
     confidences: Sequence[float] = CONFIDENCES,
-) -> list[Kept]:
+) -> list[SelectiveAccuracy]:
     """What is left at each of `confidences` of `labels` (N,), `probabilities` (N, C), `patients`.
 
     Precision and recall are among the rows that are decided on; a patient counts with one of them.
@@ -70,22 +70,22 @@ def coverage_table(
         kept = sure >= confidence
         own, said = labels[kept], predicted[kept]
         by_class = [
-            KeptClass(
+            ClassSelectiveAccuracy(
                 rows=int((own == one).sum()),
                 of=int((labels == one).sum()),
-                precision=_share(((own == one) & (said == one)).sum(), (said == one).sum()),
-                recall=_share(((own == one) & (said == one)).sum(), (own == one).sum()),
+                precision=_fraction(((own == one) & (said == one)).sum(), (said == one).sum()),
+                recall=_fraction(((own == one) & (said == one)).sum(), (own == one).sum()),
             )
             for one in range(probabilities.shape[1])
         ]
         found.append(
-            Kept(
+            SelectiveAccuracy(
                 confidence,
                 rows=int(kept.sum()),
                 of=len(labels),
                 patients=len(np.unique(patients[kept])),
                 of_patients=everyone,
-                accuracy=_share((own == said).sum(), kept.sum()),
+                accuracy=_fraction((own == said).sum(), kept.sum()),
                 classes=tuple(by_class),
             )
         )
@@ -124,7 +124,7 @@ def risk_coverage(labels: Ints, probabilities: Floats) -> RiskCoverage:
 
 
 @dataclass(frozen=True)
-class Cleared:
+class RuleOut:
     """What is cleared without a person where it is fine with at least `confidence`.
 
     `rows` of `of` are cleared, `missed` of `positives` among them. The intervals are exact
@@ -139,12 +139,12 @@ class Cleared:
     positives: int
 
     @property
-    def share(self) -> float | None:
+    def fraction(self) -> float | None:
         """The share of all that is cleared."""
-        return _share(self.rows, self.of)
+        return _fraction(self.rows, self.of)
 
     @property
-    def missed_share(self) -> Interval:
+    def missed_fraction(self) -> Interval:
         """The share of positives that is cleared by mistake."""
         return exact(self.missed, self.positives)
 
@@ -159,13 +159,13 @@ def triage_table(
     probabilities: Floats,
     confidences: Sequence[float] = CONFIDENCES,
     fine: Sequence[int] = (0,),
-) -> list[Cleared]:
+) -> list[RuleOut]:
     """What would be cleared at each of `confidences`; classes that are not `fine` are positive."""
     positive = ~np.isin(labels, fine)
     safe = probabilities[:, list(fine)].sum(axis=1)
     clear = [(one, safe >= one) for one in confidences]
     return [
-        Cleared(
+        RuleOut(
             one,
             rows=int(cleared.sum()),
             of=len(labels),
@@ -184,5 +184,5 @@ def exact(count: int, of: int, level: float = 0.95) -> Interval:
     return Interval(float(found.low), count / of, float(found.high))
 
 
-def _share(part: float, whole: float) -> float | None:
+def _fraction(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None

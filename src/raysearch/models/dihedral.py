@@ -36,7 +36,7 @@ class DihedralMean(nn.Module):
         return torch.stack(logits).mean(dim=0)
 
 
-# Which model judges, by the knob `tta`: test-time averaging.
+# Which model judges, by the hyperparameter `tta`: test-time averaging.
 AVERAGES = {"none": lambda net: net, "dihedral": DihedralMean}
 # How often its net then sees each patch, by its height and width.
 VIEWS: dict[str, Callable[[int, int], int]] = {"none": lambda _height, _width: 1, "dihedral": kinds}

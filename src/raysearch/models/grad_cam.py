@@ -13,7 +13,7 @@ from raysearch.models.classifier import Classifier, PatchClassifier, normalised
 from raysearch.models.dihedral import DihedralMean
 
 # A map of fewer places a side says nothing of where.
-LEAST_SIDE = 4
+MIN_SIDE = 4
 # From this share of the way up from a map's lowest place, one belongs to the region that decided.
 DECIDING = 0.7
 
@@ -62,8 +62,8 @@ def _activation(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tenso
 def _places(output: Tensor) -> bool:
     """Whether `output` has enough places a side, of feature maps or of tokens."""
     if output.ndim in (4, 5):
-        return min(output.shape[-2:]) >= LEAST_SIDE
-    return output.ndim == 3 and _token_side(output) >= LEAST_SIDE
+        return min(output.shape[-2:]) >= MIN_SIDE
+    return output.ndim == 3 and _token_side(output) >= MIN_SIDE
 
 
 def _token_side(tokens: Tensor) -> int:

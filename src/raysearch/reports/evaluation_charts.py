@@ -19,7 +19,7 @@ from raysearch.selection.selection import Candidate, Selection
 
 # What is drawn over the epochs of each fold.
 LEARNING = ("loss", "accuracy", "precision", "recall", "f1", "auroc")
-MOST_POINTS = 400
+MAX_POINTS = 400
 CELL, HEAD, SIDE = 64, 56, 170
 ROW, FIRST, NAMES = 26, 34, 86
 
@@ -39,12 +39,12 @@ def ranking_charts(scored: Scored) -> list[tuple[str, str]]:
             curves.append((names[number], pair, float(labels.mean())))
     if not curves:
         return []
-    roc = [_series(name, pair[0]) for name, pair, _share in curves]
-    recall = [_series(name, pair[1]) for name, pair, _share in curves]
+    roc = [_series(name, pair[0]) for name, pair, _fraction in curves]
+    recall = [_series(name, pair[1]) for name, pair, _fraction in curves]
     if len(names) == 2:
-        share = curves[0][2]
+        fraction = curves[0][2]
         ends = np.array([0.0, 1.0])
-        recall.append(Series(f"guessing ({share:.2f})", ends, np.array([share, share])))
+        recall.append(Series(f"guessing ({fraction:.2f})", ends, np.array([fraction, fraction])))
     titles = ("ROC curve", "Precision over recall")
     axes = (Axes("false positive rate", "true positive rate"), Axes("recall", "precision"))
     return [
@@ -73,7 +73,7 @@ def _known(one: Reliability) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def coverage_chart(risk: RiskCoverage) -> str:
     """The share of errors among what is decided on, over the share that is."""
-    some = np.unique(np.linspace(0, len(risk.risk) - 1, MOST_POINTS).astype(np.int64))
+    some = np.unique(np.linspace(0, len(risk.risk) - 1, MAX_POINTS).astype(np.int64))
     high = max(float(risk.risk[some].max()), 0.01)
     axes = Axes("share decided on, the surest first", "errors among them", y_range=(0.0, high))
     line = Series("errors", risk.coverage[some], risk.risk[some])
@@ -82,7 +82,7 @@ def coverage_chart(risk: RiskCoverage) -> str:
 
 def confusion_chart(counts: NDArray[np.int64], names: Sequence[str]) -> str:
     """Counts, and shares of the row: the true class of each row, the decided one of each column."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = min(120, (WIDTH - SIDE) // len(names))
     parts = [
         f'<text x="{SIDE}" y="16" class="small">decided</text>'
@@ -96,16 +96,16 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str]) -> str:
             f'<text x="{SIDE - 10}" y="{y + 4}" text-anchor="end">{escape(short)}</text>'
         )
     for row, column in np.ndindex(counts.shape):
-        count, share = int(counts[row, column]), float(shares[row, column])
+        count, fraction = int(counts[row, column]), float(fractions[row, column])
         x, y = SIDE + column * cell, HEAD + row * CELL
-        said = f"{names[row]} decided as {names[column]}: {count:,} ({share:.1%})"
+        said = f"{names[row]} decided as {names[column]}: {count:,} ({fraction:.1%})"
         parts.append(
             f"<g><title>{escape(said)}</title>"
             f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{CELL - 2}"'
-            f' fill-opacity="{0.08 + 0.6 * share:.2f}"/>'
+            f' fill-opacity="{0.08 + 0.6 * fraction:.2f}"/>'
             f'<text x="{x + cell / 2}" y="{y + 28}" text-anchor="middle">{count:,}</text>'
             f'<text x="{x + cell / 2}" y="{y + 46}" text-anchor="middle" class="small">'
-            f"{share:.1%}</text></g>"
+            f"{fraction:.1%}</text></g>"
         )
     title = "Confusion matrix: rows are true classes, columns decided ones"
     return svg(title, HEAD + CELL * len(names) + 8, parts)

@@ -67,14 +67,14 @@ def _grid(axes: Axes) -> list[str]:
     parts = []
     (left, right), (low, high) = axes.x_range, axes.y_range
     for step in range(TICKS + 1):
-        share = step / TICKS
-        value = low + share * (high - low)
+        fraction = step / TICKS
+        value = low + fraction * (high - low)
         _x, y = axes.place(left, value)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
         )
-        across = left + share * (right - left)
+        across = left + fraction * (right - left)
         if right - left >= TICKS:  # epochs are counted
             across = float(round(across))
         x, _y = axes.place(across, low)

@@ -23,7 +23,7 @@ FIRST = {
     "Model": "model",
     "Output": "output",
     "How it was chosen": "selection",
-    "Out of fold and sealed": "internal",
+    "Out of fold and held-out": "internal",
     "Elsewhere": "external",
     "Limits": "limits",
 }
@@ -123,8 +123,8 @@ def read_said(file: Path) -> dict[str, str]:
     """What people say of topics, from YAML: `topic: text`. StudyError where it is not that."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise StudyError(f"--card {file}: {fault.strerror}; name a YAML file") from None
+    except OSError as error:
+        raise StudyError(f"--card {file}: {error.strerror}; name a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise StudyError(f"--card {file}: no YAML; write lines such as `funding: none`") from None
     if not isinstance(tree, dict) or not all(isinstance(one, str) for one in tree.values()):

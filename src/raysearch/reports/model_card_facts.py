@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from raysearch.reports.study_report import Report, Set, fresh_text
-from raysearch.reports.tables import knobs_text
-from raysearch.testing.test_results import SEALED
+from raysearch.reports.tables import hparams_text
+from raysearch.testing.test_results import HELD_OUT
 from raysearch.training.components import DEFAULTS
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
@@ -32,7 +32,7 @@ def answers(report: Report) -> dict[str, Answer]:
 
 def _idea(report: Report) -> Iterator[tuple[str, Answer]]:
     plan, history = report.plan, report.history
-    architecture = _knob(report, "architecture")
+    architecture = _hparam(report, "architecture")
     yield (
         "technology",
         Answer(f"Deep learning: {architecture}, which gives a patch of histology its class."),
@@ -69,7 +69,7 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
     if manifest:
         text = (
             f"Of {manifest.files:,} files {manifest.rows:,} became patches and"
-            f" {manifest.refused:,} were refused, each with its reason."
+            f" {manifest.rejected:,} were rejected, each with its reason."
         )
         yield "eligibility", Answer(text, "which patients and slides were taken, and why")
         yield "missing", Answer(f"Nothing is imputed. {text}")
@@ -77,10 +77,12 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
     else:
         fitted = ""
     made = f"; while being read, {fitted}" if fitted else ""
-    normalised = f"Pixels from -1 to 1; before that `{_knob(report, 'preprocess')}`{made}."
+    normalised = f"Pixels from -1 to 1; before that `{_hparam(report, 'preprocess')}`{made}."
     yield "preprocessing", Answer(f"{normalised} It is fitted to what is learned from alone.")
-    share = float(report.champion.knobs.get("patients", 1.0))
-    part = "" if share == 1 else f" Each fold's nets learned from {share:.0%} of its patients."
+    fraction = float(report.champion.hparams.get("patients", 1.0))
+    part = (
+        "" if fraction == 1 else f" Each fold's nets learned from {fraction:.0%} of its patients."
+    )
     yield "subsets", Answer(f"Patches with a label of {plan.view.task!r}: {counts}.{part}")
     height, width, _channels = plan.shape
     yield (
@@ -99,23 +101,25 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
 
 
 def _balance(report: Report) -> str:
-    if report.champion.knobs.get("balanced_sampling", False):
+    if report.champion.hparams.get("balanced_sampling", False):
         return "each class is drawn as often as another."
-    weighed = report.champion.knobs.get("class_weights", True)
+    weighed = report.champion.hparams.get("class_weights", True)
     return "losses are weighed by class." if weighed else "nothing is done about it."
 
 
 def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
     plan, champion = report.plan, report.champion
     split = next((one for one in plan.splits if one.folds == champion.folds), plan.splits[0])
-    sealed = len(plan.view.sealed)
+    held_out = len(plan.view.held_out)
     aside = (
-        f"{sealed:,} {plan.view.by}s were put aside for the test" if sealed else "none put aside"
+        f"{held_out:,} {plan.view.by}s were put aside for the test"
+        if held_out
+        else "none put aside"
     )
     yield (
         "partitions",
         Answer(
-            f"{split.folds} folds by the ledger {plan.space.split or plan.space.task!r}, written"
+            f"{split.folds} folds by the split manifest {plan.space.split or plan.space.task!r}, written"
             f" down before the first trial (hash {split.hash[:12]}); {aside}."
         ),
     )
@@ -132,7 +136,7 @@ def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
         for one in report.sets
     )
     yield "demographics", Answer(f"Classes: {groups}.", "age, sex, stage, receptors, of each part")
-    outside = [one for one in report.sets[1:] if one.name != SEALED]
+    outside = [one for one in report.sets[1:] if one.name != HELD_OUT]
     yield (
         "difference",
         Answer(f"Classes: {groups}." if len(report.sets) > 1 else "", "how the patients differ")
@@ -153,12 +157,12 @@ def _model(report: Report) -> Iterator[tuple[str, Answer]]:
     yield (
         "model",
         Answer(
-            f"{_knob(report, 'architecture')} ({costs}): uint8 patches {height} x {width} x"
+            f"{_hparam(report, 'architecture')} ({costs}): uint8 patches {height} x {width} x"
             f" {channels} in, a calibrated probability of each of {names} out."
         ),
     )
     yield "software", Answer(", ".join(f"{one} {version(one)}" for one in PACKAGES) + ".")
-    weights = champion.knobs.get("weights", "none")
+    weights = champion.hparams.get("weights", "none")
     drawn = f"Drawn with the seed {locked.get('seed', champion.seed)}."
     yield (
         "initial",
@@ -189,8 +193,8 @@ def _model(report: Report) -> Iterator[tuple[str, Answer]]:
 
 def _training(report: Report) -> Iterator[tuple[str, Answer]]:
     plan, selection = report.plan, report.selection
-    knobs = knobs_text(report.champion.knobs)
-    yield "training", Answer(f"{plan.space.epochs} epochs a fold; {knobs}; the rest is default.")
+    hparams = hparams_text(report.champion.hparams)
+    yield "training", Answer(f"{plan.space.epochs} epochs a fold; {hparams}; the rest is default.")
     yield (
         "selection",
         Answer(
@@ -231,15 +235,18 @@ def _folds(report: Report) -> str:
 def _results(report: Report) -> Iterator[tuple[str, Answer]]:
     metric = report.plan.space.metric
     sets = {one.name: one for one in report.sets}
-    sealed = sets.get(SEALED)
+    held_out = sets.get(HELD_OUT)
     own = f"Out of fold: {_figure(report.sets[0], metric)}."
-    if sealed is not None:
-        yield "internal", Answer(f"{own} Sealed: {_figure(sealed, metric)}. {sealed.text}")
-    elif report.plan.view.sealed:
-        yield "internal", Answer(f"{own} The sealed set is unopened.", "`raysearch test` opens it")
+    if held_out is not None:
+        yield "internal", Answer(f"{own} Sealed: {_figure(held_out, metric)}. {held_out.text}")
+    elif report.plan.view.held_out:
+        yield (
+            "internal",
+            Answer(f"{own} The held-out set is unopened.", "`raysearch test` opens it"),
+        )
     else:
         yield "internal", Answer(own, "a set that chose nothing: none was put aside")
-    outside = [one for one in report.sets[1:] if one.name != SEALED]
+    outside = [one for one in report.sets[1:] if one.name != HELD_OUT]
     text = " ".join(f"{one.name}: {_figure(one, metric)}." for one in outside)
     yield "external", Answer(text, "" if outside else "`raysearch evaluate` judges such a set")
     yield "performance", Answer("; ".join(f"{one.name}: {_main(one)}" for one in report.sets) + ".")
@@ -280,13 +287,13 @@ def _use(report: Report) -> Iterator[tuple[str, Answer]]:
     )
     yield (
         "input_quality",
-        Answer("Files that cannot be read, or are of another size, are refused and listed."),
+        Answer("Files that cannot be read, or are of another size, are rejected and listed."),
     )
     yield "users", Answer("", "what a user has to know and to do")
 
 
-def _knob(report: Report, name: str) -> str:
-    return str(report.champion.knobs.get(name, DEFAULTS[name]))
+def _hparam(report: Report, name: str) -> str:
+    return str(report.champion.hparams.get(name, DEFAULTS[name]))
 
 
 def _best(report: Report) -> str:

@@ -21,19 +21,19 @@ from raysearch.metrics.reported_values import (
     check_confident,
     check_confusion,
     check_f1,
-    check_share,
+    check_fraction,
     check_support,
     figures_of,
 )
 from raysearch.reports.html_page import rendered
 
-KEYS = (*("name", "rows", "others", "classes", "confusion", "claims", "shares", "confident"),)
+KEYS = (*("name", "rows", "others", "classes", "confusion", "claims", "fractions", "confident"),)
 OF_CLASS = ("precision", "recall", "f1")
 Figures = Mapping[str, Printed]
 
 
 @dataclass(frozen=True)
-class Share:
+class Fraction:
     """What is claimed to be `count` of `of`."""
 
     name: str
@@ -57,43 +57,43 @@ class Published:
     support: Mapping[str, int] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
     claims: Figures = field(default_factory=dict)
-    shares: tuple[Share, ...] = ()
+    fractions: tuple[Fraction, ...] = ()
     confident: Mapping[float, Figures] = field(default_factory=dict)
 
 
 def read_published(path: Path) -> Published:
-    """What the YAML file at `path` says; DataError with every fault of it."""
+    """What the YAML file at `path` says; DataError with every error of it."""
     tree = load_tree(path)
     if not isinstance(tree, dict):
         raise DataError(f"{path}: holds no figures; its keys are {', '.join(KEYS)}")
-    faults = [f"{key}: no such key; they are {', '.join(KEYS)}" for key in tree if key not in KEYS]
-    classes = _mapping(tree, "classes", faults)
+    errors = [f"{key}: no such key; they are {', '.join(KEYS)}" for key in tree if key not in KEYS]
+    classes = _mapping(tree, "classes", errors)
     found = Published(
         name=str(tree.get("name", path.stem)),
-        rows=_count(tree.get("rows"), "rows", faults) if "rows" in tree else None,
+        rows=_count(tree.get("rows"), "rows", errors) if "rows" in tree else None,
         others={
-            str(name): _count(size, f"others.{name}", faults)
-            for name, size in _mapping(tree, "others", faults).items()
+            str(name): _count(size, f"others.{name}", errors)
+            for name, size in _mapping(tree, "others", errors).items()
         },
         classes={
-            str(name): _figures(row, f"classes.{name}", faults, ("support",))
+            str(name): _figures(row, f"classes.{name}", errors, ("support",))
             for name, row in classes.items()
         },
         support={
-            str(name): _count(row["support"], f"classes.{name}.support", faults)
+            str(name): _count(row["support"], f"classes.{name}.support", errors)
             for name, row in classes.items()
             if isinstance(row, dict) and "support" in row
         },
-        confusion=_matrix(tree, len(classes), faults),
-        claims=_figures(tree.get("claims", {}), "claims", faults),
-        shares=tuple(_shares(tree, faults)),
+        confusion=_matrix(tree, len(classes), errors),
+        claims=_figures(tree.get("claims", {}), "claims", errors),
+        fractions=tuple(_fractions(tree, errors)),
         confident={
-            _confidence(one, faults): _figures(row, f"confident.{one}", faults)
-            for one, row in _mapping(tree, "confident", faults).items()
+            _confidence(one, errors): _figures(row, f"confident.{one}", errors)
+            for one, row in _mapping(tree, "confident", errors).items()
         },
     )
-    if faults:
-        raise DataError(f"{path}: {'; '.join(dict.fromkeys(faults))}")
+    if errors:
+        raise DataError(f"{path}: {'; '.join(dict.fromkeys(errors))}")
     return found
 
 
@@ -113,8 +113,8 @@ def notes_of(found: Published) -> list[Note]:
         if found.rows is not None:
             counted = zip(found.classes, found.confusion.sum(axis=1).tolist(), strict=True)
             notes += check_support(dict(counted), found.rows, found.others, "the set")
-    for one in found.shares:
-        notes += check_share(one.name, one.claimed, one.count, one.of)
+    for one in found.fractions:
+        notes += check_fraction(one.name, one.claimed, one.count, one.of)
     return notes + check_confident(found.confident)
 
 
@@ -135,9 +135,9 @@ def published_page(found: Published, notes: list[Note]) -> str:
         ],
         "metrics": metrics,
         "counted": [[name, "-" if one is None else f"{one:.4f}"] for name, one in known.items()],
-        "shares": [
+        "fractions": [
             [one.name, one.claimed.text, f"{one.count:,}/{one.of:,}", f"{one.count / one.of:.4f}"]
-            for one in found.shares
+            for one in found.fractions
             if one.of
         ],
         "confident": [
@@ -156,8 +156,8 @@ def scores_in(path: Path) -> Scored:
     """
     try:
         table = pyarrow.csv.read_csv(path)
-    except (OSError, pa.ArrowException) as fault:
-        raise DataError(f"{path}: no score table ({str(fault).splitlines()[0][:200]})") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: no score table ({str(error).splitlines()[0][:200]})") from None
     names = [name[6:] for name in table.column_names if name.startswith("score_")]
     lacking = {"patient", "label"} - set(table.column_names)
     if len(names) < 2 or lacking:
@@ -170,35 +170,35 @@ def scores_in(path: Path) -> Scored:
     except pa.ArrowException:
         raise DataError(f"{path}: a score is no number; give probabilities") from None
     given = np.column_stack(columns)
-    _refuse(path, ~np.isfinite(given).all(axis=1), "a score that is no number; take it out")
-    _refuse(path, np.abs(given.sum(axis=1) - 1) > 0.01, "scores that do not add up to 1")
+    _reject(path, ~np.isfinite(given).all(axis=1), "a score that is no number; take it out")
+    _reject(path, np.abs(given.sum(axis=1) - 1) > 0.01, "scores that do not add up to 1")
     labels = [None if one is None else str(one) for one in table["label"].to_pylist()]
     known = np.array([one in names for one in labels])
-    _refuse(path, ~known, f"a label that is none of {', '.join(names)}")
+    _reject(path, ~known, f"a label that is none of {', '.join(names)}")
     patients = np.array([str(one or "") for one in table["patient"].to_pylist()])
-    _refuse(path, patients == "", "no patient: intervals need one of every row")
+    _reject(path, patients == "", "no patient: intervals need one of every row")
     numbers = np.array([names.index(str(one)) for one in labels], np.int64)
     return Scored(numbers, given, patients, tuple(names))
 
 
-def _refuse(path: Path, wrong: NDArray[np.bool_], what: str) -> None:
+def _reject(path: Path, wrong: NDArray[np.bool_], what: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0]) + 2
         raise DataError(f"{path}: line {row}, and {int(wrong.sum()) - 1:,} more, with {what}")
 
 
-def _mapping(tree: Mapping[str, Any], key: str, faults: list[str]) -> Mapping[Any, Any]:
+def _mapping(tree: Mapping[str, Any], key: str, errors: list[str]) -> Mapping[Any, Any]:
     value = tree.get(key, {})
     if isinstance(value, dict):
         return value
-    faults.append(f"{key}: not names with values; write `{key}: {{NAME: ...}}`")
+    errors.append(f"{key}: not names with values; write `{key}: {{NAME: ...}}`")
     return {}
 
 
-def _figures(row: object, place: str, faults: list[str], beside: tuple[str, ...] = ()) -> Figures:
+def _figures(row: object, place: str, errors: list[str], beside: tuple[str, ...] = ()) -> Figures:
     """The figures of `row` as they are printed; texts keep zeros at the end."""
     if not isinstance(row, dict):
-        faults.append(f"{place}: not figures by their names")
+        errors.append(f"{place}: not figures by their names")
         return {}
     found = {}
     for name, value in row.items():
@@ -212,25 +212,25 @@ def _figures(row: object, place: str, faults: list[str], beside: tuple[str, ...]
         if good:
             found[str(name)] = Printed(text)
         else:
-            faults.append(f"{place}.{name}: {text!r} is no share; give 0 to 1, as it was printed")
+            errors.append(f"{place}.{name}: {text!r} is no share; give 0 to 1, as it was printed")
     return found
 
 
-def _count(value: object, place: str, faults: list[str]) -> int:
+def _count(value: object, place: str, errors: list[str]) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    faults.append(f"{place}: {value!r} is no count; give a whole number")
+    errors.append(f"{place}: {value!r} is no count; give a whole number")
     return 0
 
 
-def _confidence(value: object, faults: list[str]) -> float:
+def _confidence(value: object, errors: list[str]) -> float:
     if isinstance(value, int | float) and 0 <= value <= 1:
         return float(value)
-    faults.append(f"confident.{value}: no confidence; give 0 to 1")
+    errors.append(f"confident.{value}: no confidence; give 0 to 1")
     return 0.0
 
 
-def _matrix(tree: Mapping[str, Any], classes: int, faults: list[str]) -> NDArray[np.int64] | None:
+def _matrix(tree: Mapping[str, Any], classes: int, errors: list[str]) -> NDArray[np.int64] | None:
     if "confusion" not in tree:
         return None
     rows = tree["confusion"]
@@ -238,19 +238,19 @@ def _matrix(tree: Mapping[str, Any], classes: int, faults: list[str]) -> NDArray
     good = good and all(isinstance(row, list) and len(row) == classes for row in rows)
     if good and all(type(one) is int and one >= 0 for row in rows for one in row):
         return np.array(rows, np.int64)
-    faults.append("confusion: give a row of counts for each of `classes`, as many in each")
+    errors.append("confusion: give a row of counts for each of `classes`, as many in each")
     return None
 
 
-def _shares(tree: Mapping[str, Any], faults: list[str]) -> list[Share]:
-    rows = tree.get("shares", [])
+def _fractions(tree: Mapping[str, Any], errors: list[str]) -> list[Fraction]:
+    rows = tree.get("fractions", [])
     found = []
     for place, row in enumerate(rows if isinstance(rows, list) else [rows]):
         here = f"shares.{place}"
         if not isinstance(row, dict) or set(row) != {"name", "claimed", "count", "of"}:
-            faults.append(f"{here}: give name, claimed, count and of")
+            errors.append(f"{here}: give name, claimed, count and of")
             continue
-        claimed = _figures({"claimed": row["claimed"]}, here, faults).get("claimed", Printed("0"))
-        counts = [_count(row[one], f"{here}.{one}", faults) for one in ("count", "of")]
-        found.append(Share(str(row["name"]), claimed, counts[0], counts[1]))
+        claimed = _figures({"claimed": row["claimed"]}, here, errors).get("claimed", Printed("0"))
+        counts = [_count(row[one], f"{here}.{one}", errors) for one in ("count", "of")]
+        found.append(Fraction(str(row["name"]), claimed, counts[0], counts[1]))
     return found

@@ -39,9 +39,9 @@ def write_report(
     notes += [f"{one.name}: {note.text}" for one in report.sets for note in one.notes]
     try:
         pictures = report_pictures(report, load_model(name, studies))
-    except UserError as fault:
+    except UserError as error:
         pictures = Pictures()
-        notes.append(f"no pictures: {fault}")
+        notes.append(f"no pictures: {error}")
     card = model_card(report, said)
     page = study_page(report, pictures, card).encode()
     beside = out.with_name(f".{out.name}.part")

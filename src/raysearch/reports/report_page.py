@@ -24,15 +24,15 @@ from raysearch.reports.study_report import Report, Set, fresh_text
 from raysearch.reports.tables import (
     Table,
     folds_table,
+    hparams_text,
     judged_tables,
-    knobs_text,
     metrics_table,
     number,
     patients_table,
     span,
 )
 
-MOST_TRIALS, MOST_PATIENTS = 20, 40
+MAX_TRIALS, MAX_PATIENTS = 20, 40
 
 
 def study_page(report: Report, pictures: Pictures, card: Card) -> str:
@@ -43,8 +43,8 @@ def study_page(report: Report, pictures: Pictures, card: Card) -> str:
         "title": f"Report of {plan.name}",
         "facts": list(_facts(report)),
         "metric": metric,
-        "leaderboard": leaderboard_chart(metric, selection, MOST_TRIALS),
-        "hidden": max(len(selection.candidates) - MOST_TRIALS, 0),
+        "leaderboard": leaderboard_chart(metric, selection, MAX_TRIALS),
+        "hidden": max(len(selection.candidates) - MAX_TRIALS, 0),
         "candidates": _candidates(report),
         "corrected": str(selection.corrected),
         "margin": f"{selection.margin:g}",
@@ -72,7 +72,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     counts = zip(plan.class_names, plan.class_counts, strict=True)
     yield (
         "champion",
-        f"{champion.id}: {knobs_text(champion.knobs)}",
+        f"{champion.id}: {hparams_text(champion.hparams)}",
     )
     yield (
         "locked",
@@ -91,8 +91,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "trials", f"{len(history.searched()):,}, of which {len(history.done()):,} finished"
     patches = ", ".join(f"{count:,} {name}" for name, count in counts)
     yield "learned from", f"{patches}; {report.selection.patients:,} patients, {plan.data}"
-    sealed = len(plan.view.sealed)
-    yield "put aside", f"{sealed:,} {plan.view.by}s" if sealed else "none"
+    held_out = len(plan.view.held_out)
+    yield "put aside", f"{held_out:,} {plan.view.by}s" if held_out else "none"
     yield "data", f"fingerprint {plan.fingerprint[:12]}, split {plan.splits[0].hash[:12]}"
     yield "seed", str(plan.space.seed)
     packages = ("raysearch", "torch", "torchvision", "ray", "optuna")
@@ -137,6 +137,6 @@ def _tables(one: Set) -> Iterator[Table]:
     yield metrics_table("Metrics", found, before=one.before, in_context=one.in_context)
     yield from judged_tables(found)
     if found.by_patient is not None:
-        yield patients_table(found, found.by_patient, MOST_PATIENTS)
+        yield patients_table(found, found.by_patient, MAX_PATIENTS)
     if found.folds:
         yield folds_table(found)

@@ -7,18 +7,18 @@ from html import escape
 from raysearch.analysis.importance import Importance
 from raysearch.analysis.parallel_coordinates import Coordinates, Line
 from raysearch.analysis.search_progress import Progress
-from raysearch.config.space import RANGES, Knob
+from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.reports.bar_charts import WIDTH, Bar, bars, svg
 
 LEFT, RIGHT, TOP, HEIGHT, FOOT = 70, 12, 12, 220, 40
-# Of the lines of knobs: where a trial without the knob stands, and where the range begins.
+# Of the lines of hyperparameters: where a trial without the hyperparameter stands, and where the range begins.
 ABSENT, BEGIN, END, ROW = 24, 80, WIDTH - 24, 84
 
 
 def importance_chart(found: Importance) -> str:
-    """A bar a knob, of which one of the whole width would be all of the variance."""
-    some = [Bar(name, share, f"{share:.0%}") for name, share in found.shares]
-    return bars("Importance of the knobs", some, full=1.0)
+    """A bar a hyperparameter, of which one of the whole width would be all of the variance."""
+    some = [Bar(name, fraction, f"{fraction:.0%}") for name, fraction in found.fractions]
+    return bars("Importance of the hyperparameters", some, full=1.0)
 
 
 def progress_chart(found: Progress, title: str) -> str:
@@ -33,8 +33,8 @@ def progress_chart(found: Progress, title: str) -> str:
         return TOP + HEIGHT * min(max((high - value) / (high - low), 0.0), 1.0)
 
     parts = []
-    for share in (0, 0.5, 1):
-        value = low + share * (high - low)
+    for fraction in (0, 0.5, 1):
+        value = low + fraction * (high - low)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}"'
             f' y2="{y(value):.1f}"/>'
@@ -61,22 +61,26 @@ def progress_chart(found: Progress, title: str) -> str:
 
 
 def coordinates_chart(found: Coordinates, metric: str) -> str:
-    """A horizontal axis a knob, and a line a trial from the first to the last of them."""
+    """A horizontal axis a hyperparameter, and a line a trial from the first to the last of them."""
     # The best are drawn last, over the others.
     parts = [_line(found, line, metric) for line in reversed(found.lines)]
-    parts += [_axis(found, knob, row) for row, knob in enumerate(found.knobs)]
-    title = f"The knobs of {len(found.lines)} trials, the best {found.best} of them in colour"
-    return svg(title, ROW * len(found.knobs) + 8, parts)
+    parts += [_axis(found, hyperparameter, row) for row, hyperparameter in enumerate(found.hparams)]
+    title = (
+        f"The hyperparameters of {len(found.lines)} trials, the best {found.best} of them in colour"
+    )
+    return svg(title, ROW * len(found.hparams) + 8, parts)
 
 
 def _line(found: Coordinates, line: Line, metric: str) -> str:
     dots = []
-    for row, knob in enumerate(found.knobs):
-        share = line.places.get(knob.name)
-        dots.append((ABSENT if share is None else BEGIN + share * (END - BEGIN), _middle(row)))
+    for row, hyperparameter in enumerate(found.hparams):
+        fraction = line.places.get(hyperparameter.name)
+        dots.append(
+            (ABSENT if fraction is None else BEGIN + fraction * (END - BEGIN), _middle(row))
+        )
     path = " ".join(f"{x:.1f},{y}" for x, y in dots)
     value = f"{float(line.trial.reports[-1]['objective']):.4f}"
-    said = ", ".join(f"{name} {value_text(one)}" for name, one in line.trial.knobs.items())
+    said = ", ".join(f"{name} {value_text(one)}" for name, one in line.trial.hparams.items())
     return (
         f'<g class="{"best" if line.best else "other"}">'
         f"<title>{escape(f'{line.trial.id}: {metric} {value}; {said}')}</title>"
@@ -86,21 +90,21 @@ def _line(found: Coordinates, line: Line, metric: str) -> str:
     )
 
 
-def _axis(found: Coordinates, knob: Knob, row: int) -> str:
+def _axis(found: Coordinates, hyperparameter: Hyperparameter, row: int) -> str:
     y = _middle(row)
-    scale = ", logarithmic" if knob.kind.startswith("log") else ""
+    scale = ", logarithmic" if hyperparameter.kind.startswith("log") else ""
     parts = [
         f'<line x1="{BEGIN}" x2="{END}" y1="{y}" y2="{y}"/>'
-        f'<text class="name" x="{BEGIN}" y="{y - 12}">{escape(knob.name + scale)}</text>'
+        f'<text class="name" x="{BEGIN}" y="{y - 12}">{escape(hyperparameter.name + scale)}</text>'
     ]
-    if found.absent(knob):
+    if found.absent(hyperparameter):
         parts.append(f'<text class="small" x="4" y="{y + 18}">without</text>')
-    values = knob.values
+    values = hyperparameter.values
     for number, value in enumerate(values):
         x = BEGIN + (END - BEGIN) * number / (len(values) - 1)
         anchor = "start" if number == 0 else "end" if number == len(values) - 1 else "middle"
         text = value_text(value)
-        short = text if knob.kind in RANGES or len(text) <= 14 else f"{text[:13]}…"
+        short = text if hyperparameter.kind in RANGES or len(text) <= 14 else f"{text[:13]}…"
         parts.append(
             f'<text class="small" x="{x:.1f}" y="{y + 18}" text-anchor="{anchor}">'
             f"{escape(short)}</text>"
@@ -113,5 +117,5 @@ def _middle(row: int) -> int:
 
 
 def value_text(value: object) -> str:
-    """A knob's value with few digits."""
+    """A hyperparameter's value with few digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -45,7 +45,7 @@ def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> st
 
 def figures_group(one: Figures) -> dict[str, Any]:
     """What `figures_groups.html` shows of the trials over one number of folds."""
-    names = [knob.name for knob in one.coordinates.knobs]
+    names = [hyperparameter.name for hyperparameter in one.coordinates.hparams]
     lines = one.coordinates.lines
     told = [line.trial.costs for line in lines]
     costs = [name for name in COSTS if any(name in some for some in told)]
@@ -53,7 +53,7 @@ def figures_group(one: Figures) -> dict[str, Any]:
         "folds": one.folds,
         "metric": one.metric,
         "alone": one.alone,
-        "importance": importance_chart(one.importance) if one.importance.shares else "",
+        "importance": importance_chart(one.importance) if one.importance.fractions else "",
         "importance_text": one.importance_text,
         "progress": progress_chart(one.progress, one.progress_text),
         "progress_text": one.progress_text,
@@ -68,7 +68,7 @@ def figures_group(one: Figures) -> dict[str, Any]:
                 "epoch": line.trial.epoch,
                 "objective": f"{float(line.trial.reports[-1]['objective']):.4f}",
                 "costs": [_cost(name, some[name]) if name in some else "" for name in costs],
-                "knobs": [value_text(line.trial.knobs.get(name, "")) for name in names],
+                "hparams": [value_text(line.trial.hparams.get(name, "")) for name in names],
             }
             for line, some in zip(lines, told, strict=True)
         ],

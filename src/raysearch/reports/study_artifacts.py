@@ -17,13 +17,13 @@ def study_files(plan: Plan, history: History) -> dict[str, bytes]:
 
 
 def _leaderboard(plan: Plan, history: History) -> bytes:
-    names = [knob.name for knob in plan.space.knobs]
+    names = [hyperparameter.name for hyperparameter in plan.space.hparams]
     columns = ["trial", "kind", "state", "reason", plan.space.metric, "fold_epochs", "seconds"]
     rows = [
         [
             *(trial.id, trial.kind, trial.status, trial.reason, trial.objective),
             *(trial.epoch, round(trial.seconds, 3)),
-            *(trial.knobs.get(name) for name in names),
+            *(trial.hparams.get(name) for name in names),
         ]
         for trial in leaderboard(history, plan.space.mode)
     ]

@@ -24,7 +24,7 @@ from raysearch.search.study.plan import Plan
 from raysearch.search.study.study import read_history, read_plan
 from raysearch.selection.pooled_scores import auroc_in_context, places_of
 from raysearch.selection.selection import Selection, select
-from raysearch.testing.test_results import SEALED, About, kept, scores_of
+from raysearch.testing.test_results import HELD_OUT, About, kept, scores_of
 
 OUT_OF_FOLD = "out of fold"
 
@@ -144,7 +144,7 @@ def _in_context(plan: Plan, calibrated: OutOfFold) -> Interval | None:
 def _other(folder: StudyFolder, about: About, form: str) -> Set:
     scored = scores_of(folder, about)
     found = assess(scored)
-    if about.name == SEALED:
+    if about.name == HELD_OUT:
         opened = about.opening.get("by_this_study", 1)
         often = "once" if opened == 1 else f"{opened} times"
         text = (
@@ -153,7 +153,7 @@ def _other(folder: StudyFolder, about: About, form: str) -> Set:
         )
     else:
         text = f"Shards from elsewhere, {about.data}, judged on {about.at} by {about.model}."
-    if about.name != SEALED:
+    if about.name != HELD_OUT:
         manifest = _manifest(about.data)
         form = manifest.format if manifest else ""
     notes = (*(Note(one) for one in about.notes), *_notes(found, form))
@@ -179,7 +179,9 @@ def fresh_text(report: Report) -> str:
     """The champion's objective with fresh seeds, and how often they failed; empty without any."""
     history = report.history
     values = ", ".join(f"{one:.4f}" for one in history.fresh)
-    failed = [why for (trial, _), why in history.failed_again.items() if trial == history.champion]
+    failed = [
+        why for (trial, _), why in history.repeat_failures.items() if trial == history.champion
+    ]
     told = [f"{report.plan.space.metric} {values}"] if values else []
     told += [f"{len(failed)} failed ({', '.join(sorted(set(failed)))})"] if failed else []
     return "; ".join(told)

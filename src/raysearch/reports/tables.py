@@ -10,7 +10,7 @@ from raysearch.metrics.by_patient import CONFIDENT
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.classification import METRICS
 from raysearch.metrics.evaluation import Assessment, Patients
-from raysearch.metrics.selective_prediction import Cleared
+from raysearch.metrics.selective_prediction import RuleOut
 
 # What of the metrics is worth a line where room is short, by how many classes there are.
 OF_TWO = (
@@ -116,13 +116,13 @@ def _confident(found: Assessment) -> Table:
     return Table(f"Decided only where sure enough{area}", [*first, *heads], rows)
 
 
-def _triage(title: str, lines: Sequence[Cleared]) -> Table:
+def _triage(title: str, lines: Sequence[RuleOut]) -> Table:
     rows = [
         [
             f"{one.confidence:g}",
             f"{one.rows:,} of {one.of:,}",
             f"{one.missed:,} of {one.positives:,}",
-            f"{number(one.missed_share.value, 3)} ({span(one.missed_share, 3)})",
+            f"{number(one.missed_fraction.value, 3)} ({span(one.missed_fraction, 3)})",
             f"{number(one.npv.value, 3)} ({span(one.npv, 3)})",
         ]
         for one in lines
@@ -132,7 +132,7 @@ def _triage(title: str, lines: Sequence[Cleared]) -> Table:
 
 def _ranking(found: Assessment, of: Patients) -> Table:
     rows = [[name, number(one.value), span(one)] for name, one in of.auroc.items()]
-    error = of.table.share_error()
+    error = of.table.fraction_error()
     rows.append(["error of the share above the threshold", number(error), ""])
     ill = int(of.table.labels.sum())
     title = f"Patients ranked: {ill:,} of {found.patients:,} have a patch of {found.class_names[1]}"
@@ -194,11 +194,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def knobs_text(knobs: Mapping[str, object]) -> str:
-    """The knobs of a trial, in few digits."""
+def hparams_text(hparams: Mapping[str, object]) -> str:
+    """The hyperparameters of a trial, in few digits."""
     texts = (
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in knobs.items()
+        for name, value in hparams.items()
     )
     return ", ".join(texts)
 

@@ -1,4 +1,4 @@
-"""Whether a knob matters: finished trials that are equal in all else, compared by patient."""
+"""Whether a hyperparameter matters: finished trials that are equal in all else, compared by patient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two values of a knob, over all pairs of trials that differ in it alone.
+    """Two values of a hyperparameter, over all pairs of trials that differ in it alone.
 
     `values` are the objective's metric of each, pooled out of fold, the mean over the pairs;
     `difference` is that of `other` less `one`, with its 95 % interval by patient, and `lowest` and
@@ -45,25 +45,27 @@ class Comparison:
     better: Value | None
 
 
-def compare(folder: StudyFolder, plan: Plan, history: History, knob: str) -> list[Comparison]:
-    """The comparison of each two values of `knob` that have a pair of trials in the study.
+def compare(
+    folder: StudyFolder, plan: Plan, history: History, hyperparameter: str
+) -> list[Comparison]:
+    """The comparison of each two values of `hyperparameter` that have a pair of trials in the study.
 
     The same patients are drawn for both trials of a pair, and a draw's difference is the mean over
     the pairs: what makes a patient hard for both is in neither. StudyError where the study does not
-    search `knob`, and where no two trials differ in it alone.
+    search `hyperparameter`, and where no two trials differ in it alone.
     """
-    searched = [one.name for one in plan.space.knobs if len(one.values) > 1]
-    if knob not in searched:
+    searched = [one.name for one in plan.space.hparams if len(one.values) > 1]
+    if hyperparameter not in searched:
         raise StudyError(
-            f"--knob {knob}: study {plan.name!r} does not search it; it searches"
+            f"--hyperparameter {hyperparameter}: study {plan.name!r} does not search it; it searches"
             f" {', '.join(searched) or 'nothing'}"
         )
     trials = finished(history, plan.space.mode)
-    found = pairs_of(plan.space, trials, knob)
+    found = pairs_of(plan.space, trials, hyperparameter)
     if not found:
         raise StudyError(
-            f"--knob {knob}: no two of the {len(trials)} finished trials of {plan.name!r} differ in"
-            " it alone; run a study in which every other knob has a fixed value or few choices,"
+            f"--hyperparameter {hyperparameter}: no two of the {len(trials)} finished trials of {plan.name!r} differ in"
+            " it alone; run a study in which every other hyperparameter has a fixed value or few choices,"
             " with `sampler: grid` and `stopping: {rule: none}`, or list both under `points`"
         )
     used = {trial.id: trial for pairs in found.values() for pair in pairs for trial in pair}
@@ -74,44 +76,44 @@ def compare(folder: StudyFolder, plan: Plan, history: History, knob: str) -> lis
     ]
 
 
-def pairs_of(space: Space, trials: Sequence[Trial], knob: str) -> Pairs:
-    """Each two values of `knob`, in their order, and the pairs of `trials` that differ in it alone.
+def pairs_of(space: Space, trials: Sequence[Trial], hyperparameter: str) -> Pairs:
+    """Each two values of `hyperparameter`, in their order, and the pairs of `trials` that differ in it alone.
 
-    A knob that exists beside one of two values only, and because of it, is part of that value.
+    A hyperparameter that exists beside one of two values only, and because of it, is part of that value.
     """
-    definition = next(one for one in space.knobs if one.name == knob)
+    definition = next(one for one in space.hparams if one.name == hyperparameter)
     order = {value: place for place, value in enumerate(definition.values)}
-    hanging = dependents(space, knob)
+    hanging = dependents(space, hyperparameter)
 
     def alike(one: Trial, other: Trial) -> bool:
-        names = (one.knobs.keys() | other.knobs.keys()) - {knob}
+        names = (one.hparams.keys() | other.hparams.keys()) - {hyperparameter}
         return all(
-            one.knobs[name] == other.knobs[name]
-            if name in one.knobs and name in other.knobs
+            one.hparams[name] == other.hparams[name]
+            if name in one.hparams and name in other.hparams
             else name in hanging
             for name in names
         )
 
     def place(trial: Trial) -> tuple[float, str]:
-        value = trial.knobs[knob]
+        value = trial.hparams[hyperparameter]
         return order[value] if definition.kind == "choice" else value, trial.id
 
-    having = sorted((one for one in trials if knob in one.knobs), key=place)
+    having = sorted((one for one in trials if hyperparameter in one.hparams), key=place)
     found: Pairs = {}
     for one, other in combinations(having, 2):
-        values = one.knobs[knob], other.knobs[knob]
+        values = one.hparams[hyperparameter], other.hparams[hyperparameter]
         if values[0] != values[1] and alike(one, other):
             found.setdefault(values, []).append((one, other))
     return found
 
 
-def dependents(space: Space, knob: str) -> set[str]:
-    """The knobs that exist under conditions on `knob`, or on another one of these."""
-    found = {knob}
-    for one in space.knobs:  # each stands after those that its conditions name
+def dependents(space: Space, hyperparameter: str) -> set[str]:
+    """The hyperparameters that exist under conditions on `hyperparameter`, or on another one of these."""
+    found = {hyperparameter}
+    for one in space.hparams:  # each stands after those that its conditions name
         if any(name in found for name, _values in one.when):
             found.add(one.name)
-    return found - {knob}
+    return found - {hyperparameter}
 
 
 def _metrics(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from raysearch.config.space import Crowned, Space
+from raysearch.config.space import ChampionKind, Space
 from raysearch.metrics.calibration import (
     CRITERIA,
     fit_temperature,
@@ -24,20 +24,20 @@ DEFAULT_CRITERION = next(iter(CRITERIA))
 class Options:
     """What a selection is asked for: the margin of a tie, and by what the threshold is chosen.
 
-    The champion is trained again with so many `fresh_seeds`; `kind` says what it is made of.
+    The champion is trained again with so many `repeats`; `kind` says what it is made of.
     """
 
     margin: float = MARGIN
     criterion: str = DEFAULT_CRITERION
-    fresh_seeds: int = 1
-    kind: Crowned = "refit"
+    repeats: int = 1
+    kind: ChampionKind = "refit"
 
     @classmethod
     def of(cls, locked: Mapping[str, Any], space: Space) -> Options:
         """Those of the last selection, as the journal has it; where there is none, of `space`."""
-        names = ("margin", "criterion", "fresh_seeds", "kind")
+        names = ("margin", "criterion", "repeats", "kind")
         known = {name: locked[name] for name in names if name in locked}
-        return replace(cls(fresh_seeds=space.fresh_seeds, kind=space.champion), **known)
+        return replace(cls(repeats=space.repeats, kind=space.champion), **known)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from raysearch.errors import StudyError
 from raysearch.metrics.bootstrap import Interval, percentiles
 from raysearch.metrics.model_selection import (
     MARGIN,
-    Against,
+    PairedComparison,
     Rung,
-    against_best,
+    bias_corrected_estimate,
+    compare_with_best,
     draws_for,
-    without_luck,
 )
 from raysearch.models.dihedral import VIEWS
 from raysearch.search.journal.history import History, Trial, finished
@@ -39,7 +39,7 @@ class Candidate:
 
     trial: Trial
     objective: Interval
-    against: Against
+    against: PairedComparison
     inference_ms: float | None
 
 
@@ -96,7 +96,7 @@ def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MA
         raise StudyError(
             f"{plan.space.metric} is undefined over all folds of {plan.name!r}; a class has no row"
         )
-    against = against_best(whole, drawn[:, 1:], sign, margin)
+    against = compare_with_best(whole, drawn[:, 1:], sign, margin)
     times = inference_times(trials, plan.shape)
     found = [
         Candidate(trial, percentiles(float(value), replicates), other, time)
@@ -110,7 +110,7 @@ def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MA
     left_out = few.left_out()
     unseen = np.array([left_out.metric(plan.space.metric, one) for one in rows])
     every = history.searched()
-    corrected = without_luck(
+    corrected = bias_corrected_estimate(
         _among(every, trials, drawn[:, 1 : FEW + 1]),
         _among(every, trials, unseen[:, 1:]),
         sign,
@@ -138,12 +138,12 @@ def inference_times(trials: Sequence[Trial], shape: tuple[int, int, int]) -> lis
     nets = []
     for trial in trials:
         costs = trial.costs
-        net = (trial.knobs.get("architecture"), costs.get("parameters"), costs.get("flops"))
+        net = (trial.hparams.get("architecture"), costs.get("parameters"), costs.get("flops"))
         nets.append(net)
         if "inference_ms" in costs:
             by_net.setdefault(net, []).append(costs["inference_ms"])
     return [
-        statistics.median(by_net[net]) * VIEWS[trial.knobs.get("tta", "none")](*shape[:2])
+        statistics.median(by_net[net]) * VIEWS[trial.hparams.get("tta", "none")](*shape[:2])
         if net in by_net
         else None
         for net, trial in zip(nets, trials, strict=True)

@@ -14,7 +14,7 @@ from raysearch.search.study.study import read_plan
 from raysearch.search.tracking.evaluation_results import send_results
 from raysearch.search.tracking.tracker import default_store
 from raysearch.testing.external_test_set import Outside, judge_outside
-from raysearch.testing.held_out_test import open_sealed
+from raysearch.testing.held_out_test import open_held_out
 from raysearch.testing.test_results import About, keep
 
 
@@ -28,11 +28,11 @@ class Outcome:
     unsent: Exception | None
 
 
-def judge_sealed(
+def judge_held_out(
     folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
 ) -> Outcome:
-    """Open the sealed set of the study in `folder` for `model`, its champion; as `open_sealed`."""
-    done = open_sealed(folder, plan, history, model, progress)
+    """Open the held-out set of the study in `folder` for `model`, its champion; as `open_held_out`."""
+    done = open_held_out(folder, plan, history, model, progress)
     found = assess(done.scored)
     return Outcome(done.about, done.scored, found, _sent(plan, done.about, found))
 

@@ -16,7 +16,7 @@ from raysearch.errors import DataError, UserError
 from raysearch.inference.model_loading import Model, Progress, score
 from raysearch.metrics.evaluation import Scored
 from raysearch.testing.held_out_test import Judged
-from raysearch.testing.test_results import SEALED, About, set_name
+from raysearch.testing.test_results import HELD_OUT, About, set_name
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def judge_outside(model: Model, asked: Outside, progress: Progress) -> Judged:
     learned from; where that cannot be looked up, a note says so.
     """
     data, chosen = asked.data, asked.name or set_name(asked.data)
-    if chosen == SEALED:
-        raise DataError(f"--name {SEALED}: is the study's own test set; choose another")
+    if chosen == HELD_OUT:
+        raise DataError(f"--name {HELD_OUT}: is the study's own test set; choose another")
     view = View(asked.task)
     rows = load_rows(data, view)
     rows = replace(rows, class_names=asked.renamed(rows))
-    _refuse_unlike(model, rows, data)
-    notes = _refuse_shared(model.recipe.learned, rows, data, view)
+    _reject_unlike(model, rows, data)
+    notes = _reject_shared(model.recipe.learned, rows, data, view)
     patches = load_patches(data, view=view)
     patches = _named(patches, rows.class_names, model.recipe.class_names)
     about = About(
@@ -77,7 +77,7 @@ def judge_outside(model: Model, asked: Outside, progress: Progress) -> Judged:
     return Judged(patches, scored, about)
 
 
-def _refuse_unlike(model: Model, rows: Rows, data: str) -> None:
+def _reject_unlike(model: Model, rows: Rows, data: str) -> None:
     if rows.shape != model.recipe.shape:
         wrong, right = (f"{one[1]}x{one[0]}" for one in (rows.shape, model.recipe.shape))
         raise DataError(
@@ -93,14 +93,14 @@ def _refuse_unlike(model: Model, rows: Rows, data: str) -> None:
         )
 
 
-def _refuse_shared(learned: Learned, rows: Rows, data: str, view: View) -> list[str]:
+def _reject_shared(learned: Learned, rows: Rows, data: str, view: View) -> list[str]:
     """DataError where a patient or a patch was learned from; a note where nobody can tell."""
     notes = []
     for place, seen in [(learned.data, learned.view), *learned.auxiliary]:
         try:
             known, hashes = load_rows(place, seen), load_hashes(place, seen)
-        except UserError as fault:
-            notes.append(f"shared patients cannot be ruled out: {fault}")
+        except UserError as error:
+            notes.append(f"shared patients cannot be ruled out: {error}")
             continue
         both = sorted(set(rows.patients.tolist()) & set(known.patients.tolist()))
         if both:

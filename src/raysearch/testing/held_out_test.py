@@ -1,4 +1,4 @@
-"""The sealed groups of a study, opened: its locked champion judged by patients nobody looked at."""
+"""The held-out groups of a study, opened: its locked champion judged by patients nobody looked at."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import numpy as np
 from raysearch.champion.trained_networks import calibrated_scores
 from raysearch.data.files import Folder
 from raysearch.data.patches import Patches, load_hashes, load_patches, load_rows
-from raysearch.data.splits.access_log import Opening, openings, write_opening
-from raysearch.data.splits.split_manifest import Ledger, read_ledger
+from raysearch.data.splits.access_log import (
+    TestSetAccess,
+    record_test_set_access,
+    test_set_accesses,
+)
+from raysearch.data.splits.split_manifest import SplitManifest, read_split_manifest
 from raysearch.data.view import View
 from raysearch.errors import StudyError
 from raysearch.inference.model_loading import Model, Progress, score
@@ -20,57 +24,57 @@ from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
 from raysearch.selection.pooled_scores import auroc_by_context, auroc_in_context
-from raysearch.testing.test_results import SEALED, About, keep
+from raysearch.testing.test_results import HELD_OUT, About, keep
 
 
 @dataclass(frozen=True)
-class SealedSet:
-    """The sealed groups of a study's `ledger`, called `name`, and every opening so far.
+class HeldOutSet:
+    """The held-out groups of a study's `split_manifest`, called `name`, and every opening so far.
 
     `view` shows them alone; `learned` is what the study sees.
     """
 
     name: str
-    ledger: Ledger
+    split_manifest: SplitManifest
     view: View
     learned: View
-    earlier: tuple[Opening, ...]
+    earlier: tuple[TestSetAccess, ...]
 
 
-def sealed_set(plan: Plan) -> SealedSet:
-    """The sealed set of the study of `plan`; StudyError where there is none."""
+def held_out_set(plan: Plan) -> HeldOutSet:
+    """The held-out set of the study of `plan`; StudyError where there is none."""
     name, folder = plan.space.split or plan.space.task, Folder(plan.data)
-    if not plan.view.sealed:
+    if not plan.view.held_out:
         raise StudyError(
-            f"study {plan.name!r} has no sealed set: no {plan.view.by} of its ledger {name!r} was"
+            f"study {plan.name!r} has no held-out set: no {plan.view.by} of its split manifest {name!r} was"
             " put aside; judge its champion on other shards by `raysearch evaluate`"
         )
-    ledger = read_ledger(folder, name, plan.fingerprint)
-    if set(ledger.sealed) != set(plan.view.sealed):
+    split_manifest = read_split_manifest(folder, name, plan.fingerprint)
+    if set(split_manifest.held_out) != set(plan.view.held_out):
         raise StudyError(
-            f"ledger {name!r} of {plan.data} seals other groups now than when study {plan.name!r}"
+            f"split manifest {name!r} of {plan.data} seals other groups now than when study {plan.name!r}"
             " began; restore it from a copy"
         )
     groups = np.unique(load_rows(plan.data, View(plan.view.task)).groups(plan.view.by))
-    seen = tuple(groups[~np.isin(groups, ledger.sealed)].tolist())
+    seen = tuple(groups[~np.isin(groups, split_manifest.held_out)].tolist())
     view = View(plan.view.task, plan.view.by, seen)
-    return SealedSet(name, ledger, view, plan.view, tuple(openings(folder, name)))
+    return HeldOutSet(name, split_manifest, view, plan.view, tuple(test_set_accesses(folder, name)))
 
 
-def refuse_second(found: SealedSet, opening: Opening) -> None:
+def reject_second(found: HeldOutSet, opening: TestSetAccess) -> None:
     """StudyError where the study opened its set with another champion: that one was seen."""
     own = [one for one in found.earlier if one.identity == opening.identity]
     other = next((one for one in own if not one.same_champion(opening)), None)
     if other is not None:
         raise StudyError(
-            f"the sealed set of {opening.study!r} was opened on {other.at} with {other.champion}:"
-            f" {_apart(other, opening)}, and what is chosen after a look is not tested by it;"
+            f"the held-out set of {opening.study!r} was opened on {other.at} with {other.champion}:"
+            f" {_isolated(other, opening)}, and what is chosen after a look is not tested by it;"
             " select that champion again, or judge this one on other patients by `raysearch"
             " evaluate`"
         )
 
 
-def _apart(other: Opening, now: Opening) -> str:
+def _isolated(other: TestSetAccess, now: TestSetAccess) -> str:
     """What is not the same of the two."""
     if other.champion != now.champion:
         return f"{now.champion} is another champion"
@@ -89,12 +93,12 @@ class Judged:
     about: About
 
 
-def open_sealed(
+def open_held_out(
     folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
 ) -> Judged:
-    """Judge `model`, the locked champion of the study in `folder`, by its sealed groups.
+    """Judge `model`, the locked champion of the study in `folder`, by its held-out groups.
 
-    The opening is written down before anything is seen. StudyError where nothing is sealed or
+    The opening is written down before anything is seen. StudyError where nothing is held-out or
     locked, or the set was opened with another champion.
     """
     if history.champion is None or not history.locked:
@@ -102,10 +106,10 @@ def open_sealed(
             f"study {plan.name!r} has no locked champion; let it end, or choose one by `raysearch"
             " select`"
         )
-    opening = Opening.now(plan.name, plan.identity, history.champion, history.locked)
-    found = sealed_set(plan)
-    refuse_second(found, opening)
-    write_opening(opening, Folder(plan.data), found.name)
+    opening = TestSetAccess.now(plan.name, plan.identity, history.champion, history.locked)
+    found = held_out_set(plan)
+    reject_second(found, opening)
+    record_test_set_access(opening, Folder(plan.data), found.name)
     patches = load_patches(plan.data, view=found.view)
     probabilities = score(model, patches.pixels, progress=progress)
     scored = Scored(
@@ -114,7 +118,7 @@ def open_sealed(
     )
     mine = sum(one.identity == plan.identity for one in found.earlier)
     about = About(
-        name=SEALED,
+        name=HELD_OUT,
         data=plan.data,
         fingerprint=plan.fingerprint,
         model=model.name,
@@ -141,17 +145,17 @@ def _in_context(
     return None if near is None else auroc_by_context(near.context, patches, scored)
 
 
-def _notes(plan: Plan, found: SealedSet, patches: Patches) -> tuple[str, ...]:
-    """What of the sealed set is in what was learned from, too."""
+def _notes(plan: Plan, found: HeldOutSet, patches: Patches) -> tuple[str, ...]:
+    """What of the held-out set is in what was learned from, too."""
     notes = []
     learned = load_rows(plan.data, found.learned)
     both = len(np.intersect1d(learned.patients, patches.patients))
     if both:
-        notes.append(f"{both:,} patients of the sealed set were learned from, too: a leak")
+        notes.append(f"{both:,} patients of the held-out set were learned from, too: a leak")
     same = np.isin(load_hashes(plan.data, found.view), load_hashes(plan.data, found.learned))
     if same.any():
         notes.append(
-            f"{int(same.sum()):,} patches of the sealed set have the very pixels of others that"
+            f"{int(same.sum()):,} patches of the held-out set have the very pixels of others that"
             " were learned from"
         )
     return tuple(notes)

@@ -21,7 +21,7 @@ from raysearch.search.journal.study_folder import StudyFolder
 
 SCORES, ABOUT = "scores.parquet", "about.json"
 # The name of the study's own test set among those that it was judged on.
-SEALED = "sealed"
+HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class About:
     `in_context` is the AUROC with what the patches near each one say, by the context that was
     fitted on the study's folds; None where it is not known of each where it lies.
 
-    `name` is the set's, `sealed` for the study's own; `opening` tells how often that was opened,
+    `name` is the set's, `held_out` for the study's own; `opening` tells how often that was opened,
     `notes` what is to be known before its figures are believed. `seed` is an ensemble's, None of a
     refit.
     """
@@ -75,7 +75,7 @@ def kept(folder: StudyFolder) -> list[About]:
         for name in folder.names(folder.EVALUATIONS)
         if folder.exists(f"{folder.evaluation(name)}/{ABOUT}")
     ]
-    return sorted(found, key=lambda one: (one.name != SEALED, one.at))
+    return sorted(found, key=lambda one: (one.name != HELD_OUT, one.at))
 
 
 def _about(folder: StudyFolder, name: str) -> About:

@@ -26,8 +26,8 @@ AUGMENTATIONS = ("none", "dihedral")
 class Augmentation:
     """The augmentations of a trial, each with its strength; 0 is none.
 
-    `augment`: `dihedral` for one of the flips and quarter turns, or `none`. `shift` and `cut_out`
-    are shares of the side, `zoom` and `colour_jitter` shares of the size and of brightness,
+    `augment`: `dihedral` for one of the flips and quarter turns, or `none`. `shift` and `cutout`
+    are shares of the side, `zoom` and `color_jitter` shares of the size and of brightness,
     contrast and saturation, `rotation` degrees, `stain_jitter` the share by which each stain's
     density varies.
     """
@@ -36,9 +36,9 @@ class Augmentation:
     shift: float = 0.0
     zoom: float = 0.0
     rotation: float = 0.0
-    colour_jitter: float = 0.0
+    color_jitter: float = 0.0
     stain_jitter: float = 0.0
-    cut_out: float = 0.0
+    cutout: float = 0.0
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """`batch`, normalised float32 (B, 3, H, W), as drawn by `generator`, a CPU one.
@@ -49,10 +49,10 @@ class Augmentation:
             batch = self.moved(batch, generator)
         if self.stain_jitter:
             batch = stain_jittered(batch, self.stain_jitter, generator)
-        if self.colour_jitter:
-            batch = colour_jittered(batch, self.colour_jitter, generator)
-        if self.cut_out:
-            batch = cut_out(batch, self.cut_out, generator)
+        if self.color_jitter:
+            batch = colour_jittered(batch, self.color_jitter, generator)
+        if self.cutout:
+            batch = cutout(batch, self.cutout, generator)
         return batch
 
     @property
@@ -121,17 +121,17 @@ def colour_jittered(batch: Tensor, strength: float, generator: torch.Generator) 
     return _coloured((batch + 1) / 2, scaled, offset).clamp(0, 1) * 2 - 1
 
 
-def cut_out(batch: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Each patch with a grey square of `share` of its side somewhere (DeVries and Taylor, 2017)."""
-    rows, columns = (_span(len(batch), side, share, generator) for side in batch.shape[2:])
+def cutout(batch: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """Each patch with a grey square of `fraction` of its side somewhere (DeVries and Taylor, 2017)."""
+    rows, columns = (_span(len(batch), side, fraction, generator) for side in batch.shape[2:])
     hole = rows[:, None, :, None] & columns[:, None, None, :]
     return batch.masked_fill(hole.to(batch.device), 0.0)
 
 
-def _span(patches: int, side: int, share: float, generator: torch.Generator) -> Tensor:
-    """For each patch which of its `side` pixels lie in a stretch of `share` of them, (B, side)."""
+def _span(patches: int, side: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """For each patch which of its `side` pixels lie in a stretch of `fraction` of them, (B, side)."""
     centre = torch.rand((patches, 1), generator=generator) * side
-    return (torch.arange(side) + 0.5 - centre).abs() <= share * side / 2
+    return (torch.arange(side) + 0.5 - centre).abs() <= fraction * side / 2
 
 
 def _coloured(batch: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

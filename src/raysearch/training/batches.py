@@ -15,14 +15,17 @@ Targets = list[tuple[Tensor, float]]
 
 
 def mixed(
-    batch: Tensor, rows: Tensor, share: float, generator: torch.Generator
+    batch: Tensor, rows: Tensor, fraction: float, generator: torch.Generator
 ) -> tuple[Tensor, Targets]:
-    """Each patch of `batch` (B, C, H, W) blended with another: `share` of it (Zhang et al., 2018).
+    """Each patch of `batch` (B, C, H, W) blended with another: `fraction` of it (Zhang et al., 2018).
 
     With the targets: its row, and that of the other. `generator` is a CPU one.
     """
     others = torch.randperm(len(batch), generator=generator).to(batch.device)
-    return torch.lerp(batch[others], batch, share), [(rows, share), (rows[others], 1 - share)]
+    return torch.lerp(batch[others], batch, fraction), [
+        (rows, fraction),
+        (rows[others], 1 - fraction),
+    ]
 
 
 def cut(index: Tensor, size: int) -> list[Tensor]:

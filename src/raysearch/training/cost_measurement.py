@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raysearch.models.architectures import build, net_knobs
+from raysearch.models.architectures import build, net_hparams
 from raysearch.models.patch_shape import Shape
-from raysearch.training.memory import hand_back
+from raysearch.training.memory import trim_allocator_memory
 from raysearch.training.model_limits import parameters
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -30,11 +30,11 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
     numbers of the net; `flops` those of one patch on its way to the logits, a product and its sum
     being two, as PyTorch counts them: of convolutions, matrix products and attention.
     """
-    read = net_knobs(config.architecture) | {"normalisation", "weights"}
-    knobs = tuple(sorted((name, config.knobs[name]) for name in read & config.knobs.keys()))
-    size, flops = _net_size(config.architecture, data.shape, len(data.class_names), knobs)
+    read = net_hparams(config.architecture) | {"normalization", "weights"}
+    hparams = tuple(sorted((name, config.hparams[name]) for name in read & config.hparams.keys()))
+    size, flops = _net_size(config.architecture, data.shape, len(data.class_names), hparams)
     return {
-        "effective_batch_size": min(config.batch_size, _most_rows(config, data)),
+        "effective_batch_size": min(config.batch_size, _max_rows(config, data)),
         "parameters": size,
         "flops": flops,
     }
@@ -42,7 +42,7 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
 
 @lru_cache(256)
 def _net_size(
-    name: str, shape: Shape, classes: int, knobs: tuple[tuple[str, Any], ...]
+    name: str, shape: Shape, classes: int, hparams: tuple[tuple[str, Any], ...]
 ) -> tuple[int, int]:
     """The parameters of a net, and its FLOPs a patch; nothing is computed, on the meta device.
 
@@ -50,18 +50,18 @@ def _net_size(
     """
     height, width, channels = shape
     with torch.device("meta"), torch.inference_mode():
-        net = build(name, shape, classes, dict(knobs)).eval()
+        net = build(name, shape, classes, dict(hparams)).eval()
         net.requires_grad_(False)  # the counter hangs hooks on gradients, and some nets break them
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, channels, height, width))
     return int(parameters(net)), counter.get_total_flops()
 
 
-def _most_rows(config: TrainConfig, data: TrainingData) -> int:
+def _max_rows(config: TrainConfig, data: TrainingData) -> int:
     """The rows that the largest fold learns from."""
     further = sum(len(one.labels) for one in data.further)
     own = max(len(learned) for learned, _judged in data.folds)
-    return own + (further if config.knob("auxiliary_weight", 1.0) else 0)
+    return own + (further if config.hyperparameter("auxiliary_weight", 1.0) else 0)
 
 
 def forget_peak(device: torch.device) -> None:
@@ -69,7 +69,7 @@ def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    hand_back()
+    trim_allocator_memory()
     with suppress(OSError):
         (PROCESS / "clear_refs").write_text(FORGET, encoding="ascii")
 

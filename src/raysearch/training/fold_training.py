@@ -55,7 +55,7 @@ class FoldRun:
         self.config, self.fold = config, fold
         self.preprocessing, self.data = prepared(config, data, fold)
         self.own_rows, self.judged_rows = data.folds[fold]
-        self.weight = float(config.knob("auxiliary_weight", 1.0)) if data.further else 0.0
+        self.weight = float(config.hyperparameter("auxiliary_weight", 1.0)) if data.further else 0.0
         self.labels = torch.cat([data.labels, *(one.labels for one in data.further)])
         further = np.arange(len(data.labels), len(self.labels) if self.weight else len(data.labels))
         self.rows = np.concatenate([self.own_rows, further.astype(np.int64)])
@@ -64,20 +64,20 @@ class FoldRun:
         self.batch_size = config.batch_size
         torch.manual_seed(key(config.seed, fold, "model"))
         classes = len(data.class_names)
-        net = begun(config.architecture, data.shape, classes, config.knobs)
+        net = begun(config.architecture, data.shape, classes, config.hparams)
         self.model = config.numerics.place(net, data.device)
         steps = len(cut(torch.from_numpy(self.rows), self.batch_size))
         self.steps = Steps(config, self.model, classes, steps)
         self.class_weight = self.class_weights()
-        part = LOSSES[config.knob("loss", DEFAULTS["loss"])]
-        self.loss = partial(part, weight=self.class_weight, **given(part, config.knobs))
-        self.augment = Augmentation(**given(Augmentation, config.knobs))
-        self.average = averaged(self.model, float(config.knob("ema", 0.0)))
+        part = LOSSES[config.hyperparameter("loss", DEFAULTS["loss"])]
+        self.loss = partial(part, weight=self.class_weight, **given(part, config.hparams))
+        self.augment = Augmentation(**given(Augmentation, config.hparams))
+        self.average = averaged(self.model, float(config.hyperparameter("ema", 0.0)))
 
     def class_weights(self) -> Tensor | None:
         """The inverse frequency of each class among the rows to learn, mean 1 over the rows."""
-        even = self.config.knob("balanced_sampling", False)
-        if even or not self.config.knob("class_weights", True):
+        even = self.config.hyperparameter("balanced_sampling", False)
+        if even or not self.config.hyperparameter("class_weights", True):
             return None
         labels = self.data.labels[torch.from_numpy(self.own_rows).to(self.data.device)]
         counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
@@ -93,9 +93,9 @@ class FoldRun:
         if self.weight:
             own = rows < len(self.data.labels)
             each = each * (torch.where(own, 1.0, self.weight) / self.mean_count)
-        return each.sum() / self.share(rows)
+        return each.sum() / self.fraction(rows)
 
-    def share(self, rows: Tensor) -> Tensor | int:
+    def fraction(self, rows: Tensor) -> Tensor | int:
         """What the mean loss of `rows` (B,) is divided by: their number, or their class weights."""
         weight = self.class_weight
         return len(rows) if weight is None else weight[self.labels[rows]].sum()
@@ -106,7 +106,7 @@ class FoldRun:
             return self._backward(batch, targets)
         size = self.config.micro_batch(len(batch))
         cuts = [
-            [(piece, part / self.share(rows)) for piece in cut(rows, size)]
+            [(piece, part / self.fraction(rows)) for piece in cut(rows, size)]
             for rows, part in targets
         ]
         total, start = torch.zeros((), device=batch.device), 0
@@ -114,7 +114,7 @@ class FoldRun:
             some = batch[start : start + len(pieces[0][0])]
             start += len(some)
             total += self._backward(
-                some, [(rows, part * self.share(rows)) for rows, part in pieces]
+                some, [(rows, part * self.fraction(rows)) for rows, part in pieces]
             )
         return total
 
@@ -135,7 +135,7 @@ class FoldRun:
         index = torch.from_numpy(self.order(epoch)).to(self.data.device)
         total = torch.zeros((), device=self.data.device)
         self.steps.begin(epoch)
-        mixup = float(self.config.knob("mixup", 0.0))
+        mixup = float(self.config.hyperparameter("mixup", 0.0))
         for rows in cut(index, self.batch_size):
             batch = self.augment(self.batch(rows, turns if self.augment.turns else None), turns)
             targets: Targets = [(rows, 1.0)]
@@ -156,7 +156,7 @@ class FoldRun:
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The rows of an epoch, in their order."""
         seed = self.config.seed
-        if self.config.knob("balanced_sampling", False):
+        if self.config.hyperparameter("balanced_sampling", False):
             labels = self.labels.cpu().numpy()[self.rows]
             return balanced_order(self.rows, labels, seed, self.fold, epoch)
         return epoch_order(self.rows, seed, self.fold, epoch)
@@ -172,10 +172,10 @@ class FoldRun:
     def judge(self, averaged: bool) -> Judged:
         """The logits of the rows to judge, in their order.
 
-        With `averaged`, as at a fold's end, by the mean that the knob `tta` names: it takes as
+        With `averaged`, as at a fold's end, by the mean that the hyperparameter `tta` names: it takes as
         long as several epochs' single views.
         """
-        tta = self.config.knob("tta", "none") if averaged else "none"
+        tta = self.config.hyperparameter("tta", "none") if averaged else "none"
         model = AVERAGES[tta](self.net).eval()
         index = torch.from_numpy(self.judged_rows).to(self.data.device)
         views = VIEWS[tta](*self.data.shape[:2])

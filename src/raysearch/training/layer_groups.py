@@ -62,11 +62,16 @@ class Layers:
         count = len(self.blocks)
         by_depth: list[tuple[list[nn.Parameter], int]] = [(self.stem, count)]
         by_depth += [(list(layer.parameters()), count - at) for at, layer in enumerate(self.blocks)]
-        shares = [(some, self.layer_decay**depth) for some, depth in by_depth]
+        fractions = [(some, self.layer_decay**depth) for some, depth in by_depth]
         if self.layer_decay == 1:
-            shares = [([one for some, _share in shares for one in some], 1.0)]
-        found: Groups = [{"params": some, "share": share} for some, share in shares if some]
-        head = {"params": [one for layer in self.head for one in layer.parameters()], "share": 1.0}
+            fractions = [([one for some, _fraction in fractions for one in some], 1.0)]
+        found: Groups = [
+            {"params": some, "fraction": fraction} for some, fraction in fractions if some
+        ]
+        head = {
+            "params": [one for layer in self.head for one in layer.parameters()],
+            "fraction": 1.0,
+        }
         if self.head_weight_decay is not None:
             head["weight_decay"] = self.head_weight_decay
         return [*found, head] if head["params"] else found
@@ -80,5 +85,5 @@ class Layers:
 def slowed(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """`optimizer` with each group's learning rate by the share that the group says."""
     for group in optimizer.param_groups:
-        group["lr"] *= group.pop("share", 1.0)
+        group["lr"] *= group.pop("fraction", 1.0)
     return optimizer

@@ -8,9 +8,9 @@ import sys
 
 # Numbers of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-MOST_KEPT = (1 << 31) - 1
+MAX_KEPT = (1 << 31) - 1
 # The second is what older ones take at most.
-MOST_AT_ONCE = (1 << 30, 1 << 25)
+MAX_AT_ONCE = (1 << 30, 1 << 25)
 
 
 def _libc() -> ctypes.CDLL | None:
@@ -22,7 +22,7 @@ def _libc() -> ctypes.CDLL | None:
 LIBC = _libc()
 
 
-def keep_memory() -> None:
+def retain_allocator_memory() -> None:
     """Let this process keep what a step frees, up to 2 GB, for the next one; no number changes.
 
     Handed back, each page is cleared by the system when it is asked for again, which took small
@@ -30,11 +30,11 @@ def keep_memory() -> None:
     """
     if LIBC is not None:
         LIBC.mallopt(ARENA_MAX, 1)
-        any(LIBC.mallopt(MMAP_THRESHOLD, most) for most in MOST_AT_ONCE)
-        LIBC.mallopt(TRIM_THRESHOLD, MOST_KEPT)
+        any(LIBC.mallopt(MMAP_THRESHOLD, most) for most in MAX_AT_ONCE)
+        LIBC.mallopt(TRIM_THRESHOLD, MAX_KEPT)
 
 
-def hand_back() -> None:
+def trim_allocator_memory() -> None:
     """Hand back what is kept and not in use, as between two trials."""
     if LIBC is not None:
         LIBC.malloc_trim(0)

@@ -18,7 +18,7 @@ PATCHES, TURNS = 64, 5
 
 def too_much(config: TrainConfig, data: TrainingData, ceilings: Mapping[str, float]) -> str | None:
     """Why the net of `config` is above one of `ceilings`, by metric; None where it is not."""
-    net = build(config.architecture, data.shape, len(data.class_names), config.knobs)
+    net = build(config.architecture, data.shape, len(data.class_names), config.hparams)
     for metric, most in ceilings.items():
         found = MEASURES[metric](net, config, data)
         if found > most:

@@ -17,7 +17,7 @@ from raysearch.models.architectures import build
 
 BATCH = 16
 # At least so many steps of each way, and more of a small net, whose few would be noise.
-STEPS, MOST_STEPS, TRIED_S = 2, 50, 0.2
+STEPS, MAX_STEPS, TRIED_S = 2, 50, 0.2
 # A faster way has to be faster by more than the noise of a few steps.
 GAIN = 0.9
 
@@ -65,7 +65,7 @@ def device_kind(device: torch.device) -> str:
 
 def choose_numerics(
     architecture: str,
-    knobs: Mapping[str, Any],
+    hparams: Mapping[str, Any],
     shape: tuple[int, int, int],
     classes: int,
     device: torch.device,
@@ -75,7 +75,7 @@ def choose_numerics(
     Plain float32 stays unless another way takes less than nine tenths of its time.
     """
     seconds = {
-        way: _seconds(way, architecture, knobs, shape, classes, device) for way in CANDIDATES
+        way: _seconds(way, architecture, hparams, shape, classes, device) for way in CANDIDATES
     }
     plain = CANDIDATES[0]
     fastest = min(CANDIDATES, key=lambda way: seconds[way])
@@ -85,20 +85,20 @@ def choose_numerics(
 def _seconds(
     way: Numerics,
     architecture: str,
-    knobs: Mapping[str, Any],
+    hparams: Mapping[str, Any],
     shape: tuple[int, int, int],
     classes: int,
     device: torch.device,
 ) -> float:
     torch.manual_seed(0)
-    model = way.place(build(architecture, shape, classes, knobs), device)
+    model = way.place(build(architecture, shape, classes, hparams), device)
     height, width, channels = shape
     batch = torch.zeros(BATCH, channels, height, width, device=device)
     batch = batch.contiguous(memory_format=way.layout)
     labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
     found: list[float] = []
     # The first step allocates and compiles kernels.
-    while len(found) <= STEPS or (len(found) < MOST_STEPS and sum(found[1:]) < TRIED_S):
+    while len(found) <= STEPS or (len(found) < MAX_STEPS and sum(found[1:]) < TRIED_S):
         began = time.perf_counter()
         with way.autocast(device):
             loss = nn.functional.cross_entropy(model(batch).float(), labels)

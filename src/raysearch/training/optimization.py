@@ -24,9 +24,9 @@ class Steps:
 
     def __init__(self, config: TrainConfig, model: nn.Module, classes: int, steps: int) -> None:
         self.config, self.model, self.steps = config, model, steps
-        self.clip = float(config.knob("gradient_clip", 0.0))
-        self.head_epochs = int(config.knob("head_epochs", 0))
-        self.layers = Layers(model, classes, **given(Layers, config.knobs))
+        self.clip = float(config.hyperparameter("gradient_clip_norm", 0.0))
+        self.head_epochs = int(config.hyperparameter("head_epochs", 0))
+        self.layers = Layers(model, classes, **given(Layers, config.hparams))
         self._enter(0)
 
     def _enter(self, stage: int) -> None:
@@ -34,18 +34,18 @@ class Steps:
         self.stage = stage
         self.head_only = stage < self.head_epochs
         self.layers.hold(self.head_only)
-        knobs = dict(self.config.knobs)
+        hparams = dict(self.config.hparams)
         if self.head_only:
-            epochs, knobs["schedule"] = self.head_epochs, "constant"
-            if "head_learning_rate" in knobs:
-                knobs["learning_rate"] = knobs["head_learning_rate"]
+            epochs, hparams["schedule"] = self.head_epochs, "constant"
+            if "head_learning_rate" in hparams:
+                hparams["learning_rate"] = hparams["head_learning_rate"]
         else:
             epochs = self.config.epochs - self.head_epochs
-        optimizer = OPTIMIZERS[knobs.get("optimizer", DEFAULTS["optimizer"])]
+        optimizer = OPTIMIZERS[hparams.get("optimizer", DEFAULTS["optimizer"])]
         learned = self.model.parameters() if self.layers.plain else self.layers.groups()
-        self.optimizer = slowed(optimizer(learned, **given(optimizer, knobs)))
-        schedule = SCHEDULES[knobs.get("schedule", DEFAULTS["schedule"])]
-        self.schedule = schedule(self.optimizer, epochs * self.steps, **given(schedule, knobs))
+        self.optimizer = slowed(optimizer(learned, **given(optimizer, hparams)))
+        schedule = SCHEDULES[hparams.get("schedule", DEFAULTS["schedule"])]
+        self.schedule = schedule(self.optimizer, epochs * self.steps, **given(schedule, hparams))
 
     def begin(self, epoch: int) -> None:
         """Be ready to learn in `epoch`: its stage, and the mode of each layer."""

@@ -23,10 +23,10 @@ FITTED_TO = 256
 AT_ONCE = 128
 
 
-def preprocessing_of(knobs: Mapping[str, Any]) -> Preprocessing:
-    """The pre-processing that `knobs` name, not fitted yet."""
-    part = PREPROCESSINGS[knobs.get("preprocess", DEFAULTS["preprocess"])]
-    return part(**given(part, knobs))
+def preprocessing_of(hparams: Mapping[str, Any]) -> Preprocessing:
+    """The pre-processing that `hparams` name, not fitted yet."""
+    part = PREPROCESSINGS[hparams.get("preprocess", DEFAULTS["preprocess"])]
+    return part(**given(part, hparams))
 
 
 @torch.no_grad()
@@ -39,8 +39,8 @@ def prepared(
     judge, and other patients' auxiliary ones, are only changed by it. `data` itself stays as it is,
     and is what is returned where nothing is done to it.
     """
-    preprocessing = preprocessing_of(config.knobs).to(data.device)
-    if config.knob("preprocess", DEFAULTS["preprocess"]) == "none":
+    preprocessing = preprocessing_of(config.hparams).to(data.device)
+    if config.hyperparameter("preprocess", DEFAULTS["preprocess"]) == "none":
         return preprocessing, data
     learned, judged = data.folds[fold]
     drawn = _drawn(learned, key(config.seed, fold, "preprocess"))

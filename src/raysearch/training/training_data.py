@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Further:
+class AuxiliaryRows:
     """Patches of other patients, learned from and never judged.
 
     `pixels` is uint8 (M, H*W*3), `labels` int64 (M,), on the device of the study's own.
@@ -36,7 +36,7 @@ class TrainingData:
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
-    further: tuple[Further, ...] = ()
+    further: tuple[AuxiliaryRows, ...] = ()
 
     def gather(self, rows: Tensor) -> Tensor:
         """The pixels of `rows` (B,), uint8 (B, H*W*3); those from N on are of `further`."""

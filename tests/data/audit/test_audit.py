@@ -30,14 +30,14 @@ from raysearch.data.audit.duplicates import (
 )
 from raysearch.data.audit.finding import Finding
 from raysearch.data.audit.label_conflicts import place_conflicts
-from raysearch.data.audit.leakage_gap import Sample, measure_flattery, random_folds
+from raysearch.data.audit.leakage_gap import Sample, measure_leakage_gap, random_folds
 from raysearch.data.audit.outliers import robust_scores
 from raysearch.data.audit.patch_features import measure_block
 from raysearch.data.audit.shard_reader import open_shards, scan, unpadded
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.split_creation import Wish, make_ledger
+from raysearch.data.splits.split_creation import SplitSpec, make_split_manifest
 from raysearch.data.synthetic import draw_patches
 
 Images = NDArray[np.uint8]
@@ -98,7 +98,7 @@ def dishonest(found: dict[str, Finding]) -> set[str]:
 
 def test_a_clean_set_is_honest(plant: Plant) -> None:
     made, found = found_in(plant.shard())
-    assert set(found) == {"no-ledger", "flattery"}
+    assert set(found) == {"no-split manifest", "leakage_gap"}
     assert made.class_counts == (24, 24)
     assert [(one.name, len(one.sizes)) for one in made.columns] == [("patient", 6)]
 
@@ -215,28 +215,30 @@ def test_the_sets_own_split_is_looked_at(tmp_path: Path, drawn: Images) -> None:
     assert found["patients-parts"].details == ("p0",)
 
 
-def test_duplicates_on_both_sides_of_a_ledger_are_dishonest(plant: Plant, drawn: Images) -> None:
+def test_duplicates_on_both_sides_of_a_split_manifest_are_dishonest(
+    plant: Plant, drawn: Images
+) -> None:
     plant.add(drawn[0], "p5", "no")
     data = plant.shard()
     rows = load_rows(data)
-    ledger = make_ledger(rows, "label", Wish(folds=(), leave_one_out=True))
-    ledger.write(Folder(data), "mine")
+    split_manifest = make_split_manifest(rows, "label", SplitSpec(folds=(), leave_one_out=True))
+    split_manifest.write(Folder(data), "mine")
     _made, found = found_in(data)
-    assert "duplicates-ledger" in dishonest(found)
-    assert "leave-one-out, fold 0" in found["duplicates-ledger"].why
+    assert "duplicates-split manifest" in dishonest(found)
+    assert "leave-one-out, fold 0" in found["duplicates-split manifest"].why
 
 
-def test_a_ledger_that_was_changed_does_not_verify(plant: Plant) -> None:
+def test_a_split_manifest_that_was_changed_does_not_verify(plant: Plant) -> None:
     data = plant.shard()
-    make_ledger(load_rows(data), "label", Wish(folds=(2,))).write(Folder(data), "mine")
+    make_split_manifest(load_rows(data), "label", SplitSpec(folds=(2,))).write(Folder(data), "mine")
     made, found = found_in(data)
     assert dishonest(found) == set()
-    assert "no-ledger" not in found
+    assert "no-split manifest" not in found
     path = Path(data) / "splits" / "mine.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     made, found = found_in(data)
-    assert dishonest(found) == {"ledger-fault"}
-    assert "restore the file" in made.ledgers[0].fault
+    assert dishonest(found) == {"split manifest-error"}
+    assert "restore the file" in made.split_manifests[0].error
 
 
 def test_a_leak_that_was_allowed_is_dishonest_all_the_same(tmp_path: Path, drawn: Images) -> None:
@@ -246,10 +248,10 @@ def test_a_leak_that_was_allowed_is_dishonest_all_the_same(tmp_path: Path, drawn
                   slide=f"s{number // 4}")  # fmt: skip
     data = plant.shard()
     everyone = tuple(f"p{one}" for one in range(6))
-    wish = Wish(by="slide", folds=(3,), allowed=everyone)
-    make_ledger(load_rows(data), "label", wish).write(Folder(data), "slides")
+    split_spec = SplitSpec(by="slide", folds=(3,), allowed=everyone)
+    make_split_manifest(load_rows(data), "label", split_spec).write(Folder(data), "slides")
     _made, found = found_in(data)
-    assert dishonest(found) == {"ledger-leaks"}
+    assert dishonest(found) == {"split manifest-leaks"}
 
 
 small = arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
@@ -335,12 +337,12 @@ def test_a_model_that_knows_patients_is_flattered_by_a_random_split() -> None:
     labels = (draw.random(720) < np.repeat(draw.random(12), 60)).astype(np.int64)
     colours = (stain + draw.normal(0, 0.1, stain.shape)).astype(np.float32)
     everyone = np.ones(720, np.bool_)
-    found = measure_flattery(Sample(colours, labels, patients), everyone, 0)
-    assert found == measure_flattery(Sample(colours, labels, patients), everyone, 0)
+    found = measure_leakage_gap(Sample(colours, labels, patients), everyone, 0)
+    assert found == measure_leakage_gap(Sample(colours, labels, patients), everyone, 0)
     assert found.folds == 5
     assert found.gap is not None
     assert found.gap > 0.1
-    few = measure_flattery(Sample(colours, labels, patients), patients == "p0", 0)
+    few = measure_leakage_gap(Sample(colours, labels, patients), patients == "p0", 0)
     assert few.gap is None
     assert few.reason
 
@@ -458,11 +460,11 @@ def test_the_real_sets_hold_what_is_known_of_them(shared: Path, tmp_path: Path) 
     assert (counts["near-grey"], counts["near-uniform"], counts["black"]) == (29, 4, 1)
     assert (found["fitted"].count, made.exact, made.near) == (72, (), ())
     # Logistic regression on the same colours reaches .85 to .87 here, and .80 to .82 on PCam.
-    assert made.flattery.grouped == pytest.approx(0.887, abs=0.02)
+    assert made.leakage_gap.grouped == pytest.approx(0.887, abs=0.02)
     made, found = found_in(str(tmp_path / "pcam"))
     assert dishonest(found) == {"duplicates-patients"}
     assert (len(made.exact), sum(len(one.group.rows) - 1 for one in made.exact)) == (40, 42)
-    assert made.flattery.grouped == pytest.approx(0.891, abs=0.02)
+    assert made.leakage_gap.grouped == pytest.approx(0.891, abs=0.02)
     made, found = found_in(str(tmp_path / "breakhis"), "subtype")
     assert "13412: 2 ductal_carcinoma, 1 lobular_carcinoma" in found["patients-labels"].details
 

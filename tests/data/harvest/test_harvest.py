@@ -1,4 +1,4 @@
-"""From papers to tiles: what is kept, what is refused by name, and what is fetched once."""
+"""From papers to tiles: what is kept, what is rejected by name, and what is fetched once."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ from PIL import Image
 from raysearch.cli import run as run_command
 from raysearch.data.harvest.http import AnswerError, Web, _retry_after
 from raysearch.data.harvest.ncbi import Contact, contact_of
-from raysearch.data.harvest.pdf import RefusedPdfError, rasters
+from raysearch.data.harvest.pdf import RejectedPdfError, rasters
 from raysearch.data.harvest.purple import purple_mask, shortcoming
 from raysearch.data.harvest.settings import Limits, Purple
 from raysearch.data.harvest.tiling import purple_tiles, tile_corners
@@ -62,7 +62,7 @@ class Here:
         counts: dict[str, Any] = json.loads(self(*words, "--json").stdout)
         return counts
 
-    def refusal(self, *words: object) -> str:
+    def rejection(self, *words: object) -> str:
         """The one line of a run that leaves nothing behind."""
         before = sorted(self.folder.rglob("*"))
         done = self(*words, code=2)
@@ -113,8 +113,8 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return listed
 
 
-def refusals(out: Path) -> dict[str, str]:
-    with (out / "refused.csv").open(newline="") as file:
+def rejections(out: Path) -> dict[str, str]:
+    with (out / "rejected.csv").open(newline="") as file:
         return {row["file"]: row["reason"] for row in csv.DictReader(file)}
 
 
@@ -128,7 +128,7 @@ def tile_names(out: Path) -> list[str]:
 def test_tissue_is_kept_and_cut_and_every_image_has_its_row(run: Here) -> None:
     counts = run.counts("papers", "out")
     out = run.folder / "out"
-    assert (counts["papers"], counts["refused"], counts["images"]) == (2, 0, 6)
+    assert (counts["papers"], counts["rejected"], counts["images"]) == (2, 0, 6)
     assert (counts["kept"], counts["duplicates"], counts["tiles"]) == (2, 1, 4 + 6)
     found = {(row["pmid"], row["page"], row["index"]): row for row in rows(out)}
     places = [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -137,7 +137,7 @@ def test_tissue_is_kept_and_cut_and_every_image_has_its_row(run: Here) -> None:
     assert large["file"] == "a.pdf"
     assert (large["width"], large["height"], large["kept"]) == (250, 300, True)
     assert large["sha256"] == hashlib.sha256(tissue(2, 6, 5).tobytes()).hexdigest()
-    assert large["purple_share"] > 0.9
+    assert large["purple_fraction"] > 0.9
     assert large["reason"] == ""
     assert "purple, less than 20%" in found["a", 1, 2]["reason"]
     assert "purple, less than 20%" in found["a", 2, 1]["reason"]
@@ -196,7 +196,7 @@ def test_a_bad_pdf_costs_one_row_and_nothing_else(run: Here, papers: Path, tmp_p
     (tmp_path / "small.yaml").write_text("limits: {memory_mb: 512, pages: 7}\n")
     counts = run.counts("papers", "out", "--config", "small.yaml")
     assert (counts["papers"], counts["images"], counts["kept"]) == (9, 6, 2)
-    told = refusals(run.folder / "out")
+    told = rejections(run.folder / "out")
     assert set(told) == set(bad)
     assert "memory" in told["bomb.pdf"]
     assert told["cut.pdf"] == "truncated"
@@ -216,11 +216,11 @@ def test_an_image_that_is_a_bomb_has_a_row_and_its_neighbours_are_kept(
     assert run.counts("papers", "out")["kept"] == 1
     first, second = rows(run.folder / "out")
     assert first["reason"] == "more than 50,000,000 pixels"
-    assert (first["width"], first["sha256"], first["purple_share"]) == (60_000, None, None)
+    assert (first["width"], first["sha256"], first["purple_fraction"]) == (60_000, None, None)
     assert second["kept"]
 
 
-def test_a_paper_that_is_refused_half_way_leaves_no_tile(run: Here, tmp_path: Path) -> None:
+def test_a_paper_that_is_rejected_half_way_leaves_no_tile(run: Here, tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     pages = [[image(tissue(1))], [image(tissue(2))]]
     (tmp_path / "papers" / "a.pdf").write_bytes(pdf(*pages))
@@ -228,13 +228,13 @@ def test_a_paper_that_is_refused_half_way_leaves_no_tile(run: Here, tmp_path: Pa
     (tmp_path / "one.yaml").write_text("limits: {images: 1}\n")
     counts = run.counts("papers", "out", "--config", "one.yaml")
     assert (counts["images"], counts["tiles"]) == (1, 4)
-    assert refusals(run.folder / "out") == {"a.pdf": "more than 1 images"}
-    # What the refused paper had is no duplicate elsewhere.
+    assert rejections(run.folder / "out") == {"a.pdf": "more than 1 images"}
+    # What the rejected paper had is no duplicate elsewhere.
     assert rows(run.folder / "out")[0]["kept"]
     assert {name.split("/")[0] for name in tile_names(run.folder / "out")} == {"b"}
 
 
-def test_a_file_that_is_no_pdf_of_the_folder_is_refused_by_name(
+def test_a_file_that_is_no_pdf_of_the_folder_is_rejected_by_name(
     run: Here, papers: Path, tmp_path: Path
 ) -> None:
     good = (papers / "a.pdf").read_bytes()
@@ -251,8 +251,8 @@ def test_a_file_that_is_no_pdf_of_the_folder_is_refused_by_name(
     (papers / "a.PDF").write_bytes(good)
     (papers / os.fsdecode(b"\xff.pdf")).write_bytes(good)
     counts = run.counts("papers", "out")
-    assert (counts["papers"], counts["refused"], counts["images"]) == (12, 9, 10)
-    content = (run.folder / "out" / "refused.csv").read_bytes()
+    assert (counts["papers"], counts["rejected"], counts["images"]) == (12, 9, 10)
+    content = (run.folder / "out" / "rejected.csv").read_bytes()
     assert b"\xff.pdf,its name is not UTF-8" in content
     listed = csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape")))
     told = {row["file"]: row["reason"] for row in listed}
@@ -302,8 +302,11 @@ def test_the_reader_gets_no_key(monkeypatch: pytest.MonkeyPatch, papers: Path) -
 
 def test_papers_of_a_list_are_fetched_and_the_others_are_named(run: Here, ncbi: Ncbi) -> None:
     counts = run.counts("ids.txt", "out")
-    assert (counts["papers"], counts["refused"], counts["kept"]) == (4, 2, 2)
-    assert refusals(run.folder / "out") == {"12": "not open access", "14": "not in PubMed Central"}
+    assert (counts["papers"], counts["rejected"], counts["kept"]) == (4, 2, 2)
+    assert rejections(run.folder / "out") == {
+        "12": "not open access",
+        "14": "not in PubMed Central",
+    }
     assert {row["pmid"] for row in rows(run.folder / "out")} == {"11", "13"}
     assert rows(run.folder / "out")[0]["file"] == "pdf/11.pdf"
     assert (run.folder / "out" / "pdf" / "11.pdf").read_bytes() == ncbi.pdfs["11"]
@@ -350,22 +353,22 @@ def test_a_query_is_asked_once_and_the_key_stays_where_it_is(
 def test_the_key_is_in_no_error(run: Here, ncbi: Ncbi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCBI_API_KEY", KEY)
     ncbi.failures = [(400, None)]
-    said = run.refusal("breast", "out", "--query")
+    said = run.rejection("breast", "out", "--query")
     assert "HTTP 400" in said
     assert "NCBI_API_KEY" in said
     assert KEY not in said
 
 
-def test_a_fetched_file_that_is_not_what_was_told_is_refused(run: Here, ncbi: Ncbi) -> None:
+def test_a_fetched_file_that_is_not_what_was_told_is_rejected(run: Here, ncbi: Ncbi) -> None:
     ncbi.pdfs["13"] = b"<html>please wait</html>"
     run("ids.txt", "out")
-    assert refusals(run.folder / "out")["13"] == "what PubMed Central gives is not a PDF"
+    assert rejections(run.folder / "out")["13"] == "what PubMed Central gives is not a PDF"
     assert not (run.folder / "out" / "pdf" / "13.pdf").exists()
     (run.folder / "small.yaml").write_text("limits: {file_mb: 1}\n")
     ncbi.pdfs["16"] = b"%PDF-" + bytes(1_000_001)
     (run.folder / "ids.txt").write_text("16\n")
     run("ids.txt", "out", "--config", "small.yaml")
-    assert refusals(run.folder / "out") == {"16": "larger than 1 MB"}
+    assert rejections(run.folder / "out") == {"16": "larger than 1 MB"}
 
 
 def test_a_network_that_goes_keeps_what_was_there(run: Here, ncbi: Ncbi) -> None:
@@ -375,8 +378,8 @@ def test_a_network_that_goes_keeps_what_was_there(run: Here, ncbi: Ncbi) -> None
     with socket.socket() as idle:
         idle.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{idle.getsockname()[1]}"
-        said = run.refusal("more.txt", "new", "--ncbi", nobody)
-    assert "does not answer (Connection refused)" in said
+        said = run.rejection("more.txt", "new", "--ncbi", nobody)
+    assert "does not answer (Connection rejected)" in said
     ncbi.pdfs["15"] = pdf([image(tissue(5))])
     (run.folder / "ids.txt").write_text("11\n15\n")
     ncbi.failures = [(200, None), (200, None), (503, "999")]
@@ -508,37 +511,37 @@ def test_mistakes_are_told_in_one_line(run: Here, papers: Path) -> None:
         "holds a password": ("ids.txt", "out", "--ncbi", "http://me:word@h"),
         "--limit 0: PubMed gives 1 to 9,999": ("x", "out", "--query", "--limit", 0),
         "finds nothing for 'x'": ("x", "out", "--query"),
-        "refuses the query (Invalid query)": ("((", "out", "--query"),
+        "rejects the query (Invalid query)": ("((", "out", "--query"),
     }
     for said, words in told.items():
-        assert said in run.refusal(*words), words
+        assert said in run.rejection(*words), words
 
 
 def test_the_folder_of_another_harvest_is_left_alone(run: Here, papers: Path) -> None:
     run("papers", "out")
     shutil.copytree(papers, run.folder / "others")
-    assert "out: holds the harvest of" in run.refusal("others", "out")
+    assert "out: holds the harvest of" in run.rejection("others", "out")
 
 
 @pytest.mark.usefixtures("papers")
-def test_all_faults_of_a_settings_file_are_told_at_once(run: Here) -> None:
+def test_all_errors_of_a_settings_file_are_told_at_once(run: Here) -> None:
     text = (
         "purple: {hue: 3, hue_deg: [350, 20], least_share: 2}\nlimits: {pages: 1.5}\ncolour: {}\n"
     )
     (run.folder / "bad.yaml").write_text(text)
-    said = run.refusal("papers", "out", "--config", "bad.yaml")
-    for fault in (
-        "5 faults",
+    said = run.rejection("papers", "out", "--config", "bad.yaml")
+    for error in (
+        "5 errors",
         "colour: no such section; the sections are purple, limits",
         "purple.hue: no such setting; purple holds hue_deg, saturation",
         "purple.hue_deg: [350, 20] is not [low, high] within 0 to 360",
         "purple.least_share: 2 is not a number from 0 to 1",
         "limits.pages: 1.5 is not a whole number from 1 to 100000",
     ):
-        assert fault in said
+        assert error in said
     for text in ("[1]", "{", "purple: 3", "!!timestamp x"):
         (run.folder / "bad.yaml").write_text(text)
-        assert "bad.yaml: " in run.refusal("papers", "out", "--config", "bad.yaml")
+        assert "bad.yaml: " in run.rejection("papers", "out", "--config", "bad.yaml")
 
 
 @pytest.mark.usefixtures("papers")
@@ -624,7 +627,7 @@ def test_the_colours_of_the_stain_are_purple(colour: tuple[int, int, int], purpl
 
 
 def test_what_an_image_lacks_is_said() -> None:
-    purple = Purple(least_pixels=20_000, least_purple_pixels=5_000)
+    purple = Purple(min_pixels=20_000, min_purple_pixels=5_000)
     assert shortcoming((200, 200, 3), 40_000, 96, purple) == ""
     assert shortcoming((100, 100), 10_000, 96, purple) == "10,000 pixels, fewer than 20,000"
     assert shortcoming((200, 200), 7_999, 96, purple) == "20.0% purple, less than 20%"
@@ -634,7 +637,7 @@ def test_what_an_image_lacks_is_said() -> None:
 
 def test_a_reader_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(flood(b"q Q\n", 60_000_000))
-    with pytest.raises(RefusedPdfError, match="takes longer than 1 s"):
+    with pytest.raises(RejectedPdfError, match="takes longer than 1 s"):
         list(rasters(tmp_path / "a.pdf", Limits(timeout_s=1)))
 
 

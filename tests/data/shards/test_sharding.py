@@ -20,10 +20,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysearch.data.atomic_directory import written_whole
+from raysearch.data.atomic_directory import atomic_directory
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_patches, load_rows
-from raysearch.data.shards.decoding import RefusedImageError, decode, image_size
+from raysearch.data.shards.decoding import RejectedImageError, decode, image_size
 from raysearch.data.shards.shard_manifest import Manifest, read_manifest
 from raysearch.data.shards.sharding import parse_size, write_shards
 from raysearch.data.sources.listing import Ask
@@ -76,8 +76,8 @@ def shard(source: Path, tmp_path: Path, form: str = "idc", **options: object) ->
     return write_shards(str(source), tmp_path / "out", form, workers=1, **options)  # type: ignore[arg-type]
 
 
-def refusals(tmp_path: Path) -> dict[str, str]:
-    with (tmp_path / "out" / "refused.csv").open(newline="") as file:
+def rejections(tmp_path: Path) -> dict[str, str]:
+    with (tmp_path / "out" / "rejected.csv").open(newline="") as file:
         return {row["file"]: row["reason"] for row in csv.DictReader(file)}
 
 
@@ -85,7 +85,7 @@ def test_a_row_holds_the_patch_pixel_by_pixel_and_where_it_is_from(
     idc: Path, tmp_path: Path
 ) -> None:
     manifest = shard(idc, tmp_path)
-    assert (manifest.rows, manifest.refused, manifest.files, manifest.patients) == (8, 0, 8, 2)
+    assert (manifest.rows, manifest.rejected, manifest.files, manifest.patients) == (8, 0, 8, 2)
     assert manifest.shape == (50, 50, 3)
     table = pq.read_table(tmp_path / "out" / "part-00000.parquet")
     assert table.column("patient").to_pylist() == ["8863"] * 4 + ["8864"] * 4
@@ -106,7 +106,7 @@ def test_shards_are_written_as_their_readers_want_them(idc: Path, tmp_path: Path
     assert column.physical_type == "FIXED_LEN_BYTE_ARRAY"
 
 
-def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(idc: Path, tmp_path: Path) -> None:
+def test_every_bad_file_is_rejected_by_name_and_the_rest_goes_on(idc: Path, tmp_path: Path) -> None:
     good = png(patch(1))
     idc_file(idc, "8865", 0, 1, 1, good[: len(good) // 2])
     idc_file(idc, "8865", 0, 51, 1, b"this is no picture")
@@ -122,8 +122,8 @@ def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(idc: Path, tmp_p
     alien.rename(idc / "8863" / "1" / alien.name)
     manifest = shard(idc, tmp_path)
     assert manifest.rows == 8
-    assert manifest.rows + manifest.refused == manifest.files == 16
-    reasons = {Path(name).name: reason for name, reason in refusals(tmp_path).items()}
+    assert manifest.rows + manifest.rejected == manifest.files == 16
+    reasons = {Path(name).name: reason for name, reason in rejections(tmp_path).items()}
     assert reasons["8865_idx5_x1_y1_class0.png"] == "truncated"
     assert reasons["8865_idx5_x51_y1_class0.png"] == "not an image"
     assert "more than 50,000,000 pixels" in reasons["8865_idx5_x101_y1_class0.png"]
@@ -143,7 +143,7 @@ def test_the_archives_second_copy_is_left_out(idc: Path, tmp_path: Path) -> None
     assert write_shards(str(tmp_path / "alone"), tmp_path / "two", "idc", workers=1).rows == 1
 
 
-def test_two_labels_at_one_place_are_refused_and_nothing_is_written(
+def test_two_labels_at_one_place_are_rejected_and_nothing_is_written(
     idc: Path, tmp_path: Path
 ) -> None:
     idc_file(idc, "8863", 1, 1, 1, png(patch(1)))
@@ -161,7 +161,7 @@ def test_two_labels_at_one_place_are_refused_and_nothing_is_written(
         (lambda root: idc_file(root, "1", 0, 1, 1, b"x"), "none of its 1 files is a usable patch"),
     ],
 )
-def test_a_source_that_cannot_be_used_is_refused(
+def test_a_source_that_cannot_be_used_is_rejected(
     tmp_path: Path, make: Callable[[Path], object], said: str
 ) -> None:
     make(tmp_path / "source")
@@ -223,10 +223,10 @@ def test_without_a_patient_each_file_is_its_own_and_the_manifest_warns(
     assert load_rows(str(tmp_path / "out")).warnings == manifest.warnings
 
 
-def test_a_file_without_a_patient_is_refused(classes: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_patient_is_rejected(classes: Path, tmp_path: Path) -> None:
     manifest = shard(classes, tmp_path, "folder", ask=Ask(patient=r"case0"))
-    assert (manifest.rows, manifest.refused) == (2, 2)
-    assert set(refusals(tmp_path).values()) == {"no patient in its path by --patient"}
+    assert (manifest.rows, manifest.rejected) == (2, 2)
+    assert set(rejections(tmp_path).values()) == {"no patient in its path by --patient"}
     with pytest.raises(DataError, match="no regular expression"):
         write_shards(str(classes), tmp_path / "two", "folder", ask=Ask(patient="("))
 
@@ -243,15 +243,15 @@ def test_a_larger_image_is_scaled_by_area() -> None:
     assert (found[50:] == 255).all()
 
 
-def test_a_decompression_bomb_is_refused_by_its_header() -> None:
-    with pytest.raises(RefusedImageError, match="more than 50,000,000 pixels"):
+def test_a_decompression_bomb_is_rejected_by_its_header() -> None:
+    with pytest.raises(RejectedImageError, match="more than 50,000,000 pixels"):
         image_size(bomb(), "x.png")
-    with pytest.raises(RefusedImageError, match="more than 50,000,000 pixels"):
+    with pytest.raises(RejectedImageError, match="more than 50,000,000 pixels"):
         decode(bomb(10_000, 9_000), "x.png", (50, 50))
 
 
 @pytest.mark.parametrize("text", ["0", "50x", "x", "-1", "5000", "1x2x3", "a", "½"])
-def test_a_size_that_is_none_is_refused(text: str) -> None:
+def test_a_size_that_is_none_is_rejected(text: str) -> None:
     with pytest.raises(DataError, match="is not a size; give N or WxH"):
         parse_size(text)
 
@@ -262,7 +262,7 @@ def test_a_size_is_width_by_height() -> None:
 
 
 @pytest.mark.parametrize("source", ["24", "a:b:c", "1:10:0", "10:5:0", "1:2:3:4"])
-def test_a_synthetic_source_that_is_none_is_refused(tmp_path: Path, source: str) -> None:
+def test_a_synthetic_source_that_is_none_is_rejected(tmp_path: Path, source: str) -> None:
     with pytest.raises(DataError, match="PATIENTS:PATCHES:SEED"):
         write_shards(source, tmp_path / "out", "synthetic", workers=1)
 
@@ -275,7 +275,7 @@ def test_the_synthetic_set_is_the_same_each_time(shards: Path, tmp_path: Path) -
         assert (rows.patients == patient).sum() == 20
 
 
-def test_a_flipped_byte_is_refused_by_the_shards_name(idc: Path, tmp_path: Path) -> None:
+def test_a_flipped_byte_is_rejected_by_the_shards_name(idc: Path, tmp_path: Path) -> None:
     shard(idc, tmp_path)
     path = tmp_path / "out" / "part-00000.parquet"
     good = path.read_bytes()
@@ -288,7 +288,7 @@ def test_a_flipped_byte_is_refused_by_the_shards_name(idc: Path, tmp_path: Path)
         load_rows(str(tmp_path / "out"))
 
 
-def test_a_manifest_that_was_changed_is_refused(idc: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_was_changed_is_rejected(idc: Path, tmp_path: Path) -> None:
     shard(idc, tmp_path)
     path = tmp_path / "out" / "manifest.json"
     stored = json.loads(path.read_text())
@@ -303,37 +303,37 @@ def test_a_manifest_that_was_changed_is_refused(idc: Path, tmp_path: Path) -> No
         load_rows(str(idc))
 
 
-def test_a_patient_that_is_empty_is_refused(classes: Path, tmp_path: Path) -> None:
+def test_a_patient_that_is_empty_is_rejected(classes: Path, tmp_path: Path) -> None:
     manifest = shard(classes, tmp_path, "folder", ask=Ask(patient=r"case(0?)"))
-    assert (manifest.rows, manifest.refused) == (2, 2)
+    assert (manifest.rows, manifest.rejected) == (2, 2)
     with pytest.raises(DataError, match="no patient in its path by --patient"):
         write_shards(str(classes), tmp_path / "two", "folder", ask=Ask(patient=r"(no)?"), workers=1)
 
 
-def test_a_name_that_a_shard_cannot_hold_is_refused(
+def test_a_name_that_a_shard_cannot_hold_is_rejected(
     idc: Path, classes: Path, tmp_path: Path
 ) -> None:
     idc_file(idc, "8863", 0, 99_999_999_999, 1, png(patch(1)))
     manifest = shard(idc, tmp_path)
-    assert (manifest.rows, manifest.refused, manifest.files) == (8, 1, 9)
+    assert (manifest.rows, manifest.rejected, manifest.files) == (8, 1, 9)
     (classes / "benign" / os.fsdecode(b"case1_\xff.png")).write_bytes(png(patch(1, 40, 60)))
     manifest = write_shards(str(classes), tmp_path / "two", "folder", workers=1)
-    assert (manifest.rows, manifest.refused, manifest.files) == (4, 1, 5)
-    assert b"case1_\xff.png,its name is not UTF-8" in (tmp_path / "two/refused.csv").read_bytes()
+    assert (manifest.rows, manifest.rejected, manifest.files) == (4, 1, 5)
+    assert b"case1_\xff.png,its name is not UTF-8" in (tmp_path / "two/rejected.csv").read_bytes()
 
 
 @pytest.mark.parametrize(("kind", "file"), [(np.uint16, "x.png"), (np.float32, "x.tif")])
-def test_deep_grey_is_refused_rather_than_cut_off(
+def test_deep_grey_is_rejected_rather_than_cut_off(
     kind: type[np.uint16] | type[np.float32], file: str
 ) -> None:
     buffer = io.BytesIO()
     image = Image.fromarray(np.full((50, 50), 1000, kind))
     image.save(buffer, "PNG" if file.endswith("png") else "TIFF")
-    with pytest.raises(RefusedImageError, match="more than 8 bits a channel"):
+    with pytest.raises(RejectedImageError, match="more than 8 bits a channel"):
         decode(buffer.getvalue(), file, (50, 50))
 
 
-def test_an_out_that_cannot_be_made_is_refused(idc: Path, tmp_path: Path) -> None:
+def test_an_out_that_cannot_be_made_is_rejected(idc: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=r"cannot be written .Not a directory"):
         write_shards(str(idc), tmp_path / "file" / "out", "idc", workers=1)
@@ -359,7 +359,7 @@ def test_labels_come_with_the_pixels_that_were_checked(idc: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
-def test_a_damaged_pixel_file_is_refused(idc: Path, tmp_path: Path, kind: str) -> None:
+def test_a_damaged_pixel_file_is_rejected(idc: Path, tmp_path: Path, kind: str) -> None:
     shard(idc, tmp_path)
     load_patches(str(tmp_path / "out"), tmp_path / "cache")
     (path,) = (tmp_path / "cache" / "pixels").glob(f"*.{kind}")
@@ -368,7 +368,7 @@ def test_a_damaged_pixel_file_is_refused(idc: Path, tmp_path: Path, kind: str) -
         load_patches(str(tmp_path / "out"), tmp_path / "cache")
 
 
-def test_a_cache_without_room_is_refused_and_left_clean(
+def test_a_cache_without_room_is_rejected_and_left_clean(
     idc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_arguments: int) -> None:
@@ -382,7 +382,7 @@ def test_a_cache_without_room_is_refused_and_left_clean(
     assert [path.suffix for path in left] == [".lock"]
 
 
-def test_a_manifest_whose_counts_differ_is_refused(idc: Path, tmp_path: Path) -> None:
+def test_a_manifest_whose_counts_differ_is_rejected(idc: Path, tmp_path: Path) -> None:
     shard(idc, tmp_path)
     path = tmp_path / "out" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "rows": 3}))
@@ -430,9 +430,9 @@ def test_what_a_killed_shard_left_is_no_data_and_goes_with_the_next_run(
 
 
 def test_the_folder_of_a_shard_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "out") as first:
+    with atomic_directory(tmp_path / "out") as first:
         (first / "rows").write_text("1")
-        with written_whole(tmp_path / "out") as second:
+        with atomic_directory(tmp_path / "out") as second:
             (second / "rows").write_text("2")
         assert (first / "rows").exists()
         (tmp_path / "out" / "rows").unlink()  # so that the first may take its place
@@ -466,7 +466,7 @@ def test_all_of_the_real_patches_are_accounted_for(shared: Path, tmp_path: Path)
     archive = shared / "data" / "idc.tar"
     subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
     manifest = write_shards(str(tmp_path / "idc"), tmp_path / "out", "idc")
-    assert manifest.files == manifest.rows + manifest.refused == 8605
+    assert manifest.files == manifest.rows + manifest.rejected == 8605
     assert manifest.patients == 203
     assert manifest.class_counts == (6293, 2312)
     assert manifest.fitted == {"as is": 8533, "padded": 72}

@@ -28,7 +28,7 @@ from raysearch.data.sources.breakhis import NAME
 from raysearch.data.sources.breakhis import item_of as breakhis_item
 from raysearch.data.sources.csv_table import csv_source
 from raysearch.data.sources.idc import item_of as idc_item
-from raysearch.data.sources.listing import Ask, Item, Refused
+from raysearch.data.sources.listing import Ask, Item, Rejected
 from raysearch.data.sources.pcam import part_of, site_of
 from raysearch.data.synthetic import draw_patches
 from raysearch.data.view import View
@@ -53,8 +53,8 @@ def shard(source: Path, tmp_path: Path, form: str | None = None, **asked: Any) -
     return write_shards(str(source), tmp_path / "out", form, ask=Ask(**asked), workers=1)
 
 
-def refusals(tmp_path: Path) -> dict[str, str]:
-    with (tmp_path / "out" / "refused.csv").open(newline="", errors="surrogateescape") as file:
+def rejections(tmp_path: Path) -> dict[str, str]:
+    with (tmp_path / "out" / "rejected.csv").open(newline="", errors="surrogateescape") as file:
         return {row["file"]: row["reason"] for row in csv.DictReader(file)}
 
 
@@ -101,7 +101,7 @@ def test_pcam_in_the_official_layout_comes_back_pixel_by_pixel(
                 out.write(path.read_bytes())
             path.unlink()
     manifest = shard(source, tmp_path)
-    assert (manifest.format, manifest.rows, manifest.refused) == ("pcam", 18, 0)
+    assert (manifest.format, manifest.rows, manifest.rejected) == ("pcam", 18, 0)
     assert manifest.warnings == ()
     found = table_of(tmp_path, "source", "patient", "site", "split", "label", "x", "y", "pixels")
     for number, file in enumerate(found["source"]):
@@ -150,7 +150,7 @@ def test_pcam_without_meta_warns_that_patients_are_unknown(tmp_path: Path) -> No
     assert "swapped" in manifest.warnings[1]
 
 
-def test_pcam_files_of_different_parts_are_refused(tmp_path: Path) -> None:
+def test_pcam_files_of_different_parts_are_rejected(tmp_path: Path) -> None:
     source = tmp_path / "pcam"
     write_pcam(source, "train")
     lines = (source / f"{STEM}train_meta.csv").read_text().splitlines()
@@ -194,14 +194,14 @@ def spoil(path: Path, how: str) -> None:
         ("not all", "not all there"),
     ],
 )
-def test_a_bad_hdf5_file_is_refused_by_name(tmp_path: Path, how: str, reason: str) -> None:
+def test_a_bad_hdf5_file_is_rejected_by_name(tmp_path: Path, how: str, reason: str) -> None:
     source = tmp_path / "pcam"
     write_pcam(source, "train")
     write_pcam(source, "valid")
     spoil(source / f"{STEM}train_x.h5", how)
     manifest = shard(source, tmp_path)
     assert manifest.rows == 6
-    (told,) = refusals(tmp_path).items()
+    (told,) = rejections(tmp_path).items()
     assert told[0] == f"{STEM}train"
     assert reason in told[1]
 
@@ -265,14 +265,14 @@ def test_kaggles_pcam_is_joined_with_the_slides_by_its_pixels(tmp_path: Path) ->
     assert (alone.format, alone.patients) == ("pcam-kaggle", 6)
     assert "--official" in alone.warnings[0]
     manifest = shard(source, tmp_path, official=str(official))
-    assert (manifest.rows, manifest.patients, manifest.refused) == (6, 2, 2)
+    assert (manifest.rows, manifest.patients, manifest.rejected) == (6, 2, 2)
     found = table_of(tmp_path, "source", "slide", "site", "pixels", "label")
     for number, file in enumerate(found["source"]):
         row = names.index(Path(file).stem)
         assert found["slide"][number] == WSIS["train"][row % 2]
         assert found["pixels"][number] == images[row].tobytes()
         assert found["label"][number] == row % 2
-    assert refusals(tmp_path) == {
+    assert rejections(tmp_path) == {
         "train/notes.tif": "not named ID.tif",
         f"train/{'0' * 40}.tif": "in train_labels.csv, and not there",
     }
@@ -340,9 +340,9 @@ def test_breakhis_groups_by_the_number_without_letters_and_has_five_tasks(tmp_pa
         ("SOB_B_A_14-22549AB-40-001.png", "not named"),
     ],
 )
-def test_a_breakhis_name_against_its_folder_is_refused(path: str, reason: str) -> None:
+def test_a_breakhis_name_against_its_folder_is_rejected(path: str, reason: str) -> None:
     found = breakhis_item(path)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert reason in found.reason
 
 
@@ -365,7 +365,7 @@ def test_every_official_name_is_read(
 
 
 @given(st.text(max_size=60))
-def test_any_other_name_is_refused_and_nothing_is_raised(name: str) -> None:
+def test_any_other_name_is_rejected_and_nothing_is_raised(name: str) -> None:
     found = breakhis_item(name)
     assert isinstance(found, Item) == (NAME.fullmatch(name.rpartition("/")[2]) is not None)
 
@@ -402,7 +402,7 @@ def test_a_csv_brings_columns_and_further_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "error"),
     [
         ("path,label\n0.png,a\n", "no column 'patient'"),
         ("path,label,patient,colour\n0.png,a,p,red\n", "column 'colour' is unknown"),
@@ -411,13 +411,13 @@ def test_a_csv_brings_columns_and_further_tasks(tmp_path: Path) -> None:
         ('path,label,patient\n0.png,"a,p\n', "unexpected end"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_refused(tmp_path: Path, text: str, fault: str) -> None:
-    with pytest.raises(DataError, match=fault):
+def test_a_csv_that_cannot_be_used_is_rejected(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(DataError, match=error):
         shard(write_csv(tmp_path / "secm", text), tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_rows_of_a_csv_that_cannot_be_used_are_refused_by_path(tmp_path: Path) -> None:
+def test_rows_of_a_csv_that_cannot_be_used_are_rejected_by_path(tmp_path: Path) -> None:
     source = write_csv(
         tmp_path / "secm",
         "path,label,patient,x\n"
@@ -426,7 +426,7 @@ def test_rows_of_a_csv_that_cannot_be_used_are_refused_by_path(tmp_path: Path) -
     )
     manifest = shard(source, tmp_path, classes=("b", "a"))
     assert manifest.class_counts == (1, 1)
-    told = refusals(tmp_path)
+    told = rejections(tmp_path)
     assert told["2.png"] == "label 'c' is none of b, a"
     assert told["3.png"] == "no patient"
     assert told["4.png"] == "x 'near' is not a whole number"
@@ -442,32 +442,32 @@ def test_rows_of_a_csv_that_cannot_be_used_are_refused_by_path(tmp_path: Path) -
     st.sampled_from("01"),
     st.sampled_from("01"),
 )
-def test_every_name_of_idc_is_read_and_one_against_its_folder_is_refused(
+def test_every_name_of_idc_is_read_and_one_against_its_folder_is_rejected(
     patient: str, x: int, y: int, folder: str, label: str
 ) -> None:
     found = idc_item(f"{patient}/{folder}/{patient}_idx5_x{x}_y{y}_class{label}.png")
     if "\n" in patient:
-        assert isinstance(found, Refused)
+        assert isinstance(found, Rejected)
     elif folder == label:
         assert isinstance(found, Item)
         assert (found.patient, found.x, found.y, found.label) == (patient, x, y, int(label))
     else:
-        assert isinstance(found, Refused)
+        assert isinstance(found, Rejected)
         assert f"class {label} in its name, folder {folder}" in found.reason
 
 
 @given(st.text(st.sampled_from("8863_idx5xyclass01./ \n٣é"), max_size=40))
-def test_other_names_of_idc_are_refused_and_nothing_is_raised(name: str) -> None:
+def test_other_names_of_idc_are_rejected_and_nothing_is_raised(name: str) -> None:
     for file in (name, f"8863/0/{name}", f"8863/1/8863_idx5_x{name}_y1_class1.png"):
         found = idc_item(file)
-        assert isinstance(found, Refused) or found.file == file
+        assert isinstance(found, Rejected) or found.file == file
 
 
 FIELDS = st.text(st.sampled_from('ab0.png/\\:, "\r\n;\ufeff'), max_size=8)
 
 
 @given(st.lists(st.lists(FIELDS, min_size=3, max_size=4), max_size=6), st.booleans())
-def test_any_csv_is_listed_or_refused_and_every_row_is_accounted_for(
+def test_any_csv_is_listed_or_rejected_and_every_row_is_accounted_for(
     rows: list[list[str]], quoted: bool
 ) -> None:
     text = io.StringIO(newline="")
@@ -487,7 +487,7 @@ def test_any_csv_is_listed_or_refused_and_every_row_is_accounted_for(
     assert all(item.patient for item in found.items)
     assert not any(".." in file.split("/") or file.startswith("/") for file in kept)
     if quoted and all(len(row) == 4 for row in rows):
-        assert len(kept) + len(found.refused) == len(rows)
+        assert len(kept) + len(found.rejected) == len(rows)
 
 
 def test_folders_named_as_parts_of_a_split_have_the_classes_below(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_folders_named_as_parts_of_a_split_have_the_classes_below(tmp_path: Path
     assert sorted(table_of(tmp_path, "split")["split"]) == ["train", "train", "valid", "valid"]
 
 
-def test_links_out_of_the_tree_are_refused_by_name(tmp_path: Path) -> None:
+def test_links_out_of_the_tree_are_rejected_by_name(tmp_path: Path) -> None:
     inside, outside = tmp_path / "set", tmp_path / "elsewhere"
     for place in (inside / "a", outside):
         place.mkdir(parents=True)
@@ -512,7 +512,7 @@ def test_links_out_of_the_tree_are_refused_by_name(tmp_path: Path) -> None:
     (inside / "a" / "in.png").symlink_to("1.png")
     manifest = shard(inside, tmp_path, "folder")
     assert manifest.rows == 2
-    assert refusals(tmp_path) == {
+    assert rejections(tmp_path) == {
         "a/out.png": "a link out of the folder",
         "b": "a link out of the folder",
         "a/loop": "a link to a folder; what is there is read at its own place",
@@ -541,13 +541,13 @@ def packed(tmp_path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_an_archive_is_a_source_and_what_climbs_out_of_it_is_refused(
+def test_an_archive_is_a_source_and_what_climbs_out_of_it_is_rejected(
     tmp_path: Path, kind: str
 ) -> None:
     manifest = shard(packed(tmp_path, kind), tmp_path, "folder")
     assert manifest.rows == 2
     assert manifest.class_names == ("a", "b")
-    told = refusals(tmp_path)
+    told = rejections(tmp_path)
     assert told["../climbed.png"] == "its path climbs out of the archive"
     assert len(told) == (2 if kind == "zip" else 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", f"set.{kind}"]
@@ -555,7 +555,7 @@ def test_an_archive_is_a_source_and_what_climbs_out_of_it_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_a_truncated_archive_is_refused_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
+def test_a_truncated_archive_is_rejected_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
     path = packed(tmp_path, kind)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     with pytest.raises(DataError, match=r"set\.\S+: damaged"):
@@ -563,7 +563,7 @@ def test_a_truncated_archive_is_refused_and_leaves_nothing(tmp_path: Path, kind:
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
-def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raysearch.data.sources.archive.FREE_BYTES", 2**20)
@@ -601,7 +601,7 @@ def spoilt_archives(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["", ".gz", ".xz"])
-def test_an_archive_that_is_spoilt_in_its_middle_is_refused(tmp_path: Path, kind: str) -> None:
+def test_an_archive_that_is_spoilt_in_its_middle_is_rejected(tmp_path: Path, kind: str) -> None:
     source = tmp_path / f"spoilt.tar{kind}"
     source.write_bytes(spoilt_archives(tmp_path)[kind])
     with pytest.raises(DataError, match="damaged"):
@@ -609,7 +609,7 @@ def test_an_archive_that_is_spoilt_in_its_middle_is_refused(tmp_path: Path, kind
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_is_no_file_is_rejected_by_name(tmp_path: Path) -> None:
     inside = tmp_path / "set" / "a"
     inside.mkdir(parents=True)
     Image.fromarray(patches(1, 24)[0]).save(inside / "1.png")
@@ -622,7 +622,7 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "set" / "masks" / "readme.txt").write_text("not a class")
     manifest = shard(tmp_path / "set", tmp_path, "folder")
     assert (manifest.rows, manifest.class_names) == (1, ("a",))
-    told = refusals(tmp_path)
+    told = rejections(tmp_path)
     assert {told[f"a/{name}.png"] for name in ("pipe", "loop", "nothing")} == {
         "a pipe, a device or a link to nothing, and no file"
     }
@@ -640,7 +640,7 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
         ("0.png,a,p1,later", "split 'later' is none of train, valid"),
     ],
 )
-def test_a_row_of_a_csv_that_could_mislead_is_refused(
+def test_a_row_of_a_csv_that_could_mislead_is_rejected(
     tmp_path: Path, row: str, reason: str
 ) -> None:
     source = write_csv(
@@ -649,13 +649,13 @@ def test_a_row_of_a_csv_that_could_mislead_is_refused(
     Image.fromarray(patches(1, 20)[0]).save(tmp_path / "elsewhere.png")
     (tmp_path / "set" / "out.png").symlink_to(tmp_path / "elsewhere.png")
     manifest = shard(source, tmp_path)
-    assert (manifest.rows, manifest.refused) == (2, 1)
-    assert reason in next(iter(refusals(tmp_path).values()))
+    assert (manifest.rows, manifest.rejected) == (2, 1)
+    assert reason in next(iter(rejections(tmp_path).values()))
     assert table_of(tmp_path, "split")["split"] == ["valid", ""]
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "error"),
     [
         ('"path"x,label,patient\n', "line 1"),
         ("path,label,patient,label_label\n0.png,a,p,b\n", "column 'label_label' is unknown"),
@@ -667,13 +667,13 @@ def test_a_row_of_a_csv_that_could_mislead_is_refused(
         (f"path,label,patient\n{'x' * 200_000},a,p\n", "field larger than field limit"),
     ],
 )
-def test_a_csv_that_would_mislead_is_refused(tmp_path: Path, text: str, fault: str) -> None:
-    with pytest.raises(DataError, match=fault):
+def test_a_csv_that_would_mislead_is_rejected(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(DataError, match=error):
         shard(write_csv(tmp_path / "set", text), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("asked", "fault"),
+    ("asked", "error"),
     [
         ({"patient": "("}, "--patient: nothing of format csv reads it, only folder"),
         ({"magnifications": (40,)}, "--magnification: nothing of format csv"),
@@ -681,15 +681,15 @@ def test_a_csv_that_would_mislead_is_refused(tmp_path: Path, text: str, fault: s
         ({"classes": ("a", "a")}, "there twice"),
     ],
 )
-def test_an_option_that_nothing_reads_is_refused(
-    tmp_path: Path, asked: dict[str, Any], fault: str
+def test_an_option_that_nothing_reads_is_rejected(
+    tmp_path: Path, asked: dict[str, Any], error: str
 ) -> None:
     source = write_csv(tmp_path / "set", "path,label,patient\n0.png,a,p\n")
-    with pytest.raises(DataError, match=fault):
+    with pytest.raises(DataError, match=error):
         shard(source, tmp_path, **asked)
 
 
-def test_a_place_that_no_slide_has_is_refused(tmp_path: Path) -> None:
+def test_a_place_that_no_slide_has_is_rejected(tmp_path: Path) -> None:
     source = tmp_path / "pcam"
     write_pcam(source, "train")
     meta = source / f"{STEM}train_meta.csv"

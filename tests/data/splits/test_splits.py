@@ -1,4 +1,4 @@
-"""The ledger: sealed groups, folds and lists, written once and never read past."""
+"""The split manifest: held-out groups, folds and lists, written once and never read past."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +12,23 @@ from PIL import Image
 from raysearch.data.files import Folder
 from raysearch.data.patches import Rows, load_patches, load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.folds import take_share
-from raysearch.data.splits.official_splits import official_ledger
+from raysearch.data.splits.folds import take_fraction
+from raysearch.data.splits.official_splits import official_split_manifest
 from raysearch.data.splits.split_creation import (
-    Wish,
+    SplitSpec,
     choose_groups,
+    held_out_patients,
     kfold_name,
-    ledger_for,
-    make_ledger,
+    make_split_manifest,
     patients_aside,
-    sealed_patients,
+    split_manifest_for,
 )
 from raysearch.data.splits.split_manifest import (
-    Ledger,
-    add_ledger,
+    SplitManifest,
+    add_split_manifest,
     count_classes,
-    read_ledger,
-    refuse_unlike,
+    read_split_manifest,
+    reject_unlike,
 )
 from raysearch.data.view import View
 from raysearch.errors import DataError
@@ -58,49 +58,56 @@ def cohort(count: int, seed: int = 0) -> Rows:
     draw = np.random.default_rng(seed)
     sizes = draw.integers(5, 60, count)
     patients = [f"p{one:04d}" for one, size in enumerate(sizes) for _ in range(size)]
-    shares = np.repeat(draw.beta(2, 4, count), sizes)
-    return made_rows(patients, (draw.random(len(patients)) < shares).astype(int).tolist())
+    fractions = np.repeat(draw.beta(2, 4, count), sizes)
+    return made_rows(patients, (draw.random(len(patients)) < fractions).astype(int).tolist())
 
 
 @given(st.integers(60, 130), st.integers(0, 50))
-def test_a_ledger_keeps_groups_apart_and_its_seal_out_of_every_fold(count: int, seed: int) -> None:
+def test_a_split_manifest_keeps_groups_apart_and_its_seal_out_of_every_fold(
+    count: int, seed: int
+) -> None:
     rows = cohort(count, seed)
-    ledger = make_ledger(rows, "label", Wish(folds=(3, 5), holdouts=(2, 0.2), seed=seed))
-    assert len(ledger.sealed) == round(0.15 * count)
+    split_manifest = make_split_manifest(
+        rows, "label", SplitSpec(folds=(3, 5), holdouts=(2, 0.2), seed=seed)
+    )
+    assert len(split_manifest.held_out) == round(0.15 * count)
     everyone = set(rows.patients.tolist())
-    for scheme, folds in ledger.schemes.items():
+    for scheme, folds in split_manifest.schemes.items():
         for fold in folds:
             assert not set(fold.learn) & set(fold.judge)
-            assert set(fold.learn) | set(fold.judge) == everyone - set(ledger.sealed)
+            assert set(fold.learn) | set(fold.judge) == everyone - set(split_manifest.held_out)
         if scheme.endswith("-fold"):
             assert sorted(one for fold in folds for one in fold.judge) == sorted(
-                everyone - set(ledger.sealed)
+                everyone - set(split_manifest.held_out)
             )
-    assert all(min(counts) > 0 for counts in ledger.counts.values())
+    assert all(min(counts) > 0 for counts in split_manifest.counts.values())
 
 
 @given(st.integers(0, 20))
-def test_a_ledger_does_not_depend_on_the_order_of_the_rows(seed: int) -> None:
+def test_a_split_manifest_does_not_depend_on_the_order_of_the_rows(seed: int) -> None:
     rows = cohort(70)
     order = np.random.default_rng(seed).permutation(len(rows.labels))
     mixed = made_rows(rows.patients[order].tolist(), rows.labels[order].tolist())
-    assert make_ledger(rows, "label", Wish()).hash == make_ledger(mixed, "label", Wish()).hash
+    assert (
+        make_split_manifest(rows, "label", SplitSpec()).hash
+        == make_split_manifest(mixed, "label", SplitSpec()).hash
+    )
 
 
-def test_a_ledger_is_the_same_for_ever() -> None:
+def test_a_split_manifest_is_the_same_for_ever() -> None:
     patients = [f"p{one % 83}" for one in range(1245)]
     rows = made_rows(patients, [int(one * one % 7 < 2) for one in range(1245)])
-    ledger = make_ledger(rows, "label", Wish(folds=(3, 5, 10)))
-    assert ledger.hash.startswith("b5f9d745ca064591")
+    split_manifest = make_split_manifest(rows, "label", SplitSpec(folds=(3, 5, 10)))
+    assert split_manifest.hash.startswith("b5f9d745ca064591")
 
 
 def test_few_patients_are_all_needed_to_learn_from() -> None:
-    assert make_ledger(cohort(59), "label", Wish()).sealed == ()
-    assert len(make_ledger(cohort(59), "label", Wish(test_share=0.2)).sealed) == 12
-    assert make_ledger(cohort(80), "label", Wish(test_share=0.0)).sealed == ()
+    assert make_split_manifest(cohort(59), "label", SplitSpec()).held_out == ()
+    assert len(make_split_manifest(cohort(59), "label", SplitSpec(test_share=0.2)).held_out) == 12
+    assert make_split_manifest(cohort(80), "label", SplitSpec(test_share=0.0)).held_out == ()
 
 
-def test_the_sealed_are_like_the_rest_in_number_and_classes() -> None:
+def test_the_held_out_are_like_the_rest_in_number_and_classes() -> None:
     for seed in range(20):
         rows = cohort(200, seed)
         chosen = np.isin(rows.patients, choose_groups(rows.patients, rows.labels, 0.15, str(seed)))
@@ -110,35 +117,39 @@ def test_the_sealed_are_like_the_rest_in_number_and_classes() -> None:
 
 def test_another_seed_chooses_others() -> None:
     rows = cohort(100)
-    sealed = {make_ledger(rows, "label", Wish(seed=seed)).sealed for seed in range(5)}
-    assert len(sealed) == 5
+    held_out = {
+        make_split_manifest(rows, "label", SplitSpec(seed=seed)).held_out for seed in range(5)
+    }
+    assert len(held_out) == 5
 
 
 def test_leave_one_out_has_a_fold_a_group() -> None:
     rows = cohort(23)
-    folds = make_ledger(rows, "label", Wish(folds=(), leave_one_out=True)).schemes["leave-one-out"]
+    folds = make_split_manifest(rows, "label", SplitSpec(folds=(), leave_one_out=True)).schemes[
+        "leave-one-out"
+    ]
     assert [len(fold.judge) for fold in folds] == [1] * 23
     assert all(len(fold.learn) == 22 for fold in folds)
 
 
-def test_slides_of_one_patient_on_both_sides_are_refused_unless_named() -> None:
+def test_slides_of_one_patient_on_both_sides_are_rejected_unless_named() -> None:
     patients = [f"p{one // 4}" for one in range(48)]
     slides = [f"s{one // 2}" for one in range(48)]
     rows = made_rows(patients, [one % 2 for one in range(48)], slides)
-    with pytest.raises(DataError, match="both sides of 3-fold") as refused:
-        make_ledger(rows, "label", Wish(by="slide"))
-    assert "--allow-leak p" in str(refused.value)
+    with pytest.raises(DataError, match="both sides of 3-fold") as rejected:
+        make_split_manifest(rows, "label", SplitSpec(by="slide"))
+    assert "--allow-leak p" in str(rejected.value)
     everyone = tuple(sorted(set(patients)))
-    leaks = make_ledger(rows, "label", Wish(by="slide", allowed=everyone)).leaks
+    leaks = make_split_manifest(rows, "label", SplitSpec(by="slide", allowed=everyone)).leaks
     assert leaks
     assert all(leak.startswith("patient p") for leak in leaks)
 
 
-def test_a_column_that_is_not_full_is_refused() -> None:
+def test_a_column_that_is_not_full_is_rejected() -> None:
     with pytest.raises(DataError, match="have none"):
-        make_ledger(cohort(30), "label", Wish(by="site"))
+        make_split_manifest(cohort(30), "label", SplitSpec(by="site"))
     with pytest.raises(DataError, match="no such column"):
-        make_ledger(cohort(30), "label", Wish(by="colour"))
+        make_split_manifest(cohort(30), "label", SplitSpec(by="colour"))
 
 
 @pytest.fixture(scope="module")
@@ -149,68 +160,68 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_written_ledger_reads_as_it_was(many: Path) -> None:
+def test_a_written_split_manifest_reads_as_it_was(many: Path) -> None:
     rows = load_rows(str(many))
-    ledger = make_ledger(rows, "label", Wish(folds=(3, 5)))
-    ledger.write(Folder(many), "twice")
-    assert read_ledger(Folder(many), "twice", rows.fingerprint) == ledger
+    split_manifest = make_split_manifest(rows, "label", SplitSpec(folds=(3, 5)))
+    split_manifest.write(Folder(many), "twice")
+    assert read_split_manifest(Folder(many), "twice", rows.fingerprint) == split_manifest
     with pytest.raises(DataError, match="of other shards"):
-        read_ledger(Folder(many), "twice", "0" * 64)
-    with pytest.raises(DataError, match="no such ledger"):
-        read_ledger(Folder(many), "none", rows.fingerprint)
+        read_split_manifest(Folder(many), "twice", "0" * 64)
+    with pytest.raises(DataError, match="no such split manifest"):
+        read_split_manifest(Folder(many), "none", rows.fingerprint)
 
 
 @pytest.mark.parametrize("suffix", ["json", "parquet"])
-def test_a_ledger_with_any_byte_changed_is_refused(many: Path, suffix: str) -> None:
+def test_a_split_manifest_with_any_byte_changed_is_rejected(many: Path, suffix: str) -> None:
     rows = load_rows(str(many))
     name = f"changed-{suffix}"
-    make_ledger(rows, "label", Wish()).write(Folder(many), name)
+    make_split_manifest(rows, "label", SplitSpec()).write(Folder(many), name)
     (path,) = [one for one in (many / "splits").glob(f"{name}*") if one.suffix == f".{suffix}"]
     whole = path.read_bytes()
-    refused = 0
+    rejected = 0
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
-            again = read_ledger(Folder(many), name, rows.fingerprint)
+            again = read_split_manifest(Folder(many), name, rows.fingerprint)
         except DataError:
-            refused += 1
+            rejected += 1
         else:  # a byte that says nothing, such as a space
-            assert again == make_ledger(rows, "label", Wish())
-    assert refused > 20
+            assert again == make_split_manifest(rows, "label", SplitSpec())
+    assert rejected > 20
     for left in (many / "splits").glob(f"{name}*"):
         left.unlink()
 
 
-def test_rows_that_are_not_those_of_the_ledger_are_refused(many: Path) -> None:
+def test_rows_that_are_not_those_of_the_split_manifest_are_rejected(many: Path) -> None:
     rows = load_rows(str(many))
-    ledger = make_ledger(rows, "label", Wish())
-    counts = count_classes(rows.patients, rows.labels, 2, ledger)
-    refuse_unlike(ledger, counts)
+    split_manifest = make_split_manifest(rows, "label", SplitSpec())
+    counts = count_classes(rows.patients, rows.labels, 2, split_manifest)
+    reject_unlike(split_manifest, counts)
     flipped = rows.labels.copy()
     flipped[0] = 1 - flipped[0]
     with pytest.raises(DataError, match="when it was written"):
-        refuse_unlike(ledger, count_classes(rows.patients, flipped, 2, ledger))
+        reject_unlike(split_manifest, count_classes(rows.patients, flipped, 2, split_manifest))
 
 
-def test_a_ledger_grows_by_folds_and_keeps_its_seal(many: Path) -> None:
-    first, new = ledger_for(str(many), None, "label", ("3-fold",))
+def test_a_split_manifest_grows_by_folds_and_keeps_its_seal(many: Path) -> None:
+    first, new = split_manifest_for(str(many), None, "label", ("3-fold",))
     assert new
     first.write(Folder(many), "label")
-    again, new = ledger_for(str(many), None, "label", ("3-fold",))
+    again, new = split_manifest_for(str(many), None, "label", ("3-fold",))
     assert (again, new) == (first, False)
-    more, new = ledger_for(str(many), None, "label", ("3-fold", "7-fold"))
+    more, new = split_manifest_for(str(many), None, "label", ("3-fold", "7-fold"))
     assert new
-    assert more.sealed == first.sealed
+    assert more.held_out == first.held_out
     assert more.schemes[kfold_name(3)] == first.schemes[kfold_name(3)]
     assert len(more.schemes[kfold_name(7)]) == 7
 
 
-def test_sealed_rows_are_nowhere_in_what_a_node_maps(many: Path, tmp_path: Path) -> None:
+def test_held_out_rows_are_nowhere_in_what_a_node_maps(many: Path, tmp_path: Path) -> None:
     everything = load_patches(str(many), tmp_path)
-    ledger = make_ledger(load_rows(str(many)), "label", Wish())
-    view = View(sealed=ledger.sealed)
+    split_manifest = make_split_manifest(load_rows(str(many)), "label", SplitSpec())
+    view = View(held_out=split_manifest.held_out)
     seen = load_patches(str(many), tmp_path, view)
-    inside = np.isin(everything.patients, ledger.sealed)
+    inside = np.isin(everything.patients, split_manifest.held_out)
     assert 0 < inside.sum() == len(everything.labels) - len(seen.labels)
     assert np.array_equal(seen.pixels, everything.pixels[~inside])
     assert np.array_equal(seen.labels, everything.labels[~inside])
@@ -225,13 +236,14 @@ def test_sealed_rows_are_nowhere_in_what_a_node_maps(many: Path, tmp_path: Path)
 def test_a_share_of_the_patients_is_part_of_every_larger_one_and_has_every_class(seed: int) -> None:
     rows = cohort(40, seed)
     learned = np.flatnonzero(rows.patients > "p0009")
-    shares = {
-        share: take_share(rows.patients, rows.labels, learned, share) for share in (0.1, 0.5, 1.0)
+    fractions = {
+        fraction: take_fraction(rows.patients, rows.labels, learned, fraction)
+        for fraction in (0.1, 0.5, 1.0)
     }
-    assert set(shares[0.1]) <= set(shares[0.5]) <= set(shares[1.0])
-    assert np.array_equal(shares[1.0], learned)
-    assert len(np.unique(rows.patients[shares[0.5]])) == 15
-    for found in shares.values():
+    assert set(fractions[0.1]) <= set(fractions[0.5]) <= set(fractions[1.0])
+    assert np.array_equal(fractions[1.0], learned)
+    assert len(np.unique(rows.patients[fractions[0.5]])) == 15
+    for found in fractions.values():
         assert set(rows.labels[found].tolist()) == {0, 1}
         whole = np.isin(rows.patients[learned], rows.patients[found])
         assert np.array_equal(learned[whole], found)
@@ -244,15 +256,15 @@ def test_three_lists_of_patients_are_an_official_split(tmp_path: Path) -> None:
     for part, some in parts.items():
         (tmp_path / f"cases_{part}.txt").write_text("\n".join([*some, "unknown", ""]))
     lists = [str(tmp_path / f"cases_{part}.txt") for part in parts]
-    ledger = official_ledger(rows, "label", Wish(), lists)
-    assert ledger.sealed == tuple(parts["test"])
-    (fold,) = ledger.schemes["official"]
+    split_manifest = official_split_manifest(rows, "label", SplitSpec(), lists)
+    assert split_manifest.held_out == tuple(parts["test"])
+    (fold,) = split_manifest.schemes["official"]
     assert (fold.learn, fold.judge) == (tuple(parts["train"]), tuple(parts["val"]))
     (tmp_path / "cases_val.txt").write_text(names[0])
     with pytest.raises(DataError, match="stands in two"):
-        official_ledger(rows, "label", Wish(), lists)
+        official_split_manifest(rows, "label", SplitSpec(), lists)
     with pytest.raises(DataError, match="cannot be read"):
-        official_ledger(rows, "label", Wish(), [str(tmp_path / "nowhere_train.txt")])
+        official_split_manifest(rows, "label", SplitSpec(), [str(tmp_path / "nowhere_train.txt")])
 
 
 def test_breakhis_lists_leak_patients_and_are_taken_only_with_their_names(tmp_path: Path) -> None:
@@ -264,12 +276,14 @@ def test_breakhis_lists_leak_patients_and_are_taken_only_with_their_names(tmp_pa
     (tmp_path / "dsfold1.txt").write_text("\n".join(lines))
     source = [str(tmp_path / "dsfold1.txt")]
     with pytest.raises(DataError, match="--by slide"):
-        official_ledger(rows, "label", Wish(), source)
+        official_split_manifest(rows, "label", SplitSpec(), source)
     with pytest.raises(DataError, match="patient 13412: both sides"):
-        official_ledger(rows, "label", Wish(by="slide"), source)
-    ledger = official_ledger(rows, "label", Wish(by="slide", allowed=("13412",)), source)
-    assert ledger.leaks == ("patient 13412: both sides of official, fold 0",)
-    assert isinstance(ledger, Ledger)
+        official_split_manifest(rows, "label", SplitSpec(by="slide"), source)
+    split_manifest = official_split_manifest(
+        rows, "label", SplitSpec(by="slide", allowed=("13412",)), source
+    )
+    assert split_manifest.leaks == ("patient 13412: both sides of official, fold 0",)
+    assert isinstance(split_manifest, SplitManifest)
 
 
 def several_tasks(tmp_path: Path) -> str:
@@ -293,58 +307,60 @@ def several_tasks(tmp_path: Path) -> str:
 
 def test_every_task_of_a_set_keeps_the_same_patients_aside(tmp_path: Path) -> None:
     data = several_tasks(tmp_path)
-    graded, _new = ledger_for(data, None, "grade", ("2-fold",))
-    whole, _new = ledger_for(data, None, "label", ("3-fold",))
-    assert len(whole.sealed) == 11
+    graded, _new = split_manifest_for(data, None, "grade", ("2-fold",))
+    whole, _new = split_manifest_for(data, None, "label", ("3-fold",))
+    assert len(whole.held_out) == 11
     some = set(load_rows(data, View("grade")).patients.tolist())
-    assert set(graded.sealed) == set(whole.sealed) & some != set()
+    assert set(graded.held_out) == set(whole.held_out) & some != set()
     rows = load_rows(data)
-    aside = patients_aside(data, sealed_patients(data), 0)
-    slides = make_ledger(rows, "label", Wish(by="slide", folds=()), aside)
-    inside = np.isin(rows.slides, slides.sealed)
-    assert set(rows.patients[inside].tolist()) == set(whole.sealed)
-    other = make_ledger(rows, "label", Wish(seed=5))
+    aside = patients_aside(data, held_out_patients(data), 0)
+    slides = make_split_manifest(rows, "label", SplitSpec(by="slide", folds=()), aside)
+    inside = np.isin(rows.slides, slides.held_out)
+    assert set(rows.patients[inside].tolist()) == set(whole.held_out)
+    other = make_split_manifest(rows, "label", SplitSpec(seed=5))
     other.write(Folder(data), "first")
-    assert other.sealed != whole.sealed
-    assert ledger_for(data, None, "label", ("3-fold",))[0].sealed == other.sealed
-    assert sealed_patients(data) == set(other.sealed)
+    assert other.held_out != whole.held_out
+    assert split_manifest_for(data, None, "label", ("3-fold",))[0].held_out == other.held_out
+    assert held_out_patients(data) == set(other.held_out)
 
 
-def test_folds_that_are_added_go_by_the_ledgers_own_seed(many: Path) -> None:
+def test_folds_that_are_added_go_by_the_split_manifests_own_seed(many: Path) -> None:
     rows = load_rows(str(many))
-    wish = Wish(folds=(3,), seed=7)
-    make_ledger(rows, "label", wish).write(Folder(many), "seven")
-    grown, new = ledger_for(str(many), "seven", "label", ("5-fold",))
+    split_spec = SplitSpec(folds=(3,), seed=7)
+    make_split_manifest(rows, "label", split_spec).write(Folder(many), "seven")
+    grown, new = split_manifest_for(str(many), "seven", "label", ("5-fold",))
     assert new
-    both = make_ledger(rows, "label", Wish(folds=(3, 5), seed=7))
+    both = make_split_manifest(rows, "label", SplitSpec(folds=(3, 5), seed=7))
     assert grown.schemes == both.schemes
 
 
-def test_a_ledger_that_came_meanwhile_is_joined_or_refused(many: Path) -> None:
+def test_a_split_manifest_that_came_meanwhile_is_joined_or_rejected(many: Path) -> None:
     rows, folder = load_rows(str(many)), Folder(many)
-    first = make_ledger(rows, "label", Wish(folds=(3,)))
-    second = make_ledger(rows, "label", Wish(folds=(5,)))
-    add_ledger(first, folder, "meanwhile")
-    add_ledger(second, folder, "meanwhile")
-    found = read_ledger(folder, "meanwhile", rows.fingerprint)
-    assert found == make_ledger(rows, "label", Wish(folds=(3, 5)))
+    first = make_split_manifest(rows, "label", SplitSpec(folds=(3,)))
+    second = make_split_manifest(rows, "label", SplitSpec(folds=(5,)))
+    add_split_manifest(first, folder, "meanwhile")
+    add_split_manifest(second, folder, "meanwhile")
+    found = read_split_manifest(folder, "meanwhile", rows.fingerprint)
+    assert found == make_split_manifest(rows, "label", SplitSpec(folds=(3, 5)))
     with pytest.raises(DataError, match="written by somebody else meanwhile"):
-        add_ledger(make_ledger(rows, "label", Wish(seed=1)), folder, "meanwhile")
-    assert read_ledger(folder, "meanwhile", rows.fingerprint) == found
+        add_split_manifest(
+            make_split_manifest(rows, "label", SplitSpec(seed=1)), folder, "meanwhile"
+        )
+    assert read_split_manifest(folder, "meanwhile", rows.fingerprint) == found
 
 
-def test_a_ledger_that_leaks_gets_no_further_folds(tmp_path: Path) -> None:
+def test_a_split_manifest_that_leaks_gets_no_further_folds(tmp_path: Path) -> None:
     data = several_tasks(tmp_path)
     rows = load_rows(data)
     everyone = tuple(set(rows.patients.tolist()))
-    leaky = Wish(by="slide", folds=(2,), test_share=0.0, allowed=everyone)
-    make_ledger(rows, "label", leaky).write(Folder(data), "leaky")
-    assert ledger_for(data, "leaky", "label", ("2-fold",))[1] is False
+    leaky = SplitSpec(by="slide", folds=(2,), test_share=0.0, allowed=everyone)
+    make_split_manifest(rows, "label", leaky).write(Folder(data), "leaky")
+    assert split_manifest_for(data, "leaky", "label", ("2-fold",))[1] is False
     with pytest.raises(DataError, match=r"both sides, and has no 3-fold.*raysearch split"):
-        ledger_for(data, "leaky", "label", ("3-fold",))
+        split_manifest_for(data, "leaky", "label", ("3-fold",))
 
 
-def test_lists_that_fit_nothing_are_refused_and_a_mark_at_their_start_is_none(
+def test_lists_that_fit_nothing_are_rejected_and_a_mark_at_their_start_is_none(
     tmp_path: Path,
 ) -> None:
     rows = cohort(12)
@@ -353,11 +369,11 @@ def test_lists_that_fit_nothing_are_refused_and_a_mark_at_their_start_is_none(
     for part, some in lists.items():
         (tmp_path / f"cases_{part}.txt").write_text("\n".join(some), encoding="utf-8-sig")
     sources = [str(tmp_path / f"cases_{part}.txt") for part in lists]
-    found = official_ledger(rows, "label", Wish(), sources)
-    assert list(found.sealed) == names[9:]
+    found = official_split_manifest(rows, "label", SplitSpec(), sources)
+    assert list(found.held_out) == names[9:]
     (tmp_path / "cases_test.txt").write_text("nobody\n")
     with pytest.raises(DataError, match=r"cases_test\.txt: none of its patients"):
-        official_ledger(rows, "label", Wish(), sources)
+        official_split_manifest(rows, "label", SplitSpec(), sources)
     parts = np.where(np.arange(len(rows.labels)) % 2 == 0, "train", "testing")
     with pytest.raises(DataError, match="'testing' is none of train, valid, test"):
-        official_ledger(replace(rows, parts=parts), "label", Wish(), ["split"])
+        official_split_manifest(replace(rows, parts=parts), "label", SplitSpec(), ["split"])

@@ -10,7 +10,7 @@ import pytest
 from conftest import Commands
 from raysearch.search.engine import doctor
 from raysearch.search.engine.doctor import Check, Facts
-from raysearch.search.tracking.tracker import store_fault
+from raysearch.search.tracking.tracker import store_error
 
 WELL = Facts(
     host="one",
@@ -63,7 +63,7 @@ def test_other_versions_are_told_by_name_and_host() -> None:
         ({"dashboard_public": True}, "dashboard"),
     ],
 )
-def test_each_fault_of_a_node_fails_its_check(change: dict[str, object], name: str) -> None:
+def test_each_error_of_a_node_fails_its_check(change: dict[str, object], name: str) -> None:
     facts = ill(**change)
     checks = [doctor._gpus(facts), doctor._clocks(facts), doctor._disk(facts)]
     assert failing([*checks, *doctor._guarded(facts)]) == [name]
@@ -92,7 +92,7 @@ def test_storage_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     probe = doctor._Probe(str(tmp_path / "file" / "studies"))
     assert not doctor._storage(probe, [WELL]).good
     shared = doctor._Probe(str(tmp_path / "studies"))
-    assert doctor._storage_fault(shared.address, shared.name) == ""
+    assert doctor._storage_error(shared.address, shared.name) == ""
     here = dataclasses.replace(WELL, host=socket.gethostname())
     assert doctor._storage(shared, [here]).good
     assert not doctor._storage(shared, ill()).good
@@ -102,10 +102,10 @@ def test_storage_that_cannot_be_written_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_tracking_server_that_is_away_says_why(tmp_path: Path) -> None:
-    assert "no server" in doctor._tracking_fault("sqlite:///mlflow.db")
-    assert "not set" in doctor._tracking_fault("")
-    assert "127.0.0.1:9" in doctor._tracking_fault("http://127.0.0.1:9")
-    assert store_fault(f"sqlite:///{tmp_path}/mlflow.db") == ""
+    assert "no server" in doctor._tracking_error("sqlite:///mlflow.db")
+    assert "not set" in doctor._tracking_error("")
+    assert "127.0.0.1:9" in doctor._tracking_error("http://127.0.0.1:9")
+    assert store_error(f"sqlite:///{tmp_path}/mlflow.db") == ""
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ trials: 6
 sampler: tpe
 stopping: {rule: asha, grace: 2, paired: 0}
 resources: {cpus: 0.5}
-fresh_seeds: 0
+repeats: 0
 space:
   folds: 2
   architecture: cnn
@@ -56,7 +56,7 @@ def test_a_machine_holds_what_fits_its_cores_and_each_of_its_devices(
 
 
 @pytest.mark.parametrize("resources", ["gpus: 1.5", "gpus: 2", "cpus: 2.5"])
-def test_resources_that_no_machine_gives_a_trial_are_refused(resources: str) -> None:
+def test_resources_that_no_machine_gives_a_trial_are_rejected(resources: str) -> None:
     with pytest.raises(SpaceError, match=resources.partition(":")[0]):
         parse_space(yaml.safe_load(f"{{resources: {{{resources}}}, space: {{folds: 2}}}}"), "x")
 
@@ -125,7 +125,7 @@ def test_there_is_room_for_trials_that_waited(
     assert waited
     assert all(enough)
     before = len(asked)
-    study.wind_up()
+    study.finalize()
     assert len(asked) - before <= 2  # however many waited to the end
 
 
@@ -134,7 +134,7 @@ def test_a_ray_without_a_machine_is_told_apart_from_one_that_is_too_small(
 ) -> None:
     node = {"NodeID": "one", "Alive": False, "Resources": {"CPU": 2.0}}
     monkeypatch.setattr("ray.nodes", lambda: [node])
-    monkeypatch.setattr(engine, "leaving_nodes", set)
+    monkeypatch.setattr(engine, "draining_nodes", set)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     with pytest.raises(StudyError, match="Ray has lost every machine"):
         engine.nodes_for(Resources(cpus=1, gpus=0))

@@ -41,7 +41,7 @@ def test_a_number_that_is_not_finite_is_never_written(folder: Folder) -> None:
     assert Journal(folder).events == []
 
 
-def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_every_flipped_byte_and_every_truncation_is_rejected(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     journal = Journal(folder)
     for number in range(3):
@@ -54,9 +54,9 @@ def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> N
     bad += [good[:place] for place in range(len(good))]
     for content in bad:
         path.write_bytes(content)
-        with pytest.raises(StudyError, match=re.escape(str(path))) as refused:
+        with pytest.raises(StudyError, match=re.escape(str(path))) as rejected:
             Journal(folder)
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(rejected.value)
 
 
 def test_a_segment_without_its_last_events_is_no_earlier_journal(tmp_path: Path) -> None:
@@ -108,18 +108,18 @@ def test_a_launch_by_a_clock_that_was_put_back_goes_on_from_the_last_event(folde
 
 
 def test_a_journal_that_may_not_be_written_stays_as_it_is(folder: Folder) -> None:
-    def refuse() -> None:
+    def reject() -> None:
         raise StudyError("not yours any more")
 
     journal = Journal(folder)
     journal.append({"event": "x"})
-    journal.assure = refuse
+    journal.assure = reject
     with pytest.raises(StudyError, match="not yours"):
         journal.append({"event": "y"})
     assert Journal(folder).events == journal.events
 
 
-def test_a_missing_segment_is_refused(tmp_path: Path) -> None:
+def test_a_missing_segment_is_rejected(tmp_path: Path) -> None:
     journal = Journal(Folder(tmp_path))
     for _ in range(SEGMENT * 2):
         journal.append({"event": "x"})

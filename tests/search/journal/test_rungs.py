@@ -70,9 +70,9 @@ def test_a_rung_decides_the_same_when_a_trial_comes_and_ever_after(
     rung, then = Rung(), {}
     for number, value in enumerate(values):
         rung.add(str(number), value)
-        then[str(number)] = rung.goes_on(str(number), reduction, mode)
+        then[str(number)] = rung.is_promotable(str(number), reduction, mode)
         assert then[str(number)] == keeps_on(values[:number], value, reduction, mode)
-    assert {one: rung.goes_on(one, reduction, mode) for one in then} == then
+    assert {one: rung.is_promotable(one, reduction, mode) for one in then} == then
 
 
 @given(
@@ -93,9 +93,9 @@ def test_a_rung_promotes_the_best_share_and_nobody_twice(
         rung.leave(one)
     sign = 1 if mode == "max" else -1
     ranked = sorted(values, key=lambda value: -sign * value)
-    share = len(values) // reduction
-    assert promoted[:share] == ranked[:share]
-    assert len(promoted) == share or ranked[share] == ranked[share - 1]
+    fraction = len(values) // reduction
+    assert promoted[:fraction] == ranked[:fraction]
+    assert len(promoted) == fraction or ranked[fraction] == ranked[fraction - 1]
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

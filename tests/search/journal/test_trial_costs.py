@@ -16,9 +16,9 @@ from raysearch.config.space_file import parse_space
 from raysearch.errors import SpaceError, StudyError
 from raysearch.search.journal.history import History
 from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
-from raysearch.search.scheduling.policy import Course
+from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.study.plan import make_plan
-from raysearch.search.study.warm_start import warmed
+from raysearch.search.study.warm_start import warm_started
 from raysearch.training.model_limits import too_much
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -32,13 +32,13 @@ def space(**more: Any) -> Space:
 def test_a_study_begins_with_the_best_of_earlier_ones(shards: Path, tmp_path: Path) -> None:
     study = new_study(shards, tmp_path / "first", TREE)
     run_on(study, 12)
-    found = warmed(space(warm_start=["first"]), str(tmp_path))
-    best = max(study.history.done(), key=lambda one: one.ranked_by)
+    found = warm_started(space(warm_start=["first"]), str(tmp_path))
+    best = max(study.history.done(), key=lambda one: one.final_objective)
     assert len(found.points) == min(3, len(study.history.done()))
-    assert dict(found.points[0])["learning_rate"] == best.knobs["learning_rate"]
-    [first] = [Course(found).next()]
+    assert dict(found.points[0])["learning_rate"] == best.hparams["learning_rate"]
+    [first] = [SearchPolicy(found).next()]
     assert first is not None
-    assert first["knobs"]["learning_rate"] == best.knobs["learning_rate"]
+    assert first["hparams"]["learning_rate"] == best.hparams["learning_rate"]
 
 
 def test_a_warm_start_that_cannot_be_is_told_in_one_line(shards: Path, tmp_path: Path) -> None:
@@ -46,15 +46,15 @@ def test_a_warm_start_that_cannot_be_is_told_in_one_line(shards: Path, tmp_path:
     study = new_study(shards, tmp_path / "first", TREE)
     run_on(study, 12)
     with pytest.raises(StudyError, match="no study 'none'"):
-        warmed(space(warm_start=["none"]), str(tmp_path))
+        warm_started(space(warm_start=["none"]), str(tmp_path))
     with pytest.raises(StudyError, match="finished no trial"):
-        warmed(space(warm_start=["empty"]), str(tmp_path))
+        warm_started(space(warm_start=["empty"]), str(tmp_path))
     narrow = {**TREE["space"], "learning_rate": {"loguniform": [1e-9, 1e-8]}}
     with pytest.raises(StudyError, match="of another space: its best learning_rate is"):
-        warmed(space(warm_start=["first"], space=narrow), str(tmp_path))
+        warm_started(space(warm_start=["first"], space=narrow), str(tmp_path))
     other = space(warm_start=["first"], objective={"metric": "f1"})
     with pytest.raises(StudyError, match="was for auroc, this one is for f1"):
-        warmed(other, str(tmp_path))
+        warm_started(other, str(tmp_path))
 
 
 @pytest.mark.parametrize("sampler", ["forest", "tpe", "random", "grid", "qmc"])
@@ -62,18 +62,18 @@ def test_every_proposal_satisfies_the_constraints(sampler: str) -> None:
     found = space(
         sampler=sampler, trials=30, constraints=["learning_rate < 0.01 or optimizer == 'sgd'"]
     )
-    course = Course(found)
+    policy = SearchPolicy(found)
     for number in range(30):
-        event = course.next()
+        event = policy.next()
         if event is None:
             assert sampler == "grid"
             break
-        assert allowed(found, event["knobs"])
-        course.take({"at": 0.0, **event})
+        assert allowed(found, event["hparams"])
+        policy.take({"at": 0.0, **event})
         value = float(np.random.default_rng(number).random())
         report = {"event": "report", "at": 0.0, "trial": event["trial"], "epoch": 1, "fold": 0}
-        course.take(report | {"objective": value, "metrics": {}, "seconds": 1.0, "rung": True})
-    assert len(course.history.searched()) >= 15
+        policy.take(report | {"objective": value, "metrics": {}, "seconds": 1.0, "rung": True})
+    assert len(policy.history.searched()) >= 15
 
 
 def test_the_expected_cost_lies_between_one_rung_and_everything() -> None:
@@ -85,7 +85,7 @@ def test_the_expected_cost_lies_between_one_rung_and_everything() -> None:
         assert expected_fold_epochs(replace(asked, trials=40)) > found
 
 
-def test_a_budget_below_one_trial_is_refused(shards: Path) -> None:
+def test_a_budget_below_one_trial_is_rejected(shards: Path) -> None:
     with pytest.raises(SpaceError, match=r"budget\.fold_epochs: 7 is less than the 8"):
         make_plan(space(budget={"fold_epochs": 7}), "x", str(shards))
 

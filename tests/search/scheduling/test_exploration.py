@@ -9,18 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from raysearch.config.space import Knob, Space, Stopping
+from raysearch.config.space import Hyperparameter, Space, Stopping
 from raysearch.search.journal.history import Trial
-from raysearch.search.scheduling.exploration import Scouts
+from raysearch.search.scheduling.exploration import ExplorationTrials
 from support.result_studies import report
 
 EPOCHS = 6
-KNOBS = (
-    Knob("schedule", "choice", ("constant", "one_cycle")),
-    Knob("optimizer", "choice", ("adamw", "sgd")),
-    Knob("folds", "choice", (2, 3)),
+HPARAMS = (
+    Hyperparameter("schedule", "choice", ("constant", "one_cycle")),
+    Hyperparameter("optimizer", "choice", ("adamw", "sgd")),
+    Hyperparameter("folds", "choice", (2, 3)),
 )
-SPACE = Space(KNOBS, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
+SPACE = Space(HPARAMS, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
 
 
 class Known:
@@ -53,7 +53,7 @@ class Known:
 
 
 def test_the_leader_of_a_value_goes_until_it_or_another_has_ended_a_fold() -> None:
-    known, scouts = Known(*["constant"] * 9, *["one_cycle"] * 3), Scouts(SPACE)
+    known, scouts = Known(*["constant"] * 9, *["one_cycle"] * 3), ExplorationTrials(SPACE)
     leader = known.trials[8]
     assert scouts.next(known.history, known.waiting) is leader
     leader.status = "running"
@@ -73,16 +73,16 @@ def test_the_leader_of_a_value_goes_until_it_or_another_has_ended_a_fold() -> No
 def test_too_few_to_compare_send_nobody() -> None:
     known = Known(*["constant"] * 2, *["one_cycle"] * 2)
     for trial in known.trials[:2]:
-        trial.knobs = {**trial.knobs, "optimizer": "sgd"}
-    assert Scouts(SPACE).next(known.history, known.waiting) is None
+        trial.hparams = {**trial.hparams, "optimizer": "sgd"}
+    assert ExplorationTrials(SPACE).next(known.history, known.waiting) is None
 
 
 def test_scouts_are_a_quarter_of_the_trials_at_most() -> None:
-    knobs = (Knob("width", "choice", (1, 2, 3)),)
-    space = Space(knobs, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
-    known, scouts = Known(*["constant"] * 9), Scouts(space)
+    hparams = (Hyperparameter("width", "choice", (1, 2, 3)),)
+    space = Space(hparams, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
+    known, scouts = Known(*["constant"] * 9), ExplorationTrials(space)
     for number, trial in enumerate(known.trials):
-        trial.knobs = {**trial.knobs, "width": number % 3 + 1}
+        trial.hparams = {**trial.hparams, "width": number % 3 + 1}
     for _ in range(3):
         sent = scouts.next(known.history, known.waiting)
         assert sent is not None
@@ -93,7 +93,7 @@ def test_scouts_are_a_quarter_of_the_trials_at_most() -> None:
 def test_who_is_sent_hangs_on_no_hash_seed() -> None:
     script = (
         "from test_exploration import *; known = Known(*['constant'] * 5, *['one_cycle'] * 5);"
-        "[setattr(one, 'knobs', {**one.knobs, 'optimizer': 'sgd'}) for one in known.trials[::2]];"
+        "[setattr(one, 'hyperparameters', {**one.hyperparameters, 'optimizer': 'sgd'}) for one in known.trials[::2]];"
         "print(Scouts(SPACE).next(known.history, known.waiting).id)"
     )
     told = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raysearch.config.space import Knob, Space, Stopping
+from raysearch.config.space import Hyperparameter, Space, Stopping
 from raysearch.search.journal.history import Trial
 from raysearch.search.scheduling.learning_curves import LEAF, LEAVES, Curves, Model
 from support.result_studies import report
@@ -13,8 +13,11 @@ EPOCHS = 4
 
 def curves_over(folds: int, trials: int) -> Curves:
     """The first folds of so many trials, a rung after every epoch."""
-    knobs = (Knob("learning_rate", "loguniform", (1e-4, 1e-1)), Knob("folds", "fixed", (folds,)))
-    space = Space(knobs, "auroc", "max", EPOCHS, trials, 0, Stopping(1, 3, "forest"))
+    hparams = (
+        Hyperparameter("learning_rate", "loguniform", (1e-4, 1e-1)),
+        Hyperparameter("folds", "fixed", (folds,)),
+    )
+    space = Space(hparams, "auroc", "max", EPOCHS, trials, 0, Stopping(1, 3, "forest"))
     curves = Curves(space)
     draw = np.random.default_rng(0)
     for number in range(trials):
@@ -43,7 +46,9 @@ def test_what_a_leaf_holds_hangs_on_what_was_known_then() -> None:
     """A model of the first reports is the same whatever came after them."""
     early, late = curves_over(2, 9), curves_over(2, 60)
     asked = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
-    then, now = (Model(one, 9 * EPOCHS, 1.0, 0).hopes(asked, 1.5) for one in (early, late))
+    then, now = (
+        Model(one, 9 * EPOCHS, 1.0, 0).upper_confidence_bounds(asked, 1.5) for one in (early, late)
+    )
     assert np.array_equal(then, now)
 
 
@@ -53,7 +58,10 @@ def test_only_a_trial_that_has_begun_is_judged_by_the_optimism_asked_for() -> No
     [some] = curves.best(len(curves), 1.0)[:1]
     asked = np.array([*new, curves.row(some, 1.0)]).astype(np.float32)
     model = Model(curves, len(curves), 1.0, seed=0)
-    mean, less, more = (model.hopes(asked, optimism) for optimism in (0.0, 0.75, 1.5))
+    mean, less, more = (
+        model.upper_confidence_bounds(asked, exploration_weight)
+        for exploration_weight in (0.0, 0.75, 1.5)
+    )
     assert np.array_equal(less[:2], more[:2])
     assert mean[2] < less[2] < more[2]
     assert more[2] - mean[2] == pytest.approx(2 * (less[2] - mean[2]))
@@ -61,7 +69,7 @@ def test_only_a_trial_that_has_begun_is_judged_by_the_optimism_asked_for() -> No
 
 def test_where_nothing_varies_the_forest_forecasts_all_the_same() -> None:
     space = Space(
-        (Knob("learning_rate", "fixed", (0.1,)), Knob("folds", "fixed", (2,))),
+        (Hyperparameter("learning_rate", "fixed", (0.1,)), Hyperparameter("folds", "fixed", (2,))),
         *("auroc", "max", EPOCHS, 2, 0),
         Stopping(1, 3, "forest"),
     )
@@ -74,4 +82,4 @@ def test_where_nothing_varies_the_forest_forecasts_all_the_same() -> None:
     rows = curves.learned(len(curves))[0].astype(np.float32)
     model = Model(curves, len(curves), 1.0, seed=0)
     assert model.costs(rows).tolist() == [0.0] * len(rows)
-    assert np.isfinite(model.hopes(rows, 1.0)).all()
+    assert np.isfinite(model.upper_confidence_bounds(rows, 1.0)).all()

@@ -11,11 +11,11 @@ from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.split_creation import Wish, make_ledger
+from raysearch.data.splits.split_creation import SplitSpec, make_split_manifest
 from raysearch.data.view import ALL
 from raysearch.errors import DataError, SpaceError
 from raysearch.search.study.auxiliary_data import find_auxiliary, mapped_labels
-from raysearch.search.study.plan import load_plan, make_plan, refuse_changes
+from raysearch.search.study.plan import load_plan, make_plan, reject_changes
 
 
 def write_classes(folder: Path, names: tuple[str, ...], side: int = 50) -> str:
@@ -42,7 +42,7 @@ def test_a_plan_names_its_auxiliary_shards(shards: Path, tmp_path: Path) -> None
     known = set(load_rows(str(shards)).patients.tolist())
     assert all({*one.learn, *one.judge} == known for folds in splits.values() for one in folds)
     again, _splits = make_plan(space, "x", str(shards))
-    refuse_changes(plan, again)
+    reject_changes(plan, again)
 
 
 def test_labels_go_by_the_names_of_the_classes(tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_labels_go_by_the_names_of_the_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_shards_of_the_same_patients_are_refused(shards: Path, tmp_path: Path) -> None:
+def test_shards_of_the_same_patients_are_rejected(shards: Path, tmp_path: Path) -> None:
     write_shards("3:60:9", tmp_path / "same", "synthetic", workers=1)
     with pytest.raises(DataError, match="patient 'p000' is in the study, too"):
         find_auxiliary(str(tmp_path / "same"), ALL, str(shards))
 
 
-def test_patches_of_another_size_or_class_are_refused(shards: Path, tmp_path: Path) -> None:
+def test_patches_of_another_size_or_class_are_rejected(shards: Path, tmp_path: Path) -> None:
     large = write_classes(tmp_path / "large", ("positive",), 64)
     with pytest.raises(DataError, match="patches of 64x64x3, the study's are 50x50x3"):
         find_auxiliary(large, ALL, str(shards))
@@ -68,7 +68,7 @@ def test_patches_of_another_size_or_class_are_refused(shards: Path, tmp_path: Pa
         find_auxiliary(strange, ALL, str(shards))
 
 
-def test_a_weight_without_auxiliary_shards_is_a_fault() -> None:
+def test_a_weight_without_auxiliary_shards_is_an_error() -> None:
     space = {"folds": 2, "auxiliary_weight": {"choice": [0.0, 1.0]}}
     with pytest.raises(SpaceError, match="nothing reads it without `auxiliary`"):
         parse_space(tree(space=space), "x")
@@ -77,7 +77,7 @@ def test_a_weight_without_auxiliary_shards_is_a_fault() -> None:
             parse_space(tree(auxiliary=wrong), "x")
 
 
-def test_the_same_patches_under_other_patients_are_refused(shards: Path, tmp_path: Path) -> None:
+def test_the_same_patches_under_other_patients_are_rejected(shards: Path, tmp_path: Path) -> None:
     write_shards("12:240:3", tmp_path / "same", "synthetic", workers=1)
     table = pq.read_table(tmp_path / "same" / "part-00000.parquet")
     pixels = np.frombuffer(table.column("pixels").combine_chunks().buffers()[1], np.uint8)
@@ -92,10 +92,12 @@ def test_the_same_patches_under_other_patients_are_refused(shards: Path, tmp_pat
 def test_what_an_auxiliary_set_seals_itself_is_not_learned(shards: Path, tmp_path: Path) -> None:
     other = write_classes(tmp_path, ("positive", "negative"))
     rows = load_rows(other)
-    make_ledger(rows, "label", Wish(folds=(), test_share=0.5)).write(Folder(other), "label")
+    make_split_manifest(rows, "label", SplitSpec(folds=(), test_share=0.5)).write(
+        Folder(other), "label"
+    )
     found = find_auxiliary(other, ALL, str(shards))
-    assert len(found.sealed) == found.rows == 2
-    assert not set(load_rows(other, found.view).patients.tolist()) & set(found.sealed)
+    assert len(found.held_out) == found.rows == 2
+    assert not set(load_rows(other, found.view).patients.tolist()) & set(found.held_out)
     plan, _splits = make_plan(parse_space(tree(auxiliary=[other]), "x"), "x", str(shards))
     assert load_plan(plan.dump()) == plan
     assert any("no patient is known" in one for one in plan.warnings)

@@ -1,4 +1,4 @@
-"""A study whose files are damaged is refused, or is the same study; it is never another one."""
+"""A study whose files are damaged is rejected, or is the same study; it is never another one."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def told(folder: StudyFolder) -> str:
 
 
 def answer(folder: StudyFolder) -> str:
-    """What is told of the study, or how it is refused."""
+    """What is told of the study, or how it is rejected."""
     try:
         return told(folder)
-    except (StudyError, ValueError) as fault:
-        return f"refused: {fault}"
+    except (StudyError, ValueError) as error:
+        return f"rejected: {error}"
 
 
 def corruptions(content: bytes, draw: random.Random) -> Callable[[], bytes]:
@@ -97,38 +97,38 @@ def corruptions(content: bytes, draw: random.Random) -> Callable[[], bytes]:
     return lambda: flipped() if draw.random() < 2 / 3 else cut()
 
 
-def kept_or_refused(folder: StudyFolder, count: int, seed: int) -> dict[str, int]:
-    """Damage the study `count` times, one file at a time; how often each file was refused."""
+def kept_or_rejected(folder: StudyFolder, count: int, seed: int) -> dict[str, int]:
+    """Damage the study `count` times, one file at a time; how often each file was rejected."""
     draw, good = random.Random(seed), told(folder)
     paths = [folder.local / folder.PLAN, folder.local / folder.SPLITS]
     paths += [one for name in ("journal", "checkpoints") for one in (folder.local / name).iterdir()]
     whole = {path: path.read_bytes() for path in sorted(paths)}
     damage = {path: corruptions(content, draw) for path, content in whole.items()}
-    refused: dict[str, int] = {path.name: 0 for path in whole}
+    rejected: dict[str, int] = {path.name: 0 for path in whole}
     for number in range(count):
         path = list(whole)[number % len(whole)]
         bad = damage[path]()
         path.write_bytes(bad)
         said = answer(folder)
         path.write_bytes(whole[path])
-        assert said == good or (said.startswith("refused: ") and "\n" not in said), (
+        assert said == good or (said.startswith("rejected: ") and "\n" not in said), (
             path.name,
             said,
         )
-        refused[path.name] += said != good
-    return refused
+        rejected[path.name] += said != good
+    return rejected
 
 
-def test_a_damaged_study_is_refused_or_the_same(made: StudyFolder) -> None:
-    refused = kept_or_refused(made, 250, seed=1)
-    assert len(refused) >= 10
-    assert all(refused.values()), refused
+def test_a_damaged_study_is_rejected_or_the_same(made: StudyFolder) -> None:
+    rejected = kept_or_rejected(made, 250, seed=1)
+    assert len(rejected) >= 10
+    assert all(rejected.values()), rejected
 
 
 @pytest.mark.slow
-def test_a_study_damaged_in_thousands_of_ways_is_refused_or_the_same(made: StudyFolder) -> None:
-    refused = kept_or_refused(made, 4000, seed=2)
-    assert sum(refused.values()) > 2000
+def test_a_study_damaged_in_thousands_of_ways_is_rejected_or_the_same(made: StudyFolder) -> None:
+    rejected = kept_or_rejected(made, 4000, seed=2)
+    assert sum(rejected.values()) > 2000
 
 
 def test_the_made_study_has_what_a_real_one_has(made: StudyFolder) -> None:

@@ -109,9 +109,9 @@ def test_a_checkpoint_leaves_room_for_the_journal_and_the_last_one_as_it_was(
     folder.keep(trial.id, pack({"epoch": 1}))
     other = fill(disk, "other", spare=folder.SPARE + 500_000)
     place = folder.path(folder.checkpoint(trial.id))
-    with pytest.raises(OSError, match=r"does not fit into the .* that are free") as refused:
+    with pytest.raises(OSError, match=r"does not fit into the .* that are free") as rejected:
         folder.keep(trial.id, bytes(600_000))
-    assert refused.value.filename == place
+    assert rejected.value.filename == place
     assert unpack(folder.read(folder.checkpoint(trial.id))) == {"epoch": 1}
     assert hidden(folder) == []
     assert study.report(
@@ -119,7 +119,7 @@ def test_a_checkpoint_leaves_room_for_the_journal_and_the_last_one_as_it_was(
         {"epoch": 1, "fold": 0, "objective": 0.5, "loss": 1.0, "metrics": {}, "seconds": 0.1},
     )
     for _ in range(3):  # as its workers say
-        study.put_back(trial.id, f"host: {refused.value}")
+        study.requeue(trial.id, f"host: {rejected.value}")
     assert study.halted is not None
     assert place in study.halted
     other.unlink()

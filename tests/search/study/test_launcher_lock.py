@@ -15,9 +15,9 @@ import pytest
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study import launcher_lock as lock
-from raysearch.search.study import lease_lock as beacon
-from raysearch.search.study.launcher_lock import launcher_lock, refuse_second
-from raysearch.search.study.lease_lock import BEAT_S, SETTLE_S, SILENT_S, Beacon
+from raysearch.search.study import lease_lock as lease_lock
+from raysearch.search.study.launcher_lock import launcher_lock, reject_second
+from raysearch.search.study.lease_lock import BEAT_S, SETTLE_S, SILENT_S, LeaseLock
 
 HERE = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
@@ -35,15 +35,15 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1e9
-        self.meanwhile: list[Beacon] = []
+        self.meanwhile: list[LeaseLock] = []
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         while self.meanwhile:
             self.meanwhile.pop()._write()
 
-    def beacon(self, folder: StudyFolder) -> Beacon:
-        return Beacon(folder, lambda: self.now, lambda: self.now, self.sleep)
+    def lease_lock(self, folder: StudyFolder) -> LeaseLock:
+        return LeaseLock(folder, lambda: self.now, lambda: self.now, self.sleep)
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -58,39 +58,39 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_the_second_launch_is_refused_by_the_firsts_host_and_process(
+def test_the_second_launch_is_rejected_by_the_firsts_host_and_process(
     folder: StudyFolder, clock: Clock
 ) -> None:
-    first = clock.beacon(folder)
+    first = clock.lease_lock(folder)
     first.take()
     for _ in range(20):
         clock.sleep(BEAT_S)
         first.beat()
         with pytest.raises(StudyError, match=f"'x' is being run by {HERE}; wait for it, or stop"):
-            clock.beacon(folder).take()
+            clock.lease_lock(folder).take()
     first.assure()
     first.leave()
     assert not folder.exists(folder.LOCK)
-    clock.beacon(folder).take()
+    clock.lease_lock(folder).take()
 
 
 def test_a_dead_launchers_lock_is_taken_over_after_a_minute_and_the_log_says_so(
     folder: StudyFolder, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock.beacon(folder).take()
+    clock.lease_lock(folder).take()
     clock.sleep(SILENT_S - SETTLE_S)
     with pytest.raises(StudyError, match="is being run by"):
-        clock.beacon(folder).take()
+        clock.lease_lock(folder).take()
     clock.sleep(1)
     with caplog.at_level(logging.WARNING):
-        clock.beacon(folder).take()
+        clock.lease_lock(folder).take()
     assert f"study 'x' was run by {HERE}, silent for 61 s; taken over" in caplog.text
 
 
 def test_a_launcher_that_was_taken_for_dead_writes_no_more(
     folder: StudyFolder, clock: Clock
 ) -> None:
-    stopped, other = clock.beacon(folder), clock.beacon(folder)
+    stopped, other = clock.lease_lock(folder), clock.lease_lock(folder)
     stopped.take()
     clock.sleep(SILENT_S + 1)
     other.take()
@@ -107,7 +107,7 @@ def test_a_launcher_that_was_taken_for_dead_writes_no_more(
 def test_of_two_launches_at_once_the_one_that_wrote_last_has_the_lock(
     folder: StudyFolder, clock: Clock
 ) -> None:
-    first, second = clock.beacon(folder), clock.beacon(folder)
+    first, second = clock.lease_lock(folder), clock.lease_lock(folder)
     clock.meanwhile.append(second)
     with pytest.raises(StudyError, match="is being run by"):
         first.take()
@@ -117,10 +117,10 @@ def test_of_two_launches_at_once_the_one_that_wrote_last_has_the_lock(
 def test_a_holder_that_beats_looks_for_the_lock_no_more_often_than_that(
     folder: StudyFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = clock.beacon(folder)
+    holder = clock.lease_lock(folder)
     holder.take()
     with monkeypatch.context() as patch:
-        patch.setattr(Beacon, "_stored", lambda _self: pytest.fail("looked"))
+        patch.setattr(LeaseLock, "_stored", lambda _self: pytest.fail("looked"))
         holder.assure()
     clock.sleep(3 * BEAT_S)
     holder.assure()
@@ -130,16 +130,16 @@ def test_a_holder_that_beats_looks_for_the_lock_no_more_often_than_that(
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"beat": "then"}'])
 def test_a_damaged_lock_is_nobodys(folder: StudyFolder, clock: Clock, content: bytes) -> None:
     folder.write(folder.LOCK, content)
-    clock.beacon(folder).take()
+    clock.lease_lock(folder).take()
     with pytest.raises(StudyError, match=f"is being run by {HERE}"):
-        clock.beacon(folder).take()
+        clock.lease_lock(folder).take()
 
 
 def test_the_lock_is_renewed_by_a_thread_and_given_back(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
-    monkeypatch.setattr(beacon, "SETTLE_S", 0.0)
+    monkeypatch.setattr(lease_lock, "SETTLE_S", 0.0)
     with launcher_lock(folder) as assure:
         first = json.loads(folder.read(folder.LOCK))
         until = time.monotonic() + 30
@@ -148,7 +148,7 @@ def test_the_lock_is_renewed_by_a_thread_and_given_back(
             time.sleep(0.02)
         assure()
         with pytest.raises(StudyError, match=f"is being run by {HERE}"):
-            refuse_second(folder)
+            reject_second(folder)
         told = None
         while told is None:
             # A renewal that had read the lock before writes over this one; the next does not.
@@ -158,8 +158,8 @@ def test_the_lock_is_renewed_by_a_thread_and_given_back(
             assert time.monotonic() < until
             try:
                 assure()
-            except StudyError as fault:
-                told = str(fault)
+            except StudyError as error:
+                told = str(error)
         assert "was taken over by process 7 on" in told
     assert folder.exists(folder.LOCK)
 
@@ -167,25 +167,25 @@ def test_the_lock_is_renewed_by_a_thread_and_given_back(
 def test_the_lock_is_free_after_a_launch(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beacon, "SETTLE_S", 0.0)
+    monkeypatch.setattr(lease_lock, "SETTLE_S", 0.0)
     with launcher_lock(folder):
         pass
-    refuse_second(folder)
+    reject_second(folder)
     assert not folder.exists(folder.LOCK)
 
 
 def test_a_look_at_a_local_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "x")
-    refuse_second(folder)
+    reject_second(folder)
     assert not (tmp_path / "x").exists()
     with launcher_lock(folder), pytest.raises(StudyError, match=f"is being run by {HERE}; wait"):
-        refuse_second(folder)
-    refuse_second(folder)
+        reject_second(folder)
+    reject_second(folder)
     with launcher_lock(folder):
         pass
 
 
-def test_a_launch_is_refused_before_anything_heavy_is_imported(
+def test_a_launch_is_rejected_before_anything_heavy_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "space.yaml").write_text("trials: 1\nspace: {width: 4}\n")
@@ -207,7 +207,7 @@ def test_a_launch_is_refused_before_anything_heavy_is_imported(
             said = f"is being run by process {holder.pid} on {socket.gethostname()}; wait for it"
             assert said in done.stderr
         holder.send_signal(signal.SIGKILL)
-    refuse_second(StudyFolder(tmp_path / "space"))
+    reject_second(StudyFolder(tmp_path / "space"))
 
 
 def test_a_lock_of_a_process_of_this_machine_that_is_gone_is_taken_over_at_once(

@@ -51,7 +51,7 @@ def test_optuna_reads_the_trials_as_they_were(study: Study, tmp_path: Path) -> N
     for one, trial in zip(told.trials, trials, strict=True):
         assert trial.id == f"t{one.number:04d}"
         assert one.state.name == OPTUNAS[trial.status]
-        assert one.params == {n: v for n, v in trial.knobs.items() if n not in FIXED}
+        assert one.params == {n: v for n, v in trial.hparams.items() if n not in FIXED}
         assert one.intermediate_values == {e["epoch"]: e["objective"] for e in trial.reports}
         assert one.user_attrs["reason"] == trial.reason
         assert one.user_attrs["seconds"] == trial.seconds
@@ -69,7 +69,7 @@ def told_end(at: datetime | None) -> float | None:
     return None if at is None else at.timestamp()
 
 
-def test_the_knobs_keep_their_ranges(study: Study, tmp_path: Path) -> None:
+def test_the_hyperparameters_keep_their_ranges(study: Study, tmp_path: Path) -> None:
     export_study(study.plan, study.history, tmp_path / "a.log")
     found = {
         name: one
@@ -93,7 +93,7 @@ def test_a_trial_that_waits_is_still_running_for_optuna(study: Study, tmp_path: 
 
 def test_a_value_outside_its_range_is_an_attribute(study: Study, tmp_path: Path) -> None:
     trial = study.history.searched()[0]
-    trial.knobs = {**trial.knobs, "width": 64}
+    trial.hparams = {**trial.hparams, "width": 64}
     export_study(study.plan, study.history, tmp_path / "a.log")
     first = loaded(tmp_path / "a.log").trials[0]
     assert "width" not in first.params

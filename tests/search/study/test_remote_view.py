@@ -11,7 +11,7 @@ from raysearch.search.journal.history import History, leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan, make_plan
 from raysearch.search.study.remote_view import (
-    Mirror,
+    RemoteStudyView,
     end_message,
     mirror_of,
     phase_message,
@@ -44,10 +44,10 @@ def test_any_other_line_is_none(line: str) -> None:
 
 
 def test_an_event_that_comes_twice_counts_once(plan: Plan) -> None:
-    mirror = Mirror(plan)
+    mirror = RemoteStudyView(plan)
     heard: list[int] = []
     mirror.listeners.append(lambda event: heard.append(event["n"]))
-    known = {"trial": "t0000", "kind": "trial", "knobs": {}, "seed": 1, "folds": 2}
+    known = {"trial": "t0000", "kind": "trial", "hparams": {}, "seed": 1, "folds": 2}
     began = {"n": 0, "at": 1.0, "event": "trial", **known}
     epoch = {"epoch": 1, "fold": 0, "objective": 0.7, "loss": 0.5, "metrics": {}, "seconds": 1.0}
     report = {"n": 1, "at": 2.0, "event": "report", "trial": "t0000", "rung": False, **epoch}

@@ -18,7 +18,7 @@ from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.sampler import told
 from raysearch.search.study.baselines import record_majority
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.plan import Plan, load_plan, make_plan, refuse_changes
+from raysearch.search.study.plan import Plan, load_plan, make_plan, reject_changes
 from raysearch.search.study.study import Study, create_study, read_plan, read_splits
 from raysearch.training.numerics import Numerics
 from support.result_studies import TREE, feed, new_study, next_searched, quality, report
@@ -45,7 +45,7 @@ def finish(study: Study, most: int = 10**6) -> None:
 
 
 def outcome(history: History) -> list[tuple[Any, ...]]:
-    return [(one.id, one.knobs, one.status, one.epoch) for one in history.trials.values()]
+    return [(one.id, one.hparams, one.status, one.epoch) for one in history.trials.values()]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -103,8 +103,8 @@ def test_a_trial_that_is_put_back_goes_on_later(study: Study) -> None:
     trial = study.next_trial()
     assert trial is not None
     study.report(trial.id, report(1, 0.5))
-    study.put_back(trial.id)
-    study.put_back(trial.id)
+    study.requeue(trial.id)
+    study.requeue(trial.id)
     assert study.next_trial() is trial
     other = study.next_trial()
     assert other is not None
@@ -117,13 +117,13 @@ def test_a_study_whose_workers_cannot_train_halts_and_goes_on_when_they_can(stud
     finish(study, 1)
     trial = study.next_trial()
     assert trial is not None
-    study.put_back(trial.id, "host: no room")
-    study.put_back(trial.id, "host: no room")
+    study.requeue(trial.id, "host: no room")
+    study.requeue(trial.id, "host: no room")
     assert study.next_trial() is trial
     study.report(trial.id, report(1, 0.5))  # a report says that they can
     for _ in range(3):
         assert study.halted is None
-        study.put_back(trial.id, "host: no room")
+        study.requeue(trial.id, "host: no room")
     assert study.halted == "host: no room"
     assert study.next_trial() is None
     assert not study.report(trial.id, report(2, 0.5))
@@ -134,7 +134,7 @@ def test_a_study_whose_workers_cannot_train_halts_and_goes_on_when_they_can(stud
     assert (resumed.id, resumed.epoch, resumed.status) == (trial.id, 1, "running")
 
 
-def test_a_split_that_is_not_the_plans_is_refused(study: Study) -> None:
+def test_a_split_that_is_not_the_plans_is_rejected(study: Study) -> None:
     folder = study.folder
     good = folder.read(folder.SPLITS)
     assert read_splits(folder, study.plan)[2]
@@ -296,16 +296,16 @@ def test_a_study_that_is_there_is_not_made_again(study: Study, plan: Plan) -> No
         create_study(study.folder, plan, {})
 
 
-def test_a_resume_with_another_space_is_refused_with_the_differences(
+def test_a_resume_with_another_space_is_rejected_with_the_differences(
     plan: Plan, shards: Path
 ) -> None:
     changed = {**TREE, "epochs": 5, "space": {**TREE["space"], "patients": 0.5}}
     now = make_plan(parse_space(changed, "x"), "x", str(shards))[0]
-    with pytest.raises(StudyError) as refused:
-        refuse_changes(plan, now)
-    assert "epochs was 4, is 5" in str(refused.value)
-    assert "space.patients was absent, is fixed 0.5" in str(refused.value)
-    refuse_changes(plan, make_plan(parse_space(TREE, "x"), "x", str(shards))[0])
+    with pytest.raises(StudyError) as rejected:
+        reject_changes(plan, now)
+    assert "epochs was 4, is 5" in str(rejected.value)
+    assert "space.patients was absent, is fixed 0.5" in str(rejected.value)
+    reject_changes(plan, make_plan(parse_space(TREE, "x"), "x", str(shards))[0])
 
 
 def test_a_study_has_one_launcher(tmp_path: Path) -> None:
@@ -323,26 +323,26 @@ def test_a_study_has_one_launcher(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         StudyError("study 'x' was taken over by process 7 on b"),
         StorageError("s3://b/x: cannot be used (Access Denied); look at its login"),
     ],
 )
 def test_a_study_that_is_anothers_by_now_or_whose_store_is_away_halts(
-    study: Study, fault: UserError
+    study: Study, error: UserError
 ) -> None:
-    def refuse() -> None:
-        raise fault
+    def reject() -> None:
+        raise error
 
     study.begin()
     trial = study.next_trial()
     assert trial is not None
-    study.journal.assure = refuse
+    study.journal.assure = reject
     with pytest.raises(UserError) as raised:
         study.report(trial.id, report(1, 0.5))
-    assert raised.value is fault
-    assert study.halted == str(fault)
+    assert raised.value is error
+    assert study.halted == str(error)
     assert trial.epoch == 0
     assert study.next_trial() is None
     assert not study.report(trial.id, report(1, 0.5))

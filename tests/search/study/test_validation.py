@@ -1,4 +1,4 @@
-"""Studies over a ledger's other schemes: leave-one-out, hold-outs, the authors' lists."""
+"""Studies over a split manifest's other schemes: leave-one-out, hold-outs, the authors' lists."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.patches import load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.official_splits import official_ledger
-from raysearch.data.splits.split_creation import Wish
+from raysearch.data.splits.official_splits import official_split_manifest
+from raysearch.data.splits.split_creation import SplitSpec
 from raysearch.errors import DataError, SpaceError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.baselines import record_majority
-from raysearch.search.study.plan import load_plan, make_plan, refuse_changes
+from raysearch.search.study.plan import load_plan, make_plan, reject_changes
 from raysearch.search.study.study import create_study, read_splits
 from raysearch.search.study.trial_data import refit_data, training_data
 
@@ -47,7 +47,7 @@ def test_leave_one_out_judges_each_patient_once(cohort: Path, tmp_path: Path) ->
     plan, splits = make_plan(parse_space(space, "x"), "x", str(cohort))
     assert [one.folds for one in plan.splits] == [8]
     assert plan.splits[0].patients == (1,) * 8
-    assert plan.most_fold_epochs == 2 * 8 + 8 + 1
+    assert plan.max_fold_epochs == 2 * 8 + 8 + 1
     assert load_plan(plan.dump()) == plan
     (*_others, table) = plan_tables(plan)
     assert [list(one.cells) for one in table.columns] == [
@@ -55,7 +55,7 @@ def test_leave_one_out_judges_each_patient_once(cohort: Path, tmp_path: Path) ->
         ["1"] * 3,
         ["4"] * 3,
     ]
-    refuse_changes(plan, make_plan(parse_space(space, "x"), "x", str(cohort))[0])
+    reject_changes(plan, make_plan(parse_space(space, "x"), "x", str(cohort))[0])
     assert [len(one.judge) for one in splits[8]] == [1] * 8
     folder = begun(space, cohort, tmp_path)
     data = training_data(str(folder.address), str(cohort), "cpu", 8, 1.0)
@@ -86,11 +86,13 @@ def test_the_authors_lists_are_one_fold_and_the_rest_is_not_touched(
         (tmp_path / f"cases_{part}.txt").write_text("\n".join(held))
     sources = [str(tmp_path / f"cases_{part}.txt") for part in parts]
     space = tree(validation="official", split="authors")
-    with pytest.raises(DataError, match="no ledger 'authors'"):
+    with pytest.raises(DataError, match="no split manifest 'authors'"):
         make_plan(parse_space(space, "x"), "x", str(cohort))
     with pytest.raises(DataError, match="no official lists; write one with `raysearch split"):
         make_plan(parse_space(tree(validation="official"), "x"), "x", str(cohort))
-    official_ledger(rows, "label", Wish(), sources).write(Folder(str(cohort)), "authors")
+    official_split_manifest(rows, "label", SplitSpec(), sources).write(
+        Folder(str(cohort)), "authors"
+    )
     folder = begun(space, cohort, tmp_path)
     data = training_data(str(folder.address), str(cohort), "cpu", 1, 1.0)
     ((learned, judged),) = data.folds
@@ -103,7 +105,7 @@ def test_the_authors_lists_are_one_fold_and_the_rest_is_not_touched(
     assert whole == 1
 
 
-def test_a_fold_without_a_class_is_refused_where_the_objective_is_not_defined(
+def test_a_fold_without_a_class_is_rejected_where_the_objective_is_not_defined(
     tmp_path: Path,
 ) -> None:
     random = np.random.default_rng(0)
@@ -123,7 +125,7 @@ def test_a_fold_without_a_class_is_refused_where_the_objective_is_not_defined(
         assert make_plan(asked, "x", str(tmp_path / "shards"))[0].splits[0].folds == 3
 
 
-def test_faults_of_a_validation_are_told() -> None:
+def test_errors_of_a_validation_are_told() -> None:
     for bad in ("loo", "holdout-0x0.2", "holdout-5x1.5", "3-fold"):
         with pytest.raises(SpaceError, match=r"validation: .* is unknown; one of folds, leave-one"):
             parse_space(tree(validation=bad), "x")

@@ -54,10 +54,10 @@ def test_the_table_is_plain_json(study: Study) -> None:
 def test_what_the_store_does_not_take_is_told_at_the_end(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_arguments: object) -> None:
+    def reject(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "send_files", refuse)
+    monkeypatch.setattr(runs, "send_files", reject)
     monkeypatch.setattr(runs, "WAITS_S", (0.01,))
     tracker = Tracker(study.plan, "sqlite:///mlflow.db")
     tracker.attach(study_files(study.plan, study.history))

@@ -24,7 +24,7 @@ epochs: 1
 trials: 4
 sampler: tpe
 stopping: {rule: asha, paired: 0}
-fresh_seeds: 0
+repeats: 0
 space:
   folds: 2
   architecture: cnn
@@ -66,8 +66,8 @@ def answer(port: int, host: str = "", password: str = "") -> int:
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
             return int(reply.status)
-    except urllib.error.HTTPError as refused:
-        return refused.code
+    except urllib.error.HTTPError as rejected:
+        return rejected.code
 
 
 def holders(words: list[str], texts: dict[str, bytes]) -> list[tuple[str, str]]:
@@ -116,7 +116,7 @@ def test_a_team_logs_in_and_no_secret_stays_behind(port: int, tmp_path: Path, sh
                 launched.wait(0.5)
         out, err = launched.communicate()
         assert launched.returncode == 0, err
-        texts |= {"said": out.encode(), "said of faults": err.encode()}
+        texts |= {"said": out.encode(), "said of errors": err.encode()}
         files = [*folder.rglob("*"), *Path(logs).rglob("*"), *(tmp_path / "server").rglob("*")]
         for path in files:
             if path.is_file() and path.name != "basic_auth.db":
@@ -128,7 +128,7 @@ def test_a_team_logs_in_and_no_secret_stays_behind(port: int, tmp_path: Path, sh
 
 
 @pytest.mark.slow
-def test_a_secret_in_a_space_or_an_option_is_refused(run: Commands) -> None:
+def test_a_secret_in_a_space_or_an_option_is_rejected(run: Commands) -> None:
     address = f"s3://me:{KEY}@bucket/shards"
     (run.folder / "secret.yaml").write_text(f"data: {address}\n{SPACE}")
     (run.folder / "plain.yaml").write_text(SPACE)
@@ -146,11 +146,11 @@ def test_a_secret_in_a_space_or_an_option_is_refused(run: Commands) -> None:
 
 
 def test_an_address_with_a_password_is_no_folder() -> None:
-    with pytest.raises(DataError, match="holds a password") as refused:
+    with pytest.raises(DataError, match="holds a password") as rejected:
         Folder(f"s3://me:{KEY}@bucket/shards")
-    assert KEY not in str(refused.value)
+    assert KEY not in str(rejected.value)
 
 
-def test_no_fault_tells_a_password() -> None:
-    fault = StudyError(f"the store postgresql://me:{PASSWORD}@db/mlflow is away; try http://a:1@b")
-    assert str(fault) == "the store postgresql://me:***@db/mlflow is away; try http://a:***@b"
+def test_no_error_tells_a_password() -> None:
+    error = StudyError(f"the store postgresql://me:{PASSWORD}@db/mlflow is away; try http://a:1@b")
+    assert str(error) == "the store postgresql://me:***@db/mlflow is away; try http://a:***@b"

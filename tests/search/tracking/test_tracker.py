@@ -18,7 +18,7 @@ from raysearch.errors import StudyError
 from raysearch.search.journal.journal import Event
 from raysearch.search.study.plan import Plan, make_plan
 from raysearch.search.tracking import tracker as runs
-from raysearch.search.tracking.log_batches import TrialPieces
+from raysearch.search.tracking.log_batches import TrialLogBatches
 from raysearch.search.tracking.tracker import Tracker
 from support.tracking_server import Proxy, Server
 
@@ -72,12 +72,12 @@ def what_happens(trials: int) -> Iterator[dict[str, Any]]:
     """Trials of two folds of two epochs, that wait at the first rung and then go on in turn."""
     names = [f"t{number:04d}" for number in range(trials)]
     for trial in names:
-        knobs = {"width": 4, "folds": 2, "optimizer": "sgd"}
+        hparams = {"width": 4, "folds": 2, "optimizer": "sgd"}
         yield {
             "event": "trial",
             "trial": trial,
             "kind": "trial",
-            "knobs": knobs,
+            "hparams": hparams,
             "seed": 1,
             "folds": 2,
         }
@@ -122,7 +122,7 @@ Point = tuple[str, float, int, int]
 
 def points_of(happened: list[Event]) -> dict[str, list[Point]]:
     """The points that each trial's run is to have."""
-    makers: dict[str, TrialPieces] = defaultdict(lambda: TrialPieces(2))
+    makers: dict[str, TrialLogBatches] = defaultdict(lambda: TrialLogBatches(2))
     found: dict[str, list[Point]] = defaultdict(list)
     for event in happened:
         if event["event"] in ("trial", "report", "end"):
@@ -209,7 +209,7 @@ def test_what_somebody_compares_trials_by_stands_at_their_runs(store: str, plan:
     assert "objective_finished" not in found["t0001"].data.metrics
 
 
-def test_one_event_that_is_refused_takes_no_other_with_it(store: str, plan: Plan) -> None:
+def test_one_event_that_is_rejected_takes_no_other_with_it(store: str, plan: Plan) -> None:
     happened = events()
     tracker = Tracker(plan, store)
     for event in happened:

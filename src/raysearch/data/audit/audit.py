@@ -18,7 +18,7 @@ from raysearch.data.audit.duplicates import (
     turned_candidates,
 )
 from raysearch.data.audit.label_conflicts import Mixed, mixed_patients, place_conflicts
-from raysearch.data.audit.leakage_gap import Flattery, Sample, measure_flattery
+from raysearch.data.audit.leakage_gap import LeakageGap, Sample, measure_leakage_gap
 from raysearch.data.audit.outliers import UNIFORM, Outliers, find_outliers
 from raysearch.data.audit.patch_features import Measures, measure
 from raysearch.data.audit.shard_reader import (
@@ -30,7 +30,12 @@ from raysearch.data.audit.shard_reader import (
     scan,
     unpadded,
 )
-from raysearch.data.audit.split_integrity import Checked, check_ledgers, crossings, sealed_rows
+from raysearch.data.audit.split_integrity import (
+    Checked,
+    check_split_manifests,
+    crossings,
+    held_out_rows,
+)
 from raysearch.data.patches import Rows, load_rows
 from raysearch.data.view import View
 
@@ -44,7 +49,7 @@ class Judged:
     """A group of duplicates, and what it stands across.
 
     `empty` is a patch of one colour. `labels` are the classes, `parts` those of the set's own
-    split, `ledgers` the (name, sides) that it stands on both of.
+    split, `split_manifests` the (name, sides) that it stands on both of.
     """
 
     group: Group
@@ -52,7 +57,7 @@ class Judged:
     patients: tuple[str, ...]
     labels: tuple[str, ...]
     parts: tuple[str, ...]
-    ledgers: tuple[tuple[str, str], ...]
+    split_manifests: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class Audit:
     near_complete: bool
     conflicts: tuple[tuple[int, ...], ...]
     mixed: tuple[Mixed, ...]
-    ledgers: tuple[Checked, ...]
-    flattery: Flattery
+    split_manifests: tuple[Checked, ...]
+    leakage_gap: LeakageGap
 
 
 def audit(data: str, task: str, seed: int, progress: Progress = lambda _done, _all: None) -> Audit:
@@ -86,7 +91,7 @@ def audit(data: str, task: str, seed: int, progress: Progress = lambda _done, _a
     shards = open_shards(data, task)
     rows, names = load_rows(data, View(task)), read_names(shards)
     measures = measure(_told(shards, len(rows.labels), progress), names.padded)
-    ledgers = check_ledgers(data, rows.fingerprint)
+    split_manifests = check_split_manifests(data, rows.fingerprint)
     exact = _exact(shards, names, measures)
     searched = measures.textures >= UNIFORM
     once = np.zeros_like(searched)
@@ -101,13 +106,13 @@ def audit(data: str, task: str, seed: int, progress: Progress = lambda _done, _a
         class_counts=class_counts(rows),
         columns=column_counts(rows),
         outliers=find_outliers(measures),
-        exact=_judged(exact, measures, rows, ledgers),
-        near=_judged(near_groups(pairs.pairs, exact), measures, rows, ledgers),
+        exact=_judged(exact, measures, rows, split_manifests),
+        near=_judged(near_groups(pairs.pairs, exact), measures, rows, split_manifests),
         near_complete=pairs.complete,
         conflicts=place_conflicts(rows),
         mixed=mixed_patients(rows),
-        ledgers=ledgers,
-        flattery=measure_flattery(whole, ~sealed_rows(ledgers, rows), seed),
+        split_manifests=split_manifests,
+        leakage_gap=measure_leakage_gap(whole, ~held_out_rows(split_manifests, rows), seed),
     )
 
 
@@ -131,10 +136,10 @@ def _exact(shards: Shards, names: Names, measures: Measures) -> tuple[Group, ...
 
 
 def _judged(
-    groups: Sequence[Group], measures: Measures, rows: Rows, ledgers: Sequence[Checked]
+    groups: Sequence[Group], measures: Measures, rows: Rows, split_manifests: Sequence[Checked]
 ) -> tuple[Judged, ...]:
     members = [group.rows for group in groups]
-    torn = {one.name: crossings(one, rows, members) for one in ledgers}
+    torn = {one.name: crossings(one, rows, members) for one in split_manifests}
 
     def texts(values: NDArray[np.str_], group: Group) -> tuple[str, ...]:
         return tuple(sorted(set(values[list(group.rows)].tolist()) - {""}))

@@ -17,7 +17,7 @@ COLUMNS = {
     "split": "parts",
 }
 # A page lists no more values of a column than this, the largest first.
-MOST_LISTED = 20
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Value:
 class Column:
     """How the rows spread over the values of a column.
 
-    `sizes` are the rows of each value, the most first; `shares`, in the same order, their share of
+    `sizes` are the rows of each value, the most first; `fractions`, in the same order, their share of
     the last class. `largest` are the first of them by name; `unknown` rows have no value.
     """
 
     name: str
     unknown: int
     sizes: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    fractions: NDArray[np.float64]
     largest: tuple[Value, ...]
 
 
@@ -81,5 +81,5 @@ def _column(name: str, values: NDArray[np.str_], rows: Rows) -> Column:
         int((~known).sum()),
         sizes[order],
         table[order, -1] / sizes[order],
-        tuple(Value(str(names[one]), tuple(map(int, table[one]))) for one in order[:MOST_LISTED]),
+        tuple(Value(str(names[one]), tuple(map(int, table[one]))) for one in order[:MAX_LISTED]),
     )

@@ -37,8 +37,8 @@ def told_duplicates(audit: Audit) -> Iterator[Finding]:
     ):  # fmt: skip
         if some:
             yield _finding(f"duplicates-{key}", DISHONEST, some, where, (why, advice))
-    for ledger in audit.ledgers:
-        yield from _on_both_sides(real, ledger.name)
+    for split_manifest in audit.split_manifests:
+        yield from _on_both_sides(real, split_manifest.name)
     within = [one for one in real if len(one.patients) < 2 and len(one.labels) < 2]
     if within:
         why = "They count several times in training and in every score."
@@ -49,13 +49,13 @@ def told_duplicates(audit: Audit) -> Iterator[Finding]:
         yield _finding("duplicates-empty", WARNING, empty, where, (EMPTY, REMOVE))
 
 
-def _on_both_sides(real: Sequence[Judged], ledger: str) -> Iterator[Finding]:
-    torn = [one for one in real if ledger in dict(one.ledgers)]
+def _on_both_sides(real: Sequence[Judged], split_manifest: str) -> Iterator[Finding]:
+    torn = [one for one in real if split_manifest in dict(one.split_manifests)]
     if torn:
-        why = f"What is judged was learned, such as in {dict(torn[0].ledgers)[ledger]}."
-        advice = f"{TOGETHER} Trust no score of studies on this ledger."
-        where = f"on both sides of ledger {ledger!r}"
-        yield _finding("duplicates-ledger", DISHONEST, torn, where, (why, advice))
+        why = f"What is judged was learned, such as in {dict(torn[0].split_manifests)[split_manifest]}."
+        advice = f"{TOGETHER} Trust no score of studies on this split manifest."
+        where = f"on both sides of split manifest {split_manifest!r}"
+        yield _finding("duplicates-split manifest", DISHONEST, torn, where, (why, advice))
 
 
 def _finding(
@@ -96,7 +96,7 @@ def told_near(audit: Audit) -> Iterator[Finding]:
 
 def _crosses(one: Judged) -> bool:
     sides = (one.patients, one.labels, one.parts)
-    return bool(one.ledgers) or any(len(side) > 1 for side in sides)
+    return bool(one.split_manifests) or any(len(side) > 1 for side in sides)
 
 
 def _groups(some: Sequence[Judged]) -> str:

@@ -17,10 +17,10 @@ SAME, TURNED, NEAR = "same pixels", "turned or flipped", "nearly the same"
 # Hashes that differ in at most three of 64 bits agree in one of four runs of 16.
 RADIUS, BANDS, BAND_BITS = 3, 4, 16
 # Grey levels, of 255, by which thumbnails of nearly the same patch may differ on average.
-MOST_APART = 3.0
+MAX_APART = 3.0
 # Neighbours compared in a bucket, and pairs kept: more are of patches without structure.
-MOST_NEIGHBOURS = 2000
-MOST_PAIRS = 2_000_000
+MAX_NEIGHBOURS = 2000
+MAX_PAIRS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,13 @@ def _within(values: NDArray[np.uint64], rows: Rows, thumbs: NDArray[np.uint8]) -
     ends = np.searchsorted(bucket, bucket, "right")
     at = np.arange(len(values))
     found, kept = [np.empty((0, 2), np.int64)], 0
-    for step in range(1, MOST_NEIGHBOURS + 1):
+    for step in range(1, MAX_NEIGHBOURS + 1):
         at = at[at + step < ends[at]]
-        if not len(at) or kept > MOST_PAIRS:
+        if not len(at) or kept > MAX_PAIRS:
             return np.concatenate(found), not len(at)
         near = at[np.bitwise_count(values[at] ^ values[at + step]) <= RADIUS]
         left, right = (thumbs[rows[some]].astype(np.int16) for some in (near, near + step))
-        near = near[np.abs(left - right).mean(axis=(1, 2)) <= MOST_APART]
+        near = near[np.abs(left - right).mean(axis=(1, 2)) <= MAX_APART]
         found.append(np.stack([rows[near], rows[near + step]], axis=1))
         kept += len(near)
     return np.concatenate(found), False

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from raysearch.data.patches import Rows
 
 # Where so many patients have one label alone, the label is the patient's, and others are odd.
-ONE_LABEL_SHARE = 0.8
-LEAST_PATIENTS = 10
+ONE_LABEL_FRACTION = 0.8
+MIN_PATIENTS = 10
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def mixed_patients(rows: Rows) -> tuple[Mixed, ...]:
     np.add.at(table, (owner, rows.labels), 1)
     several = table.sum(axis=1) > 1
     mixed = (table > 0).sum(axis=1) > 1
-    if several.sum() < LEAST_PATIENTS or mixed.sum() > (1 - ONE_LABEL_SHARE) * several.sum():
+    if several.sum() < MIN_PATIENTS or mixed.sum() > (1 - ONE_LABEL_FRACTION) * several.sum():
         return ()
     return tuple(
         Mixed(

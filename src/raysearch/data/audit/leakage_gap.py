@@ -12,14 +12,14 @@ from raysearch.data.splits.folds import assign_folds
 from raysearch.errors import DataError
 from raysearch.metrics.classification import score
 
-MOST_ROWS = 20_000
+MAX_ROWS = 20_000
 # The rows of a leaf; fewer where there are few, of which nothing would be learned else.
 LEAF, LEAVES = 20, 20
 FOLDS = (5, 4, 3, 2)
 
 
 @dataclass(frozen=True)
-class Flattery:
+class LeakageGap:
     """The mean AUROC over folds of a colour model, by random rows and by patient.
 
     None, and the `reason`, where it cannot be told. `rows` were used, in `folds` folds; `alone`
@@ -52,13 +52,13 @@ class Sample:
     def draw(self, usable: NDArray[np.bool_], seed: int) -> Sample:
         """At most 20,000 of the `usable` (N,) rows, with the classes that they have numbered on."""
         rows = np.flatnonzero(usable)
-        if len(rows) > MOST_ROWS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False))
+        if len(rows) > MAX_ROWS:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_ROWS, replace=False))
         labels = np.unique(self.labels[rows], return_inverse=True)[1].astype(np.int64)
         return Sample(self.colours[rows], labels, self.patients[rows])
 
 
-def measure_flattery(whole: Sample, usable: NDArray[np.bool_], seed: int) -> Flattery:
+def measure_leakage_gap(whole: Sample, usable: NDArray[np.bool_], seed: int) -> LeakageGap:
     """Boosted trees on the colours of the `usable` (N,) rows, in as many as 5 folds.
 
     Trees, since they can learn by heart what a patient looks like, as a network can; logistic
@@ -68,24 +68,24 @@ def measure_flattery(whole: Sample, usable: NDArray[np.bool_], seed: int) -> Fla
     some = whole.draw(usable, seed)
     size = len(some.labels)
     if len(np.unique(some.labels)) < 2:
-        return Flattery(size, reason="fewer than two classes have rows")
+        return LeakageGap(size, reason="fewer than two classes have rows")
     reason = ""
     for folds in FOLDS:
         try:
             assignment = assign_folds(some.patients, some.labels, folds, seed)
-        except DataError as fault:
-            reason = str(fault)
+        except DataError as error:
+            reason = str(error)
             continue
         names, owner = np.unique(some.patients, return_inverse=True)
         grouped = np.array([assignment[name] for name in names.tolist()], np.int64)[owner]
-        return Flattery(
+        return LeakageGap(
             size,
             folds,
             _auroc(some, random_folds(some.labels, folds, seed)),
             _auroc(some, grouped),
             alone=len(names) == size,
         )
-    return Flattery(size, reason=reason)
+    return LeakageGap(size, reason=reason)
 
 
 def random_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

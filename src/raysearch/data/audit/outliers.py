@@ -16,7 +16,7 @@ EVEN = f"deviation below {UNIFORM:g}, or {FLAT:g} within channels"
 # The usual 3.5 is made for tens of values; among thousands of patches it names good ones.
 ODD = 6.0
 # Optical densities closer than this are one colour to the eye.
-LEAST_MAD = 0.005
+MIN_MAD = 0.005
 # What the median absolute deviation of normal values is, in standard deviations.
 NORMAL_MAD = 0.6745
 
@@ -59,6 +59,6 @@ def robust_scores(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDAr
     if known.any():
         some = values[known].astype(np.float64)
         apart = np.abs(some - np.median(some, axis=0))
-        mad = np.maximum(np.median(apart, axis=0), LEAST_MAD)
+        mad = np.maximum(np.median(apart, axis=0), MIN_MAD)
         scores[known] = (NORMAL_MAD * apart / mad).max(axis=1)
     return scores

@@ -80,9 +80,9 @@ def measure_block(pixels: Images, padded: NDArray[np.bool_]) -> Measures:
     images = [unpadded(image) if cut else image for image, cut in zip(pixels, padded, strict=True)]
     counts = histograms(images)
     sizes = counts[:, :1].sum(axis=2)
-    shares = counts / sizes[:, :, None]
-    means = shares @ LEVELS
-    squares = shares @ LEVELS**2
+    fractions = counts / sizes[:, :, None]
+    means = fractions @ LEVELS
+    squares = fractions @ LEVELS**2
     deviations = np.sqrt(np.maximum(squares - means**2, 0))
     overall = means.mean(axis=1)
     cumulated = counts.cumsum(axis=2)
@@ -92,7 +92,7 @@ def measure_block(pixels: Images, padded: NDArray[np.bool_]) -> Measures:
     thumbs = np.stack([_thumb(image) for image in images])
     return Measures(
         colours=np.hstack([means, deviations, *percentiles, hsv]).astype(np.float32),
-        densities=(shares @ DENSITY).astype(np.float32),
+        densities=(fractions @ DENSITY).astype(np.float32),
         means=overall.astype(np.float32),
         deviations=np.sqrt(np.maximum(squares.mean(axis=1) - overall**2, 0)).astype(np.float32),
         textures=np.sqrt((deviations**2).mean(axis=1)).astype(np.float32),

@@ -10,8 +10,8 @@ from raysearch.data.audit.label_conflicts import Mixed
 from raysearch.data.audit.outliers import Outliers
 
 # From this ratio of classes, and this share of rows, on it is told.
-UNEVEN, LARGE_SHARE = 10, 0.2
-LEAST_PATIENTS = 6  # of fewer, one always has a large share
+UNEVEN, LARGE_FRACTION = 10, 0.2
+MIN_PATIENTS = 6  # of fewer, one always has a large share
 ODD_STAIN = "odd stain"
 
 
@@ -86,29 +86,29 @@ def told_balance(audit: Audit) -> Iterator[Finding]:
             "Search by AUROC, average precision or balanced accuracy.",
         )
     for column in audit.columns:
-        share = float(column.sizes[0] / column.sizes.sum())
-        many = len(column.sizes) >= LEAST_PATIENTS
-        if column.name == "patient" and many and share > LARGE_SHARE:
+        fraction = float(column.sizes[0] / column.sizes.sum())
+        many = len(column.sizes) >= MIN_PATIENTS
+        if column.name == "patient" and many and fraction > LARGE_FRACTION:
             yield Finding(
                 "large-patient",
                 WARNING,
-                f"Patient {column.largest[0].name} has {share:.0%} of all rows",
+                f"Patient {column.largest[0].name} has {fraction:.0%} of all rows",
                 "A fold that is judged by this patient says little about others.",
                 "Report scores by patient, too.",
             )
 
 
 def told_set(audit: Audit) -> Iterator[Finding]:
-    """What the shards themselves say: warnings, refused files, sizes, rows without a label."""
+    """What the shards themselves say: warnings, rejected files, sizes, rows without a label."""
     manifest = audit.shards.manifest
     for warning in manifest.warnings:
         what, _, advice = warning.rpartition("; ")
         title = "A warning from when the images were sharded"
         yield Finding("set-warning", WARNING, title, _sentence(what or advice), _sentence(advice))
-    if manifest.refused:
-        title = f"{manifest.refused:,} of {manifest.files:,} files were refused"
-        advice = "See refused.csv among the shards."
-        yield Finding("refused", WARNING, title, "No row has them.", advice, manifest.refused)
+    if manifest.rejected:
+        title = f"{manifest.rejected:,} of {manifest.files:,} files were rejected"
+        advice = "See rejected.csv among the shards."
+        yield Finding("rejected", WARNING, title, "No row has them.", advice, manifest.rejected)
     fitted = {how: count for how, count in manifest.fitted.items() if how != "as is"}
     if fitted:
         title = f"{counted(sum(fitted.values()), 'image')} had another size: " + ", ".join(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from raysearch.data.audit.finding import DISHONEST, NOTE, Finding, counted
-from raysearch.data.audit.leakage_gap import Flattery
+from raysearch.data.audit.leakage_gap import LeakageGap
 from raysearch.data.audit.split_integrity import Checked
 from raysearch.data.patches import Rows
 
@@ -29,32 +29,32 @@ def told_parts(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def told_ledgers(ledgers: Sequence[Checked]) -> Iterator[Finding]:
+def told_split_manifests(split_manifests: Sequence[Checked]) -> Iterator[Finding]:
     """Ledgers that do not verify, or tear patients apart; and that there is none."""
-    for one in ledgers:
-        if one.fault:
+    for one in split_manifests:
+        if one.error:
             yield Finding(
-                "ledger-fault",
+                "split manifest-error",
                 DISHONEST,
                 f"Ledger {one.name!r} does not verify",
-                one.fault,
+                one.error,
                 "Restore its two files, or write another by raysearch split --name; trust no score"
                 " of studies on it.",
             )
         if one.leaks:
             yield Finding(
-                "ledger-leaks",
+                "split manifest-leaks",
                 DISHONEST,
-                f"{counted(len(one.leaks), 'patient')} on both sides of ledger {one.name!r}",
+                f"{counted(len(one.leaks), 'patient')} on both sides of split manifest {one.name!r}",
                 "The model is judged on patients that it has learned, as was allowed when the"
-                " ledger was written.",
+                " split manifest was written.",
                 "Split by patient, or tell these patients beside every score.",
                 len(one.leaks),
                 details=one.leaks,
             )
-    if not ledgers:
+    if not split_manifests:
         yield Finding(
-            "no-ledger",
+            "no-split manifest",
             NOTE,
             "No split is written down yet",
             "Studies make one by patient when they start.",
@@ -62,12 +62,12 @@ def told_ledgers(ledgers: Sequence[Checked]) -> Iterator[Finding]:
         )
 
 
-def told_flattery(found: Flattery) -> Iterator[Finding]:
+def told_leakage_gap(found: LeakageGap) -> Iterator[Finding]:
     """What colours alone reach, and how much of it is knowing the patients."""
     if found.random is None or found.grouped is None or found.gap is None or found.alone:
         return
     yield Finding(
-        "flattery",
+        "leakage_gap",
         NOTE,
         f"A random split would flatter a model of colours by {found.gap:+.3f} AUROC",
         f"15 colour statistics a patch reach {found.random:.3f} with patients mixed over"

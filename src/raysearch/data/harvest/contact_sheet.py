@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS, A_PAGE = 10, 60
 # Beyond this, nobody looks; the table has them all.
-MOST_PAGES = 20
+MAX_PAGES = 20
 SIDE, CELL, LINE, HEADING, MARGIN = 128, (162, 170), 13, 30, 10
 INK, PAPER, EMPTY = (30, 30, 30), (255, 255, 255), (225, 225, 225)
 LETTERS = 28
@@ -26,7 +26,7 @@ class Pile:
     def add(self, picture: Image.Image, first: str, second: str) -> None:
         """Add a small picture and the two lines below it."""
         self.count += 1
-        if len(self._cells) < A_PAGE * MOST_PAGES:
+        if len(self._cells) < A_PAGE * MAX_PAGES:
             self._cells.append((picture, (_short(first), _short(second))))
 
     @property

@@ -48,10 +48,10 @@ class Web:
         self._gap_s, self._clock, self._pause = gap_s, clock, pause
         self._next_s = 0.0
 
-    def get(self, address: str, most_bytes: int) -> bytes:
+    def get(self, address: str, max_bytes: int) -> bytes:
         """What is at `address`, an http or https one.
 
-        AnswerError where the server refuses it, keeps failing, or has more than `most_bytes`.
+        AnswerError where the server rejects it, keeps failing, or has more than `max_bytes`.
         DataError where no server answers: there is no use in asking for the next thing then.
         """
         where = _shown(address)
@@ -60,15 +60,15 @@ class Web:
             self._keep_pace()
             asked_s = 0.0
             try:
-                return self._read(address, most_bytes)
-            except urllib.error.HTTPError as fault:
-                fault.close()
-                reason, silent = f"HTTP {fault.code} from {where}", False
-                if fault.code not in AGAIN:
-                    raise AnswerError(reason, fault.code in NEVER) from None
-                asked_s = _retry_after(fault.headers.get("Retry-After"), datetime.now(UTC))
-            except (OSError, http.client.HTTPException) as fault:
-                reason, silent = f"{where} does not answer ({_brief(fault)})", True
+                return self._read(address, max_bytes)
+            except urllib.error.HTTPError as error:
+                error.close()
+                reason, silent = f"HTTP {error.code} from {where}", False
+                if error.code not in AGAIN:
+                    raise AnswerError(reason, error.code in NEVER) from None
+                asked_s = _retry_after(error.headers.get("Retry-After"), datetime.now(UTC))
+            except (OSError, http.client.HTTPException) as error:
+                reason, silent = f"{where} does not answer ({_brief(error)})", True
             if asked_s > LONGEST_S:
                 raise DataError(f"{where} asks to wait {asked_s:.0f} s; run the command again then")
             if wait_s is not None:
@@ -83,7 +83,7 @@ class Web:
             self._pause(wait_s)
         self._next_s = max(self._next_s, self._clock()) + self._gap_s
 
-    def _read(self, address: str, most_bytes: int) -> bytes:
+    def _read(self, address: str, max_bytes: int) -> bytes:
         if urlsplit(address).scheme not in ("http", "https"):
             raise AnswerError(f"{_shown(address)}: neither http nor https", lasting=True)
         until = self._clock() + WHOLE_S
@@ -95,8 +95,8 @@ class Web:
             content = bytearray()
             while some := answer.read1(2**16):
                 content += some
-                if len(content) > most_bytes or (said or 0) > most_bytes:
-                    raise AnswerError(f"larger than {most_bytes / 10**6:,.0f} MB")
+                if len(content) > max_bytes or (said or 0) > max_bytes:
+                    raise AnswerError(f"larger than {max_bytes / 10**6:,.0f} MB")
                 if self._clock() > until:
                     raise AnswerError(f"takes longer than {WHOLE_S:.0f} s to download")
         if said is not None and len(content) < said:
@@ -110,9 +110,9 @@ def _shown(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _brief(fault: Exception) -> str:
-    reason = getattr(fault, "reason", fault)
-    return str(getattr(reason, "strerror", None) or reason or type(fault).__name__)
+def _brief(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
 
 
 def _retry_after(said: str | None, now: datetime) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
-from raysearch.data.files import refuse_login
+from raysearch.data.files import reject_login
 from raysearch.data.harvest.http import AnswerError, Web
 from raysearch.errors import DataError
 
@@ -23,7 +23,7 @@ PMID = re.compile(r"[1-9][0-9]{0,8}")
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 BUCKET = "s3://pmc-oa-opendata/"
 # What the converter takes at once, and what PubMed gives of one search.
-CONVERTED, MOST_FOUND = 200, 9_999
+CONVERTED, MAX_FOUND = 200, 9_999
 ANSWER_BYTES = 16 * 2**20
 
 
@@ -65,7 +65,7 @@ def services_at(base: str | None) -> Services:
     """All services at one address, such as a mirror's; NCBI's own without one."""
     if not base:
         return Services()
-    refuse_login(base)
+    reject_login(base)
     try:
         parts = urlsplit(base)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -97,7 +97,7 @@ class Ncbi:
         ids = found.get("idlist") if isinstance(found, dict) else None
         if not isinstance(found, dict) or "ERROR" in found or not isinstance(ids, list):
             reason = found.get("ERROR") if isinstance(found, dict) else None
-            raise DataError(f"PubMed refuses the query ({reason or 'no reason given'})")
+            raise DataError(f"PubMed rejects the query ({reason or 'no reason given'})")
         return [one for one in map(str, ids[:most]) if PMID.fullmatch(one)]
 
     def pmcids(self, pmids: Sequence[str]) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Ncbi:
                     found[pmid] = pmcid
         return found
 
-    def pdf(self, pmcid: str, most_bytes: int) -> bytes:
+    def pdf(self, pmcid: str, max_bytes: int) -> bytes:
         """The PDF of the newest version of `pmcid` that has one.
 
         A version is a folder of the bucket, and has its links in `metadata/<version>.json`:
@@ -129,7 +129,7 @@ class Ncbi:
             if told.get("is_pmc_openaccess") in (False, "no"):
                 raise AnswerError("not open access", lasting=True)
             if isinstance(link, str) and link.startswith(BUCKET):
-                return self._linked(link, most_bytes)
+                return self._linked(link, max_bytes)
         raise AnswerError("no open-access PDF in PubMed Central", lasting=True)
 
     def _versions(self, pmcid: str) -> list[str]:
@@ -139,26 +139,26 @@ class Ncbi:
         numbers = re.findall(rf"<Prefix>{pmcid}\.(\d+)/</Prefix>", listing)
         return [f"{pmcid}.{number}" for number in sorted(map(int, numbers))]
 
-    def _linked(self, link: str, most_bytes: int) -> bytes:
+    def _linked(self, link: str, max_bytes: int) -> bytes:
         """What the s3:// `link` names, by its https:// form; the link has the MD5 of it."""
         parts = urlsplit(link.removeprefix(BUCKET))
-        content = self._get(quote(parts.path, safe="/%"), most_bytes)
+        content = self._get(quote(parts.path, safe="/%"), max_bytes)
         told = parse_qs(parts.query).get("md5", [""])[0]
         if told and hashlib.md5(content, usedforsecurity=False).hexdigest() != told:
             raise AnswerError("its MD5 is not the one that PubMed Central tells")
         return content
 
-    def _get(self, place: str, most_bytes: int) -> bytes:
-        return self._web.get(self._services.bucket + place, most_bytes)
+    def _get(self, place: str, max_bytes: int) -> bytes:
+        return self._web.get(self._services.bucket + place, max_bytes)
 
     def _ask(self, address: str, words: dict[str, str]) -> dict[str, Any]:
         """What a service says of a list, without which nothing goes on; DataError for a refusal."""
         told = {**words, "tool": TOOL, "email": self._contact.email}
         try:
             return _parsed(self._web.get(f"{address}?{urlencode(told)}", ANSWER_BYTES))
-        except AnswerError as fault:
+        except AnswerError as error:
             raise DataError(
-                f"NCBI does not help: {fault}; see SOURCE, and NCBI_API_KEY if it is set"
+                f"NCBI does not help: {error}; see SOURCE, and NCBI_API_KEY if it is set"
             ) from None
 
 

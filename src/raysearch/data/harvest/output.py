@@ -1,4 +1,4 @@
-"""What a harvest writes: a table of images, refused files, tiles and contact sheets."""
+"""What a harvest writes: a table of images, rejected files, tiles and contact sheets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from raysearch.data.atomic_directory import owned
 from raysearch.data.files import Folder
 from raysearch.data.harvest.settings import Settings
-from raysearch.data.sources.listing import Refused
+from raysearch.data.sources.listing import Rejected
 from raysearch.errors import DataError
 
-NAME, TABLE, TILES, REFUSED = "harvest.json", "images.parquet", "tiles", "refused.csv"
+NAME, TABLE, TILES, REJECTED = "harvest.json", "images.parquet", "tiles", "rejected.csv"
 SCHEMA = pa.schema(
     [
         ("pmid", pa.string()),
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("sha256", pa.string()),
-        ("purple_share", pa.float64()),
+        ("purple_fraction", pa.float64()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
     ]
@@ -43,7 +43,7 @@ class Row:
     """One embedded image, as the table has it.
 
     `page` and `index` on it count from 1; `sha256` is of its RGB pixels, in hex; it and
-    `purple_share` are None where the image could not be decoded. `reason` is empty where `kept`.
+    `purple_fraction` are None where the image could not be decoded. `reason` is empty where `kept`.
     """
 
     pmid: str
@@ -53,7 +53,7 @@ class Row:
     width: int
     height: int
     sha256: str | None
-    purple_share: float | None
+    purple_fraction: float | None
     kept: bool
     reason: str
 
@@ -128,14 +128,14 @@ def staged(folder: Folder) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_tables(folder: Path, rows: Sequence[Row], refused: Sequence[Refused]) -> None:
-    """Write images.parquet, the same as images.csv, and refused.csv."""
+def write_tables(folder: Path, rows: Sequence[Row], rejected: Sequence[Rejected]) -> None:
+    """Write images.parquet, the same as images.csv, and rejected.csv."""
     listed = [astuple(row) for row in rows]
     columns = list(zip(*listed, strict=True)) if listed else [()] * len(SCHEMA)
     arrays = [pa.array(column, one.type) for one, column in zip(SCHEMA, columns, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), folder / TABLE)
     (folder / "images.csv").write_bytes(_csv(SCHEMA.names, listed))
-    (folder / REFUSED).write_bytes(_csv(Refused._fields, refused))
+    (folder / REJECTED).write_bytes(_csv(Rejected._fields, rejected))
 
 
 def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 
 from raysearch.data.files import Folder
 from raysearch.data.harvest.http import AnswerError
-from raysearch.data.harvest.ncbi import MOST_FOUND, PMID, Ncbi
-from raysearch.data.harvest.pdf import RefusedPdfError
-from raysearch.data.sources.listing import UNREADABLE, Refused
+from raysearch.data.harvest.ncbi import MAX_FOUND, PMID, Ncbi
+from raysearch.data.harvest.pdf import RejectedPdfError
+from raysearch.data.sources.listing import UNREADABLE, Rejected
 from raysearch.errors import DataError
 
 LIST_BYTES = 4 * 2**20
@@ -35,49 +35,49 @@ class Papers:
     """All papers, and `fetch`, which sees that one is at its path (RefusedPdfError, DataError)."""
 
     papers: Sequence[Paper]
-    refused: Sequence[Refused] = ()
+    rejected: Sequence[Rejected] = ()
     fetch: Callable[[Paper], None] = lambda _paper: None
 
 
 def folder_papers(source: Path) -> Papers:
-    """The PDFs anywhere in the folder `source`; every other file is refused by name.
+    """The PDFs anywhere in the folder `source`; every other file is rejected by name.
 
     DataError where there are no files at all.
     """
     papers: dict[str, Paper] = {}
-    refused: list[Refused] = []
-    for path in _files(source, refused):
+    rejected: list[Rejected] = []
+    for path in _files(source, rejected):
         file = path.relative_to(source).as_posix()
         name = file[: -len(".pdf")]
-        reason = _fault(path, file, source)
+        reason = _error(path, file, source)
         if reason is None and name in papers:
             reason = f"its name without .pdf is that of {papers[name].file}"
         if reason is None:
             papers[name] = Paper(name, file, path)
         else:
-            refused.append(Refused(file, reason))
-    if not papers and not refused:
+            rejected.append(Rejected(file, reason))
+    if not papers and not rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the PDFs")
-    return Papers(list(papers.values()), refused)
+    return Papers(list(papers.values()), rejected)
 
 
-def _files(source: Path, refused: list[Refused]) -> Iterator[Path]:
-    """Every file in `source`, by name; a folder that is not entered is refused."""
+def _files(source: Path, rejected: list[Rejected]) -> Iterator[Path]:
+    """Every file in `source`, by name; a folder that is not entered is rejected."""
 
-    def unread(fault: OSError) -> None:
-        file = os.path.relpath(fault.filename, source)
-        refused.append(Refused(file, f"cannot be read: {fault.strerror}"))
+    def unread(error: OSError) -> None:
+        file = os.path.relpath(error.filename, source)
+        rejected.append(Rejected(file, f"cannot be read: {error.strerror}"))
 
     for place, folders, files in os.walk(source, onerror=unread):
         folders.sort()
         for folder in map(Path(place).joinpath, folders):
             if folder.is_symlink():
                 file = folder.relative_to(source).as_posix()
-                refused.append(Refused(file, "a link to a folder, which is not followed"))
+                rejected.append(Rejected(file, "a link to a folder, which is not followed"))
         yield from (Path(place, file) for file in sorted(files))
 
 
-def _fault(path: Path, file: str, source: Path) -> str | None:
+def _error(path: Path, file: str, source: Path) -> str | None:
     """Why a file is not read; None where it is."""
     try:
         file.encode()
@@ -92,8 +92,8 @@ def _fault(path: Path, file: str, source: Path) -> str | None:
             return "a link that leads out of the folder"
         # A pipe or a device would never end.
         return None if stat.S_ISREG(path.stat().st_mode) else "not a file"
-    except (OSError, RuntimeError) as fault:
-        return f"cannot be read: {getattr(fault, 'strerror', None) or 'a link in a circle'}"
+    except (OSError, RuntimeError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'a link in a circle'}"
 
 
 def read_ids(path: Path) -> list[str]:
@@ -122,16 +122,16 @@ def read_ids(path: Path) -> list[str]:
 class PubMed:
     """Fetches papers into `folder`, once: what was found, or is not to be had, is kept there."""
 
-    def __init__(self, ncbi: Ncbi, folder: Folder, most_bytes: int) -> None:
-        self._ncbi, self._folder, self._most_bytes = ncbi, folder, most_bytes
+    def __init__(self, ncbi: Ncbi, folder: Folder, max_bytes: int) -> None:
+        self._ncbi, self._folder, self._max_bytes = ncbi, folder, max_bytes
         folder.sweep()
         self._answers = self._stored()
         self._pmcids: dict[str, str] = {}
 
     def found(self, query: str, most: int) -> list[str]:
         """The PubMed ids of `query`, up to `most`; those of last time where it was asked before."""
-        if not 1 <= most <= MOST_FOUND:
-            raise DataError(f"--limit {most}: PubMed gives 1 to {MOST_FOUND:,} papers a query")
+        if not 1 <= most <= MAX_FOUND:
+            raise DataError(f"--limit {most}: PubMed gives 1 to {MAX_FOUND:,} papers a query")
         key = f"{most} {query}"
         if key not in self._answers["searches"]:
             ids = self._ncbi.search(query, most)
@@ -160,16 +160,16 @@ class PubMed:
         if paper.path.exists():
             return
         if paper.name in self._answers["without"]:
-            raise RefusedPdfError(self._answers["without"][paper.name])
+            raise RejectedPdfError(self._answers["without"][paper.name])
         try:
-            content = self._ncbi.pdf(self._pmcids[paper.name], self._most_bytes)
-        except AnswerError as fault:
-            if fault.lasting:
-                self._answers["without"][paper.name] = str(fault)
+            content = self._ncbi.pdf(self._pmcids[paper.name], self._max_bytes)
+        except AnswerError as error:
+            if error.lasting:
+                self._answers["without"][paper.name] = str(error)
                 self._store()
-            raise RefusedPdfError(str(fault)) from None
+            raise RejectedPdfError(str(error)) from None
         if b"%PDF-" not in content[:1024]:
-            raise RefusedPdfError("what PubMed Central gives is not a PDF")
+            raise RejectedPdfError("what PubMed Central gives is not a PDF")
         self._folder.write(paper.path.name, content)
 
     def _stored(self) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ LINE_BYTES = 1024
 NAMES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
 
 
-class RefusedPdfError(Exception):
+class RejectedPdfError(Exception):
     """A PDF that cannot be used; the message is the reason, in a few words."""
 
 
@@ -34,7 +34,7 @@ class RefusedPdfError(Exception):
 class Raster:
     """An embedded image: `page` and `index` on it count from 1.
 
-    `pixels` are uint8 (height, width, 3), RGB; None where `fault` says why there are none.
+    `pixels` are uint8 (height, width, 3), RGB; None where `error` says why there are none.
     """
 
     page: int
@@ -42,7 +42,7 @@ class Raster:
     width: int
     height: int
     pixels: NDArray[np.uint8] | None
-    fault: str = ""
+    error: str = ""
 
 
 def rasters(path: Path, limits: Limits) -> Iterator[Raster]:
@@ -56,9 +56,9 @@ def rasters(path: Path, limits: Limits) -> Iterator[Raster]:
             while "end" not in (head := child.head()):
                 yield child.raster(head)
         except (ValueError, KeyError, TypeError):  # a child that a PDF has taken over
-            raise RefusedPdfError("its reader does not make sense: damaged") from None
+            raise RejectedPdfError("its reader does not make sense: damaged") from None
         if head["end"]:
-            raise RefusedPdfError(str(head["end"])[:LINE_BYTES])
+            raise RejectedPdfError(str(head["end"])[:LINE_BYTES])
 
 
 @contextmanager
@@ -94,7 +94,7 @@ class _Child:
             more = self._some(LINE_BYTES)
             self._ahead += more
             if not more or len(self._ahead) > 2 * LINE_BYTES:
-                raise RefusedPdfError(self._why())
+                raise RejectedPdfError(self._why())
         line, _, self._ahead = self._ahead.partition(b"\n")
         head: dict[str, Any] = json.loads(line)
         return head
@@ -103,8 +103,8 @@ class _Child:
         """The image that `head` announced."""
         width, height = int(head["width"]), int(head["height"])
         place = (int(head["page"]), int(head["index"]), width, height)
-        if head["fault"]:
-            return Raster(*place, None, str(head["fault"]))
+        if head["error"]:
+            return Raster(*place, None, str(head["error"]))
         if not 0 < width * height <= self._limits.image_pixels:
             raise ValueError(f"{width}x{height}")
         pixels = np.empty(width * height * 3, np.uint8)
@@ -114,7 +114,7 @@ class _Child:
         while taken < len(view):
             some = self._some(min(len(view) - taken, 2**20))
             if not some:
-                raise RefusedPdfError(self._why())
+                raise RejectedPdfError(self._why())
             view[taken : taken + len(some)] = some
             taken += len(some)
         return Raster(*place, pixels.reshape(height, width, 3))
@@ -125,7 +125,7 @@ class _Child:
         ready, _, _ = select.select([self._pipe], [], [], max(0.0, self._left_s))
         self._left_s -= time.monotonic() - since
         if not ready:
-            raise RefusedPdfError(f"takes longer than {self._limits.timeout_s} s to read")
+            raise RejectedPdfError(f"takes longer than {self._limits.timeout_s} s to read")
         return os.read(self._pipe, most)
 
     def _why(self) -> str:

@@ -1,7 +1,7 @@
 """The child process that reads one PDF, so that a bomb or a hang ends with it.
 
 `python -m raysearch.data.harvest.pdf_reader FILE LIMITS`, the limits as JSON. On standard output:
-for each image one line of JSON (page, index, width, height, fault) and, without a fault, width x
+for each image one line of JSON (page, index, width, height, error) and, without an error, width x
 height x 3 bytes of RGB; at last `{"end": ""}`, or `{"end": reason}` if the file is rejected. It
 imports little, starts in a fifth of a second, and cannot write a file.
 """
@@ -26,7 +26,7 @@ HEAD, TAIL = 1024, 4096
 PASSWORD, NO_PDF = 4, 3  # FPDF_GetLastError
 
 
-class RefusedFileError(Exception):
+class RejectedFileError(Exception):
     """The file cannot be used; the message is the reason, in a few words."""
 
 
@@ -38,14 +38,14 @@ def main() -> None:
         _limit(limits)
         for head, pixels in images(path, limits):
             _send(head, pixels)
-    except RefusedFileError as fault:
-        end = str(fault)
+    except RejectedFileError as error:
+        end = str(error)
     except MemoryError:
         end = f"needs more than {limits.memory_mb:,} MB of memory"
     except BrokenPipeError:  # nobody listens any more
         os._exit(0)
-    except Exception as fault:
-        end = f"cannot be read ({type(fault).__name__})"
+    except Exception as error:
+        end = f"cannot be read ({type(error).__name__})"
     _send({"end": end}, b"")
 
 
@@ -77,46 +77,46 @@ def images(path: str, limits: Limits) -> Iterator[tuple[dict[str, Any], bytes]]:
     _check_ends(path, limits)
     document = _opened(path)
     if len(document) > limits.pages:
-        raise RefusedFileError(f"{len(document):,} pages, more than {limits.pages:,}")
+        raise RejectedFileError(f"{len(document):,} pages, more than {limits.pages:,}")
     count = 0
     for number in range(1, len(document) + 1):
         for index, image in enumerate(_on_page(document, number), start=1):
             count += 1
             if count > limits.images:
-                raise RefusedFileError(f"more than {limits.images:,} images")
-            (width, height), fault, pixels = _decoded(image, limits)
+                raise RejectedFileError(f"more than {limits.images:,} images")
+            (width, height), error, pixels = _decoded(image, limits)
             head = {"page": number, "index": index, "width": width, "height": height}
-            yield {**head, "fault": fault}, pixels
+            yield {**head, "error": error}, pixels
 
 
 def _check_ends(path: str, limits: Limits) -> None:
-    """PDFium repairs what is cut off; half a paper is refused here."""
+    """PDFium repairs what is cut off; half a paper is rejected here."""
     try:
         size = os.stat(path).st_size  # noqa: PTH116 pathlib is not imported here
         with open(path, "rb") as file:  # noqa: PTH123
             head = file.read(HEAD)
             file.seek(max(0, size - TAIL))
             tail = file.read(TAIL)
-    except OSError as fault:
-        raise RefusedFileError(f"cannot be read: {fault.strerror or fault}") from None
+    except OSError as error:
+        raise RejectedFileError(f"cannot be read: {error.strerror or error}") from None
     if size > limits.file_mb * 10**6:
-        raise RefusedFileError(f"larger than {limits.file_mb:,} MB")
+        raise RejectedFileError(f"larger than {limits.file_mb:,} MB")
     if not size:
-        raise RefusedFileError("empty file")
+        raise RejectedFileError("empty file")
     if b"%PDF-" not in head:
-        raise RefusedFileError("not a PDF")
+        raise RejectedFileError("not a PDF")
     if b"%%EOF" not in tail:
-        raise RefusedFileError("truncated")
+        raise RejectedFileError("truncated")
 
 
 def _opened(path: str) -> pypdfium2.PdfDocument:
     try:
         return pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as fault:
-        code = getattr(fault, "err_code", None)
+    except pypdfium2.PdfiumError as error:
+        code = getattr(error, "err_code", None)
         if code == PASSWORD:
-            raise RefusedFileError("encrypted, and wants a password") from None
-        raise RefusedFileError(
+            raise RejectedFileError("encrypted, and wants a password") from None
+        raise RejectedFileError(
             "damaged" if code == NO_PDF else f"cannot be read ({code})"
         ) from None
 
@@ -125,7 +125,7 @@ def _on_page(document: pypdfium2.PdfDocument, number: int) -> Iterator[pypdfium2
     try:
         page = document[number - 1]
     except pypdfium2.PdfiumError:
-        raise RefusedFileError(f"damaged: page {number} cannot be read") from None
+        raise RejectedFileError(f"damaged: page {number} cannot be read") from None
     yield from page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=DEPTH)
     page.close()
 

@@ -15,11 +15,11 @@ from raysearch.data.files import Folder
 from raysearch.data.harvest.contact_sheet import Pile, small_picture, write_sheets
 from raysearch.data.harvest.output import TILES, Row, staged, write_tables
 from raysearch.data.harvest.papers import Paper, Papers
-from raysearch.data.harvest.pdf import Raster, RefusedPdfError, rasters
+from raysearch.data.harvest.pdf import Raster, RejectedPdfError, rasters
 from raysearch.data.harvest.purple import purple_mask, shortcoming
 from raysearch.data.harvest.settings import Settings
 from raysearch.data.harvest.tiling import purple_tiles, write_tiles
-from raysearch.data.sources.listing import Refused
+from raysearch.data.sources.listing import Rejected
 
 # Of two images with the same bytes, one may be wide and the other tall.
 Print = tuple[str, int, int]
@@ -28,10 +28,10 @@ DUPLICATE = "duplicate of "
 
 @dataclass(frozen=True)
 class Harvest:
-    """The counts: papers = read + refused papers, images = kept + duplicates + dropped."""
+    """The counts: papers = read + rejected papers, images = kept + duplicates + dropped."""
 
     papers: int
-    refused: int
+    rejected: int
     images: int
     kept: int
     duplicates: int
@@ -60,13 +60,13 @@ def harvest(
         for done, paper in enumerate(papers.papers):
             progress(done, len(papers.papers))
             gatherer.read(paper, papers.fetch)
-        refused = sorted([*papers.refused, *gatherer.refused])
-        write_tables(partial, gatherer.rows, refused)
+        rejected = sorted([*papers.rejected, *gatherer.rejected])
+        write_tables(partial, gatherer.rows, rejected)
         sheets = write_sheets(partial, gatherer.kept, gatherer.dropped)
     progress(len(papers.papers), len(papers.papers))
     return Harvest(
-        papers=len(papers.papers) + len(papers.refused),
-        refused=len(refused),
+        papers=len(papers.papers) + len(papers.rejected),
+        rejected=len(rejected),
         images=len(gatherer.rows),
         kept=gatherer.kept.count,
         duplicates=gatherer.duplicates,
@@ -87,13 +87,13 @@ class _Catch:
 
 
 class _Gatherer:
-    """Gathers rows, tiles and small pictures, paper by paper; a refused paper leaves none."""
+    """Gathers rows, tiles and small pictures, paper by paper; a rejected paper leaves none."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.rows: list[Row] = []
-        self.refused: list[Refused] = []
+        self.rejected: list[Rejected] = []
         self.tiles = self.duplicates = 0
-        self.kept, self.dropped = Pile("Kept"), Pile("Dropped")
+        self.kept, self.dropped = Pile("SelectiveAccuracy"), Pile("Dropped")
         self._folder, self._settings = folder / TILES, settings
         self._folder.mkdir()
         self._seen: dict[Print, str] = {}
@@ -105,19 +105,19 @@ class _Gatherer:
             fetch(paper)
             for raster in rasters(paper.path, self._settings.limits):
                 self._look(paper, raster, catch)
-        except RefusedPdfError as fault:
+        except RejectedPdfError as error:
             for tile in catch.tiles:
                 tile.unlink()
             named = paper.file if paper.path.exists() else paper.name
-            self.refused.append(Refused(named, str(fault)))
+            self.rejected.append(Rejected(named, str(error)))
             return
         self.rows += catch.rows
         self.tiles += len(catch.tiles)
         self._seen.update(catch.seen)
         for row, picture in zip(catch.rows, catch.pictures, strict=True):
             pile = self.kept if row.kept else self.dropped
-            share = "" if row.purple_share is None else f"{row.purple_share:.0%} purple"
-            pile.add(picture, f"{row.pmid} p{row.page} i{row.index}", row.reason or share)
+            fraction = "" if row.purple_fraction is None else f"{row.purple_fraction:.0%} purple"
+            pile.add(picture, f"{row.pmid} p{row.page} i{row.index}", row.reason or fraction)
             self.duplicates += row.reason.startswith(DUPLICATE)
 
     def _look(self, paper: Paper, raster: Raster, catch: _Catch) -> None:
@@ -125,7 +125,7 @@ class _Gatherer:
         place = (paper.name, paper.file, raster.page, raster.index, raster.width, raster.height)
         catch.pictures.append(small_picture(raster.pixels))
         if raster.pixels is None:
-            catch.rows.append(Row(*place, None, None, False, raster.fault))
+            catch.rows.append(Row(*place, None, None, False, raster.error))
             return
         mask = purple_mask(raster.pixels, self._settings.purple)
         hashed = hashlib.sha256(raster.pixels.data).hexdigest()
@@ -137,10 +137,10 @@ class _Gatherer:
         else:
             catch.seen[key] = f"{paper.name} page {raster.page} index {raster.index}"
             reason = shortcoming(mask.shape, int(np.count_nonzero(mask)), size, purple)
-        share = round(float(mask.mean()), 4)
-        catch.rows.append(Row(*place, hashed, share, not reason, reason))
+        fraction = round(float(mask.mean()), 4)
+        catch.rows.append(Row(*place, hashed, fraction, not reason, reason))
         if not reason:
             stem = f"p{raster.page}_i{raster.index}"
-            corners = purple_tiles(mask, size, purple.least_share)
+            corners = purple_tiles(mask, size, purple.min_fraction)
             folder = self._folder / paper.name
             catch.tiles += write_tiles(folder, stem, raster.pixels, corners, size)

@@ -36,13 +36,13 @@ def shortcoming(shape: tuple[int, ...], purple_pixels: int, size: int, purple: P
     """
     height, width = shape[:2]
     pixels = height * width
-    share = purple_pixels / pixels
+    fraction = purple_pixels / pixels
     if min(height, width) < size:
         return f"{width}x{height}, smaller than a tile of {size}x{size}"
-    if pixels < purple.least_pixels:
-        return f"{pixels:,} pixels, fewer than {purple.least_pixels:,}"
-    if share < purple.least_share:
-        return f"{share:.1%} purple, less than {purple.least_share:.0%}"
-    if purple_pixels < purple.least_purple_pixels:
-        return f"{purple_pixels:,} purple pixels, fewer than {purple.least_purple_pixels:,}"
+    if pixels < purple.min_pixels:
+        return f"{pixels:,} pixels, fewer than {purple.min_pixels:,}"
+    if fraction < purple.min_fraction:
+        return f"{fraction:.1%} purple, less than {purple.min_fraction:.0%}"
+    if purple_pixels < purple.min_purple_pixels:
+        return f"{purple_pixels:,} purple pixels, fewer than {purple.min_purple_pixels:,}"
     return ""

@@ -17,11 +17,11 @@ def tile_corners(height: int, width: int, size: int) -> Iterator[tuple[int, int]
 
 
 def purple_tiles(
-    mask: NDArray[np.bool_], size: int, least_share: float
+    mask: NDArray[np.bool_], size: int, min_fraction: float
 ) -> Iterator[tuple[int, int]]:
     """The corners (x, y), from 0, of the tiles with enough purple in `mask`, bool (H, W)."""
     for x, y in tile_corners(mask.shape[0], mask.shape[1], size):
-        if mask[y : y + size, x : x + size].mean() >= least_share:
+        if mask[y : y + size, x : x + size].mean() >= min_fraction:
             yield x, y
 
 

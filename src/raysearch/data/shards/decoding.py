@@ -24,19 +24,19 @@ from raysearch.data.shards.shared_memory import Slot
 from raysearch.data.synthetic import draw_patches
 
 # Larger than any patch, and small enough to decode on every core at once.
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 NO_IMAGE = f"not one of {', '.join(FORMATS)}"
 READ_BYTES = 2**20
 # More than so many pixels take uncompressed.
-MOST_BYTES = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 WHITE = (255, 255, 255)
 # Pillow's names of 16-bit, 32-bit and floating-point grey.
 DEEP = ("I", "F")
 Size = tuple[int, int]
 
 
-class RefusedImageError(Exception):
+class RejectedImageError(Exception):
     """An image that cannot be used; the message is the reason, in a few words."""
 
 
@@ -73,9 +73,9 @@ def _decoded(content: bytes, file: str, size: Size) -> tuple[NDArray[np.uint8], 
     try:
         image.load()
         image = image if image.mode == "RGB" else image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:
-        reason = "truncated" if "truncat" in str(fault) else "damaged"
-        raise RefusedImageError(reason) from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        reason = "truncated" if "truncat" in str(error) else "damaged"
+        raise RejectedImageError(reason) from None
     return fit(image, size)
 
 
@@ -85,8 +85,8 @@ def fit(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
         return np.asarray(image), "as is"
     ways = []
     if image.width > size[0] or image.height > size[1]:
-        share = min(size[0] / image.width, size[1] / image.height)
-        smaller = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+        fraction = min(size[0] / image.width, size[1] / image.height)
+        smaller = (max(1, round(image.width * fraction)), max(1, round(image.height * fraction)))
         image = image.resize(smaller, Image.Resampling.BOX)
         ways.append("scaled")
     if image.size != size:
@@ -100,22 +100,22 @@ def fit(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
 def _opened(content: bytes, file: str) -> Image.Image:
     wanted = _format_of(file)
     if not content:
-        raise RefusedImageError("empty file")
+        raise RejectedImageError("empty file")
     try:
         image = Image.open(io.BytesIO(content))
     except Image.DecompressionBombError:
-        raise RefusedImageError(f"more than {MOST_PIXELS:,} pixels") from None
+        raise RejectedImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
-        raise RefusedImageError("not an image") from None
+        raise RejectedImageError("not an image") from None
     if image.format != wanted:
-        raise RefusedImageError(f"{image.format} under the extension of {wanted}")
-    if image.width * image.height > MOST_PIXELS:
-        raise RefusedImageError(f"more than {MOST_PIXELS:,} pixels")
+        raise RejectedImageError(f"{image.format} under the extension of {wanted}")
+    if image.width * image.height > MAX_PIXELS:
+        raise RejectedImageError(f"more than {MAX_PIXELS:,} pixels")
     if image.mode.startswith(DEEP):
         # Pillow would cut these values off at 255, and the patch come out white or black.
-        raise RefusedImageError("more than 8 bits a channel")
+        raise RejectedImageError("more than 8 bits a channel")
     if min(image.size) < 1:
-        raise RefusedImageError("no pixels")
+        raise RejectedImageError("no pixels")
     return image
 
 
@@ -127,7 +127,7 @@ def is_image(file: str) -> bool:
 def _format_of(file: str) -> str:
     found = FORMATS.get(splitext(file)[1].lower())
     if found is None:
-        raise RefusedImageError(NO_IMAGE)
+        raise RejectedImageError(NO_IMAGE)
     return found
 
 
@@ -136,13 +136,13 @@ class Chunk:
     """What became of some files, whose pixels stand one after another in a slot.
 
     `kept` are the places of the patches among the files asked for, `fitted` how each fits, `hashes`
-    32 bytes a patch; `refused` are (place, reason).
+    32 bytes a patch; `rejected` are (place, reason).
     """
 
     kept: list[int] = field(default_factory=list)
     fitted: list[str] = field(default_factory=list)
     hashes: bytes = b""
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
 
 
 def decode_files(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> Chunk:
@@ -153,10 +153,10 @@ def decode_files(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -
         for place, file in enumerate(files):
             try:
                 pixels, fitted = _decoded(_content(folder, file), file, size)
-            except RefusedImageError as fault:
-                chunk.refused.append((place, str(fault)))
-            except OSError as fault:
-                chunk.refused.append((place, f"cannot be read: {fault.strerror or fault}"))
+            except RejectedImageError as error:
+                chunk.rejected.append((place, str(error)))
+            except OSError as error:
+                chunk.rejected.append((place, f"cannot be read: {error.strerror or error}"))
             else:
                 patches[len(chunk.kept)] = pixels
                 chunk.kept.append(place)
@@ -177,12 +177,12 @@ def draw_files(source: str, drawn: Sequence[tuple[int, int, int]], size: Size, s
 
 
 def sizes_of(folder: Folder, files: Sequence[str]) -> list[Size]:
-    """The sizes of those `files` that say one; the others are refused when they are decoded."""
+    """The sizes of those `files` that say one; the others are rejected when they are decoded."""
     sizes = []
     for file in files:
         try:
             sizes.append(image_size(_content(folder, file), file))
-        except (RefusedImageError, OSError):
+        except (RejectedImageError, OSError):
             continue
     return sizes
 
@@ -202,8 +202,8 @@ def _content(folder: Folder, file: str) -> bytes:
         parts = []
         while piece := os.read(opened, READ_BYTES):
             parts.append(piece)
-            if len(parts) > MOST_BYTES // READ_BYTES:
-                raise RefusedImageError(f"larger than {MOST_BYTES // 2**20} MB")
+            if len(parts) > MAX_BYTES // READ_BYTES:
+                raise RejectedImageError(f"larger than {MAX_BYTES // 2**20} MB")
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(opened)

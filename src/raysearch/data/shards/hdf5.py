@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.data.files import Folder
-from raysearch.data.shards.decoding import Chunk, RefusedImageError, Size, fit, hashes_of
+from raysearch.data.shards.decoding import Chunk, RejectedImageError, Size, fit, hashes_of
 from raysearch.data.shards.shared_memory import Slot
 
 # A compressed piece is unpacked whole.
-MOST_PIECE_BYTES = 256 * 2**20
+MAX_PIECE_BYTES = 256 * 2**20
 ROW = "#"
 ROWS_AT_ONCE = 256
 
@@ -30,9 +30,9 @@ def image_rows(path: str) -> tuple[int, Size]:
     with _opened(path) as file:
         images = _dataset(file, "x")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise RefusedImageError(f"x is {images.dtype} {images.shape}, not uint8 (N, H, W, 3)")
+            raise RejectedImageError(f"x is {images.dtype} {images.shape}, not uint8 (N, H, W, 3)")
         if min(images.shape[1:]) < 1:
-            raise RefusedImageError(f"x is {images.shape}, and has no pixels")
+            raise RejectedImageError(f"x is {images.shape}, and has no pixels")
         return images.shape[0], (images.shape[2], images.shape[1])
 
 
@@ -41,12 +41,12 @@ def label_rows(path: str) -> NDArray[np.int64]:
     with _opened(path) as file:
         labels = _dataset(file, "y")
         if labels.dtype.kind not in "iub" or math.prod(labels.shape[1:]) != 1:
-            raise RefusedImageError(
+            raise RejectedImageError(
                 f"y is {labels.dtype} {labels.shape}, not integers (N, 1, 1, 1)"
             )
         values = np.asarray(_read(labels, slice(None)), np.int64).reshape(-1)
         if not np.isin(values, (0, 1)).all():
-            raise RefusedImageError("y holds other labels than 0 and 1")
+            raise RejectedImageError("y holds other labels than 0 and 1")
         return values
 
 
@@ -73,8 +73,8 @@ def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> C
                 if name not in opened:
                     opened[name] = _opened(folder.path(name))
                 pixels = _read(_dataset(opened[name], "x"), int(row))
-            except RefusedImageError as fault:
-                chunk.refused.append((place, str(fault)))
+            except RejectedImageError as error:
+                chunk.rejected.append((place, str(error)))
                 continue
             patches[len(chunk.kept)], fitted = fit(Image.fromarray(pixels), size)
             chunk.kept.append(place)
@@ -89,9 +89,9 @@ def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> C
 def _opened(path: str) -> h5py.File:
     try:
         return h5py.File(path, "r")
-    except OSError as fault:
-        reason = "truncated" if "truncat" in str(fault) else "damaged, or no HDF5 file"
-        raise RefusedImageError(reason) from None
+    except OSError as error:
+        reason = "truncated" if "truncat" in str(error) else "damaged, or no HDF5 file"
+        raise RejectedImageError(reason) from None
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -99,21 +99,21 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     try:
         link = file.get(name, getlink=True)
         if link is None:
-            raise RefusedImageError(f"no dataset {name} in it")
+            raise RejectedImageError(f"no dataset {name} in it")
         if not isinstance(link, h5py.HardLink):
-            raise RefusedImageError(f"{name} is a link elsewhere")
+            raise RejectedImageError(f"{name} is a link elsewhere")
         found = file[name]
         if not isinstance(found, h5py.Dataset) or found.ndim < 1:
-            raise RefusedImageError(f"{name} is no dataset with rows")
+            raise RejectedImageError(f"{name} is no dataset with rows")
         if found.external or found.is_virtual:
-            raise RefusedImageError(f"{name} lies in other files")
+            raise RejectedImageError(f"{name} lies in other files")
         piece = math.prod(found.chunks or ()) * found.dtype.itemsize
-        if piece > MOST_PIECE_BYTES:
-            raise RefusedImageError(f"{name} is in pieces of more than {MOST_PIECE_BYTES:,} bytes")
+        if piece > MAX_PIECE_BYTES:
+            raise RejectedImageError(f"{name} is in pieces of more than {MAX_PIECE_BYTES:,} bytes")
         if not _whole(found):
-            raise RefusedImageError(f"{name} is not all there")
+            raise RejectedImageError(f"{name} is not all there")
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError):
-        raise RefusedImageError("damaged") from None
+        raise RejectedImageError("damaged") from None
     return found
 
 
@@ -129,4 +129,4 @@ def _read(found: h5py.Dataset, rows: Any) -> NDArray[Any]:
     try:
         return np.asarray(found[rows])
     except (OSError, RuntimeError, ValueError, IndexError, TypeError):
-        raise RefusedImageError("damaged") from None
+        raise RejectedImageError("damaged") from None

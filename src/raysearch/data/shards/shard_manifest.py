@@ -42,14 +42,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Counts, classes, shape (H, W, 3) and a hash a shard; rows + refused = files."""
+    """Counts, classes, shape (H, W, 3) and a hash a shard; rows + rejected = files."""
 
     version: int
     format: str
     source: str
     files: int
     rows: int
-    refused: int
+    rejected: int
     patients: int
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]

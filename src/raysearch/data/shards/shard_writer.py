@@ -19,14 +19,14 @@ from raysearch.data.files import Folder
 from raysearch.data.shards.decoding import Chunk, Size
 from raysearch.data.shards.shard_manifest import LABEL, NAME, VERSION, Manifest, Shard, Task
 from raysearch.data.shards.shared_memory import Slot, Slots
-from raysearch.data.sources.listing import Item, Listing, Refused
+from raysearch.data.sources.listing import Item, Listing, Rejected
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 GROUPS_A_SHARD = 4
-REFUSED = "refused.csv"
+REJECTED = "rejected.csv"
 Progress = Callable[[int, int], None]
 
 
@@ -50,8 +50,8 @@ class ShardWriter:
         self._row_fits: list[str] = []
         self._hashes = bytearray()
         self._filled: list[tuple[Slot, int]] = []  # and how many rows are in it
-        self._refused = list(listing.refused)
-        self._all = len(listing.items) + len(listing.refused)
+        self._rejected = list(listing.rejected)
+        self._all = len(listing.items) + len(listing.rejected)
         self._labels: list[Counter[int | None]] = [Counter() for _ in range(1 + len(listing.tasks))]
         self._kept = 0
         self._fitted: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class ShardWriter:
         self._row_fits += chunk.fitted
         self._hashes += chunk.hashes
         self._filled.append((slot, len(kept)))
-        self._refused += (Refused(items[place].file, reason) for place, reason in chunk.refused)
+        self._rejected += (Rejected(items[place].file, reason) for place, reason in chunk.rejected)
         self._kept += len(kept)
         self._labels[0].update(item.label for item in kept)
         for number, counter in enumerate(self._labels[1:]):
@@ -77,17 +77,17 @@ class ShardWriter:
         self._patients.update(item.patient for item in kept)
         if len(self._filled) == self._group:
             self._write_group()
-        done = self._kept + len(self._refused)
+        done = self._kept + len(self._rejected)
         self._progress(done, self._all)
 
     def finish(self, form: str, source: str) -> Manifest:
-        """Write what is left, the refused files and the manifest."""
+        """Write what is left, the rejected files and the manifest."""
         self._write_group()
         self._close_shard()
         rows = self._kept
         if not rows:
             reason = (
-                f" ({self._refused[0].file}: {self._refused[0].reason})" if self._refused else ""
+                f" ({self._rejected[0].file}: {self._rejected[0].reason})" if self._rejected else ""
             )
             raise DataError(
                 f"{source}: none of its {self._all} files is a usable patch{reason}; see --format"
@@ -102,7 +102,7 @@ class ShardWriter:
             source=source,
             files=self._all,
             rows=rows,
-            refused=len(self._refused),
+            rejected=len(self._rejected),
             patients=len(self._patients),
             shape=self._shape,
             class_names=first.class_names,
@@ -116,8 +116,8 @@ class ShardWriter:
         text = io.StringIO()
         table = csv.writer(text)
         table.writerow(("file", "reason"))
-        table.writerows(sorted(self._refused))
-        here.write(REFUSED, text.getvalue().encode("utf-8", "surrogateescape"))
+        table.writerows(sorted(self._rejected))
+        here.write(REJECTED, text.getvalue().encode("utf-8", "surrogateescape"))
         here.write(NAME, manifest.dump())
         return manifest
 

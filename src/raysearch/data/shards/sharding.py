@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from raysearch.data.atomic_directory import written_whole
+from raysearch.data.atomic_directory import atomic_directory
 from raysearch.data.shards.decoding import Chunk, Size, decode_files, draw_files, sizes_of
 from raysearch.data.shards.hdf5 import read_rows
 from raysearch.data.shards.shard_manifest import Manifest
@@ -59,7 +59,7 @@ def write_shards(
     left behind.
     """
     workers = workers or os.cpu_count() or 1
-    with ExitStack() as last, written_whole(out) as partial, working(workers) as pool:
+    with ExitStack() as last, atomic_directory(out) as partial, working(workers) as pool:
         scratch = partial / SCRATCH
         scratch.mkdir()
         ask = replace(ask, scratch=scratch)
@@ -89,12 +89,12 @@ def write_shards(
 def _listed(source: str, form: str | None, ask: Ask) -> tuple[str, Listing]:
     try:
         return list_source(source, form, ask)
-    except OSError as fault:
-        if fault.errno in NO_ROOM:  # where it was unpacked to
+    except OSError as error:
+        if error.errno in NO_ROOM:  # where it was unpacked to
             raise
-        reason = fault.strerror or fault
+        reason = error.strerror or error
         raise DataError(
-            f"{source}: cannot be read ({fault.filename or source}: {reason}); see what is there"
+            f"{source}: cannot be read ({error.filename or source}: {reason}); see what is there"
         ) from None
 
 
@@ -134,7 +134,7 @@ def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) 
     for found in pool.map(sizes_of, [listing.folder] * len(files), files):
         sizes += found
     if not sizes:
-        first = listing.refused[0] if listing.refused else None
+        first = listing.rejected[0] if listing.rejected else None
         reason = f" ({first.file}: {first.reason})" if first else ""
         raise DataError(
             f"{listing.folder.address}: no usable image in it{reason}; see that they open, and"

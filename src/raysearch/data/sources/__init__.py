@@ -1,6 +1,6 @@
 """Where patches come from: each source is one function and one line in `SOURCES`.
 
-A source lists what is there without decoding it: `Item`s to decode and `Refused` files by name.
+A source lists what is there without decoding it: `Item`s to decode and `Rejected` files by name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ READ_BY = {
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
 }
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 
 
 def detect(place: str, source: str) -> str:
@@ -74,24 +74,24 @@ def list_source(source: str, form: str | None, ask: Ask) -> tuple[str, Listing]:
     """
     if form is not None and form not in SOURCES:
         raise DataError(f"--format {form!r} is unknown; one of {', '.join(SOURCES)}")
-    place, refused = unpack(source, ask.scratch) if is_archive(source) else (source, [])
+    place, rejected = unpack(source, ask.scratch) if is_archive(source) else (source, [])
     form = form or detect(place, source)
-    _refuse_unread(form, ask)
+    _reject_unread(form, ask)
     listing = SOURCES[form].listing(place, ask)
-    listing = replace(listing, refused=[*listing.refused, *refused])
-    if not listing.items and not listing.refused:
+    listing = replace(listing, rejected=[*listing.rejected, *rejected])
+    if not listing.items and not listing.rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the images")
     for name, names in ((LABEL, listing.class_names), *listing.tasks):
-        if len(names) > MOST_CLASSES:
+        if len(names) > MAX_CLASSES:
             raise DataError(
-                f"{source}: {len(names):,} classes in {name}, {MOST_CLASSES:,} at most; see that"
+                f"{source}: {len(names):,} classes in {name}, {MAX_CLASSES:,} at most; see that"
                 " its column holds labels"
             )
-    _refuse_contradictions(listing.items)
+    _reject_contradictions(listing.items)
     return form, listing
 
 
-def _refuse_unread(form: str, ask: Ask) -> None:
+def _reject_unread(form: str, ask: Ask) -> None:
     given = {
         "--patient": ask.patient,
         "--classes": ask.classes,
@@ -108,7 +108,7 @@ def _refuse_unread(form: str, ask: Ask) -> None:
         raise DataError(f"--classes {','.join(ask.classes)}: a name is empty or there twice")
 
 
-def _refuse_contradictions(items: Sequence[Item]) -> None:
+def _reject_contradictions(items: Sequence[Item]) -> None:
     seen: dict[tuple[str, str, int | None, int, int], Item] = {}
     for item in items:
         if item.x is None or item.y is None:

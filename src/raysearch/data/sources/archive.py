@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from raysearch.data.sources.listing import Refused
+from raysearch.data.sources.listing import Rejected
 from raysearch.errors import DataError
 
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ZIP = (".zip",)
 # Images are compressed already: what unpacks to far more than its size is no archive of them.
-MOST_TIMES, FREE_BYTES = 200, 2**30
+MAX_TIMES, FREE_BYTES = 200, 2**30
 PIECE = 2**20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 END = tarfile.EOFHeaderError  # type: ignore[attr-defined]
@@ -49,31 +49,31 @@ def is_archive(source: str) -> bool:
     return source.lower().endswith((*TAR, *ZIP)) and Path(source).is_file()
 
 
-def unpack(source: str, scratch: Path) -> tuple[str, list[Refused]]:
+def unpack(source: str, scratch: Path) -> tuple[str, list[Rejected]]:
     """The folder in `scratch` with what the archive holds, and what of it was left out.
 
     DataError for an archive that is damaged, or unpacks to more than there is room for.
     """
     target = scratch / "archive"
-    refused: list[Refused] = []
+    rejected: list[Rejected] = []
     try:
         room = min(
             shutil.disk_usage(scratch).free,
-            max(FREE_BYTES, MOST_TIMES * Path(source).stat().st_size),
+            max(FREE_BYTES, MAX_TIMES * Path(source).stat().st_size),
         )
         for member in _members(source):
-            reason = _fault(member)
+            reason = _error(member)
             if reason:
-                refused.append(Refused(member.name, reason))
+                rejected.append(Rejected(member.name, reason))
                 continue
             room -= _write(member, target / member.name, room)
-    except DAMAGED as fault:
-        if isinstance(fault, OSError) and fault.errno in NO_ROOM:
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
-        raise DataError(f"{source}: damaged ({fault}); fetch it again") from None
+        raise DataError(f"{source}: damaged ({error}); fetch it again") from None
     tops = list(target.iterdir()) if target.is_dir() else []
     inner = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
-    return str(inner), refused
+    return str(inner), rejected
 
 
 def _members(source: str) -> Iterator[_Member]:
@@ -104,8 +104,8 @@ class _Entry(tarfile.TarInfo):
             return super().fromtarfile(tarfile)
         except END:
             raise
-        except HEADER as fault:
-            raise SPOILT(f"a header is spoilt: {fault}") from None
+        except HEADER as error:
+            raise SPOILT(f"a header is spoilt: {error}") from None
 
 
 def _zipped(source: str) -> Iterator[_Member]:
@@ -131,12 +131,12 @@ class _Given(AbstractContextManager[IO[bytes]]):
             raise OSError("no file")
         return self._file
 
-    def __exit__(self, *_fault: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._file is not None:
             self._file.close()
 
 
-def _fault(member: _Member) -> str:
+def _error(member: _Member) -> str:
     if member.kind:
         return member.kind
     parts = member.name.split("/")
@@ -154,7 +154,7 @@ def _write(member: _Member, path: Path, room: int) -> int:
             written += len(piece)
             if written > room:
                 raise DataError(
-                    f"{member.name}: the archive unpacks to more than {MOST_TIMES} times its size,"
+                    f"{member.name}: the archive unpacks to more than {MAX_TIMES} times its size,"
                     " or than there is room for; make room, or unpack it yourself"
                 )
             out.write(piece)

@@ -6,7 +6,7 @@ import re
 
 from raysearch.data.files import Folder
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused, Task
+from raysearch.data.sources.listing import Ask, Item, Listing, Rejected, Task
 from raysearch.errors import DataError
 
 NAME = re.compile(
@@ -50,11 +50,11 @@ def breakhis(source: str, ask: Ask) -> Listing:
         )
     wanted = ask.magnifications or MAGNIFICATIONS
     folder = existing(source)
-    files, refused = files_of(folder)
+    files, rejected = files_of(folder)
     found = [item_of(file) for file in files]
     items = [one for one in found if isinstance(one, Item) and one.magnification in wanted]
-    refused += [one for one in found if isinstance(one, Refused)]
-    return Listing(tuple(KINDS.values()), items, refused, SIZE, folder=folder, tasks=TASKS)
+    rejected += [one for one in found if isinstance(one, Rejected)]
+    return Listing(tuple(KINDS.values()), items, rejected, SIZE, folder=folder, tasks=TASKS)
 
 
 def is_breakhis(source: str) -> bool:
@@ -68,19 +68,19 @@ def is_breakhis(source: str) -> bool:
     return False
 
 
-def item_of(file: str) -> Item | Refused:
-    """What `file`, by its name below the tree's top, is; refused where its parts disagree."""
+def item_of(file: str) -> Item | Rejected:
+    """What `file`, by its name below the tree's top, is; rejected where its parts disagree."""
     *folders, name = file.split("/")
     match = NAME.fullmatch(name)
     if match is None:
-        return Refused(file, "not named SOB_B|M_TYPE-YEAR-NUMBER-MAGNIFICATION-SEQUENCE.png")
+        return Rejected(file, "not named SOB_B|M_TYPE-YEAR-NUMBER-MAGNIFICATION-SEQUENCE.png")
     kind, subtype = match["kind"], match["type"]
     number = TYPES.index(subtype)
     if (kind == "B") != (number < BENIGN):
-        return Refused(file, f"type {subtype} is not {KINDS[kind]}")
+        return Rejected(file, f"type {subtype} is not {KINDS[kind]}")
     wrong = _other_folder(folders, kind, subtype, match["magnification"])
     if wrong:
-        return Refused(file, wrong)
+        return Rejected(file, wrong)
     benign = number < BENIGN
     magnification = int(match["magnification"])
     return Item(

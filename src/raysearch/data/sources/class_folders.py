@@ -6,7 +6,7 @@ import re
 
 from raysearch.data.shards.decoding import NO_IMAGE, is_image
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Rejected
 from raysearch.errors import DataError
 
 PARTS = {
@@ -30,7 +30,7 @@ def folder_source(source: str, ask: Ask) -> Listing:
     """
     folder = existing(source)
     pattern = _pattern(ask.patient)
-    files, refused = files_of(folder)
+    files, rejected = files_of(folder)
     tops = {file.split("/")[0] for file in files if "/" in file}
     depth = 1 if tops and tops <= set(PARTS) else 0
     found = {file: file.split("/")[depth] for file in files if file.count("/") > depth}
@@ -46,18 +46,18 @@ def folder_source(source: str, ask: Ask) -> Listing:
     for file in files:
         group, name = _group(pattern, file), found.get(file)
         if not is_image(file):
-            refused.append(Refused(file, NO_IMAGE))
+            rejected.append(Rejected(file, NO_IMAGE))
         elif name is None:
-            refused.append(Refused(file, "in no class folder"))
+            rejected.append(Rejected(file, "in no class folder"))
         elif name not in names:
-            refused.append(Refused(file, f"class {name!r} is none of {', '.join(names)}"))
+            rejected.append(Rejected(file, f"class {name!r} is none of {', '.join(names)}"))
         elif not group:
-            refused.append(Refused(file, "no patient in its path by --patient"))
+            rejected.append(Rejected(file, "no patient in its path by --patient"))
         else:
             part = PARTS[file.split("/")[0]] if depth else ""
             items.append(Item(file, names.index(name), group, group, split=part))
     warnings = () if pattern else (ALONE.format(advice=ADVICE),)
-    return Listing(names, items, refused, warnings=warnings, folder=folder)
+    return Listing(names, items, rejected, warnings=warnings, folder=folder)
 
 
 def _group(pattern: re.Pattern[str] | None, file: str) -> str | None:

@@ -13,7 +13,7 @@ from raysearch.config.names import NAME
 from raysearch.data.files import Folder
 from raysearch.data.shards.shard_manifest import LABEL
 from raysearch.data.sources.file_paths import LINK_OUT, links_inside
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused, Task
+from raysearch.data.sources.listing import Ask, Item, Listing, Rejected, Task
 from raysearch.errors import DataError
 
 NEEDED = ("path", "label", "patient")
@@ -33,16 +33,16 @@ def csv_source(source: str, ask: Ask) -> Listing:
     """A row an image: `path` is below the folder of the CSV file, an empty label is an unknown one.
 
     Every column `label_<task>` is a further task. DataError for a file whose columns cannot be
-    used; a row that cannot is refused by its path.
+    used; a row that cannot is rejected by its path.
     """
     place, _, name = source.rpartition("/")
     folder = Folder(place or ".")
     reader = _reader(folder, name, source)
     try:
         columns = tuple(reader.fieldnames or ())
-    except csv.Error as fault:
-        raise DataError(f"{source}: line 1: {fault}; mend it") from None
-    _refuse_columns(source, columns)
+    except csv.Error as error:
+        raise DataError(f"{source}: line 1: {error}; mend it") from None
+    _reject_columns(source, columns)
     rows = _rows(reader, source)
     tasks = tuple(column.removeprefix(TASK) for column in columns if column.startswith(TASK))
     classes = ask.classes or _values(rows, "label")
@@ -54,13 +54,13 @@ def csv_source(source: str, ask: Ask) -> Listing:
     found = [_item(row, lists, lines[row.values["path"]]) for row in rows]
     inside = links_inside(folder)
     found = [
-        Refused(one.file, LINK_OUT) if isinstance(one, Item) and not inside(one.file) else one
+        Rejected(one.file, LINK_OUT) if isinstance(one, Item) and not inside(one.file) else one
         for one in found
     ]
     return Listing(
         classes,
         [one for one in found if isinstance(one, Item)],
-        [one for one in found if isinstance(one, Refused)],
+        [one for one in found if isinstance(one, Rejected)],
         folder=folder,
         tasks=tuple(Task(task, lists[f"{TASK}{task}"]) for task in tasks),
     )
@@ -87,16 +87,16 @@ def _reader(folder: Folder, name: str, source: str) -> csv.DictReader[str]:
     return csv.DictReader(io.StringIO(text, newline=""), strict=True)
 
 
-def _refuse_columns(source: str, columns: tuple[str, ...]) -> None:
-    faults = [f"no column {name!r}" for name in NEEDED if name not in columns]
-    faults += [
+def _reject_columns(source: str, columns: tuple[str, ...]) -> None:
+    errors = [f"no column {name!r}" for name in NEEDED if name not in columns]
+    errors += [
         f"column {name!r} is unknown"
         for name in columns
         if name not in KNOWN and not _is_task(name)
     ]
-    faults += [f"column {name!r} twice" for name in sorted(set(columns)) if columns.count(name) > 1]
-    if faults:
-        raise DataError(f"{source}: {'; '.join(faults)}; its first line is {COLUMNS}")
+    errors += [f"column {name!r} twice" for name in sorted(set(columns)) if columns.count(name) > 1]
+    if errors:
+        raise DataError(f"{source}: {'; '.join(errors)}; its first line is {COLUMNS}")
 
 
 def _is_task(column: str) -> bool:
@@ -113,8 +113,8 @@ def _rows(reader: csv.DictReader[str], source: str) -> list[_Row]:
                     f"{source}: line {reader.line_num} has not as many fields as the first; mend it"
                 )
             rows.append(_Row(reader.line_num, values))
-    except csv.Error as fault:
-        raise DataError(f"{source}: line {reader.line_num}: {fault}; mend it") from None
+    except csv.Error as error:
+        raise DataError(f"{source}: line {reader.line_num}: {error}; mend it") from None
     return rows
 
 
@@ -129,12 +129,12 @@ def _lines(rows: list[_Row]) -> dict[str, list[int]]:
     return lines
 
 
-def _item(row: _Row, lists: Mapping[str, tuple[str, ...]], lines: list[int]) -> Item | Refused:
+def _item(row: _Row, lists: Mapping[str, tuple[str, ...]], lines: list[int]) -> Item | Rejected:
     values = row.values
     path = values["path"]
-    reason = _fault(values, lists, lines)
+    reason = _error(values, lists, lines)
     if reason:
-        return Refused(path or f"line {row.line}", reason)
+        return Rejected(path or f"line {row.line}", reason)
     label, *others = (
         names.index(values[column]) if values[column] else None for column, names in lists.items()
     )
@@ -152,7 +152,7 @@ def _item(row: _Row, lists: Mapping[str, tuple[str, ...]], lines: list[int]) -> 
     )
 
 
-def _fault(
+def _error(
     values: Mapping[str, str], lists: Mapping[str, tuple[str, ...]], lines: list[int]
 ) -> str:
     path = values["path"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from raysearch.data.files import Folder
-from raysearch.data.sources.listing import UNREADABLE, Refused
+from raysearch.data.sources.listing import UNREADABLE, Rejected
 from raysearch.errors import DataError
 
 LINK_OUT = "a link out of the folder"
@@ -25,11 +25,11 @@ def existing(source: str) -> Folder:
     return folder
 
 
-def files_of(folder: Folder, skip: str | None = None) -> tuple[list[str], list[Refused]]:
+def files_of(folder: Folder, skip: str | None = None) -> tuple[list[str], list[Rejected]]:
     """Every file below `folder`, sorted, but in its subfolder `skip`; and what cannot be one."""
-    refused: list[Refused] = []
+    rejected: list[Rejected] = []
     start = len(folder.root) + 1
-    found = sorted(path[start:] for path in _paths(folder, refused))
+    found = sorted(path[start:] for path in _paths(folder, rejected))
     known = []
     for file in found:
         if skip is not None and file.startswith(f"{skip}/"):
@@ -37,8 +37,8 @@ def files_of(folder: Folder, skip: str | None = None) -> tuple[list[str], list[R
         if is_text(file):
             known.append(file)
         else:
-            refused.append(Refused(file, UNREADABLE))
-    return known, refused
+            rejected.append(Rejected(file, UNREADABLE))
+    return known, rejected
 
 
 def is_text(file: str) -> bool:
@@ -69,31 +69,31 @@ def links_inside(folder: Folder) -> Callable[[str], bool]:
     return inside
 
 
-def _paths(folder: Folder, refused: list[Refused]) -> Iterator[str]:
+def _paths(folder: Folder, rejected: list[Rejected]) -> Iterator[str]:
     if folder.is_local:  # six times as fast as fsspec's way
         root = os.path.realpath(folder.path())
-        yield from _below(folder.path(), folder.path(), root, refused)
+        yield from _below(folder.path(), folder.path(), root, rejected)
     else:
         yield from folder.below()
 
 
-def _below(place: str, top: str, root: str, refused: list[Refused]) -> Iterator[str]:
+def _below(place: str, top: str, root: str, rejected: list[Rejected]) -> Iterator[str]:
     with os.scandir(place) as entries:
         for entry in entries:
             if entry.is_symlink():
                 name = entry.path[len(top) + 1 :]
                 inside = f"{os.path.realpath(entry.path)}/".startswith(f"{root}/")
                 if not inside:
-                    refused.append(Refused(name, LINK_OUT))
+                    rejected.append(Rejected(name, LINK_OUT))
                 elif os.path.isdir(entry.path):  # noqa: PTH112 a loop is no error to it
-                    refused.append(Refused(name, LINK_IN))
+                    rejected.append(Rejected(name, LINK_IN))
                 elif os.path.isfile(entry.path):  # noqa: PTH113
                     yield entry.path
                 else:
-                    refused.append(Refused(name, NO_FILE))
+                    rejected.append(Rejected(name, NO_FILE))
             elif entry.is_dir():
-                yield from _below(entry.path, top, root, refused)
+                yield from _below(entry.path, top, root, rejected)
             elif entry.is_file():
                 yield entry.path
             else:
-                refused.append(Refused(entry.path[len(top) + 1 :], NO_FILE))
+                rejected.append(Rejected(entry.path[len(top) + 1 :], NO_FILE))

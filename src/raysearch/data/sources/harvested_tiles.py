@@ -6,7 +6,7 @@ import re
 
 from raysearch.data.files import Folder
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import Ask, Item, Listing, Rejected
 
 NAME = re.compile(r"(?P<paper>.+)/(?P<image>p\d+_i\d+)_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})\.png")
 MARK, FOLDER = "harvest.json", "tiles"
@@ -17,17 +17,17 @@ def tiles(source: str, _ask: Ask) -> Listing:
     folder = existing(source)
     if folder.exists(MARK):
         folder = folder / FOLDER
-    files, refused = files_of(folder)
+    files, rejected = files_of(folder)
     items = []
     for file in files:
         match = NAME.fullmatch(file)
         if match is None:
-            refused.append(Refused(file, "not named PAPER/pPAGE_iINDEX_xX_yY.png"))
+            rejected.append(Rejected(file, "not named PAPER/pPAGE_iINDEX_xX_yY.png"))
             continue
         paper = match["paper"]
         slide = f"{paper}/{match['image']}"
         items.append(Item(file, None, paper, slide, int(match["x"]), int(match["y"])))
-    return Listing((), items, refused, folder=folder)
+    return Listing((), items, rejected, folder=folder)
 
 
 def is_harvest(source: str) -> bool:

@@ -6,7 +6,7 @@ import re
 
 from raysearch.data.files import Folder
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import Ask, Item, Listing, Rejected
 
 NAME = re.compile(
     r"(?P<patient>.+)_idx5_x(?P<x>[0-9]{1,9})_y(?P<y>[0-9]{1,9})_class(?P<label>[01])\.png"
@@ -25,11 +25,11 @@ def idc(source: str, _ask: Ask) -> Listing:
     top = [name for name in folder.names() if name != NESTED]
     if not top and folder.exists(NESTED):
         folder = folder / NESTED
-    files, refused = files_of(folder, skip=NESTED)
+    files, rejected = files_of(folder, skip=NESTED)
     found = [item_of(file) for file in files]
     items = [one for one in found if isinstance(one, Item)]
-    refused += [one for one in found if isinstance(one, Refused)]
-    return Listing(CLASSES, items, refused, (50, 50), folder=folder)
+    rejected += [one for one in found if isinstance(one, Rejected)]
+    return Listing(CLASSES, items, rejected, (50, 50), folder=folder)
 
 
 def is_idc(source: str) -> bool:
@@ -45,15 +45,15 @@ def is_idc(source: str) -> bool:
     return False
 
 
-def item_of(file: str) -> Item | Refused:
-    """What `file`, by its name below the archive's top, is; refused where its parts disagree."""
+def item_of(file: str) -> Item | Rejected:
+    """What `file`, by its name below the archive's top, is; rejected where its parts disagree."""
     parts = file.split("/")
     match = NAME.fullmatch(parts[-1])
     if match is None or len(parts) != 3:
-        return Refused(file, "not named PATIENT/0|1/PATIENT_idx5_xX_yY_class0|1.png")
+        return Rejected(file, "not named PATIENT/0|1/PATIENT_idx5_xX_yY_class0|1.png")
     if parts[1] != match["label"]:
-        return Refused(file, f"class {match['label']} in its name, folder {parts[1]}")
+        return Rejected(file, f"class {match['label']} in its name, folder {parts[1]}")
     if parts[0] != match["patient"]:
-        return Refused(file, f"patient {match['patient']} in its name, folder {parts[0]}")
+        return Rejected(file, f"patient {match['patient']} in its name, folder {parts[0]}")
     x, y = int(match["x"]), int(match["y"])
     return Item(file, int(match["label"]), parts[0], parts[0], x, y)

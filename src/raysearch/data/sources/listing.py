@@ -35,7 +35,7 @@ class Item(NamedTuple):
     others: tuple[int | None, ...] = ()
 
 
-class Refused(NamedTuple):
+class Rejected(NamedTuple):
     """A file that is left out, and why."""
 
     file: str
@@ -76,7 +76,7 @@ class Listing:
 
     class_names: tuple[str, ...]
     items: Sequence[Item]
-    refused: Sequence[Refused] = ()
+    rejected: Sequence[Rejected] = ()
     size: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
     folder: Folder | None = field(default=None)

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.isolated_subprocess import ApartError, run_apart
-from raysearch.data.shards.decoding import RefusedImageError
+from raysearch.data.isolated_subprocess import IsolatedProcessError, run_isolated
+from raysearch.data.shards.decoding import RejectedImageError
 from raysearch.data.shards.hdf5 import image_rows, label_rows
 from raysearch.data.sources.file_paths import existing
-from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Rejected
 from raysearch.errors import DataError
 
 PARTS = ("train", "valid", "test")
@@ -59,7 +59,7 @@ def pcam(source: str, ask: Ask) -> Listing:
     if not folder.is_local:
         raise DataError(f"{source}: HDF5 files are read from a disk; copy them to one first")
     items: list[Item] = []
-    refused: list[Refused] = []
+    rejected: list[Rejected] = []
     known = True
     for part in parts_of(folder):
         origins = origins_of(folder, part)
@@ -67,16 +67,16 @@ def pcam(source: str, ask: Ask) -> Listing:
         try:
             file, rows = images_of(folder, part, ask.scratch)
             labels = _labels_of(folder, part, ask.scratch)
-        except (RefusedImageError, ApartError) as fault:
-            refused.append(Refused(f"{STEM}{part}", str(fault)))
+        except (RejectedImageError, IsolatedProcessError) as error:
+            rejected.append(Rejected(f"{STEM}{part}", str(error)))
             continue
-        refuse_misfits(part, rows, labels, origins)
+        reject_misfits(part, rows, labels, origins)
         items += (
             _item(f"{file}#{row}", part, int(labels[row]), origins[row] if origins else None)
             for row in range(rows)
         )
     warnings = () if known else (ALONE.format(advice=NO_META), SWAPPED)
-    return Listing(CLASSES, items, refused, SIZE, warnings, Folder(ask.scratch), rows=True)
+    return Listing(CLASSES, items, rejected, SIZE, warnings, Folder(ask.scratch), rows=True)
 
 
 def is_pcam(source: str) -> bool:
@@ -93,13 +93,13 @@ def parts_of(folder: Folder) -> list[str]:
 def images_of(folder: Folder, part: str, scratch: Path) -> tuple[str, int]:
     """The name in `scratch` of the file with the images of `part`, and how many they are."""
     path = _unpacked(folder, f"{STEM}{part}_x.h5", scratch)
-    rows, _size = run_apart(image_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
+    rows, _size = run_isolated(image_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
     return path.name, rows
 
 
 def _labels_of(folder: Folder, part: str, scratch: Path) -> NDArray[np.int64]:
     path = _unpacked(folder, f"{STEM}{part}_y.h5", scratch)
-    return run_apart(label_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
+    return run_isolated(label_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
 
 
 def _unpacked(folder: Folder, name: str, scratch: Path) -> Path:
@@ -115,9 +115,9 @@ def _unpacked(folder: Folder, name: str, scratch: Path) -> Path:
             with gzip.open(folder.path(f"{name}.gz")) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 2**22)
         except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise RefusedImageError(f"{name}.gz is truncated or damaged") from None
+            raise RejectedImageError(f"{name}.gz is truncated or damaged") from None
     else:
-        raise RefusedImageError(f"no {name} or {name}.gz")
+        raise RejectedImageError(f"no {name} or {name}.gz")
     return target
 
 
@@ -150,7 +150,7 @@ def origins_of(folder: Folder, part: str) -> list[Origin] | None:
     return origins
 
 
-def refuse_misfits(
+def reject_misfits(
     part: str, rows: int, labels: NDArray[np.int64], origins: list[Origin] | None
 ) -> None:
     """DataError where images, labels and meta file are not of one another."""

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 
 from raysearch.data.files import Folder
-from raysearch.data.isolated_subprocess import ApartError, run_apart
-from raysearch.data.shards.decoding import RefusedImageError
+from raysearch.data.isolated_subprocess import IsolatedProcessError, run_isolated
+from raysearch.data.shards.decoding import RejectedImageError
 from raysearch.data.shards.hdf5 import row_digests
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Rejected
 from raysearch.data.sources.pcam import (
     CLASSES,
     LIMIT_S,
@@ -41,23 +41,23 @@ def pcam_kaggle(source: str, ask: Ask) -> Listing:
     folder = existing(source)
     labels = _labels(folder)
     origins = _origins(ask) if ask.official else {}
-    files, refused = files_of(folder / TRAIN)
+    files, rejected = files_of(folder / TRAIN)
     items: list[Item] = []
     for file in files:
         name = file.removesuffix(".tif")
         if not ID.fullmatch(name):
-            refused.append(Refused(f"{TRAIN}/{file}", "not named ID.tif"))
+            rejected.append(Rejected(f"{TRAIN}/{file}", "not named ID.tif"))
         elif name not in labels:
-            refused.append(Refused(f"{TRAIN}/{file}", f"not in {LABELS}"))
+            rejected.append(Rejected(f"{TRAIN}/{file}", f"not in {LABELS}"))
         else:
             items.append(_item(name, labels[name], origins.get(name)))
     there = {item.file for item in items}
-    refused += [
-        Refused(f"{TRAIN}/{name}.tif", f"in {LABELS}, and not there")
+    rejected += [
+        Rejected(f"{TRAIN}/{name}.tif", f"in {LABELS}, and not there")
         for name in labels
         if f"{TRAIN}/{name}.tif" not in there
     ]
-    return Listing(CLASSES, items, refused, SIZE, _warnings(items, ask), folder=folder)
+    return Listing(CLASSES, items, rejected, SIZE, _warnings(items, ask), folder=folder)
 
 
 def is_kaggle(source: str) -> bool:
@@ -87,9 +87,9 @@ def _labels(folder: Folder) -> dict[str, int]:
 def _rows(reader: csv.DictReader[str], folder: Folder) -> Iterator[dict[str, str]]:
     try:
         yield from reader
-    except csv.Error as fault:
+    except csv.Error as error:
         raise DataError(
-            f"{folder.path(LABELS)}: line {reader.line_num}: {fault}; take the official file"
+            f"{folder.path(LABELS)}: line {reader.line_num}: {error}; take the official file"
         ) from None
 
 
@@ -103,14 +103,14 @@ def _origins(ask: Ask) -> dict[str, Origin]:
             continue
         try:
             file, rows = images_of(official, part, ask.scratch)
-            digests = run_apart(
+            digests = run_isolated(
                 row_digests,
                 str(ask.scratch / file),
                 limit_s=60 * LIMIT_S,
                 memory_bytes=MEMORY_BYTES,
             )
-        except (RefusedImageError, ApartError) as fault:
-            raise DataError(f"{STEM}{part}: {fault}; take the official file") from None
+        except (RejectedImageError, IsolatedProcessError) as error:
+            raise DataError(f"{STEM}{part}: {error}; take the official file") from None
         if rows != len(origins):
             raise DataError(f"{STEM}{part}: {rows:,} in x, {len(origins):,} in meta; take one part")
         for digest, origin in zip(digests, origins, strict=True):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from raysearch.data.shards.decoding import is_image
 from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import Ask, Item, Listing, Refused
+from raysearch.data.sources.listing import Ask, Item, Listing, Rejected
 
 # Where a file's name tells the place of its patch, as IDC's do.
 PLACED = re.compile(r"(?P<slide>.*?)(_idx[0-9]+)?_x(?P<x>[0-9]{1,9})_y(?P<y>[0-9]{1,9})([_.].*)?")
@@ -19,10 +19,10 @@ def images(source: str, _ask: Ask) -> Listing:
     At the top, the name of the file is, without the place of the patch. x and y are as named.
     """
     folder = existing(source)
-    files, refused = files_of(folder)
-    refused += [Refused(file, "no image by its name") for file in files if not is_image(file)]
+    files, rejected = files_of(folder)
+    rejected += [Rejected(file, "no image by its name") for file in files if not is_image(file)]
     items = [item_of(file) for file in files if is_image(file)]
-    return Listing((), items, refused, folder=folder)
+    return Listing((), items, rejected, folder=folder)
 
 
 def item_of(file: str) -> Item:

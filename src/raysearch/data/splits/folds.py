@@ -49,19 +49,19 @@ def assign_folds(
     that message alone.
     """
     names, counts = tally(patients, labels)
-    _refuse_few(counts, folds, class_names)
+    _reject_few(counts, folds, class_names)
     ties = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names.tolist()]
     order = sorted(range(len(names)), key=lambda one: (-int(counts[one].sum()), ties[one]))
     rarest = int(np.argmin((counts > 0).sum(axis=0)))
     order.sort(key=lambda one: counts[one, rarest] == 0)  # stable: the rarest class first
-    share = counts / np.maximum(counts.sum(axis=0), 1)
+    fraction = counts / np.maximum(counts.sum(axis=0), 1)
     filled = np.zeros((folds, counts.shape[1]))
     having = np.zeros((folds, counts.shape[1]), np.int64)
     held = np.zeros(folds, np.int64)
     assignment: dict[str, int] = {}
     for place, one in enumerate(order):
-        fold = _best_fold(filled, having, held, share[one], len(order) - place)
-        filled[fold] += share[one]
+        fold = _best_fold(filled, having, held, fraction[one], len(order) - place)
+        filled[fold] += fraction[one]
         having[fold] += counts[one] > 0
         held[fold] += 1
         assignment[str(names[one])] = fold
@@ -88,17 +88,17 @@ def _best_fold(
     filled: NDArray[np.float64],
     having: NDArray[np.int64],
     held: NDArray[np.int64],
-    share: NDArray[np.float64],
+    fraction: NDArray[np.float64],
     left: int,
 ) -> int:
-    """The fold that stays most even with `share` more; an empty one when few patients are left."""
+    """The fold that stays most even with `fraction` more; an empty one when few patients are left."""
     folds = range(len(filled))
     empty = [fold for fold in folds if held[fold] == 0]
-    lacking = [fold for fold in folds if ((having[fold] == 0) & (share > 0)).any()]
+    lacking = [fold for fold in folds if ((having[fold] == 0) & (fraction > 0)).any()]
     open_to = empty if len(empty) >= left else (lacking or list(folds))
 
     def unevenness(fold: int) -> tuple[float, int, int]:
-        after = filled[fold] + share
+        after = filled[fold] + fraction
         before = filled[fold]
         return float((after**2 - before**2).sum()), int(held[fold]), fold
 
@@ -110,7 +110,7 @@ def named(class_names: Sequence[str], label: int) -> str:
     return f"class {class_names[label]!r}" if label < len(class_names) else f"class {label}"
 
 
-def _refuse_few(counts: NDArray[np.int64], folds: int, class_names: Sequence[str]) -> None:
+def _reject_few(counts: NDArray[np.int64], folds: int, class_names: Sequence[str]) -> None:
     if folds < 2:
         raise DataError(f"{folds} folds: at least 2 are needed to learn from one and judge another")
     if len(counts) < folds:
@@ -128,10 +128,10 @@ def _refuse_few(counts: NDArray[np.int64], folds: int, class_names: Sequence[str
         )
 
 
-def take_share(
-    groups: NDArray[np.str_], labels: NDArray[np.int64], learned: NDArray[np.int64], share: float
+def take_fraction(
+    groups: NDArray[np.str_], labels: NDArray[np.int64], learned: NDArray[np.int64], fraction: float
 ) -> NDArray[np.int64]:
-    """Those of the rows `learned` whose groups are in a `share` of theirs, in rising order.
+    """Those of the rows `learned` whose groups are in a `fraction` of theirs, in rising order.
 
     The groups stand in an order of their own, so a smaller share is part of a larger one; more of
     them are taken where a class would be missing. `groups` and `labels` are (N,).
@@ -139,7 +139,7 @@ def take_share(
     names, owner = np.unique(groups[learned], return_inverse=True)
     draws = [hashlib.sha256(f"share/{name}".encode()).digest() for name in names.tolist()]
     order = sorted(range(len(names)), key=draws.__getitem__)
-    wanted = max(1, round(share * len(order)))
+    wanted = max(1, round(fraction * len(order)))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     turn = place[owner]

@@ -1,4 +1,4 @@
-"""Splits that a set's authors published, as ledgers."""
+"""Splits that a set's authors published, as split manifests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from raysearch.data.patches import Rows
 from raysearch.data.splits.folds import Fold
-from raysearch.data.splits.split_creation import OFFICIAL, Wish, refuse_leaks
-from raysearch.data.splits.split_manifest import Ledger, count_classes
+from raysearch.data.splits.split_creation import OFFICIAL, SplitSpec, reject_leaks
+from raysearch.data.splits.split_manifest import SplitManifest, count_classes
 from raysearch.errors import DataError
 
 # BreakHis: `dsfold1.txt` has a line `FILE|MAGNIFICATION|FOLD|train or test` an image.
@@ -24,26 +24,35 @@ PARTS = ("train", "val", "test")
 COLUMN, COLUMN_PARTS = "split", ("train", "valid", "test")
 
 
-def official_ledger(rows: Rows, task: str, wish: Wish, sources: Sequence[str]) -> Ledger:
-    """The ledger that the authors' lists in `sources` say.
+def official_split_manifest(
+    rows: Rows, task: str, split_spec: SplitSpec, sources: Sequence[str]
+) -> SplitManifest:
+    """The split manifest that the authors' lists in `sources` say.
 
     `split` is the column that the set itself brings: learned on train, judged by valid, test
-    sealed. Three lists of patients, named `..._train`, `..._val` and `..._test`, mean the same;
+    held-out. Three lists of patients, named `..._train`, `..._val` and `..._test`, mean the same;
     each list of BreakHis images is one hold-out. DataError for lists that are neither, and where a
     patient would stand on both sides.
     """
-    by = wish.by
+    by = split_spec.by
     groups, labels = rows.groups(by), rows.labels
     there = set(groups.tolist())
     if list(sources) == [COLUMN]:
-        sealed, folds = _by_column(groups, rows.parts)
+        held_out, folds = _by_column(groups, rows.parts)
     elif all(any(LINE.fullmatch(line) for line in _lines(one)[:1]) for one in sources):
-        sealed, folds = (), _by_images(sources, there, by)
+        held_out, folds = (), _by_images(sources, there, by)
     else:
-        sealed, folds = _by_patients(sources, there)
-    ledger = Ledger(rows.fingerprint, task, by, wish.seed, sealed, {OFFICIAL: folds})
-    ledger = replace(ledger, leaks=refuse_leaks(ledger, groups, rows.patients, wish.allowed))
-    return replace(ledger, counts=count_classes(groups, labels, len(rows.class_names), ledger))
+        held_out, folds = _by_patients(sources, there)
+    split_manifest = SplitManifest(
+        rows.fingerprint, task, by, split_spec.seed, held_out, {OFFICIAL: folds}
+    )
+    split_manifest = replace(
+        split_manifest,
+        leaks=reject_leaks(split_manifest, groups, rows.patients, split_spec.allowed),
+    )
+    return replace(
+        split_manifest, counts=count_classes(groups, labels, len(rows.class_names), split_manifest)
+    )
 
 
 def _by_column(
@@ -58,7 +67,7 @@ def _by_column(
     of = {part: set(groups[parts == part].tolist()) for part in COLUMN_PARTS}
     if not of["train"] or not of["valid"]:
         raise DataError("--official split: these shards do not say which rows are train and valid")
-    _refuse_twice(list(of.values()))
+    _reject_twice(list(of.values()))
     return tuple(sorted(of["test"])), (
         Fold(tuple(sorted(of["train"])), tuple(sorted(of["valid"]))),
     )
@@ -78,7 +87,7 @@ def _by_patients(
         of[found[0]] = set(_lines(source)) & there
         if not of[found[0]]:
             raise DataError(f"--official {source}: none of its patients is in these shards")
-    _refuse_twice(list(of.values()))
+    _reject_twice(list(of.values()))
     if not of.get("train") or not of.get("val"):
         raise DataError(
             "--official: a list of train and one of val are needed, with patients of these shards"
@@ -99,7 +108,7 @@ def _by_images(sources: Sequence[str], there: set[str], by: str) -> tuple[Fold, 
             if match is None or slide is None:
                 raise DataError(f"--official {source}: line {number} is no image of BreakHis")
             of[match["role"]].add(slide[0])
-        _refuse_twice(list(of.values()))
+        _reject_twice(list(of.values()))
         learn, judge = (tuple(sorted(of[role] & there)) for role in ("train", "test"))
         if not learn or not judge:
             raise DataError(f"--official {source}: none of its slides is on one side; give others")
@@ -107,7 +116,7 @@ def _by_images(sources: Sequence[str], there: set[str], by: str) -> tuple[Fold, 
     return tuple(folds)
 
 
-def _refuse_twice(sets: list[set[str]]) -> None:
+def _reject_twice(sets: list[set[str]]) -> None:
     for number, one in enumerate(sets):
         for other in sets[number + 1 :]:
             if one & other:

@@ -1,7 +1,7 @@
-"""The ledger of a set of shards: which groups are sealed, and which learn and judge in each fold.
+"""The split manifest of a set of shards: which groups are held-out, and which learn and judge in each fold.
 
 A split is written down once, with its hash, and never made again: a library's next version, or
-another order of rows, would move patients. One ledger serves every study of a set, so that their
+another order of rows, would move patients. One split manifest serves every study of a set, so that their
 scores can be compared and no test patient is ever trained on.
 """
 
@@ -25,16 +25,16 @@ from raysearch.errors import DataError
 
 FOLDER = "splits"
 VERSION = 1
-SEALED, LEARN, JUDGE = "sealed", "learn", "judge"
+HELD_OUT, LEARN, JUDGE = "held_out", "learn", "judge"
 AGAIN = "restore the file, or remove it and write another with `raysearch split`"
 
 
 @dataclass(frozen=True)
-class Ledger:
+class SplitManifest:
     """Every split of the shards with `fingerprint`, for one `task`, by the groups of one column.
 
-    `by` is that column; `sealed` are the groups of the test set, which no fold has; `schemes` maps
-    a name such as `3-fold` to its folds. `counts` maps `sealed` and `SCHEME/FOLD/learn|judge` to
+    `by` is that column; `held_out` are the groups of the test set, which no fold has; `schemes` maps
+    a name such as `3-fold` to its folds. `counts` maps `held_out` and `SCHEME/FOLD/learn|judge` to
     the number of rows of each class, to be found again whenever rows are mapped. `leaks` says what
     of it is not apart, where somebody allowed that.
     """
@@ -43,7 +43,7 @@ class Ledger:
     task: str
     by: str
     seed: int
-    sealed: tuple[str, ...]
+    held_out: tuple[str, ...]
     schemes: Mapping[str, tuple[Fold, ...]]
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
@@ -66,8 +66,8 @@ class Ledger:
         }
 
     def _rows(self) -> list[tuple[str, int, str, str]]:
-        """(scheme, fold, role, group), in order; the sealed ones are of no scheme."""
-        rows = [("", -1, SEALED, group) for group in self.sealed]
+        """(scheme, fold, role, group), in order; the held-out ones are of no scheme."""
+        rows = [("", -1, HELD_OUT, group) for group in self.held_out]
         for scheme, folds in sorted(self.schemes.items()):
             for number, fold in enumerate(folds):
                 rows += [(scheme, number, LEARN, group) for group in fold.learn]
@@ -92,74 +92,76 @@ class Ledger:
         folder.write(f"{FOLDER}/{name}.json", head.encode())
 
 
-def _table_name(name: str, ledger_hash: str) -> str:
-    return f"{FOLDER}/{name}-{ledger_hash[:12]}.parquet"
+def _table_name(name: str, split_manifest_hash: str) -> str:
+    return f"{FOLDER}/{name}-{split_manifest_hash[:12]}.parquet"
 
 
-def add_ledger(ledger: Ledger, folder: Folder, name: str) -> None:
-    """Write `ledger` beside the shards in `folder`; with the schemes of one that came meanwhile.
+def add_split_manifest(split_manifest: SplitManifest, folder: Folder, name: str) -> None:
+    """Write `split_manifest` beside the shards in `folder`; with the schemes of one that came meanwhile.
 
     DataError where that one is not the same test set and the same folds.
     """
-    if has_ledger(folder, name):
-        there = read_ledger(folder, name, ledger.fingerprint)
-        both = there.schemes.keys() & ledger.schemes.keys()
-        same = (there.task, there.by, there.seed, there.sealed) == (
-            *(ledger.task, ledger.by, ledger.seed, ledger.sealed),
+    if has_split_manifest(folder, name):
+        there = read_split_manifest(folder, name, split_manifest.fingerprint)
+        both = there.schemes.keys() & split_manifest.schemes.keys()
+        same = (there.task, there.by, there.seed, there.held_out) == (
+            *(split_manifest.task, split_manifest.by, split_manifest.seed, split_manifest.held_out),
         )
-        if not same or any(there.schemes[one] != ledger.schemes[one] for one in both):
+        if not same or any(there.schemes[one] != split_manifest.schemes[one] for one in both):
             raise DataError(
                 f"{folder.path(f'{FOLDER}/{name}.json')}: was written by somebody else meanwhile,"
                 " with another test set or other folds; start again, to go by it"
             )
-        ledger = replace(
-            ledger,
-            schemes={**there.schemes, **ledger.schemes},
-            counts={**there.counts, **ledger.counts},
+        split_manifest = replace(
+            split_manifest,
+            schemes={**there.schemes, **split_manifest.schemes},
+            counts={**there.counts, **split_manifest.counts},
         )
-    ledger.write(folder, name)
+    split_manifest.write(folder, name)
 
 
-def ledger_names(folder: Folder) -> list[str]:
-    """The names of the ledgers beside the shards in `folder`."""
+def split_manifest_names(folder: Folder) -> list[str]:
+    """The names of the split manifests beside the shards in `folder`."""
     return [name[:-5] for name in folder.names(FOLDER) if name.endswith(".json")]
 
 
-def has_ledger(folder: Folder, name: str) -> bool:
-    """Whether the shards in `folder` have a ledger `name`."""
+def has_split_manifest(folder: Folder, name: str) -> bool:
+    """Whether the shards in `folder` have a split manifest `name`."""
     return folder.exists(f"{FOLDER}/{name}.json")
 
 
-def read_ledger(folder: Folder, name: str, fingerprint: str) -> Ledger:
-    """The ledger `name` of the shards in `folder`, whose fingerprint is given.
+def read_split_manifest(folder: Folder, name: str, fingerprint: str) -> SplitManifest:
+    """The split manifest `name` of the shards in `folder`, whose fingerprint is given.
 
     DataError where it is not there, was changed, or belongs to other shards.
     """
     place = folder.path(f"{FOLDER}/{name}.json")
-    if not has_ledger(folder, name):
-        raise DataError(f"{place}: no such ledger; write it with `raysearch split`")
+    if not has_split_manifest(folder, name):
+        raise DataError(f"{place}: no such split manifest; write it with `raysearch split`")
     try:
         head = json.loads(folder.read(f"{FOLDER}/{name}.json"))
         content = folder.read(_table_name(name, head["hash"]))
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
         columns = [table.column(one).to_pylist() for one in ("scheme", "fold", "role", "group")]
-        ledger = _ledger(head, list(zip(*columns, strict=True)))
-        good = head["version"] == VERSION and head["hash"] == ledger.hash
+        split_manifest = _split_manifest(head, list(zip(*columns, strict=True)))
+        good = head["version"] == VERSION and head["hash"] == split_manifest.hash
     except (*MALFORMED, OSError, pa.ArrowException):
         good = False
     if not good:
         raise DataError(f"{place}: changed, or of another version; {AGAIN}")
-    if ledger.fingerprint != fingerprint:
+    if split_manifest.fingerprint != fingerprint:
         raise DataError(f"{place}: of other shards than those beside it; {AGAIN}")
-    return ledger
+    return split_manifest
 
 
-def _ledger(head: Mapping[str, object], rows: list[tuple[str, int, str, str]]) -> Ledger:
-    sealed: list[str] = []
+def _split_manifest(
+    head: Mapping[str, object], rows: list[tuple[str, int, str, str]]
+) -> SplitManifest:
+    held_out: list[str] = []
     found: dict[str, dict[int, dict[str, list[str]]]] = {}
     for scheme, fold, role, group in rows:
-        if role == SEALED:
-            sealed.append(group)
+        if role == HELD_OUT:
+            held_out.append(group)
         else:
             folds = found.setdefault(scheme, {})
             folds.setdefault(fold, {LEARN: [], JUDGE: []})[role].append(group)
@@ -174,12 +176,12 @@ def _ledger(head: Mapping[str, object], rows: list[tuple[str, int, str, str]]) -
     leaks = head["leaks"]
     if not isinstance(counts, dict) or not isinstance(leaks, list):
         raise TypeError
-    return Ledger(
+    return SplitManifest(
         fingerprint=str(head["fingerprint"]),
         task=str(head["task"]),
         by=str(head["by"]),
         seed=int(str(head["seed"])),
-        sealed=tuple(sealed),
+        held_out=tuple(held_out),
         schemes=schemes,
         counts={str(name): tuple(map(int, one)) for name, one in counts.items()},
         leaks=tuple(map(str, leaks)),
@@ -187,9 +189,9 @@ def _ledger(head: Mapping[str, object], rows: list[tuple[str, int, str, str]]) -
 
 
 def count_classes(
-    groups: NDArray[np.str_], labels: NDArray[np.int64], classes: int, ledger: Ledger
+    groups: NDArray[np.str_], labels: NDArray[np.int64], classes: int, split_manifest: SplitManifest
 ) -> dict[str, tuple[int, ...]]:
-    """What `Ledger.counts` has to be for rows with these `groups` and `labels`, both (N,)."""
+    """What `SplitManifest.counts` has to be for rows with these `groups` and `labels`, both (N,)."""
     names, owner = np.unique(groups, return_inverse=True)
     table = np.zeros((len(names), classes), np.int64)
     np.add.at(table, (owner, labels), 1)
@@ -199,29 +201,29 @@ def count_classes(
         rows = table[[place[one] for one in some if one in place]]
         return tuple(int(count) for count in rows.sum(axis=0))
 
-    found = {SEALED: counted(ledger.sealed)}
-    for scheme, folds in ledger.schemes.items():
+    found = {HELD_OUT: counted(split_manifest.held_out)}
+    for scheme, folds in split_manifest.schemes.items():
         for number, fold in enumerate(folds):
             found[f"{scheme}/{number}/{LEARN}"] = counted(fold.learn)
             found[f"{scheme}/{number}/{JUDGE}"] = counted(fold.judge)
     return found
 
 
-def refuse_unlike(ledger: Ledger, counts: Mapping[str, tuple[int, ...]]) -> None:
+def reject_unlike(split_manifest: SplitManifest, counts: Mapping[str, tuple[int, ...]]) -> None:
     """DataError where groups stand on both sides, or the rows are not those that were split."""
-    sealed = set(ledger.sealed)
-    for scheme, folds in ledger.schemes.items():
+    held_out = set(split_manifest.held_out)
+    for scheme, folds in split_manifest.schemes.items():
         for number, fold in enumerate(folds):
             both = (set(fold.learn) & set(fold.judge)) | (
-                sealed & (set(fold.learn) | set(fold.judge))
+                held_out & (set(fold.learn) | set(fold.judge))
             )
             if both:
                 raise DataError(
-                    f"{ledger.by} {min(both)!r} is on both sides of {scheme} {number}; {AGAIN}"
+                    f"{split_manifest.by} {min(both)!r} is on both sides of {scheme} {number}; {AGAIN}"
                 )
     for name, count in counts.items():
-        if tuple(ledger.counts.get(name, ())) != count:
+        if tuple(split_manifest.counts.get(name, ())) != count:
             raise DataError(
-                f"ledger of {ledger.task}: {name} has {count} rows a class, and had"
-                f" {tuple(ledger.counts.get(name, ()))} when it was written; {AGAIN}"
+                f"split manifest of {split_manifest.task}: {name} has {count} rows a class, and had"
+                f" {tuple(split_manifest.counts.get(name, ()))} when it was written; {AGAIN}"
             )

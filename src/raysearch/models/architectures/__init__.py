@@ -1,7 +1,7 @@
 """Architectures, by name.
 
 A builder takes the patch's shape (H, W, 3) and the number of classes; its keyword-only parameters
-are the knobs that a search space may name. The net takes normalised float32 batches (B, 3, H, W)
+are the hyperparameters that a search space may name. The net takes normalised float32 batches (B, 3, H, W)
 and gives logits (B, classes).
 """
 
@@ -24,7 +24,7 @@ from raysearch.models.patch_shape import Shape
 from raysearch.models.transfer.classifier_head import with_head
 from raysearch.models.transfer.input_normalization import scaled
 from raysearch.models.transfer.layer_order import inside
-from raysearch.models.transfer.pretrained_weights import NONE, load_weights, refuse_unfit_weights
+from raysearch.models.transfer.pretrained_weights import NONE, load_weights, reject_unfit_weights
 
 SMALLEST_SIDE = 8
 # What a net is tried on to say what it needs, where it cannot take the patches.
@@ -46,20 +46,20 @@ ARCHITECTURES = Architectures(
 )
 
 
-def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
-    """SpaceError where the architecture `name` with `knobs` cannot take patches of `shape`.
+def reject_unfit(name: str, shape: Shape, hparams: Mapping[str, Any]) -> None:
+    """SpaceError where the architecture `name` with `hparams` cannot take patches of `shape`.
 
     Tried on torch's meta device, learning and judging: nothing is computed.
     """
-    fault = _unfit(name, shape, knobs)
-    if fault is None:
+    error = _unfit(name, shape, hparams)
+    if error is None:
         return
-    if isinstance(fault, SpaceError):
-        raise fault
-    needed = _least_side(name, min(shape[:2]), knobs)
+    if isinstance(error, SpaceError):
+        raise error
+    needed = _min_side(name, min(shape[:2]), hparams)
     if needed is None:
-        reason = str(fault).strip().partition("\n")[0][:200] or type(fault).__name__
-    elif _unfit(name, (2 * needed + 1, 2 * needed + 1, 3), knobs):
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    elif _unfit(name, (2 * needed + 1, 2 * needed + 1, 3), hparams):
         # Not all that is larger fits: a net of one size, or of multiples of one.
         reason = f"{needed}x{needed} would do"
     else:
@@ -70,26 +70,26 @@ def refuse_unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
     )
 
 
-def _unfit(name: str, shape: Shape, knobs: Mapping[str, Any]) -> Exception | None:
+def _unfit(name: str, shape: Shape, hparams: Mapping[str, Any]) -> Exception | None:
     """What building the net and two steps of it raise on patches of `shape`."""
     height, width, channels = shape
     try:
         with torch.device("meta"), torch.inference_mode():
-            net, batch = build(name, shape, 2, knobs), torch.empty(2, channels, height, width)
+            net, batch = build(name, shape, 2, hparams), torch.empty(2, channels, height, width)
             for learning in (True, False):
                 logits = net.train(learning)(batch)
                 if not isinstance(logits, Tensor) or logits.shape != (2, 2):
                     return SpaceError(f"architecture {name} gives no logit a class; choose another")
-    except Exception as fault:  # a library's net may raise anything
-        return fault
+    except Exception as error:  # a library's net may raise anything
+        return error
     return None
 
 
-def _least_side(name: str, side: int, knobs: Mapping[str, Any]) -> int | None:
+def _min_side(name: str, side: int, hparams: Mapping[str, Any]) -> int | None:
     """A side above `side` that the net takes, while it does not take one pixel less."""
 
     def fits(one: int) -> bool:
-        return _unfit(name, (one, one, 3), knobs) is None
+        return _unfit(name, (one, one, 3), hparams) is None
 
     larger = [one for one in SIDES if one > side]
     high = next(filter(fits, larger), None)
@@ -102,11 +102,11 @@ def _least_side(name: str, side: int, knobs: Mapping[str, Any]) -> int | None:
     return high
 
 
-def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
-    """The architecture `name` with those of `knobs` that it reads.
+def build(name: str, shape: Shape, classes: int, hparams: Mapping[str, Any]) -> nn.Module:
+    """The architecture `name` with those of `hparams` that it reads.
 
     SpaceError for an unknown name, for a patch too small for three poolings and for values of
-    knobs that are no net.
+    hyperparameters that are no net.
     """
     part = ARCHITECTURES[name]
     if min(shape[:2]) < SMALLEST_SIDE:
@@ -115,46 +115,46 @@ def build(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn
             f" --size {SMALLEST_SIDE} or more"
         )
     try:
-        net = part(shape, classes, **given(part, knobs))
-    except ValueError as fault:  # torch's own, of a dropout outside 0 to 1
-        if "dropout" not in str(fault):
+        net = part(shape, classes, **given(part, hparams))
+    except ValueError as error:  # torch's own, of a dropout outside 0 to 1
+        if "dropout" not in str(error):
             raise
-        raise SpaceError(f"{name}: {fault}") from fault
-    net = with_head(net, classes, **given(with_head, knobs))
+        raise SpaceError(f"{name}: {error}") from error
+    net = with_head(net, classes, **given(with_head, hparams))
     return scaled(
-        net, name, str(knobs.get("normalisation", "auto")), str(knobs.get("weights", NONE))
+        net, name, str(hparams.get("normalization", "auto")), str(hparams.get("weights", NONE))
     )
 
 
-def begun(name: str, shape: Shape, classes: int, knobs: Mapping[str, Any]) -> nn.Module:
-    """What `build` gives, with the weights that the knob `weights` asks for.
+def begun(name: str, shape: Shape, classes: int, hparams: Mapping[str, Any]) -> nn.Module:
+    """What `build` gives, with the weights that the hyperparameter `weights` asks for.
 
     SpaceError for those that cannot be had, or are not this net's.
     """
-    net = build(name, shape, classes, knobs)
-    load_weights(inside(net), name, str(knobs.get("weights", NONE)), classes, shape)
+    net = build(name, shape, classes, hparams)
+    load_weights(inside(net), name, str(hparams.get("weights", NONE)), classes, shape)
     return net
 
 
-def refuse_weights(name: str, shape: Shape, knobs: Mapping[str, Any]) -> None:
-    """SpaceError where `begun` would refuse the weights of `knobs`; they are fetched for that."""
+def reject_weights(name: str, shape: Shape, hparams: Mapping[str, Any]) -> None:
+    """SpaceError where `begun` would refuse the weights of `hparams`; they are fetched for that."""
     with torch.device("meta"):
-        net = inside(build(name, shape, 2, knobs))
-    refuse_unfit_weights(net, name, str(knobs.get("weights", NONE)), 2, shape)
+        net = inside(build(name, shape, 2, hparams))
+    reject_unfit_weights(net, name, str(hparams.get("weights", NONE)), 2, shape)
 
 
 @lru_cache(1024)
-def knobs_of(part: Callable[..., Any]) -> frozenset[str]:
-    """The keyword-only parameters of `part`: the knobs that it reads."""
+def hparams_of(part: Callable[..., Any]) -> frozenset[str]:
+    """The keyword-only parameters of `part`: the hyperparameters that it reads."""
     parameters = inspect.signature(part).parameters.values()
     return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
 
 
-def net_knobs(name: str) -> frozenset[str]:
-    """The knobs that say what the net of the architecture `name` is, without its weights."""
-    return knobs_of(ARCHITECTURES[name]) | knobs_of(with_head)
+def net_hparams(name: str) -> frozenset[str]:
+    """The hyperparameters that say what the net of the architecture `name` is, without its weights."""
+    return hparams_of(ARCHITECTURES[name]) | hparams_of(with_head)
 
 
-def given(part: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `knobs` that `part` reads."""
-    return {name: value for name, value in knobs.items() if name in knobs_of(part)}
+def given(part: Callable[..., Any], hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `hparams` that `part` reads."""
+    return {name: value for name, value in hparams.items() if name in hparams_of(part)}

@@ -39,22 +39,22 @@ def cnn(
     stage_dropout: float = 0.0,
     head: str = "pooled",
     dense: int = 256,
-    dense_layers: int = 1,
+    hidden_layers: int = 1,
     dropout: float = 0.0,
 ) -> nn.Module:
     """`stages` of `convolutions` convolutions with batch norm, each stage halving the side.
 
     A stage is twice as wide as the one before it; the first is `width` wide. `pooling` halves by
     the `max`, the `average`, or a further convolution (`strided`); `stage_dropout` follows. The
-    head is `pooled` (global average) or `flat` (all positions, and `dense_layers` of `dense`
+    head is `pooled` (global average) or `flat` (all positions, and `hidden_layers` of `dense`
     units); `dropout` stands before each layer of it but the first, and before the classes. Three
     convolutions of width 32 and a flat head are the nine-convolution net of
     "Breast-Cancer-Detection" for 50x50 IDC patches; how much it drops out it does not say.
     SpaceError for values that are no net, and for more stages than the patch can be halved.
     """
-    _refuse_values(convolutions, width, kernel, pooling, head, dense)
-    if dense_layers < 1:
-        raise SpaceError(f"dense_layers {dense_layers!r} is not allowed; choose 1 or more")
+    _reject_values(convolutions, width, kernel, pooling, head, dense)
+    if hidden_layers < 1:
+        raise SpaceError(f"hidden_layers {hidden_layers!r} is not allowed; choose 1 or more")
     height, across, before = shape
     if min(height, across) < 2**stages:
         raise SpaceError(
@@ -81,7 +81,7 @@ def cnn(
     else:
         layers.append(nn.Flatten())
         before *= side[0] * side[1]
-        for number in range(dense_layers):
+        for number in range(hidden_layers):
             layers += [nn.Dropout(dropout)] if number else []
             layers += [nn.Linear(before, dense), nn.ReLU(inplace=True)]
             before = dense
@@ -101,7 +101,7 @@ def _convolution(before: int, after: int, kernel: int, stride: int = 1) -> list[
     ]
 
 
-def _refuse_values(
+def _reject_values(
     convolutions: int, width: int, kernel: int, pooling: str, head: str, dense: int
 ) -> None:
     if convolutions not in (1, 2, 3):

@@ -1,6 +1,6 @@
 """Pre-processing, by name: what is done to the pixels once, before a net sees them.
 
-A builder's keyword-only parameters are the knobs that a search space may name. All of it is torch,
+A builder's keyword-only parameters are the hyperparameters that a search space may name. All of it is torch,
 so that it is exported with the champion, and what is registered sees the pixels that its training
 saw.
 """

@@ -38,8 +38,8 @@ def equalised_levels(levels: Tensor, clip: float, tiles: int) -> Tensor:
     counts = inside.new_zeros((*inside.shape[:2], LEVELS))
     counts = counts.scatter_add(2, inside, torch.ones_like(inside))
     most = max(int(clip * down * across / LEVELS), 1)
-    shares = _limited(counts, most).cumsum(dim=2).float() * (255 / (down * across))
-    curves = shares.round().clamp(0, 255).reshape(-1, tiles * tiles * LEVELS)
+    fractions = _limited(counts, most).cumsum(dim=2).float() * (255 / (down * across))
+    curves = fractions.round().clamp(0, 255).reshape(-1, tiles * tiles * LEVELS)
     top, bottom, below = _between(height, down, tiles, levels)
     left, right, beside = _between(width, across, tiles, levels)
 

@@ -25,12 +25,12 @@ def blurred(patches: Tensor, sigma: float) -> Tensor:
     """`patches` by a Gaussian of `sigma` pixels, cut off at 3 of these; outside is reflected."""
     radius = math.ceil(3 * sigma)
     curve = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(-radius, radius + 1)]
-    shares = [one / sum(curve) for one in curve]
+    fractions = [one / sum(curve) for one in curve]
     values = padded(patches, radius, "reflect").float()
     for axis in (1, 2):
         side = patches.shape[axis]
         values = sum(
-            (share * values.narrow(axis, at, side) for at, share in enumerate(shares)),
+            (fraction * values.narrow(axis, at, side) for at, fraction in enumerate(fractions)),
             start=values.new_zeros(()),
         )
     return in_bytes(values)

@@ -22,9 +22,11 @@ def to_lab(pixels: Tensor) -> Tensor:
     """uint8 sRGB pixels (..., 3) as float64 L (0 to 100), a and b (..., 3)."""
     levels = torch.arange(256, dtype=torch.float64, device=pixels.device) / 255
     linear = torch.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    shares = linear[pixels.int()] @ _matrix(pixels).T
+    fractions = linear[pixels.int()] @ _matrix(pixels).T
     roots = torch.where(
-        shares > KNEE**3, shares.clamp(min=KNEE**3) ** (1 / 3), shares / (3 * KNEE**2) + 4 / 29
+        fractions > KNEE**3,
+        fractions.clamp(min=KNEE**3) ** (1 / 3),
+        fractions / (3 * KNEE**2) + 4 / 29,
     )
     x, y, z = roots.unbind(-1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
@@ -35,8 +37,8 @@ def from_lab(colours: Tensor) -> Tensor:
     light, a, b = colours.unbind(-1)
     y = (light + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], dim=-1)
-    shares = torch.where(roots > KNEE, roots**3, 3 * KNEE**2 * (roots - 4 / 29))
-    linear = (shares @ torch.linalg.inv(_matrix(colours)).T).clamp(0, 1)
+    fractions = torch.where(roots > KNEE, roots**3, 3 * KNEE**2 * (roots - 4 / 29))
+    linear = (fractions @ torch.linalg.inv(_matrix(colours)).T).clamp(0, 1)
     curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return in_bytes(255 * torch.where(linear <= 0.0031308, 12.92 * linear, curved))
 

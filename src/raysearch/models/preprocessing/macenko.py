@@ -19,7 +19,7 @@ BEYOND = 0.01
 # The square of the sine between two stains; below it they are one.
 NARROWEST = 1e-3
 # Units of density; of a stain there is at least as much at its most.
-LEAST_STAIN = 0.05
+MIN_STAIN = 0.05
 
 
 def measured(patches: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def _measured(density: Tensor) -> tuple[Tensor, Tensor]:
     amounts = (shades - cosine[:, None, None] * shades.flip(-1)) / apart[:, None, None]
     most = [_quantile(amounts[..., one], tissue, 1 - BEYOND) for one in range(2)]
     found = torch.cat([stains.flatten(1), torch.stack(most, dim=1)], dim=1)
-    told = enough(tissue) & (apart > NARROWEST) & (found[:, 6:] > LEAST_STAIN).all(dim=1)
+    told = enough(tissue) & (apart > NARROWEST) & (found[:, 6:] > MIN_STAIN).all(dim=1)
     return torch.where(told[:, None], found, torch.nan), amounts
 
 
@@ -70,18 +70,18 @@ def _stains(density: Tensor, tissue: Tensor) -> Tensor:
     along, across = ((density @ one[:, :, None]).squeeze(-1) for one in (first, second))
     angle = torch.atan2(across, along)
     ends = []
-    for share in (BEYOND, 1 - BEYOND):
-        turned = _quantile(angle, tissue, share)[:, None].nan_to_num()
+    for fraction in (BEYOND, 1 - BEYOND):
+        turned = _quantile(angle, tissue, fraction)[:, None].nan_to_num()
         ends.append(torch.cos(turned) * first + torch.sin(turned) * second)
     one, other = ends
     swapped = (one[:, 0] < other[:, 0])[:, None]
     return torch.stack([torch.where(swapped, other, one), torch.where(swapped, one, other)], dim=1)
 
 
-def _quantile(values: Tensor, within: Tensor, share: float) -> Tensor:
-    """The quantile `share` (B,) of those `values` (B, P) that are `within` (B, P); NaN of none."""
+def _quantile(values: Tensor, within: Tensor, fraction: float) -> Tensor:
+    """The quantile `fraction` (B,) of those `values` (B, P) that are `within` (B, P); NaN of none."""
     ordered = values.masked_fill(~within, torch.inf).sort(dim=1).values
-    place = share * (within.sum(dim=1, keepdim=True) - 1).clamp(min=0).double()
+    place = fraction * (within.sum(dim=1, keepdim=True) - 1).clamp(min=0).double()
     low = ordered.gather(1, place.floor().long())
     high = ordered.gather(1, place.ceil().long())
     found = torch.where(low == high, low, low + (high - low) * (place - place.floor()))

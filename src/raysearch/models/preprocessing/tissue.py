@@ -9,7 +9,7 @@ from torch import Tensor
 # three colours: eosin alone lets nearly all of the red through, and is tissue.
 THINNEST = 0.15
 # Of a patch's pixels; with less, its stain is not told.
-LEAST_TISSUE = 0.1
+MIN_TISSUE = 0.1
 
 
 def densities(pixels: Tensor) -> Tensor:
@@ -24,4 +24,4 @@ def tissue_of(density: Tensor) -> Tensor:
 
 def enough(tissue: Tensor) -> Tensor:
     """Which patches have tissue enough to tell their stain by, (B,), of `tissue` (B, P)."""
-    return tissue.double().mean(dim=1) >= LEAST_TISSUE
+    return tissue.double().mean(dim=1) >= MIN_TISSUE

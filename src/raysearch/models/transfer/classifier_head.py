@@ -12,28 +12,30 @@ def with_head(
     net: nn.Module,
     classes: int,
     *,
-    head_dense: int = 0,
+    head_hidden_units: int = 0,
     head_batch_norm: bool = False,
     head_dropout: float = 0.0,
 ) -> nn.Module:
     """`net` with a head of its own in place of its last linear layer; itself where none is asked.
 
-    Batch norm of the features, a layer of `head_dense` units with ReLU, dropout, and the classes,
+    Batch norm of the features, a layer of `head_hidden_units` units with ReLU, dropout, and the classes,
     each where it is asked for. SpaceError for a net that does not end in a linear layer.
     """
-    if not (head_dense or head_batch_norm or head_dropout):
+    if not (head_hidden_units or head_batch_norm or head_dropout):
         return net
     name = head_name(net, classes)
     if not name:
-        raise SpaceError("the net does not end in a linear layer; leave out the knobs `head_...`")
+        raise SpaceError(
+            "the net does not end in a linear layer; leave out the hyperparameters `head_...`"
+        )
     owner, _, own = name.rpartition(".")
     last = net.get_submodule(name)
     features: int = last.in_features  # type: ignore[assignment]
     layers: list[nn.Module] = [nn.BatchNorm1d(features)] if head_batch_norm else []
-    if head_dense:
-        layers += [nn.Linear(features, head_dense), nn.ReLU(inplace=True)]
+    if head_hidden_units:
+        layers += [nn.Linear(features, head_hidden_units), nn.ReLU(inplace=True)]
     if head_dropout:
         layers.append(nn.Dropout(head_dropout))
-    layers.append(nn.Linear(head_dense or features, classes))
+    layers.append(nn.Linear(head_hidden_units or features, classes))
     net.get_submodule(owner).add_module(own, Head(*layers))
     return net

@@ -13,14 +13,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISATIONS = ("auto", "half", "imagenet")
 
 
-def scaled(net: nn.Module, architecture: str, normalisation: str, weights: str) -> nn.Module:
+def scaled(net: nn.Module, architecture: str, normalization: str, weights: str) -> nn.Module:
     """`net` behind ImageNet's mean and spread, or as it is, from -1 to 1 (`half`).
 
     `auto` takes, beside ImageNet's weights, what these were trained with.
     """
-    if normalisation == "auto" and weights == IMAGENET and architecture.startswith(TIMM):
+    if normalization == "auto" and weights == IMAGENET and architecture.startswith(TIMM):
         told = library().get_pretrained_cfg(architecture.removeprefix(TIMM))
         return Scaled(net, tuple(told.mean), tuple(told.std))
-    if normalisation == "imagenet" or (normalisation == "auto" and weights == IMAGENET):
+    if normalization == "imagenet" or (normalization == "auto" and weights == IMAGENET):
         return Scaled(net, MEAN, STD)
     return net

@@ -47,12 +47,12 @@ def load_weights(
     `weights` is `none`, `imagenet` or a file; the head keeps its own, whatever classes they were
     trained for. DataError where they cannot be had, SpaceError where they are another net's.
     """
-    state = refuse_unfit_weights(net, architecture, weights, classes, shape)
+    state = reject_unfit_weights(net, architecture, weights, classes, shape)
     if state:
         net.load_state_dict({**net.state_dict(), **state})
 
 
-def refuse_unfit_weights(
+def reject_unfit_weights(
     net: nn.Module, architecture: str, weights: str, classes: int, shape: Shape
 ) -> State:
     """The weights by their names in `net`, without its head's; none for `none`.
@@ -63,7 +63,7 @@ def refuse_unfit_weights(
     if weights == NONE:
         return {}
     state, head = stored_state(net, architecture, weights, shape), head_name(net, classes)
-    refuse_unlike(net, state, head, f"weights {weights}: not those of {architecture}")
+    reject_unlike(net, state, head, f"weights {weights}: not those of {architecture}")
     return without_head(state, head)
 
 
@@ -87,8 +87,8 @@ def read_state(path: Path, told: str) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"weights {told}: no such file; give one, `imagenet` or `none`") from None
-    except Exception as fault:  # torch, zipfile, pickle and safetensors each have their own
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
+    except Exception as error:  # torch, zipfile, pickle and safetensors each have their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise DataError(
             f"weights {told}: cannot be read ({reason}); save a state dictionary with torch.save"
         ) from None
@@ -123,7 +123,7 @@ def without_head(state: State, head: str) -> State:
     return {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
 
 
-def refuse_unlike(net: nn.Module, state: State, head: str, told: str) -> None:
+def reject_unlike(net: nn.Module, state: State, head: str, told: str) -> None:
     """SpaceError, beginning with `told`, where `state` is not what `net` has, but for its head."""
     wanted = without_head(net.state_dict(), head)
     found = without_head(state, head)
@@ -174,8 +174,8 @@ def _once(path: Path, source: str, get: Callable[[], None]) -> Path:
         if not path.is_file():
             try:
                 get()
-            except Exception as fault:  # torch's, timm's, the hub's and the network's
-                reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
+            except Exception as error:  # torch's, timm's, the hub's and the network's
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
                 raise DataError(
                     f"weights imagenet: {source} cannot be fetched ({reason}); fetch it elsewhere"
                     f" and put it at {path} on every node, or choose `weights: none`"
@@ -196,8 +196,8 @@ def _fitted_by_timm(architecture: str, path: Path, shape: Shape) -> State:
         net = library().create_model(
             own, pretrained=True, pretrained_cfg_overlay=overlay, **size_of(own, shape)
         )
-    except RuntimeError as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:100]
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise SpaceError(
             f"weights {path}: not those of {architecture} ({reason}); give a file of the same net"
         ) from None

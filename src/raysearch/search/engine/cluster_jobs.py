@@ -64,12 +64,12 @@ class Jobs:
         # Ray would take RAY_ADDRESS before what it is given, but takes this before both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
         logging.getLogger("ray").setLevel(logging.WARNING)  # the view of the study is ours
-        with _one_line_faults():
+        with _one_line_errors():
             self._client = JobSubmissionClient(address)
 
     def launches(self) -> list[Job]:
         """Every launch of a study that the cluster remembers, the newest last."""
-        with _one_line_faults():
+        with _one_line_errors():
             found = [one for one in self._client.list_jobs() if STUDY in (one.metadata or {})]
         return sorted(map(_job, found), key=lambda job: job.began)
 
@@ -97,7 +97,7 @@ class Jobs:
                 f"study {study!r} is running on this cluster; follow it with `raysearch attach"
                 f" {study}`, or end it with `raysearch stop {study}`"
             )
-        with tempfile.TemporaryDirectory(prefix="raysearch-") as folder, _one_line_faults():
+        with tempfile.TemporaryDirectory(prefix="raysearch-") as folder, _one_line_errors():
             shutil.copy(space, Path(folder) / space.name)
             self._client.submit_job(
                 entrypoint=shlex.join(["raysearch", *words]),
@@ -109,18 +109,18 @@ class Jobs:
 
     def run(self, words: Sequence[str]) -> Iterator[str]:
         """The lines that `raysearch WORDS` prints on the head."""
-        with _one_line_faults():
+        with _one_line_errors():
             job = self._client.submit_job(entrypoint=shlex.join(["raysearch", *words]))
         yield from self.lines(job)
 
     def again(self, job: Job) -> Job:
         """`job` as it is now."""
-        with _one_line_faults():
+        with _one_line_errors():
             return _job(self._client.get_job_info(job.id))
 
     def stop(self, job: Job) -> Job:
         """End `job` as a SIGTERM does, with everything saved; the job as it then is."""
-        with _one_line_faults():
+        with _one_line_errors():
             self._client.stop_job(job.id)
         until = time.monotonic() + STOP_S
         while not (now := self.again(job)).over:
@@ -131,7 +131,7 @@ class Jobs:
 
     def log(self, job_id: str) -> list[str]:
         """The lines of a job's log up to now."""
-        with _one_line_faults():
+        with _one_line_errors():
             return str(self._client.get_job_logs(job_id)).splitlines()
 
     def lines(self, job_id: str) -> Iterator[str]:
@@ -159,9 +159,9 @@ class Jobs:
                     rest += waiting.result()
                 except StopAsyncIteration:
                     break
-                except (RuntimeError, aiohttp.ClientError, OSError) as fault:
+                except (RuntimeError, aiohttp.ClientError, OSError) as error:
                     raise StudyError(
-                        f"the connection to the cluster was lost ({fault}); what was launched goes"
+                        f"the connection to the cluster was lost ({error}); what was launched goes"
                         " on: come back with `raysearch attach`"
                     ) from None
                 *whole, rest = rest.split("\n")
@@ -297,13 +297,13 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _one_line_faults() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     """What the job API raises, as one line for the user."""
     try:
         yield
-    except (RuntimeError, ConnectionError, ValueError, RayError, RequestException) as fault:
-        said = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        reason = said[-1][:300] if said else type(fault).__name__
+    except (RuntimeError, ConnectionError, ValueError, RayError, RequestException) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = said[-1][:300] if said else type(error).__name__
         raise StudyError(
-            f"the cluster refused ({reason}); see `raysearch doctor --cluster`"
+            f"the cluster rejected ({reason}); see `raysearch doctor --cluster`"
         ) from None

@@ -24,7 +24,7 @@ from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
 from raysearch.search.engine.cluster_jobs import DASHBOARD_PORT
 from raysearch.search.engine.session import cluster_address
-from raysearch.search.tracking.tracker import store_fault
+from raysearch.search.tracking.tracker import store_error
 
 PACKAGES = ("raysearch", "ray", "torch", "torchvision", "mlflow", "optuna", "pyarrow")
 ANSWER_S = 90.0
@@ -95,12 +95,12 @@ class _Probe:
 
     def __init__(self, studies: str) -> None:
         self.address, self.name = studies, f".doctor-{uuid.uuid4().hex[:8]}"
-        self.fault = ""
+        self.error = ""
         try:
             self.folder = Folder(studies) / self.name
             self.folder.write("head", self.name.encode())
-        except Exception as fault:  # each kind of storage has faults of its own
-            self.fault = _brief(fault)
+        except Exception as error:  # each kind of storage has errors of its own
+            self.error = _brief(error)
 
     def unread(self, facts: Sequence[Facts]) -> list[str]:
         """The hosts whose file cannot be read here."""
@@ -109,7 +109,7 @@ class _Probe:
 
     def remove(self) -> None:
         """Leave nothing behind."""
-        if not self.fault:
+        if not self.error:
             self.folder.remove()
 
 
@@ -130,8 +130,8 @@ def _gather(
         try:
             fact = ray.get(answer, timeout=max(1.0, until - time.monotonic()))
             facts.append(replace(fact, clock_ahead_s=_ahead(clock)))
-        except (GetTimeoutError, RayError) as fault:
-            silent.append((node["NodeManagerAddress"], _brief(fault)))
+        except (GetTimeoutError, RayError) as error:
+            silent.append((node["NodeManagerAddress"], _brief(error)))
     return facts, silent
 
 
@@ -165,28 +165,28 @@ def _facts(studies: str, probe: str, promised: float) -> Facts:
         auth_mode=os.environ.get("RAY_AUTH_MODE", "not set"),
         token_mode=stat.S_IMODE(token.stat().st_mode) if token.exists() else None,
         dashboard_public=_listens_publicly(DASHBOARD_PORT),
-        storage=_storage_fault(studies, probe),
-        tracking=_tracking_fault(os.environ.get("MLFLOW_TRACKING_URI", "")),
+        storage=_storage_error(studies, probe),
+        tracking=_tracking_error(os.environ.get("MLFLOW_TRACKING_URI", "")),
     )
 
 
-def _storage_fault(studies: str, probe: str) -> str:
+def _storage_error(studies: str, probe: str) -> str:
     """Why the probe's file cannot be read here, or this node's be written; empty where both can."""
     try:
         folder = Folder(studies) / probe
         if folder.read("head") != probe.encode():
             return "another file is there"
         folder.write(f"from-{socket.gethostname()}", b"here")
-    except Exception as fault:  # each kind of storage has faults of its own
-        return _brief(fault)
+    except Exception as error:  # each kind of storage has errors of its own
+        return _brief(error)
     return ""
 
 
-def _tracking_fault(store: str) -> str:
+def _tracking_error(store: str) -> str:
     """Why the tracking server cannot be reached from here; empty where it can."""
     if not store.startswith(("http://", "https://")):
         return f"MLFLOW_TRACKING_URI is {store or 'not set'}: no server"
-    return store_fault(store)
+    return store_error(store)
 
 
 def _listens_publicly(port: int) -> bool:
@@ -241,24 +241,24 @@ def _gpus(facts: Sequence[Facts]) -> Check:
 
 def _storage(probe: _Probe, facts: Sequence[Facts]) -> Check:
     advice = "name a bucket or a shared mount that every node may write: RAYSEARCH_STUDIES"
-    faults = [f"{one.host}: {one.storage}" for one in facts if one.storage]
-    if probe.fault:
-        faults = [probe.fault]
-    elif not faults:
-        faults = [f"what {host} wrote is not seen here" for host in probe.unread(facts)]
-    if faults:
-        return Check("shared storage", False, f"{probe.address}: {'; '.join(faults)}", advice)
+    errors = [f"{one.host}: {one.storage}" for one in facts if one.storage]
+    if probe.error:
+        errors = [probe.error]
+    elif not errors:
+        errors = [f"what {host} wrote is not seen here" for host in probe.unread(facts)]
+    if errors:
+        return Check("shared storage", False, f"{probe.address}: {'; '.join(errors)}", advice)
     return Check("shared storage", True, f"{probe.address}: written and read across the nodes")
 
 
 def _tracking(facts: Sequence[Facts]) -> Check:
-    faults = [f"{one.host}: {one.tracking}" for one in facts if one.tracking]
-    if not faults:
+    errors = [f"{one.host}: {one.tracking}" for one in facts if one.tracking]
+    if not errors:
         return Check("tracking server", True, "reached from every node")
     if not cluster_address():
         return Check("tracking server", True, "none: mlflow.db in the working directory")
     advice = "start one with `raysearch ui --server`, and name it by MLFLOW_TRACKING_URI"
-    return Check("tracking server", False, "; ".join(faults), advice)
+    return Check("tracking server", False, "; ".join(errors), advice)
 
 
 def _clocks(facts: Sequence[Facts]) -> Check:
@@ -309,7 +309,7 @@ def _guarded(facts: Sequence[Facts]) -> list[Check]:
     ]
 
 
-def _brief(fault: BaseException) -> str:
-    if isinstance(fault, RayTaskError):
-        return _brief(fault.cause)
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+def _brief(error: BaseException) -> str:
+    if isinstance(error, RayTaskError):
+        return _brief(error.cause)
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

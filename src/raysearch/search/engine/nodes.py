@@ -19,7 +19,7 @@ def this_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def leaving_nodes() -> set[str]:
+def draining_nodes() -> set[str]:
     """The ids of the nodes that were told that they will go, such as spot machines."""
     return set(ray._private.state.state.get_draining_nodes())  # noqa: SLF001 no public way
 

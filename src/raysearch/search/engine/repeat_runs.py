@@ -10,18 +10,18 @@ from dataclasses import replace
 from raysearch.errors import UserError
 from raysearch.search.engine.nodes import slots_of
 from raysearch.search.engine.session import (
-    MOST_LOSSES,
-    Errand,
+    MAX_WORKER_LOSSES,
+    ActorTask,
     WorkerLostError,
     ask_for_machines,
+    available_nodes,
     ended,
     nodes_for,
-    staying_nodes,
 )
 from raysearch.search.engine.tune_adapters import job_of
 from raysearch.search.engine.worker_tasks import Job, fold_job
 from raysearch.search.journal.history import Trial
-from raysearch.search.study.repeats import FoldAgain, Repetitions, missing_folds
+from raysearch.search.study.repeats import FoldRepeat, Repetitions, missing_folds
 from raysearch.search.study.study import Study
 from raysearch.training.failures import TrainingFailedError
 
@@ -31,7 +31,7 @@ LOOK_AGAIN_S = 2.0
 Progress = Callable[[int, int], None]
 
 
-def train_fresh(
+def train_repeats(
     study: Study,
     trial: Trial,
     seeds: Sequence[int],
@@ -45,7 +45,7 @@ def train_fresh(
     down in the study's journal, and left. `progress` hears how many folds are done, of how many.
     WorkerLostError where a fold loses its worker, or finds its machine unable, too often.
     """
-    wanted = [one for one in seeds if (trial.id, one) not in study.history.failed_again]
+    wanted = [one for one in seeds if (trial.id, one) not in study.history.repeat_failures]
     missing = missing_folds(study.folder, study.plan, trial, wanted, nets=nets)
     if missing:
         every = len(wanted) * trial.folds
@@ -60,7 +60,7 @@ class _Again:
     def __init__(self, study: Study, trial: Trial, ahead: Repetitions, nets: bool) -> None:
         self._study, self._trial, self._ahead, self._nets = study, trial, ahead, nets
         self._resources = study.plan.space.resources
-        self._busy: dict[Errand, FoldAgain] = {}
+        self._busy: dict[ActorTask, FoldRepeat] = {}
 
     def run(self, progress: Callable[[int], None]) -> None:
         """Train all of them; `progress` hears how many are left, whenever that is fewer."""
@@ -70,47 +70,47 @@ class _Again:
             self._begin()
             if left != (left := self._ahead.waiting + len(self._busy)):
                 progress(left)
-            for errand in ended(self._busy, LOOK_AGAIN_S):
-                self._take(errand, self._busy.pop(errand))
+            for task in ended(self._busy, LOOK_AGAIN_S):
+                self._take(task, self._busy.pop(task))
 
     def _begin(self) -> None:
         """Begin folds wherever there is room."""
-        nodes = staying_nodes(self._resources) if self._busy else nodes_for(self._resources)
+        nodes = available_nodes(self._resources) if self._busy else nodes_for(self._resources)
         taken = Counter(one.node for one in self._busy)
         for node in nodes:
             for _slot in range(slots_of(node, self._resources) - taken[node["NodeID"]]):
                 if (one := self._ahead.next()) is None:
                     return
-                errand = Errand(node["NodeID"], self._resources, fold_job, *self._job(one))
-                self._busy[errand] = one
+                task = ActorTask(node["NodeID"], self._resources, fold_job, *self._job(one))
+                self._busy[task] = one
 
-    def _take(self, errand: Errand, one: FoldAgain) -> None:
+    def _take(self, task: ActorTask, one: FoldRepeat) -> None:
         """See how `one` ended, and let the same process go on with the next."""
         try:
-            errand.result()
-        except (WorkerLostError, UserError, OSError) as fault:
-            if self._ahead.lost(one) > MOST_LOSSES:
+            task.result()
+        except (WorkerLostError, UserError, OSError) as error:
+            if self._ahead.lost(one) > MAX_WORKER_LOSSES:
                 raise WorkerLostError(
                     f"fold {one.fold} of {self._trial.id} could not be trained with a fresh seed"
-                    f" ({fault}); mend it, and go on with --resume"
+                    f" ({error}); mend it, and go on with --resume"
                 ) from None
-            log.warning("fold %d of %s is begun again: %s", one.fold, self._trial.id, fault)
-            errand.end()
+            log.warning("fold %d of %s is begun again: %s", one.fold, self._trial.id, error)
+            task.end()
             return
         except TrainingFailedError as failure:
             self._give_up(one, failure)
-        staying = {node["NodeID"] for node in staying_nodes(self._resources)}
-        if errand.node in staying and (following := self._ahead.next()) is not None:
-            errand.then(fold_job, *self._job(following))
-            self._busy[errand] = following
+        staying = {node["NodeID"] for node in available_nodes(self._resources)}
+        if task.node in staying and (following := self._ahead.next()) is not None:
+            task.then(fold_job, *self._job(following))
+            self._busy[task] = following
 
-    def _give_up(self, one: FoldAgain, failure: TrainingFailedError) -> None:
+    def _give_up(self, one: FoldRepeat, failure: TrainingFailedError) -> None:
         log.warning("%s failed with the seed %d: %s", self._trial.id, one.seed, failure)
-        self._study.fail_again(self._trial, one.seed, str(failure))
+        self._study.record_repeat_failure(self._trial, one.seed, str(failure))
         self._ahead.failed(one.seed)
-        for other in [errand for errand, it in self._busy.items() if it.seed == one.seed]:
+        for other in [task for task, it in self._busy.items() if it.seed == one.seed]:
             del self._busy[other]
             other.end()
 
-    def _job(self, one: FoldAgain) -> tuple[Job, int, bool]:
+    def _job(self, one: FoldRepeat) -> tuple[Job, int, bool]:
         return replace(job_of(self._study, self._trial), seed=one.seed), one.fold, self._nets

@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 
 from raysearch.metrics.classification import score
-from raysearch.search.engine.nodes import dollars_a_second, leaving_nodes, this_node
+from raysearch.search.engine.nodes import dollars_a_second, draining_nodes, this_node
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.stopping_rules import PAUSING
 from raysearch.search.study.fold_scores import out_of_fold, scores_file
@@ -62,7 +62,7 @@ class Reporter:
         if done.epoch in self._scored:
             name = self.folder.scores(self.trial, done.epoch)
             self.folder.write(name, scores_file(done, judged, self.data))
-        leaving = self._leaving()
+        leaving = self._draining()
         due = time.monotonic() - self._saved >= CHECKPOINT_EVERY_S
         if leaving or due or done.epoch in self._waits:
             self.folder.keep(self.trial, pack(state()))
@@ -96,12 +96,12 @@ class Reporter:
         names = self.plan.class_names
         return score(found.labels, found.probabilities, names)[self.plan.space.metric]
 
-    def _leaving(self) -> bool:
+    def _draining(self) -> bool:
         """Whether this machine was told that it will go; asked now and then."""
         if time.monotonic() - self._asked < LEAVING_EVERY_S:
             return False
         self._asked = time.monotonic()
-        return this_node() in leaving_nodes()
+        return this_node() in draining_nodes()
 
 
 def send(report: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def warn(text: str) -> None:
     tune.report({"warning": text, "node": this_node()})
 
 
-def report_again(state: State, reported: int, costs: Mapping[str, int]) -> None:
+def resend_reports(state: State, reported: int, costs: Mapping[str, int]) -> None:
     """Report what the checkpoint knows and the journal does not, as after a kill between them."""
     for known in state["history"]:
         if known["epoch"] > reported:

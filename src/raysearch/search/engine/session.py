@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.config.space import Resources
 from raysearch.errors import StudyError
-from raysearch.search.engine.nodes import leaving_nodes, slots_of
+from raysearch.search.engine.nodes import draining_nodes, slots_of
 from raysearch.search.engine.tune_adapters import StudyScheduler, StudySearcher, job_of
 from raysearch.search.engine.worker_tasks import probe_job, refit_job, run_job
 from raysearch.search.journal.history import Trial
@@ -37,7 +37,7 @@ from raysearch.training.numerics import Numerics
 
 log = logging.getLogger(__name__)
 # A lost worker's trial goes on elsewhere this often before it counts as failed.
-MOST_LOSSES = 3
+MAX_WORKER_LOSSES = 3
 # Room is asked for anew when this share of what was asked for is enough.
 FEWER = 0.95
 # `ray up` leaves this on the head, and nowhere else.
@@ -83,9 +83,9 @@ def ray_session() -> Iterator[None]:
             logging_level=logging.ERROR,
             configure_logging=False,
         )
-    except (ConnectionError, ValueError, RuntimeError, RayError) as fault:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise StudyError(
-            f"Ray at {address or 'this machine'} cannot be used ({_first_line(fault)}); start it,"
+            f"Ray at {address or 'this machine'} cannot be used ({_first_line(error)}); start it,"
             " or set RAY_ADDRESS to a running one, or to `local` for this machine alone"
         ) from None
     # Ray sets a handler of its own for SIGTERM, so ours come after it.
@@ -122,7 +122,7 @@ def cluster_address() -> str | None:
 
 def slots(resources: Resources) -> int:
     """How many trials with `resources` the cluster holds at once."""
-    return sum(slots_of(node, resources) for node in staying_nodes(resources))
+    return sum(slots_of(node, resources) for node in available_nodes(resources))
 
 
 def ask_for_machines(resources: Resources, trials: int) -> None:
@@ -158,7 +158,7 @@ class _Demand:
             return
         history = self._study.history
         training = sum(one.kind == "trial" for one in history.running())
-        left = self._study.course.trials - len(history.searched()) + training
+        left = self._study.policy.trials - len(history.searched()) + training
         left += bool(history.paused())
         asked = self._asked
         if asked is None or left > asked or (left <= FEWER * asked and left < asked):
@@ -172,14 +172,14 @@ def probe(plan: Plan) -> Plan:
     ask_for_machines(resources, plan.space.trials)
     nodes = nodes_for(resources)
     arguments = (plan.space.largest_nets(), plan.shape, len(plan.class_names), resources.cpus)
-    errands = [Errand(node["NodeID"], resources, probe_job, *arguments) for node in nodes]
+    tasks = [ActorTask(node["NodeID"], resources, probe_job, *arguments) for node in nodes]
     found: dict[str, dict[str, Numerics]] = {}
     lost: WorkerLostError | None = None
-    for errand in errands:
+    for task in tasks:
         try:
-            kind, numerics = errand.result()
-        except WorkerLostError as fault:  # its machine went away meanwhile
-            lost = fault
+            kind, numerics = task.result()
+        except WorkerLostError as error:  # its machine went away meanwhile
+            lost = error
             continue
         found.setdefault(kind, numerics)
     if lost is not None and not found:
@@ -193,7 +193,7 @@ def nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
     A cluster has some time to bring one up.
     """
     until = time.monotonic() + float(os.environ.get("RAYSEARCH_MACHINE_WAIT_S", MACHINE_WAIT_S))
-    while not (nodes := staying_nodes(resources)):
+    while not (nodes := available_nodes(resources)):
         if cluster_address() is not None and time.monotonic() < until:
             time.sleep(1.0)
             continue
@@ -206,9 +206,9 @@ def nodes_for(resources: Resources) -> list[Mapping[str, Any]]:
     return nodes
 
 
-def staying_nodes(resources: Resources) -> list[Mapping[str, Any]]:
+def available_nodes(resources: Resources) -> list[Mapping[str, Any]]:
     """The nodes that hold a trial with `resources`, and were not told that they will go."""
-    leaving = leaving_nodes()
+    leaving = draining_nodes()
     return [
         node for node in ray.nodes() if slots_of(node, resources) and node["NodeID"] not in leaving
     ]
@@ -218,7 +218,7 @@ class WorkerLostError(StudyError):
     """A worker could not start, or went away with its machine."""
 
 
-class Errand:
+class ActorTask:
     """A function that runs on a node, and then, where it is asked to, the next one.
 
     By an actor, since the loss of its node is told at once: of a plain task Ray hears no more where
@@ -248,11 +248,11 @@ class Errand:
         """What the function returns; what it raised is raised as it was there."""
         try:
             return ray.get(self.answer)
-        except RayTaskError as fault:
-            raise fault.cause from None
-        except RayError as fault:
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError as error:
             raise WorkerLostError(
-                f"a worker could not start or went away ({_first_line(fault)}); see the study's"
+                f"a worker could not start or went away ({_first_line(error)}); see the study's"
                 " logs, then launch again"
             ) from None
 
@@ -261,9 +261,9 @@ class Errand:
         ray.kill(self._actor)
 
 
-def ended(errands: Iterable[Errand], timeout_s: float) -> list[Errand]:
-    """One of `errands` that has ended; none where `timeout_s` is over before."""
-    by_answer = {one.answer: one for one in errands}
+def ended(tasks: Iterable[ActorTask], timeout_s: float) -> list[ActorTask]:
+    """One of `tasks` that has ended; none where `timeout_s` is over before."""
+    by_answer = {one.answer: one for one in tasks}
     done, _rest = ray.wait(list(by_answer), num_returns=1, timeout=timeout_s)
     return [by_answer[one] for one in done]
 
@@ -273,8 +273,8 @@ class _Runner:
         return function(*arguments)
 
 
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> None:
@@ -297,14 +297,14 @@ def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> 
                 scheduler=StudyScheduler(study, searcher),
                 num_samples=-1,
                 # The searcher keeps to the slots there are; a cluster may grow.
-                max_concurrent_trials=study.course.trials + 1,
+                max_concurrent_trials=study.policy.trials + 1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MOST_LOSSES),
+                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
             ),
         )
         try:
@@ -313,7 +313,7 @@ def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> 
             if study.halted is None:
                 raise
             log.exception("the search ended")
-    study.wind_up()
+    study.finalize()
     if study.halted is not None:
         raise StudyError(f"{study.halted}; put it right, then go on with --resume")
     if not study.ended():
@@ -326,13 +326,13 @@ def search(study: Study, job: Callable[[Mapping[str, Any]], None] = run_job) -> 
 def refit(study: Study, trial: Trial) -> None:
     """Train `trial` once more on all patients, on a worker; its weights are kept.
 
-    TrainingFailedError where that cannot be done with these knobs.
+    TrainingFailedError where that cannot be done with these hyperparameters.
     """
     for losses in count(1):
         try:
             _refit_once(study, trial)
         except WorkerLostError:
-            if losses > MOST_LOSSES:
+            if losses > MAX_WORKER_LOSSES:
                 raise
             log.warning("the machine that refitted %s was lost; another one does", trial.id)
         else:
@@ -347,7 +347,7 @@ def _refit_once(study: Study, trial: Trial) -> None:
     cores = max(node["Resources"]["CPU"], wanted.cpus)
     job = replace(job_of(study, trial), cpus=cores)
     resources = Resources(cores, wanted.gpus)
-    found, tries = Errand(node["NodeID"], resources, refit_job, job, trial.objective).result()
+    found, tries = ActorTask(node["NodeID"], resources, refit_job, job, trial.objective).result()
     if tries > 1:
         study.warn(
             trial.id,

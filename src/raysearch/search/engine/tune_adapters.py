@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.search.engine.nodes import leaving_nodes
+from raysearch.search.engine.nodes import draining_nodes
 from raysearch.search.engine.worker_tasks import Job
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.study import Study
@@ -52,7 +52,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """
         tune_trial = self._running.pop(trial_id, None)
         if more.get("error") and tune_trial is not None:
-            self._study.put_back(tune_trial.config["job"]["trial"])
+            self._study.requeue(tune_trial.config["job"]["trial"])
 
     def added(self, tune_trial: Any) -> None:
         """Tune has made `tune_trial` of a suggestion."""
@@ -63,7 +63,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         for trial_id, tune_trial in list(self._running.items()):
             if tune_trial is not None and tune_trial.status == TuneTrial.ERROR:
                 del self._running[trial_id]
-                self._study.put_back(
+                self._study.requeue(
                     tune_trial.config["job"]["trial"], "no worker was ready in time"
                 )
 
@@ -115,7 +115,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         elif "above" in result:
             self._study.stop(name, result["above"])
         elif "unable" in result:
-            self._study.put_back(name, result["unable"])
+            self._study.requeue(name, result["unable"])
         elif "warning" in result:
             self._study.warn(name, result["warning"])
             return str(TrialScheduler.CONTINUE)
@@ -131,13 +131,13 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, _controller: Any, trial: Any) -> None:
         """A trial that failed as often as it may; Tune says it of one that it will retry, too."""
         if self._node_is_gone(trial.config["job"]["trial"]):
-            trial.max_failures += 1  # a lost machine is no fault of the trial
+            trial.max_failures += 1  # a lost machine is no error of the trial
         self._nodes.pop(trial.config["job"]["trial"], None)
         if not trial.should_recover():
             self._study.fail(trial.config["job"]["trial"], "its worker was lost too often")
 
     def _node_is_gone(self, trial: str) -> bool:
-        here = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - leaving_nodes()
+        here = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - draining_nodes()
         return self._nodes.get(trial, "") not in here | {""}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -150,7 +150,7 @@ def job_of(study: Study, trial: Trial) -> Job:
         study=study.folder.address,
         data=study.plan.data,
         trial=trial.id,
-        knobs=dict(trial.knobs),
+        hparams=dict(trial.hparams),
         seed=trial.seed,
         folds=trial.folds,
         reported=trial.epoch,

@@ -25,7 +25,7 @@ from raysearch.data.files import Folder
 from raysearch.data.patches import cache_folder
 from raysearch.errors import SpaceError, UserError
 from raysearch.metrics.classification import METRICS
-from raysearch.search.engine.reporter import Reporter, report_again, warn
+from raysearch.search.engine.reporter import Reporter, resend_reports, warn
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import judged_file
 from raysearch.search.study.trial_data import refit_data, stored_plan, train_config, training_data
@@ -34,7 +34,7 @@ from raysearch.training.cost_measurement import forget_peak, net_costs
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.fold_training import State
 from raysearch.training.loop import FoldNet, measure, train, train_fold
-from raysearch.training.memory import keep_memory
+from raysearch.training.memory import retain_allocator_memory
 from raysearch.training.model_limits import too_much
 from raysearch.training.numerics import Numerics, choose_numerics, device_kind
 from raysearch.training.seeds import key
@@ -59,7 +59,7 @@ class Job:
     study: str
     data: str
     trial: str
-    knobs: Mapping[str, Any]
+    hparams: Mapping[str, Any]
     seed: int
     folds: int
     reported: int
@@ -75,25 +75,25 @@ def run_job(config: Mapping[str, Any]) -> None:
 
 
 def _try_job(job: Job) -> None:
-    """Train; where data, cache or storage cannot be used, say so: no fault of the trial."""
+    """Train; where data, cache or storage cannot be used, say so: no error of the trial."""
     try:
         train_job(job)
-    except (UserError, OSError) as fault:
+    except (UserError, OSError) as error:
         log.exception("%s could not be trained here", job.trial)
         time.sleep(UNABLE_AFTER_S)
-        tune.report({"unable": f"{socket.gethostname()}: {fault}"})
+        tune.report({"unable": f"{socket.gethostname()}: {error}"})
 
 
 def train_job(job: Job) -> None:
-    """Train one trial from its last checkpoint; a fault of the trial is reported, not raised."""
+    """Train one trial from its last checkpoint; an error of the trial is reported, not raised."""
     folder = StudyFolder(job.study)
     torch.set_num_threads(max(1, int(job.cpus)))
-    keep_memory()
+    retain_allocator_memory()
     device = get_device()
     plan = stored_plan(job.study)
-    share = float(job.knobs.get("patients", 1.0))
-    data = training_data(job.study, job.data, str(device), job.folds, share)
-    config = train_config(plan, job.knobs, job.seed, device)
+    fraction = float(job.hparams.get("patients", 1.0))
+    data = training_data(job.study, job.data, str(device), job.folds, fraction)
+    config = train_config(plan, job.hparams, job.seed, device)
 
     ceilings = {one.metric: one.most for one in plan.space.ceilings}
     above = too_much(config, data, ceilings) if ceilings and not job.reported else None
@@ -106,7 +106,7 @@ def train_job(job: Job) -> None:
         costs = {} if job.reported else net_costs(config, data)
         state = _stored_state(folder, job.trial)
         if state is not None:
-            report_again(state, job.reported, costs)
+            resend_reports(state, job.reported, costs)
         micro_batch = config.micro_batch(config.batch_size) if config.accumulate > 1 else None
         reporter = Reporter(folder, plan, data, job.trial, job.folds, costs, micro_batch)
         train(config, data, reporter, state)
@@ -120,22 +120,22 @@ def train_job(job: Job) -> None:
 
 @contextmanager
 def _told_as_failures(trial: str) -> Iterator[None]:
-    """TrainingFailedError for what is a fault of the training of `trial`, wherever it trains.
+    """TrainingFailedError for what is an error of the training of `trial`, wherever it trains.
 
     Where the device was lost this process goes, for it cannot use that again.
     """
     try:
         yield
-    except SpaceError as failure:  # of its knobs
+    except SpaceError as failure:  # of its hyperparameters
         raise TrainingFailedError(str(failure)) from failure
     except torch.AcceleratorError:
         log.exception("%s lost its device", trial)
         os._exit(1)
-    # A fault of the program comes again at each try; a lost disk or network may not.
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as fault:
+    # A error of the program comes again at each try; a lost disk or network may not.
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         log.exception("%s failed", trial)
-        said = f"{type(fault).__name__}: {fault}".splitlines()[0][:200]
-        raise TrainingFailedError(said) from fault
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise TrainingFailedError(said) from error
 
 
 def within_memory(config: TrainConfig, training: Callable[[TrainConfig], T]) -> T:
@@ -149,7 +149,7 @@ def within_memory(config: TrainConfig, training: Callable[[TrainConfig], T]) -> 
         sparing = replace(config, accumulate=MICRO_BATCHES)
         rows = sparing.micro_batch(config.batch_size)
         log.warning("out of memory: once more, by micro-batches of %d rows", rows, exc_info=True)
-    # Only here has the net gone that filled the memory: the fault held it.
+    # Only here has the net gone that filled the memory: the error held it.
     gc.collect()
     torch.cuda.empty_cache()
     try:
@@ -166,13 +166,13 @@ def _stored_state(folder: StudyFolder, trial: str) -> State | None:
         return None
     try:
         return unpack(folder.read(name))
-    except ValueError as fault:
-        warn(f"{folder.path(name)}: {fault}; the trial begins again")
+    except ValueError as error:
+        warn(f"{folder.path(name)}: {error}; the trial begins again")
         return None
 
 
 def refit_job(job: Job, least: float | None = None) -> tuple[float | None, int]:
-    """Train a trial's knobs once more on all patients, and keep the weights.
+    """Train a trial's hyperparameters once more on all patients, and keep the weights.
 
     Nobody is left to judge the net, and its last epoch may be an unlucky one. So it is asked for
     some of what it learned from: one that has a worse objective there than `least`, what the folds'
@@ -200,8 +200,8 @@ def refit_job(job: Job, least: float | None = None) -> tuple[float | None, int]:
 def fold_job(job: Job, fold: int, keep_net: bool) -> None:
     """Train one fold of a trial with the fresh seed of `job`; keep its net, and what it judged."""
     device, config = _alone(job)
-    share = float(job.knobs.get("patients", 1.0))
-    data = training_data(job.study, job.data, str(device), job.folds, share)
+    fraction = float(job.hparams.get("patients", 1.0))
+    data = training_data(job.study, job.data, str(device), job.folds, fraction)
     with _told_as_failures(job.trial):
         done = within_memory(config, lambda config: train_fold(config, data, fold))
     folder, known = StudyFolder(job.study), {"trial": job.trial, "seed": job.seed, "fold": fold}
@@ -215,9 +215,9 @@ def fold_job(job: Job, fold: int, keep_net: bool) -> None:
 def _alone(job: Job) -> tuple[torch.device, TrainConfig]:
     """This process made ready for `job` outside Tune: its device, and how the job trains there."""
     torch.set_num_threads(max(1, int(job.cpus)))
-    keep_memory()
+    retain_allocator_memory()
     device = get_local_device()
-    return device, train_config(stored_plan(job.study), job.knobs, job.seed, device)
+    return device, train_config(stored_plan(job.study), job.hparams, job.seed, device)
 
 
 def _packed(known: Mapping[str, Any], net: nn.Module, preprocessing: nn.Module) -> bytes:
@@ -242,16 +242,16 @@ def probe_job(
     """
     threads = max(1, int(cpus))
     torch.set_num_threads(threads)
-    keep_memory()
+    retain_allocator_memory()
     device = get_local_device()
     kind = device_kind(device)
     known = Folder(cache_folder() / "numerics")
     found = {}
-    for name, knobs in sample.items():
-        asked = json.dumps([kind, threads, torch.__version__, name, knobs, shape, classes])
+    for name, hparams in sample.items():
+        asked = json.dumps([kind, threads, torch.__version__, name, hparams, shape, classes])
         file = f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.json"
         if not known.exists(file):
-            chosen = choose_numerics(name, knobs, shape, classes, device)
+            chosen = choose_numerics(name, hparams, shape, classes, device)
             known.write(file, json.dumps(asdict(chosen)).encode())
         found[name] = Numerics(**json.loads(known.read(file)))
     return kind, found

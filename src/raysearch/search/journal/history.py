@@ -20,11 +20,11 @@ BASELINES = ("benchmark", MAJORITY)
 
 @dataclass
 class Trial:
-    """A trial as the journal tells it: its knobs, its reports in order, and how it ended."""
+    """A trial as the journal tells it: its hyperparameters, its reports in order, and how it ended."""
 
     id: str
     kind: Kind
-    knobs: Mapping[str, Any]
+    hparams: Mapping[str, Any]
     seed: int
     folds: int
     started: float = 0.0
@@ -55,7 +55,7 @@ class Trial:
         return None if value is None else float(value)
 
     @property
-    def ranked_by(self) -> float:
+    def final_objective(self) -> float:
         """What a finished trial is ranked by: the pooled objective where there is one."""
         return float(self.reports[-1]["objective"] if self.pooled is None else self.pooled)
 
@@ -116,7 +116,7 @@ class History:
         # Its objective with each fresh seed that did not fail.
         self.fresh: tuple[float, ...] = ()
         # Why the trainings with fresh seeds failed that did, by trial and seed.
-        self.failed_again: dict[tuple[str, int], str] = {}
+        self.repeat_failures: dict[tuple[str, int], str] = {}
         self.spent = Spent()
         # What a later launch raised the planned number of trials to.
         self.extended: int | None = None
@@ -156,7 +156,7 @@ class History:
                 self.champion, self.locked = event["trial"], event.get("locked", {})
                 self.fresh = tuple(event.get("fresh", ()))
             case "again":
-                self.failed_again[event["trial"], event["seed"]] = event["failure"]
+                self.repeat_failures[event["trial"], event["seed"]] = event["failure"]
             case "extend":
                 self.extended = event["trials"]
 
@@ -186,20 +186,20 @@ class History:
         seen, best = self._best.get((folds, mode), (0, None))
         for one in self._finished[seen:]:
             fits = folds in (None, one.folds)
-            if fits and (best is None or sign * one.ranked_by > sign * best.ranked_by):
+            if fits and (best is None or sign * one.final_objective > sign * best.final_objective):
                 best = one
         self._best[folds, mode] = (len(self._finished), best)
         return best
 
-    def goes_on(self, trial: Trial, epoch: int, reduction: int, mode: Mode) -> bool:
+    def is_promotable(self, trial: Trial, epoch: int, reduction: int, mode: Mode) -> bool:
         """Whether `trial` goes on from the rung at `epoch`, by those that were there before it."""
-        return self.rungs[trial.folds, epoch].goes_on(trial.id, reduction, mode)
+        return self.rungs[trial.folds, epoch].is_promotable(trial.id, reduction, mode)
 
     def _rung(self, trial: Trial) -> Rung:
         return self.rungs.setdefault((trial.folds, trial.epoch), Rung())
 
     def _begin(self, event: Event) -> None:
-        known = {name: event[name] for name in ("kind", "knobs", "seed", "folds")}
+        known = {name: event[name] for name in ("kind", "hparams", "seed", "folds")}
         trial = Trial(event["trial"], started=event["at"], **known)
         self.trials[trial.id] = self._open[trial.id] = trial
         if trial.kind == "trial":
@@ -232,7 +232,7 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
 
     def rank(trial: Trial) -> tuple[int, int, float]:
         deeper = -trial.epoch if trial.status != "finished" else 0
-        value = math.inf if trial.objective is None else sign * trial.ranked_by
+        value = math.inf if trial.objective is None else sign * trial.final_objective
         return order[trial.status], deeper, value
 
     shown = (one for one in history.trials.values() if one.reports or one.status == "failed")

@@ -50,7 +50,7 @@ class Journal:
     def append(self, *events: Event) -> list[Event]:
         """Write `events` together, all or none; returns them with number and time.
 
-        Values are plain JSON; a number that is not finite is refused with ValueError.
+        Values are plain JSON; a number that is not finite is rejected with ValueError.
         """
         self.assure()
         at = max(self._latest(), self._opened + self._steady())

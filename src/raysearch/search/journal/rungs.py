@@ -66,7 +66,7 @@ class Rung:
         self._newest = trial
         bisect.insort(self._sorted, value)
 
-    def goes_on(self, trial: str, reduction: int, mode: Mode) -> bool:
+    def is_promotable(self, trial: str, reduction: int, mode: Mode) -> bool:
         """Whether `trial` goes on from here, by those that were here before it."""
         value = self.values[trial]
         if trial == self._newest:  # leaves itself out at no cost that grows with the rung
@@ -134,12 +134,14 @@ def _reaches(
     # As numpy's percentile interpolates, so that equals decide equally.
     place = (count - 1) * ((1 - 1 / reduction) * 100 / 100)
     below = math.floor(place)
-    above, share = min(below + 1, count - 1), place - below
+    above, fraction = min(below + 1, count - 1), place - below
     sign = 1.0
     low, high = at(below), at(above)
     if mode == "min":
         sign, low, high = -1.0, -at(count - 1 - below), -at(count - 1 - above)
-    cutoff = high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
+    cutoff = (
+        high - (high - low) * (1 - fraction) if fraction >= 0.5 else low + (high - low) * fraction
+    )
     return sign * value >= cutoff
 
 

@@ -1,1 +1,1 @@
-"""Who proposes knobs: samplers, designs and points of the unit cube; Optuna is asked here alone."""
+"""Who proposes hyperparameters: samplers, designs and points of the unit cube; Optuna is asked here alone."""

@@ -7,48 +7,48 @@ from itertools import islice
 
 from scipy.stats import qmc
 
-from raysearch.config.space import RANGES, Knob, Space, Value
+from raysearch.config.space import RANGES, Hyperparameter, Space, Value
 from raysearch.search.sampling.unit_cube import chosen_at, value_at
 
-MOST_OF_A_GRID = 1_000_000
+MAX_OF_A_GRID = 1_000_000
 
 
 def evenly(space: Space, seed: int, number: int, kind: str, scramble: bool) -> dict[str, Value]:
-    """The knobs of the point `number` of a Sobol or Halton sequence over all knobs of `space`."""
+    """The hyperparameters of the point `number` of a Sobol or Halton sequence over all hyperparameters of `space`."""
     engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[kind]
-    sequence = engine(len(space.knobs), scramble=scramble, rng=seed)
+    sequence = engine(len(space.hparams), scramble=scramble, rng=seed)
     if number:
         sequence.fast_forward(number)
     return chosen_at(space, sequence.random(1)[0])
 
 
 def grid(space: Space, steps: int) -> Iterator[dict[str, Value]]:
-    """Every combination of the knobs' values that can exist, a range cut into `steps` values."""
-    return _grid(space.knobs, {}, steps)
+    """Every combination of the hyperparameters' values that can exist, a range cut into `steps` values."""
+    return _grid(space.hparams, {}, steps)
 
 
 def grid_size(space: Space, steps: int) -> int:
-    """How many combinations `grid` has, counted up to `MOST_OF_A_GRID`."""
-    return sum(1 for _one in islice(grid(space, steps), MOST_OF_A_GRID))
+    """How many combinations `grid` has, counted up to `MAX_OF_A_GRID`."""
+    return sum(1 for _one in islice(grid(space, steps), MAX_OF_A_GRID))
 
 
 def _grid(
-    knobs: tuple[Knob, ...], chosen: dict[str, Value], steps: int
+    hparams: tuple[Hyperparameter, ...], chosen: dict[str, Value], steps: int
 ) -> Iterator[dict[str, Value]]:
-    if not knobs:
+    if not hparams:
         yield chosen
         return
-    knob, *rest = knobs
-    if not knob.active(chosen):
+    hyperparameter, *rest = hparams
+    if not hyperparameter.active(chosen):
         yield from _grid(tuple(rest), chosen, steps)
         return
-    for value in _values(knob, steps):
-        yield from _grid(tuple(rest), {**chosen, knob.name: value}, steps)
+    for value in _values(hyperparameter, steps):
+        yield from _grid(tuple(rest), {**chosen, hyperparameter.name: value}, steps)
 
 
-def _values(knob: Knob, steps: int) -> list[Value]:
-    """The choices of `knob`, or `steps` values of its range, both ends among them."""
-    if knob.kind not in RANGES:
-        return list(knob.values)
+def _values(hyperparameter: Hyperparameter, steps: int) -> list[Value]:
+    """The choices of `hyperparameter`, or `steps` values of its range, both ends among them."""
+    if hyperparameter.kind not in RANGES:
+        return list(hyperparameter.values)
     places = [one / max(1, steps - 1) for one in range(steps)]
-    return list(dict.fromkeys(value_at(knob, place) for place in places))
+    return list(dict.fromkeys(value_at(hyperparameter, place) for place in places))

@@ -1,6 +1,6 @@
-"""Who proposes the knobs of the next trial: a function of the space, the seed and what is known.
+"""Who proposes the hyperparameters of the next trial: a function of the space, the seed and what is known.
 
-The samplers that learn see at most `MOST_TOLD` trials, the best and the newest, so that a proposal
+The samplers that learn see at most `MAX_HISTORY` trials, the best and the newest, so that a proposal
 costs no more in a long study than in a middling one.
 """
 
@@ -24,13 +24,13 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.config.constraints import allowed
-from raysearch.config.space import RANGES, Knob, Space, Value
+from raysearch.config.space import RANGES, Hyperparameter, Space, Value
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.sampling.designs import evenly, grid
 from raysearch.search.sampling.unit_cube import draw
 from raysearch.training.seeds import key
 
-MOST_TOLD = 500
+MAX_HISTORY = 500
 STATES: dict[str, TrialState] = {
     "running": TrialState.RUNNING,
     "paused": TrialState.PRUNED,
@@ -42,7 +42,7 @@ LEARNING = ("tpe", "gp")
 
 
 def propose(space: Space, history: History, number: int, attempt: int = 0) -> dict[str, Value]:
-    """The knobs of the trial `number` of a study that knows `history`, always the same ones.
+    """The hyperparameters of the trial `number` of a study that knows `history`, always the same ones.
 
     An `attempt` after the first proposes something else. None are left where a grid has no further
     one. The first proposals of the sampler `forest` are drawn at random; its others are made in
@@ -71,7 +71,7 @@ def _ask_optuna(
     direction: Literal["maximize", "minimize"]
     direction = "maximize" if space.mode == "max" else "minimize"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # grouping conditional knobs
+        warnings.simplefilter("ignore", ExperimentalWarning)  # grouping conditional hyperparameters
         sampler = OPTUNAS[space.sampling.name](seed, options)
         study = optuna.create_study(direction=direction, sampler=sampler)
         study.add_trials(told(space, history, bool(options.get("by_rung", True))))
@@ -97,35 +97,39 @@ OPTUNAS: dict[str, Callable[[int, Mapping[str, Any]], BaseSampler]] = {"tpe": _t
 
 def _walk(space: Space, asked: optuna.Trial) -> dict[str, Value]:
     chosen: dict[str, Value] = {}
-    for knob in space.knobs:
-        if not knob.active(chosen):
+    for hyperparameter in space.hparams:
+        if not hyperparameter.active(chosen):
             continue
-        low_high: Any = knob.values
-        log = knob.kind.startswith("log")
-        if knob.kind == "fixed":
-            chosen[knob.name] = knob.values[0]
-        elif knob.kind == "choice":
-            chosen[knob.name] = asked.suggest_categorical(knob.name, list(low_high))
-        elif knob.kind in ("int", "logint"):
-            chosen[knob.name] = asked.suggest_int(knob.name, *low_high, log=log)
+        low_high: Any = hyperparameter.values
+        log = hyperparameter.kind.startswith("log")
+        if hyperparameter.kind == "fixed":
+            chosen[hyperparameter.name] = hyperparameter.values[0]
+        elif hyperparameter.kind == "choice":
+            chosen[hyperparameter.name] = asked.suggest_categorical(
+                hyperparameter.name, list(low_high)
+            )
+        elif hyperparameter.kind in ("int", "logint"):
+            chosen[hyperparameter.name] = asked.suggest_int(hyperparameter.name, *low_high, log=log)
         else:
-            chosen[knob.name] = asked.suggest_float(knob.name, *low_high, log=log)
+            chosen[hyperparameter.name] = asked.suggest_float(
+                hyperparameter.name, *low_high, log=log
+            )
     return chosen
 
 
-def distribution_of(knob: Knob) -> BaseDistribution:
-    """The values of `knob` as Optuna's distribution."""
-    values: Any = knob.values
-    log = knob.kind.startswith("log")
-    if knob.kind in ("int", "logint"):
+def distribution_of(hyperparameter: Hyperparameter) -> BaseDistribution:
+    """The values of `hyperparameter` as Optuna's distribution."""
+    values: Any = hyperparameter.values
+    log = hyperparameter.kind.startswith("log")
+    if hyperparameter.kind in ("int", "logint"):
         return IntDistribution(values[0], values[1], log=log)
-    if knob.kind in RANGES:
+    if hyperparameter.kind in RANGES:
         return FloatDistribution(values[0], values[1], log=log)
     return CategoricalDistribution(list(values))
 
 
 def told(space: Space, history: History, by_rung: bool) -> list[FrozenTrial]:
-    """What Optuna is told of the searched trials: at most `MOST_TOLD`, in their order.
+    """What Optuna is told of the searched trials: at most `MAX_HISTORY`, in their order.
 
     By rung, the trials are compared at the furthest rung to which enough of them came, and the
     others as pruned; else finished ones by their objective, and the others as pruned where they
@@ -134,39 +138,39 @@ def told(space: Space, history: History, by_rung: bool) -> list[FrozenTrial]:
     """
     trials = _chosen(history.searched(), space.mode)
     several = len(space.values_of("folds", 0)) > 1
-    level = None if several or not by_rung else _compared_level(history, len(space.knobs))
+    level = None if several or not by_rung else _compared_level(history, len(space.hparams))
     values = history.rungs[level].values if level is not None else {}
     return [_frozen(space, history, one, values.get(one.id), several) for one in trials]
 
 
 def _chosen(trials: Sequence[Trial], mode: str) -> list[Trial]:
-    """At most `MOST_TOLD` of `trials`: the best half of that number, and the newest."""
-    if len(trials) <= MOST_TOLD:
+    """At most `MAX_HISTORY` of `trials`: the best half of that number, and the newest."""
+    if len(trials) <= MAX_HISTORY:
         return list(trials)
-    newest, older = trials[-MOST_TOLD // 2 :], trials[: -MOST_TOLD // 2]
+    newest, older = trials[-MAX_HISTORY // 2 :], trials[: -MAX_HISTORY // 2]
     sign = 1.0 if mode == "max" else -1.0
     reported = [one for one in older if one.objective is not None]
     best = sorted(reported, key=lambda one: (one.epoch, sign * (one.objective or 0.0)))
-    kept = {one.id for one in best[-MOST_TOLD // 2 :]} | {one.id for one in newest}
+    kept = {one.id for one in best[-MAX_HISTORY // 2 :]} | {one.id for one in newest}
     return [one for one in trials if one.id in kept]
 
 
-def _compared_level(history: History, knobs: int) -> tuple[int, int] | None:
+def _compared_level(history: History, hparams: int) -> tuple[int, int] | None:
     """The furthest rung at which there are values enough to learn from."""
-    enough = [level for level, rung in history.rungs.items() if len(rung.values) >= knobs + 4]
+    enough = [level for level, rung in history.rungs.items() if len(rung.values) >= hparams + 4]
     return max(enough, default=None)
 
 
 def _frozen(
     space: Space, history: History, trial: Trial, at_level: float | None, several: bool
 ) -> FrozenTrial:
-    searched = (one for one in space.knobs if one.kind != "fixed")
-    knobs = {one.name: one for one in searched if one.name in trial.knobs}
+    searched = (one for one in space.hparams if one.kind != "fixed")
+    hparams = {one.name: one for one in searched if one.name in trial.hparams}
     state, value, steps = STATES[trial.status], None, {}
     if at_level is not None:
         state, value = TrialState.COMPLETE, at_level
     elif state is TrialState.COMPLETE:
-        value = trial.ranked_by
+        value = trial.final_objective
     elif trial.objective is not None:
         rung = _last_rung(history, trial) if several else None
         place = trial.objective if rung is None else rung
@@ -174,8 +178,10 @@ def _frozen(
     return create_trial(
         state=state,
         value=value,
-        params={name: trial.knobs[name] for name in knobs},
-        distributions={name: distribution_of(knob) for name, knob in knobs.items()},
+        params={name: trial.hparams[name] for name in hparams},
+        distributions={
+            name: distribution_of(hyperparameter) for name, hyperparameter in hparams.items()
+        },
         intermediate_values=steps,
     )
 

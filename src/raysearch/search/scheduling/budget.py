@@ -21,7 +21,7 @@ def exhausted(space: Space, history: History) -> str | None:
     best = history.best(None, space.mode)
     if best is None:
         return None
-    if budget.target is not None and _as_good(best.ranked_by, budget.target, space.mode):
+    if budget.target is not None and _as_good(best.final_objective, budget.target, space.mode):
         return f"target {budget.target:g} reached"
     if budget.no_improvement is not None:
         later = history.ended - 1 - best.ended_as
@@ -30,7 +30,9 @@ def exhausted(space: Space, history: History) -> str | None:
     return None
 
 
-def closing_on(space: Space, history: History, reporting: Trial | None = None) -> Trial | None:
+def last_affordable_trial(
+    space: Space, history: History, reporting: Trial | None = None
+) -> Trial | None:
     """The one trial that may go on, where the budget leaves room for no more than to finish it.
 
     Only as long as none has finished: a study should end with a champion. `reporting` has just
@@ -64,7 +66,7 @@ def closing_on(space: Space, history: History, reporting: Trial | None = None) -
     return None
 
 
-def share_spent(space: Space, history: History) -> float:
+def fraction_spent(space: Space, history: History) -> float:
     """The share of the study's budget that is spent, of the limit closest to it; 0 without one."""
     return max((spent / limit for _name, limit, spent in _spent(space, history)), default=0.0)
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from raysearch.config.space import Budget, Sampling, Space
 from raysearch.search.journal.journal import Event
-from raysearch.search.scheduling.policy import Course
+from raysearch.search.scheduling.policy import SearchPolicy
 
 # A longer study is reckoned from this many trials.
-MOST_TRIALS = 30
+MAX_TRIALS = 30
 SLOTS = 4
 NOISE = 0.3
 
@@ -19,10 +19,10 @@ NOISE = 0.3
 def expected_fold_epochs(space: Space) -> int:
     """About how many fold-epochs the searched trials of `space` take.
 
-    The curves rise to ends that are drawn from a normal distribution, whatever the knobs; each
+    The curves rise to ends that are drawn from a normal distribution, whatever the hyperparameters; each
     epoch has some noise. Of the budget, only the fold-epochs count.
     """
-    played = min(space.trials, MOST_TRIALS)
+    played = min(space.trials, MAX_TRIALS)
     small = replace(
         space,
         trials=played,
@@ -38,29 +38,29 @@ def expected_fold_epochs(space: Space) -> int:
 
 
 def _played(space: Space) -> int:
-    course, draw = Course(space), np.random.default_rng(0)
+    policy, draw = SearchPolicy(space), np.random.default_rng(0)
     busy: list[str] = []
     while True:
-        while len(busy) < SLOTS and (event := course.next()) is not None:
-            course.take({"at": 0.0, **event})
+        while len(busy) < SLOTS and (event := policy.next()) is not None:
+            policy.take({"at": 0.0, **event})
             busy.append(event["trial"])
         if not busy:
-            return course.history.spent.fold_epochs
-        trial = course.history.trials[busy.pop(0)]
-        course.take(_report(course, trial.id, draw))
-        verdict = course.verdict(trial)
-        if verdict is None:
+            return policy.history.spent.fold_epochs
+        trial = policy.history.trials[busy.pop(0)]
+        policy.take(_report(policy, trial.id, draw))
+        decision = policy.decision(trial)
+        if decision is None:
             busy.append(trial.id)
         else:
-            course.take({"at": 0.0, **verdict})
+            policy.take({"at": 0.0, **decision})
 
 
-def _report(course: Course, name: str, draw: np.random.Generator) -> Event:
-    trial, epochs = course.history.trials[name], course.space.epochs
+def _report(policy: SearchPolicy, name: str, draw: np.random.Generator) -> Event:
+    trial, epochs = policy.history.trials[name], policy.space.epochs
     epoch = trial.epoch + 1
-    share = ((epoch - 1) % epochs + 1) / epochs
+    fraction = ((epoch - 1) % epochs + 1) / epochs
     end = np.random.default_rng(trial.seed).normal()
-    value = float(end * (1 - np.exp(-3 * share)) + draw.normal(0, NOISE))
+    value = float(end * (1 - np.exp(-3 * fraction)) + draw.normal(0, NOISE))
     return {
         "event": "report",
         "at": 0.0,
@@ -68,7 +68,7 @@ def _report(course: Course, name: str, draw: np.random.Generator) -> Event:
         "epoch": epoch,
         "fold": (epoch - 1) // epochs,
         "objective": value,
-        "metrics": {course.space.metric: value},
+        "metrics": {policy.space.metric: value},
         "seconds": 1.0,
-        "rung": course.is_rung(trial, epoch),
+        "rung": policy.is_rung(trial, epoch),
     }

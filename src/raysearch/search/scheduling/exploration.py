@@ -17,10 +17,10 @@ Choice = tuple[str, Value]
 FOLLOWERS = 3
 # Of all trials so many have gone to the end of the first fold, or are on their way there, when no
 # more scouts are sent.
-SHARE = 1 / 4
+FRACTION = 1 / 4
 
 
-class Scouts:
+class ExplorationTrials:
     """The leader of each value of each choice, until one with that value has ended a first fold.
 
     The number of folds is no such choice. A trial that was stopped or failed on its way has shown
@@ -31,10 +31,10 @@ class Scouts:
         self._space = space
         self._sign = 1.0 if space.mode == "max" else -1.0
         self._choices: list[Choice] = [
-            (knob.name, value)
-            for knob in space.knobs
-            if knob.kind == "choice" and knob.name != "folds"
-            for value in knob.values
+            (hyperparameter.name, value)
+            for hyperparameter in space.hparams
+            if hyperparameter.kind == "choice" and hyperparameter.name != "folds"
+            for value in hyperparameter.values
         ]
         self._reports = 0
         self._begun: set[str] = set()
@@ -50,7 +50,7 @@ class Scouts:
         under_way = [
             one for one in history.running() if one.id in self._open and one.id not in waits
         ]
-        if self._gone + len(under_way) >= SHARE * len(history.searched()):
+        if self._gone + len(under_way) >= FRACTION * len(history.searched()):
             return None
         for choice in self._choices:
             if self._followers[choice] < FOLLOWERS or choice in self._shown:
@@ -80,4 +80,4 @@ class Scouts:
 
 def _has(trial: Trial, choice: Choice) -> bool:
     name, value = choice
-    return trial.knobs.get(name) == value
+    return trial.hparams.get(name) == value

@@ -1,6 +1,6 @@
 """A model of learning curves that picks what trains next: a forest over all that was reported.
 
-It learns, from every pair of rungs of every trial, what the knobs and the curve up to one rung say
+It learns, from every pair of rungs of every trial, what the hyperparameters and the curve up to one rung say
 of the objective at a later one. A free slot is given to whichever has the best optimistic forecast
 of its end: a trial that waits at a rung, or one not begun yet. The idea is that of freeze-thaw
 optimisation (Swersky, Snoek, Adams, arXiv:1406.3896), with a forest for its Gaussian process, as
@@ -17,16 +17,16 @@ from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.sampling.unit_cube import chosen_at, point_of
-from raysearch.search.scheduling.budget import share_spent
-from raysearch.search.scheduling.exploration import Scouts
+from raysearch.search.scheduling.budget import fraction_spent
+from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, Model
-from raysearch.search.scheduling.stopping_rules import Begin, Never, Pick, Verdict
+from raysearch.search.scheduling.stopping_rules import Begin, Decision, Never, Pick
 from raysearch.training.seeds import key
 
 # So many trials begin before the model is asked.
 STARTUP = 8
 RANDOM, NEAR = 300, 100
-# How far from a good trial its neighbours lie, how many of its knobs change, and of how many.
+# How far from a good trial its neighbours lie, how many of its hyperparameters change, and of how many.
 STEP, CHANGED, PARENTS = 0.15, 0.4, 5
 # What a fold-epoch e times as dear must promise more, in standard deviations between forecasts.
 # Where the budget is of fold-epochs, all are equally dear.
@@ -38,7 +38,7 @@ OPTIMISM, FRUGAL_OPTIMISM = 1.5, 0.75
 # many trials that were begun and none that was compared on all folds.
 SEARCHING = 0.5
 # So many of the trials that wait are forecast, the best of them.
-MOST_WAITING = 300
+MAX_WAITING = 300
 # A rung in so many parts of a fold's epochs.
 PARTS = 17
 # The model learns again when the reports have grown by this share.
@@ -54,12 +54,12 @@ def last_fit(reports: int) -> int:
 class ByForest(Never):
     """Gives each free slot to the trial, waiting or new, whose end has the best forecast.
 
-    Before them go the `Scouts`.
+    Before them go the `ExplorationTrials`.
     """
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
-        self._curves, self._scouts = Curves(space), Scouts(space)
+        self._curves, self._scouts = Curves(space), ExplorationTrials(space)
         # What was worked out last, with new trials and without them, to be used again as long as
         # it would come out the same.
         self._known: dict[bool, tuple[object, Pick]] = {}
@@ -72,7 +72,7 @@ class ByForest(Never):
         step = max(1, round(epochs / PARTS))
         return even_levels(epochs, folds, self._space.stopping.grace, step)
 
-    def verdict(self, history: History, trial: Trial, may_begin: bool) -> Verdict:
+    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
         """It goes on where it would be picked, and waits otherwise."""
         picked = self._choose(history, [*history.paused(), trial], may_begin)
         return "on" if picked is trial else "pause"
@@ -85,28 +85,28 @@ class ByForest(Never):
         return self._choose(history, history.paused(), may_begin)
 
     def new(self, history: History) -> dict[str, Value] | None:
-        """The knobs of the new trial with the best forecast; None while too little is known."""
+        """The hyperparameters of the new trial with the best forecast; None while too little is known."""
         self._take_in(history)
         if len(history.searched()) < STARTUP or not len(self._curves):
             return None
-        picked = self._best_forecast(history, [], may_begin=True, optimism=OPTIMISM)
-        return dict(picked.knobs or {}) if isinstance(picked, Begin) else None
+        picked = self._best_forecast(history, [], may_begin=True, exploration_weight=OPTIMISM)
+        return dict(picked.hparams or {}) if isinstance(picked, Begin) else None
 
     def _choose(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
         scout = self._scouts.next(history, waiting)
         if scout is not None:
             return scout
-        spent = share_spent(self._space, history)
+        spent = fraction_spent(self._space, history)
         due = history.planned(self._space.trials) * min(1.0, spent / SEARCHING)
-        optimism = FRUGAL_OPTIMISM if len(history.searched()) < due else OPTIMISM
+        exploration_weight = FRUGAL_OPTIMISM if len(history.searched()) < due else OPTIMISM
         if may_begin and spent >= SEARCHING:
-            picked = self._pick_of(history, waiting, False, optimism)
+            picked = self._pick_of(history, waiting, False, exploration_weight)
             if picked is not None:
                 return picked
-        return self._pick_of(history, waiting, may_begin, optimism)
+        return self._pick_of(history, waiting, may_begin, exploration_weight)
 
     def _pick_of(
-        self, history: History, waiting: list[Trial], may_begin: bool, optimism: float
+        self, history: History, waiting: list[Trial], may_begin: bool, exploration_weight: float
     ) -> Pick:
         self._take_in(history)
         number = len(history.searched())
@@ -115,18 +115,18 @@ class ByForest(Never):
         if not len(self._curves):
             return None
         waits = tuple(one.id for one in waiting)
-        now = (len(self._curves), number, len(history.done()), optimism, waits)
+        now = (len(self._curves), number, len(history.done()), exploration_weight, waits)
         known = self._known.get(may_begin)
         if known is None or known[0] != now:
-            known = (now, self._best_forecast(history, waiting, may_begin, optimism))
+            known = (now, self._best_forecast(history, waiting, may_begin, exploration_weight))
             self._known[may_begin] = known
         return known[1]
 
     def _best_forecast(
-        self, history: History, waiting: list[Trial], may_begin: bool, optimism: float
+        self, history: History, waiting: list[Trial], may_begin: bool, exploration_weight: float
     ) -> Pick:
         space, sign = self._space, self._sign
-        waiting = sorted(waiting, key=lambda one: -sign * (one.objective or 0.0))[:MOST_WAITING]
+        waiting = sorted(waiting, key=lambda one: -sign * (one.objective or 0.0))[:MAX_WAITING]
         points, new_rows = self._candidates(history)
         rows = [np.array([self._curves.row(one, 1.0) for one in waiting])] if waiting else []
         rows += [new_rows] if may_begin else []
@@ -134,22 +134,24 @@ class ByForest(Never):
             return None
         asked = np.concatenate(rows).astype(np.float32)
         model = self._model()
-        hopes = model.hopes(asked, optimism)
+        upper_confidence_bounds = model.upper_confidence_bounds(asked, exploration_weight)
         best = history.best(None, space.mode)
         if not may_begin and best is not None:
-            hopeful = hopes > model.ranked(sign * best.ranked_by)
+            hopeful = upper_confidence_bounds > model.ranked(sign * best.final_objective)
             if not hopeful.any():
                 return None
-            hopes = np.where(hopeful, hopes, -np.inf)
-        scores = hopes
+            upper_confidence_bounds = np.where(hopeful, upper_confidence_bounds, -np.inf)
+        scores = upper_confidence_bounds
         if space.budget.fold_epochs is None:
-            scores = hopes - COST * model.costs(asked) * np.std(hopes[hopes > -np.inf])
+            scores = upper_confidence_bounds - COST * model.costs(asked) * np.std(
+                upper_confidence_bounds[upper_confidence_bounds > -np.inf]
+            )
         for place in map(int, np.argsort(-scores, kind="stable")):
             if place < len(waiting):
                 return waiting[place]
-            knobs = chosen_at(space, points[place - len(waiting)])
-            if self._curves.is_new(knobs):
-                return Begin(knobs)
+            hparams = chosen_at(space, points[place - len(waiting)])
+            if self._curves.is_new(hparams):
+                return Begin(hparams)
         return Begin(chosen_at(space, points[0]))  # a small space, of which all was tried
 
     def _model(self) -> Model:
@@ -165,7 +167,7 @@ class ByForest(Never):
         return self._fitted[1]
 
     def _candidates(self, history: History) -> tuple[Floats, Floats]:
-        """New knobs to choose from, as points and as rows: at random, and near the best trials."""
+        """New hyperparameters to choose from, as points and as rows: at random, and near the best trials."""
         number, reports = len(history.searched()), last_fit(len(self._curves))
         if self._drawn[0] != (number, reports):
             seed = key(self._space.seed, "forest", "new", number, reports)
@@ -180,23 +182,25 @@ class ByForest(Never):
         space = self._space
         if space.sampling.name != "forest":
             named = propose(space, history, len(history.searched()))
-            return np.array([point_of(space, named)]) if named else np.empty((0, len(space.knobs)))
-        random = generator.random((RANDOM, len(space.knobs)))
+            return (
+                np.array([point_of(space, named)]) if named else np.empty((0, len(space.hparams)))
+            )
+        random = generator.random((RANDOM, len(space.hparams)))
         points = np.concatenate([random, self._near(generator, reports)])
         if not space.constraints:
             return points
         fit = [one for one in points if allowed(space, chosen_at(space, one))]
-        return np.array(fit or np.empty((0, len(space.knobs))))
+        return np.array(fit or np.empty((0, len(space.hparams))))
 
     def _near(self, generator: np.random.Generator, reports: int) -> Floats:
         """Points near those of the best trials, as they were after so many reports."""
         best = self._curves.best(reports, self._sign)[:PARENTS]
-        parents = np.array([point_of(self._space, one.knobs) for one in best])
+        parents = np.array([point_of(self._space, one.hparams) for one in best])
         points = parents[np.arange(NEAR) % len(best)]
         changed = generator.random(points.shape) < CHANGED
         changed[np.arange(NEAR), generator.integers(points.shape[1], size=NEAR)] = True  # no copies
         moved = np.clip(points + generator.normal(0, STEP, points.shape), 0, 1 - 1e-9)
-        ranged = np.array([knob.kind in RANGES for knob in self._space.knobs])
+        ranged = np.array([hyperparameter.kind in RANGES for hyperparameter in self._space.hparams])
         fresh = np.where(ranged, moved, generator.random(points.shape))
         return np.where(changed, fresh, points)
 

@@ -18,10 +18,10 @@ TREES, COST_TREES = 20, 10
 # Standard deviations between the trees that a forecast of a trial not begun is better than their
 # mean. That is little: the best of many such forecasts is an optimistic one by that alone.
 NEW_OPTIMISM = 1.0
-# The columns of a row after those of its knobs: where it is asked, and four of the curve so far.
-AFTER_KNOBS = 5
+# The columns of a row after those of its hyperparameters: where it is asked, and four of the curve so far.
+AFTER_HPARAMS = 5
 # A model learns from no more rows than this.
-MOST_ROWS = 4000
+MAX_ROWS = 4000
 # How many rows a leaf has at least where trials are over several folds, and of how many parts of
 # all rows one at most. The curve of a first fold tells less of a trial's end than the only one
 # does: a forest that learned it by heart would begin near-copies of whatever was lucky there.
@@ -34,7 +34,7 @@ Tree = Any  # scikit-learn's own, without the checks around it
 class Curves:
     """What a forest learns from: a row for each pair of rungs of a trial, in the order of reports.
 
-    A row holds the knobs, the share of the fold-epochs at which the objective is asked for, and
+    A row holds the hyperparameters, the share of the fold-epochs at which the objective is asked for, and
     what the curve was up to an earlier rung, or that there was none.
     """
 
@@ -46,7 +46,7 @@ class Curves:
         # After each report at a rung, how many rows there are.
         self._ends: list[int] = []
         self._reports: list[tuple[Trial, float]] = []
-        self._knobs: dict[str, list[float]] = {}
+        self._hparams: dict[str, list[float]] = {}
         self._tried: set[tuple[float, ...]] = set()
         self._curves: dict[str, list[tuple[float, float]]] = {}
 
@@ -56,44 +56,44 @@ class Curves:
     @property
     def begun(self) -> int:
         """How many trials are known to have begun."""
-        return len(self._knobs)
+        return len(self._hparams)
 
     def begin(self, trial: Trial) -> None:
         """Take in that `trial` has begun."""
-        self._knobs[trial.id] = row_of(self._space, trial.knobs)
-        self._tried.add(_rounded(self._knobs[trial.id]))
+        self._hparams[trial.id] = row_of(self._space, trial.hparams)
+        self._tried.add(_rounded(self._hparams[trial.id]))
 
-    def take(self, trial: Trial, share: float, value: float) -> None:
-        """Take in the objective `value` of `trial` after a `share` of its fold-epochs."""
+    def take(self, trial: Trial, fraction: float, value: float) -> None:
+        """Take in the objective `value` of `trial` after a `fraction` of its fold-epochs."""
         curve = self._curves.setdefault(trial.id, [])
         for upto in sorted({0, len(curve) // 2, len(curve) - 1} & set(range(len(curve) + 1))):
-            self._rows.append(self.row(trial, share, upto))
+            self._rows.append(self.row(trial, fraction, upto))
             self._targets.append(value)
-        curve.append((share, value))
+        curve.append((fraction, value))
         self._ends.append(len(self._rows))
         self._reports.append((trial, value))
 
-    def row(self, trial: Trial, share: float, upto: int | None = None) -> list[float]:
-        """`trial` as the model reads it, with its first `upto` rungs, asked at `share`."""
+    def row(self, trial: Trial, fraction: float, upto: int | None = None) -> list[float]:
+        """`trial` as the model reads it, with its first `upto` rungs, asked at `fraction`."""
         curve = self._curves.get(trial.id, [])[:upto]
-        return [*self._knobs[trial.id], share, *self._seen(curve)]
+        return [*self._hparams[trial.id], fraction, *self._seen(curve)]
 
-    def is_new(self, knobs: Mapping[str, Value]) -> bool:
-        """Whether no trial has these knobs."""
-        return _rounded(row_of(self._space, knobs)) not in self._tried
+    def is_new(self, hparams: Mapping[str, Value]) -> bool:
+        """Whether no trial has these hyperparameters."""
+        return _rounded(row_of(self._space, hparams)) not in self._tried
 
-    def new_rows(self, points: Floats, share: float) -> Floats:
-        """Trials at `points` (N, knobs) that have not begun, as the model reads them."""
-        rest = np.array([share, *self._seen([])])
+    def new_rows(self, points: Floats, fraction: float) -> Floats:
+        """Trials at `points` (N, hyperparameters) that have not begun, as the model reads them."""
+        rest = np.array([fraction, *self._seen([])])
         return np.hstack([rows_at(self._space, points), np.tile(rest, (len(points), 1))])
 
     def learned(self, reports: int) -> tuple[Floats, Floats]:
         """The rows and objectives of the first `reports`, thinned out where they are too many."""
         end = self._ends[reports - 1]
         kept = np.arange(end)
-        if end > MOST_ROWS:
-            old = np.linspace(0, end - MOST_ROWS // 2 - 1, MOST_ROWS // 2).astype(int)
-            kept = np.concatenate([old, kept[-MOST_ROWS // 2 :]])
+        if end > MAX_ROWS:
+            old = np.linspace(0, end - MAX_ROWS // 2 - 1, MAX_ROWS // 2).astype(int)
+            kept = np.concatenate([old, kept[-MAX_ROWS // 2 :]])
         return (
             np.array([self._rows[place] for place in kept], np.float32),
             np.array([self._targets[place] for place in kept]),
@@ -103,14 +103,14 @@ class Curves:
         """Whether a trial of the first `reports` has further folds."""
         return any(trial.folds > 1 for trial, _value in self._reports[:reports])
 
-    def paces(self, reports: int) -> tuple[Floats, Floats]:
-        """The knobs of the trials of the first `reports`, and the log of their seconds an epoch."""
+    def seconds_per_epoch(self, reports: int) -> tuple[Floats, Floats]:
+        """The hyperparameters of the trials of the first `reports`, and the log of their seconds an epoch."""
         last = {trial.id: trial for trial, _value in self._reports[:reports]}
         seconds = [
             np.mean([one["seconds"] for one in trial.reports[: self._grace]])
             for trial in last.values()
         ]
-        return np.array([self._knobs[one] for one in last]), np.log(np.maximum(seconds, 1e-3))
+        return np.array([self._hparams[one] for one in last]), np.log(np.maximum(seconds, 1e-3))
 
     def best(self, reports: int, sign: float) -> list[Trial]:
         """The trials of the first `reports`, the best first, by the last of these of each."""
@@ -121,10 +121,10 @@ class Curves:
     def _seen(curve: Sequence[tuple[float, float]]) -> list[float]:
         if not curve:
             return [0.0, ABSENT, 0.0, ABSENT]
-        share, value = curve[-1]
-        before, earlier = curve[-2] if len(curve) > 1 else (share, value)
-        slope = (value - earlier) / (share - before) if share > before else 0.0
-        return [share, value, slope, max(one for _share, one in curve)]
+        fraction, value = curve[-1]
+        before, earlier = curve[-2] if len(curve) > 1 else (fraction, value)
+        slope = (value - earlier) / (fraction - before) if fraction > before else 0.0
+        return [fraction, value, slope, max(one for _fraction, one in curve)]
 
 
 def _rounded(row: Sequence[float]) -> tuple[float, ...]:
@@ -145,28 +145,30 @@ class Model:
         self._scores = np.sort(scores)
         leaf = min(LEAF, 1 + len(rows) // LEAVES) if curves.over_folds(reports) else 1
         self._trees = _forest(rows, scores, TREES, seed, leaf)
-        self._knobs = rows.shape[1] - AFTER_KNOBS
+        self._hparams = rows.shape[1] - AFTER_HPARAMS
         # Where nothing varies, every trial costs the same.
-        paces = curves.paces(reports)
-        self._cost_trees = _forest(*paces, COST_TREES, seed) if self._knobs else []
+        seconds_per_epoch = curves.seconds_per_epoch(reports)
+        self._cost_trees = _forest(*seconds_per_epoch, COST_TREES, seed) if self._hparams else []
 
-    def hopes(self, rows: NDArray[np.float32], optimism: float) -> Floats:
+    def upper_confidence_bounds(
+        self, rows: NDArray[np.float32], exploration_weight: float
+    ) -> Floats:
         """An optimistic forecast for each of `rows` (N, columns), larger is better: (N,).
 
         It is so many standard deviations between the trees better than their mean, where the trial
         has begun.
         """
         forecasts = np.array([tree.predict(rows)[:, 0] for tree in self._trees])
-        begun = rows[:, self._knobs + 1] > 0  # the share that its curve is known of
-        each = np.where(begun, optimism, NEW_OPTIMISM)
+        begun = rows[:, self._hparams + 1] > 0  # the share that its curve is known of
+        each = np.where(begun, exploration_weight, NEW_OPTIMISM)
         return np.asarray(forecasts.mean(axis=0) + each * forecasts.std(axis=0))
 
     def costs(self, rows: NDArray[np.float32]) -> Floats:
         """The logarithm of the seconds of a fold-epoch for each of `rows`, their mean left out."""
         if not self._cost_trees:
             return np.zeros(len(rows))
-        knobs = np.ascontiguousarray(rows[:, : self._knobs])
-        found = np.mean([tree.predict(knobs)[:, 0] for tree in self._cost_trees], axis=0)
+        hparams = np.ascontiguousarray(rows[:, : self._hparams])
+        found = np.mean([tree.predict(hparams)[:, 0] for tree in self._cost_trees], axis=0)
         return np.asarray(found - found.mean())
 
     def ranked(self, value: float) -> float:

@@ -16,12 +16,12 @@ from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.journal import Event
 from raysearch.search.journal.rungs import cannot_catch_up, out_of_patience
 from raysearch.search.sampling.sampler import propose
-from raysearch.search.scheduling.budget import closing_on, exhausted
+from raysearch.search.scheduling.budget import exhausted, last_affordable_trial
 from raysearch.search.scheduling.forest import ByForest
 from raysearch.search.scheduling.stopping_rules import Asha, Begin, Never, Promotion, Rule
 from raysearch.training.seeds import key
 
-# So often the sampler is asked for knobs that satisfy the constraints.
+# So often the sampler is asked for hyperparameters that satisfy the constraints.
 ATTEMPTS = 200
 RULES: Mapping[str, type[Never]] = {
     "none": Never,
@@ -36,7 +36,7 @@ def rule_of(space: Space) -> Rule:
     return RULES[space.stopping.rule](space)
 
 
-class Course:
+class SearchPolicy:
     """The history of a study, and what its space makes of it."""
 
     def __init__(self, space: Space, events: Iterable[Event] = ()) -> None:
@@ -66,7 +66,7 @@ class Course:
         """The event by which a free slot gets a trial, new or waiting; None where there is none."""
         if self.over() is not None:
             return None
-        alone = closing_on(self.space, self.history)
+        alone = last_affordable_trial(self.space, self.history)
         if alone is not None:
             return {"event": "promote", "trial": alone.id} if alone.status == "paused" else None
         pick = self.rule.pick(self.history, self._may_begin())
@@ -74,14 +74,14 @@ class Course:
             return {"event": "promote", "trial": pick.id}
         return None if pick is None else self._new(pick)
 
-    def verdict(self, trial: Trial) -> Event | None:
+    def decision(self, trial: Trial) -> Event | None:
         """The event by which `trial` ends or waits after its last report; None if it goes on."""
         if trial.epoch >= self.whole(trial):
             return end_of(trial, "finished", "all folds done")
         if trial.kind != "trial":
             return None
-        alone = closing_on(self.space, self.history, trial)
-        why = self._hopeless(trial, alone)
+        alone = last_affordable_trial(self.space, self.history, trial)
+        why = self._stop_reason(trial, alone)
         if why is not None:
             return end_of(trial, "stopped", why)
         if alone is not None or not trial.reports[-1]["rung"]:
@@ -89,10 +89,10 @@ class Course:
         return self._at_rung(trial)
 
     def _at_rung(self, trial: Trial) -> Event | None:
-        verdict = self.rule.verdict(self.history, trial, self._may_begin())
-        if verdict == "pause":
+        decision = self.rule.decision(self.history, trial, self._may_begin())
+        if decision == "pause":
             return {"event": "pause", "trial": trial.id}
-        if verdict == "stop" and not self._is_last_hope(trial, None):
+        if decision == "stop" and not self._is_last_hope(trial, None):
             return end_of(trial, "stopped", f"rung {trial.epoch}")
         return None
 
@@ -108,7 +108,7 @@ class Course:
     def _may_begin(self) -> bool:
         return len(self.history.searched()) < self.trials
 
-    def _hopeless(self, trial: Trial, alone: Trial | None) -> str | None:
+    def _stop_reason(self, trial: Trial, alone: Trial | None) -> str | None:
         """Why `trial` is not worth going on with, by its own reports and the best trial's.
 
         `alone` is the one trial that the budget has room for.
@@ -149,12 +149,12 @@ class Course:
     def _new(self, begin: Begin) -> Event | None:
         """The event of a new trial; None where a grid has no further one."""
         number = len(self.history.searched())
-        given = begin.knobs if number >= len(self.space.points) else None
-        knobs = self._knobs(number) if given is None else dict(given)
-        return trial_event(self.space, f"t{number:04d}", "trial", knobs) if knobs else None
+        given = begin.hparams if number >= len(self.space.points) else None
+        hparams = self._hparams(number) if given is None else dict(given)
+        return trial_event(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
 
-    def _knobs(self, number: int) -> dict[str, Value]:
-        """The knobs of the trial `number`: a point's, and what the sampler proposes beside it."""
+    def _hparams(self, number: int) -> dict[str, Value]:
+        """The hyperparameters of the trial `number`: a point's, and what the sampler proposes beside it."""
         space, history = self.space, self.history
         points = [dict(space.points[number]), {}] if number < len(space.points) else [{}]
         for point in points:
@@ -178,22 +178,22 @@ class Course:
 
 
 def _existing(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Those of `values` whose knobs exist beside the others; the first value of one left out."""
+    """Those of `values` whose hyperparameters exist beside the others; the first value of one left out."""
     chosen: dict[str, Value] = {}
-    for knob in space.knobs:
-        if knob.active(chosen):
-            chosen[knob.name] = values.get(knob.name, knob.values[0])
+    for hyperparameter in space.hparams:
+        if hyperparameter.active(chosen):
+            chosen[hyperparameter.name] = values.get(hyperparameter.name, hyperparameter.values[0])
     return chosen
 
 
-def trial_event(space: Space, trial: str, kind: str, knobs: Mapping[str, Any]) -> Event:
+def trial_event(space: Space, trial: str, kind: str, hparams: Mapping[str, Any]) -> Event:
     """The event by which the trial named `trial` begins."""
-    folds = int(knobs.get("folds", min(map(int, space.values_of("folds", 3)))))
+    folds = int(hparams.get("folds", min(map(int, space.values_of("folds", 3)))))
     return {
         "event": "trial",
         "trial": trial,
         "kind": kind,
-        "knobs": dict(knobs),
+        "hparams": dict(hparams),
         "seed": key(space.seed, trial),
         "folds": folds,
     }

@@ -1,6 +1,6 @@
 """The rules by which trials stop, wait and go on: each a function of what a study knows.
 
-A rule is asked twice: `verdict` when a trial has come to a rung, `pick` when a slot is free.
+A rule is asked twice: `decision` when a trial has come to a rung, `pick` when a slot is free.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from raysearch.config.space import Space, Value
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import fold_ends, rung_levels
 
-Verdict = Literal["on", "pause", "stop"]
+Decision = Literal["on", "pause", "stop"]
 # The rules by which a trial may wait at a rung.
 PAUSING = ("promotion", "forest")
 
 
 @dataclass(frozen=True)
 class Begin:
-    """Start a new trial with these knobs, or with those that the sampler proposes."""
+    """Start a new trial with these hyperparameters, or with those that the sampler proposes."""
 
-    knobs: Mapping[str, Value] | None = None
+    hparams: Mapping[str, Value] | None = None
 
 
 Pick = Begin | Trial | None
@@ -34,7 +34,7 @@ class Rule(Protocol):
     def levels(self, folds: int) -> tuple[int, ...]:
         """The rungs of a trial over `folds` folds, in fold-epochs."""
 
-    def verdict(self, history: History, trial: Trial, may_begin: bool) -> Verdict:
+    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
         """What becomes of `trial`, which has just come to a rung."""
 
     def pick(self, history: History, may_begin: bool) -> Pick:
@@ -51,7 +51,7 @@ class Never:
         """The ends of the folds."""
         return tuple(fold_ends(self._space.epochs, folds))
 
-    def verdict(self, _history: History, _trial: Trial, _may_begin: bool) -> Verdict:
+    def decision(self, _history: History, _trial: Trial, _may_begin: bool) -> Decision:
         """It goes on."""
         return "on"
 
@@ -68,17 +68,17 @@ class Asha(Never):
         stopping = self._space.stopping
         return rung_levels(self._space.epochs, folds, stopping.grace, stopping.reduction)
 
-    def verdict(self, history: History, trial: Trial, _may_begin: bool) -> Verdict:
+    def decision(self, history: History, trial: Trial, _may_begin: bool) -> Decision:
         """It goes on or stops."""
         space = self._space
-        on = history.goes_on(trial, trial.epoch, space.stopping.reduction, space.mode)
+        on = history.is_promotable(trial, trial.epoch, space.stopping.reduction, space.mode)
         return "on" if on else "stop"
 
 
 class Promotion(Asha):
     """A trial waits at each rung until it is among the best 1/reduction of all that came there."""
 
-    def verdict(self, history: History, trial: Trial, _may_begin: bool) -> Verdict:
+    def decision(self, history: History, trial: Trial, _may_begin: bool) -> Decision:
         """It goes on at once where it would be promoted, and waits otherwise."""
         rung = history.rungs[trial.folds, trial.epoch]
         space = self._space

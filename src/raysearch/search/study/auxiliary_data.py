@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
 from raysearch.data.patches import Rows, load_hashes, load_rows
-from raysearch.data.splits.split_creation import sealed_patients
+from raysearch.data.splits.split_creation import held_out_patients
 from raysearch.data.view import View
 from raysearch.errors import DataError
 
@@ -18,29 +18,29 @@ from raysearch.errors import DataError
 class Auxiliary:
     """A folder of shards beside a study's own; `fingerprint` is the hash over them.
 
-    `sealed` are its own test patients, which nobody learns from here either.
+    `held_out` are its own test patients, which nobody learns from here either.
     """
 
     data: str
     fingerprint: str
     rows: int
-    sealed: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def view(self) -> View:
         """What a study sees of it."""
-        return View(sealed=self.sealed)
+        return View(held_out=self.held_out)
 
 
 def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:
     """What the shards at `address` can add to a study that sees those at `data` by `view`.
 
-    DataError where a patient or a patch of theirs is one of the study's, sealed ones among them,
+    DataError where a patient or a patch of theirs is one of the study's, held-out ones among them,
     and where the patches or the classes are not of its kind.
     """
-    sealed = tuple(sorted(sealed_patients(address)))
-    own, other = load_rows(data, View(view.task)), load_rows(address, View(sealed=sealed))
+    held_out = tuple(sorted(held_out_patients(address)))
+    own, other = load_rows(data, View(view.task)), load_rows(address, View(held_out=held_out))
     if other.shape != own.shape:
         raise DataError(
             f"auxiliary {address}: patches of {'x'.join(map(str, other.shape))}, the study's are"
@@ -65,7 +65,7 @@ def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:
             " give both the same names by --classes"
         )
     place = Folder(address).address  # workers have other working directories
-    return Auxiliary(place, other.fingerprint, len(other.labels), sealed, other.warnings)
+    return Auxiliary(place, other.fingerprint, len(other.labels), held_out, other.warnings)
 
 
 def mapped_labels(rows: Rows, class_names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -37,8 +37,10 @@ def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
     values: list[float | None] = []
     sides = fold_indices(rows.groups(study.plan.view.by), split)
     for fold, (learned, judged) in enumerate(sides):
-        shares = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(learned)
-        metrics = score(rows.labels[judged], np.tile(shares, (len(judged), 1)), rows.class_names)
+        fractions = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(
+            learned
+        )
+        metrics = score(rows.labels[judged], np.tile(fractions, (len(judged), 1)), rows.class_names)
         values.append(metrics[metric])
         yield {
             "epoch": (fold + 1) * study.plan.space.epochs,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.lease_lock import BEAT_S, Beacon, held_by
+from raysearch.search.study.lease_lock import BEAT_S, LeaseLock, held_by
 
 log = logging.getLogger(__name__)
 # A look at the local lock holds it for an instant, which a launcher that begins waits out.
@@ -26,31 +26,31 @@ def launcher_lock(folder: StudyFolder) -> Iterator[Callable[[], None]]:
 
     Gives what raises StudyError once the lock is another's; it is to be asked before each write.
     On a local path the kernel gives the lock back when its holder dies, however it dies. On any
-    other address the lock is an object that its holder renews, see `Beacon`.
+    other address the lock is an object that its holder renews, see `LeaseLock`.
     """
     if folder.is_local:
         with _local_lock(folder):
             yield lambda: None
         return
-    beacon = Beacon(folder)
-    beacon.take()
+    lease_lock = LeaseLock(folder)
+    lease_lock.take()
     over = threading.Event()
-    thread = threading.Thread(target=_renew, args=(beacon, over), name="lock", daemon=True)
+    thread = threading.Thread(target=_renew, args=(lease_lock, over), name="lock", daemon=True)
     thread.start()
     try:
-        yield beacon.assure
+        yield lease_lock.assure
     finally:
         over.set()
         try:
-            beacon.leave()
+            lease_lock.leave()
         except Exception:  # after a minute it is a dead launcher's
             log.exception("the lock of study %r was not given back", folder.name)
 
 
-def refuse_second(folder: StudyFolder) -> None:
+def reject_second(folder: StudyFolder) -> None:
     """StudyError, naming the holder, while a launcher has the study's lock; takes nothing."""
     if not folder.is_local:
-        Beacon(folder).look()
+        LeaseLock(folder).look()
         return
     path = folder.local / folder.LOCK
     if path.exists():
@@ -87,12 +87,12 @@ def _here() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _renew(beacon: Beacon, over: threading.Event) -> None:
+def _renew(lease_lock: LeaseLock, over: threading.Event) -> None:
     while not over.wait(BEAT_S):
         try:
-            beacon.beat()
-        except StudyError as fault:
-            log.error("%s", fault)  # the study halts by it at its next event
+            lease_lock.beat()
+        except StudyError as error:
+            log.error("%s", error)  # the study halts by it at its next event
             return
         except Exception:
             log.exception("the lock was not renewed; it is tried again")

@@ -23,7 +23,7 @@ SILENT_S = 60.0
 SETTLE_S = 2.0
 
 
-class Beacon:
+class LeaseLock:
     """An object with the lock's holder, a token and a time.
 
     Whoever wants the lock writes a token of their own, waits a moment, and has it if the token
@@ -127,6 +127,6 @@ def _lives(pid: int) -> bool:
 
 
 def held_by(folder: StudyFolder, holder: str) -> StudyError:
-    """What a launch is refused by while `holder` runs the study."""
+    """What a launch is rejected by while `holder` runs the study."""
     holder = holder.strip() or "another launcher"
     return StudyError(f"study {folder.name!r} is being run by {holder}; wait for it, or stop it")

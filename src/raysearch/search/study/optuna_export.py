@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from raysearch.config.space import RANGES, Knob, Value
+from raysearch.config.space import RANGES, Hyperparameter, Value
 from raysearch.errors import StudyError
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.journal import Event, of_kind
@@ -33,7 +33,7 @@ STATES = {
 def export_study(plan: Plan, history: History, path: Path, events: Iterable[Event] = ()) -> int:
     """Write the searched trials to the new Optuna journal `path`; how many there are.
 
-    A trial's number, knobs, state and times are the study's; its intermediate values are the
+    A trial's number, hyperparameters, state and times are the study's; its intermediate values are the
     objective after each fold-epoch. The times at which trials ended are in the journal's `events`;
     without them they are those of the last reports. StudyError where `path` is taken.
     """
@@ -79,11 +79,12 @@ def _facts(plan: Plan, history: History) -> dict[str, Any]:
 def _frozen(plan: Plan, trial: Trial, ended: float | None) -> FrozenTrial:
     state = STATES.get(trial.status, TrialState.RUNNING)
     searched = {
-        knob.name: distribution_of(knob)
-        for knob in plan.space.knobs
-        if knob.kind != "fixed" and _holds(knob, trial.knobs.get(knob.name))
+        hyperparameter.name: distribution_of(hyperparameter)
+        for hyperparameter in plan.space.hparams
+        if hyperparameter.kind != "fixed"
+        and _holds(hyperparameter, trial.hparams.get(hyperparameter.name))
     }
-    rest = {name: value for name, value in trial.knobs.items() if name not in searched}
+    rest = {name: value for name, value in trial.hparams.items() if name not in searched}
     last = trial.reports[-1]["at"] if trial.reports else trial.started
     over = state is not TrialState.RUNNING
     return FrozenTrial(
@@ -93,7 +94,7 @@ def _frozen(plan: Plan, trial: Trial, ended: float | None) -> FrozenTrial:
         value=trial.objective if state is TrialState.COMPLETE else None,
         datetime_start=datetime.fromtimestamp(trial.started),
         datetime_complete=datetime.fromtimestamp(ended or last) if over else None,
-        params={name: trial.knobs[name] for name in searched},
+        params={name: trial.hparams[name] for name in searched},
         distributions=searched,
         user_attrs={**_attributes(trial), **rest},
         system_attrs={},
@@ -112,11 +113,11 @@ def _attributes(trial: Trial) -> Mapping[str, Any]:
     }
 
 
-def _holds(knob: Knob, value: Value | None) -> bool:
-    """Whether `value` is one that `knob` may take; one that the user asked for may be none."""
-    if value is None or knob.kind not in RANGES:
-        return value in knob.values
+def _holds(hyperparameter: Hyperparameter, value: Value | None) -> bool:
+    """Whether `value` is one that `hyperparameter` may take; one that the user asked for may be none."""
+    if value is None or hyperparameter.kind not in RANGES:
+        return value in hyperparameter.values
     low: Any
     high: Any
-    low, high = knob.values
+    low, high = hyperparameter.values
     return bool(low <= value <= high)

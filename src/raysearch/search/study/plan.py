@@ -17,12 +17,12 @@ from raysearch.config.names import NAME
 from raysearch.config.space import FOLDS, Space, space_from
 from raysearch.data.patches import Rows, load_rows
 from raysearch.data.splits.folds import Fold, fold_indices, split_hash
-from raysearch.data.splits.split_creation import ledger_for
-from raysearch.data.splits.split_manifest import Ledger
+from raysearch.data.splits.split_creation import split_manifest_for
+from raysearch.data.splits.split_manifest import SplitManifest
 from raysearch.data.view import ALL, View
 from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import score
-from raysearch.models.architectures import refuse_unfit, refuse_weights
+from raysearch.models.architectures import reject_unfit, reject_weights
 from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
 from raysearch.search.scheduling.policy import rule_of
 from raysearch.search.study.auxiliary_data import Auxiliary, find_auxiliary
@@ -50,7 +50,7 @@ class Plan:
 
     `identity` tells this study from every other, also of the same name. `data` is the
     address of the shards, `fingerprint` the hash over them, `view` what of them it may see, by the
-    ledger with the hash `ledger`; counts are of what is seen. `auxiliary` is only learned from.
+    split manifest with the hash `split_manifest`; counts are of what is seen. `auxiliary` is only learned from.
     `numerics` maps a kind of device and
     an architecture to how it computes there; it is empty until the probes ran.
     """
@@ -65,17 +65,17 @@ class Plan:
     class_counts: tuple[int, ...]
     splits: tuple[Split, ...]
     view: View = ALL
-    ledger: str = ""
+    split_manifest: str = ""
     auxiliary: tuple[Auxiliary, ...] = ()
     warnings: tuple[str, ...] = ()
     git_commit: str = ""
     numerics: Mapping[str, Mapping[str, Numerics]] = field(default_factory=dict)
 
     @property
-    def most_fold_epochs(self) -> int:
+    def max_fold_epochs(self) -> int:
         """The most it can cost: every trial and the benchmark to the end, and a refit.
 
-        Fresh seeds come after it: `fresh_fold_epochs`.
+        Fresh seeds come after it: `repeat_fold_epochs`.
         """
         folds = max(split.folds for split in self.splits)
         trials = self.space.trials * folds * self.space.epochs
@@ -91,11 +91,9 @@ class Plan:
         return searched + folds * self.space.epochs + self._refit_epochs
 
     @property
-    def fresh_fold_epochs(self) -> int:
+    def repeat_fold_epochs(self) -> int:
         """The most that training the champion again with fresh seeds takes, beside the search."""
-        return (
-            self.space.fresh_seeds * max(split.folds for split in self.splits) * self.space.epochs
-        )
+        return self.space.repeats * max(split.folds for split in self.splits) * self.space.epochs
 
     @property
     def _refit_epochs(self) -> int:
@@ -124,14 +122,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class NewStudyFiles:
     """What a new study writes down beside its plan.
 
-    `splits` are its folds by their number; `ledger` is the shards' own, None where they have it.
+    `splits` are its folds by their number; `split_manifest` is the shards' own, None where they have it.
     """
 
     splits: Splits
-    ledger: Ledger | None = None
+    split_manifest: SplitManifest | None = None
 
 
 def load_plan(content: bytes) -> Plan:
@@ -143,10 +141,10 @@ def load_plan(content: bytes) -> Plan:
         stored[name] = tuple(stored[name])
     stored["space"] = space_from(stored["space"])
     stored["auxiliary"] = tuple(
-        Auxiliary(**{**one, "sealed": tuple(one["sealed"]), "warnings": tuple(one["warnings"])})
+        Auxiliary(**{**one, "held_out": tuple(one["held_out"]), "warnings": tuple(one["warnings"])})
         for one in stored["auxiliary"]
     )
-    stored["view"] = View(**{**stored["view"], "sealed": tuple(stored["view"]["sealed"])})
+    stored["view"] = View(**{**stored["view"], "held_out": tuple(stored["view"]["held_out"])})
     stored["splits"] = tuple(
         Split(
             one["folds"],
@@ -169,11 +167,11 @@ def _hash(fields: Mapping[str, object]) -> str:
 
 
 def make_plan(
-    space: Space, name: str, data: str, ledger: Ledger | None = None
+    space: Space, name: str, data: str, split_manifest: SplitManifest | None = None
 ) -> tuple[Plan, Splits]:
     """The plan of the study `name` over the shards at `data`, and its splits by number of folds.
 
-    They are those of `ledger`, or of the one that the shards have or would be given.
+    They are those of `split_manifest`, or of the one that the shards have or would be given.
 
     DataError for shards or folds that cannot be used, SpaceError for a name that cannot be one,
     and for architectures that cannot take these patches.
@@ -182,16 +180,18 @@ def make_plan(
         raise SpaceError(
             f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
         )
-    ledger = ledger or ledger_of(space, data)[0]
-    view = View(ledger.task, ledger.by, ledger.sealed)
+    split_manifest = split_manifest or split_manifest_of(space, data)[0]
+    view = View(split_manifest.task, split_manifest.by, split_manifest.held_out)
     rows = load_rows(data, view)
-    for architecture, knobs in space.largest_nets().items():
-        refuse_unfit(architecture, rows.shape, knobs)
+    for architecture, hparams in space.largest_nets().items():
+        reject_unfit(architecture, rows.shape, hparams)
         # The benchmark trial begins with none, whatever the others do.
         if architecture in space.values_of("architecture", DEFAULTS["architecture"]):
             for weights in space.weights_of(architecture):
-                refuse_weights(architecture, rows.shape, {**knobs, "weights": weights})
-    splits = {len(ledger.schemes[name]): ledger.schemes[name] for name in space.schemes()}
+                reject_weights(architecture, rows.shape, {**hparams, "weights": weights})
+    splits = {
+        len(split_manifest.schemes[name]): split_manifest.schemes[name] for name in space.schemes()
+    }
     if space.validation != FOLDS:
         space = space.over(*splits)
     whole, most = min(splits) * space.epochs, space.budget.fold_epochs
@@ -215,20 +215,20 @@ def make_plan(
         class_counts=counts,
         splits=told_splits,
         view=view,
-        ledger=ledger.hash,
+        split_manifest=split_manifest.hash,
         auxiliary=auxiliary,
-        warnings=(*rows.warnings, *ledger.leaks, *told),
+        warnings=(*rows.warnings, *split_manifest.leaks, *told),
         git_commit=_git_commit(),
     )
     return plan, splits
 
 
-def ledger_of(space: Space, data: str) -> tuple[Ledger, bool]:
-    """The ledger that a study of `space` over the shards at `data` goes by, and if it is new."""
-    return ledger_for(data, space.split, space.task, space.schemes())
+def split_manifest_of(space: Space, data: str) -> tuple[SplitManifest, bool]:
+    """The split manifest that a study of `space` over the shards at `data` goes by, and if it is new."""
+    return split_manifest_for(data, space.split, space.task, space.schemes())
 
 
-def refuse_changes(stored: Plan, now: Plan) -> None:
+def reject_changes(stored: Plan, now: Plan) -> None:
     """StudyError with every difference between a study's plan and the one asked for now."""
     before, after = stored.space.flat(), now.space.flat()
     for number, (one, other) in enumerate(zip(stored.auxiliary, now.auxiliary, strict=False)):
@@ -253,7 +253,7 @@ def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
     groups = rows.groups(by)
     sides, there = fold_indices(groups, folds), set(groups.tolist())
     for number, one in enumerate(sides):
-        _refuse_empty_class(space, rows, number, one)
+        _reject_empty_class(space, rows, number, one)
     return Split(
         folds=len(folds),
         hash=split_hash(folds),
@@ -263,7 +263,7 @@ def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
     )
 
 
-def _refuse_empty_class(
+def _reject_empty_class(
     space: Space, rows: Rows, number: int, sides: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> None:
     """DataError where a class is missing in fold `number`, and that is no way to learn or judge."""

@@ -55,7 +55,7 @@ def _line(kind: str, content: Any) -> str:
     return json.dumps({"raysearch": kind, "is": content}, separators=(", ", ": "))
 
 
-class Mirror:
+class RemoteStudyView:
     """The plan and the history of a study that runs elsewhere."""
 
     def __init__(self, plan: Plan) -> None:
@@ -80,6 +80,6 @@ class Mirror:
         return self.plan.whole(trial.folds)
 
 
-def mirror_of(plan: Mapping[str, Any]) -> Mirror:
+def mirror_of(plan: Mapping[str, Any]) -> RemoteStudyView:
     """The mirror of the study whose plan a message brought."""
-    return Mirror(load_plan(json.dumps(plan).encode()))
+    return RemoteStudyView(load_plan(json.dumps(plan).encode()))

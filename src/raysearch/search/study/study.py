@@ -15,11 +15,11 @@ from raysearch.errors import StudyError, UserError
 from raysearch.search.journal.history import History, Kind, Trial
 from raysearch.search.journal.journal import Event, Journal
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.scheduling.policy import Course, end_of, trial_event
+from raysearch.search.scheduling.policy import SearchPolicy, end_of, trial_event
 from raysearch.search.study.plan import Plan, Splits, load_plan
 
 Listener = Callable[[Event], None]
-MOST_UNABLE = 3
+MAX_UNAVAILABLE = 3
 
 
 class Study:
@@ -32,8 +32,8 @@ class Study:
     def __init__(self, folder: StudyFolder, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
         self.journal = Journal(folder / folder.JOURNAL)
-        self.course = Course(plan.space, self.journal.events)
-        self.history = self.course.history
+        self.policy = SearchPolicy(plan.space, self.journal.events)
+        self.history = self.policy.history
         self.listeners: list[Listener] = []
         self.guard = threading.RLock()
         self.halted: str | None = None
@@ -47,12 +47,12 @@ class Study:
         `trials` are planned from now on, where they are more than before.
         """
         self._happened({"event": "launch", "host": socket.gethostname(), "pid": os.getpid()})
-        if trials is not None and trials > self.course.trials:
+        if trials is not None and trials > self.policy.trials:
             self._happened({"event": "extend", "trials": trials})
         self._remove_strays()
         for trial in list(self._waiting):
             if trial.reports:
-                self._settle(trial)
+                self._apply_decision(trial)
             if trial.status != "running":
                 self._waiting.remove(trial)
 
@@ -65,17 +65,17 @@ class Study:
                 return self._waiting.popleft()
             folds = self.plan.splits[0].folds
             if not any(trial.kind == "benchmark" for trial in self.history.trials.values()):
-                knobs = {"architecture": "benchmark", "folds": folds}
-                return self.start("benchmark", "benchmark", knobs)
-            event = self.course.next()
+                hparams = {"architecture": "benchmark", "folds": folds}
+                return self.start("benchmark", "benchmark", hparams)
+            event = self.policy.next()
             if event is None:
                 return None
             self._happened(event)
             return self.history.trials[event["trial"]]
 
-    def start(self, trial: str, kind: Kind, knobs: Mapping[str, Any]) -> Trial:
+    def start(self, trial: str, kind: Kind, hparams: Mapping[str, Any]) -> Trial:
         """Write down the new trial `trial`, and return it."""
-        self._happened(trial_event(self.plan.space, trial, kind, knobs))
+        self._happened(trial_event(self.plan.space, trial, kind, hparams))
         return self.history.trials[trial]
 
     def report(self, trial_id: str, report: Mapping[str, Any]) -> bool:
@@ -89,10 +89,10 @@ class Study:
                 return False
             self._unable = 0
             if report["epoch"] > trial.epoch:
-                rung = self.course.is_rung(trial, report["epoch"])
+                rung = self.policy.is_rung(trial, report["epoch"])
                 event = {"event": "report", "trial": trial_id, **report, "rung": rung}
                 self._happened(event)
-                self._settle(trial)
+                self._apply_decision(trial)
             return trial.status == "running"
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -109,11 +109,11 @@ class Study:
             if trial.status == "running" and (status == "failed" or trial.kind == "trial"):
                 self._end(end_of(trial, status, reason))
 
-    def put_back(self, trial_id: str, reason: str | None = None) -> None:
+    def requeue(self, trial_id: str, reason: str | None = None) -> None:
         """Let a trial that did not end go on later, from its checkpoint.
 
-        `reason` says why its worker was unable to train it, through no fault of the trial. After
-        `MOST_UNABLE` such without a report between them the study is `halted` for that reason: its
+        `reason` says why its worker was unable to train it, through no error of the trial. After
+        `MAX_UNAVAILABLE` such without a report between them the study is `halted` for that reason: its
         unfinished trials stay as they are, for a resume.
         """
         with self.guard:
@@ -122,14 +122,14 @@ class Study:
                 self._waiting.append(trial)
             if reason is not None:
                 self._unable += 1
-                if self._unable >= MOST_UNABLE:
+                if self._unable >= MAX_UNAVAILABLE:
                     self.halted = reason
 
     def warn(self, trial_id: str, text: str) -> None:
         """Write down what the user should know of a trial that goes on all the same."""
         self._happened({"event": "warning", "trial": trial_id, "text": text})
 
-    def fail_again(self, trial: Trial, seed: int, failure: str) -> None:
+    def record_repeat_failure(self, trial: Trial, seed: int, failure: str) -> None:
         """Write down that training `trial` with a fresh `seed` failed: it is not tried again."""
         event = {"event": "again", "trial": trial.id, "seed": seed, "failure": failure}
         self._happened(event)
@@ -142,33 +142,33 @@ class Study:
         event = {"event": "champion", "trial": trial.id, "locked": dict(locked)}
         self._happened({**event, "fresh": list(fresh)})
 
-    def wind_up(self) -> None:
+    def finalize(self) -> None:
         """End the trials that still wait, where nothing trains and none of them is to go on."""
         with self.guard:
-            if self.halted is None and not self.history.running() and self.course.next() is None:
+            if self.halted is None and not self.history.running() and self.policy.next() is None:
                 for trial in self.history.paused():
-                    self._end(self.course.last_of(trial))
+                    self._end(self.policy.last_of(trial))
 
     def ended(self) -> bool:
         """Whether every trial has ended, and none is to begin."""
         with self.guard:
             open_trials = (*self.history.running(), *self.history.paused())
-            return not open_trials and self.course.next() is None
+            return not open_trials and self.policy.next() is None
 
     def whole(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return self.course.whole(trial)
+        return self.policy.whole(trial)
 
-    def _settle(self, trial: Trial) -> None:
+    def _apply_decision(self, trial: Trial) -> None:
         """Do what follows from the last report of `trial`, for it and for the study."""
-        event = self.course.verdict(trial)
+        event = self.policy.decision(trial)
         if event is not None and event["event"] == "end":
             self._end(event)
         elif event is not None:
             self._happened(event)
-        if self.course.over() is not None:
+        if self.policy.over() is not None:
             for one in (*self.history.running(), *self.history.paused()):
-                self._end(self.course.last_of(one))
+                self._end(self.policy.last_of(one))
 
     def _end(self, event: Event) -> None:
         self._happened(event)
@@ -197,16 +197,16 @@ class Study:
         with self.guard:
             try:
                 written = self.journal.append(event)
-            except OSError as fault:
+            except OSError as error:
                 self.halted = (
-                    f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({fault})"
+                    f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({error})"
                 )
                 raise
-            except UserError as fault:  # another launcher's now, or its store is away
-                self.halted = str(fault)
+            except UserError as error:  # another launcher's now, or its store is away
+                self.halted = str(error)
                 raise
             for stamped in written:
-                self.course.take(stamped)
+                self.policy.take(stamped)
                 for listener in self.listeners:
                     listener(stamped)
 

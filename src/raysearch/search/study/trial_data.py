@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.data.patches import Patches, load_patches
-from raysearch.data.splits.folds import fold_indices, take_share
+from raysearch.data.splits.folds import fold_indices, take_fraction
 from raysearch.data.view import View
 from raysearch.errors import DataError
 from raysearch.search.journal.study_folder import StudyFolder
@@ -20,7 +20,7 @@ from raysearch.search.study.plan import Plan, load_plan
 from raysearch.search.study.study import read_splits
 from raysearch.training.numerics import device_kind
 from raysearch.training.train_config import TrainConfig
-from raysearch.training.training_data import Further, TrainingData
+from raysearch.training.training_data import AuxiliaryRows, TrainingData
 
 # By so many of its own rows a refit is judged.
 SOME = 2048
@@ -33,17 +33,17 @@ def stored_plan(study: str) -> Plan:
 
 
 def train_config(
-    plan: Plan, knobs: Mapping[str, Any], seed: int, device: torch.device
+    plan: Plan, hparams: Mapping[str, Any], seed: int, device: torch.device
 ) -> TrainConfig:
-    """How a trial with `knobs` trains on `device`."""
-    config = TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed)
+    """How a trial with `hparams` trains on `device`."""
+    config = TrainConfig(hparams, plan.space.epochs, plan.space.metric, seed)
     numerics = plan.numerics_for(device_kind(device), config.architecture)
-    return TrainConfig(knobs, plan.space.epochs, plan.space.metric, seed, numerics)
+    return TrainConfig(hparams, plan.space.epochs, plan.space.metric, seed, numerics)
 
 
 @lru_cache(maxsize=8)
-def training_data(study: str, data: str, device: str, folds: int, share: float) -> TrainingData:
-    """The folds of a trial that learns from a `share` of each fold's groups.
+def training_data(study: str, data: str, device: str, folds: int, fraction: float) -> TrainingData:
+    """The folds of a trial that learns from a `fraction` of each fold's groups.
 
     DataError where they are not those of the plan.
     """
@@ -55,9 +55,9 @@ def training_data(study: str, data: str, device: str, folds: int, share: float) 
     found = tuple(len(judged) for _learned, judged in indices)
     if found != plan.split(folds).patches:
         raise DataError(f"{data}: its folds have {found} patches, not those of the plan; mend it")
-    if share < 1:
+    if fraction < 1:
         indices = [
-            (take_share(groups, patches.labels, learned, share), judged)
+            (take_fraction(groups, patches.labels, learned, fraction), judged)
             for learned, judged in indices
         ]
     return _over(plan, data, device, tuple(indices))
@@ -105,9 +105,9 @@ def _over(plan: Plan, data: str, device: str, folds: Any) -> TrainingData:
     )
 
 
-def _further(plan: Plan, one: Auxiliary, device: str) -> Further:
+def _further(plan: Plan, one: Auxiliary, device: str) -> AuxiliaryRows:
     patches = _patches(one.data, one.view)
     if patches.fingerprint != one.fingerprint:
         raise DataError(f"{one.data}: other shards than the plan was made with; put them back")
     labels = torch.from_numpy(mapped_labels(patches, plan.class_names))
-    return Further(_on_device(one.data, one.view, device)[0], labels.to(device))
+    return AuxiliaryRows(_on_device(one.data, one.view, device)[0], labels.to(device))

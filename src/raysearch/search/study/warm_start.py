@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from raysearch.config.space import RANGES, Knob, Point, Space
+from raysearch.config.space import RANGES, Hyperparameter, Point, Space
 from raysearch.errors import StudyError
 from raysearch.search.journal.history import finished
 from raysearch.search.journal.study_folder import StudyFolder
@@ -16,7 +16,7 @@ from raysearch.search.study.study import read_history, read_plan
 BEST = 3
 
 
-def warmed(space: Space, studies: str) -> Space:
+def warm_started(space: Space, studies: str) -> Space:
     """`space` with the best trials of the studies in its `warm_start` as points, after its own.
 
     The studies lie in the folder `studies`. StudyError for one that is not there, that finished no
@@ -34,27 +34,27 @@ def warmed(space: Space, studies: str) -> Space:
         best = finished(history, plan.space.mode)[:BEST]
         if not best:
             raise StudyError(f"warm_start: study {name!r} finished no trial; leave it out")
-        found += [_point(space, name, trial.knobs) for trial in best]
+        found += [_point(space, name, trial.hparams) for trial in best]
     return replace(space, points=tuple(dict.fromkeys(found)))
 
 
-def _point(space: Space, study: str, knobs: Mapping[str, Any]) -> Point:
-    """The values of `knobs` that are searched in `space`; StudyError where one is outside it."""
+def _point(space: Space, study: str, hparams: Mapping[str, Any]) -> Point:
+    """The values of `hparams` that are searched in `space`; StudyError where one is outside it."""
     chosen = {}
-    for knob in space.knobs:
-        if knob.name not in knobs or knob.kind == "fixed":
+    for hyperparameter in space.hparams:
+        if hyperparameter.name not in hparams or hyperparameter.kind == "fixed":
             continue
-        if not _inside(knob, knobs[knob.name]):
+        if not _inside(hyperparameter, hparams[hyperparameter.name]):
             raise StudyError(
-                f"warm_start: study {study!r} is of another space: its best {knob.name} is"
-                f" {knobs[knob.name]}, here it is {knob}; leave it out, or widen the knob"
+                f"warm_start: study {study!r} is of another space: its best {hyperparameter.name} is"
+                f" {hparams[hyperparameter.name]}, here it is {hyperparameter}; leave it out, or widen the hyperparameter"
             )
-        chosen[knob.name] = knobs[knob.name]
+        chosen[hyperparameter.name] = hparams[hyperparameter.name]
     return tuple(chosen.items())
 
 
-def _inside(knob: Knob, value: Any) -> bool:
-    if knob.kind in RANGES:
-        low, high = knob.values
+def _inside(hyperparameter: Hyperparameter, value: Any) -> bool:
+    if hyperparameter.kind in RANGES:
+        low, high = hyperparameter.values
         return isinstance(value, (int, float)) and float(low) <= value <= float(high)
-    return value in knob.values
+    return value in hyperparameter.values

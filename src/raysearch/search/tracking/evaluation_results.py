@@ -37,8 +37,8 @@ def send_results(
         marks = [RunTag(name, text) for name, text in tags.items()]
         client.log_batch(run, metrics=points, tags=marks)
         send_files(client, run, files)
-    except (MlflowException, SQLAlchemyError, OSError) as fault:
-        return fault
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        return error
     return None
 
 

@@ -14,7 +14,7 @@ from raysearch.search.journal.trial_costs import fixed_costs, running_costs
 
 
 @dataclass(frozen=True)
-class Piece:
+class LogBatch:
     """What one event, or several joined, adds to a run."""
 
     points: Sequence[Metric] = ()
@@ -35,16 +35,16 @@ class Piece:
         }
 
 
-def joined(pieces: Sequence[Piece]) -> Piece:
+def joined(pieces: Sequence[LogBatch]) -> LogBatch:
     """`pieces` as one; where several say the same tag, the last one counts."""
-    return Piece(
+    return LogBatch(
         [point for piece in pieces for point in piece.points],
         {name: value for piece in pieces for name, value in piece.params.items()},
         {name: value for piece in pieces for name, value in piece.tags.items()},
     )
 
 
-class TrialPieces:
+class TrialLogBatches:
     """Turns the events of one trial, each once and in their order, into pieces of its run.
 
     The same events make the same pieces at every launch, to the last bit.
@@ -56,32 +56,32 @@ class TrialPieces:
         self._reports: list[Event] = []
         self._seconds = 0.0
 
-    def of(self, event: Event) -> Piece:
+    def of(self, event: Event) -> LogBatch:
         """The piece of `event`; an empty one where it is of no use to MLflow."""
         match event["event"]:
             case "trial":
-                params = {**event["knobs"], "trial_seed": event["seed"], "folds": event["folds"]}
+                params = {**event["hparams"], "trial_seed": event["seed"], "folds": event["folds"]}
                 texts = {name: str(value) for name, value in params.items()}
-                return Piece(params=texts, tags={"state": "running"})
+                return LogBatch(params=texts, tags={"state": "running"})
             case "report":
                 self._reports.append(event)
                 costs = fixed_costs([event])
                 texts = {name: str(value) for name, value in costs.items()}
-                return Piece(self._points(event), texts, _rung(event))
+                return LogBatch(self._points(event), texts, _rung(event))
             case "pause":
                 tags = {"state": "paused"}
             case "promote":
                 tags = {"state": "running"}
             case "end":
                 tags = {"state": event["status"], "reason": event["reason"]}
-                return Piece(self._finished(event), tags=tags)
+                return LogBatch(self._finished(event), tags=tags)
             case "warning":
                 tags = {"warning": event["text"]}
             case "champion":
-                return Piece(_fresh(event), tags={"champion": event["trial"]})
+                return LogBatch(_fresh(event), tags={"champion": event["trial"]})
             case _:
                 tags = {}
-        return Piece(tags=tags)
+        return LogBatch(tags=tags)
 
     def _points(self, event: Event) -> list[Metric]:
         at, epoch = int(event["at"] * 1000), event["epoch"]

@@ -58,8 +58,8 @@ def register_champion(
         for key, value in facts.items():
             tracker.client.set_model_version_tag(name, number, key, value)
         tracker.client.set_registered_model_alias(name, ALIAS, number)
-    except (MlflowException, SQLAlchemyError, OSError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise StudyError(
             f"the champion could not be registered in {tracker.store} ({reason}); put it right,"
             " then go on with --resume"
@@ -136,8 +136,8 @@ def fetch_recipe(address: str, store: str) -> tuple[bytes, Mapping[str, str]]:
                 place, dst_path=scratch, tracking_uri=store, registry_uri=store
             )
             return Path(file).read_bytes(), dict(found.tags)
-    except (MlflowException, SQLAlchemyError, OSError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise StudyError(
             f"{address}: cannot be loaded from {store} ({reason}); see `raysearch ui` for what is"
             " there, and set MLFLOW_TRACKING_URI to its store"

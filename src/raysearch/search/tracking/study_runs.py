@@ -19,16 +19,16 @@ from mlflow.utils.mlflow_tags import (
 from raysearch.search.journal.history import MAJORITY
 from raysearch.search.journal.journal import Event
 from raysearch.search.study.plan import Plan
-from raysearch.search.tracking.log_batches import Piece, joined, plain
+from raysearch.search.tracking.log_batches import LogBatch, joined, plain
 from raysearch.search.tracking.ui_columns import TAG, shared_view
 from raysearch.training.components import DEFAULTS
 
 log = logging.getLogger(__name__)
 RUN_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 ENDED = frozenset(RUN_STATUS.values())
-REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"})
+REJECTIONS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"})
 # Trials are told apart by these first: in the run's name, and as tags.
-SHOWN_KNOBS = ("architecture", "optimizer")
+SHOWN_HPARAMS = ("architecture", "optimizer")
 # The name of the parent among the runs.
 STUDY = "study"
 
@@ -36,16 +36,16 @@ STUDY = "study"
 class StudyRuns:
     """One run a trial below the study's own; whatever is done here may be done again.
 
-    What MLflow refuses for what it is, is left out and remembered in `refused`; all else that goes
+    What MLflow rejects for what it is, is left out and remembered in `rejected`; all else that goes
     wrong is raised.
     """
 
     def __init__(self, plan: Plan, client: MlflowClient) -> None:
         self._plan, self._client = plan, client
         self._runs: dict[str, str] = {}
-        # Those that need nothing more: ended in MLflow, or refused by it.
+        # Those that need nothing more: ended in MLflow, or rejected by it.
         self.over: set[str] = set()
-        self.refused: MlflowException | None = None
+        self.rejected: MlflowException | None = None
         # Making it failed, and yet it may be there.
         self._doubted: set[str] = set()
         self._experiment = self._experiment_of(plan.name)
@@ -66,7 +66,7 @@ class StudyRuns:
                 self._know(run)
         if trial in self._runs:
             return
-        shown = {name: event["knobs"][name] for name in SHOWN_KNOBS if name in event["knobs"]}
+        shown = {name: event["hparams"][name] for name in SHOWN_HPARAMS if name in event["hparams"]}
         name = " ".join([trial, *map(str, shown.values())])
         tags = {"state": "running"}
         if event["kind"] == "trial":
@@ -74,25 +74,25 @@ class StudyRuns:
         else:
             name = trial
         if trial != MAJORITY:
-            tags |= {key: str(shown.get(key, DEFAULTS[key])) for key in SHOWN_KNOBS}
+            tags |= {key: str(shown.get(key, DEFAULTS[key])) for key in SHOWN_HPARAMS}
         try:
             self._make(trial, name, {"kind": event["kind"], **tags}, int(event["at"] * 1000))
-        except MlflowException as fault:
-            if not self._is_refusal(fault):
+        except MlflowException as error:
+            if not self._is_rejection(error):
                 raise
             self.over.add(trial)
 
-    def add(self, trial: str, pieces: Sequence[Piece]) -> None:
+    def add(self, trial: str, pieces: Sequence[LogBatch]) -> None:
         """Add `pieces` to the run of `trial`, by one request where they are within its limits."""
         whole = joined(pieces)
         if not whole.size or trial in self.over:
             return
         try:
             self._client.log_batch(self._runs[trial], **whole.batch())
-        except MlflowException as fault:
-            if not self._is_refusal(fault):
+        except MlflowException as error:
+            if not self._is_rejection(error):
                 raise
-            if len(pieces) > 1:  # one of them may be at fault
+            if len(pieces) > 1:  # one of them may be at error
                 for piece in pieces:
                     self.add(trial, [piece])
 
@@ -115,11 +115,11 @@ class StudyRuns:
                 self._client.delete_run(run.info.run_id)
         self._client.set_terminated(self.parent, status)
 
-    def _is_refusal(self, fault: MlflowException) -> bool:
-        if fault.error_code not in REFUSALS:
+    def _is_rejection(self, error: MlflowException) -> bool:
+        if error.error_code not in REJECTIONS:
             return False
-        log.error("MLflow refused what it was sent: %s", fault)
-        self.refused = fault
+        log.error("MLflow rejected what it was sent: %s", error)
+        self.rejected = error
         return True
 
     def _make(self, trial: str, name: str, tags: Mapping[str, str], start: int | None) -> None:

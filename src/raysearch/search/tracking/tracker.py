@@ -19,7 +19,7 @@ from raysearch.errors import StudyError, without_passwords
 from raysearch.search.journal.journal import Event
 from raysearch.search.study.plan import Plan
 from raysearch.search.tracking.artifacts import send_files
-from raysearch.search.tracking.log_batches import Piece, TrialPieces
+from raysearch.search.tracking.log_batches import LogBatch, TrialLogBatches
 from raysearch.search.tracking.study_runs import STUDY, StudyRuns
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class Tracker:
         try:
             self.client = MlflowClient(tracking_uri=store, registry_uri=store)
             self._runs = StudyRuns(plan, self.client)
-        except (MlflowException, SQLAlchemyError, OSError) as fault:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise StudyError(
-                f"the tracking store {store} cannot be used ({_brief(fault)}); put it right, or"
+                f"the tracking store {store} cannot be used ({_brief(error)}); put it right, or"
                 " name another by MLFLOW_TRACKING_URI"
             ) from None
         self.parent = self._runs.parent
@@ -59,7 +59,7 @@ class Tracker:
         # The runs that something waits for, the longest waiting first.
         self._due: dict[str, None] = {}
         self._queue: queue.Queue[Event] = queue.Queue()
-        self._fault: Exception | None = None  # of the last try
+        self._error: Exception | None = None  # of the last try
         self._closing, self._given_up = threading.Event(), threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
@@ -84,8 +84,8 @@ class Tracker:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._given_up.set()
-            return self._fault or TimeoutError(f"not all was sent within {timeout_s:g} s")
-        return self._runs.refused
+            return self._error or TimeoutError(f"not all was sent within {timeout_s:g} s")
+        return self._runs.rejected
 
     def run_of(self, trial: str) -> str | None:
         """The id of the run of `trial`."""
@@ -131,11 +131,11 @@ class Tracker:
             return True
         try:
             self._forward(name, self._waiting[name])
-        except Exception as fault:
-            log.warning("MLflow did not take %s: %s", name, fault, exc_info=not self._fault)
-            self._fault = fault
+        except Exception as error:
+            log.warning("MLflow did not take %s: %s", name, error, exc_info=not self._error)
+            self._error = error
             return False
-        self._fault = None
+        self._error = None
         del self._due[name]
         if name in self._runs.over:
             del self._waiting[name]
@@ -166,8 +166,8 @@ class _Waiting:
         self.end: Event | None = None
         self.files: Mapping[str, bytes] = {}
         self._events: deque[Event] = deque()
-        self._pieces: list[Piece] = []
-        self._trial = TrialPieces(epochs)
+        self._pieces: list[LogBatch] = []
+        self._trial = TrialLogBatches(epochs)
 
     def add(self, event: Event) -> None:
         """Let `event` wait behind what waits already."""
@@ -180,7 +180,7 @@ class _Waiting:
             self.end = event
         self._events.append(event)
 
-    def batches(self) -> Iterator[list[Piece]]:
+    def batches(self) -> Iterator[list[LogBatch]]:
         """What waits, as much at a time as one request holds; it waits until the next is asked for.
 
         An event is turned into its piece once, however often that is sent.
@@ -196,7 +196,7 @@ class _Waiting:
             del self._pieces[:whole]
 
 
-def store_fault(store: str) -> str:
+def store_error(store: str) -> str:
     """Why the tracking store cannot be used from here, login included; empty where it can."""
     known = mlflow.environment_variables
     asked = {known.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, known.MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
@@ -205,8 +205,8 @@ def store_fault(store: str) -> str:
         name.set(value)
     try:
         MlflowClient(tracking_uri=store).search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as fault:
-        return without_passwords(_brief(fault))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        return without_passwords(_brief(error))
     finally:
         for name, value in before.items():
             name.unset() if value is None else name.set(value)
@@ -229,5 +229,5 @@ def default_store() -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _brief(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+def _brief(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

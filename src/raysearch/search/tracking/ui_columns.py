@@ -17,7 +17,7 @@ from raysearch.search.study.plan import Plan
 
 KEY = "raysearch"
 TAG = f"mlflow.sharedViewState.{KEY}"
-MOST_KNOBS, MOST_LINKS = 8, 5
+MAX_HPARAMS, MAX_LINKS = 8, 5
 SHOWN_METRICS = ("objective_finished", "objective", "folds_done")
 # What the UI wants to be told, too: nothing hidden, pinned, grouped or filtered.
 PLAIN = {
@@ -47,10 +47,14 @@ PLAIN = {
 def shared_view(plan: Plan) -> str:
     """The study's runs in one list, the best finished trial first, with what tells them apart."""
     finished, *others = (f"metrics.`{name}`" for name in SHOWN_METRICS)
-    knobs = [knob.name for knob in plan.space.knobs if knob.kind != "fixed"][:MOST_KNOBS]
+    hparams = [
+        hyperparameter.name
+        for hyperparameter in plan.space.hparams
+        if hyperparameter.kind != "fixed"
+    ][:MAX_HPARAMS]
     shown = [finished, *others, *(f"tags.`{name}`" for name in ("state", "rung", "reason"))]
     order = {"orderByKey": finished, "orderByAsc": plan.space.mode == "min"}
-    columns = [*shown, *(f"params.`{name}`" for name in knobs)]
+    columns = [*shown, *(f"params.`{name}`" for name in hparams)]
     return json.dumps({**PLAIN, **order, "selectedColumns": columns})
 
 
@@ -66,6 +70,6 @@ def study_links(store: str, top: str) -> list[tuple[str, str]]:
         )
     except (MlflowException, SQLAlchemyError, OSError):
         return []
-    mine = [one for one in found if TAG in one.tags][:MOST_LINKS]
+    mine = [one for one in found if TAG in one.tags][:MAX_LINKS]
     query = f"workflowType=machine_learning&viewStateShareKey={KEY}"
     return [(one.name, f"{top}/#/experiments/{one.experiment_id}/runs?{query}") for one in mine]

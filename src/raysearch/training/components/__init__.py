@@ -1,7 +1,7 @@
-"""The parts of a training by name, and the knobs that each reads.
+"""The parts of a training by name, and the hyperparameters that each reads.
 
-A part is one function and one line in a table; its keyword-only parameters are the knobs that it
-reads, so a knob that nothing reads can be told before anything starts.
+A part is one function and one line in a table; its keyword-only parameters are the hyperparameters that it
+reads, so a hyperparameter that nothing reads can be told before anything starts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from raysearch.config.bounds import Limits
-from raysearch.models.architectures import ARCHITECTURES, knobs_of
+from raysearch.models.architectures import ARCHITECTURES, hparams_of
 from raysearch.models.architectures.small_cnns import HEADS, POOLINGS
 from raysearch.models.architectures.timm_models import TIMM
 from raysearch.models.dihedral import AVERAGES
@@ -53,7 +53,7 @@ def recipe(
     class_weights: bool = True,
     balanced_sampling: bool = False,
     mixup: float = 0.0,
-    gradient_clip: float = 0.0,
+    gradient_clip_norm: float = 0.0,
     ema: float = 0.0,
     tta: str = "none",
     folds: int = 3,
@@ -62,15 +62,15 @@ def recipe(
     head_epochs: int = 0,
     head_learning_rate: float = 1e-3,
     weights: str = "none",
-    normalisation: str = "auto",
+    normalization: str = "auto",
 ) -> None:
-    """The knobs that the loop itself reads, whatever the parts are."""
+    """The hyperparameters that the loop itself reads, whatever the parts are."""
 
 
 # What every training reads, whatever its parts are.
 ALWAYS: tuple[Callable[..., Any], ...] = (recipe, Augmentation, Layers, with_head)
 
-# A selector's value names the part, and the part's knobs.
+# A selector's value names the part, and the part's hyperparameters.
 SELECTORS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "architecture": ARCHITECTURES,
     "optimizer": OPTIMIZERS,
@@ -85,10 +85,10 @@ DEFAULTS = {
     "loss": "cross_entropy",
     "preprocess": "none",
 }
-# A knob that a part reads only beside one value of another knob, and that one's own default.
+# A hyperparameter that a part reads only beside one value of another hyperparameter, and that one's own default.
 ONLY_WITH: dict[str, tuple[str, str | bool, str | bool]] = {
     "dense": ("head", "flat", "pooled"),
-    "dense_layers": ("head", "flat", "pooled"),
+    "hidden_layers": ("head", "flat", "pooled"),
     "class_weights": ("balanced_sampling", False, False),
 }
 
@@ -105,12 +105,12 @@ LIMITS: dict[str, Limits] = {
     "shift": Limits(float, 0.0, 0.5),
     "zoom": Limits(float, 0.0, 1.0),
     "rotation": Limits(float, 0.0, 180.0),
-    "colour_jitter": Limits(float, 0.0, 0.9),
+    "color_jitter": Limits(float, 0.0, 0.9),
     "stain_jitter": Limits(float, 0.0, 0.9),
-    "cut_out": Limits(float, 0.0, 0.9),
+    "cutout": Limits(float, 0.0, 0.9),
     "weights": Limits(str, names=(NONE, IMAGENET), endings=FILES),
-    "normalisation": Limits(str, names=NORMALISATIONS),
-    "head_dense": Limits(int, 0, 16384),
+    "normalization": Limits(str, names=NORMALISATIONS),
+    "head_hidden_units": Limits(int, 0, 16384),
     "head_batch_norm": Limits(bool),
     "head_dropout": Limits(float, 0.0, 0.95),
     "head_weight_decay": Limits(float, 0.0, 10.0),
@@ -123,9 +123,9 @@ LIMITS: dict[str, Limits] = {
     "class_weights": Limits(bool),
     "balanced_sampling": Limits(bool),
     "label_smoothing": Limits(float, 0.0, 0.9),
-    "focusing": Limits(float, 0.0, 10.0),
+    "focal_gamma": Limits(float, 0.0, 10.0),
     "mixup": Limits(float, 0.0, 10.0),
-    "gradient_clip": Limits(float, 0.0, 1e6),
+    "gradient_clip_norm": Limits(float, 0.0, 1e6),
     "ema": Limits(float, 0.0, 0.99999),
     "batch_size": Limits(int, 2, 65536),
     "folds": Limits(int, 2, 1000),
@@ -136,7 +136,7 @@ LIMITS: dict[str, Limits] = {
     "kernel": Limits(int, 1, 7),
     "pooling": Limits(str, names=POOLINGS),
     "stage_dropout": Limits(float, 0.0, 0.95),
-    "dense_layers": Limits(int, 1, 4),
+    "hidden_layers": Limits(int, 1, 4),
     "width": Limits(int, 1, 1024),
     "dense": Limits(int, 1, 16384),
     "dropout": Limits(float, 0.0, 0.95),
@@ -148,15 +148,15 @@ LIMITS: dict[str, Limits] = {
     "beta1": Limits(float, 0.0, 0.9999),
     "beta2": Limits(float, 0.0, 0.99999),
     "warmup": Limits(float, 0.0, 0.999),
-    "final_share": Limits(float, 1e-9, 1.0),
+    "final_lr_fraction": Limits(float, 1e-9, 1.0),
     "plateau_factor": Limits(float, 0.001, 0.999),
     "plateau_patience": Limits(int, 0, 1000),
 }
 
 
-def knobs_read(selected: Mapping[str, str]) -> frozenset[str]:
-    """Every knob that a training reads whose selectors have the values `selected`."""
-    names = set(SELECTORS).union(*map(knobs_of, ALWAYS))
+def hparams_read(selected: Mapping[str, str]) -> frozenset[str]:
+    """Every hyperparameter that a training reads whose selectors have the values `selected`."""
+    names = set(SELECTORS).union(*map(hparams_of, ALWAYS))
     for selector, parts in SELECTORS.items():
-        names |= knobs_of(parts[selected.get(selector, DEFAULTS[selector])])
+        names |= hparams_of(parts[selected.get(selector, DEFAULTS[selector])])
     return frozenset(names)

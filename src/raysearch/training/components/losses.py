@@ -20,10 +20,10 @@ def cross_entropy(
 
 
 def focal(
-    logits: Tensor, labels: Tensor, weight: Tensor | None, *, focusing: float = 2.0
+    logits: Tensor, labels: Tensor, weight: Tensor | None, *, focal_gamma: float = 2.0
 ) -> Tensor:
-    """Cross entropy times (1 - p) ** `focusing`, p being the label's (Lin et al., 2017)."""
+    """Cross entropy times (1 - p) ** `focal_gamma`, p being the label's (Lin et al., 2017)."""
     logs = torch.log_softmax(logits, dim=1)
     sure = logs.gather(1, labels[:, None]).squeeze(1).exp()
     loss = functional.nll_loss(logs, labels, weight, reduction="none")
-    return (1 - sure).clamp(min=SMALLEST) ** focusing * loss
+    return (1 - sure).clamp(min=SMALLEST) ** focal_gamma * loss

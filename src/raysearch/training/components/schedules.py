@@ -28,16 +28,16 @@ def exponential(
     steps: int,
     *,
     warmup: float = 0.0,
-    final_share: float = 0.01,
+    final_lr_fraction: float = 0.01,
 ) -> LRScheduler:
-    """The same share less each step, down to `final_share` of the learning rate at the end."""
-    return _after(optimizer, steps, warmup, lambda done: final_share**done)
+    """The same share less each step, down to `final_lr_fraction` of the learning rate at the end."""
+    return _after(optimizer, steps, warmup, lambda done: final_lr_fraction**done)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, warmup: float = 0.3) -> LRScheduler:
     """Up to the learning rate in the share `warmup` of `steps`, then down (Smith, 2018).
 
-    The momentum stays as it is: it is a knob of its own.
+    The momentum stays as it is: it is a hyperparameter of its own.
     """
     highest = [group["lr"] for group in optimizer.param_groups]
     # A rise of exactly one step is 0 divided by 0 in torch.
@@ -66,9 +66,9 @@ def _after(
     """Linearly up in the share `warmup` of `steps`, then by `shape` of what is done, 0 to 1."""
     rise = warmup * steps
 
-    def share(step: int) -> float:
+    def fraction(step: int) -> float:
         if step < rise:
             return (step + 1) / (rise + 1)
         return shape(min(1.0, (step - rise) / max(1.0, steps - rise)))
 
-    return LambdaLR(optimizer, share)
+    return LambdaLR(optimizer, fraction)
