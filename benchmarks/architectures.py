@@ -1,11 +1,10 @@
-"""What a plan says of each architecture and size of patch, beside what is so.
+"""Compares a plan's check of each architecture and patch size with a real training step.
 
     uv run python benchmarks/architectures.py
 
-A row a combination: whether the plan lets it through, or why not; millions of parameters; billions
-of floating-point operations a patch of a forward pass, a multiplication and an addition being two.
-What is so: a step of learning on two patches, computed on the CPU. Value: the share of combinations
-of which the plan says what is so.
+Each row is a combination: whether the plan accepts it, or the reason; millions of parameters;
+GFLOP of the forward pass of a patch, with a multiply-add as two. The reference is a training step
+with two patches on the CPU. Value: the combinations for which the plan agrees with the reference.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES, build, reject_unfit
+from raysearch.models.architectures import ARCHITECTURES
+from raysearch.models.architectures.networks import build_network, check_patch_shape
 
 SIDES = (50, 96, 224)
-OF_TIMM = (
+TIMM_MODELS = (
     "timm:resnetv2_152",
     "timm:inception_v4",
     "timm:nasnetalarge",
@@ -35,65 +34,68 @@ OF_TIMM = (
 )
 
 
-def said(name: str, side: int, hparams: Mapping[str, Any]) -> str | None:
-    """Why a plan rejects the architecture, or None."""
+def rejection_of(name: str, side: int) -> str | None:
+    """Return why a plan rejects the architecture; None if it accepts it."""
     try:
-        reject_unfit(name, (side, side, 3), hparams)
+        check_patch_shape(name, (side, side, 3), {})
     except SpaceError as error:
         return str(error)
     return None
 
 
-def learns(name: str, side: int) -> bool:
-    """Whether a step of learning on two patches gives every weight a finite gradient."""
+def is_trainable(name: str, side: int) -> bool:
+    """Return whether a training step with two patches gives every weight a finite gradient."""
     torch.manual_seed(0)
     try:
-        net = build(name, (side, side, 3), 2, {}).train()
+        net = build_network(name, (side, side, 3), 2, {}).train()
         loss = nn.functional.cross_entropy(net(torch.rand(2, 3, side, side)), torch.tensor([0, 1]))
         loss.backward()  # type: ignore[no-untyped-call]
-    except Exception:  # whatever a library's net may raise
+    except Exception:  # networks of other libraries raise any exception
         return False
-    gradients = [one.grad for one in net.parameters() if one.requires_grad]
-    return all(one is not None and bool(torch.isfinite(one).all()) for one in gradients)
+    gradients = [weight.grad for weight in net.parameters() if weight.requires_grad]
+    return all(
+        gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients
+    )
 
 
-def size(name: str, side: int) -> tuple[float, float]:
-    """Millions of parameters, and billions of operations a patch."""
+def network_size(name: str, side: int) -> tuple[float, float]:
+    """Return millions of parameters, and GFLOP per patch."""
     with torch.device("meta"), torch.inference_mode():
-        net, counter = build(name, (side, side, 3), 2, {}).eval(), FlopCounterMode(display=False)
-        with counter:
+        net = build_network(name, (side, side, 3), 2, {}).eval()
+        with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, 3, side, side))
-    return sum(one.numel() for one in net.parameters()) / 1e6, counter.get_total_flops() / 1e9
+    num_parameters = sum(weight.numel() for weight in net.parameters())
+    return num_parameters / 1e6, counter.get_total_flops() / 1e9
 
 
 def main(names: tuple[str, ...], write: Callable[[str], object] = sys.stdout.write) -> None:
-    right, seconds = 0, 0.0
-    rows = [(name, side) for name in names for side in SIDES]
-    for name, side in rows:
-        began = time.perf_counter()
-        rejected = said(name, side, {})
-        seconds = max(seconds, time.perf_counter() - began)
-        truth = learns(name, side)
-        right += truth == (rejected is None)
+    num_agreeing, max_seconds = 0, 0.0
+    combinations = [(name, side) for name in names for side in SIDES]
+    for name, side in combinations:
+        start = time.perf_counter()
+        rejection = rejection_of(name, side)
+        max_seconds = max(max_seconds, time.perf_counter() - start)
+        agrees = is_trainable(name, side) == (rejection is None)
+        num_agreeing += agrees
         row = f"{name:34}{side:4}  "
-        if rejected is None:
-            millions, billions = size(name, side)
-            row += f"works{millions:8.2f} M{billions:9.3f} GFLOP"
+        if rejection is None:
+            millions, gflop = network_size(name, side)
+            row += f"accepted{millions:8.2f} M{gflop:9.3f} GFLOP"
         else:
-            row += f"rejected: {rejected}"
-        write(f"{row}{'' if truth == (rejected is None) else '  BUT IT IS NOT SO'}\n")
-    write(f"the plan took {seconds:.1f} s at most for one of them\n")
+            row += f"rejected: {rejection}"
+        write(f"{row}{'' if agrees else '  THE PLAN IS WRONG'}\n")
+    write(f"the check took at most {max_seconds:.1f} s per combination\n")
     line = {
         "benchmark": "architectures",
-        "value": right,
-        "unit": f"of {len(rows)} combinations told truly",
+        "value": num_agreeing,
+        "unit": f"of {len(combinations)} combinations checked correctly",
         "peer": None,
-        "ratio": right / len(rows),
-        "goal": f">= {len(rows)}",
-        "pass": right == len(rows),
+        "ratio": num_agreeing / len(combinations),
+        "goal": f">= {len(combinations)}",
+        "pass": num_agreeing == len(combinations),
     }
     write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
-    main(tuple(sys.argv[1:]) or (*ARCHITECTURES, *OF_TIMM))
+    main(tuple(sys.argv[1:]) or (*ARCHITECTURES, *TIMM_MODELS))

@@ -1,10 +1,10 @@
-"""How much faster a study runs on two worker hosts than on one, from `ray up` on real hosts.
+"""Measures the speedup of a study by a second worker host, on simulated hosts after `ray up`.
 
     uv run python benchmarks/cluster_speedup.py [--train]
 
-Wants root: the hosts are network namespaces of this machine, with one slot each; the head and the
-launcher share its cores. Trials wait two seconds a fold-epoch instead of computing; with `--train`
-they compute, without a goal. Value: fold-epochs a second on two hosts; peer: on one.
+It requires root: the hosts are network namespaces of this machine, with one slot each, and the head
+and the launcher share its cores. A fold-epoch waits two seconds instead of training; with `--train`
+it trains, and there is no goal. Value: fold-epochs per second on two hosts; peer: on one host.
 """
 
 from __future__ import annotations
@@ -17,37 +17,41 @@ from pathlib import Path
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP / "tests"))
 
-from cluster.ground import Ground, open_ground  # noqa: E402
+from cluster.testbed import Testbed, open_testbed  # noqa: E402
+from raysearch.search.journal.events import FoldReport  # noqa: E402
 
 GOAL = 1.7
 WAIT_S = 2.0
-# Runs in every process of the hosts; the workers wait where they would learn.
+# Runs in every process of the hosts; the workers wait instead of training.
 WAITING = f"""
 import sys
 if sys.argv and sys.argv[0].endswith("default_worker.py"):
     import time
-    from raysearch.training.fold_training import FoldRun
-    FoldRun.learn = lambda self, epoch: time.sleep({WAIT_S}) or 0.5
+    from raysearch.training.fold_training import FoldTrainer
+    FoldTrainer.train_epoch = lambda self, epoch: time.sleep({WAIT_S}) or 0.5
 """
 SPACE = """
 epochs: 4
 trials: 12
 sampler: tpe
-stopping: {rule: asha, grace: 4, reduction: 2, paired: 0}
+stopping: {rule: asha, grace_period: 4, reduction_factor: 2, paired_alpha: 0}
 data: synthetic:8:64:0
 space:
   folds: 2
   architecture: benchmark
   learning_rate: {loguniform: [1.0e-4, 1.0e-2]}
 """
-LEARNING = SPACE.replace("benchmark", "cnn").replace("8:64:0", "12:2400:0").replace("12\n", "8\n")
+TRAINING_SPACE = (
+    SPACE.replace("benchmark", "cnn").replace("8:64:0", "12:2400:0").replace("12\n", "8\n")
+)
 
 
-def rate(ground: Ground, name: str, space: Path) -> float:
-    """Fold-epochs a second of the study `name`, from its first report to its last."""
-    words = ["raysearch", "launch", str(space), "--cluster", str(ground.file), "--name", name]
-    ground.run(*words, timeout_s=1200)
-    times = [event["at"] for event in ground.events(name) if event["event"] == "report"][3:]
+def fold_epochs_per_second(testbed: Testbed, name: str, space: Path) -> float:
+    """Run the study `name`; return its rate from the fourth report to the last."""
+    command = ["raysearch", "launch", str(space), "--cluster", str(testbed.file), "--name", name]
+    testbed.run(*command, timeout_s=1200)
+    reports = [event for event in testbed.events(name) if isinstance(event, FoldReport)]
+    times = [report.time for report in reports[3:]]
     return (len(times) - 1) / float(times[-1] - times[0])
 
 
@@ -56,22 +60,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sitecustomize.py").write_text("" if train else WAITING)
         space = Path(folder) / "space.yaml"
-        space.write_text(LEARNING if train else SPACE)
-        with open_ground(PYTHONPATH=folder) as ground:
-            ground.run("ray", "up", "-y", "--no-config-cache", str(ground.file))
+        space.write_text(TRAINING_SPACE if train else SPACE)
+        with open_testbed(PYTHONPATH=folder) as testbed:
+            testbed.run("ray", "up", "-y", "--no-config-cache", str(testbed.file))
             try:
-                ground.await_nodes()
-                two = rate(ground, "two", space)
-                ground.workers[1].kill()
-                one = rate(ground, "one", space)
+                testbed.await_nodes()
+                rate_on_two = fold_epochs_per_second(testbed, "two", space)
+                testbed.workers[1].kill()
+                rate_on_one = fold_epochs_per_second(testbed, "one", space)
             finally:
-                ground.run("ray", "down", "-y", str(ground.file))
-    ratio = two / one
+                testbed.run("ray", "down", "-y", str(testbed.file))
+    ratio = rate_on_two / rate_on_one
     line = {
         "benchmark": "cluster_training" if train else "cluster_waiting",
-        "value": round(two, 3),
+        "value": round(rate_on_two, 3),
         "unit": "fold-epochs/s",
-        "peer": round(one, 3),
+        "peer": round(rate_on_one, 3),
         "ratio": round(ratio, 2),
         "goal": None if train else f">= {GOAL}",
         "pass": train or ratio >= GOAL,

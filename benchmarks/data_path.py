@@ -1,9 +1,9 @@
-"""Patches a second from shards to shuffled batches, against ImageFolder and DataLoader.
+"""Measures patches a second from shards to shuffled batches, against ImageFolder and DataLoader.
 
     uv run python benchmarks/data_path.py [FOLDER]
 
-FOLDER holds images in the IDC layout; without one they are drawn. The line's value is uint8
-batches; the same as normalised float32 batches is printed before it, with a goal of its own.
+FOLDER contains images in the layout of IDC; without it, synthetic images are written. The value is
+for uint8 batches; the line before it is for normalized float32 batches, with another goal.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from images import write_images
-from raysearch.data.patches import load_patches
+from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.sharding import write_shards
-from raysearch.training.batches import batch_of
-from raysearch.training.row_order import epoch_order
+from raysearch.training.batches import epoch_order, normalized_batch
 from raysearch.training.training_data import TrainingData
 
 PATCHES, PATIENTS, ROUNDS, BATCH = 10_000, 50, 3, 64
@@ -38,18 +37,18 @@ FLOAT = [
 ]
 
 
-def peer(folder: Path, transform: Callable[..., object]) -> float:
-    """Patches a second of an epoch of ImageFolder through a DataLoader of two workers."""
+def torchvision_speed(folder: Path, transform: Callable[..., object]) -> float:
+    """Patches a second in an epoch of ImageFolder through a DataLoader with two workers."""
     loader = DataLoader(
         ImageFolder(str(folder), transform), batch_size=BATCH, shuffle=True, num_workers=2
     )
-    began = time.perf_counter()
+    start = time.perf_counter()
     count = sum(len(batch) for batch, _labels in loader)
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)
 
 
-class Ours:
-    """The mapped pixel file, gathered batch by batch."""
+class MappedPatches:
+    """The memory-mapped pixel file, from which batches are gathered."""
 
     def __init__(self, shards: Path, cache: Path) -> None:
         self.patches = load_patches(str(shards), cache)
@@ -59,16 +58,16 @@ class Ours:
         self.rows = np.arange(len(self.patches.labels), dtype=np.int64)
         self.epoch = 0
 
-    def run(self, floats: bool) -> float:
-        """Patches a second of one shuffled epoch."""
+    def speed(self, floats: bool) -> float:
+        """Patches a second in one shuffled epoch, as uint8 or as normalized float32."""
         self.epoch += 1
-        began = time.perf_counter()
+        start = time.perf_counter()
         order = torch.from_numpy(epoch_order(self.rows, 0, 0, self.epoch))
         for rows in torch.split(order, BATCH):
             batch = self.data.gather(rows)
             if floats:
-                batch_of(batch, self.patches.shape)
-        return len(order) / (time.perf_counter() - began)
+                normalized_batch(batch, self.patches.shape)
+        return len(order) / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -77,33 +76,34 @@ def main() -> None:
         if len(sys.argv) == 1:
             write_images(folder, PATIENTS, PATCHES)
         write_shards(str(folder), Path(scratch) / "shards", "idc")
-        mine = Ours(Path(scratch) / "shards", Path(scratch) / "cache")
+        mapped = MappedPatches(Path(scratch) / "shards", Path(scratch) / "cache")
         rounds: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        mine.run(floats=False)
+        mapped.speed(floats=False)
         for _ in range(ROUNDS):
             for floats in (False, True):
                 transform = v2.Compose(FLOAT) if floats else v2.PILToTensor()
-                rounds[floats].append((mine.run(floats=floats), peer(folder, transform)))
-    found = {}
+                speeds = mapped.speed(floats=floats), torchvision_speed(folder, transform)
+                rounds[floats].append(speeds)
+    medians = {}
     for floats, pairs in rounds.items():
-        value, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-        found[floats] = (value, other, statistics.median([a / b for a, b in pairs]))
+        value, peer = (statistics.median(column) for column in zip(*pairs, strict=True))
+        medians[floats] = (value, peer, statistics.median([a / b for a, b in pairs]))
     print(
-        "normalised float32: {:.0f} patches/s, peer {:.0f}, ratio {:.1f}, goal {}".format(
-            *found[True], FLOAT_GOAL
+        "normalized float32: {:.0f} patches/s, peer {:.0f}, ratio {:.1f}, goal {}".format(
+            *medians[True], FLOAT_GOAL
         )
     )
-    value, other, ratio = found[False]
+    value, peer, ratio = medians[False]
     print(
         json.dumps(
             {
                 "benchmark": "data_path",
                 "value": round(value),
                 "unit": "patches/s",
-                "peer": round(other),
+                "peer": round(peer),
                 "ratio": round(ratio, 1),
                 "goal": GOAL,
-                "pass": ratio >= GOAL and found[True][2] >= FLOAT_GOAL,
+                "pass": ratio >= GOAL and medians[True][2] >= FLOAT_GOAL,
             }
         )
     )

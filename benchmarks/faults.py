@@ -1,13 +1,13 @@
-"""What is left of a study after each error: something is killed, the study is resumed and counted.
+"""Measures what a study loses by faults: a process is killed, the study is resumed and counted.
 
-    uv run python benchmarks/errors.py [FAULT ...]
+    uv run python benchmarks/faults.py [FAULT ...]
 
-For each error a study of eight trials is launched here, the thing is killed once it has reported
-twelve fold-epochs, and `raysearch launch --resume` ends the study. One line an error goes to the
-standard error: what was killed and when, how the launcher ended, and what the journal holds then.
-The value is the number of things that are wrong, over all errors: trials and fold-epochs that are
-missing or there twice, trials without one end, a missing champion, a wrong exit code, and
-processes that are left. A study that cannot be resumed counts as all of its trials.
+For each fault, a study of eight trials is launched on this machine, the fault is injected once the
+study has reported twelve fold-epochs, and `raysearch launch --resume` ends the study. The standard
+error shows a line per fault: what was killed and when, how the launcher ended, and what the journal
+contains then. The value is the number of defects over all faults: missing and repeated trials and
+fold-epochs, trials without exactly one end, a missing champion, a wrong exit code, and processes
+that have not ended. A study that cannot be resumed counts as all of its trials.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from raysearch.search.journal.journal import Event, Journal
+from raysearch.search.journal.events import Event, FoldReport, TrialEnded
+from raysearch.search.journal.journal import Journal
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.study import read_history
+from raysearch.search.study.stored_study import load_study
 
 TRIALS, EPOCHS, KILL_AFTER, MAX_S = 8, 6, 12, 600
 # Ray's agents end by themselves, some time after a node that was killed.
@@ -49,25 +50,28 @@ space:
 
 
 @dataclass(frozen=True)
-class Error:
-    """What is sent to which processes of a launch, and the exit code that is due; None for any.
+class Fault:
+    """A signal to processes of a launch.
 
-    They are named by a word of their command line; none is the launcher, and "group" is all that a
-    terminal sends a Ctrl-C to.
+    Args:
+        word: A word of the processes' command line; empty for the launcher, "group" for the process
+            group that a terminal sends Ctrl-C to.
+        signal_number: The signal.
+        code: The expected exit code of the launcher; None for any.
     """
 
     word: str
-    how: signal.Signals
+    signal_number: signal.Signals
     code: int | None = None
 
 
-ERRORS = {
-    "the launcher": Error("", signal.SIGKILL),
-    "Ctrl-C": Error("group", signal.SIGINT, 130),
-    "SIGTERM": Error("", signal.SIGTERM, 143),
-    "every trial's process": Error("ray::ImplicitFunc", signal.SIGKILL, 0),
-    "Ray's head (GCS)": Error("gcs_server", signal.SIGKILL),
-    "Ray's node (raylet)": Error("raylet/raylet", signal.SIGKILL),
+FAULTS = {
+    "the launcher": Fault("", signal.SIGKILL),
+    "Ctrl-C": Fault("group", signal.SIGINT, 130),
+    "SIGTERM": Fault("", signal.SIGTERM, 143),
+    "every trial's process": Fault("ray::ImplicitFunc", signal.SIGKILL, 0),
+    "Ray's head (GCS)": Fault("gcs_server", signal.SIGKILL),
+    "Ray's node (raylet)": Fault("raylet/raylet", signal.SIGKILL),
 }
 
 
@@ -76,7 +80,7 @@ def launch(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A launch in a session of its own, of which nothing is left afterwards."""
     raysearch = Path(sys.executable).with_name("raysearch")
     with subprocess.Popen(
-        [str(raysearch), "launch", "errors.yaml", "--studies", str(folder / "studies"), *words],
+        [str(raysearch), "launch", "faults.yaml", "--studies", str(folder / "studies"), *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -90,9 +94,9 @@ def launch(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
                 kill(pid, signal.SIGKILL)
 
 
-def kill(pid: int, how: signal.Signals) -> None:
+def kill(pid: int, signal_number: signal.Signals) -> None:
     with suppress(ProcessLookupError):  # it has just ended
-        os.kill(pid, how)
+        os.kill(pid, signal_number)
 
 
 def processes(session: int, word: str) -> Iterator[int]:
@@ -106,122 +110,130 @@ def processes(session: int, word: str) -> Iterator[int]:
             continue  # it has ended meanwhile
 
 
-def told(study: StudyFolder) -> list[Event]:
-    """What the journal of `study` holds; nothing while there is none."""
+def journal_events(study: StudyFolder) -> list[Event]:
+    """The events of the journal of `study`; none before it exists."""
     return Journal(study / study.JOURNAL).events if study.exists(study.JOURNAL) else []
 
 
 def reports(events: list[Event]) -> list[tuple[str, int]]:
-    found = [one for one in events if one["event"] == "report" and one["trial"][0] == "t"]
-    return [(one["trial"], one["epoch"]) for one in found]
+    return [
+        (event.trial, event.epoch)
+        for event in events
+        if isinstance(event, FoldReport) and event.trial.startswith("t")
+    ]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + MAX_S
+    deadline = time.monotonic() + MAX_S
     while not condition():
-        if time.monotonic() > until:
-            raise SystemExit("the study does not get on")
+        if time.monotonic() > deadline:
+            raise SystemExit("the study makes no progress")
         time.sleep(0.1)
 
 
-def wrong(study: StudyFolder) -> tuple[int, str]:
-    """How many trials and fold-epochs are missing or there twice, and the counts in words."""
-    events, history = told(study), read_history(study)
-    counted, trials = Counter(reports(events)), history.searched()
-    due = {(one.id, epoch) for one in trials for epoch in range(1, one.epoch + 1)}
-    ended = Counter(one["trial"] for one in events if one["event"] == "end")
+def count_defects(study: StudyFolder) -> tuple[int, str]:
+    """Count missing and repeated trials and fold-epochs; returns the number and a text."""
+    events, history = journal_events(study), load_study(study).history
+    num_reports, trials = Counter(reports(events)), history.searched()
+    expected = {(trial.id, epoch) for trial in trials for epoch in range(1, trial.epoch + 1)}
+    num_ends = Counter(event.trial for event in events if isinstance(event, TrialEnded))
     counts = (
         abs(TRIALS - len(trials)),
-        sum(count - 1 for count in counted.values()) + len(due - set(counted)),
-        sum(one.status not in ("finished", "stopped") or ended[one.id] != 1 for one in trials),
+        sum(count - 1 for count in num_reports.values()) + len(expected - set(num_reports)),
+        sum(
+            trial.status not in ("finished", "stopped") or num_ends[trial.id] != 1
+            for trial in trials
+        ),
         0 if history.champion else 1,
     )
-    words = f"{len(trials)} trials, {len(counted)} fold-epochs, champion {history.champion}"
-    return sum(counts), words
+    text = f"{len(trials)} trials, {len(num_reports)} fold-epochs, champion {history.champion}"
+    return sum(counts), text
 
 
-def last_line(said: str) -> str:
-    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing")
+def last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
 
 
-def suffer(error: str, folder: Path) -> tuple[int, str]:
-    """Kill, resume, count: what is wrong, and a line that says it."""
-    asked = ERRORS[error]
-    (folder / "errors.yaml").write_text(SPACE)
-    study = StudyFolder(folder / "studies" / "errors")
-    began = time.monotonic()
+def inject(name: str, folder: Path) -> tuple[int, str]:
+    """Run a study, inject the fault `name`, resume; returns the number of defects and a line."""
+    fault = FAULTS[name]
+    (folder / "faults.yaml").write_text(SPACE)
+    study = StudyFolder(folder / "studies" / "faults")
+    start = time.monotonic()
     with launch(folder) as first:
-        wait_for(lambda: first.poll() is not None or len(reports(told(study))) >= KILL_AFTER)
+        wait_for(
+            lambda: first.poll() is not None or len(reports(journal_events(study))) >= KILL_AFTER
+        )
         if first.poll() is not None:
-            raise SystemExit(f"{error}: the study had ended before\n{first.communicate()[0]}")
+            raise SystemExit(f"{name}: the study had ended before\n{first.communicate()[0]}")
         killed = time.monotonic()
-        strike(error, first.pid)
-        said = first.communicate(timeout=MAX_S)[0]
-        ended = time.monotonic()
-        left = settled(first.pid)
-    before = set(reports(told(study)))
-    resumed = first.returncode != 0
-    if resumed:
-        with launch(folder, "--resume") as again:
-            more = again.communicate(timeout=MAX_S)[0]
-            left += settled(again.pid)
-        if again.returncode:
-            return TRIALS, f"{error}: {said}{more}"
-    found, words = wrong(study)
-    found += len(before - set(reports(told(study)))) + left
-    found += asked.code is not None and first.returncode != asked.code
-    return found, (
-        f"{error}, after {killed - began:.0f} s: exit {first.returncode} {ended - killed:.1f} s"
-        f" later, {len(before)} fold-epochs saved,"
-        f" {left} processes left; {'resumed' if resumed else 'went on'}: {words};"
-        f" {found} wrong; it said: {last_line(said)}"
+        send_signal(name, first.pid)
+        output = first.communicate(timeout=MAX_S)[0]
+        end = time.monotonic()
+        num_left = count_left_processes(first.pid)
+    reports_before = set(reports(journal_events(study)))
+    is_resumed = first.returncode != 0
+    if is_resumed:
+        with launch(folder, "--resume") as second:
+            resume_output = second.communicate(timeout=MAX_S)[0]
+            num_left += count_left_processes(second.pid)
+        if second.returncode:
+            return TRIALS, f"{name}: {output}{resume_output}"
+    num_defects, counts = count_defects(study)
+    num_defects += len(reports_before - set(reports(journal_events(study)))) + num_left
+    num_defects += fault.code is not None and first.returncode != fault.code
+    return num_defects, (
+        f"{name}, after {killed - start:.0f} s: exit {first.returncode} {end - killed:.1f} s"
+        f" later, {len(reports_before)} fold-epochs saved,"
+        f" {num_left} processes left; {'resumed' if is_resumed else 'continued'}: {counts};"
+        f" {num_defects} defects; last line: {last_line(output)}"
     )
 
 
-def strike(error: str, launcher: int) -> None:
-    """Send what the error says to whom it says."""
-    word, how = ERRORS[error].word, ERRORS[error].how
-    if word == "group":
-        os.killpg(launcher, how)
+def send_signal(name: str, launcher: int) -> None:
+    """Send the signal of the fault `name` to its processes."""
+    fault = FAULTS[name]
+    if fault.word == "group":
+        os.killpg(launcher, fault.signal_number)
         return
-    victims = list(processes(launcher, word)) if word else [launcher]
-    if not victims:
-        raise SystemExit(f"{error}: no such process to kill")
-    for pid in victims:
-        kill(pid, how)
+    pids = list(processes(launcher, fault.word)) if fault.word else [launcher]
+    if not pids:
+        raise SystemExit(f"{name}: no such process to kill")
+    for pid in pids:
+        kill(pid, fault.signal_number)
 
 
-def settled(session: int) -> int:
-    """How many processes of a launch are left once they had `SETTLE_S` to end; told by name."""
-    began = time.monotonic()
-    while (left := list(processes(session, ""))) and time.monotonic() < began + SETTLE_S:
+def count_left_processes(session: int) -> int:
+    """Count the processes of a launch that have not ended after `SETTLE_S`, and print them."""
+    start = time.monotonic()
+    while (pids := list(processes(session, ""))) and time.monotonic() < start + SETTLE_S:
         time.sleep(0.5)
-    sys.stderr.write(f"  its last process ended {time.monotonic() - began:.0f} s after it\n")
-    for pid in left:
+    sys.stderr.write(f"  its last process ended {time.monotonic() - start:.0f} s after it\n")
+    for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             sys.stderr.write(f"  left: {line[:200]}\n")
-    return len(left)
+    return len(pids)
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("errors", nargs="*", help=f"of {', '.join(ERRORS)}; all without one")
-    asked = options.parse_args().errors
-    if unknown := [one for one in asked if one not in ERRORS]:
-        options.error(f"{unknown[0]!r}: no such error; one of {', '.join(ERRORS)}")
+    options.add_argument("faults", nargs="*", help=f"of {', '.join(FAULTS)}; all without one")
+    names = options.parse_args().faults
+    if unknown := [name for name in names if name not in FAULTS]:
+        options.error(f"{unknown[0]!r}: no such fault; one of {', '.join(FAULTS)}")
     total = 0
-    for error in asked or ERRORS:
+    for name in names or FAULTS:
         with tempfile.TemporaryDirectory() as folder:
-            found, words = suffer(error, Path(folder))
-        total += found
-        sys.stderr.write(f"{words}\n")
+            num_defects, line = inject(name, Path(folder))
+        total += num_defects
+        sys.stderr.write(f"{line}\n")
     print(
         json.dumps(
             {
-                "benchmark": "errors",
+                "benchmark": "faults",
                 "value": total,
-                "unit": "things wrong",
+                "unit": "defects",
                 "peer": None,
                 "ratio": None,
                 "goal": "0",

@@ -1,10 +1,10 @@
-"""A tutorial's training loop, to measure ours against, and the patches that both are given."""
+"""A plain PyTorch training loop as the peer of benchmarks/training.py, and synthetic patches."""
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -14,32 +14,54 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from raysearch.models.architectures import build
+from raysearch.models.architectures.networks import build_network
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
 
-WORKERS = 2
+NUM_WORKERS = 2
 
 
-def drawn(rows: int, size: int, folds: int, device: torch.device) -> TrainingData:
-    """Random patches of two classes; those of a fold are judged, or none where there is one."""
+@dataclass(frozen=True)
+class BenchmarkSetup:
+    """The synthetic patches and the resources of a benchmark.
+
+    Attributes:
+        num_rows: The number of patches in memory.
+        size: The side of a patch in pixels.
+        device: The name of the torch device.
+        batch_size: The rows of a step.
+        num_threads: The threads of a process.
+    """
+
+    num_rows: int
+    size: int
+    device: str
+    batch_size: int
+    num_threads: int
+
+
+def synthetic_data(num_rows: int, size: int, num_folds: int, device: torch.device) -> TrainingData:
+    """Return random patches of two classes; a single fold has no validation rows."""
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (rows, size * size * 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(2, (rows,), generator=generator)
-    every = np.arange(rows, dtype=np.int64)
-    parts = [(every[every % folds != fold], every[every % folds == fold]) for fold in range(folds)]
+    pixels = torch.randint(256, (num_rows, size * size * 3), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(2, (num_rows,), generator=generator)
+    rows = np.arange(num_rows, dtype=np.int64)
+    folds = tuple(
+        (rows[rows % num_folds != fold], rows[rows % num_folds == fold])
+        for fold in range(num_folds)
+    )
     return TrainingData(
         pixels.to(device),
         labels.to(device),
-        np.repeat("p", rows),
+        np.repeat("p", num_rows),
         (size, size, 3),
         ("0", "1"),
-        tuple(parts) if folds > 1 else ((every, every[:0]),),
+        folds if num_folds > 1 else ((rows, rows[:0]),),
     )
 
 
-class InMemory(Dataset[tuple[Tensor, int]]):
-    """Patches as arrays (H, W, 3), each transformed when it is asked for."""
+class PatchDataset(Dataset[tuple[Tensor, int]]):
+    """Patches in memory as arrays (H, W, 3), transformed one by one."""
 
     def __init__(self, patches: NDArray[np.uint8], labels: list[int]) -> None:
         self.patches, self.labels = patches, labels
@@ -59,71 +81,71 @@ class InMemory(Dataset[tuple[Tensor, int]]):
         return self.transform(self.patches[index]), self.labels[index]
 
 
-class Plain:
-    """A tutorial's loop: Dataset, DataLoader of two workers, AdamW, `.item()` of each loss.
+class PlainLoop:
+    """The training loop of a tutorial: DataLoader with two workers, AdamW, `.item()` of each loss.
 
-    The workers stay from epoch to epoch, so that their start is not held against it. In a process
-    of its own (`Apart`), with the memory settings of any other.
+    The workers persist between epochs, so that their start is not measured.
     """
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
         torch.manual_seed(0)
-        self.device, self.size = data.device, config.batch_size
-        self.model = build(config.architecture, data.shape, 2, {}).to(data.device)
+        self.device, self.batch_size = data.device, config.batch_size
+        self.model = build_network(config.architecture, data.shape, 2, {}).to(data.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.patches = data.pixels.cpu().numpy().reshape(-1, *data.shape)
         self.labels = data.labels.tolist()
         self.loaders: dict[int, DataLoader[tuple[Tensor, int]]] = {}
 
-    def loader(self, rows: int) -> DataLoader[tuple[Tensor, int]]:
-        """That of the first `rows` patches."""
-        if rows not in self.loaders:
-            self.loaders[rows] = DataLoader(
-                InMemory(self.patches[:rows], self.labels[:rows]),
-                batch_size=self.size,
+    def loader(self, num_rows: int) -> DataLoader[tuple[Tensor, int]]:
+        """Return the loader of the first `num_rows` patches."""
+        if num_rows not in self.loaders:
+            self.loaders[num_rows] = DataLoader(
+                PatchDataset(self.patches[:num_rows], self.labels[:num_rows]),
+                batch_size=self.batch_size,
                 shuffle=True,
-                num_workers=WORKERS,
+                num_workers=NUM_WORKERS,
                 persistent_workers=True,
                 pin_memory=self.device.type == "cuda",
             )
-        return self.loaders[rows]
+        return self.loaders[num_rows]
 
-    def __call__(self, rows: int) -> float:
-        """Seconds of an epoch over `rows` patches."""
-        criterion, total = nn.CrossEntropyLoss(), 0.0
-        loader = self.loader(rows)
+    def __call__(self, num_rows: int) -> float:
+        """Return the seconds of an epoch over `num_rows` patches."""
+        criterion, total_loss = nn.CrossEntropyLoss(), 0.0
+        loader = self.loader(num_rows)
         self.model.train()
-        began = time.perf_counter()
+        start = time.perf_counter()
         for batch, labels in loader:
             images, targets = batch.to(self.device), labels.to(self.device)
             self.optimizer.zero_grad()
             loss = criterion(self.model(images), targets)
             loss.backward()
             self.optimizer.step()
-            total += loss.item() * len(images)
-        return time.perf_counter() - began
+            total_loss += loss.item() * len(images)
+        return time.perf_counter() - start
 
 
-def serve(pipe: Connection, config: TrainConfig, asked: argparse.Namespace) -> None:
-    """Answer numbers of rows from `pipe` by the seconds of a plain epoch, until it is told 0."""
-    torch.set_num_threads(asked.threads)
-    plain = Plain(config, drawn(asked.rows, asked.size, 1, torch.device(asked.device)))
-    while rows := pipe.recv():
-        pipe.send(plain(rows))
+def serve_plain_loop(pipe: Connection, config: TrainConfig, setup: BenchmarkSetup) -> None:
+    """Receive numbers of rows from `pipe`, and send the seconds of an epoch; 0 ends the loop."""
+    torch.set_num_threads(setup.num_threads)
+    data = synthetic_data(setup.num_rows, setup.size, 1, torch.device(setup.device))
+    plain_loop = PlainLoop(config, data)
+    while num_rows := pipe.recv():
+        pipe.send(plain_loop(num_rows))
 
 
-class Apart:
-    """`Plain` in a process of its own."""
+class PlainLoopProcess:
+    """`PlainLoop` in a process of its own, with the default memory settings."""
 
-    def __init__(self, config: TrainConfig, asked: argparse.Namespace) -> None:
+    def __init__(self, config: TrainConfig, setup: BenchmarkSetup) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, config, asked))
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=serve_plain_loop, args=(child_pipe, config, setup))
         self.process.start()
 
-    def __call__(self, rows: int) -> float:
-        """Seconds of an epoch over `rows` patches."""
-        self.pipe.send(rows)
+    def __call__(self, num_rows: int) -> float:
+        """Return the seconds of an epoch over `num_rows` patches."""
+        self.pipe.send(num_rows)
         return float(self.pipe.recv())
 
     def close(self) -> None:

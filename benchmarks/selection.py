@@ -1,13 +1,14 @@
-"""How near the corrected estimate comes to what the best trial is truly worth, with early stopping.
+"""Measures the error of the bias-corrected estimate of the best trial, with early stopping.
 
     uv run python benchmarks/selection.py
 
-Really trained studies of synthetic patches: in each, trials of random hyperparameters over folds by patient,
-half of them stopped by what they had on the first fold, the best by the pooled AUROC of the rest.
-The truth is what the same nets, each of its fold, have on six times as many new patients. That a
-study's patients are easier than others is no bias of a choice; the mean of all trials tells it, all
-trained to their end for that alone, and it is taken off. Peer: the figure of the best trial itself.
-Here `ratio` is how many times nearer the estimate is in the mean.
+Studies of synthetic patches are trained: trials of random hyperparameters over folds by patient,
+half of which are stopped by their objective on the first fold. The best has the highest pooled
+AUROC of the others. The truth is the AUROC of the same networks on six times as many new patients.
+The patients of a study can be easier than others, which is no selection bias. This difference is
+estimated by the mean of all trials, which are all trained to their end for that purpose, and
+subtracted. Peer: the apparent objective of the best trial. `ratio` is how many times smaller the
+mean error of the estimate is.
 """
 
 from __future__ import annotations
@@ -15,151 +16,171 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from raysearch.data.patches import Patches, load_patches
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.sharding import write_shards
-from raysearch.metrics.model_selection import Rung, bias_corrected_estimate
+from raysearch.metrics.model_selection import RungReplicates, bias_corrected_estimate
 from raysearch.models.classifier import PatchClassifier
 from raysearch.search.study.fold_scores import OutOfFold
-from raysearch.selection.paired_bootstrap import Draws
-from raysearch.training.fold_training import FoldRun
+from raysearch.selection.paired_bootstrap import PatientReplicates
+from raysearch.training.fold_training import FoldTrainer
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
 
-PATIENTS, TIMES, PATCHES = 24, 6, 20
-TRIALS, FOLDS, EPOCHS, DRAWS, GOAL = 12, 3, 3, 1000, 0.005
-Floats = NDArray[np.float64]
+NUM_PATIENTS, NEW_PATIENT_FACTOR, PATCHES_PER_PATIENT = 24, 6, 20
+NUM_TRIALS, NUM_FOLDS, NUM_EPOCHS, NUM_REPLICATES, GOAL = 12, 3, 3, 1000, 0.005
+PREDICTION_BATCH_SIZE = 1024
 
 
 @dataclass(frozen=True)
-class Set:
-    """The patches of a study, those of its `own` patients, and those that nobody has seen."""
+class SimulatedStudy:
+    """The patches of a study, the rows of its patients, and the rows of new patients."""
 
     data: TrainingData
-    own: NDArray[np.int64]
-    new: NDArray[np.int64]
+    study_rows: NDArray[np.int64]
+    new_rows: NDArray[np.int64]
 
 
 def main() -> None:
-    """Train, and print how far off both are."""
+    """Train the studies, and print both mean errors."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=100)
-    asked = parser.parse_args()
-    found = np.array([study(seed) for seed in range(asked.studies)])
-    lucky, corrected = (found[:, place] - found[:, 2] for place in (0, 1))
-    for name, errors in (("best", lucky), ("corrected", corrected)):
-        off = errors.std(ddof=1) / np.sqrt(len(errors))
-        print(f"{name}: {errors.mean():+.4f} (standard error {off:.4f}) from the truth in the mean")
-    value, peer = abs(float(corrected.mean())), abs(float(lucky.mean()))
-    line = {"benchmark": "selection", "value": round(value, 4), "unit": "AUROC from the truth"}
-    line |= {"peer": round(peer, 4), "ratio": round(peer / value, 2), "goal": GOAL}
-    print(json.dumps(line | {"pass": value < GOAL}))
+    num_studies = parser.parse_args().studies
+    aurocs = np.array([simulate_search(seed) for seed in range(num_studies)])
+    apparent_errors, corrected_errors = aurocs[:, 0] - aurocs[:, 2], aurocs[:, 1] - aurocs[:, 2]
+    for name, errors in (("apparent", apparent_errors), ("corrected", corrected_errors)):
+        standard_error = errors.std(ddof=1) / np.sqrt(len(errors))
+        print(f"{name}: mean error {errors.mean():+.4f} (standard error {standard_error:.4f})")
+    value, peer = abs(float(corrected_errors.mean())), abs(float(apparent_errors.mean()))
+    result = {
+        "benchmark": "selection",
+        "value": round(value, 4),
+        "unit": "mean error of the AUROC",
+        "peer": round(peer, 4),
+        "ratio": round(peer / value, 2),
+        "goal": GOAL,
+        "pass": value < GOAL,
+    }
+    print(json.dumps(result))
 
 
-def study(seed: int) -> tuple[float, float, float]:
-    """(the best trial's AUROC, the corrected estimate, the true AUROC) of one study."""
-    one = drawn(seed)
-    draws = Draws.of_patients(one.data.patients[one.own], DRAWS, seed)
-    early, end, left_out, truth = (np.full((TRIALS, DRAWS + 1), np.nan) for _ in range(4))
-    for trial in range(TRIALS):
-        runs = [trained(config(seed, trial), one, fold) for fold in range(FOLDS)]
-        rows = pooled(one, runs)
-        early[trial] = draws.metric("auroc", pooled(one, runs[:1]))
-        end[trial] = draws.metric("auroc", rows)
-        left_out[trial] = draws.left_out().metric("auroc", rows)
-        truth[trial, 0] = true(one, runs)
-    easier = float(end[:, 0].mean() - truth[:, 0].mean())
-    stopped = np.argsort(-early[:, 0])[TRIALS // 2 :]
-    end[stopped] = left_out[stopped] = np.nan
-    rung = Rung(np.arange(TRIALS), early[:, 1:], TRIALS // 2)
-    estimate = bias_corrected_estimate(end[:, 1:], left_out[:, 1:], 1.0, [rung]).value
+def simulate_search(seed: int) -> tuple[float, float, float]:
+    """Return the apparent, the corrected and the true AUROC of a study's best trial."""
+    study = simulate_study(seed)
+    patients = study.data.patients[study.study_rows]
+    replicates = PatientReplicates.sample(patients, NUM_REPLICATES, seed)
+    shape = (NUM_TRIALS, NUM_REPLICATES + 1)
+    early, final, out_of_bag = (np.full(shape, np.nan) for _ in range(3))
+    truth = np.full(NUM_TRIALS, np.nan)
+    for trial in range(NUM_TRIALS):
+        config = random_config(seed, trial)
+        trainers = [train_fold(config, study.data, fold) for fold in range(NUM_FOLDS)]
+        scores = out_of_fold_scores(study.data, trainers)
+        early[trial] = replicates.metric("auroc", out_of_fold_scores(study.data, trainers[:1]))
+        final[trial] = replicates.metric("auroc", scores)
+        out_of_bag[trial] = replicates.out_of_bag().metric("auroc", scores)
+        truth[trial] = true_auroc(study, trainers)
+    patient_difference = float(final[:, 0].mean() - truth.mean())
+    stopped = np.argsort(-early[:, 0])[NUM_TRIALS // 2 :]
+    final[stopped] = out_of_bag[stopped] = np.nan
+    rung = RungReplicates(np.arange(NUM_TRIALS), early[:, 1:], NUM_TRIALS // 2)
+    estimate = bias_corrected_estimate(final[:, 1:], out_of_bag[:, 1:], "max", [rung]).value
     assert estimate is not None
-    best = int(np.nanargmax(end[:, 0]))
-    told = float(end[best, 0]) - easier, estimate - easier, float(truth[best, 0])
-    print(" ".join(f"{value:.4f}" for value in told), flush=True)
-    return told
+    best = int(np.nanargmax(final[:, 0]))
+    apparent = float(final[best, 0]) - patient_difference
+    aurocs = apparent, estimate - patient_difference, float(truth[best])
+    print(" ".join(f"{auroc:.4f}" for auroc in aurocs), flush=True)
+    return aurocs
 
 
-def drawn(seed: int) -> Set:
-    """The set of a study: its first patients have folds, the others are new."""
-    count = PATIENTS * (1 + TIMES)
+def simulate_study(seed: int) -> SimulatedStudy:
+    """Create the patches of a study: some patients are in its folds, the others are new."""
+    num_patients = NUM_PATIENTS * (1 + NEW_PATIENT_FACTOR)
+    source = f"{num_patients}:{num_patients * PATCHES_PER_PATIENT}:{seed}"
     with tempfile.TemporaryDirectory() as scratch:
-        write_shards(
-            f"{count}:{count * PATCHES}:{seed}", Path(scratch) / "shards", "synthetic", workers=1
-        )
+        write_shards(source, Path(scratch) / "shards", "synthetic", workers=1)
         patches = load_patches(f"{scratch}/shards", cache=Path(scratch) / "cache")
         pixels = torch.from_numpy(np.array(patches.pixels))
     names = np.unique(patches.patients)
-    own = np.random.default_rng(seed).permutation(names)[:PATIENTS]
-    parts = [np.flatnonzero(np.isin(patches.patients, part)) for part in np.array_split(own, FOLDS)]
+    study_patients = np.random.default_rng(seed).permutation(names)[:NUM_PATIENTS]
+    validation = [
+        np.flatnonzero(np.isin(patches.patients, fold_patients))
+        for fold_patients in np.array_split(study_patients, NUM_FOLDS)
+    ]
     folds = tuple(
-        (np.concatenate([each for each in parts if each is not judge]), judge) for judge in parts
+        (np.concatenate([other for other in validation if other is not rows]), rows)
+        for rows in validation
     )
-    new = np.flatnonzero(~np.isin(patches.patients, own))
-    return Set(_data(patches, pixels, folds), np.concatenate(parts), new)
-
-
-def _data(patches: Patches, pixels: torch.Tensor, folds: Any) -> TrainingData:
     labels = torch.from_numpy(np.array(patches.labels))
-    return TrainingData(pixels, labels, patches.patients, patches.shape, patches.class_names, folds)
+    shape, class_names = patches.shape, patches.class_names
+    data = TrainingData(pixels, labels, patches.patients, shape, class_names, folds)
+    new_rows = np.flatnonzero(~np.isin(patches.patients, study_patients))
+    return SimulatedStudy(data, np.concatenate(validation), new_rows)
 
 
-def config(seed: int, trial: int) -> TrainConfig:
-    """A trial with hyperparameters drawn as a search draws its first ones."""
-    draw = np.random.default_rng([seed, trial])
-    hparams = {
+def random_config(seed: int, trial: int) -> TrainConfig:
+    """Return the configuration of a trial with random hyperparameters."""
+    generator = np.random.default_rng([seed, trial])
+    hparams: dict[str, Value] = {
         "architecture": "cnn",
         "width": 4,
         "convolutions": 1,
-        "batch_size": int(draw.choice([16, 32, 64])),
-        "learning_rate": float(10 ** draw.uniform(-3, -1.5)),
+        "batch_size": int(generator.choice([16, 32, 64])),
+        "learning_rate": float(10 ** generator.uniform(-3, -1.5)),
     }
-    return TrainConfig(hparams, EPOCHS, "auroc", seed=1000 * seed + trial)
+    return TrainConfig(hparams, NUM_EPOCHS, "auroc", seed=1000 * seed + trial)
 
 
-def trained(config: TrainConfig, one: Set, fold: int) -> FoldRun:
-    """The net of `fold`, with all its epochs learned."""
-    run = FoldRun(config, one.data, fold)
+def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> FoldTrainer:
+    """Train the network of a fold over all epochs."""
+    trainer = FoldTrainer(config, data, fold)
     for epoch in range(config.epochs):
-        run.learn(epoch)
-    return run
+        trainer.train_epoch(epoch)
+    return trainer
 
 
-def pooled(one: Set, runs: list[FoldRun]) -> OutOfFold:
-    """What each net gave its own fold's patients."""
-    found = [run.judge(averaged=True) for run in runs]
-    rows = np.concatenate([each.rows for each in found])
-    given = softmax(np.concatenate([each.logits for each in found]), axis=1)
-    folds = np.repeat(np.arange(len(found)), [len(each.rows) for each in found])
-    labels = one.data.labels.numpy()[rows]
-    return OutOfFold(labels, given, one.data.patients[rows], folds, rows)
+def out_of_fold_scores(data: TrainingData, trainers: Sequence[FoldTrainer]) -> OutOfFold:
+    """Return the scores of each network on the validation patients of its fold."""
+    val_scores = [trainer.validate(use_tta=True) for trainer in trainers]
+    logits = np.concatenate([scores.logits for scores in val_scores])
+    return _pool(data, [scores.rows for scores in val_scores], softmax(logits, axis=1))
 
 
-def true(one: Set, runs: list[FoldRun]) -> float:
-    """The AUROC of the nets on new patients, a third of whom each of three nets judges."""
-    owners = one.data.patients[one.new]
-    parts = np.array_split(np.unique(owners), len(runs))
-    rows, given = [], []
-    for run, part in zip(runs, parts, strict=True):
-        mine = one.new[np.isin(owners, part)]
-        net = PatchClassifier(run.net, run.preprocessing).eval()
+def true_auroc(study: SimulatedStudy, trainers: Sequence[FoldTrainer]) -> float:
+    """Return the AUROC on new patients, of which each network scores an equal part."""
+    patients = study.data.patients[study.new_rows]
+    parts = np.array_split(np.unique(patients), len(trainers))
+    rows_by_trainer, probabilities = [], []
+    for trainer, part in zip(trainers, parts, strict=True):
+        rows = study.new_rows[np.isin(patients, part)]
+        classifier = PatchClassifier(trainer.model, trainer.preprocessing).eval()
+        pixels = study.data.pixels[torch.from_numpy(rows)].view(-1, *study.data.shape)
         with torch.inference_mode():
-            pixels = one.data.pixels[torch.from_numpy(mine)].view(-1, *one.data.shape)
-            given.append(np.concatenate([net(some).numpy() for some in torch.split(pixels, 1024)]))
-        rows.append(mine)
-    every = np.concatenate(rows)
-    folds = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
-    labels = one.data.labels.numpy()[every]
-    found = OutOfFold(labels, np.concatenate(given), one.data.patients[every], folds, every)
-    return float(Draws.of_patients(found.patients, 1, 0).metric("auroc", found)[0])
+            batches = [classifier(batch) for batch in torch.split(pixels, PREDICTION_BATCH_SIZE)]
+        probabilities.append(torch.cat(batches).numpy())
+        rows_by_trainer.append(rows)
+    scores = _pool(study.data, rows_by_trainer, np.concatenate(probabilities))
+    original_sample = PatientReplicates.sample(scores.patients, 1, 0).first(0)
+    return float(original_sample.metric("auroc", scores)[0])
+
+
+def _pool(
+    data: TrainingData,
+    rows_by_fold: Sequence[NDArray[np.int64]],
+    probabilities: NDArray[np.float64],
+) -> OutOfFold:
+    rows = np.concatenate(rows_by_fold)
+    folds = np.repeat(np.arange(len(rows_by_fold)), [len(part) for part in rows_by_fold])
+    return OutOfFold(data.labels.numpy()[rows], probabilities, data.patients[rows], folds, rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Patches a second of sharding PNG files, against a plain Pillow loop on one core.
+"""Measures sharding of PNG files in patches a second, against a plain Pillow loop on one core.
 
     uv run python benchmarks/shard.py [FOLDER]
 
-FOLDER holds images in the IDC layout; without one they are drawn.
+FOLDER contains images in the layout of IDC; without it, synthetic images are written.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ PATCHES, PATIENTS, ROUNDS = 120_000, 100, 3
 GOAL = 1.8
 
 
-def pillow(paths: list[Path]) -> float:
-    """Seconds to decode every file, one after another."""
-    began = time.perf_counter()
+def pillow_seconds(paths: list[Path]) -> float:
+    """Seconds to decode all files one after another with Pillow."""
+    start = time.perf_counter()
     for path in paths:
         with Image.open(path) as image:
             np.asarray(image.convert("RGB"))
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def ours(folder: Path, out: Path) -> float:
-    """Seconds to shard every file, the start of the processes included."""
+def sharding_seconds(folder: Path, out: Path) -> float:
+    """Seconds to shard all files, including the start of the processes."""
     from raysearch.data.shards.sharding import write_shards  # noqa: PLC0415 each process imports this file
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     write_shards(str(folder), out, "idc")
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     shutil.rmtree(out)
     return seconds
 
@@ -50,12 +50,12 @@ def main() -> None:
         if len(sys.argv) == 1:
             write_images(folder, PATIENTS, PATCHES)
         paths = sorted(folder.glob("*/*/*.png"))
-        pillow(paths)
+        pillow_seconds(paths)
         out = Path(scratch) / "out"
-        ours(folder, out)
-        rounds = [(ours(folder, out), pillow(paths)) for _ in range(ROUNDS)]
+        sharding_seconds(folder, out)
+        rounds = [(sharding_seconds(folder, out), pillow_seconds(paths)) for _ in range(ROUNDS)]
     value, peer = (len(paths) / statistics.median(times) for times in zip(*rounds, strict=True))
-    ratio = statistics.median([other / mine for mine, other in rounds])
+    ratio = statistics.median([pillow / sharding for sharding, pillow in rounds])
     print(
         json.dumps(
             {

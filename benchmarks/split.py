@@ -1,8 +1,9 @@
-"""Splitting as many rows as the whole IDC set has: 277,524 patches of 279 patients.
+"""Measures the time to split as many rows as IDC has: 277,524 patches of 279 patients.
 
     uv run python benchmarks/split.py
 
-Value: seconds for a held-out test set and folds for 3, 5 and 10, hash and counts included.
+The value is the number of seconds for a held-out test set and 3, 5 and 10 folds, including the hash
+and the class counts.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ import time
 
 import numpy as np
 
-from raysearch.data.patches import Rows
-from raysearch.data.splits.split_creation import SplitSpec, make_split_manifest
+from raysearch.data.shards.rows import Rows
+from raysearch.data.splits.split_creation import SplitSpec, create_split_manifest
 
 ROWS, PATIENTS, GOAL_S, RUNS = 277_524, 279, 2.0, 3
 
 
 def rows() -> Rows:
-    """Rows with as many patches a patient, and positives, as come by chance."""
-    draw = np.random.default_rng(0)
-    owner = np.sort(draw.integers(0, PATIENTS, ROWS))
-    positive = draw.beta(2, 5, PATIENTS)
-    names = np.array([f"{one:05d}" for one in range(PATIENTS)])[owner]
-    nothing = np.full(ROWS, np.nan)
+    """Rows with random numbers of patches and random prevalences of the patients."""
+    rng = np.random.default_rng(0)
+    patients = np.sort(rng.integers(0, PATIENTS, ROWS))
+    prevalence = rng.beta(2, 5, PATIENTS)
+    names = np.array([f"{number:05d}" for number in range(PATIENTS)])[patients]
+    unknown = np.full(ROWS, np.nan)
     return Rows(
-        labels=(draw.random(ROWS) < positive[owner]).astype(np.int64),
+        labels=(rng.random(ROWS) < prevalence[patients]).astype(np.int64),
         patients=names,
         slides=names,
         sites=names,
-        parts=names,
-        magnifications=nothing,
-        xs=nothing,
-        ys=nothing,
+        official_splits=names,
+        magnifications=unknown,
+        xs=unknown,
+        ys=unknown,
         shape=(50, 50, 3),
         class_names=("negative", "positive"),
         fingerprint="0" * 64,
@@ -43,13 +44,13 @@ def rows() -> Rows:
 
 
 def main() -> None:
-    known = rows()
+    all_rows = rows()
     seconds = []
     for _ in range(RUNS):
-        began = time.perf_counter()
-        split_manifest = make_split_manifest(known, "label", SplitSpec(folds=(3, 5, 10)))
+        start = time.perf_counter()
+        split_manifest = create_split_manifest(all_rows, "label", SplitSpec(folds=(3, 5, 10)))
         assert split_manifest.hash
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     value = sorted(seconds)[RUNS // 2]
     line = {
         "benchmark": "split",

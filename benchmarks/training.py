@@ -1,12 +1,12 @@
-"""Patches a second of a training epoch, against a plain PyTorch loop and the net's own limit.
+"""Training throughput against a plain PyTorch loop and the network's own limit.
 
     uv run python benchmarks/training.py --architectures cnn benchmark
     uv run python benchmarks/training.py --gpu-study
 
-Peer: a tutorial's loop over the same patches, decoded and in memory, in a process of its own
-(`plain_loop.py`). Limit: the net's own forward, backward and optimizer step on one batch in place,
-in the precision and memory format that ours has (`Limit`). The arms take turns, in every order;
-each ratio is the median over the rounds.
+Peer: the loop of a tutorial over the same patches, decoded and in memory, in a process of its own
+(`plain_loop.py`). Limit: forward pass, backward pass and optimizer step of the network on one batch
+in place, in the same precision and memory format (`NetworkLimit`). The three are measured in turn,
+in every order; each ratio is the median over the rounds.
 With --gpu-study: the seconds of 5 folds of 8 epochs of the small CNN over as many patches as IDC
 has. Neither needs Ray, Optuna, MLflow or pyarrow.
 """
@@ -27,136 +27,147 @@ from typing import Any
 import torch
 from torch import nn
 
-from plain_loop import Apart, drawn
+from plain_loop import BenchmarkSetup, PlainLoopProcess, synthetic_data
+from raysearch.config.hyperparameters import resolve
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES, build
+from raysearch.models import Hparams
+from raysearch.models.architectures import ARCHITECTURES
+from raysearch.models.architectures.networks import build_network
 from raysearch.training.components import OPTIMIZERS
-from raysearch.training.fold_training import FoldRun
-from raysearch.training.loop import train
+from raysearch.training.fold_training import FoldTrainer
+from raysearch.training.loop import FoldEpoch, train
 from raysearch.training.memory import retain_allocator_memory
-from raysearch.training.numerics import choose_numerics
+from raysearch.training.precision_choice import choose_precision
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
 
-OF_LIMIT, OF_PLAIN = 0.9, 1.5
-BEATS_PLAIN = ("cnn", "benchmark")
-# Short rounds, and many: what else the machine does then meets all arms alike.
+LIMIT_GOAL, PLAIN_GOAL = 0.9, 1.5
+ARCHITECTURES_WITH_PLAIN_GOAL = ("cnn", "benchmark")
+# Many short rounds: other load of the machine affects all measurements alike.
 MAX_EPOCHS, ROUND_S = 10_000, 0.5
+NUM_ROUNDS, NUM_QUICK_ROUNDS = 24, 6
 IDC_ROWS, FOLDS, EPOCHS = 277_524, 5, 8
-GPU_SECONDS = 60
-Arm = Callable[[int], float]
+GPU_GOAL_S = 60
+Measurement = Callable[[int], float]
 
 
-def config_of(architecture: str, data: TrainingData, batch_size: int, epochs: int) -> TrainConfig:
-    """As a trial has it, in the numerics that a study would choose."""
-    hparams = {"architecture": architecture, "batch_size": batch_size}
-    numerics = choose_numerics(architecture, {}, data.shape, 2, data.device)
-    return TrainConfig(hparams, epochs, "auroc", 0, numerics)
+def make_config(architecture: str, data: TrainingData, batch_size: int, epochs: int) -> TrainConfig:
+    """Return the configuration of a trial, with the precision settings that a study chooses."""
+    hparams: Hparams = {"architecture": architecture, "batch_size": batch_size}
+    settings = choose_precision(architecture, {}, data.shape, 2, data.device)
+    return TrainConfig(hparams, epochs, "auroc", 0, settings)
 
 
-class Limit:
-    """Forward, backward and step on one batch that lies there normalised: nothing is faster."""
+class NetworkLimit:
+    """Forward pass, backward pass and step on one normalized batch: the upper limit."""
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
         torch.manual_seed(0)
-        self.numerics, self.device = config.numerics, data.device
-        net = build(config.architecture, data.shape, 2, {})
-        self.model = self.numerics.place(net, data.device)
-        self.optimizer = OPTIMIZERS["adamw"](self.model.parameters())
+        self.settings, self.device = config.precision_settings, data.device
+        net = build_network(config.architecture, data.shape, 2, {})
+        self.model = self.settings.to_device(net, data.device)
+        self.optimizer = OPTIMIZERS["adamw"](
+            self.model.parameters(), **resolve({}).arguments_of("optimizer")
+        )
         height, width, channels = data.shape
         batch = torch.randn(config.batch_size, channels, height, width, device=data.device)
-        self.batch = batch.contiguous(memory_format=self.numerics.layout)
+        self.batch = batch.contiguous(memory_format=self.settings.torch_memory_format)
         self.labels = data.labels[: config.batch_size]
 
-    def __call__(self, rows: int) -> float:
-        """Seconds of as many steps as `rows` patches take."""
+    def __call__(self, num_rows: int) -> float:
+        """Return the seconds of the steps for `num_rows` patches."""
         self.model.train()
-        began = time.perf_counter()
-        for _ in range(max(1, round(rows / len(self.labels)))):
+        start = time.perf_counter()
+        for _ in range(max(1, round(num_rows / len(self.labels)))):
             self.optimizer.zero_grad()
-            with self.numerics.autocast(self.device):
+            with self.settings.autocast(self.device):
                 logits = self.model(self.batch)
             nn.functional.cross_entropy(logits.float(), self.labels).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
 
-class Ours:
-    """An epoch of a trial's fold."""
+class RaysearchEpoch:
+    """An epoch of the fold of a trial."""
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
-        self.run, self.epoch = FoldRun(config, data, 0), 0
-        self.every = self.run.rows
+        self.trainer, self.epoch = FoldTrainer(config, data, 0), 0
+        self.all_rows = self.trainer.epoch_indices
 
-    def __call__(self, rows: int) -> float:
-        """Seconds of an epoch over `rows` patches; its loss is read at its end."""
-        self.run.rows = self.every[:rows]
+    def __call__(self, num_rows: int) -> float:
+        """Return the seconds of an epoch over `num_rows` patches; its loss is read at its end."""
+        self.trainer.epoch_indices = self.all_rows[:num_rows]
         self.epoch += 1
-        began = time.perf_counter()
-        self.run.learn(self.epoch)
-        return time.perf_counter() - began
+        start = time.perf_counter()
+        self.trainer.train_epoch(self.epoch)
+        return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
-class Found:
-    """The medians of one architecture: patches a second, and ratios of the same round."""
+class Throughput:
+    """The median patches per second of an architecture, and the median ratios of a round."""
 
     architecture: str
-    numerics: str
-    ours: float
+    precision: str
+    raysearch: float
     plain: float
     limit: float
-    of_plain: float
-    of_limit: float
+    plain_ratio: float
+    limit_ratio: float
 
     @property
     def passed(self) -> bool:
-        """Whether it meets its goals."""
-        beats = self.of_plain >= OF_PLAIN or self.architecture not in BEATS_PLAIN
-        return beats and self.of_limit >= OF_LIMIT
+        """Whether the goals are met."""
+        meets_plain_goal = (
+            self.plain_ratio >= PLAIN_GOAL or self.architecture not in ARCHITECTURES_WITH_PLAIN_GOAL
+        )
+        return meets_plain_goal and self.limit_ratio >= LIMIT_GOAL
 
 
-def compare(architecture: str, data: TrainingData, asked: argparse.Namespace) -> Found:
-    """The three arms in turn, so often as is asked for, on rows that take the limit some time."""
-    config = config_of(architecture, data, asked.batch_size, MAX_EPOCHS)
-    ours, plain, limit = Ours(config, data), Apart(config, asked), Limit(config, data)
-    few = 2 * asked.batch_size
-    limit(few)
-    batches = max(2, round(few * asked.seconds / limit(few) / asked.batch_size))
-    rows = min(batches * asked.batch_size, len(data.labels) // asked.batch_size * asked.batch_size)
-    ours(few)
-    plain(rows)
+def measure_throughput(
+    architecture: str, data: TrainingData, setup: BenchmarkSetup, num_rounds: int
+) -> Throughput:
+    """Measure raysearch, the plain loop and the limit in turn, on rows that take `ROUND_S`."""
+    batch_size = setup.batch_size
+    config = make_config(architecture, data, batch_size, MAX_EPOCHS)
+    raysearch, limit = RaysearchEpoch(config, data), NetworkLimit(config, data)
+    plain = PlainLoopProcess(config, setup)
+    warmup_rows = 2 * batch_size
+    limit(warmup_rows)
+    num_batches = max(2, round(warmup_rows * ROUND_S / limit(warmup_rows) / batch_size))
+    num_rows = min(num_batches * batch_size, len(data.labels) // batch_size * batch_size)
+    raysearch(warmup_rows)
+    plain(num_rows)
     rounds = []
-    orders: list[tuple[Arm, ...]] = list(permutations((ours, limit, plain)))
-    for order in islice(cycle(orders), asked.rounds):
-        took = {arm: arm(rows) for arm in order}
-        rounds.append([rows / took[arm] for arm in (ours, plain, limit)])
+    orders: list[tuple[Measurement, ...]] = list(permutations((raysearch, limit, plain)))
+    for order in islice(cycle(orders), num_rounds):
+        seconds = {measurement: measurement(num_rows) for measurement in order}
+        rounds.append([num_rows / seconds[each] for each in (raysearch, plain, limit)])
     plain.close()
-    speeds = (statistics.median(column) for column in zip(*rounds, strict=True))
-    mine, theirs, most = speeds
-    return Found(
+    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    return Throughput(
         architecture,
-        f"{config.numerics.precision} {config.numerics.memory_format}",
-        mine,
-        theirs,
-        most,
-        of_plain=statistics.median(one[0] / one[1] for one in rounds),
-        of_limit=statistics.median(one[0] / one[2] for one in rounds),
+        f"{config.precision_settings.precision} {config.precision_settings.memory_format}",
+        raysearch=medians[0],
+        plain=medians[1],
+        limit=medians[2],
+        plain_ratio=statistics.median(speeds[0] / speeds[1] for speeds in rounds),
+        limit_ratio=statistics.median(speeds[0] / speeds[2] for speeds in rounds),
     )
 
 
-def table(found: list[Found]) -> str:
-    """The medians, a line an architecture."""
-    head = ("architecture", "precision, memory", "ours/s", "plain/s", "limit/s", "plain", "limit")
+def table(results: list[Throughput]) -> str:
+    """Return the medians as text, one line per architecture."""
+    head = ("architecture", "precision", "raysearch/s", "plain/s", "limit/s", "plain", "limit")
     lines = [head] + [
         (
-            *(one.architecture, one.numerics),
-            *(f"{speed:,.0f}" for speed in (one.ours, one.plain, one.limit)),
-            *(f"{one.of_plain:.2f}", f"{one.of_limit:.3f}"),
+            *(result.architecture, result.precision),
+            *(f"{speed:,.0f}" for speed in (result.raysearch, result.plain, result.limit)),
+            *(f"{result.plain_ratio:.2f}", f"{result.limit_ratio:.3f}"),
         )
-        for one in found
+        for result in results
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -165,25 +176,29 @@ def table(found: list[Found]) -> str:
     )
 
 
-def gpu_study(asked: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of the folds and epochs of the small CNN, judged and measured after each epoch."""
+def gpu_study(size: int, batch_size: int) -> dict[str, Any]:
+    """Time the folds and epochs of the small CNN, validated after each epoch."""
     if not torch.cuda.is_available():
         sys.exit("--gpu-study needs a GPU, and torch sees none here; leave it out on this machine")
-    data = drawn(IDC_ROWS, asked.size, FOLDS, torch.device("cuda"))
-    config = config_of("cnn", data, asked.batch_size, EPOCHS)
-    began = time.perf_counter()
-    train(config, data, lambda done, *_more: print(done.epoch, round(done.seconds, 2)))
-    took = time.perf_counter() - began
-    return {"benchmark": "training_gpu_study", "value": round(took, 1), "unit": "s"} | {
+    data = synthetic_data(IDC_ROWS, size, FOLDS, torch.device("cuda"))
+    config = make_config("cnn", data, batch_size, EPOCHS)
+
+    def print_progress(fold_epoch: FoldEpoch, *_scores_and_state: object) -> None:
+        print(fold_epoch.epoch, round(fold_epoch.seconds, 2))
+
+    start = time.perf_counter()
+    train(config, data, print_progress)
+    seconds = time.perf_counter() - start
+    return {"benchmark": "training_gpu_study", "value": round(seconds, 1), "unit": "s"} | {
         "peer": None,
         "ratio": None,
-        "goal": f"< {GPU_SECONDS}",
-        "pass": took < GPU_SECONDS,
+        "goal": f"< {GPU_GOAL_S}",
+        "pass": seconds < GPU_GOAL_S,
     }
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked for on the command line."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--size", type=int, default=50, help="side of a patch, in pixels")
@@ -191,43 +206,52 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--quick", action="store_true", help="6 rounds, not 24")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{NUM_QUICK_ROUNDS} rounds, not {NUM_ROUNDS}"
+    )
     parser.add_argument("--gpu-study", action="store_true")
-    asked = parser.parse_args()
-    asked.rounds, asked.seconds = 6 if asked.quick else 24, ROUND_S
-    return asked
+    return parser.parse_args()
 
 
 def main() -> None:
-    asked = arguments()
-    torch.set_num_threads(asked.threads)
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
     retain_allocator_memory()
-    if asked.gpu_study:
-        print(json.dumps(gpu_study(asked)))
+    if arguments.gpu_study:
+        print(json.dumps(gpu_study(arguments.size, arguments.batch_size)))
         return
-    data = drawn(asked.rows, asked.size, 1, torch.device(asked.device))
-    found = []
-    for architecture in asked.architectures:
+    setup = BenchmarkSetup(
+        num_rows=arguments.rows,
+        size=arguments.size,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        num_threads=arguments.threads,
+    )
+    data = synthetic_data(setup.num_rows, setup.size, 1, torch.device(setup.device))
+    num_rounds = NUM_QUICK_ROUNDS if arguments.quick else NUM_ROUNDS
+    results = []
+    for architecture in arguments.architectures:
         try:
-            found.append(compare(architecture, data, asked))
-        except SpaceError as rejection:
-            sys.stderr.write(f"{rejection}\n")
+            results.append(measure_throughput(architecture, data, setup, num_rounds))
+        except SpaceError as error:
+            sys.stderr.write(f"{error}\n")
             continue
-        sys.stderr.write(f"{table(found[-1:])}\n")
-    if not found:
+        sys.stderr.write(f"{table(results[-1:])}\n")
+    if not results:
         sys.exit(2)
-    print(table(found))
-    first = found[0]
+    print(table(results))
+    first = results[0]
+    plain_goals = " and ".join(ARCHITECTURES_WITH_PLAIN_GOAL)
     print(
         json.dumps(
             {
                 "benchmark": "training",
-                "value": round(first.ours),
+                "value": round(first.raysearch),
                 "unit": f"patches/s of {first.architecture}",
                 "peer": round(first.plain),
-                "ratio": round(first.of_plain, 2),
-                "goal": f"{OF_PLAIN} for {' and '.join(BEATS_PLAIN)}; {OF_LIMIT} of the limit",
-                "pass": all(one.passed for one in found),
+                "ratio": round(first.plain_ratio, 2),
+                "goal": f"{PLAIN_GOAL} for {plain_goals}; {LIMIT_GOAL} of the limit",
+                "pass": all(result.passed for result in results),
             }
         )
     )

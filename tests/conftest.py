@@ -15,12 +15,13 @@ import torch
 from hypothesis import settings
 
 from raysearch.data.files import Folder
-from raysearch.data.patches import load_patches
+from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.folds import fold_indices, kfolds
+from raysearch.data.splits.folds import fold_indices, stratified_group_kfold
 from raysearch.search.study.study import Study
 from raysearch.training.training_data import TrainingData
-from support.champion_studies import crowned_study
+from support.champion_studies import study_with_champion
+from support.image_folders import write_image_folders
 
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
@@ -45,14 +46,36 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def crowned(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The study `first` over `many` with a champion, here; its held-out set was never opened."""
+def champion_study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study `first` over `many` with a champion; its held-out test set has no access yet."""
     monkeypatch.chdir(tmp_path)
     # Not the store of the working directory: this process would keep it open for other tests.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    for one in Folder(many).names("splits/openings/label"):
-        Folder(many).remove(f"splits/openings/label/{one}")
-    return crowned_study(many, tmp_path / "studies" / "first")
+    for name in Folder(many).names("splits/test_access/label"):
+        Folder(many).remove(f"splits/test_access/label/{name}")
+    return study_with_champion(many, tmp_path / "studies" / "first")
+
+
+@pytest.fixture(scope="session")
+def small_champion_study(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study `first` over the small shards with a champion, to read from only."""
+    return study_with_champion(shards, tmp_path_factory.mktemp("champion") / "studies" / "first")
+
+
+@pytest.fixture
+def studies(small_champion_study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The folder of `small_champion_study`; commands run in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    studies = str(Path(small_champion_study.folder.address).parent)
+    monkeypatch.setenv("RAYSEARCH_STUDIES", studies)
+    return studies
+
+
+@pytest.fixture(scope="session")
+def image_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 60 images in the layout of IDC in `idc`, and without labels in `plain`."""
+    return write_image_folders(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +83,7 @@ def data(shards: Path) -> TrainingData:
     """What a training of two folds of the small shards reads."""
     torch.set_num_threads(1)
     patches = load_patches(str(shards))
-    split = kfolds(patches.patients, patches.labels, 2, 0)
+    split = stratified_group_kfold(patches.patients, patches.labels, 2, 0)
     return TrainingData(
         torch.from_numpy(patches.pixels),
         torch.from_numpy(patches.labels),

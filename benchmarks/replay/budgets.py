@@ -30,21 +30,22 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from raysearch.config.sections import GRACE
-from raysearch.config.space import Hyperparameter, Sampling, Space
+from raysearch.config.samplers import RandomSampler
+from raysearch.config.space import Hyperparameter, Space
+from raysearch.config.space_file import MIN_GRACE_PERIOD
 from raysearch.errors import UserError
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import curves_of, lcbench, tasks_known
 from replay.folds import Folds, Noise
-from replay.ours import Budgeted, space
+from replay.raysearch_method import Budgeted, space
 from replay.reference import reference
-from replay.run import known, listed
+from replay.run import listed, reject_unknown
 
 FOLDS, EPOCHS, WORKERS = 3, 6, 2
 NOISES = {"low": Noise(), "high": Noise(0.5, 0.3, 0.4), "idc": Noise(1.2, 0.25, 0.3)}
 SCHEDULES = Hyperparameter("schedule", "choice", ("constant", "one_cycle"))
-# Shares of the spread.
+# Fractions of the spread.
 BEHIND, AHEAD = (2.3, 0.7, 0.5, 0.3, 0.1, 0.0), 0.15
 OURS, PEER = "raysearch", "random"
 
@@ -72,81 +73,82 @@ class Scheduled(Folds):
 
 
 class Study(Budgeted):
-    """A study of so many `wholes`, by the default or by random search."""
+    """A study with a budget of `num_trainings` full trainings, by default or by random search."""
 
-    def __init__(self, asked: Space, name: str, wholes: int, grace: int) -> None:
-        stopping = replace(asked.stopping, grace=grace)
-        asked = replace(asked, epochs=EPOCHS, stopping=stopping)
+    def __init__(self, searched: Space, name: str, num_trainings: int, grace_period: int) -> None:
+        stopping = replace(searched.stopping, grace_period=grace_period)
+        searched = replace(searched, epochs=EPOCHS, stopping=stopping)
         if name == PEER:
             stopping = replace(stopping, rule="none")
-            asked = replace(asked, sampling=Sampling("random"), stopping=stopping)
-        super().__init__(asked, FOLDS, wholes * FOLDS * EPOCHS)
+            searched = replace(searched, sampler=RandomSampler(), stopping=stopping)
+        super().__init__(searched, FOLDS, num_trainings * FOLDS * EPOCHS)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many trials finished, and how many there were."""
-        return len(self._course.history.done()), len(self._course.history.searched())
+        """The number of finished trials, and that of all."""
+        return len(self._policy.history.done()), len(self._policy.history.searched())
 
 
-def outcome(name: str, task: str, seed: int, asked: argparse.Namespace) -> list[float]:
-    """The regret of the champion, the trials that finished, and all."""
-    fixed = reference(task)
-    spread, searched = fixed.oracle - fixed.median, space(lcbench().SPACE, seed)
-    if asked.schedules:
+def outcome(name: str, task: str, seed: int, args: argparse.Namespace) -> list[float]:
+    """The regret of the champion, the number of finished trials, and that of all."""
+    task_reference = reference(task)
+    spread = task_reference.oracle - task_reference.median
+    searched = space(lcbench().SPACE, seed)
+    if args.schedules:
         searched = replace(searched, hparams=(*searched.hparams, SCHEDULES))
-    noise = NOISES[asked.noise].times(spread)
+    noise = NOISES[args.noise].times(spread)
     replayed = Scheduled(curves_of(task), noise, key(task, seed), spread)
-    study = Study(searched, name, asked.wholes, asked.grace)
+    study = Study(searched, name, args.trainings, args.grace)
     simulate(study, replayed.one_by_one, WORKERS, math.inf)
-    return [fixed.regret(replayed.truth(study.champion)), *study.counts]
+    return [task_reference.regret(replayed.truth(study.champion)), *study.counts]
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says, checked."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description="Small budgets over noisy folds, replayed.")
     parser.add_argument("--tasks", type=listed, help="OpenML tasks; without it lcbench's TASKS")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--wholes", type=int, default=6, help="the budget, in whole trainings")
-    parser.add_argument("--grace", type=int, default=GRACE, help=f"of {EPOCHS} epochs")
+    parser.add_argument("--trainings", type=int, default=6, help="the budget, in full trainings")
+    parser.add_argument("--grace", type=int, default=MIN_GRACE_PERIOD, help=f"of {EPOCHS} epochs")
     parser.add_argument("--noise", choices=list(NOISES), default="low")
     parser.add_argument("--schedules", action="store_true", help="one of two is behind at first")
     args = parser.parse_args()
     args.tasks = args.tasks or list(lcbench().TASKS)
-    known("--tasks", args.tasks, tasks_known())
-    for name, most in (("seeds", math.inf), ("wholes", math.inf), ("grace", EPOCHS)):
-        if not 1 <= getattr(args, name) <= most:
-            raise UserError(f"--{name} {getattr(args, name)}: give 1 to {most:g}")
+    reject_unknown("--tasks", args.tasks, tasks_known())
+    for name, maximum in (("seeds", math.inf), ("trainings", math.inf), ("grace", EPOCHS)):
+        if not 1 <= getattr(args, name) <= maximum:
+            raise UserError(f"--{name} {getattr(args, name)}: must be 1 to {maximum:g}")
     return args
 
 
-def measure(name: str, tasks: Sequence[str], asked: argparse.Namespace) -> float:
-    """The mean regret of all studies by `name`, told with how many trials they had."""
-    found = np.array(
-        [outcome(name, task, seed, asked) for task in tasks for seed in range(asked.seeds)]
+def measure(name: str, tasks: Sequence[str], args: argparse.Namespace) -> float:
+    """The mean regret of all studies by `name`; prints it with their numbers of trials."""
+    outcomes = np.array(
+        [outcome(name, task, seed, args) for task in tasks for seed in range(args.seeds)]
     )
-    regret, finished, begun = found.mean(axis=0)
+    regret, num_finished, num_trials = outcomes.mean(axis=0)
     sys.stderr.write(
-        f"{name}: regret {regret:.3f}, {finished:.1f} of {begun:.1f} trials finished\n"
+        f"{name}: regret {regret:.3f}, {num_finished:.1f} of {num_trials:.1f} trials finished\n"
     )
     return float(regret)
 
 
 def main() -> int:
-    """Print the result; 2 where the command line asks for what cannot be."""
+    """Print the result; returns 2 if the command line is invalid."""
     try:
         args = arguments()
-        ours, peer = (measure(name, args.tasks, args) for name in (OURS, PEER))
+        regret, peer = (measure(name, args.tasks, args) for name in (OURS, PEER))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     line = {
         "benchmark": "replay-budgets",
-        "value": round(ours, 3),
+        "value": round(regret, 3),
         "unit": "mean regret",
         "peer": round(peer, 3),
-        "ratio": round(peer / ours, 3),
+        "ratio": round(peer / regret, 3),
         "goal": "> 1",
-        "pass": ours < peer,
+        "pass": regret < peer,
     }
     print(json.dumps(line))
     return 0

@@ -50,23 +50,22 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.errors import UserError
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.scheduling.forest import ByForest
+from raysearch.search.scheduling.forest import ForestRule
 from raysearch.search.scheduling.stopping_rules import Decision
 from raysearch.training.seeds import key
 from replay.clock import Config, Curve, simulate
 from replay.curves import EPOCHS, Ranges, curves_of, lcbench, tasks_known
 from replay.methods import WORKERS
-from replay.ours import Budgeted, space
+from replay.raysearch_method import Budgeted, space
 from replay.reference import reference
-from replay.run import known, listed
+from replay.run import listed, reject_unknown
 
 FOLDS = 5
-WHOLE = FOLDS * EPOCHS
 GOAL = 0.5
 OURS, PEERS = "one by one", ("to the end", "all at once")
 # In whole trainings of all folds.
-LEAST, BUDGETS = 2, (4, 8, 16)
-REPLICATES = 2_000
+MIN_BUDGET, BUDGETS = 2, (4, 8, 16)
+NUM_REPLICATES = 2_000
 # An interval ends here where some draws of tasks never get there.
 MAX_FRACTION = 4.0
 
@@ -106,9 +105,11 @@ class Folds:
         """The accuracies of each fold, of shape (folds, epochs)."""
         hparams = [config[name] for name in sorted(config) if name != "folds"]
         generator = np.random.default_rng(key(self._seed, "folds", *hparams))
-        own = generator.normal(0, self._noise.own, (self._shape[0], 1))
+        configuration_noise = generator.normal(0, self._noise.own, (self._shape[0], 1))
         epochs = generator.normal(0, self._noise.epoch, self._shape)
-        return np.asarray(self._curve(config)[1][self._kept] + self._common + own + epochs)
+        return np.asarray(
+            self._curve(config)[1][self._kept] + self._common + configuration_noise + epochs
+        )
 
     def one_by_one(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """Cumulative seconds and the objective, the mean over the folds so far.
@@ -127,136 +128,151 @@ class Folds:
         return self._shape[0] * seconds, self.noisy(config).mean(axis=0)
 
 
-class ToTheEnd(ByForest):
+class ToTheEnd(ForestRule):
     """Whoever comes to the end of the first fold trains all others; the forest learns from them."""
 
-    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
-        return "on" if trial.epoch >= EPOCHS else super().decision(history, trial, may_begin)
+    def decide(self, history: History, trial: Trial, may_start: bool) -> Decision:
+        return "continue" if trial.epoch >= EPOCHS else super().decide(history, trial, may_start)
 
 
 class Arm(Budgeted):
     """A study by the arm `name`: over 5 folds, or over 1, which is all of them at once."""
 
-    def __init__(self, ranges: Ranges, seed: int, name: str, wholes: int) -> None:
+    def __init__(self, ranges: Ranges, seed: int, name: str, num_trainings: int) -> None:
         folds = 1 if name == "all at once" else FOLDS
-        super().__init__(space(ranges, seed), folds, wholes * folds * EPOCHS)
+        rule_type = ToTheEnd if name == "to the end" else None
+        super().__init__(space(ranges, seed), folds, num_trainings * folds * EPOCHS, rule_type)
         self._cost = FOLDS // folds
-        if name == "to the end":
-            self._course.rule = ToTheEnd(self._course.space)
 
     @property
     def spent(self) -> int:
         """The fold-epochs done: a report of all folds at once is of five."""
-        return self._cost * self._course.history.spent.fold_epochs
+        return self._cost * self._policy.history.spent.fold_epochs
 
     @property
-    def further(self) -> int:
-        """The fold-epochs done in other folds than a trial's first."""
+    def later_fold_epochs(self) -> int:
+        """The fold-epochs of all folds but the trials' first ones."""
         if self._cost > 1:
             return self.spent - self.spent // FOLDS
-        return sum(max(0, one.epoch - EPOCHS) for one in self._course.history.searched())
+        return sum(max(0, trial.epoch - EPOCHS) for trial in self._policy.history.searched())
 
 
-def outcome(name: str, task: str, seed: int, noise: Noise, wholes: int) -> tuple[float, float]:
-    """The regret of the champion of an arm, and the share of its fold-epochs in further folds."""
-    fixed, begun = reference(task), time.perf_counter()
-    spread = fixed.oracle - fixed.median
+def outcome(
+    name: str, task: str, seed: int, noise: Noise, num_trainings: int
+) -> tuple[float, float]:
+    """The regret of the champion of an arm, and its fraction of fold-epochs in later folds."""
+    task_reference, start = reference(task), time.perf_counter()
+    spread = task_reference.oracle - task_reference.median
     replayed = Folds(curves_of(task), noise.times(spread), key(task, seed))
-    arm = Arm(lcbench().SPACE, seed, name, wholes)
+    arm = Arm(lcbench().SPACE, seed, name, num_trainings)
     curve = replayed.at_once if name == "all at once" else replayed.one_by_one
     simulate(arm, curve, WORKERS, math.inf)
-    took = time.perf_counter() - begun
-    sys.stderr.write(f"{name}, task {task}, seed {seed}: {arm.spent} fold-epochs, {took:.1f} s\n")
-    return fixed.regret(replayed.truth(arm.champion)), arm.further / arm.spent
+    seconds = time.perf_counter() - start
+    sys.stderr.write(
+        f"{name}, task {task}, seed {seed}: {arm.spent} fold-epochs, {seconds:.1f} s\n"
+    )
+    return task_reference.regret(replayed.truth(arm.champion)), arm.later_fold_epochs / arm.spent
 
 
-def needed(budgets: Sequence[float], means: np.ndarray, level: float) -> float:
-    """The budget at which the regrets `means` at `budgets` are first down to `level`.
+def needed_budget(budgets: Sequence[float], means: np.ndarray, level: float) -> float:
+    """The smallest budget with a regret of at most `level`; infinity if there is none.
 
-    Between two budgets they lie on a straight line; infinity for never.
+    The regrets `means` at `budgets` are interpolated linearly.
     """
-    for place, mean in enumerate(means):
+    for index, mean in enumerate(means):
         if mean <= level:
-            if not place:
+            if not index:
                 return float(budgets[0])
-            before, above = budgets[place - 1], means[place - 1]
-            return float(before + (budgets[place] - before) * (above - level) / (above - mean))
+            budget, previous_mean = budgets[index - 1], means[index - 1]
+            fraction = (previous_mean - level) / (previous_mean - mean)
+            return float(budget + (budgets[index] - budget) * fraction)
     return math.inf
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says, checked."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description="What folds cost, on replayed learning curves.")
     parser.add_argument("--tasks", type=listed, help="OpenML tasks; without it lcbench's TASKS")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--noise", type=float, default=1.0, help="times the noise stated above")
     args = parser.parse_args()
     args.tasks = args.tasks or list(lcbench().TASKS)
-    known("--tasks", args.tasks, tasks_known())
-    for name, least in (("seeds", 1), ("noise", 0)):
-        if not getattr(args, name) >= least:
-            raise UserError(f"--{name} {getattr(args, name)}: give {least} or more")
+    reject_unknown("--tasks", args.tasks, tasks_known())
+    for name, minimum in (("seeds", 1), ("noise", 0)):
+        if not getattr(args, name) >= minimum:
+            raise UserError(f"--{name} {getattr(args, name)}: must be {minimum} or more")
     return args
 
 
 def measure(
     name: str, tasks: Sequence[str], seeds: int, noise: Noise, budgets: Sequence[int]
 ) -> np.ndarray:
-    """The regret of `name` by task and budget, the mean of the seeds."""
-    found = np.array(
+    """The regret of `name` by task and budget, averaged over seeds."""
+    outcomes = np.array(
         [
-            [[outcome(name, task, seed, noise, one) for one in budgets] for seed in range(seeds)]
+            [
+                [outcome(name, task, seed, noise, budget) for budget in budgets]
+                for seed in range(seeds)
+            ]
             for task in tasks
         ]
     ).mean(axis=1)
-    regrets, further = np.asarray(found[..., 0]), found[..., 1]
-    for budget, regret, fraction in zip(budgets, regrets.mean(0), further.mean(0), strict=True):
+    regrets, fractions = np.asarray(outcomes[..., 0]), outcomes[..., 1]
+    for budget, regret, fraction in zip(budgets, regrets.mean(0), fractions.mean(0), strict=True):
         sys.stderr.write(
-            f"{name}, budget {budget}: regret {regret:.3f}, {fraction:.0%} of it further folds\n"
+            f"{name}, budget {budget}: regret {regret:.3f}, {fraction:.0%} of it in later folds\n"
         )
     return regrets
 
 
-def fractions(ours: np.ndarray, peer: np.ndarray) -> np.ndarray:
-    """What share of each of a peer's budgets ours needs for its regret, by (tasks, budgets)."""
-    levels, means = peer.mean(axis=0), ours.mean(axis=0)
-    found = [needed((LEAST, *BUDGETS), means, level) for level in levels]
-    return np.array(found) / BUDGETS
+def needed_fractions(regrets: np.ndarray, peer_regrets: np.ndarray) -> np.ndarray:
+    """The fraction of each of a peer's budgets that raysearch needs for the same regret.
+
+    Args:
+        regrets: Regrets of raysearch, shape (tasks, budgets).
+        peer_regrets: Regrets of the peer, shape (tasks, budgets).
+    """
+    levels, means = peer_regrets.mean(axis=0), regrets.mean(axis=0)
+    needed = [needed_budget((MIN_BUDGET, *BUDGETS), means, level) for level in levels]
+    return np.array(needed) / BUDGETS
 
 
-def compared(ours: np.ndarray, peer: np.ndarray, name: str) -> float:
-    """The worst share of a peer's budgets that ours needs; each is told on the way."""
+def worst_fraction(regrets: np.ndarray, peer_regrets: np.ndarray, name: str) -> float:
+    """The largest of the needed fractions of a peer's budgets; prints each with its interval."""
     generator = np.random.default_rng(0)
-    drawn = generator.integers(len(ours), size=(REPLICATES, len(ours)))
-    spread = [np.minimum(fractions(ours[tasks], peer[tasks]), MAX_FRACTION) for tasks in drawn]
-    low, high = np.percentile(spread, [2.5, 97.5], axis=0)
-    found = fractions(ours, peer)
-    for place, budget in enumerate(BUDGETS):
+    replicates = generator.integers(len(regrets), size=(NUM_REPLICATES, len(regrets)))
+    bootstrap = [
+        np.minimum(needed_fractions(regrets[tasks], peer_regrets[tasks]), MAX_FRACTION)
+        for tasks in replicates
+    ]
+    low, high = np.percentile(bootstrap, [2.5, 97.5], axis=0)
+    fractions = needed_fractions(regrets, peer_regrets)
+    for index, budget in enumerate(BUDGETS):
         sys.stderr.write(
-            f"regret of {name} at budget {budget}: {OURS} needs {found[place]:.2f} of it"
-            f" ({low[place]:.2f}-{high[place]:.2f})\n"
+            f"regret of {name} at budget {budget}: {OURS} needs {fractions[index]:.2f} of it"
+            f" ({low[index]:.2f}-{high[index]:.2f})\n"
         )
-    return float(found.max())
+    return float(fractions.max())
 
 
 def main() -> int:
-    """Print the result; 2 where the command line asks for what cannot be."""
+    """Print the result; returns 2 if the command line is invalid."""
     try:
         args = arguments()
-        asked = args.tasks, args.seeds, Noise().times(args.noise)
-        ours = measure(OURS, *asked, (LEAST, *BUDGETS))
-        peers = {name: measure(name, *asked, BUDGETS) for name in PEERS}
+        settings = args.tasks, args.seeds, Noise().times(args.noise)
+        regrets = measure(OURS, *settings, (MIN_BUDGET, *BUDGETS))
+        peers = {name: measure(name, *settings, BUDGETS) for name in PEERS}
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    worst = max(compared(ours, peer, name) for name, peer in peers.items())
-    told = round(worst, 3) if math.isfinite(worst) else None
+    worst = max(worst_fraction(regrets, peer, name) for name, peer in peers.items())
+    value = round(worst, 3) if math.isfinite(worst) else None
     line = {
         "benchmark": "replay-folds",
-        "value": told,
-        "unit": "share of the fold-epochs",
+        "value": value,
+        "unit": "fraction of the fold-epochs",
         "peer": 1.0,
-        "ratio": told,
+        "ratio": value,
         "goal": f"<= {GOAL}",
         "pass": worst <= GOAL,
     }

@@ -1,4 +1,4 @@
-"""What a regret is measured by: fixed for a task before any method runs on it."""
+"""The reference of a task's regrets, which no method influences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay import kept
+from replay import result_cache
 from replay.curves import curves_of, draw, lcbench, version
 
 RANDOM, MORE, SEED = 1_500, 20_000, 20_260
@@ -23,30 +23,30 @@ class Reference:
     full_s: float
 
     def regret(self, incumbent: float) -> float:
-        """0 at the oracle, 1 at the median; below 0 where a method beats the oracle."""
+        """0 at the oracle, 1 at the median; below 0 if a method exceeds the oracle."""
         return (self.oracle - incumbent) / (self.oracle - self.median)
 
 
 def reference(task: str) -> Reference:
-    """The reference of `task`: computed once, in about 20 seconds, and kept.
+    """The reference of `task`: computed in about 20 seconds, and cached.
 
     The median and the mean time are those of the final epoch of 1,500 random configurations; the
     oracle is the best accuracy at any epoch of these and 20,000 more.
     """
-    code = kept.fingerprint(
+    code = result_cache.fingerprint(
         ("numpy", "onnxruntime"),
         [Path(__file__), Path(__file__).with_name("curves.py")],
         version(),
     )
     name = f"reference/{task}-{code}.json"
-    found = kept.read(name)
-    if found is None:
-        found = asdict(_computed(task))
-        kept.write(name, found)
-    return Reference(**found)
+    fields = result_cache.read(name)
+    if fields is None:
+        fields = asdict(_compute(task))
+        result_cache.write(name, fields)
+    return Reference(**fields)
 
 
-def _computed(task: str) -> Reference:
+def _compute(task: str) -> Reference:
     curves = curves_of(task)
     configs = draw(lcbench().SPACE, RANDOM + MORE, SEED)
     seconds, accuracy = curves.many(configs[:RANDOM])

@@ -43,16 +43,16 @@ Run = tuple[str, str, int, Sequence[float]]
 def regrets(run: Run) -> list[float]:
     """The regret of one run at each budget."""
     name, task, seed, budgets = run
-    fixed, begun = reference(task), time.perf_counter()
-    found = trajectory(name, task, seed, max(budgets) * fixed.full_s)
-    values = [incumbent(found, budget * fixed.full_s) for budget in budgets]
+    task_reference, start = reference(task), time.perf_counter()
+    run_trajectory = trajectory(name, task, seed, max(budgets) * task_reference.full_s)
+    values = [incumbent(run_trajectory, budget * task_reference.full_s) for budget in budgets]
     if not np.isfinite(values).all():
         raise UserError(
-            f"--budgets {min(budgets):g}: over before {name} has trained one epoch; ask for more"
+            f"--budgets {min(budgets):g}: {name} has trained no epoch by then; use a larger budget"
         )
-    took = time.perf_counter() - begun
-    sys.stderr.write(f"{name}, task {task}, seed {seed}: {took:.1f} s\n")
-    return [fixed.regret(value) for value in values]
+    seconds = time.perf_counter() - start
+    sys.stderr.write(f"{name}, task {task}, seed {seed}: {seconds:.1f} s\n")
+    return [task_reference.regret(value) for value in values]
 
 
 def rows(
@@ -65,8 +65,8 @@ def rows(
     """A row for each method and budget; those of a method as soon as it has run everywhere."""
     list(spread(reference, tasks))
     for name in methods:
-        todo = [(name, task, seed, budgets) for task in tasks for seed in range(seeds)]
-        table = np.array(list(spread(regrets, todo))).reshape(len(tasks), seeds, len(budgets))
+        runs = [(name, task, seed, budgets) for task in tasks for seed in range(seeds)]
+        table = np.array(list(spread(regrets, runs))).reshape(len(tasks), seeds, len(budgets))
         for column, budget in enumerate(budgets):
             mean, low, high = interval(table[:, :, column].mean(axis=1))
             row = {"method": name, "budget": budget, "mean_regret": mean, "low": low, "high": high}
@@ -82,7 +82,7 @@ def interval(means: np.ndarray) -> tuple[float, float, float]:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says, checked."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description="Search quality on replayed learning curves.")
     parser.add_argument("--tasks", type=listed, help="OpenML tasks; without it lcbench's TASKS")
     parser.add_argument("--seeds", type=int, default=10)
@@ -91,12 +91,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes that run side by side")
     args = parser.parse_args()
     args.tasks = args.tasks or list(lcbench().TASKS)
-    known("--tasks", args.tasks, tasks_known())
-    known("--methods", args.methods, list(METHODS))
+    reject_unknown("--tasks", args.tasks, tasks_known())
+    reject_unknown("--methods", args.methods, list(METHODS))
     args.budgets = [_number(budget) for budget in args.budgets]
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: give 1 or more")
+            raise UserError(f"--{name} {getattr(args, name)}: must be 1 or more")
     return args
 
 
@@ -105,11 +105,11 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def known(option: str, given: Sequence[str], names: Sequence[str]) -> None:
-    """UserError where one of `given` is none of `names`."""
-    for one in given:
-        if one not in names:
-            raise UserError(f"{option} {one}: no such thing; one of {', '.join(names)}")
+def reject_unknown(option: str, values: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UserError if one of `values` is none of `names`."""
+    for value in values:
+        if value not in names:
+            raise UserError(f"{option} {value}: unknown; must be one of {', '.join(names)}")
 
 
 def _number(text: str) -> float:
@@ -118,17 +118,19 @@ def _number(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise UserError(f"--budgets {text}: give mean full-training times above 0, such as 2,4,8")
+        raise UserError(
+            f"--budgets {text}: must be positive multiples of the full-training time, such as 2,4,8"
+        )
     return int(number) if number.is_integer() else number
 
 
 def main() -> int:
-    """Print the rows that the command line asks for; 2 where it asks for what cannot be."""
+    """Print the rows of the command line; returns 2 if it is invalid."""
     try:
         args = arguments()
-        asked = args.methods, args.tasks, args.seeds, args.budgets
+        settings = args.methods, args.tasks, args.seeds, args.budgets
         with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-            for row in rows(*asked, spread=pool.map if args.jobs > 1 else map):
+            for row in rows(*settings, spread=pool.map if args.jobs > 1 else map):
                 print(json.dumps(row), flush=True)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -16,6 +16,11 @@ def without_passwords(text: str) -> str:
     return LOGIN.sub(r"\1:***@", text)
 
 
+def first_line(error: BaseException, max_characters: int = 200) -> str:
+    """Return the first line of an error's message; the name of its class if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:max_characters]
+
+
 class UserError(Exception):
     """Something the user can put right; its message tells no password of an address."""
 

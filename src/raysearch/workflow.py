@@ -1,4 +1,4 @@
-"""A whole study: probe, search, crown, with everything kept at every moment."""
+"""Runs a whole study: probe the devices, search, select and register the champion."""
 
 from __future__ import annotations
 
@@ -7,141 +7,169 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from raysearch.champion.registration import Champion, select_and_register_champion
+from raysearch.champion.register import Champion, select_and_register_champion
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import add_split_manifest
 from raysearch.reports.study_artifacts import study_files
-from raysearch.search.engine.session import (
-    ask_for_machines,
-    cluster_address,
-    keep_worker_logs,
-    probe,
-    ray_session,
-    search,
-)
+from raysearch.search.engine.nodes import cluster_address, request_nodes
+from raysearch.search.engine.precision_probe import probe_cluster
+from raysearch.search.engine.ray_session import copy_worker_logs, ray_session
+from raysearch.search.engine.tune_search import run_search
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.baselines import record_majority
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.plan import NewStudyFiles, Plan
-from raysearch.search.study.study import Study, create_study, read_plan
-from raysearch.search.tracking.tracker import Tracker, default_store
-from raysearch.selection.decision_rule import Options
+from raysearch.search.study.plan import Plan
+from raysearch.search.study.plan_creation import NewStudyFiles
+from raysearch.search.study.stored_study import read_plan
+from raysearch.search.study.study import Study, create_study
+from raysearch.search.tracking.tracker import Tracker
+from raysearch.search.tracking.tracking_store import default_store
+from raysearch.selection.decision_rule import SelectionOptions
 
-# A user who pressed Ctrl-C waits no longer than this for the tracking store.
-FLUSH_S = 15.0
-# At the end of a study a store that is away for a moment is worth more patience.
-FINISH_S = 300.0
+# After an interrupt, the tracking store gets so many seconds for the queued events.
+INTERRUPT_TIMEOUT_S = 15.0
+# At the end of a study, it gets so many seconds, in case it is unreachable for a moment.
+CLOSE_TIMEOUT_S = 300.0
 
 
-class Watch(Protocol):
-    """Who is told how a study is getting on."""
+class StudyListener(Protocol):
+    """Follows the progress of a study."""
 
-    def phase(self, text: str) -> None:
-        """The study is at `text` now."""
+    def on_status(self, text: str) -> None:
+        """Called with what the launcher is doing, in a few words."""
 
-    def study(self, study: Study) -> None:
-        """The study is open, and about to search."""
+    def on_study(self, study: Study) -> None:
+        """Called when the study is open and its search is about to start."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a study ended: its champion, the tracking store, and what was not sent there."""
+class StudyOutcome:
+    """How a study ended.
+
+    Args:
+        study: The ended study.
+        champion: Its champion.
+        store: Address of the tracking store.
+        tracking_error: Why the tracking store did not receive all events; None if it did.
+    """
 
     study: Study
     champion: Champion
     store: str
-    unsent: Exception | None
+    tracking_error: Exception | None
 
 
 def run_study(
     folder: StudyFolder,
     plan: Plan,
     new_study_files: NewStudyFiles | None,
-    watch: Watch,
+    listener: StudyListener,
     trials: int | None = None,
-) -> Outcome:
-    """Run the study of `plan` in `folder` to its end; without `new_study_files`, go on with it.
+) -> StudyOutcome:
+    """Run the study of `plan` in `folder` to its end.
 
-    `trials` are planned from now on, where they are more than before.
+    Args:
+        folder: Folder of the study.
+        plan: What the study does.
+        new_study_files: What a new study stores; None to resume an existing study.
+        listener: Follows the progress.
+        trials: The planned number of trials from now on, if it is larger than before.
 
-    StudyError where another launcher runs it, or where it has no champion;
-    InterruptedStudyError after SIGINT or SIGTERM, with everything saved.
+    Raises:
+        StudyError: If another launcher runs the study, or it has no champion.
+        InterruptedStudyError: After SIGINT or SIGTERM; the state is saved.
     """
-    with _alone(folder, plan, watch) as assure:
+    with _session(folder, plan, listener) as check_owner:
         if new_study_files is None:
-            study = Study(folder, plan)
+            study = Study(folder, plan, check_owner)
         else:
-            waiting = "waiting for machines, " if cluster_address() else ""
-            watch.phase(f"{waiting}choosing precisions")
-            probed = probe(plan)
-            if (
-                new_study_files.split_manifest is not None
-            ):  # before the study: none is ever without its split manifest
-                name = plan.space.split or plan.space.task
-                add_split_manifest(new_study_files.split_manifest, Folder(plan.data), name)
-            study = create_study(folder, probed, new_study_files.splits)
-        study.journal.assure = assure
-        with _tracked(study, watch) as tracker:
-            return _search_and_register_champion(study, tracker, watch, trials)
+            study = _create(folder, plan, new_study_files, listener, check_owner)
+        with _tracker(study, listener) as tracker:
+            return _search_and_register_champion(study, tracker, listener, trials)
+
+
+def reselect_champion(
+    folder: StudyFolder, options: SelectionOptions, listener: StudyListener
+) -> StudyOutcome:
+    """Select the champion of the study in `folder` by `options`, and move its alias.
+
+    Raises:
+        StudyError: If another launcher runs the study, or no trial has finished.
+    """
+    plan = read_plan(folder)
+    with _session(folder, plan, listener) as check_owner:
+        study = Study(folder, plan, check_owner)
+        status = "FINISHED" if study.ended() else "KILLED"
+        with _tracker(study, listener, status) as tracker:
+            study.begin()
+            champion = select_and_register_champion(study, tracker, listener.on_status, options)
+            tracking_error = tracker.close(status, CLOSE_TIMEOUT_S)
+            return StudyOutcome(study, champion, tracker.store, tracking_error)
+
+
+def _create(
+    folder: StudyFolder,
+    plan: Plan,
+    new_study_files: NewStudyFiles,
+    listener: StudyListener,
+    check_owner: Callable[[], None],
+) -> Study:
+    """Create a new study, after a probe of how each architecture computes on each device."""
+    waiting = "waiting for machines, " if cluster_address() else ""
+    listener.on_status(f"{waiting}choosing precisions")
+    probed = probe_cluster(plan)
+    # The split manifest is stored first, so that no study exists without its own.
+    if new_study_files.split_manifest is not None:
+        name = plan.space.split or plan.space.task
+        add_split_manifest(new_study_files.split_manifest, Folder(plan.data), name)
+    return create_study(folder, probed, new_study_files.splits, check_owner)
 
 
 @contextmanager
-def _alone(folder: StudyFolder, plan: Plan, watch: Watch) -> Iterator[Callable[[], None]]:
-    """Ray, with nobody else at work on the study; what is given assures that it is still so."""
+def _session(
+    folder: StudyFolder, plan: Plan, listener: StudyListener
+) -> Iterator[Callable[[], None]]:
+    """Lock the study and start Ray; yields the check that this launcher owns the lock."""
     with ExitStack() as stack:
-        assure = stack.enter_context(launcher_lock(folder))
-        watch.phase("starting Ray")
+        check_owner = stack.enter_context(launcher_lock(folder))
+        listener.on_status("starting Ray")
         stack.enter_context(ray_session())
-        # However it ends: machines that nobody asks for any more are given back.
-        stack.callback(ask_for_machines, plan.space.resources, 0)
-        stack.callback(keep_worker_logs, folder)
-        yield assure
+        # At any end, the machines that no launcher needs any more are released.
+        stack.callback(request_nodes, plan.space.resources, 0)
+        stack.callback(copy_worker_logs, folder)
+        yield check_owner
 
 
 @contextmanager
-def _tracked(study: Study, watch: Watch, failed: str = "FAILED") -> Iterator[Tracker]:
-    """The tracking store, which hears all that happened and happens; closed where that fails."""
-    watch.phase("opening the tracking store")
+def _tracker(
+    study: Study, listener: StudyListener, failure_status: str = "FAILED"
+) -> Iterator[Tracker]:
+    """The tracking store, which receives past and further events; closed if the body fails."""
+    listener.on_status("opening the tracking store")
     tracker = Tracker(study.plan, default_store())
     for event in study.journal.events:
         tracker.send(event)
-    study.listeners.append(tracker.send)
+    study.add_listener(tracker.send)
     try:
         yield tracker
     except KeyboardInterrupt:
-        tracker.close("KILLED", FLUSH_S)
+        tracker.close("KILLED", INTERRUPT_TIMEOUT_S)
         raise
     except BaseException:
-        tracker.close(failed, FLUSH_S)
+        tracker.close(failure_status, INTERRUPT_TIMEOUT_S)
         raise
-
-
-def reselect_champion(folder: StudyFolder, options: Options, watch: Watch) -> Outcome:
-    """Select the champion of the study in `folder` by `options`, and let its alias follow.
-
-    StudyError where another launcher runs the study, or no trial has finished.
-    """
-    plan = read_plan(folder)
-    with _alone(folder, plan, watch) as assure:
-        study = Study(folder, plan)
-        study.journal.assure = assure
-        status = "FINISHED" if study.ended() else "KILLED"
-        with _tracked(study, watch, status) as tracker:
-            study.begin()
-            champion = select_and_register_champion(study, tracker, watch.phase, options)
-            return Outcome(study, champion, tracker.store, tracker.close(status, FINISH_S))
 
 
 def _search_and_register_champion(
-    study: Study, tracker: Tracker, watch: Watch, trials: int | None
-) -> Outcome:
+    study: Study, tracker: Tracker, listener: StudyListener, trials: int | None
+) -> StudyOutcome:
     study.begin(trials)
     record_majority(study)
-    watch.study(study)
-    watch.phase("searching")
-    search(study)
-    champion = select_and_register_champion(study, tracker, watch.phase)
-    watch.phase("sending the rest to MLflow")
-    tracker.attach(study_files(study.plan, study.history))
-    unsent = tracker.close("FINISHED", FINISH_S)
-    return Outcome(study, champion, tracker.store, unsent)
+    listener.on_study(study)
+    listener.on_status("searching")
+    run_search(study)
+    champion = select_and_register_champion(study, tracker, listener.on_status)
+    listener.on_status("sending the remaining events to MLflow")
+    tracker.send_files(study_files(study.plan, study.history))
+    tracking_error = tracker.close("FINISHED", CLOSE_TIMEOUT_S)
+    return StudyOutcome(study, champion, tracker.store, tracking_error)

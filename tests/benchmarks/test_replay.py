@@ -19,7 +19,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from replay import kept, methods, ours, reference, run
+from replay import methods, raysearch_method, reference, result_cache, run
 from replay.clock import Config, Method, Work, incumbent, simulate
 from replay.curves import EPOCHS, Curves, Ranges, draw, lcbench
 from replay.reference import Reference
@@ -186,7 +186,7 @@ def test_each_method_stops_trials_at_its_rungs_alone_and_by_its_seed(name: str) 
         pytest.skip("syne-tune is not installed; it is in the dependency group replay")
 
     def one(seed: int) -> tuple[Listening, list[tuple[float, float]]]:
-        make = ours.method if name == "raysearch" else partial(methods.make, name)
+        make = raysearch_method.method if name == "raysearch" else partial(methods.make, name)
         method = Listening(make(RANGES, seed))
         return method, simulate(method, drawn, 4, 250.0)
 
@@ -202,7 +202,7 @@ def test_each_method_stops_trials_at_its_rungs_alone_and_by_its_seed(name: str) 
 
 
 def test_the_space_of_our_own_method_is_lcbench_s() -> None:
-    space = ours.space(RANGES, 7)
+    space = raysearch_method.space(RANGES, 7)
     assert [
         (hyperparameter.name, hyperparameter.kind, hyperparameter.values)
         for hyperparameter in space.hparams
@@ -214,7 +214,7 @@ def test_the_space_of_our_own_method_is_lcbench_s() -> None:
     ]
     assert (space.metric, space.mode, space.epochs) == ("accuracy", "max", 52)
     assert (space.trials, space.seed) == (10**6, 7)
-    assert (space.stopping.grace, space.stopping.reduction) == (5, 3)
+    assert (space.stopping.grace_period, space.stopping.reduction_factor) == (5, 3)
 
 
 def test_a_peer_s_run_is_kept_and_read_again_for_smaller_budgets(
@@ -223,7 +223,7 @@ def test_a_peer_s_run_is_kept_and_read_again_for_smaller_budgets(
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path))
     monkeypatch.setattr(methods, "lcbench", lambda: SimpleNamespace(SPACE=RANGES))
     monkeypatch.setattr(methods, "version", lambda: "drawn")
-    monkeypatch.setattr(kept, "version", lambda _library: "1.0")
+    monkeypatch.setattr(result_cache, "version", lambda _library: "1.0")
     asked: list[str] = []
 
     def curves_of(task: str) -> Any:
@@ -245,7 +245,7 @@ def test_a_peer_s_run_is_kept_and_read_again_for_smaller_budgets(
 def test_a_comment_does_not_change_what_a_run_is_kept_by(tmp_path: Path) -> None:
     def by(code: str) -> str:
         (tmp_path / "peer.py").write_text(code)
-        return kept.fingerprint(("optuna",), [tmp_path / "peer.py"], "x")
+        return result_cache.fingerprint(("optuna",), [tmp_path / "peer.py"], "x")
 
     assert by("a = 1") == by("a = 1  # one") != by("a = 2")
 
@@ -279,12 +279,12 @@ def test_a_json_line_comes_out_for_each_method_and_budget(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--tasks 1", "--tasks 1: no such thing; one of 3945"),
-        ("--methods tea", "--methods tea: no such thing; one of raysearch, random, tpe,"),
-        ("--budgets 0", "--budgets 0: give mean full-training times above 0"),
-        ("--budgets two", "--budgets two: give mean full-training times above 0"),
-        ("--seeds 0", "--seeds 0: give 1 or more"),
-        ("--budgets .01", "--budgets 0.01: over before raysearch has trained one epoch"),
+        ("--tasks 1", "--tasks 1: unknown; must be one of 3945"),
+        ("--methods tea", "--methods tea: unknown; must be one of raysearch, random, tpe,"),
+        ("--budgets 0", "--budgets 0: must be positive multiples of the full-training time"),
+        ("--budgets two", "--budgets two: must be positive multiples of the full-training time"),
+        ("--seeds 0", "--seeds 0: must be 1 or more"),
+        ("--budgets .01", "--budgets 0.01: raysearch has trained no epoch by then"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(

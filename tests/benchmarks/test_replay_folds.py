@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from replay import budgets, folds
 from replay.clock import Config, simulate
 from replay.curves import EPOCHS, Ranges, draw
-from replay.ours import space
+from replay.raysearch_method import space
 
 RANGES: Ranges = {
     "batch_size": ("int", 16, 512, True),
@@ -78,18 +78,18 @@ def test_an_arm_counts_the_epochs_of_every_fold(name: str) -> None:
 
     replayed = folds.Folds(drawn, NOISE, 1)
     curve = replayed.one_by_one if count == folds.FOLDS else replayed.at_once
-    arm = Counted(RANGES, 0, name, wholes=3)
+    arm = Counted(RANGES, 0, name, num_trainings=3)
     simulate(arm, curve, 4, math.inf)
     assert arm.spent == len(reported) * (1 if count == folds.FOLDS else 5)
     assert max(reported) == count * EPOCHS
-    assert arm.further == sum(epoch > EPOCHS for epoch in reported) or count == 1
-    assert 0.25 * arm.spent < arm.further <= 0.8 * arm.spent
+    assert arm.later_fold_epochs == sum(epoch > EPOCHS for epoch in reported) or count == 1
+    assert 0.25 * arm.spent < arm.later_fold_epochs <= 0.8 * arm.spent
     assert set(arm.champion) == {*RANGES, "folds"}
 
 
 def test_what_is_needed_lies_between_the_budgets_that_were_tried() -> None:
     def found(level: float) -> float:
-        return folds.needed((2, 4, 8), np.array([0.9, 0.5, 0.6]), level)
+        return folds.needed_budget((2, 4, 8), np.array([0.9, 0.5, 0.6]), level)
 
     assert [found(level) for level in (1.0, 0.9, 0.7, 0.5)] == pytest.approx([2, 2, 3, 4])
     assert found(0.4) == math.inf
@@ -100,7 +100,7 @@ def test_a_study_with_a_budget_spends_no_more_and_has_a_champion(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replayed = folds.Folds(drawn, NOISE, 1, budgets.FOLDS, budgets.EPOCHS)
-    study, reported = budgets.Study(space(RANGES, 0), name, wholes=4, grace=1), [0]
+    study, reported = budgets.Study(space(RANGES, 0), name, num_trainings=4, grace_period=1), [0]
     report = study.report
 
     def counted(trial: str, epoch: int, value: float, seconds: float) -> bool:

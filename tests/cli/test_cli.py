@@ -88,7 +88,7 @@ def test_a_study_that_was_cut_off_is_told_in_one_line(run: Here, space: str, sha
 def test_addresses_that_cannot_be_used_are_told_in_one_line(
     run: Here, space: str, shards: Path
 ) -> None:
-    assert "foo://x: no address that can be used" in rejection(
+    assert "foo://x: not a valid address" in rejection(
         run, "results", "--studies", "foo://x"
     )
     (run.folder / "file").write_text("")
@@ -169,13 +169,13 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
     assert "Sharded [/b] [red]/list.csv" in told
     assert "2 [/x], 2 [red]" in told
     told = run("split", "[/b] out", "--folds", "2").stdout
-    assert "Ledger [/b] out/splits/label.json" in told
+    assert "Split manifest [/b] out/splits/label.json" in told
 
 
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("shard", "4:24:1", "s3://bucket/out"), "a folder of this machine"),
+        (("shard", "4:24:1", "s3://bucket/out"), "written to a local folder"),
         (("shard", "4:24:1", "out", "--size", ""), "not a size"),
         (("split", "out", "--folds", ""), "--folds: none; give such as 3,5,10"),
         (("split", "out", "--name", ""), "not a name"),
@@ -200,7 +200,7 @@ def test_a_storage_that_cannot_be_used_is_told_in_one_line(
     s3fs.S3FileSystem.clear_instance_cache()
     assert told.startswith("raysearch: s3://b/all")
     assert "cannot be used (Could not connect" in told
-    assert "look at its login" in told
+    assert "check the credentials" in told
 
 
 def test_a_bar_shows_a_users_words_as_they_are(

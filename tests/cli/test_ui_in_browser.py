@@ -1,4 +1,4 @@
-"""The MLflow UI as a person sees it, in headless Chromium."""
+"""Pages of the MLflow UI and of a report in headless Chromium."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import Commands, await_answer
 from raysearch.cli import run as main
-from raysearch.search.tracking.ui_columns import study_links
+from raysearch.search.tracking.tracking_store import study_links
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FLAGS = (
@@ -30,7 +30,7 @@ SPACE = """
 epochs: 1
 trials: 10
 sampler: tpe
-stopping: {rule: asha, paired: 0}
+stopping: {rule: asha, paired_alpha: 0}
 repeats: 0
 space:
   folds: 2
@@ -46,85 +46,85 @@ space:
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not chromium:
-        pytest.skip("there is no Chromium with its driver here (Debian: chromium, chromium-driver)")
+        pytest.skip("Chromium and its driver are not installed (Debian: chromium, chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    yield opened
-    opened.quit()
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    yield browser
+    browser.quit()
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
-def page(browser: webdriver.Chrome, address: str, wanted: list[str]) -> str:
-    """The text of the page at `address` once all of `wanted` is in it."""
+def page_text(browser: webdriver.Chrome, address: str, texts: list[str]) -> str:
+    """The text of the page at `address` as soon as it contains all of `texts`."""
     browser.get(address)
-    until = time.monotonic() + 60
-    text = ""
-    while time.monotonic() < until:
-        text = str(browser.find_element(By.TAG_NAME, "body").text)
-        if all(word in text for word in wanted):
-            return text
+    deadline = time.monotonic() + 60
+    content = ""
+    while time.monotonic() < deadline:
+        content = str(browser.find_element(By.TAG_NAME, "body").text)
+        if all(text in content for text in texts):
+            return content
         time.sleep(0.5)
-    missing = [word for word in wanted if word not in text]
-    pytest.fail(f"{missing} never came on {address}:\n{text}")
+    missing = [text for text in texts if text not in content]
+    pytest.fail(f"{missing} did not appear on {address}:\n{content}")
 
 
-def test_the_studys_runs_and_their_comparison_are_seen_in_a_browser(
+def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
     run_on_cluster: Commands, shards: Path, browser: webdriver.Chrome
 ) -> None:
-    run = run_on_cluster
-    (run.folder / "seen.yaml").write_text(SPACE)
-    run("launch", "seen.yaml", "--data", str(shards))
+    raysearch = run_on_cluster
+    (raysearch.folder / "seen.yaml").write_text(SPACE)
+    raysearch("launch", "seen.yaml", "--data", str(shards))
     port = free_port()
-    server = run.start("ui", "--port", str(port))
+    server = raysearch.start("ui", "--port", str(port))
     try:
         await_answer(f"http://127.0.0.1:{port}/health")
-        client = MlflowClient(tracking_uri=f"sqlite:///{run.folder}/mlflow.db")
+        client = MlflowClient(tracking_uri=f"sqlite:///{raysearch.folder}/mlflow.db")
         experiment = client.get_experiment_by_name("seen")
         assert experiment is not None
         number = experiment.experiment_id
-        found = client.search_runs([number])
-        trials = [one for one in found if one.data.tags["kind"] == "trial"]
+        runs = client.search_runs([number])
+        trials = [run for run in runs if run.data.tags["kind"] == "trial"]
         assert len(trials) == 10
         top = f"http://127.0.0.1:{port}/#"
-        page(browser, f"{top}/experiments/{number}/runs", ["benchmark", "majority", "13 matching"])
-        ((name, link),) = study_links(f"sqlite:///{run.folder}/mlflow.db", top.removesuffix("/#"))
+        page_text(browser, f"{top}/experiments/{number}/runs", ["benchmark", "majority", "13 matching"])
+        ((name, link),) = study_links(f"sqlite:///{raysearch.folder}/mlflow.db", top.removesuffix("/#"))
         assert name == "seen"
-        wanted = ["Model training", "objective_finished", "learning_rate", "state", "13 matching"]
-        text = page(browser, link, wanted)
+        texts = ["Model training", "objective_finished", "learning_rate", "state", "13 matching"]
+        text = page_text(browser, link, texts)
         assert text.index("Runs") < text.index("t0")
-        ids = json.dumps([one.info.run_id for one in trials])
-        text = page(
+        ids = json.dumps([trial.info.run_id for trial in trials])
+        text = page_text(
             browser,
             f"{top}/compare-runs?runs={ids}&experiments={json.dumps([number])}",
             ["Comparing 10 Runs", "learning_rate", "objective", "t0009 cnn"],
         )
         assert "Parallel Coordinates" in text
-        for one in trials:
-            assert one.info.run_name in text
-        shown = {f"{one.data.metrics['objective']:.3f}".rstrip("0") for one in trials}
+        for trial in trials:
+            assert trial.info.run_name in text
+        values = {f"{trial.data.metrics['objective']:.3f}".rstrip("0") for trial in trials}
         WebDriverWait(browser, 60).until(
-            lambda seen: all(value in seen.page_source for value in shown),
-            f"not all of {shown} came",
+            lambda driver: all(value in driver.page_source for value in values),
+            f"not all of {values} appeared",
         )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        said, _ = server.communicate(timeout=30)
-    assert f"Compare   seen: {link}" in said
+        output, _ = server.communicate(timeout=30)
+    assert f"Compare   seen: {link}" in output
 
 
-@pytest.mark.usefixtures("crowned")
+@pytest.mark.usefixtures("champion_study")
 def test_a_report_fits_a_narrow_screen(tmp_path: Path, browser: webdriver.Chrome) -> None:
     assert main(["test", "first"]) == 0
     assert main(["report", "first"]) == 0
     size = {"width": 340, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page(browser, (tmp_path / "first.html").as_uri(), ["Out of fold", "Sealed", "Card"])
+    page_text(browser, (tmp_path / "first.html").as_uri(), ["Out of fold", "Sealed", "Card"])
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 340

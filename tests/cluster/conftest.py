@@ -1,4 +1,4 @@
-"""What the cluster tests share: three hosts after `ray up`."""
+"""Fixtures of the cluster tests: three hosts after `ray up`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from .ground import Ground, open_ground
+from .testbed import Testbed, open_testbed
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Ground]:
+def cluster() -> Iterator[Testbed]:
     """The three hosts after `ray up`."""
-    with open_ground() as ground:
-        ground.run("ray", "up", "-y", "--no-config-cache", str(ground.file))
+    with open_testbed() as testbed:
+        testbed.run("ray", "up", "-y", "--no-config-cache", str(testbed.file))
         try:
-            ground.await_nodes()
-            yield ground
+            testbed.await_nodes()
+            yield testbed
         finally:
-            ground.run("ray", "down", "-y", str(ground.file))
-            lines = ["error: fold-epochs to train again, their seconds, seconds to recover"]
-            for error, epochs, again, seconds in ground.errors:
-                lines.append(f"{error}: {epochs}, {again:.1f}, {seconds:.1f}")
+            testbed.run("ray", "down", "-y", str(testbed.file))
+            lines = ["failure: lost fold-epochs, their seconds, seconds to recover"]
+            lines += [str(recovery) for recovery in testbed.recoveries]
             sys.stdout.write("\n" + "\n".join(lines) + "\n")  # seen with -s

@@ -1,7 +1,7 @@
-"""Real hosts on one machine: network namespaces, each with sshd, a home and its own processes.
+"""Simulates hosts by network namespaces, each with sshd, a home and processes of its own.
 
 They need root, and Debian's openssh-server, iproute2 and rsync. Every host has an address on a
-bridge of this machine; killing a host kills all its processes, after its cable was pulled.
+bridge of this machine. To kill a host is to disconnect it and then to kill all its processes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UsePAM no
 MaxSessions 50
 MaxStartups 50
 """
-# Runs as the first process of the host; when it is killed, all the others go with it.
+# Runs as the first process of the host; if it is killed, the kernel kills all others.
 FIRST = """
 set -e
 hostname {name}
@@ -47,9 +47,11 @@ exec /usr/sbin/sshd -D -e -f {folder}/sshd_config
 
 
 def install() -> None:
-    """Install what is missing; RuntimeError where that cannot be done."""
+    """Install missing programs; RuntimeError without root."""
     if os.geteuid() != 0:
-        raise RuntimeError("tests/cluster makes hosts of network namespaces, as root only")
+        raise RuntimeError(
+            "tests/cluster simulates hosts by network namespaces, which requires root"
+        )
     missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if not SSHD.exists():
         missing.append("openssh-server")
@@ -61,61 +63,70 @@ def install() -> None:
 
 @dataclass
 class Host:
-    """One host; `process` is outside it, `first` its first process as seen from here."""
+    """One host.
+
+    Attributes:
+        name: Its name.
+        address: Its IP address.
+        folder: The folder of its files on this machine.
+        link: The network interface of this machine that it is connected to.
+        process: The process of this machine that started it.
+    """
 
     name: str
     address: str
     folder: Path
-    cable: str
+    link: str
     process: subprocess.Popen[bytes]
 
     @property
     def home(self) -> Path:
-        """The home of its root."""
+        """The home of its user root."""
         return self.folder / "home"
 
     def processes(self) -> list[int]:
-        """The processes on it, as numbered here."""
-        mine = Path(f"/proc/{self._first()}/ns/net").readlink() if self._first() else None
-        found = []
+        """The numbers of its processes on this machine."""
+        first = self._first()
+        namespace = Path(f"/proc/{first}/ns/net").readlink() if first else None
+        processes = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and (entry / "ns/net").readlink() == mine:
-                    found.append(int(entry.name))
+                if entry.name.isdigit() and (entry / "ns/net").readlink() == namespace:
+                    processes.append(int(entry.name))
             except OSError:
                 continue
-        return found
+        return processes
 
     def kill(self) -> None:
-        """Lose the host: first its cable, so that nobody hears a word, then every process."""
-        subprocess.run(["ip", "link", "set", self.cable, "down"], check=False)
+        """Disconnect the host, so that it sends no last message, then kill every process."""
+        subprocess.run(["ip", "link", "set", self.link, "down"], check=False)
         self.end()
 
     def end(self) -> None:
-        """End every process on it."""
+        """Kill every process on it."""
         first = self._first()
         if first:
             os.kill(first, signal.SIGKILL)
         self.process.wait(20)
 
     def _first(self) -> int | None:
-        """The process that is number 1 there: the child of `unshare`."""
+        """The number of its first process on this machine: the child of `unshare`."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         try:
-            found = children.read_text().split()
+            numbers = children.read_text().split()
         except OSError:
             return None
-        return int(found[0]) if found else None
+        return int(numbers[0]) if numbers else None
 
 
 class Network:
-    """Hosts on one bridge; `close` leaves nothing of them."""
+    """Hosts on one bridge; `close` removes them completely."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hosts: list[Host] = []
         self.key = folder / "key"
-        # One network at a time: the kernel lets go of the lock, however its holder ends.
+        # One network at a time: the kernel releases the lock when its holder ends.
         self._lock = os.open("/run/raysearch-hosts.lock", os.O_CREAT | os.O_RDWR)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.close()
@@ -126,27 +137,27 @@ class Network:
         _ip("link", "set", BRIDGE, "up")
 
     def add(self, name: str) -> Host:
-        """A running host that takes ssh with `key`."""
+        """Start a host that accepts ssh with `key`."""
         number = len(self.hosts) + 11
-        address, cable = f"{NETWORK}.{number}", f"rs{number}"
-        place = self.folder / name
-        for one in ("home/.ssh", "ray"):
-            (place / one).mkdir(parents=True, exist_ok=True)
+        address, link = f"{NETWORK}.{number}", f"rs{number}"
+        folder = self.folder / name
+        for subfolder in ("home/.ssh", "ray"):
+            (folder / subfolder).mkdir(parents=True, exist_ok=True)
         passwd = Path("/etc/passwd").read_text().splitlines()
-        home = f"root:x:0:0:root:{place}/home:/bin/bash"
+        home = f"root:x:0:0:root:{folder}/home:/bin/bash"
         lines = [home if line.startswith("root:") else line for line in passwd]
-        (place / "passwd").write_text("\n".join(lines) + "\n")
-        (place / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
-        (place / "host_key").unlink(missing_ok=True)
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "host_key")]
+        (folder / "passwd").write_text("\n".join(lines) + "\n")
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+        (folder / "host_key").unlink(missing_ok=True)
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key")]
         subprocess.run(keygen, check=True)
-        config = SSHD_CONFIG.format(address=address, folder=place, keys=f"{self.key}.pub")
-        (place / "sshd_config").write_text(config)
+        config = SSHD_CONFIG.format(address=address, folder=folder, keys=f"{self.key}.pub")
+        (folder / "sshd_config").write_text(config)
         space = f"raysearch-{name}"
         _ip("netns", "add", space)
-        _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
-        _ip("link", "set", cable, "master", BRIDGE)
-        _ip("link", "set", cable, "up")
+        _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _ip("link", "set", link, "master", BRIDGE)
+        _ip("link", "set", link, "up")
         for words in (
             ("addr", "add", f"{address}/24", "dev", "eth0"),
             ("link", "set", "eth0", "up"),
@@ -154,49 +165,49 @@ class Network:
             ("route", "add", "default", "via", GATEWAY),
         ):
             _ip("-n", space, *words)
-        host = Host(name, address, place, cable, _boot(name, place))
+        host = Host(name, address, folder, link, _boot(name, folder))
         self.hosts.append(host)
         _await_ssh(host, self.key)
         return host
 
     def revive(self, host: Host) -> None:
-        """Bring back a host that was killed, with its disk as it was and nothing running."""
+        """Restart a host that was killed, with its files and without its processes."""
         if host.process.poll() is None:
             return
         shutil.rmtree(host.folder / "ray")
         (host.folder / "ray").mkdir()
-        subprocess.run(["ip", "link", "set", host.cable, "up"], check=True)
+        subprocess.run(["ip", "link", "set", host.link, "up"], check=True)
         host.process = _boot(host.name, host.folder)
         _await_ssh(host, self.key)
 
     def close(self) -> None:
-        """End every host, and take away its namespace and the bridge."""
-        for line in _said("ip", "netns", "list").splitlines():
+        """Kill every host, and remove its namespace and the bridge."""
+        for line in _output("ip", "netns", "list").splitlines():
             name = line.split()[0]
             if name.startswith("raysearch-"):
-                for pid in _said("ip", "netns", "pids", name).split():
+                for pid in _output("ip", "netns", "pids", name).split():
                     with suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
                 subprocess.run(["ip", "netns", "del", name], check=False)
         for host in self.hosts:
             host.process.wait(20)
-        for line in _said("ip", "-brief", "link", "show", "master", BRIDGE).splitlines():
+        for line in _output("ip", "-brief", "link", "show", "master", BRIDGE).splitlines():
             subprocess.run(["ip", "link", "del", line.split("@")[0].split()[0]], check=False)
         subprocess.run(["ip", "link", "del", BRIDGE], check=False, stderr=subprocess.DEVNULL)
 
 
-def _said(*words: str) -> str:
+def _output(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
-def _boot(name: str, place: Path) -> subprocess.Popen[bytes]:
-    """The first process of the host `name`, started."""
-    with (place / "sshd.log").open("ab") as log:
+def _boot(name: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the first process of the host `name`."""
+    with (folder / "sshd.log").open("ab") as log:
         return subprocess.Popen(
             [
                 *("ip", "netns", "exec", f"raysearch-{name}"),
                 *("unshare", "--pid", "--mount", "--uts", "--fork", "--mount-proc"),
-                *("bash", "-c", FIRST.format(name=name, folder=place)),
+                *("bash", "-c", FIRST.format(name=name, folder=folder)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -206,8 +217,8 @@ def _boot(name: str, place: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def ssh_words(host: Host, key: Path, command: str) -> list[str]:
-    """What runs `command` on `host`."""
+def ssh_arguments(host: Host, key: Path, command: str) -> list[str]:
+    """The arguments that run `command` on `host`."""
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     options += ["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-i", str(key)]
     return ["ssh", *options, f"root@{host.address}", command]
@@ -215,13 +226,13 @@ def ssh_words(host: Host, key: Path, command: str) -> list[str]:
 
 def ssh(host: Host, key: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run `command` on `host`."""
-    words = ssh_words(host, key, command)
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    arguments = ssh_arguments(host, key, command)
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
 
 
 def _await_ssh(host: Host, key: Path) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         if ssh(host, key, "true").returncode == 0:
             return
         time.sleep(0.2)

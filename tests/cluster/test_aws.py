@@ -1,4 +1,4 @@
-"""`cluster.yaml` as far as it goes without AWS: Ray's own `ray up` and `ray down` against moto."""
+"""`ray up` and `ray down` with `cluster.yaml` against moto, which simulates AWS."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import boto3
 import pytest
 import yaml
 
-from .ground import BIN, TOP, moto_server
+from .testbed import BIN, TOP, moto_server
 
 ADDRESS, PORT = "127.0.0.1", 5057
 REGION = "eu-central-1"
-# Asks Ray's provider for a worker as the autoscaler on the head does.
+# Requests a worker from Ray's provider, as the autoscaler on the head does.
 WORKER = """
 import sys, yaml
 from ray.autoscaler._private.commands import _bootstrap_config, _get_node_provider
@@ -35,17 +35,17 @@ provider.create_node(worker["node_config"], tags, 1)
 
 @dataclass
 class Cloud:
-    """An account with what `clusters/aws.yaml` makes, and a laptop that may use it."""
+    """An AWS account with the stack of `clusters/aws.yaml`, and a laptop with its keys."""
 
     file: Path
     environment: dict[str, str]
     group: str
     ec2: Any
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *command: str) -> subprocess.Popen[str]:
         """A started command on the laptop."""
         return subprocess.Popen(
-            words,
+            command,
             cwd=TOP,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -56,9 +56,9 @@ class Cloud:
         )
 
     def instances(self) -> list[dict[str, Any]]:
-        """What is there or was."""
-        found = self.ec2.describe_instances()["Reservations"]
-        return [one for reservation in found for one in reservation["Instances"]]
+        """All instances, terminated ones included."""
+        reservations = self.ec2.describe_instances()["Reservations"]
+        return [instance for entry in reservations for instance in entry["Instances"]]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         keys = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": "planted"}
         session = boto3.Session("planted", "planted", region_name=REGION)
         ec2, stacks = (
-            session.client(one, endpoint_url=address) for one in ("ec2", "cloudformation")
+            session.client(service, endpoint_url=address) for service in ("ec2", "cloudformation")
         )
         stacks.create_stack(
             StackName="raysearch",
@@ -96,46 +96,46 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         yield Cloud(file, environment, group, ec2)
 
 
-def test_the_group_lets_in_one_address_by_ssh_and_its_own_machines(cloud: Cloud) -> None:
+def test_the_security_group_admits_one_address_by_ssh_and_its_own_machines(cloud: Cloud) -> None:
     (group,) = cloud.ec2.describe_security_groups(GroupIds=[cloud.group])["SecurityGroups"]
     assert len(group["IpPermissions"]) == 2
     for rule in group["IpPermissions"]:
         if rule["IpProtocol"] == "-1":
-            assert [one["GroupId"] for one in rule["UserIdGroupPairs"]] == [cloud.group]
+            assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [cloud.group]
             assert not rule["IpRanges"]
         else:
             assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
-            assert [one["CidrIp"] for one in rule["IpRanges"]] == ["192.0.2.1/32"]
+            assert [ip_range["CidrIp"] for ip_range in rule["IpRanges"]] == ["192.0.2.1/32"]
 
 
-def test_ray_up_starts_what_the_file_says_and_ray_down_ends_it(cloud: Cloud) -> None:
+def test_ray_up_starts_the_machines_of_the_file_and_ray_down_terminates_them(cloud: Cloud) -> None:
     up = cloud.start(str(BIN / "ray"), "up", "-y", "--no-config-cache", str(cloud.file))
     try:
-        until = time.monotonic() + 90
+        deadline = time.monotonic() + 90
         while not cloud.instances():
             assert up.poll() is None, up.communicate()[0]
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.5)
     finally:
-        os.killpg(up.pid, signal.SIGKILL)  # no machine answers by ssh: this is as far as it goes
+        os.killpg(up.pid, signal.SIGKILL)  # no simulated machine answers by ssh
         up.communicate()
     worker = cloud.start(str(BIN / "python"), "-c", WORKER, str(cloud.file))
-    said, _ = worker.communicate(timeout=90)
-    assert worker.returncode == 0, said
+    output, _ = worker.communicate(timeout=90)
+    assert worker.returncode == 0, output
     head, spot = cloud.instances()
     types = yaml.safe_load(cloud.file.read_text())["available_node_types"]
-    for found, kind in ((head, types["head"]), (spot, types["worker"])):
-        wanted = kind["node_config"]
-        assert found["InstanceType"] == wanted["InstanceType"]
-        assert found["ImageId"] == wanted["ImageId"]
-        assert [one["GroupId"] for one in found["SecurityGroups"]] == [cloud.group]
-        assert found["MetadataOptions"]["HttpTokens"] == "required"
-        tags = {one["Key"]: one["Value"] for one in found["Tags"]}
-        # What the head's role may end is told by this tag.
+    for instance, node_type in ((head, types["head"]), (spot, types["worker"])):
+        expected = node_type["node_config"]
+        assert instance["InstanceType"] == expected["InstanceType"]
+        assert instance["ImageId"] == expected["ImageId"]
+        assert [group["GroupId"] for group in instance["SecurityGroups"]] == [cloud.group]
+        assert instance["MetadataOptions"]["HttpTokens"] == "required"
+        tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+        # The head's role may terminate only machines with this tag.
         assert tags["ray-cluster-name"] == "raysearch"
     assert spot.get("InstanceLifecycle") == "spot"
     assert head.get("InstanceLifecycle") != "spot"
     down = cloud.start(str(BIN / "ray"), "down", "-y", str(cloud.file))
-    said, _ = down.communicate(timeout=90)
-    assert down.returncode == 0, said
-    assert {one["State"]["Name"] for one in cloud.instances()} == {"terminated"}
+    output, _ = down.communicate(timeout=90)
+    assert down.returncode == 0, output
+    assert {instance["State"]["Name"] for instance in cloud.instances()} == {"terminated"}

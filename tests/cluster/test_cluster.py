@@ -1,6 +1,7 @@
-"""From `ray up` to `ray down` on three hosts, with what goes wrong in between.
+"""From `ray up` to `ray down` on three hosts, with failures in between.
 
-The tests run in the order in which they stand: the cluster that one leaves is the next one's.
+The tests run in the order of this file, because each one uses the cluster that the previous one
+left.
 """
 
 from __future__ import annotations
@@ -18,29 +19,31 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
 
-from raysearch.training.checkpoint import unpack
+from raysearch.search.journal.events import Event, FoldReport, TrialEnded, TrialStarted
+from raysearch.training.checkpoint import unpack_checkpoint
 
-from .ground import PASSWORD, TOKEN, TOP, Ground
 from .hosts import GATEWAY, Host, ssh
+from .testbed import PASSWORD, TOKEN, TOP, Recovery, Testbed
 
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
 SPACE = str(Path(__file__).with_name("space.yaml"))
-TRIALS = 24
-FEWER = 6
-NOTICED_S = 10.0
-# What Ray's client server answers without a token, with a wrong one, and with the cluster's.
+NUM_TRIALS, FEW_TRIALS = 24, 6
+MAX_DETECTION_S = 10.0
+# Prints the answers of Ray's client server without a token, with a wrong and with the right one.
 CLIENT = """
 import os, pathlib, grpc
 from ray.core.generated import ray_client_pb2 as messages, ray_client_pb2_grpc as services
 token = (pathlib.Path.home() / ".ray" / "auth_token").read_text()
 request = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
-for sent in ("", "w" * 64, token):
+for secret in ("", "w" * 64, token):
     channel = grpc.insecure_channel(os.environ["RAY_HEAD"] + ":10001")
-    login = [("authorization", "Bearer " + sent)] if sent else []
+    login = [("authorization", "Bearer " + secret)] if secret else []
     try:
         stub = services.RayletDriverStub(channel)
         stub.ClusterInfo(request, metadata=[("client_id", "test"), *login], timeout=30)
@@ -51,132 +54,142 @@ for sent in ("", "w" * 64, token):
 STUDIES = "s3://raysearch/studies"
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float, step_s: float = 0.5) -> Any:
-    until = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < until, f"not within {timeout_s} s"
+def wait_for(condition: Callable[[], T], timeout_s: float, step_s: float = 0.5) -> T:
+    """Wait until the value of `condition` is true; return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(step_s)
-    return found
+    return value
 
 
-def launch_words(ground: Ground, study: str, trials: int = FEWER) -> list[str]:
-    """The launch of `study` on the cluster."""
-    words = ["raysearch", "launch", SPACE, "--cluster", str(ground.file), "--name", study]
-    return [*words, "--trials", str(trials)]
+def launch_command(testbed: Testbed, study: str, num_trials: int = FEW_TRIALS) -> list[str]:
+    """The command that launches `study` on the cluster."""
+    command = ["raysearch", "launch", SPACE, "--cluster", str(testbed.file), "--name", study]
+    return [*command, "--trials", str(num_trials)]
 
 
-def reports(events: list[dict[str, Any]], kind: str = "report") -> list[dict[str, Any]]:
-    return [event for event in events if event["event"] == kind]
+def of_type(events: list[Event], kind: type[E]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
 
 
-def check_complete(ground: Ground, study: str, trials: int = FEWER) -> None:
-    """The study is whole: the planned trials, each fold-epoch once, each run once."""
-    events = ground.events(study)
-    started = [one["trial"] for one in reports(events, "trial") if one["kind"] == "trial"]
-    assert sorted(started) == [f"t{number:04d}" for number in range(trials)]
-    ended = [one["trial"] for one in reports(events, "end")]
-    assert len(ended) == len(set(ended)) == trials + 2
-    seen = [(one["trial"], one["epoch"]) for one in reports(events)]
-    assert len(seen) == len(set(seen))
-    assert not [one for one in reports(events, "end") if one["status"] == "failed"]
-    runs = mlflow_runs(ground, study)
+def reports(testbed: Testbed, study: str) -> list[FoldReport]:
+    return of_type(testbed.events(study), FoldReport)
+
+
+def check_complete(testbed: Testbed, study: str, num_trials: int = FEW_TRIALS) -> None:
+    """Check that the study has the planned trials, each fold-epoch once and each run once."""
+    events = testbed.events(study)
+    started = [event.trial for event in of_type(events, TrialStarted) if event.kind == "trial"]
+    assert sorted(started) == [f"t{number:04d}" for number in range(num_trials)]
+    ends = of_type(events, TrialEnded)
+    assert len(ends) == len({event.trial for event in ends}) == num_trials + 2
+    fold_epochs = [(report.trial, report.epoch) for report in of_type(events, FoldReport)]
+    assert len(fold_epochs) == len(set(fold_epochs))
+    assert not [event for event in ends if event.status == "failed"]
+    runs = mlflow_runs(testbed, study)
     children = [run for run in runs if "mlflow.parentRunId" in run["tags"]]
     assert sorted(run["tags"]["raysearch.trial"] for run in children) == sorted(started)
     assert {run["status"] for run in runs} <= {"FINISHED", "KILLED"}
 
 
-def running_trials(ground: Ground, study: str) -> list[str]:
-    """The trials that have begun and not ended."""
-    events = ground.events(study)
-    over = {one["trial"] for one in reports(events, "end")}
-    return [one["trial"] for one in reports(events, "trial") if one["trial"] not in over]
+def running_trials(testbed: Testbed, study: str) -> list[str]:
+    """The trials that have started and not ended."""
+    events = testbed.events(study)
+    ended = {event.trial for event in of_type(events, TrialEnded)}
+    return [event.trial for event in of_type(events, TrialStarted) if event.trial not in ended]
 
 
-def work_lost(ground: Ground, study: str, host: str | None) -> tuple[int, float]:
-    """The most fold-epochs, and seconds, that a running trial has done since its checkpoint.
+def lost_work(testbed: Testbed, study: str, host: str | None) -> tuple[int, float]:
+    """The largest number of fold-epochs of a running trial since its checkpoint; their seconds.
 
-    Of the trials that reported from `host` last, where one is given.
+    If `host` is a name, only trials whose last report is from that host count.
     """
-    fs, most = ground.bucket(), (0, 0.0)
-    for trial in running_trials(ground, study):
+    fs, largest = testbed.bucket(), (0, 0.0)
+    for trial in running_trials(testbed, study):
         name = f"raysearch/studies/{study}/checkpoints/{trial}.pt"
-        kept = unpack(fs.cat_file(name))["epoch"] if fs.exists(name) else 0
-        mine = [one for one in reports(ground.events(study)) if one["trial"] == trial]
-        if host is not None and (not mine or mine[-1].get("host") != host):
+        saved_epoch = 0
+        if fs.exists(name):
+            saved_epoch = unpack_checkpoint(fs.cat_file(name)).history[-1].epoch
+        of_trial = [report for report in reports(testbed, study) if report.trial == trial]
+        if host is not None and (not of_trial or of_trial[-1].host != host):
             continue
-        again = [one["seconds"] for one in mine if one["epoch"] > kept]
-        most = max(most, (len(again), sum(again)))
-    return most
+        lost_s = [report.seconds for report in of_trial if report.epoch > saved_epoch]
+        largest = max(largest, (len(lost_s), sum(lost_s)))
+    return largest
 
 
-def note_recovery(
-    ground: Ground, study: str, error: str, at: float, host: Host | None = None
+def await_recovery(
+    testbed: Testbed, study: str, failure: str, failed_at: float, host: Host | None = None
 ) -> None:
-    """Write down what `error`, at the time `at` on `host`, costs, and wait until it is over."""
-    lost = work_lost(ground, study, host.name if host else None)
-    assert lost[0] <= 1 or lost[1] < 15  # a checkpoint every ten seconds, and one fold-epoch
-    waiting = set(running_trials(ground, study))
+    """Wait until every trial continues after a failure of `host`; record what that cost."""
+    lost_epochs, lost_s = lost_work(testbed, study, host.name if host else None)
+    assert lost_epochs <= 1 or lost_s < 15  # a checkpoint every ten seconds, and one fold-epoch
+    interrupted = set(running_trials(testbed, study))
 
-    def back() -> bool:
-        later = [one for one in ground.events(study) if one["at"] > at + 1]
-        return waiting <= {one.get("trial") for one in later if one["event"] in ("report", "end")}
+    def have_continued() -> bool:
+        later = [event for event in testbed.events(study) if event.time > failed_at + 1]
+        return interrupted <= {
+            event.trial for event in later if isinstance(event, (FoldReport, TrialEnded))
+        }
 
-    wait_for(back, 120)
-    ground.errors.append((error, *lost, time.time() - at))
+    wait_for(have_continued, 120)
+    testbed.recoveries.append(Recovery(failure, lost_epochs, lost_s, time.time() - failed_at))
 
 
-def trained_on(ground: Ground, study: str, host: Host, since: float) -> bool:
+def trained_on(testbed: Testbed, study: str, host: Host, since: float) -> bool:
     """Whether a fold-epoch was reported from `host` after `since`."""
-    found = reports(ground.events(study))
-    return any(one.get("host") == host.name and one["at"] > since for one in found)
+    return any(
+        report.host == host.name and report.time > since for report in reports(testbed, study)
+    )
 
 
 @contextmanager
-def ec2_metadata(ground: Ground, host: Host) -> Iterator[threading.Event]:
-    """On `host`, what `cluster.yaml` runs on a spot machine, and the service that it asks.
+def ec2_metadata(testbed: Testbed, host: Host) -> Iterator[threading.Event]:
+    """Run the script of `cluster.yaml` for spot machines on `host`, with a metadata service.
 
-    Once the event is set, the service says that the machine will be taken away.
+    Once the yielded event is set, the service announces that the machine will be interrupted.
     """
-    tell = threading.Event()
+    notice = threading.Event()
 
     class Service(http.server.BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            self._say(200, b"planted-token")
+            self._answer(200, b"planted-token")
 
         def do_GET(self) -> None:
-            known = self.headers.get("X-aws-ec2-metadata-token") == "planted-token"
-            asked = self.path == "/latest/meta-data/spot/instance-action"
-            self._say(200 if known and asked and tell.is_set() else 404, b"{}")
+            has_token = self.headers.get("X-aws-ec2-metadata-token") == "planted-token"
+            is_action = self.path == "/latest/meta-data/spot/instance-action"
+            self._answer(200 if has_token and is_action and notice.is_set() else 404, b"{}")
 
-        def _say(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_words: object) -> None:
-            """Nothing."""
+        def log_message(self, *_arguments: object) -> None:
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer((GATEWAY, 0), Service)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    tree = yaml.safe_load((TOP / "cluster.yaml").read_text())
-    (script,) = [one for one in tree["setup_commands"] if "spot-notice.sh" in one]
-    start = tree["worker_start_ray_commands"][-1]
+    config = yaml.safe_load((TOP / "cluster.yaml").read_text())
+    (script,) = [command for command in config["setup_commands"] if "spot-notice.sh" in command]
+    start = config["worker_start_ray_commands"][-1]
     service = f"export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{GATEWAY}:{server.server_port}"
     try:
         for command in (script, f"{service}; {start}"):
-            said = ssh(host, ground.network.key, command)
-            assert said.returncode == 0, said.stderr
-        yield tell
+            finished = ssh(host, testbed.network.key, command)
+            assert finished.returncode == 0, finished.stderr
+        yield notice
     finally:
         server.shutdown()
         server.server_close()
 
 
-def mlflow_runs(ground: Ground, study: str) -> list[dict[str, Any]]:
+def mlflow_runs(testbed: Testbed, study: str) -> list[dict[str, Any]]:
     import base64
 
-    store = re.search(r"MLFLOW_TRACKING_URI=(\S+)", ground.file.read_text())
+    store = re.search(r"MLFLOW_TRACKING_URI=(\S+)", testbed.file.read_text())
     assert store is not None
     login = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
 
@@ -192,49 +205,45 @@ def mlflow_runs(ground: Ground, study: str) -> list[dict[str, Any]]:
     return [
         {
             "status": run["info"]["status"],
-            "tags": {one["key"]: one["value"] for one in run["data"].get("tags", [])},
-            "params": {one["key"]: one["value"] for one in run["data"].get("params", [])},
+            "tags": {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])},
+            "params": {param["key"]: param["value"] for param in run["data"].get("params", [])},
         }
         for run in call("runs/search", body).get("runs", [])
     ]
 
 
-def arguments(pid: int) -> str:
-    """The command line of a process, its words apart by NUL; empty where it has gone."""
+def command_line(pid: int) -> str:
+    """The arguments of a process, separated by NUL; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
 
 
-def workers_of_trials(host: Host) -> list[int]:
+def training_processes(host: Host) -> list[int]:
     """The processes on `host` that train."""
-    found = []
-    for pid in host.processes():
-        line = arguments(pid)
-        if line.startswith("ray::") and "IDLE" not in line:
-            found.append(pid)
-    return found
+    lines = {pid: command_line(pid) for pid in host.processes()}
+    return [pid for pid, line in lines.items() if line.startswith("ray::") and "IDLE" not in line]
 
 
-def test_doctor_finds_nothing_on_a_fresh_cluster(cluster: Ground) -> None:
-    said = cluster.run("raysearch", "doctor", "--cluster", str(cluster.file), "--json")
-    checks = json.loads(said[said.index("[{") :])
-    assert all(check["good"] for check in checks)
+def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: Testbed) -> None:
+    output = cluster.run("raysearch", "doctor", "--cluster", str(cluster.file), "--json")
+    checks = json.loads(output[output.index("[{") :])
+    assert all(check["passed"] for check in checks)
     assert {check["name"] for check in checks} >= {
         "nodes", "versions", "GPUs", "shared storage", "tracking server", "clocks", "disk",
         "token", "token file", "dashboard",
     }  # fmt: skip
-    assert "3 answered of 3" in checks[0]["seen"]
+    assert "3 answered of 3" in checks[0]["details"]
 
 
-def test_requests_without_the_token_are_rejected(cluster: Ground) -> None:
+def test_requests_without_the_token_are_rejected(cluster: Testbed) -> None:
     jobs = "http://127.0.0.1:8265/api/jobs/"
-    ask = f"curl -s -o /dev/null -w %{{http_code}} {jobs}"
+    curl = f"curl -s -o /dev/null -w %{{http_code}} {jobs}"
     head, key = cluster.head, cluster.network.key
-    assert ssh(head, key, ask).stdout == "401"
-    assert ssh(head, key, f"{ask} -H 'Authorization: Bearer wrong'").stdout == "403"
-    assert ssh(head, key, f"{ask} -H 'Authorization: Bearer {TOKEN}'").stdout == "200"
+    assert ssh(head, key, curl).stdout == "401"
+    assert ssh(head, key, f"{curl} -H 'Authorization: Bearer wrong'").stdout == "403"
+    assert ssh(head, key, f"{curl} -H 'Authorization: Bearer {TOKEN}'").stdout == "200"
     join = f". ~/raysearch.env; RAY_AUTH_TOKEN={'w' * 64} ray status --address {head.address}:6379"
     rejected = ssh(cluster.workers[0], key, join)
     assert rejected.returncode != 0
@@ -250,110 +259,112 @@ def test_requests_without_the_token_are_rejected(cluster: Ground) -> None:
     assert answers.stdout.split() == ["UNAUTHENTICATED", "UNAUTHENTICATED", "OK"], answers.stderr
 
 
-def test_the_dashboard_cannot_be_reached_from_outside(cluster: Ground) -> None:
+def test_the_dashboard_cannot_be_reached_from_outside(cluster: Testbed) -> None:
     with pytest.raises((urllib.error.URLError, OSError)):
         urllib.request.urlopen(f"http://{cluster.head.address}:8265/", timeout=3)
 
 
-def test_a_host_that_dies_loses_no_trial_and_trains_again_once_it_is_back(cluster: Ground) -> None:
-    process = cluster.start(*launch_words(cluster, "dies", TRIALS))
+def test_no_trial_is_lost_with_a_host_and_the_restarted_host_trains(cluster: Testbed) -> None:
+    process = cluster.start(*launch_command(cluster, "dies", NUM_TRIALS))
     victim = cluster.workers[0]
     try:
-        wait_for(lambda: len(reports(cluster.events("dies"))) > 8, 180)
-        assert workers_of_trials(victim)
+        wait_for(lambda: len(reports(cluster, "dies")) > 8, 180)
+        assert training_processes(victim)
         watch = cluster.watch(victim.address)
         assert watch.stdout is not None
         assert watch.stdout.readline() == "watching True\n"
-        lost_at = time.time()
+        killed_at = time.time()
         victim.kill()
-        noticed_at = float(watch.communicate(timeout=60)[0].splitlines()[-1])
-        assert noticed_at - lost_at < NOTICED_S
-        note_recovery(cluster, "dies", "a host lost", lost_at, victim)
+        detected_at = float(watch.communicate(timeout=60)[0].splitlines()[-1])
+        assert detected_at - killed_at < MAX_DETECTION_S
+        await_recovery(cluster, "dies", "a host lost", killed_at, victim)
         cluster.network.revive(victim)
-        back_at = time.time()
-        wait_for(lambda: trained_on(cluster, "dies", victim, back_at), 120)
-        said, _ = process.communicate(timeout=400)
+        restarted_at = time.time()
+        wait_for(lambda: trained_on(cluster, "dies", victim, restarted_at), 120)
+        output, _ = process.communicate(timeout=400)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said
-    assert "Champion" in said
-    check_complete(cluster, "dies", TRIALS)
+    assert process.returncode == 0, output
+    assert "Champion" in output
+    check_complete(cluster, "dies", NUM_TRIALS)
     assert "t0000" in cluster.run("raysearch", "results", "dies", "--cluster", str(cluster.file))
     assert "dies" in cluster.run("raysearch", "status", "--cluster", str(cluster.file))
 
 
-def test_a_killed_worker_process_loses_one_report_at_most(cluster: Ground) -> None:
-    process = cluster.start(*launch_words(cluster, "worker"))
-    wait_for(lambda: len(reports(cluster.events("worker"))) > 15, 180)
-    for pid in wait_for(lambda: workers_of_trials(cluster.workers[1]), 30):
+def test_a_killed_worker_process_loses_one_report_at_most(cluster: Testbed) -> None:
+    process = cluster.start(*launch_command(cluster, "worker"))
+    wait_for(lambda: len(reports(cluster, "worker")) > 15, 180)
+    for pid in wait_for(lambda: training_processes(cluster.workers[1]), 30):
         os.kill(pid, signal.SIGKILL)
-    note_recovery(cluster, "worker", "a worker process killed", time.time(), cluster.workers[1])
-    said, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, said
+    await_recovery(cluster, "worker", "a worker process killed", time.time(), cluster.workers[1])
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
     check_complete(cluster, "worker")
 
 
-def test_trials_leave_a_machine_that_is_given_notice(cluster: Ground) -> None:
-    process = cluster.start(*launch_words(cluster, "notice"))
-    wait_for(lambda: len(reports(cluster.events("notice"))) > 15, 180)
-    leaving = cluster.workers[1]
-    with ec2_metadata(cluster, leaving) as tell:
-        assert not tell.is_set()
-        time.sleep(6)  # the script asks every 5 seconds
-        assert workers_of_trials(leaving)
-        tell.set()
-        told_at = time.time()
-        wait_for(lambda: not workers_of_trials(leaving), 60)
-    leaving.kill()
-    note_recovery(cluster, "notice", "notice, then the host lost", told_at, leaving)
-    said_there, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, said_there
+def test_trials_move_off_a_spot_machine_after_its_notice(cluster: Testbed) -> None:
+    process = cluster.start(*launch_command(cluster, "notice"))
+    wait_for(lambda: len(reports(cluster, "notice")) > 15, 180)
+    draining = cluster.workers[1]
+    with ec2_metadata(cluster, draining) as notice:
+        assert not notice.is_set()
+        time.sleep(6)  # the script polls every 5 seconds
+        assert training_processes(draining)
+        notice.set()
+        noticed_at = time.time()
+        wait_for(lambda: not training_processes(draining), 60)
+    draining.kill()
+    await_recovery(cluster, "notice", "notice, then the host lost", noticed_at, draining)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
     check_complete(cluster, "notice")
 
 
-def test_a_stopped_study_is_resumed_and_its_refit_outlives_the_host_it_was_on(
-    cluster: Ground,
+def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
+    cluster: Testbed,
 ) -> None:
     cluster.network.revive(cluster.workers[1])
     cluster.run("ray", "up", "-y", "--no-config-cache", "--restart-only", str(cluster.file))
-    launch = launch_words(cluster, "stopped")
+    launch = launch_command(cluster, "stopped")
     process = cluster.start(*launch)
-    wait_for(lambda: len(reports(cluster.events("stopped"))) > 15, 180)
+    wait_for(lambda: len(reports(cluster, "stopped")) > 15, 180)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
-    assert "raysearch attach stopped" in said
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "raysearch attach stopped" in output
     attached = cluster.start("raysearch", "attach", "stopped", "--cluster", str(cluster.file))
     assert attached.stdout is not None
     assert any("searching" in line for line in iter(attached.stdout.readline, ""))
     os.killpg(attached.pid, signal.SIGINT)
     assert "raysearch attach stopped" in attached.communicate(timeout=30)[0]
     stop = cluster.run("raysearch", "stop", "stopped", "--cluster", str(cluster.file))
-    assert "all is saved" in stop
+    assert "state saved" in stop
     before = cluster.events("stopped")
-    assert reports(before)
-    assert len(reports(before, "end")) < FEWER + 2
-    again = cluster.start(*launch, "--resume")
-    assert again.stdout is not None
-    assert any("refitting t" in line for line in iter(again.stdout.readline, ""))
-    refits = wait_for(lambda: [one for one in cluster.workers if workers_of_trials(one)], 60, 0.1)
-    refits[0].kill()
-    said, _ = again.communicate(timeout=400)
-    assert again.returncode == 0, said
+    assert of_type(before, FoldReport)
+    assert len(of_type(before, TrialEnded)) < FEW_TRIALS + 2
+    resumed = cluster.start(*launch, "--resume")
+    assert resumed.stdout is not None
+    assert any("refitting t" in line for line in iter(resumed.stdout.readline, ""))
+    refitting = wait_for(
+        lambda: [host for host in cluster.workers if training_processes(host)], 60, 0.1
+    )
+    refitting[0].kill()
+    output, _ = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, output
     check_complete(cluster, "stopped")
-    assert [one for one in cluster.events("stopped") if one["n"] < len(before)] == before
+    assert cluster.events("stopped")[: len(before)] == before
 
 
-def test_a_killed_launcher_is_resumed(cluster: Ground) -> None:
+def test_a_killed_launcher_is_resumed(cluster: Testbed) -> None:
     for host in cluster.workers:
         cluster.network.revive(host)
     cluster.await_nodes()
-    launch = launch_words(cluster, "killed")
+    launch = launch_command(cluster, "killed")
     process = cluster.start(*launch)
-    wait_for(lambda: len(reports(cluster.events("killed"))) > 15, 180)
+    wait_for(lambda: len(reports(cluster, "killed")) > 15, 180)
     launchers = [
-        pid for pid in cluster.head.processes() if "--events" in arguments(pid).split("\0")
+        pid for pid in cluster.head.processes() if "--events" in command_line(pid).split("\0")
     ]
     assert launchers
     for pid in launchers:
@@ -361,44 +372,47 @@ def test_a_killed_launcher_is_resumed(cluster: Ground) -> None:
     killed_at = time.time()
     process.communicate(timeout=60)
     assert process.returncode not in (0, None)
-    again = cluster.start(*launch, "--resume")
-    note_recovery(cluster, "killed", "the launcher killed, then --resume", killed_at)
-    said, _ = again.communicate(timeout=400)
-    assert again.returncode == 0, said
+    resumed = cluster.start(*launch, "--resume")
+    await_recovery(cluster, "killed", "the launcher killed, then --resume", killed_at)
+    output, _ = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, output
     check_complete(cluster, "killed")
 
 
-def test_no_secret_lies_where_people_look(cluster: Ground) -> None:
-    planted = [PASSWORD, TOKEN, cluster.environment["AWS_SECRET_ACCESS_KEY"]]
+def test_no_secret_is_in_files_logs_arguments_or_runs(cluster: Testbed) -> None:
+    secrets = [PASSWORD, TOKEN, cluster.environment["AWS_SECRET_ACCESS_KEY"]]
     fs = cluster.bucket()
     stored = [name for name in fs.find("raysearch/studies") if not name.endswith(".parquet")]
     assert stored
-    places = {name: fs.cat_file(name) for name in stored}
+    contents = {name: fs.cat_file(name) for name in stored}
     for host in cluster.network.hosts:
         for path in (host.folder / "ray").rglob("*"):
             if path.is_file() and not path.is_symlink():
-                places[str(path)] = path.read_bytes()
+                contents[str(path)] = path.read_bytes()
         for pid in host.processes():
-            places[f"{host.name}: arguments of {pid}"] = arguments(pid).encode()
+            contents[f"{host.name}: command line of {pid}"] = command_line(pid).encode()
     studies = {name.split("/")[2] for name in stored} - {".shards"}
     assert studies
     for study in studies:
-        places[study] = json.dumps(mlflow_runs(cluster, study)).encode()
-    found = [
-        (name, word) for name, kept in places.items() for word in planted if word.encode() in kept
+        contents[study] = json.dumps(mlflow_runs(cluster, study)).encode()
+    leaks = [
+        (name, secret)
+        for name, content in contents.items()
+        for secret in secrets
+        if secret.encode() in content
     ]
-    assert not found
+    assert not leaks
 
 
-def test_ray_down_leaves_no_process(cluster: Ground) -> None:
+def test_ray_down_leaves_no_process(cluster: Testbed) -> None:
     cluster.run("ray", "down", "-y", str(cluster.file))
-    until = time.monotonic() + 60
-    while left := left_behind(cluster):
-        assert time.monotonic() < until, left
+    deadline = time.monotonic() + 60
+    while processes := ray_processes(cluster):
+        assert time.monotonic() < deadline, processes
         time.sleep(1)
 
 
-def left_behind(ground: Ground) -> list[str]:
+def ray_processes(testbed: Testbed) -> list[str]:
     """The command lines of Ray's processes on the hosts."""
-    found = [arguments(pid) for host in ground.network.hosts for pid in host.processes()]
-    return [line[:80] for line in found if "ray" in line and "ssh" not in line]
+    lines = [command_line(pid) for host in testbed.network.hosts for pid in host.processes()]
+    return [line[:80] for line in lines if "ray" in line and "ssh" not in line]

@@ -1,10 +1,10 @@
-"""Constraints agree with Python where they have a value, and run nothing."""
+"""Constraints agree with Python if they have a value, and run no code."""
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raysearch.config.constraints import MAX_CHARACTERS, errors_of, holds, truth
+from raysearch.config.constraints import MAX_CHARACTERS, constraint_errors, holds, truth
 
 NAMES = ("a", "b", "c", "flag", "word")
 ARITHMETIC = ("+", "-", "*", "/", "//", "%")
@@ -58,10 +58,12 @@ def conditions() -> st.SearchStrategy[str]:
 
 
 @given(conditions(), chosen_values)
-def test_a_constraint_holds_where_python_says_so(text: str, chosen: dict[str, object]) -> None:
-    errors = errors_of(text, NAMES)
-    assume(len(text) <= MAX_CHARACTERS and not any("deeper" in one for one in errors))
-    assert [one for one in errors if one != "it names no hyperparameter"] == []
+def test_a_constraint_holds_if_python_evaluates_it_to_true(
+    text: str, chosen: dict[str, object]
+) -> None:
+    errors = constraint_errors(text, NAMES)
+    assume(len(text) <= MAX_CHARACTERS and not any("deeper" in error for error in errors))
+    assert [error for error in errors if error != "it names no hyperparameter"] == []
     try:
         expected = bool(eval(text, {}, dict(chosen)))
     except ArithmeticError:
@@ -72,60 +74,60 @@ def test_a_constraint_holds_where_python_says_so(text: str, chosen: dict[str, ob
 
 
 @given(conditions(), chosen_values, st.sets(st.sampled_from(NAMES)))
-def test_what_is_false_without_some_hyperparameters_is_false_whatever_they_are(
+def test_a_constraint_that_is_false_without_some_values_is_false_with_them(
     text: str, chosen: dict[str, object], missing: set[str]
 ) -> None:
-    assume(len(text) <= MAX_CHARACTERS and errors_of(text, NAMES) == [])
-    some = {name: value for name, value in chosen.items() if name not in missing}
+    assume(len(text) <= MAX_CHARACTERS and constraint_errors(text, NAMES) == [])
+    remaining = {name: value for name, value in chosen.items() if name not in missing}
     try:
-        found = truth(text, some)  # type: ignore[arg-type]
+        result = truth(text, remaining)  # type: ignore[arg-type]
     except (ArithmeticError, TypeError):
         return
-    assert found is not False or not holds(text, chosen)  # type: ignore[arg-type]
+    assert result is not False or not holds(text, chosen)  # type: ignore[arg-type]
 
 
 @given(st.text() | st.text(alphabet="ab()*<>=. '[]019:,!notind", max_size=30), chosen_values)
-def test_no_text_is_more_than_rejected(text: str, chosen: dict[str, object]) -> None:
-    said = errors_of(text, NAMES)
-    assert all(said)
-    assert said or holds(text, chosen) in (True, False)  # type: ignore[arg-type]
+def test_any_text_is_evaluated_or_rejected(text: str, chosen: dict[str, object]) -> None:
+    errors = constraint_errors(text, NAMES)
+    assert all(errors)
+    assert errors or holds(text, chosen) in (True, False)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("width <", "no expression"),
-        ("width = 3", "no expression"),
+        ("width <", "not an expression"),
+        ("width = 3", "not an expression"),
         ("width", ""),
         ("width + 1", "neither true nor false"),
         ("1 < 2", "names no hyperparameter"),
         ("depth < 3", "depth is not in the space"),
-        ("__import__('os').system('true') < width", "is not allowed here"),
-        ("width.real < 3", "`width.real` is not allowed here"),
-        ("width[0] < 3", "`width[0]` is not allowed here"),
-        ("(lambda: width)() < 3", "is not allowed here"),
-        ("min(width) < 3", "`min(width)` is not allowed here"),
-        ("abs(width, 1) < 3", "is not allowed here"),
-        ("max(*width) < 3", "is not allowed here"),
-        ("(width < 3) + 1 < 3", "`width < 3` is not allowed here"),
+        ("__import__('os').system('true') < width", "is not allowed"),
+        ("width.real < 3", "`width.real` is not allowed"),
+        ("width[0] < 3", "`width[0]` is not allowed"),
+        ("(lambda: width)() < 3", "is not allowed"),
+        ("min(width) < 3", "`min(width)` is not allowed"),
+        ("abs(width, 1) < 3", "is not allowed"),
+        ("max(*width) < 3", "is not allowed"),
+        ("(width < 3) + 1 < 3", "`width < 3` is not allowed"),
         ("width is 3", "a comparison that is not allowed"),
         ("'a' in optimizer", "give a list in brackets"),
-        ("f'{width}' == 'a'", "is not allowed here"),
-        ("width << 3 < 9", "is not allowed here"),
-        ("width < 3j", "is not allowed here"),
-        ("(width := 3) < 4", "is not allowed here"),
+        ("f'{width}' == 'a'", "is not allowed"),
+        ("width << 3 < 9", "is not allowed"),
+        ("width < 3j", "is not allowed"),
+        ("(width := 3) < 4", "is not allowed"),
         ("width < 3 if width else width", "neither true nor false"),
         ("width < " + "9" * 400, "longer than 300"),
         ("not " * 60 + "width", "nested deeper"),
         ("(" * 140 + "width" + ")" * 140, ""),
-        ("width < 3\x00", "no expression"),
-        ("width < 3(4)", "is not allowed here"),
+        ("width < 3\x00", "not an expression"),
+        ("width < 3(4)", "is not allowed"),
     ],
 )
-def test_an_odd_text_is_rejected_with_its_reason(text: str, said: str) -> None:
-    errors = errors_of(text, ("width", "optimizer"))
-    assert any(said in one for one in errors) if said else errors == []
-    assert not any("\n" in one for one in errors)
+def test_a_bad_text_is_rejected_with_its_reason(text: str, message: str) -> None:
+    errors = constraint_errors(text, ("width", "optimizer"))
+    assert any(message in error for error in errors) if message else errors == []
+    assert not any("\n" in error for error in errors)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_an_odd_text_is_rejected_with_its_reason(text: str, said: str) -> None:
         ("optimizer in ['sgd', 'adamw']", {"optimizer": "sgd"}, True),
     ],
 )
-def test_what_has_no_value_does_not_hold_and_what_is_not_there_does_not_bind(
+def test_a_constraint_without_a_value_is_violated_and_one_of_absent_hparams_is_not(
     text: str, chosen: dict[str, str | int | float | bool], true: bool
 ) -> None:
     assert holds(text, chosen) is true

@@ -1,149 +1,92 @@
-from pathlib import Path
+"""A space has a codec, settings as text, and the walk over its active hyperparameters."""
 
-import pytest
+from dataclasses import replace
+from typing import Any
 
-from raysearch.config.space import describe, space_from
-from raysearch.config.space_file import parse_space, read_space
-from raysearch.errors import SpaceError
-
-GOOD = """
-objective: {metric: auroc, mode: max}
-epochs: 10
-trials: 4
-space:
-  momentum: {uniform: [0.5, 0.95], when: {optimizer: sgd}}
-  optimizer: {choice: [adamw, sgd]}
-  architecture: {choice: [cnn, benchmark]}
-  width: {choice: [16, 32], when: {architecture: cnn}}
-  learning_rate: {loguniform: [1e-4, 1e-2]}
-  batch_size: 64
-  folds: 3
-"""
+from raysearch.config.samplers import GpSampler
+from raysearch.config.space import SPACE_CODEC, Budget, Hyperparameter, NetworkLimits, Stopping
+from raysearch.config.space_file import parse_space
+from support.spaces import HPARAMS, full_space
 
 
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "space.yaml"
-    path.write_text(text)
-    return path
+def test_a_space_is_the_same_after_its_codec() -> None:
+    for space in (full_space(), parse_space({"space": HPARAMS}, "x")):
+        assert SPACE_CODEC.validate_json(SPACE_CODEC.dump_json(space)) == space
+        plain = SPACE_CODEC.dump_python(space, mode="json")
+        assert SPACE_CODEC.validate_python(plain) == space
+        assert hash(SPACE_CODEC.validate_python(plain)) == hash(space)
 
 
-def error(tmp_path: Path, text: str) -> str:
-    with pytest.raises(SpaceError) as rejected:
-        read_space(write(tmp_path, text))
-    message = str(rejected.value)
-    assert "\n" not in message
-    return message
-
-
-def test_a_good_space_is_read_with_conditions_before_what_depends_on_them(tmp_path: Path) -> None:
-    space = read_space(write(tmp_path, GOOD))
-    names = [hyperparameter.name for hyperparameter in space.hparams]
-    assert names.index("optimizer") < names.index("momentum")
-    assert {hyperparameter.name: hyperparameter for hyperparameter in space.hparams}[
-        "learning_rate"
-    ].values == (1e-4, 1e-2)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "grace"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (10, 3), (34, 3), (52, 5)]
-)
-def test_trials_are_compared_from_a_tenth_of_the_epochs_on_but_not_by_the_first_few(
-    tmp_path: Path, epochs: int, grace: int
-) -> None:
-    space = read_space(write(tmp_path, GOOD.replace("epochs: 10", f"epochs: {epochs}")))
-    assert space.stopping.grace == grace
-
-
-def test_a_space_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
-    import json
-
-    space = read_space(write(tmp_path, GOOD))
-    assert space_from(json.loads(json.dumps(describe(space)))) == space
-
-
-def test_all_errors_stand_in_one_message(tmp_path: Path) -> None:
-    message = error(
-        tmp_path,
-        """
-objective: {metric: beauty}
-epochs: 0
-colour: red
-space:
-  learning_rate: {loguniform: [1e-2, 1e-4]}
-  architecture: {choice: [cnn, alexnet]}
-  speed: 3
-  batch_size: {uniform: [1, 2]}
-""",
+def test_the_codec_keeps_the_type_of_each_value() -> None:
+    hparams = (
+        Hyperparameter("nesterov", "choice", (True, False)),
+        Hyperparameter("stages", "choice", (1, 2)),
+        Hyperparameter("dropout", "choice", (0, 0.5)),
     )
-    for word in (
-        "7 errors",
-        "'beauty' is never reported",
-        "epochs: 0 is not",
-        "colour: no such setting",
-        "upside down",
-        "'alexnet' is unknown",
-        "space.speed: nothing reads it",
-    ):
-        assert word in message, word
+    space = replace(full_space(), hparams=hparams, points_to_evaluate=())
+    decoded = SPACE_CODEC.validate_json(SPACE_CODEC.dump_json(space))
+    types = [type(value) for hparam in decoded.hparams for value in hparam.values]
+    assert types == [bool, bool, int, int, int, float]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("space:\n\tfolds: 3\n", "a tab where YAML wants spaces"),
-        ("epochs: 3\nepochs: 4\nspace: {folds: 3}\n", "'epochs' stands twice"),
-        ("a: &a [x]\nb: [*a, *a]\n", "aliases"),
-        ("space: {learning_rate: .nan}\n", "outside"),
-        ("space: {folds: 1}\n", "1 is outside 2"),
-        ("space: {folds: true}\n", "not a whole number"),
-        ("space: {}\n", "nothing to search"),
-        ("- 1\n", "holds no settings"),
-        ("", "holds no settings"),
-        ("space: [", "not YAML"),
-        ("space: {dropout: {choice: []}}\n", "not a list with values"),
-        ("space: {optimizer: {choice: [sgd, sgd]}}\n", "stands twice"),
-        ("space: {folds: 3}\nobjective: {metric: auroc, mode: min}\n", "better at its max"),
-        ("space: {folds: 3}\ntrials: 0\n", "trials: 0"),
-        ("space: {folds: 3}\nstopping: {grace: 99}\n", "beyond the 10 epochs"),
-        ("space: {folds: 3}\nobjective: {metric: [auroc]}\n", "['auroc'] is never reported"),
-        ("space: {folds: 3}\ndata: 2024-02-30\n", "not YAML"),
-        ("space: {folds: !!int x}\n", "not YAML"),
-        ("space: {folds: !!timestamp x}\n", "not YAML"),
-        ("space: {folds: 1%s}\n" % ("0" * 5000), "not YAML"),
-        ("space: {batch_size: 1}\n", "1 is outside 2"),
-        ("space: {momentum: 0.9}\n", "nothing reads it with architecture cnn, optimizer adamw"),
-        ("space: {dropout: {uniform: [0, 0.5], when: {head: flat}}}\n", "head is not in the space"),
-    ],
-)
-def test_a_bad_space_is_rejected_in_one_line(tmp_path: Path, text: str, said: str) -> None:
-    assert said in error(tmp_path, text)
+def test_settings_are_readable_and_differ_between_spaces() -> None:
+    space = full_space()
+    settings = space.settings()
+    assert all(isinstance(text, str) and "((" not in text for text in settings.values())
+    assert settings["sampler.n_startup_trials"] == "10"
+    assert settings["points_to_evaluate.1"] == "learning_rate=0.001 architecture=cnn"
+    assert settings["limits.parameters"] == "1000000"
+    assert settings["resources.prices.g5.xlarge"] == "1.01"
+    assert settings["warm_start"] == "first, second"
+    changes: list[dict[str, Any]] = [
+        {"sampler": GpSampler()},
+        {"stopping": Stopping(2)},
+        {"budget": Budget(hours=2.0)},
+        {"points_to_evaluate": ()},
+        {"constraints": ("width < 3",)},
+        {"limits": NetworkLimits(parameters=1e6 + 1)},
+        {"warm_start": ()},
+        {"auxiliary": ()},
+        {"resources": replace(space.resources, prices=())},
+        {"hparams": space.hparams[:-1]},
+    ]
+    for change in changes:
+        assert replace(space, **change).settings() != settings, change
 
 
-def test_a_hyperparameter_that_only_some_parts_read_asks_for_its_condition(tmp_path: Path) -> None:
-    message = error(
-        tmp_path,
-        "space:\n  optimizer: {choice: [adamw, sgd]}\n  momentum: {uniform: [0.5, 0.9]}\n",
-    )
-    assert "add `when: {optimizer: [sgd]}`" in message
+def test_active_values_are_those_whose_conditions_hold() -> None:
+    space = full_space()
+    with_cnn = space.active_values(lambda hparam: hparam.values[-1])
+    assert with_cnn["architecture"] == "cnn"
+    assert {"width", "head", "hidden_units", "momentum"} <= set(with_cnn)
+    with_benchmark = space.active_values(lambda hparam: hparam.values[0])
+    assert with_benchmark["architecture"] == "benchmark"
+    assert not {"width", "head", "hidden_units", "momentum"} & set(with_benchmark)
+    assert space.active_values(lambda _hparam: None) == {}
 
 
-def test_an_alias_bomb_is_rejected_at_once(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    assert "aliases" in error(tmp_path, "\n".join(lines))
+def test_searched_hyperparameters_vary() -> None:
+    names = [hparam.name for hparam in full_space().searched_hparams()]
+    assert "folds" not in names
+    assert "learning_rate" in names
 
 
-def test_a_condition_in_a_circle_is_rejected() -> None:
-    tree = {
-        "space": {
-            "optimizer": {"choice": ["sgd", "adamw"], "when": {"schedule": "constant"}},
-            "schedule": {"choice": ["constant", "one_cycle"], "when": {"optimizer": "sgd"}},
-        }
+def test_the_largest_network_of_an_architecture_has_the_largest_values_of_its_choices() -> None:
+    inner = {
+        "cnn": {"stages": {"choice": [4, 5, 3]}, "kernel_size": {"int": [2, 5]}},
+        "mobilenet_v2": {"dropout": {"uniform": [0.1, 0.3]}},
+        "vgg16": {},
     }
-    with pytest.raises(SpaceError, match="wait for each other"):
-        parse_space(tree, "x")
+    space = parse_space({"space": {"architecture": {"choice": inner}}}, "x")
+    assert space.largest_networks() == {
+        "benchmark": {},
+        "cnn": {"stages": 5, "kernel_size": 5},
+        "mobilenet_v2": {"dropout": 0.3},
+        "vgg16": {},
+    }
 
 
-def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match="no such file"):
-        read_space(tmp_path / "none.yaml")
+def test_the_network_of_each_named_architecture_is_planned() -> None:
+    for name in ("p4m", "timm:resnetv2_50", "timm:vit_tiny_patch16_224", "timm:inception_v4"):
+        tree = {"epochs": 1, "trials": 1, "space": {"architecture": name}}
+        assert parse_space(tree, "x").largest_networks().keys() == {"benchmark", name}

@@ -1,4 +1,4 @@
-"""A patch among those near it: the formula, what is fitted, and a patch that is alone."""
+"""Neighbor smoothing: its formula, its fit, and patches without neighbors."""
 
 import math
 from collections.abc import Mapping
@@ -9,94 +9,105 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from raysearch.metrics import neighbor_smoothing as context
+from raysearch.metrics import neighbor_smoothing
 from raysearch.metrics.neighbor_smoothing import (
-    REACHES,
-    Around,
-    Context,
-    Places,
-    around,
-    fit_context,
+    LENGTH_SCALES,
+    NeighborSmoothing,
+    NeighborSums,
+    PatchPositions,
+    fit_neighbor_smoothing,
+    neighbor_sums,
 )
 
-Drawn = tuple[NDArray[np.int64], NDArray[np.float64], Places]
+ScoredSlides = tuple[NDArray[np.int64], NDArray[np.float64], PatchPositions]
 
 
-def drawn(seed: int, classes: int = 2, *, together: bool = True) -> Drawn:
-    """Slides of a class in the middle and others around it, judged by a net that is often wrong."""
-    draw = np.random.default_rng(seed)
-    slides, side = 30, 12
-    names = np.repeat([f"s{one}" for one in range(slides)], side * side)
-    xs = np.tile(np.repeat(np.arange(side), side), slides).astype(float)
-    ys = np.tile(np.arange(side), side * slides).astype(float)
-    owner = np.repeat(np.arange(slides), side * side)
-    middles = draw.uniform(0, side, (slides, 2))[owner]
-    far = np.hypot(xs - middles[:, 0], ys - middles[:, 1])
-    labels = np.digitize(-far, np.linspace(-6, -3, classes - 1)).astype(np.int64)
-    if not together:
-        labels = draw.permutation(labels)
-    logits = draw.normal(0, 1.5, (len(labels), classes))
+def scored_slides(seed: int, num_classes: int = 2, *, clustered: bool = True) -> ScoredSlides:
+    """Draw slides with a tumor in the middle, scored by a network that is often wrong."""
+    generator = np.random.default_rng(seed)
+    num_slides, side = 30, 12
+    names = np.repeat([f"s{number}" for number in range(num_slides)], side * side)
+    xs = np.tile(np.repeat(np.arange(side), side), num_slides).astype(float)
+    ys = np.tile(np.arange(side), side * num_slides).astype(float)
+    slide_index = np.repeat(np.arange(num_slides), side * side)
+    centers = generator.uniform(0, side, (num_slides, 2))[slide_index]
+    distances = np.hypot(xs - centers[:, 0], ys - centers[:, 1])
+    labels = np.digitize(-distances, np.linspace(-6, -3, num_classes - 1)).astype(np.int64)
+    if not clustered:
+        labels = generator.permutation(labels)
+    logits = generator.normal(0, 1.5, (len(labels), num_classes))
     logits[np.arange(len(labels)), labels] += 1.5
-    kept = draw.random(len(labels)) < 0.3
+    sampled = generator.random(len(labels)) < 0.3
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return labels[kept], probabilities[kept], Places(names[kept], xs[kept], ys[kept])
+    positions = PatchPositions(names[sampled], xs[sampled], ys[sampled])
+    return labels[sampled], probabilities[sampled], positions
 
 
-def by_reach(probabilities: NDArray[np.float64], places: Places) -> Mapping[float, Around]:
-    return {reach: around(probabilities, places, reach) for reach in REACHES}
+def sums_by_length_scale(
+    probabilities: NDArray[np.float64], positions: PatchPositions
+) -> Mapping[float, NeighborSums]:
+    """Return the neighbor sums for each length scale."""
+    return {scale: neighbor_sums(probabilities, positions, scale) for scale in LENGTH_SCALES}
 
 
 def test_the_formula_by_hand() -> None:
-    places = Places(
+    positions = PatchPositions(
         np.array(["a", "a", "a", "b"]), np.array([0.0, 3, 0, 0]), np.array([0.0, 4, 1, 0])
     )
-    second = np.array([0.9, 0.6, 0.2, 0.7])
-    probabilities = np.column_stack([1 - second, second])
-    found = Context(2.0, 0.5, 3.0, (0.75, 0.25))(probabilities, places)
+    positive = np.array([0.9, 0.6, 0.2, 0.7])
+    probabilities = np.column_stack([1 - positive, positive])
+    smoothed = NeighborSmoothing(2.0, 0.5, 3.0, (0.75, 0.25))(probabilities, positions)
     far, near = math.exp(-5 / 2), math.exp(-1 / 2)
-    said = (far * (0.6 - 0.25) + near * (0.2 - 0.25)) / (far + near + 0.5)
-    margin = math.log(0.9 / 0.1) + 3 * 2 * said
-    assert found[0, 1] == pytest.approx(1 / (1 + math.exp(-margin)), abs=1e-12)
-    assert found.sum(axis=1) == pytest.approx(1, abs=1e-12)
-    assert found[3] == pytest.approx(probabilities[3], abs=1e-12)
+    evidence = (far * (0.6 - 0.25) + near * (0.2 - 0.25)) / (far + near + 0.5)
+    logit = math.log(0.9 / 0.1) + 3 * 2 * evidence
+    assert smoothed[0, 1] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-12)
+    assert smoothed.sum(axis=1) == pytest.approx(1, abs=1e-12)
+    assert smoothed[3] == pytest.approx(probabilities[3], abs=1e-12)
 
 
-def test_certain_patches_and_many_on_one_slide(monkeypatch: pytest.MonkeyPatch) -> None:
-    _labels, probabilities, places = drawn(0)
+def test_certain_patches_and_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    _labels, probabilities, positions = scored_slides(0)
     probabilities[0] = (0.0, 1.0)
-    whole = Context(2.0, 0.5, 3.0, (0.7, 0.3))(probabilities, places)
-    assert np.isfinite(whole).all()
-    monkeypatch.setattr(context, "MAX_AT_ONCE", 100)
-    assert Context(2.0, 0.5, 3.0, (0.7, 0.3))(probabilities, places) == pytest.approx(
-        whole, abs=1e-12
+    smoothing = NeighborSmoothing(2.0, 0.5, 3.0, (0.7, 0.3))
+    at_once = smoothing(probabilities, positions)
+    assert np.isfinite(at_once).all()
+    monkeypatch.setattr(neighbor_smoothing, "MAX_DISTANCES", 100)
+    assert smoothing(probabilities, positions) == pytest.approx(at_once, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_smoothing_improves_clustered_labels_of_other_slides(num_classes: int) -> None:
+    labels, probabilities, positions = scored_slides(1, num_classes)
+    smoothing = fit_neighbor_smoothing(
+        labels, probabilities, sums_by_length_scale(probabilities, positions)
     )
+    other_labels, other_probabilities, other_positions = scored_slides(2, num_classes)
+    is_last_class = other_labels == num_classes - 1
+    auroc = roc_auc_score(is_last_class, other_probabilities[:, -1])
+    smoothed = smoothing(other_probabilities, other_positions)
+    assert roc_auc_score(is_last_class, smoothed[:, -1]) > auroc + 0.02
+    assert NeighborSmoothing.from_json(str(smoothing)) == smoothing
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_labels_that_lie_together_are_told_better(classes: int) -> None:
-    labels, probabilities, places = drawn(1, classes)
-    found = fit_context(labels, probabilities, by_reach(probabilities, places))
-    other, scores, there = drawn(2, classes)
-    alone = roc_auc_score(other == classes - 1, scores[:, -1])
-    assert roc_auc_score(other == classes - 1, found(scores, there)[:, -1]) > alone + 0.02
-    assert Context.read(str(found)) == found
-
-
-def test_neighbours_that_say_nothing_do_not_count() -> None:
-    labels, probabilities, places = drawn(3, together=False)
-    found = fit_context(labels, probabilities, by_reach(probabilities, places))
-    alone = roc_auc_score(labels, probabilities[:, 1])
-    assert roc_auc_score(labels, found(probabilities, places)[:, 1]) == pytest.approx(
-        alone, abs=0.01
+def test_neighbors_without_information_have_no_effect() -> None:
+    labels, probabilities, positions = scored_slides(3, clustered=False)
+    smoothing = fit_neighbor_smoothing(
+        labels, probabilities, sums_by_length_scale(probabilities, positions)
     )
+    auroc = roc_auc_score(labels, probabilities[:, 1])
+    smoothed = smoothing(probabilities, positions)
+    assert roc_auc_score(labels, smoothed[:, 1]) == pytest.approx(auroc, abs=0.01)
 
 
-def test_two_classes_are_fitted_as_by_logistic_regression() -> None:
-    labels, probabilities, places = drawn(4)
-    near = by_reach(probabilities, places)
-    found = fit_context(labels, probabilities, near)
-    said = near[found.reach].beyond(np.array(found.fractions), found.doubt)[:, 1]
-    own = np.log(probabilities[:, 1] / probabilities[:, 0])
-    model = LogisticRegression(C=1e9).fit(np.column_stack([own, said]), labels)
-    # Both classes have what is said, of opposite signs.
-    assert 2 * found.weight == pytest.approx(model.coef_[0][1] / model.coef_[0][0], rel=0.01)
+def test_the_fit_for_two_classes_equals_logistic_regression() -> None:
+    labels, probabilities, positions = scored_slides(4)
+    sums = sums_by_length_scale(probabilities, positions)
+    smoothing = fit_neighbor_smoothing(labels, probabilities, sums)
+    evidence = sums[smoothing.length_scale].evidence(
+        np.array(smoothing.priors), smoothing.shrinkage
+    )[:, 1]
+    logits = np.log(probabilities[:, 1] / probabilities[:, 0])
+    model = LogisticRegression(C=1e9).fit(np.column_stack([logits, evidence]), labels)
+    # The evidence of the two classes has opposite signs, so it counts twice.
+    ratio = model.coef_[0][1] / model.coef_[0][0]
+    assert 2 * smoothing.weight == pytest.approx(ratio, rel=0.01)

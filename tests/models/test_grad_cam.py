@@ -1,41 +1,39 @@
-"""Where a net saw what it decided on."""
-
 import pytest
 import torch
 from torch import nn
 
-from raysearch.models.architectures import build
+from raysearch.models.architectures.networks import build_network
 from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import DihedralMean
-from raysearch.models.grad_cam import activation, deciding_region
+from raysearch.models.grad_cam import grad_cam, peak_region
 
-NETS = (
+NETWORKS = (
     *("benchmark", "cnn", "p4m", "resnet18", "densenet121", "mobilenet_v3_small"),
     *("efficientnet_b0", "convnext_tiny", "googlenet", "vit_b_16"),
 )
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_every_kind_of_net_says_where(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_kind_of_network_has_a_heatmap(name: str) -> None:
     torch.manual_seed(0)
-    net = build(name, (64, 64, 3), 2, {})
+    net = build_network(name, (64, 64, 3), 2, {})
     for layer in net.modules():
         if isinstance(layer, nn.Linear) and layer.out_features == 2:
-            nn.init.normal_(layer.weight)  # a transformer's begins with zeros
+            nn.init.normal_(layer.weight)  # the initial head of a transformer is zero
     model = PatchClassifier(net, nn.Identity()).eval()
     patches = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8)
-    found = [activation(model, patches, torch.full((6,), one)) for one in (0, 1)]
-    for one in found:
-        assert one.shape == (6, 64, 64)
-        assert float(one.min()) >= 0
-        assert set(one.amax(dim=(1, 2)).round(decimals=5).tolist()) <= {0.0, 1.0}
-    # What speaks for one class speaks against the other.
-    assert float(torch.maximum(*found).amax(dim=(1, 2)).max()) == pytest.approx(1)
-    assert all(one.grad is None for one in model.parameters())
+    heatmaps = [grad_cam(model, patches, torch.full((6,), label)) for label in (0, 1)]
+    for of_class in heatmaps:
+        assert of_class.shape == (6, 64, 64)
+        assert float(of_class.min()) >= 0
+        assert set(of_class.amax(dim=(1, 2)).round(decimals=5).tolist()) <= {0.0, 1.0}
+    # What contributes to one class reduces the other.
+    assert float(torch.maximum(*heatmaps).amax(dim=(1, 2)).max()) == pytest.approx(1)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
-class Brightest(nn.Module):
-    """Class 1 where a place is bright."""
+class BrightnessNet(nn.Module):
+    """A network whose logit of class 1 is the mean brightness."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,34 +45,34 @@ class Brightest(nn.Module):
             self.head.weight.copy_(torch.tensor([[-1.0], [1.0]]))
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """The logits."""
+        """Return the logits."""
         logits: torch.Tensor = self.head(self.pool(self.features(batch)).flatten(1))
         return logits
 
 
-@pytest.mark.parametrize("averaged", [False, True])
-def test_the_frame_is_around_what_decided(averaged: bool) -> None:
-    net = Brightest()
-    model = PatchClassifier(DihedralMean(net) if averaged else net, nn.Identity()).eval()
+@pytest.mark.parametrize("use_tta", [False, True])
+def test_the_peak_region_is_the_bright_square(use_tta: bool) -> None:
+    net = BrightnessNet()
+    model = PatchClassifier(DihedralMean(net) if use_tta else net, nn.Identity()).eval()
     patch = torch.zeros(1, 20, 20, 3, dtype=torch.uint8)
     patch[0, 4:9, 11:18] = 255
-    found = activation(model, patch, torch.tensor([1]))
-    assert deciding_region(found[0]) == (11, 4, 17, 8)
-    against = activation(model, patch, torch.tensor([0]))
-    assert deciding_region(1 - against[0]) == (11, 4, 17, 8)
+    heatmap = grad_cam(model, patch, torch.tensor([1]))[0]
+    assert peak_region(heatmap) == (11, 4, 17, 8)
+    dark_heatmap = grad_cam(model, patch, torch.tensor([0]))[0]
+    assert peak_region(1 - dark_heatmap) == (11, 4, 17, 8)
 
 
-def test_the_frame_is_around_one_peak_of_a_map_that_is_high_all_over() -> None:
-    found = torch.full((20, 20), 0.6)
-    found[4:9, 11:18] = 1.0
-    found[15:18, 2:5] = 0.9  # apart from it
-    assert deciding_region(found) == (11, 4, 17, 8)
-    assert deciding_region(torch.full((20, 20), 0.6)) == (0, 0, 19, 19)
+def test_the_peak_region_of_a_map_without_low_values_has_one_peak() -> None:
+    heatmap = torch.full((20, 20), 0.6)
+    heatmap[4:9, 11:18] = 1.0
+    heatmap[15:18, 2:5] = 0.9  # not connected with the maximum
+    assert peak_region(heatmap) == (11, 4, 17, 8)
+    assert peak_region(torch.full((20, 20), 0.6)) == (0, 0, 19, 19)
 
 
-def test_where_nothing_speaks_for_a_class_nothing_is_framed() -> None:
-    model = PatchClassifier(Brightest(), nn.Identity()).eval()
-    black = torch.zeros(1, 20, 20, 3, dtype=torch.uint8)
-    found = activation(model, black, torch.tensor([1]))
-    assert float(found.max()) == 0
-    assert deciding_region(found[0]) is None
+def test_a_class_without_contributions_has_no_peak_region() -> None:
+    model = PatchClassifier(BrightnessNet(), nn.Identity()).eval()
+    black_patch = torch.zeros(1, 20, 20, 3, dtype=torch.uint8)
+    heatmaps = grad_cam(model, black_patch, torch.tensor([1]))
+    assert float(heatmaps.max()) == 0
+    assert peak_region(heatmaps[0]) is None

@@ -20,7 +20,7 @@ from conftest import Commands
 from raysearch.config.space_file import parse_space, read_space
 from raysearch.data.sources.breakhis import SUBTYPES
 from raysearch.reports.published_results import notes_of, read_published
-from support.harvest_services import Ncbi, image, pdf, serve, tissue
+from support.harvest_services import FakeNcbi, build_pdf, image_object, serve, tissue_image
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
@@ -57,10 +57,10 @@ def test_every_space_opens_with_its_command_its_cost_and_its_result(path: Path) 
 
 
 def test_every_hyperparameter_and_objective_is_in_the_readme() -> None:
-    from raysearch.metrics.classification import METRICS
-    from raysearch.training.components import LIMITS
+    from raysearch.config.hyperparameters import HYPERPARAMETERS
+    from raysearch.config.names import OBJECTIVES
 
-    for name in (*LIMITS, *METRICS):
+    for name in (*HYPERPARAMETERS, *OBJECTIVES):
         assert f"`{name}`" in README, name
 
 
@@ -91,7 +91,7 @@ def test_lock_constraints_and_what_is_installed_are_the_same_versions() -> None:
 SCRIPT = "uv run python benchmarks/drawn_sets.py "
 # What the reader of a Python block has.
 AT_HAND = """
-from raysearch.data.patches import load_patches
+from raysearch.data.shards.patches import load_patches
 rows = load_patches("data/idc")
 patches = rows.pixels.reshape(-1, *rows.shape)
 slides, xs, ys = rows.patients, rows.xs, rows.ys
@@ -131,7 +131,7 @@ def write_sets(here: Path, home: Path) -> None:
     for part, some in (("train", range(6)), ("val", range(6, 9)), ("test", range(9, 12))):
         (here / f"cases_{part}.txt").write_text("\n".join(map(str, some)))
     (home / "papers").mkdir()
-    (home / "papers" / "a.pdf").write_bytes(pdf([image(tissue(1))]))
+    (home / "papers" / "a.pdf").write_bytes(build_pdf([image_object(tissue_image(1))]))
 
 
 @pytest.mark.slow
@@ -150,10 +150,10 @@ def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
         and "--cluster" not in line
     ]
     assert len(lines) >= 16
-    ncbi = Ncbi()
-    ncbi.pdfs, ncbi.found = {"11": pdf([image(tissue(2))])}, ["11"]
+    ncbi = FakeNcbi()
+    ncbi.pdfs, ncbi.search_results = {"11": build_pdf([image_object(tissue_image(2))])}, ["11"]
     with serve(ncbi):
-        run = Commands(tmp_path, {"RAYSEARCH_NCBI": ncbi.address})
+        run = Commands(tmp_path, {"RAYSEARCH_NCBI": ncbi.url})
         for line in lines:
             words = line.replace("~", str(home)).replace("--trials 16", "--trials 2")
             if line.startswith(SCRIPT):

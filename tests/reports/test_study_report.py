@@ -12,25 +12,15 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from sklearn.metrics import roc_curve as points_of
 
-from raysearch.champion.model_artifact import pack_artifact
-from raysearch.champion.trained_networks import repeat_scores
+from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.champion.stored_champion import repeat_scores
 from raysearch.cli import run
-from raysearch.data.patches import load_patches
+from raysearch.data.shards.patches import load_patches
 from raysearch.errors import DataError, StudyError
-from raysearch.inference.model_loading import load_model, score
-from raysearch.inference.overlays import maps_of
-from raysearch.metrics.calibration import tempered
-from raysearch.metrics.curves import GRID, precision_recall_curve, roc_curve
-from raysearch.metrics.evaluation import Scored, assess
-from raysearch.metrics.plausibility import (
-    check_anchor,
-    check_baseline,
-    check_coverage,
-    check_tables,
-)
+from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps
+from raysearch.inference.model_loading import load_model, predict_proba
+from raysearch.metrics.calibration import apply_temperature
 from raysearch.models.classifier import Ensemble, PatchClassifier
 from raysearch.reports.model_card import (
     KNOWN,
@@ -45,9 +35,9 @@ from raysearch.reports.reporting_checklists import TOPICS
 from raysearch.reports.slide_map import error_map, geojson, heat_map, stitched
 from raysearch.reports.study_report import study_report
 from raysearch.search.study.study import Study
-from raysearch.search.tracking.model_registry import RECIPE_PLACE
+from raysearch.search.tracking.model_registry import ARTIFACT_PATH
 from raysearch.search.tracking.tracker import Tracker
-from support.champion_studies import SEED, crowned_study
+from support.champion_studies import REPEAT_SEED, study_with_champion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -71,9 +61,9 @@ class Page(HTMLParser):
 
 
 def test_the_page_has_every_section_and_needs_nothing_beside_it(
-    crowned: Study, tmp_path: Path
+    champion_study: Study, tmp_path: Path
 ) -> None:
-    tracker = Tracker(crowned.plan, f"sqlite:///{tmp_path}/runs.db")
+    tracker = Tracker(champion_study.plan, f"sqlite:///{tmp_path}/runs.db")
     tracker.close("FINISHED", 60)
     assert run(["test", "first"]) == 0
     assert run(["report", "first"]) == 0
@@ -95,80 +85,35 @@ def test_the_page_has_every_section_and_needs_nothing_beside_it(
     ):
         assert words in text or words.replace("&#39;", "'") in text, words
     client = MlflowClient(f"sqlite:///{tmp_path}/runs.db")
-    names = {one.path for one in client.list_artifacts(tracker.parent)}
+    names = {one.path for one in client.list_artifacts(tracker.parent_run_id)}
     assert {"report.html", "card.md", "test.json"} <= names
-    told = client.get_run(tracker.parent)
-    assert told.data.tags["test_openings"] == "1"
+    told = client.get_run(tracker.parent_run_id)
+    assert told.data.tags["test_accesses"] == "1"
     assert 0 < told.data.metrics["test_auroc"] <= 1
 
 
-def test_a_report_is_of_the_locked_decision(crowned: Study) -> None:
-    found = study_report(crowned.folder).sets[0]
-    assert found.scored.threshold == crowned.history.locked["threshold"]
+def test_a_report_is_of_the_locked_decision(champion_study: Study) -> None:
+    found = study_report(champion_study.folder).sets[0]
+    decision = champion_study.history.champion_decision
+    assert decision is not None
+    assert found.scored.threshold == decision.threshold
     assert sum(one.support for one in found.found.classes) == len(found.scored.labels)
     assert set(found.found.folds) == {0, 1}
     assert found.before is not None
-    assert found.before.error == pytest.approx(crowned.history.locked["error_before"])
-    assert found.found.reliability.error == pytest.approx(crowned.history.locked["error"])
+    assert found.before.error == pytest.approx(decision.error_before)
+    assert found.found.reliability.error == pytest.approx(decision.error)
 
 
 def test_a_study_without_a_champion_has_no_report(
-    crowned: Study, capsys: pytest.CaptureFixture[str]
+    champion_study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["report", "nobody"]) == 2
     assert run(["report", "first", "--out", "nowhere/x.html"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
-    crowned.history.champion = None
-    crowned.folder.remove(crowned.folder.JOURNAL)
+    champion_study.history.champion = None
+    champion_study.folder.remove(champion_study.folder.JOURNAL)
     assert run(["report", "first"]) == 2
     assert "no champion yet" in capsys.readouterr().err
-
-
-def drawn() -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
-    draw = np.random.default_rng(0)
-    labels = draw.integers(2, size=400)
-    scores = np.round(1 / (1 + np.exp(-(2 * labels - 1 + draw.normal(0, 1.5, 400)))), 2)
-    return labels, scores, draw.integers(20, size=400).astype(np.str_)
-
-
-def test_curves_are_scikit_learns_and_lie_within_their_bands() -> None:
-    labels, scores, patients = drawn()
-    found = roc_curve(labels, scores, patients)
-    false, true, _thresholds = points_of(labels, scores, drop_intermediate=False)
-    assert found.value == pytest.approx(np.interp(GRID, false, true), abs=1e-9)
-    area = float(np.trapezoid(found.value, found.x))
-    assert area == pytest.approx(roc_auc_score(labels, scores), abs=0.005)
-    assert (found.low <= found.value + 1e-9).all()
-    assert (found.value <= found.high + 1e-9).all()
-    recall = precision_recall_curve(labels, scores, patients)
-    assert recall.value[-1] == pytest.approx(
-        labels.sum() / (scores >= scores[labels == 1].min()).sum()
-    )
-    for place in (30, 60, 90):
-        least = np.sort(scores[labels == 1])[::-1][int(np.ceil(place / 100 * labels.sum())) - 1]
-        kept = scores >= least
-        assert recall.value[place] == pytest.approx(labels[kept].mean())
-    with pytest.raises(ValueError, match="both classes"):
-        roc_curve(np.zeros(4, np.int64), scores[:4], patients[:4])
-    alone = roc_curve(labels, scores, np.full(400, "one"))
-    assert np.isnan(alone.low).all()
-
-
-def test_what_cannot_be_is_said_and_what_can_is_not() -> None:
-    labels, scores, patients = drawn()
-    given = Scored(labels, np.column_stack([1 - scores, scores]), patients, ("no", "yes"), 0.5)
-    good = assess(given, draws=100)
-    assert check_tables(good) == []
-    assert check_baseline(good) == []
-    assert check_anchor("idc", good) == []
-    (note,) = check_coverage([(0.8, 0.4), (0.95, 0.5), (0.99, 0.1)])
-    assert note.wrong
-    assert "at confidence 0.95 more is covered (0.500) than at 0.8" in note.text
-    perfect = Scored(labels, np.column_stack([1 - labels, labels]) * 1.0, patients, ("no", "yes"))
-    (leak,) = check_anchor("idc", assess(perfect, draws=100))
-    assert "look for a leak" in leak.text
-    guessing = Scored(labels, np.full((400, 2), 0.5), patients, ("no", "yes"))
-    assert len(check_baseline(assess(guessing, draws=100))) >= 1
 
 
 def placed() -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
@@ -225,26 +170,27 @@ def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    study = crowned_study(shards, tmp_path / "studies" / "five", kind="ensemble")
+    study = study_with_champion(shards, tmp_path / "studies" / "five", kind="ensemble")
     told = study_report(study.folder)
-    again = repeat_scores(study.folder, study.plan, told.champion, SEED)
-    temperature = float(study.history.locked["temperature"])
+    again = repeat_scores(study.folder, study.plan, told.champion, REPEAT_SEED)
+    decision = study.history.champion_decision
+    assert decision is not None
     judged = told.sets[0].scored.probabilities
-    assert np.array_equal(judged, tempered(again.probabilities, temperature))
+    assert np.array_equal(judged, apply_temperature(again.probabilities, decision.temperature))
     model = load_model("five", "studies")
-    assert isinstance(model.net, Ensemble)
-    assert len(model.net.members) == model.recipe.members == 2
-    (tmp_path / "kept" / RECIPE_PLACE).parent.mkdir(parents=True)
-    (tmp_path / "kept" / RECIPE_PLACE).write_bytes(pack_artifact(model.recipe, model.net))
+    assert isinstance(model.classifier, Ensemble)
+    assert len(model.classifier.members) == model.artifact.num_members == 2
+    (tmp_path / "kept" / ARTIFACT_PATH).parent.mkdir(parents=True)
+    (tmp_path / "kept" / ARTIFACT_PATH).write_bytes(pack_model_artifact(model.artifact, model.classifier))
     kept, pixels = load_model("kept", "studies"), load_patches(str(shards)).pixels[:9]
-    assert np.array_equal(score(kept, pixels), score(model, pixels))
+    assert np.array_equal(predict_proba(kept, pixels), predict_proba(model, pixels))
     patches = np.array(pixels).reshape(-1, *study.plan.shape)
     maps = [
-        maps_of(replace(model, net=one), patches, np.ones(9, np.int64))
-        for one in model.net.members
+        grad_cam_heatmaps(replace(model, classifier=one), patches, np.ones(9, np.int64))
+        for one in model.classifier.members
         if isinstance(one, PatchClassifier)
     ]
-    together = maps_of(model, patches, np.ones(9, np.int64))
+    together = grad_cam_heatmaps(model, patches, np.ones(9, np.int64))
     assert np.abs(together - (maps[0] + maps[1]) / 2).max() < 1e-6
     assert not np.allclose(maps[0], maps[1])
     assert run(["report", "five"]) == 0
@@ -253,17 +199,17 @@ def test_an_ensemble_is_told_explained_and_loaded_as_what_it_is(
 
 
 def test_a_card_says_what_the_study_knows_and_leaves_the_rest_to_people(
-    crowned: Study, tmp_path: Path
+    champion_study: Study, tmp_path: Path
 ) -> None:
-    report = study_report(crowned.folder)
+    report = study_report(champion_study.folder)
     claim, tripod = model_card(report, {}).parts
     assert [one.number for one in claim.lines] == [str(one + 1) for one in range(44)]
     assert len(tripod.lines) == 52
     by_number = {one.number: one for one in claim.lines}
     assert by_number["19"].state == KNOWN
-    assert crowned.plan.splits[0].hash[:12] in by_number["19"].text
+    assert champion_study.plan.splits[0].hash[:12] in by_number["19"].text
     assert by_number["7"].state == PARTLY
-    assert crowned.plan.fingerprint[:12] in by_number["7"].known
+    assert champion_study.plan.fingerprint[:12] in by_number["7"].known
     assert by_number["44"].state == OPEN
     assert by_number["44"].text == "Open: only a person can say (`funding`)."
     assert "The held-out set is unopened" in by_number["32"].text
@@ -284,8 +230,8 @@ def test_a_card_says_what_the_study_knows_and_leaves_the_rest_to_people(
     assert len(re.findall(r"(?<!\\)\|", row)) == 5
 
 
-def test_every_topic_of_a_checklist_is_either_known_or_a_persons(crowned: Study) -> None:
-    known = answers(study_report(crowned.folder))
+def test_every_topic_of_a_checklist_is_either_known_or_a_persons(champion_study: Study) -> None:
+    known = answers(study_report(champion_study.folder))
     assert set(known) <= set(TOPICS)
     assert all(one.known or one.open for one in known.values())
     assert not {"funding", "ethics", "fairness", "annotators"} & set(known)

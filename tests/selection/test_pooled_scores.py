@@ -1,4 +1,4 @@
-"""The champion's pooled scores with each patch in its context, of shards that know the places."""
+"""The AUROC of pooled out-of-fold scores, with and without neighbor smoothing."""
 
 import dataclasses
 import json
@@ -10,21 +10,21 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from raysearch.data.patches import load_rows
+from raysearch.data.shards.rows import load_rows
 from raysearch.data.shards.sharding import write_shards
+from raysearch.metrics.neighbor_smoothing import PatchPositions
 from raysearch.search.journal.history import Trial
-from raysearch.search.study.fold_scores import OutOfFold, out_of_fold, scores_file
+from raysearch.search.study.fold_scores import OutOfFold, out_of_fold
 from raysearch.search.study.study import Study
-from raysearch.search.study.trial_data import training_data
+from raysearch.search.study.trial_data import WORKER_CACHE
 from raysearch.selection.pooled_scores import (
-    auroc_in_context,
-    in_context,
-    places_of,
+    neighbor_smoothed_auroc,
+    patch_positions,
     pooled_auroc,
+    smooth_out_of_fold,
 )
-from raysearch.training.fold_training import Judged
-from raysearch.training.loop import FoldEpoch
-from support.result_studies import new_study, next_searched, report
+from support.result_studies import fold_report, new_study, next_searched
+from support.scored_trials import record_scores
 
 TREE: dict[str, Any] = {
     "epochs": 1,
@@ -34,14 +34,14 @@ TREE: dict[str, Any] = {
     "stopping": {"rule": "none"},
     "space": {"folds": 2, "width": 4, "learning_rate": 0.001},
 }
-PATIENTS, SIDE = 10, 7
+NUM_PATIENTS, SIDE = 10, 7
 
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of ten slides as IDC has them, the right half of each positive."""
+    """Shards of ten slides in the layout of IDC; the right half of each is positive."""
     top = tmp_path_factory.mktemp("slides")
-    for patient in range(PATIENTS):
+    for patient in range(NUM_PATIENTS):
         for x in range(SIDE):
             for y in range(SIDE):
                 label = int(x > SIDE // 2)
@@ -54,62 +54,66 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def judged(slides: Path, tmp_path: Path) -> tuple[Study, Trial]:
-    """A trial whose nets are often wrong, each patch by itself."""
+def scored_trial(slides: Path, tmp_path: Path) -> tuple[Study, Trial]:
+    """A trial whose networks are often wrong, independently for each patch."""
     study = new_study(slides, tmp_path / "studies" / "near", TREE)
     trial = next_searched(study)
-    data = training_data(study.folder.address, str(slides), "cpu", 2, 1.0)
-    draw = np.random.default_rng(0)
+    data = WORKER_CACHE.training_data(study.folder.address, str(slides), "cpu", 2, 1.0)
+    generator = np.random.default_rng(0)
     for fold in range(2):
         rows = data.folds[fold][1]
-        margin = 2.0 * data.labels.numpy()[rows] - 1 + draw.normal(0, 2, len(rows))
-        logits = np.column_stack([-margin / 2, margin / 2]).astype(np.float32)
-        told = report(fold + 1, 0.7) | {"fold": fold}
-        done = FoldEpoch(fold + 1, fold, 0.7, 1.0, {"auroc": 0.7}, 0.5, 8)
-        scores = scores_file(done, Judged(rows, logits, None), data)
-        study.folder.write(study.folder.scores(trial.id, fold + 1), scores)
-        study.report(trial.id, told)
+        logits = 2.0 * data.labels.numpy()[rows] - 1 + generator.normal(0, 2, len(rows))
+        report = fold_report(trial.id, fold + 1, 0.7, fold=fold)
+        record_scores(study, data, report, rows, logits)
     return study, trial
 
 
-def scores_of(judged: tuple[Study, Trial]) -> OutOfFold:
-    study, trial = judged
+def scores_of(scored_trial: tuple[Study, Trial]) -> OutOfFold:
+    """Read the out-of-fold scores of the trial."""
+    study, trial = scored_trial
     return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
 
 
-def test_it_is_above_that_of_each_patch_alone_and_the_context_can_be_kept(
-    judged: tuple[Study, Trial],
+def positions_of(scored_trial: tuple[Study, Trial]) -> PatchPositions:
+    """Return the positions of the trial's patches."""
+    plan = scored_trial[0].plan
+    positions = patch_positions(load_rows(plan.data, plan.view), scores_of(scored_trial))
+    assert positions is not None
+    return positions
+
+
+def test_smoothing_improves_the_auroc_and_can_be_stored(scored_trial: tuple[Study, Trial]) -> None:
+    scores = scores_of(scored_trial)
+    pooled, smoothed = pooled_auroc(scores), neighbor_smoothed_auroc(scores, scored_trial[0].plan)
+    assert pooled is not None
+    assert smoothed is not None
+    assert pooled.value is not None
+    assert smoothed.auroc.value is not None
+    assert smoothed.auroc.value > pooled.value + 0.05
+    positions = positions_of(scored_trial)
+    assert set(positions.xs.round(2)) == {round(column + 0.02, 2) for column in range(SIDE)}
+    probabilities = smoothed.smoothing(scores.probabilities, positions)[:, 1]
+    assert roc_auc_score(scores.labels, probabilities) > pooled.value + 0.05
+    assert json.loads(str(smoothed.smoothing))["weight"] == smoothed.smoothing.weight
+
+
+def test_the_labels_of_a_fold_do_not_affect_its_smoothed_scores(
+    scored_trial: tuple[Study, Trial],
 ) -> None:
-    found = scores_of(judged)
-    alone, near = pooled_auroc(found), auroc_in_context(found, judged[0].plan)
-    assert alone is not None
-    assert near is not None
-    assert alone.value is not None
-    assert near.pooled.value is not None
-    assert near.pooled.value > alone.value + 0.05
-    places = places_of(load_rows(judged[0].plan.data, judged[0].plan.view), found)
-    assert places is not None
-    assert set(places.xs.round(2)) == {round(one + 0.02, 2) for one in range(SIDE)}
-    kept = near.context(found.probabilities, places)[:, 1]
-    assert roc_auc_score(found.labels, kept) > alone.value + 0.05
-    assert json.loads(str(near.context))["weight"] == near.context.weight
+    scores, positions = scores_of(scored_trial), positions_of(scored_trial)
+    labels = np.where(scores.folds == 0, 1 - scores.labels, scores.labels)
+    changed = dataclasses.replace(scores, labels=labels)
+    original_smoothed, _smoothing = smooth_out_of_fold(scores, positions)
+    changed_smoothed, _smoothing = smooth_out_of_fold(changed, positions)
+    first, second = scores.folds == 0, scores.folds == 1
+    assert np.array_equal(original_smoothed[first], changed_smoothed[first])
+    assert not np.array_equal(original_smoothed[second], changed_smoothed[second])
 
 
-def test_a_folds_labels_do_not_reach_its_own_scores(judged: tuple[Study, Trial]) -> None:
-    found = scores_of(judged)
-    places = places_of(load_rows(judged[0].plan.data, judged[0].plan.view), found)
-    assert places is not None
-    other = np.where(found.folds == 0, 1 - found.labels, found.labels)
-    before, _context = in_context(found, places)
-    after, _context = in_context(dataclasses.replace(found, labels=other), places)
-    assert np.array_equal(before[found.folds == 0], after[found.folds == 0])
-    assert not np.array_equal(before[found.folds == 1], after[found.folds == 1])
-
-
-def test_without_places_there_is_none(judged: tuple[Study, Trial], slides: Path) -> None:
-    rows = load_rows(str(slides))
-    found = scores_of(judged)
-    assert places_of(rows, found) is not None
-    assert places_of(dataclasses.replace(rows, xs=np.full(len(rows.xs), np.nan)), found) is None
-    apart = np.arange(len(rows.xs)).astype(np.str_)
-    assert places_of(dataclasses.replace(rows, slides=apart), found) is None
+def test_unknown_positions_are_none(scored_trial: tuple[Study, Trial], slides: Path) -> None:
+    rows, scores = load_rows(str(slides)), scores_of(scored_trial)
+    assert patch_positions(rows, scores) is not None
+    unknown = dataclasses.replace(rows, xs=np.full(len(rows.xs), np.nan))
+    assert patch_positions(unknown, scores) is None
+    one_patch_per_slide = np.arange(len(rows.xs)).astype(np.str_)
+    assert patch_positions(dataclasses.replace(rows, slides=one_patch_per_slide), scores) is None

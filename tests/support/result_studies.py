@@ -1,23 +1,25 @@
-"""Studies fed with reports instead of trained, for what is told of a study."""
+"""Studies whose trials report made-up objectives instead of training."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raysearch.config.space_file import parse_space
+from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan import make_plan
+from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.study import Study, create_study
 
 TREE: dict[str, Any] = {
     "epochs": 4,
     "trials": 12,
     "seed": 1,
-    "stopping": {"rule": "asha", "grace": 1, "reduction": 3, "paired": 0},
+    "stopping": {"rule": "asha", "grace_period": 1, "reduction_factor": 3, "paired_alpha": 0},
     "space": {
         "folds": 2,
         "optimizer": {"choice": ["adamw", "sgd"]},
@@ -29,40 +31,45 @@ TREE: dict[str, Any] = {
 }
 
 
-def new_study(shards: Path, place: Path, tree: dict[str, Any] = TREE) -> Study:
-    plan, splits = make_plan(parse_space(tree, "x"), place.name, str(shards))
-    study = create_study(StudyFolder(place), plan, splits)
+def new_study(shards: Path, path: Path, tree: dict[str, Any] = TREE) -> Study:
+    """Create the study of the space `tree` over `shards` in the folder `path`, and begin it."""
+    plan, splits = make_plan(parse_space(tree, "x"), path.name, str(shards))
+    study = create_study(StudyFolder(path), plan, splits)
     study.begin()
     return study
 
 
-def report(epoch: int, objective: float) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "fold": (epoch - 1) // 4,
-        "objective": objective,
-        "loss": 1.0,
-        "metrics": {"auroc": objective},
-        "seconds": 0.5,
-        "host": "here",
-    }
+def fold_report(trial: str, epoch: int, objective: float | None, **fields: Any) -> FoldReport:
+    """A report of `trial` after `epoch` fold-epochs of four epochs per fold."""
+    report = FoldReport(
+        trial=trial,
+        fold=(epoch - 1) // 4,
+        epoch=epoch,
+        objective=objective,
+        metrics={"auroc": objective},
+        loss=1.0,
+        seconds=0.5,
+        host="here",
+    )
+    return replace(report, **fields)
 
 
 def quality(trial: Trial) -> float:
-    """Mostly of the learning rate, a little of the width."""
+    """An objective that depends mostly on the learning rate, and a little on the width."""
     rate = abs(np.log10(float(trial.hparams["learning_rate"])) + 2) / 4
     return float(0.9 - rate + int(trial.hparams["width"]) / 1000)
 
 
-def feed(study: Study, trial: Trial, most: int = 10**6) -> None:
-    """Report `trial` to its end, or `most` fold-epochs."""
-    for epoch in range(trial.epoch + 1, min(study.whole(trial), trial.epoch + most) + 1):
-        if not study.report(trial.id, report(epoch, quality(trial) + epoch / 100)):
+def report_epochs(study: Study, trial: Trial, max_epochs: int = 10**6) -> None:
+    """Report `trial` to its end, or `max_epochs` fold-epochs."""
+    end = min(study.total_fold_epochs(trial), trial.epoch + max_epochs)
+    for epoch in range(trial.epoch + 1, end + 1):
+        if not study.report(fold_report(trial.id, epoch, quality(trial) + epoch / 100)):
             return
 
 
 def next_searched(study: Study) -> Trial:
-    """The next trial that is searched; the benchmark before it fails."""
+    """Return the next searched trial; the benchmark before it fails."""
     trial = study.next_trial()
     assert trial is not None
     if trial.kind == "benchmark":
@@ -71,7 +78,7 @@ def next_searched(study: Study) -> Trial:
     return trial
 
 
-def run_on(study: Study, trials: int) -> None:
-    """Run `trials` more to their ends."""
-    for _ in range(trials):
-        feed(study, next_searched(study))
+def train_next(study: Study, num_trials: int) -> None:
+    """Train the next `num_trials` trials to their ends."""
+    for _ in range(num_trials):
+        report_epochs(study, next_searched(study))

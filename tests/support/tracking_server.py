@@ -1,4 +1,4 @@
-"""A real tracking server, and what may stand before it."""
+"""A real tracking server, and a proxy in front of it that is slow or loses answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 class Server:
-    """`mlflow server` over a database in `folder`, always at the same port."""
+    """`mlflow server` with a database in `folder`, always at the same port."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -31,8 +31,8 @@ class Server:
         if signum == signal.SIGKILL:
             self._process.wait()
 
-    def go_on(self) -> None:
-        """Answer again, as a new process where the last one was killed."""
+    def resume(self) -> None:
+        """Answer again, as a new process if the last one was killed."""
         if self._process.returncode is None:
             self.signal(signal.SIGCONT)
         else:
@@ -49,8 +49,8 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"{self.address}/health", timeout=2)
             except (urllib.error.URLError, OSError):
@@ -62,20 +62,20 @@ class Server:
 
 
 class Proxy:
-    """Passes requests on to a server, late, or losing every other answer of each kind."""
+    """Forwards requests to a server; delays them, or loses every second answer of each kind."""
 
     def __init__(self, port: int) -> None:
-        self.delay_s, self.losing = 0.0, False
-        self.asked: list[str] = []
-        self._lost: dict[tuple[str, str], bool] = defaultdict(bool)
-        self._behind = f"http://127.0.0.1:{port}"
-        outer = self
+        self.delay_s, self.loses_answers = 0.0, False
+        self.paths: list[str] = []
+        self._last_lost: dict[tuple[str, str], bool] = defaultdict(bool)
+        self._server_address = f"http://127.0.0.1:{port}"
+        proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def handle_one_request(self) -> None:
                 self.raw_requestline = self.rfile.readline(65537)
                 if self.raw_requestline and self.parse_request():
-                    outer.pass_on(self)
+                    proxy.forward(self)
                 self.close_connection = True
 
             def log_message(self, *_arguments: object) -> None:
@@ -92,27 +92,27 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def pass_on(self, handler: BaseHTTPRequestHandler) -> None:
-        self.asked.append(handler.path.partition("?")[0])
+    def forward(self, handler: BaseHTTPRequestHandler) -> None:
+        self.paths.append(handler.path.partition("?")[0])
         time.sleep(self.delay_s)
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         request = urllib.request.Request(
-            self._behind + handler.path,
+            self._server_address + handler.path,
             body or None,
             {"Content-Type": handler.headers.get("Content-Type", "application/json")},
             method=handler.command,
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
-                status, answer = reply.status, reply.read()
+            with urllib.request.urlopen(request, timeout=60) as response:
+                status, body = response.status, response.read()
         except urllib.error.HTTPError as rejected:
-            status, answer = rejected.code, rejected.read()
+            status, body = rejected.code, rejected.read()
         kind = (handler.command, handler.path.partition("?")[0])
-        self._lost[kind] = self.losing and not self._lost[kind]
-        if self._lost[kind]:
+        self._last_lost[kind] = self.loses_answers and not self._last_lost[kind]
+        if self._last_lost[kind]:
             return
         handler.send_response(status)
-        handler.send_header("Content-Length", str(len(answer)))
+        handler.send_header("Content-Length", str(len(body)))
         handler.send_header("Content-Type", "application/json")
         handler.end_headers()
-        handler.wfile.write(answer)
+        handler.wfile.write(body)

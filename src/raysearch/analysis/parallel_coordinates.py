@@ -1,4 +1,4 @@
-"""Where the hyperparameters of a study's trials lie in their ranges, and where those of the best do."""
+"""Parallel coordinates: each trial as a line over the ranges of its hyperparameters."""
 
 from __future__ import annotations
 
@@ -6,71 +6,73 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raysearch.analysis.hyperparameter_ranges import place, searched_hparams
 from raysearch.config.space import RANGES, Hyperparameter
+from raysearch.config.space_geometry import unit_position
+from raysearch.metrics.objective import sort_key
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
 
+# The best 1 / BEST_DIVISOR of the trials are highlighted.
+BEST_DIVISOR = 3
+
 
 @dataclass(frozen=True)
-class Line:
-    """A trial: the place of each hyperparameter that it has, from 0 to 1, and whether it is of the best."""
+class TrialLine:
+    """A trial, the position of each of its hyperparameters from 0 to 1, and if it is a best one."""
 
     trial: Trial
-    places: Mapping[str, float]
-    best: bool
+    positions: Mapping[str, float]
+    is_best: bool
 
 
 @dataclass(frozen=True)
-class Coordinates:
-    """The hyperparameters that vary, and the trials with reports, the best first."""
+class ParallelCoordinates:
+    """The searched hyperparameters, and the trials with reports, the best first."""
 
     hparams: tuple[Hyperparameter, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TrialLine, ...]
 
     @property
-    def best(self) -> int:
-        """How many are of the best."""
-        return sum(line.best for line in self.lines)
+    def num_best(self) -> int:
+        """The number of the best trials."""
+        return sum(line.is_best for line in self.lines)
 
-    def counts(self, hyperparameter: Hyperparameter) -> list[tuple[str, int, int]]:
-        """Of each choice of `hyperparameter`: its name, the trials of the best with it, and all with it."""
-        found = []
-        for value in hyperparameter.values:
-            having = [
-                line for line in self.lines if line.trial.hparams.get(hyperparameter.name) == value
-            ]
-            found.append((str(value), sum(line.best for line in having), len(having)))
-        return found
+    def choice_counts(self, hparam: Hyperparameter) -> list[tuple[str, int, int]]:
+        """Return each choice of `hparam` with its best trials and all its trials, as counts."""
+        counts = []
+        for value in hparam.values:
+            lines = [line for line in self.lines if line.trial.hparams.get(hparam.name) == value]
+            counts.append((str(value), sum(line.is_best for line in lines), len(lines)))
+        return counts
 
-    def absent(self, hyperparameter: Hyperparameter) -> int:
-        """How many trials do not have `hyperparameter`."""
-        return sum(hyperparameter.name not in line.places for line in self.lines)
+    def num_absent(self, hparam: Hyperparameter) -> int:
+        """Return the number of trials without `hparam`."""
+        return sum(hparam.name not in line.positions for line in self.lines)
 
 
-def coordinates(plan: Plan, trials: Sequence[Trial]) -> Coordinates:
-    """The coordinates of `trials`, which are over one number of folds.
+def parallel_coordinates(plan: Plan, trials: Sequence[Trial]) -> ParallelCoordinates:
+    """Return the parallel coordinates of trials with the same number of folds.
 
-    The best third are those that got furthest, and among equals those with the best objective.
+    The best third are the trials with the most fold-epochs; of equals, those with the best
+    objective.
     """
-    sign = -1.0 if plan.space.mode == "max" else 1.0
-    known = [trial for trial in trials if trial.reports]
-    known.sort(key=lambda trial: (-trial.epoch, sign * float(trial.reports[-1]["objective"])))
-    hparams = tuple(searched_hparams(plan))
+    scored = [(trial, trial.objective) for trial in trials]
+    ranked = [(trial, objective) for trial, objective in scored if objective is not None]
+    ranked.sort(key=lambda item: (-item[0].epoch, sort_key(item[1], plan.space.mode)))
+    hparams = tuple(plan.space.searched_hparams())
+    num_best = math.ceil(len(ranked) / BEST_DIVISOR)
     lines = [
-        Line(trial, _places(hparams, trial), rank < math.ceil(len(known) / 3))
-        for rank, trial in enumerate(known)
+        TrialLine(trial, _positions(hparams, trial), rank < num_best)
+        for rank, (trial, _objective) in enumerate(ranked)
     ]
-    return Coordinates(hparams, tuple(lines))
+    return ParallelCoordinates(hparams, tuple(lines))
 
 
-def _places(hparams: Sequence[Hyperparameter], trial: Trial) -> dict[str, float]:
+def _positions(hparams: Sequence[Hyperparameter], trial: Trial) -> dict[str, float]:
+    """Return the positions of the trial's values; a choice outside the space has none."""
     return {
-        hyperparameter.name: place(hyperparameter, trial.hparams[hyperparameter.name])
-        for hyperparameter in hparams
-        if hyperparameter.name in trial.hparams
-        and (
-            hyperparameter.kind in RANGES
-            or trial.hparams[hyperparameter.name] in hyperparameter.values
-        )
+        hparam.name: unit_position(hparam, trial.hparams[hparam.name], cells=False)
+        for hparam in hparams
+        if hparam.name in trial.hparams
+        and (hparam.kind in RANGES or trial.hparams[hparam.name] in hparam.values)
     }

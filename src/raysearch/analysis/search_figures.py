@@ -1,82 +1,97 @@
-"""The figures of a study: what of its hyperparameters mattered, how it got on, and where the best lie."""
+"""The figures of a study with their captions, for the terminal and for pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raysearch.analysis.importance import Importance, hparam_importance
-from raysearch.analysis.parallel_coordinates import Coordinates, coordinates
-from raysearch.analysis.search_progress import Progress, progress
+from raysearch.analysis.hyperparameter_importance import (
+    HyperparameterImportances,
+    hyperparameter_importances,
+)
+from raysearch.analysis.optimization_history import OptimizationHistory, optimization_history
+from raysearch.analysis.parallel_coordinates import ParallelCoordinates, parallel_coordinates
 from raysearch.search.journal.history import History
 from raysearch.search.study.plan import Plan
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The figures of a study's trials over `folds` folds; `alone` where all are over these."""
+class SearchFigures:
+    """The figures of the trials with `folds` folds.
+
+    Attributes:
+        metric: The objective's metric.
+        folds: The number of folds of the trials.
+        is_only_group: Whether all trials of the study have this number of folds.
+        importance: The hyperparameter importances.
+        optimization_history: The best objective over the fold-epochs.
+        parallel_coordinates: The trials over the ranges of the hyperparameters.
+    """
 
     metric: str
     folds: int
-    alone: bool
-    importance: Importance
-    progress: Progress
-    coordinates: Coordinates
+    is_only_group: bool
+    importance: HyperparameterImportances
+    optimization_history: OptimizationHistory
+    parallel_coordinates: ParallelCoordinates
 
     @property
-    def over(self) -> str:
-        """Which trials they are of, where a study has several numbers of folds."""
-        return "" if self.alone else f", trials over {self.folds} folds"
+    def title_suffix(self) -> str:
+        """Which trials the figures show, if the study has several numbers of folds."""
+        return "" if self.is_only_group else f", trials over {self.folds} folds"
 
     @property
     def importance_text(self) -> str:
-        """What the importance is computed of, or why there is none."""
-        found = self.importance
-        if found.missing:
-            return f"Not told: {found.missing}."
+        """The caption of the importances."""
+        importance = self.importance
+        if importance.reason_undefined:
+            return f"Undefined: {importance.reason_undefined}."
         return (
-            f"The share of each hyperparameter alone in what a forest of {found.reports:,} reports of"
-            f" {found.trials:,} trials predicts, at the fold-epochs they reached; the rest is what"
-            " hyperparameters do together."
+            "The fraction of the variance that each hyperparameter alone explains, by a random"
+            f" forest on {importance.num_reports:,} reports of {importance.num_trials:,} trials, at"
+            " the fold-epochs that they reached; interactions explain the remainder."
         )
 
     @property
     def progress_text(self) -> str:
-        """What the history shows."""
-        found = self.progress
-        spent = f"{found.spent:,} fold-epoch{'' if found.spent == 1 else 's'}"
-        if not found.best:
-            return f"{spent}; no trial has finished, and the dots are where each one stands."
+        """The caption of the optimization history."""
+        history = self.optimization_history
+        spent = f"{history.spent:,} fold-epoch{'' if history.spent == 1 else 's'}"
+        if not history.best_so_far:
+            return f"{spent}; no trial has finished, and the dots show the last report of each."
         return (
-            f"{spent}. The line is the best finished trial so far, now"
-            f" {found.best[-1][1]:.4f}; the dots are where each trial stands, at fewer folds where"
-            " it was stopped, and the worst tenth at the edge."
+            f"{spent}. The line shows the best finished trial so far, now"
+            f" {history.best_so_far[-1][1]:.4f}. The dots show the last report of each trial, over"
+            " fewer folds if it was stopped; the worst tenth is at the edge."
         )
 
     @property
     def coordinates_text(self) -> str:
-        """Who the best are."""
-        found = self.coordinates
+        """The caption of the parallel coordinates."""
+        coordinates = self.parallel_coordinates
         return (
-            f"The best third ({found.best} of {len(found.lines)} trials) are those that got"
-            f" furthest, then those with the best {self.metric}."
+            f"The best third ({coordinates.num_best} of {len(coordinates.lines)} trials) are those"
+            f" with the most fold-epochs, then those with the best {self.metric}."
         )
 
 
-def study_figures(plan: Plan, history: History) -> list[Figures]:
-    """The figures for each number of folds; none where no searched trial has reported."""
+def study_figures(plan: Plan, history: History) -> list[SearchFigures]:
+    """Compute the figures for each number of folds; none if no searched trial has reported."""
     trials = history.searched()
-    by_folds = sorted({trial.folds for trial in trials if trial.reports})
-    found = []
-    for folds in by_folds:
-        some = [trial for trial in trials if trial.folds == folds]
-        found.append(
-            Figures(
-                plan.space.metric,
-                folds,
-                len(by_folds) == 1,
-                hparam_importance(plan, some),
-                progress(trials, folds, plan.space.mode),
-                coordinates(plan, some),
-            )
-        )
-    return found
+    numbers_of_folds = sorted({trial.folds for trial in trials if trial.reports})
+    return [
+        _figures(plan, history, folds, is_only_group=len(numbers_of_folds) == 1)
+        for folds in numbers_of_folds
+    ]
+
+
+def _figures(plan: Plan, history: History, folds: int, *, is_only_group: bool) -> SearchFigures:
+    trials = history.searched()
+    group = [trial for trial in trials if trial.folds == folds]
+    return SearchFigures(
+        metric=plan.space.metric,
+        folds=folds,
+        is_only_group=is_only_group,
+        importance=hyperparameter_importances(plan, group),
+        optimization_history=optimization_history(trials, folds, plan.space.mode),
+        parallel_coordinates=parallel_coordinates(plan, group),
+    )

@@ -1,126 +1,161 @@
-"""A champion as one file: what builds its net again, its weights, and what it learned from.
+"""A champion as one file: how its network is built, its weights, and its training data.
 
-It is read without running anything that a file says: weights are plain tensors behind a hash, and
-the net is built by this package.
+Reading the file executes nothing from it: the weights are plain tensors behind a hash, and this
+package builds the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from raysearch.data.view import View
-from raysearch.models.architectures import build
-from raysearch.models.classifier import Classifier, PatchClassifier, together
-from raysearch.models.dihedral import AVERAGES
+from raysearch.config.hyperparameters import resolve
+from raysearch.data.shards.rows import View
+from raysearch.errors import StudyError
+from raysearch.models.architectures.networks import build_network
+from raysearch.models.classifier import Classifier, PatchClassifier, build_ensemble
+from raysearch.models.dihedral import TEST_TIME_AUGMENTATIONS
+from raysearch.search.journal.codec import record_from_json, record_to_json
+from raysearch.search.journal.events import ChampionDecision, Hparams
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
 from raysearch.training.checkpoint import pack, unpack
-from raysearch.training.components import DEFAULTS
-from raysearch.training.preprocessed_pixels import preprocessing_of
+from raysearch.training.network_weights import NetworkWeights
+from raysearch.training.preprocessed_pixels import build_preprocessing
+
+# The version of the file's layout; it increases with every change of the fields.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a model learned from: of the shards at `data` what `view` shows, and `auxiliary` ones.
+class AuxiliaryDataRecord:
+    """Auxiliary shards of a training: their address, and the rows that it sees."""
 
-    `fingerprint` is the hash over the shards.
+    data: str
+    view: View
+
+
+@dataclass(frozen=True)
+class TrainingDataRecord:
+    """The data that a model was trained on.
+
+    Attributes:
+        data: Path or address of the shards.
+        fingerprint: The hash over the shards.
+        view: The rows of the shards that the training sees.
+        auxiliary: Auxiliary shards.
     """
 
     data: str
     fingerprint: str
     view: View
-    auxiliary: tuple[tuple[str, View], ...] = ()
+    auxiliary: tuple[AuxiliaryDataRecord, ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelArtifact:
-    """Whose champion it is (the study's `identity`, the `trial`), and how its net is built.
+    """The description of a champion, from which its network is built.
 
-    `threshold` is of the calibrated probability of the second of two classes. Of an ensemble there
-    are several `members`, of one architecture, and `seed` is the fresh one that they learned with.
+    Attributes:
+        study: Name of the study.
+        study_identity: The hash that identifies the study's plan.
+        trial: Name of the selected trial.
+        hparams: The trial's hyperparameters.
+        shape: (H, W, 3) of a patch.
+        class_names: The classes in the order of the probabilities.
+        temperature: Calibration temperature of the logits.
+        threshold: Smallest calibrated probability of the second class that counts as positive;
+            None for more than two classes.
+        training_data: The data that the model was trained on.
+        num_members: Number of networks whose probabilities are averaged; 1 for a refit.
+        repeat_seed: The repeat seed of an ensemble's networks; None for a refit.
     """
 
     study: str
-    identity: str
+    study_identity: str
     trial: str
-    hparams: Mapping[str, Any]
+    hparams: Hparams
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     temperature: float
     threshold: float | None
-    learned: Learned
-    members: int = 1
-    seed: int | None = None
+    training_data: TrainingDataRecord
+    num_members: int = 1
+    repeat_seed: int | None = None
 
-    def build(self) -> Classifier:
-        """The model with fresh weights: each net behind its pre-processing."""
-        return together([self._member() for _one in range(self.members)])
+    def build_untrained(self) -> Classifier:
+        """Build the classifier with newly initialized weights."""
+        return build_ensemble([self._build_member(None) for _ in range(self.num_members)])
 
-    def trained(self, stored: Sequence[Mapping[str, Any]]) -> Classifier:
-        """The model with what a training of each member `stored`: `model`, `preprocessing`."""
-        return together([self._member(one) for one in stored])
+    def build_trained(self, weights: Sequence[NetworkWeights]) -> Classifier:
+        """Build the classifier with the weights of each member."""
+        return build_ensemble([self._build_member(member) for member in weights])
 
-    def net(self, stored: Mapping[str, Any] | None = None) -> nn.Module:
-        """A bare net of the recipe, with the weights that a training of it `stored`, or fresh."""
-        architecture = str(self.hparams.get("architecture", DEFAULTS["architecture"]))
-        net = build(architecture, self.shape, len(self.class_names), self.hparams)
-        if stored is not None:
-            net.load_state_dict(stored["model"])
-        return net
+    def build_network(self, weights: NetworkWeights | None) -> nn.Module:
+        """Build one network without preprocessing; newly initialized if `weights` is None."""
+        architecture = resolve(self.hparams).architecture
+        network = build_network(architecture, self.shape, len(self.class_names), self.hparams)
+        if weights is not None:
+            network.load_state_dict(dict(weights.model))
+        return network
 
-    def _member(self, stored: Mapping[str, Any] | None = None) -> PatchClassifier:
-        """A net as it is used: behind its pre-processing, over all its views, calibrated."""
-        preprocessing = preprocessing_of(self.hparams)
-        if stored is not None:
-            preprocessing.load_state_dict(stored.get("preprocessing", {}))
-        averaged = AVERAGES[self.hparams.get("tta", "none")](self.net(stored))
-        return PatchClassifier(averaged, preprocessing, self.temperature).eval()
+    def _build_member(self, weights: NetworkWeights | None) -> PatchClassifier:
+        preprocessing = build_preprocessing(self.hparams)
+        if weights is not None:
+            preprocessing.load_state_dict(dict(weights.preprocessing))
+        augmentation = TEST_TIME_AUGMENTATIONS[resolve(self.hparams).tta]
+        network = augmentation(self.build_network(weights))
+        return PatchClassifier(network, preprocessing, self.temperature).eval()
 
 
-def artifact_of(plan: Plan, trial: Trial, locked: Mapping[str, Any]) -> ModelArtifact:
-    """That of `trial` of the study of `plan`, with what was `locked` when it was crowned."""
-    auxiliary = tuple((one.data, one.view) for one in plan.auxiliary)
+def model_artifact_of(plan: Plan, trial: Trial, decision: ChampionDecision) -> ModelArtifact:
+    """Describe the champion `trial` of the study of `plan`, with its frozen decision rule."""
     return ModelArtifact(
         study=plan.name,
-        identity=plan.identity,
+        study_identity=plan.identity,
         trial=trial.id,
         hparams=dict(trial.hparams),
         shape=plan.shape,
         class_names=plan.class_names,
-        temperature=float(locked.get("temperature", 1.0)),
-        threshold=locked.get("threshold"),
-        learned=Learned(plan.data, plan.fingerprint, plan.view, auxiliary),
-        members=trial.folds if locked.get("kind") == "ensemble" else 1,
-        seed=locked.get("seed"),
+        temperature=decision.temperature,
+        threshold=decision.threshold,
+        training_data=TrainingDataRecord(
+            plan.data,
+            plan.fingerprint,
+            plan.view,
+            tuple(AuxiliaryDataRecord(shards.data, shards.view) for shards in plan.auxiliary),
+        ),
+        num_members=trial.folds if decision.kind == "ensemble" else 1,
+        repeat_seed=decision.seed,
     )
 
 
-def pack_artifact(recipe: ModelArtifact, model: Classifier) -> bytes:
-    """`recipe` and the weights of `model`, with a hash over both."""
-    weights: dict[str, Tensor] = {name: one.cpu() for name, one in model.state_dict().items()}
-    return pack({"recipe": asdict(recipe), "weights": weights})
+def pack_model_artifact(artifact: ModelArtifact, classifier: Classifier) -> bytes:
+    """Pack the description and the weights of a model into one file, with a hash over both."""
+    weights: dict[str, Tensor] = {
+        name: value.cpu() for name, value in classifier.state_dict().items()
+    }
+    return pack({"format": FORMAT, "artifact": record_to_json(artifact), "weights": weights})
 
 
-def unpack_artifact(content: bytes) -> tuple[ModelArtifact, Classifier]:
-    """What `pack_artifact` took; ValueError where a byte is not what it was."""
+def unpack_model_artifact(content: bytes) -> tuple[ModelArtifact, Classifier]:
+    """Unpack the description and the model that `pack_model_artifact` packed.
+
+    Raises:
+        ValueError: If the content is damaged, or has another format.
+    """
     stored = unpack(content)
+    file_format = stored.get("format", 1)
+    if file_format != FORMAT:
+        raise ValueError(
+            f"has format {file_format}, and this version of raysearch reads format {FORMAT}"
+        )
     try:
-        told = stored["recipe"]
-        learned = told["learned"]
-        auxiliary = tuple((data, _view(view)) for data, view in learned["auxiliary"])
-        learned = Learned(**{**learned, "view": _view(learned["view"]), "auxiliary": auxiliary})
-        lists = {name: tuple(told[name]) for name in ("shape", "class_names")}
-        recipe = ModelArtifact(**{**told, **lists, "learned": learned})
-        model = recipe.build()
-        model.load_state_dict(stored["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"of another version of raysearch ({error})") from None
-    return recipe, model
-
-
-def _view(told: Mapping[str, Any]) -> View:
-    return View(**{**told, "held_out": tuple(told["held_out"])})
+        artifact = record_from_json(ModelArtifact, stored["artifact"])
+        classifier = artifact.build_untrained()
+        classifier.load_state_dict(stored["weights"])
+    except (KeyError, TypeError, RuntimeError, StudyError) as error:
+        raise ValueError(f"damaged ({error})") from None
+    return artifact, classifier

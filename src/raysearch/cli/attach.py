@@ -1,4 +1,4 @@
-"""`raysearch attach`: follow a study that runs on a cluster."""
+"""`raysearch attach`: follows a study that runs on a cluster."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from raysearch.cli.options import CLUSTER, ClusterOption, StudyArgument, make_co
 
 
 def attach(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
-    """Show the live table of a study on a cluster; Ctrl-C leaves it running.
+    """Show the live table of a study on a cluster; Ctrl-C leaves the study running.
 
     Example: `raysearch attach quickstart --cluster cluster.yaml`
     """
-    from raysearch.cli.remote_launch import Follower, latest
-    from raysearch.search.engine.cluster_jobs import tunnel
+    from raysearch.cli.remote_launch import Follower, newest_opened_launch
+    from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     console = make_console()
-    with tunnel(cluster, console.print) as jobs:
-        return Follower(jobs, cluster, console).follow(latest(jobs, name)[0])
+    with cluster_tunnel(cluster, console.print) as jobs:
+        job, _study = newest_opened_launch(jobs, name)
+        return Follower(jobs, cluster, console).follow(job)

@@ -1,166 +1,218 @@
-"""An audit for a terminal and for programs."""
+"""Formats an audit as tables for the terminal and as a record for JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.data.audit.audit import Audit, Judged
-from raysearch.data.audit.finding import DISHONEST, WARNING, Finding
-from raysearch.data.audit.split_integrity import Checked
+from raysearch.data.audit.findings import ERROR, INFO, WARNING, Finding, has_errors
+from raysearch.data.audit.row_statistics import ColumnCounts
+from raysearch.data.audit.shard_audit import Audit, DuplicateGroup
+from raysearch.data.audit.split_integrity import VERIFIED
 
-STYLES = {"dishonest": "bold red", "warning": "yellow", "note": "cyan"}
-
-
-def decision(findings: Sequence[Finding]) -> str:
-    """What the findings come to, in a sentence."""
-    counts = [
-        sum(one.severity == severity for one in findings) for severity in (DISHONEST, WARNING)
-    ]
-    if counts[0]:
-        some = "1 finding" if counts[0] == 1 else f"{counts[0]} findings"
-        return f"{some} would make a result dishonest: see what to do about each."
-    if counts[1]:
-        return "Nothing here would make a result dishonest; look at the warnings."
-    return "Nothing here would make a result dishonest."
+STYLES = {ERROR: "bold red", WARNING: "yellow", INFO: "cyan"}
 
 
-def size_text(audit: Audit) -> str:
-    """The size of the patches, and how they came to it."""
-    manifest = audit.shards.manifest
-    fits = ", ".join(f"{count:,} {how}" for how, count in manifest.fitted.items())
-    return f"{manifest.shape[1]}x{manifest.shape[0]}: {fits}"
-
-
-def split_manifest_state(one: Checked) -> tuple[str, ...]:
-    """A split manifest's name, task, column, held-out groups, schemes and state."""
-    if one.split_manifest is None:
-        return (one.name, "", "", "", "", one.error)
-    state = one.error or (f"{len(one.leaks):,} patients on both sides" if one.leaks else "verified")
-    schemes = ", ".join(one.split_manifest.schemes)
-    return (
-        one.name,
-        one.split_manifest.task,
-        one.split_manifest.by,
-        f"{len(one.split_manifest.held_out):,}",
-        schemes,
-        state,
-    )
-
-
-def tables(audit: Audit, findings: Sequence[Finding]) -> list[Table]:
-    """What the terminal shows: the set, and the findings with what to do about each."""
+def audit_tables(audit: Audit, findings: Sequence[Finding]) -> list[Table]:
+    """Return a table of the set's properties and a table of the findings."""
     title = f"Inspected {escape(audit.shards.folder.address)}, task {audit.shards.task}"
-    head = Table(title=title, title_justify="left", show_header=False)
-    for name, text in _facts(audit).items():
-        head.add_row(name, escape(text))
-    told = Table("severity", "finding", "what to do", title="Findings", title_justify="left")
-    for one in findings:
-        style = STYLES[one.severity]
-        what = f"{escape(one.title)}\n[dim]{escape(one.why)}[/]"
-        told.add_row(f"[{style}]{one.severity}[/]", what, escape(one.advice), end_section=True)
-    return [head, told]
+    properties = Table(title=title, title_justify="left", show_header=False)
+    for name, text in _properties(audit).items():
+        properties.add_row(name, escape(text))
+    findings_table = Table(
+        "severity", "finding", "what to do", title="Findings", title_justify="left"
+    )
+    for finding in findings:
+        style = STYLES[finding.severity]
+        text = f"{escape(finding.title)}\n[dim]{escape(finding.explanation)}[/]"
+        findings_table.add_row(
+            f"[{style}]{finding.severity}[/]", text, escape(finding.advice), end_section=True
+        )
+    return [properties, findings_table]
 
 
-def _facts(audit: Audit) -> dict[str, str]:
+def _properties(audit: Audit) -> dict[str, str]:
     counts = zip(audit.rows.class_names, audit.class_counts, strict=True)
-    rows = len(audit.rows.labels)
-    facts = {
-        "patches": f"{rows:,}: "
-        + ", ".join(f"{count:,} {name} ({count / max(rows, 1):.0%})" for name, count in counts),
-        "size": f"{size_text(audit)}; {audit.shards.manifest.rejected:,} rejected",
-    }
-    for column in audit.columns:
-        median = sorted(column.sizes.tolist())[len(column.sizes) // 2]
-        facts[f"by {column.name}"] = (
-            f"{len(column.sizes):,}, with {column.sizes[-1]:,} to {column.sizes[0]:,} rows,"
-            f" median {median:,}" + (f"; {column.unknown:,} rows of none" if column.unknown else "")
-        )
-    surplus = sum(len(one.group.rows) - 1 for one in audit.exact)
-    facts["duplicates"] = f"{len(audit.exact):,} groups, {surplus:,} surplus; near: " + (
-        f"{len(audit.near):,} groups"
-    )
-    found = audit.leakage_gap
-    facts["colour model"] = (
-        f"AUROC {found.random:.3f} by random rows, {found.grouped:.3f} with patients apart, gap"
-        f" {found.gap:+.3f} ({found.folds} folds of {found.rows:,} rows)"
-        if found.random is not None and found.grouped is not None and found.gap is not None
-        else f"not told: {found.reason or 'a fold lacks a class'}"
-    )
-    facts["split_manifests"] = (
-        ", ".join(
-            f"{one.name} ({'verified' if split_manifest_state(one)[-1] == 'verified' else 'at error'})"
-            for one in audit.split_manifests
-        )
-        or "none yet"
-    )
-    return facts
-
-
-def as_json(audit: Audit, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Everything found, as plain values; rows go by their files."""
-    manifest, files, found = audit.shards.manifest, audit.names.files, audit.leakage_gap
-
-    def named(rows: Sequence[int]) -> list[str]:
-        return [str(files[row]) for row in rows]
-
+    num_rows = len(audit.rows.labels)
+    class_texts = [f"{count:,} {name} ({count / max(num_rows, 1):.0%})" for name, count in counts]
+    num_surplus = sum(len(group.rows) - 1 for group in audit.exact_duplicates)
+    manifests = [
+        f"{check.name} ({VERIFIED if check.status == VERIFIED else 'has errors'})"
+        for check in audit.split_manifests
+    ]
     return {
-        "data": audit.shards.folder.address,
-        "fingerprint": audit.rows.fingerprint,
-        "task": audit.shards.task,
-        "dishonest": any(one.severity == DISHONEST for one in findings),
-        "rows": len(audit.rows.labels),
-        "classes": dict(zip(audit.rows.class_names, audit.class_counts, strict=True)),
-        "shape": list(manifest.shape),
-        "fitted": manifest.fitted,
-        "rejected": manifest.rejected,
-        "columns": {
-            one.name: {
-                "values": len(one.sizes),
-                "unknown": one.unknown,
-                "largest": {value.name: list(value.by_class) for value in one.largest},
-            }
-            for one in audit.columns
-        },
-        "findings": [
-            {
-                **{name: getattr(one, name) for name in ("key", "severity", "title", "why")},
-                "advice": one.advice,
-                "count": one.count,
-                "details": list(one.details),
-                "files": [named(group) for group in one.groups],
-            }
-            for one in findings
-        ],
-        "outliers": {one.kind: named(one.rows.tolist()) for one in audit.outliers},
-        "duplicates": [{"files": named(one.group.rows), **_crossed(one)} for one in audit.exact],
-        "near_duplicates": [
-            {"files": named(one.group.rows), **_crossed(one)} for one in audit.near
-        ],
-        "colour_model": {
-            "random": found.random,
-            "by_patient": found.grouped,
-            "gap": found.gap,
-            "folds": found.folds,
-            "rows": found.rows,
-            "reason": found.reason,
-        },
-        "split_manifests": {
-            one.name: {"error": one.error, "leaks": list(one.leaks)}
-            for one in audit.split_manifests
-        },
+        "patches": f"{num_rows:,}: {', '.join(class_texts)}",
+        "size": f"{audit.size_text}; {audit.shards.manifest.rejected:,} rejected",
+        **{f"by {column.name}": _column_text(column) for column in audit.columns},
+        "duplicates": f"{len(audit.exact_duplicates):,} groups, {num_surplus:,} surplus patches;"
+        f" near duplicates: {len(audit.near_duplicates):,} groups",
+        "color model": _leakage_gap_text(audit),
+        "split manifests": ", ".join(manifests) or "none yet",
     }
 
 
-def _crossed(one: Judged) -> dict[str, Any]:
-    return {
-        "kind": one.group.kind,
-        "one_colour": one.empty,
-        "patients": list(one.patients),
-        "labels": list(one.labels),
-        "parts": list(one.parts),
-        "split_manifests": dict(one.split_manifests),
-    }
+def _column_text(column: ColumnCounts) -> str:
+    median = sorted(column.sizes.tolist())[len(column.sizes) // 2]
+    missing = f"; {column.num_missing:,} rows without a value" if column.num_missing else ""
+    return (
+        f"{len(column.sizes):,}, with {column.sizes[-1]:,} to {column.sizes[0]:,} rows,"
+        f" median {median:,}{missing}"
+    )
+
+
+def _leakage_gap_text(audit: Audit) -> str:
+    result = audit.leakage_gap
+    random_auroc, grouped_auroc, gap = result.random_auroc, result.grouped_auroc, result.gap
+    if random_auroc is None or grouped_auroc is None or gap is None:
+        return f"not measured: {result.undefined_reason}"
+    return (
+        f"AUROC {random_auroc:.3f} with random folds, {grouped_auroc:.3f} with folds by patient,"
+        f" gap {gap:+.3f} ({result.num_folds} folds of {result.num_rows:,} rows)"
+    )
+
+
+@dataclass(frozen=True)
+class ColumnRecord:
+    """A column in the JSON output; `largest` maps a value to its number of rows of each class."""
+
+    values: int
+    missing: int
+    largest: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class FindingRecord:
+    """A finding in the JSON output, with the files of each case."""
+
+    key: str
+    severity: str
+    title: str
+    explanation: str
+    advice: str
+    count: int
+    details: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class DuplicateRecord:
+    """A group of duplicates in the JSON output; `split_manifests` maps a name to its two sides."""
+
+    files: tuple[str, ...]
+    kind: str
+    single_color: bool
+    patients: tuple[str, ...]
+    labels: tuple[str, ...]
+    official_splits: tuple[str, ...]
+    split_manifests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ColorModelRecord:
+    """The scores of the color model in the JSON output."""
+
+    random: float | None
+    by_patient: float | None
+    gap: float | None
+    folds: int
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SplitManifestRecord:
+    """The result of verifying a split manifest in the JSON output."""
+
+    error: str
+    leaks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """The JSON output of `raysearch inspect`; rows are identified by their files."""
+
+    data: str
+    fingerprint: str
+    task: str
+    has_errors: bool
+    rows: int
+    classes: dict[str, int]
+    shape: tuple[int, int, int]
+    resize_modes: dict[str, int]
+    rejected: int
+    columns: dict[str, ColumnRecord]
+    findings: tuple[FindingRecord, ...]
+    outliers: dict[str, tuple[str, ...]]
+    duplicates: tuple[DuplicateRecord, ...]
+    near_duplicates: tuple[DuplicateRecord, ...]
+    color_model: ColorModelRecord
+    split_manifests: dict[str, SplitManifestRecord]
+
+
+def audit_record(audit: Audit, findings: Sequence[Finding]) -> AuditRecord:
+    """Return the whole audit as a record for JSON."""
+    manifest, gap = audit.shards.manifest, audit.leakage_gap
+    return AuditRecord(
+        data=audit.shards.folder.address,
+        fingerprint=audit.rows.fingerprint,
+        task=audit.shards.task,
+        has_errors=has_errors(findings),
+        rows=len(audit.rows.labels),
+        classes=dict(zip(audit.rows.class_names, audit.class_counts, strict=True)),
+        shape=manifest.shape,
+        resize_modes=dict(manifest.resize_modes),
+        rejected=manifest.rejected,
+        columns={
+            column.name: ColumnRecord(
+                len(column.sizes),
+                column.num_missing,
+                {value.name: value.by_class for value in column.largest},
+            )
+            for column in audit.columns
+        },
+        findings=tuple(_finding_record(audit, finding) for finding in findings),
+        outliers={
+            outliers.kind: _file_names(audit, outliers.rows.tolist()) for outliers in audit.outliers
+        },
+        duplicates=tuple(_duplicate_record(audit, group) for group in audit.exact_duplicates),
+        near_duplicates=tuple(_duplicate_record(audit, group) for group in audit.near_duplicates),
+        color_model=ColorModelRecord(
+            gap.random_auroc, gap.grouped_auroc, gap.gap, gap.num_folds, gap.num_rows, gap.reason
+        ),
+        split_manifests={
+            check.name: SplitManifestRecord(check.error, check.leaks)
+            for check in audit.split_manifests
+        },
+    )
+
+
+def _finding_record(audit: Audit, finding: Finding) -> FindingRecord:
+    return FindingRecord(
+        finding.key,
+        finding.severity,
+        finding.title,
+        finding.explanation,
+        finding.advice,
+        finding.count,
+        finding.details,
+        tuple(_file_names(audit, rows) for rows in finding.groups),
+    )
+
+
+def _duplicate_record(audit: Audit, group: DuplicateGroup) -> DuplicateRecord:
+    return DuplicateRecord(
+        _file_names(audit, group.rows),
+        group.kind,
+        group.single_color,
+        group.patients,
+        group.class_names,
+        group.official_splits,
+        {crossing.split_manifest: crossing.sides for crossing in group.crossings},
+    )
+
+
+def _file_names(audit: Audit, rows: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(audit.sources.files[row]) for row in rows)

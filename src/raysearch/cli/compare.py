@@ -1,4 +1,4 @@
-"""`raysearch compare`: whether a hyperparameter of a study matters."""
+"""`raysearch compare`: compares the values of a hyperparameter in a study."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.cli.selection_text import four_digits, signed
 
 if TYPE_CHECKING:
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
-    from raysearch.selection.comparison import Comparison
+    from raysearch.selection.comparison import HyperparameterComparison
 
 
 def compare(
@@ -28,73 +29,85 @@ def compare(
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare the values of a hyperparameter by trials that are equal in every other one.
+    """Compare the values of a hyperparameter by pairs of trials that are equal in all others.
 
     Example: `raysearch compare prepared --hyperparameter preprocess`
     """
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
-    from raysearch.search.study.study import read_history, read_plan
-    from raysearch.selection.comparison import compare as compare_values
+    from raysearch.search.study.stored_study import load_study
+    from raysearch.selection.comparison import compare_values
 
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
-    plan, history = read_plan(folder), read_history(folder)
-    found = compare_values(folder, plan, history, hyperparameter)
+    study = load_study(folder)
+    comparisons = compare_values(folder, study.plan, study.history, hyperparameter)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(one) for one in found]) + "\n")
+        records = [asdict(comparison) for comparison in comparisons]
+        sys.stdout.write(json.dumps(records) + "\n")
         return 0
     console = make_console()
-    console.print(_table(plan, hyperparameter, found))
-    console.print(escape(_notes(plan, history, hyperparameter)), soft_wrap=True)
+    console.print(_comparison_table(study.plan, hyperparameter, comparisons))
+    console.print(escape(_notes(study.plan, study.history, hyperparameter)), soft_wrap=True)
     return 0
 
 
-def _table(plan: Plan, hyperparameter: str, found: Sequence[Comparison]) -> Table:
+def _comparison_table(
+    plan: Plan, hyperparameter: str, comparisons: Sequence[HyperparameterComparison]
+) -> Table:
     table = Table(
         title=f"{plan.space.metric} by {hyperparameter} in {plan.name}", title_justify="left"
     )
-    for name in (hyperparameter, "pairs", "trials", "patients"):
-        table.add_column(name, justify="left" if name == hyperparameter else "right")
-    for name in ("one", "other", "difference", "95 % by patient", "by pair"):
+    table.add_column(hyperparameter)
+    for name in ("pairs", "trials", "patients", "first", "second", "difference"):
         table.add_column(name, justify="right")
-    table.add_column("decision")
-    for one in found:
-        low, value, high = one.difference.low, one.difference.value, one.difference.high
-        table.add_row(
-            escape(f"{_text(one.one)} -> {_text(one.other)}"),
-            *map(str, (one.pairs, one.trials, one.patients)),
-            *("-" if mean is None else f"{mean:.4f}" for mean in one.values),
-            _signed(value),
-            f"{_signed(low)} to {_signed(high)}",
-            f"{_signed(one.lowest)} to {_signed(one.highest)}" if one.pairs > 1 else "",
-            escape(_decision(one)),
-        )
+    for name in ("95 % by patient", "by pair"):
+        table.add_column(name, justify="right")
+    table.add_column("result")
+    for comparison in comparisons:
+        table.add_row(*_comparison_row(comparison))
     return table
+
+
+def _comparison_row(comparison: HyperparameterComparison) -> list[str]:
+    difference = comparison.difference
+    pair_range = f"{signed(comparison.min_difference)} to {signed(comparison.max_difference)}"
+    return [
+        escape(f"{_value_text(comparison.first)} -> {_value_text(comparison.second)}"),
+        str(comparison.num_pairs),
+        str(comparison.num_trials),
+        str(comparison.num_patients),
+        *(four_digits(objective) for objective in comparison.objectives),
+        signed(difference.value),
+        f"{signed(difference.low)} to {signed(difference.high)}",
+        pair_range if comparison.num_pairs > 1 else "",
+        escape(_result_text(comparison)),
+    ]
 
 
 def _notes(plan: Plan, history: History, hyperparameter: str) -> str:
     better = "higher" if plan.space.mode == "max" else "lower"
-    left = sum(one.status in ("stopped", "failed") for one in history.searched())
+    num_unfinished = sum(trial.status in ("stopped", "failed") for trial in history.searched())
     text = (
-        f"A pair is two trials that differ in {hyperparameter} alone, and in the seed of their training: what"
-        " seeds do shows between the pairs, and is not in the interval. Each interval stands for"
-        f" itself: of twenty differences that are none, one is shown. {plan.space.metric} is"
-        f" pooled out of fold; {better} is better."
+        f"A pair is two trials that differ in {hyperparameter} alone, and in the seed of their"
+        " training. The interval does not contain the variance of seeds; the range by pair shows"
+        " it. The intervals are not corrected for multiple comparisons: of twenty values without an"
+        f" effect, about one appears significant. {plan.space.metric} is pooled out of fold;"
+        f" {better} is better."
     )
-    return text + (f" {left} trials that did not finish are in no pair." if left else "")
+    if num_unfinished:
+        text += f" {num_unfinished} trials that did not finish are in no pair."
+    return text
 
 
-def _decision(one: Comparison) -> str:
-    if one.difference.low is None:
+def _result_text(comparison: HyperparameterComparison) -> str:
+    if comparison.difference.low is None:
         return "undefined"
-    return "no difference shown" if one.better is None else f"{_text(one.better)} is better"
+    if comparison.better is None:
+        return "no significant difference"
+    return f"{_value_text(comparison.better)} is better"
 
 
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"
-
-
-def _text(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,17 +1,18 @@
-"""`raysearch evaluate`: a model judged on labelled shards from elsewhere."""
+"""`raysearch evaluate`: evaluates a model on an external test set."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
 from raysearch.errors import DataError, StudyError
+
+if TYPE_CHECKING:
+    from raysearch.testing.evaluation_run import EvaluationOutcome
 
 
 def evaluate(
@@ -21,67 +22,82 @@ def evaluate(
             metavar="MODEL", help="A study's name, models:/NAME@champion, or a model's folder."
         ),
     ],
-    data: Annotated[str, typer.Argument(metavar="SHARDS", help="Made by `raysearch shard`.")],
-    task: Annotated[str, typer.Option(help="What their labels are of.")] = "label",
+    data: Annotated[
+        str, typer.Argument(metavar="SHARDS", help="Labeled shards from `raysearch shard`.")
+    ],
+    task: Annotated[str, typer.Option(help="The task whose labels are the truth.")] = "label",
     name: Annotated[
-        str | None, typer.Option(help="What the set is called. Default: its folder's name.")
+        str | None, typer.Option(help="Name of the test set. Default: the name of its folder.")
     ] = None,
-    called: Annotated[
-        str, typer.Option("--as", help="What the model calls their classes: 0=negative,1=positive.")
+    class_map: Annotated[
+        str,
+        typer.Option(
+            help="The model's names of the shards' classes, such as 0=negative,1=positive."
+        ),
     ] = "",
-    page: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Also write it as a page.")
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write the result as a web page.")
     ] = None,
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Judge a model on labelled patches from elsewhere, by patch, by class and by patient.
+    """Evaluate a model on an external test set, by patch, by class and by patient.
 
-    They need its size and its classes; a set that shares patients or pixels with what the model
-    learned from is rejected. A study's figures are kept with it, for its report.
+    The patches must have the size and the classes of the model. A test set that shares patients or
+    pixels with the training data is rejected. A study stores the results of its champion, and its
+    report shows them.
 
     Example: `raysearch evaluate first data/pcam`
     """
     from raysearch.cli.shard import file_progress
-    from raysearch.cli.test import show_judged
     from raysearch.data.files import Folder
     from raysearch.data.shards.shard_manifest import read_manifest
     from raysearch.search.journal.study_folder import StudyFolder
 
     read_manifest(Folder(data)).classes_of(task)
-    if page is not None and not page.parent.is_dir():
-        raise StudyError(f"--report {page}: no folder {page.parent}; make it, or name another")
+    class_names = _parse_class_map(class_map)
+    if report is not None and not report.parent.is_dir():
+        raise StudyError(
+            f"--report {report}: the folder {report.parent} does not exist; create it, or name"
+            " another"
+        )
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
+        from raysearch.cli.evaluation_text import evaluation_json, print_evaluation
         from raysearch.inference.model_loading import load_model
-        from raysearch.testing.evaluation_run import judge_elsewhere
-        from raysearch.testing.external_test_set import Outside
+        from raysearch.testing.evaluation_run import evaluate_external
+        from raysearch.testing.external_test_set import ExternalTestSet
 
     folder = StudyFolder(f"{studies}/{address}")
     model = load_model(address, studies)
-    with file_progress("Judging") as progress:
-        asked = Outside(data, task, name, _called(called))
-        done = judge_elsewhere(
-            model, folder if folder.exists(folder.PLAN) else None, asked, progress
-        )
-    if page is not None:
-        from raysearch.reports.report_page import sets_page
-        from raysearch.reports.study_report import set_of
-
-        text = f"Shards from elsewhere, {data}, judged by {model.name}."
-        one = set_of(done.about.name, text, done.scored, notes=done.about.notes)
-        page.write_text(sets_page(f"{model.name} on {one.name}", [one]), encoding="utf-8")
+    external = ExternalTestSet(data, task, name, class_names)
+    study_folder = folder if folder.exists(folder.PLAN) else None
+    with file_progress("Evaluating") as on_progress:
+        outcome = evaluate_external(model, study_folder, external, on_progress)
+    if report is not None:
+        _write_report(report, outcome)
+    record, evaluation = outcome.record, outcome.evaluation
     if as_json:
-        from raysearch.cli.evaluation_text import told
-
-        sys.stdout.write(json.dumps({**asdict(done.about), **told(done.assessment)}) + "\n")
+        sys.stdout.write(evaluation_json(record, evaluation, outcome.tracking_error))
         return 0
-    show_judged(f"{done.about.name}, from elsewhere", done.about, done.assessment, console)
+    print_evaluation(f"External test set {record.name}", record, evaluation, console)
     return 0
 
 
-def _called(text: str) -> dict[str, str]:
-    pairs = [one.partition("=") for one in text.split(",") if one]
-    if not all(name and other for name, _equals, other in pairs):
-        raise DataError(f"--as {text}: not names; give such as 0=negative,1=positive")
-    return {name: other for name, _equals, other in pairs}
+def _write_report(report: Path, outcome: EvaluationOutcome) -> None:
+    from raysearch.reports.report_page import sets_page
+    from raysearch.reports.study_report import set_of
+
+    record = outcome.record
+    text = f"The external test set {record.data}, evaluated with {record.model}."
+    test_set = set_of(record.name, text, outcome.scored, notes=record.notes)
+    title = f"{record.model} on {test_set.name}"
+    report.write_text(sets_page(title, [test_set]), encoding="utf-8")
+
+
+def _parse_class_map(text: str) -> dict[str, str]:
+    """Parse `0=negative,1=positive` to a mapping; DataError for anything else."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(name and model_name for name, _equals, model_name in pairs):
+        raise DataError(f"--class-map {text}: cannot be read; write it as in 0=negative,1=positive")
+    return {name: model_name for name, _equals, model_name in pairs}

@@ -1,48 +1,76 @@
-"""How good a model was on a set, in a terminal and as JSON."""
+"""Prints the evaluation of a model on a test set as tables, or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from raysearch.reports.tables import judged_tables, metrics_table, short_metrics
 
 if TYPE_CHECKING:
     from raysearch.metrics.bootstrap import Interval
-    from raysearch.metrics.evaluation import Assessment
+    from raysearch.metrics.evaluation import Evaluation
+    from raysearch.testing.test_results import EvaluationRecord
 
 
-def assessment_tables(title: str, found: Assessment, near: Interval | None) -> Iterator[Table]:
-    """The metrics beside who guesses, and all tables that are not a line a patient.
+def print_evaluation(
+    title: str, record: EvaluationRecord, evaluation: Evaluation, console: Console
+) -> None:
+    """Print the tables of an evaluation, the model, and the notes of the record."""
+    for table in evaluation_tables(title, evaluation, record.smoothed_auroc):
+        console.print(table)
+    console.print(f"Model     {escape(record.model)}", soft_wrap=True)
+    for note in record.notes:
+        console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
 
-    `near` is the AUROC with what the patches near each one say, where it is known.
+
+def evaluation_tables(
+    title: str, evaluation: Evaluation, smoothed_auroc: Interval | None
+) -> Iterator[Table]:
+    """Yield the metrics next to the class-prior baseline, then the other summary tables.
+
+    Args:
+        title: The title of the first table.
+        evaluation: The metrics.
+        smoothed_auroc: The AUROC after smoothing over neighboring patches; None if their positions
+            are unknown.
     """
-    text = f"{title}: {found.rows:,} patches of {found.patients:,} patients"
-    metrics = metrics_table(text, found, short_metrics(found), in_context=near)
-    for one in (metrics, *judged_tables(found)):
-        table = Table(title=one.title, title_justify="left")
-        for place, name in enumerate(one.heads):
-            table.add_column(name, justify="right" if place else "left")
-        for row in one.rows:
+    text = f"{title}: {evaluation.rows:,} patches of {evaluation.patients:,} patients"
+    metrics = metrics_table(text, evaluation, short_metrics(evaluation), in_context=smoothed_auroc)
+    for summary in (metrics, *judged_tables(evaluation)):
+        table = Table(title=summary.title, title_justify="left")
+        for index, name in enumerate(summary.heads):
+            table.add_column(name, justify="right" if index else "left")
+        for row in summary.rows:
             table.add_row(*row)
         yield table
 
 
-def told(found: Assessment) -> dict[str, Any]:
-    """As plain values."""
-    values: dict[str, Any] = _plain(asdict(found))
-    return values
+def evaluation_json(
+    record: EvaluationRecord, evaluation: Evaluation, tracking_error: Exception | None
+) -> str:
+    """Return the record, the metrics and the error of the tracking store as one line of JSON.
+
+    Numbers that are not finite are null.
+    """
+    error = None if tracking_error is None else str(tracking_error)
+    content = {**asdict(record), **asdict(evaluation), "tracking_error": error}
+    return json.dumps(_json_value(content)) + "\n"
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+def _json_value(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+        return _json_value(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,38 +1,44 @@
-"""A study told as lines of JSON, for whoever follows it from another machine."""
+"""Prints the messages of a study as lines of JSON, for a reader on another machine."""
 
 from __future__ import annotations
 
 import sys
 
-from raysearch.search.journal.journal import Event
-from raysearch.search.study.remote_view import event_message, phase_message, plan_message
+from raysearch.search.journal.events import Event
+from raysearch.search.study.remote_view import (
+    EventMessage,
+    Message,
+    PlanMessage,
+    StatusMessage,
+    write_message,
+)
 from raysearch.search.study.study import Study
 
 
 class EventStream:
-    """Writes every message of a study to the standard output; a `Watch` of the study."""
+    """Prints every message of a study; used in place of the live table."""
 
     def __enter__(self) -> EventStream:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Nothing is left open."""
+        """Close nothing."""
 
-    def phase(self, text: str) -> None:
-        """The study is at `text` now."""
-        _write(phase_message(text))
+    def on_status(self, text: str) -> None:
+        """Print what the study does now."""
+        _write(StatusMessage(text))
 
-    def study(self, study: Study) -> None:
-        """The study is open: its plan, all that happened, and from now on what happens."""
-        _write(plan_message(study.plan))
+    def on_study(self, study: Study) -> None:
+        """Print the plan of a study and its events, and from now on each new event."""
+        _write(PlanMessage(study.plan))
         for event in study.journal.events:
             self._event(event)
-        study.listeners.append(self._event)
+        study.add_listener(self._event)
 
     def _event(self, event: Event) -> None:
-        _write(event_message(event))
+        _write(EventMessage(event))
 
 
-def _write(line: str) -> None:
-    sys.stdout.write(line + "\n")
+def _write(message: Message) -> None:
+    sys.stdout.write(write_message(message) + "\n")
     sys.stdout.flush()

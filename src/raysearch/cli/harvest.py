@@ -1,4 +1,4 @@
-"""`raysearch harvest`: tiles of stained tissue out of published papers."""
+"""`raysearch harvest`: cuts images of stained tissue in published papers into tiles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,109 +18,115 @@ from raysearch.cli.shard import file_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
-    from raysearch.data.harvest.ncbi import Ncbi
-    from raysearch.data.harvest.pipeline import Harvest
+    from raysearch.data.harvest.ncbi import NcbiClient
+    from raysearch.data.harvest.pipeline import HarvestSummary
 
 
 def harvest(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder of PDFs, a file with a PubMed id a line, or, with --query, a query."
+            help="Folder of PDFs, file with one PubMed id a line, or, with --query, a query."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The folder for tiles and tables; goes on there.")],
+    out: Annotated[
+        Path, typer.Argument(help="Output folder; an interrupted harvest resumes there.")
+    ],
     query: Annotated[bool, typer.Option("--query", help="SOURCE is a PubMed query.")] = False,
-    limit: Annotated[int, typer.Option(help="The most papers of a query.")] = 100,
-    size: Annotated[int, typer.Option(help="The side of a tile in pixels.")] = 96,
+    limit: Annotated[int, typer.Option(help="Maximum number of papers of a query.")] = 100,
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 96,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file: what is purple, and how far a PDF may go.")
+        Path | None,
+        typer.Option(help="YAML file with the color filter `purple` and the `limits` of a PDF."),
     ] = None,
     email: Annotated[
         str | None,
-        typer.Option(help="Your address, which NCBI asks for.", envvar="RAYSEARCH_EMAIL"),
+        typer.Option(help="Your e-mail address, which NCBI requires.", envvar="RAYSEARCH_EMAIL"),
     ] = None,
     ncbi: Annotated[
-        str | None, typer.Option(help="An address in NCBI's place.", envvar="RAYSEARCH_NCBI")
+        str | None,
+        typer.Option(help="Base URL of a mirror of NCBI's services.", envvar="RAYSEARCH_NCBI"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Cut the H&E images of published papers into tiles.
 
-    Open-access papers are fetched once, into OUT/pdf; with NCBI_API_KEY in the environment, faster.
+    Open-access papers are downloaded once, into OUT/pdf. An API key of NCBI in the environment
+    variable NCBI_API_KEY allows faster downloads.
 
     Example: `raysearch harvest "breast carcinoma histology" harvest --query --email me@uni.edu`
     """
-    from raysearch.data.harvest.output import claimed
-    from raysearch.data.harvest.papers import PubMed, folder_papers, read_ids
-    from raysearch.data.harvest.pipeline import harvest as gather
-    from raysearch.data.harvest.settings_file import read_settings
+    from raysearch.data.harvest.harvest_output import output_folder
+    from raysearch.data.harvest.harvest_settings import read_settings
+    from raysearch.data.harvest.papers import PubMed, papers_in_folder, read_pubmed_ids
+    from raysearch.data.harvest.pipeline import run_harvest
 
     settings, path = read_settings(config, size), Path(source)
     if not query:
-        _reject_source(source, out)
-    from_folder = not query and path.is_dir()
-    asked = None if from_folder else _asked(email, ncbi)
-    ids = [] if query or from_folder else read_ids(path)
-    named = f"query: {source}" if query else str(path.resolve())
-    with claimed(out, named, settings) as folder:
-        with file_progress("Harvesting") as update:
-            if asked:
-                pubmed = PubMed(asked, folder / "pdf", settings.limits.file_mb * 10**6)
-                papers = pubmed.papers(pubmed.found(source, limit) if query else ids)
+        _check_source(source, out)
+    is_folder = not query and path.is_dir()
+    client = None if is_folder else _ncbi_client(email, ncbi)
+    pubmed_ids = [] if query or is_folder else read_pubmed_ids(path)
+    source_name = f"query: {source}" if query else str(path.resolve())
+    with output_folder(out, source_name, settings) as folder:
+        with file_progress("Harvesting") as on_progress:
+            if client is None:
+                papers = papers_in_folder(path)
             else:
-                papers = folder_papers(path)
-            done = gather(papers, folder, settings, update)
-        shards = _shards(out, done, settings.size)
+                pubmed = PubMed(client, folder / "pdf", settings.limits.file_mb * 10**6)
+                papers = pubmed.papers(pubmed.search(source, limit) if query else pubmed_ids)
+            summary = run_harvest(papers, folder, settings, on_progress)
+        shards = _write_shards(out, summary, settings.size)
     if as_json:
-        sys.stdout.write(json.dumps({**done.dump(), "shards": shards}) + "\n")
+        sys.stdout.write(json.dumps({**asdict(summary), "shards": shards}) + "\n")
     else:
-        make_console().print(_table(source, out, done, shards))
+        make_console().print(_summary_table(source, out, summary, shards))
     return 0
 
 
-def _reject_source(source: str, out: Path) -> None:
-    """DataError where the files at `source` cannot be harvested into `out`."""
+def _check_source(source: str, out: Path) -> None:
+    """Raise DataError if the files at `source` cannot be harvested into `out`."""
     path = Path(source)
     if not path.exists():
         raise DataError(
             f"{source}: no such file or folder; give PDFs or a list of ids, or --query for a query"
         )
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-        raise DataError(f"{out}: lies in the folder that is read; name another folder")
+        raise DataError(f"{out}: is inside the source folder; choose another folder")
 
 
-def _shards(out: Path, done: Harvest, size: int) -> str:
-    """The folder of shards of the tiles, made anew; empty where there are no tiles."""
+def _ncbi_client(email: str | None, base_url: str | None) -> NcbiClient:
+    """Create the client; the key is not an option, because process lists show options."""
+    from raysearch.data.harvest.http_client import HttpClient
+    from raysearch.data.harvest.ncbi import Contact, NcbiClient, ServiceUrls
+
+    contact = Contact.checked(email, os.environ.get("NCBI_API_KEY", ""))
+    return NcbiClient(HttpClient(contact.min_interval_s), contact, ServiceUrls.at(base_url))
+
+
+def _write_shards(out: Path, summary: HarvestSummary, size: int) -> str:
+    """Replace the shards of the tiles and return their folder; empty if there are no tiles."""
     from raysearch.data.shards.sharding import write_shards
 
-    place = out / "shards"
-    shutil.rmtree(place, ignore_errors=True)
-    if not done.tiles:
+    folder = out / "shards"
+    shutil.rmtree(folder, ignore_errors=True)
+    if not summary.num_tiles:
         return ""
-    with file_progress("Sharding") as update:
-        write_shards(done.folder, place, "tiles", size=(size, size), progress=update)
-    return str(place)
+    with file_progress("Sharding") as on_progress:
+        write_shards(summary.tiles_folder, folder, "tiles", size=(size, size), progress=on_progress)
+    return str(folder)
 
 
-def _asked(email: str | None, base: str | None) -> Ncbi:
-    """NCBI's services; the key comes from the environment, where no list of processes shows it."""
-    from raysearch.data.harvest.http import Web
-    from raysearch.data.harvest.ncbi import Ncbi, contact_of, services_at
-
-    contact = contact_of(email, os.environ.get("NCBI_API_KEY", ""))
-    return Ncbi(Web(contact.gap_s), contact, services_at(base))
-
-
-def _table(source: str, out: Path, done: Harvest, shards: str) -> Table:
-    dropped = done.images - done.kept - done.duplicates
+def _summary_table(source: str, out: Path, summary: HarvestSummary, shards: str) -> Table:
+    rejected = f"{summary.num_rejected:,}"
     rows = {
-        "papers": f"{done.papers:,}",
-        "rejected": f"{done.rejected:,}" + (f", see {out}/rejected.csv" if done.rejected else ""),
-        "images": f"{done.images:,}: {done.kept:,} kept, {dropped:,} dropped,"
-        f" {done.duplicates:,} duplicates, see {out}/images.csv",
-        "look at": ", ".join(done.sheets) or "no image in any paper",
-        "tiles": f"{done.tiles:,} in {done.folder}",
+        "papers": f"{summary.num_papers:,}",
+        "rejected": rejected + (f", see {out}/rejected.csv" if summary.num_rejected else ""),
+        "images": f"{summary.num_images:,}: {summary.num_selected:,} selected,"
+        f" {summary.num_excluded:,} excluded, {summary.num_duplicates:,} duplicates, see"
+        f" {out}/images.csv",
+        "contact sheets": ", ".join(summary.contact_sheets) or "none, because there are no images",
+        "tiles": f"{summary.num_tiles:,} in {summary.tiles_folder}",
         "shards": shards or "none",
     }
     table = Table(title=f"Harvested {source}", title_justify="left", show_header=False)

@@ -1,9 +1,10 @@
-"""`raysearch inspect`: what a set of shards holds, and what of it would flatter a result."""
+"""`raysearch inspect`: checks a set of shards for problems that would invalidate a result."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,38 +17,38 @@ from raysearch.errors import DataError
 
 
 def inspect(
-    data: Annotated[str, typer.Argument(help="The folder of shards.")],
-    task: Annotated[str, typer.Option(help="What is learned, where the shards have several.")] = (
-        "label"
-    ),
-    html: Annotated[Path, typer.Option(help="The page to write.")] = Path("inspect.html"),
-    seed: Annotated[int, typer.Option(help="Of samples and folds.", min=0)] = 0,
+    data: Annotated[str, typer.Argument(help="Folder of the shards.")],
+    task: Annotated[
+        str, typer.Option(help="Task whose labels to inspect, if the shards have several.")
+    ] = "label",
+    html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("inspect.html"),
+    seed: Annotated[int, typer.Option(help="Seed of samples and folds.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Look at a set of shards: counts, outliers, duplicates, labels and splits.
+    """Inspect a set of shards: counts, outliers, duplicates, labels and splits.
 
-    Writes a page with pictures. Leaves with exit code 1 where something found would make a result
-    dishonest.
+    Writes an HTML page with pictures. The exit code is 1 if there are errors, such as leakage or
+    contradictory labels.
 
     Example: `raysearch inspect data/idc --html idc.html`
     """
-    from raysearch.cli import audit_text as text
-    from raysearch.cli.audit_page import write_page
-    from raysearch.data.audit.audit import audit
-    from raysearch.data.audit.checks import find
-    from raysearch.data.audit.finding import DISHONEST
+    from raysearch.cli.audit_text import audit_record, audit_tables
+    from raysearch.data.audit.checks import run_checks
+    from raysearch.data.audit.findings import has_errors, summarize
+    from raysearch.data.audit.shard_audit import audit_shards
+    from raysearch.reports.audit_page import write_audit_page
 
     if not html.parent.is_dir():
-        raise DataError(f"--html {html}: no folder {html.parent}; make it, or name another")
-    with file_progress("Inspecting") as update:
-        found = audit(data, task, seed, update)
-    findings = find(found)
-    write_page(found, findings, html)
+        raise DataError(f"--html {html}: no folder {html.parent}; create it, or choose another")
+    with file_progress("Inspecting") as on_progress:
+        audit = audit_shards(data, task, seed, on_progress)
+    findings = run_checks(audit)
+    write_audit_page(audit, findings, html)
     if as_json:
-        sys.stdout.write(json.dumps(text.as_json(found, findings)) + "\n")
+        sys.stdout.write(json.dumps(asdict(audit_record(audit, findings))) + "\n")
     else:
         console = make_console()
-        for table in text.tables(found, findings):
+        for table in audit_tables(audit, findings):
             console.print(table)
-        console.print(f"{text.decision(findings)} Pictures: {escape(str(html))}")
-    return int(any(one.severity == DISHONEST for one in findings))
+        console.print(f"{summarize(findings)} Page: {escape(str(html))}")
+    return int(has_errors(findings))

@@ -47,9 +47,9 @@ def launch(
     # torch takes seconds to import, which help and mistakes need not wait for.
     if cluster is None and not dry_run and (name or resume):
         from raysearch.search.journal.study_folder import StudyFolder
-        from raysearch.search.study.launcher_lock import reject_second
+        from raysearch.search.study.launcher_lock import check_no_launcher
 
-        reject_second(StudyFolder(f"{studies}/{name or space.stem}"))
+        check_no_launcher(StudyFolder(f"{studies}/{name or space.stem}"))
     from raysearch.cli.launch_study import Launch, start
 
     asked = Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json, events)

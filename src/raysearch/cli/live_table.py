@@ -23,7 +23,7 @@ from rich.text import Text
 
 from raysearch.cli.tables import STYLES, hparams_text
 from raysearch.search.journal.history import History, Trial, finished, leaderboard
-from raysearch.search.journal.journal import Event
+from raysearch.search.journal.events import Event, StudyLaunched, TrialEnded, TrialWarning
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
 
@@ -36,10 +36,12 @@ class Shown(Protocol):
 
     plan: Plan
     history: History
-    guard: threading.RLock
-    listeners: list[Callable[[Event], None]]
+    lock: threading.RLock
 
-    def whole(self, trial: Trial) -> int:
+    def add_listener(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with each further event."""
+
+    def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
 
 
@@ -53,7 +55,7 @@ class StudyView:
         self.warnings: list[str] = []
 
     def __rich__(self) -> RenderableType:
-        with self._study.guard:
+        with self._study.lock:
             warnings = (Text(text, "yellow") for text in self.warnings[-MAX_WARNINGS:])
             return Group(*warnings, self._head(), Padding(self._bar(), 0), self._table())
 
@@ -62,15 +64,15 @@ class StudyView:
 
         A launch that is heard of later, as by who attaches to it, began when it says it did.
         """
-        if event["event"] == "launch":
-            self._began = min(self._began, event["at"])
+        if isinstance(event, StudyLaunched):
+            self._began = min(self._began, event.time)
             self._done_before = sum(one.epoch for one in self._study.history.trials.values())
-        if event["event"] == "warning":
-            self.warnings.append(f"{event['trial']}: {event['text']}")
+        if isinstance(event, TrialWarning):
+            self.warnings.append(f"{event.trial}: {event.text}")
             if not self._console.is_terminal:
                 self._say(self.warnings[-1])
-        if event["event"] == "end" and not self._console.is_terminal:
-            trial = self._study.history.trials[event["trial"]]
+        if isinstance(event, TrialEnded) and not self._console.is_terminal:
+            trial = self._study.history.trials[event.trial]
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
             self._say(
                 f"{trial.id} {trial.status}{value} after {trial.epoch} fold-epochs"
@@ -123,7 +125,7 @@ class StudyView:
                 trial.id,
                 f"[{STYLES[trial.status]}]{trial.status}[/]",
                 f"{fold + 1}/{trial.folds}",
-                f"{trial.epoch}/{self._study.whole(trial)}",
+                f"{trial.epoch}/{self._study.total_fold_epochs(trial)}",
                 value,
                 Text(hparams_text(trial, plan), overflow="ellipsis", no_wrap=True),
             )
@@ -150,7 +152,7 @@ class StudyView:
             return None
         mean = sum(one.epoch for one in ended) / len(ended)
         running = sum(
-            max(mean - one.epoch, (self._study.whole(one) - one.epoch) / 2)
+            max(mean - one.epoch, (self._study.total_fold_epochs(one) - one.epoch) / 2)
             for one in history.running()
         )
         left = (
@@ -162,7 +164,7 @@ class StudyView:
 
 
 class LiveView:
-    """Shows a study on `console` from the first moment to the last; a `Watch` of the study."""
+    """Shows a study on `console` from the first moment to the last; a `StudyListener`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -185,16 +187,16 @@ class LiveView:
         if self._view and self._console.is_terminal:  # the table is gone, and they with it
             self._view.say_warnings()
 
-    def phase(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         """The study is at `text` now."""
         self._phase = text
         if not self._console.is_terminal:
             self._console.print(f"{text} ...")
 
-    def study(self, study: Shown) -> None:
+    def on_study(self, study: Shown) -> None:
         """The study is open, and about to search."""
         self._view = StudyView(study, self._console)
-        study.listeners.append(self._view.on_event)
+        study.add_listener(self._view.on_event)
 
 
 @contextmanager

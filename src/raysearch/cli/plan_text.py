@@ -1,87 +1,89 @@
-"""A plan's search in words: who proposes, when trials end, what limits it, and which hyperparameters."""
+"""The search of a plan in words: its sampler, stopping rules, limits and hyperparameters."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from raysearch.config.constraints import holds
-from raysearch.config.points import completed
 from raysearch.config.space import RANGES, Hyperparameter, Space
+from raysearch.config.space_points import completed_point
 from raysearch.search.study.plan import Plan
 
 SAMPLERS = {
-    "forest": "a forest of trees over the trials so far",
-    "tpe": "a tree of Parzen estimators",
+    "forest": "a random forest over the trials so far",
+    "tpe": "a tree-structured Parzen estimator",
     "gp": "a Gaussian process",
-    "qmc": "a sequence that fills the space evenly",
-    "random": "independent draws",
+    "qmc": "a quasi-Monte Carlo sequence",
+    "random": "independent random samples",
     "grid": "every combination of values, in turn",
 }
 RULES = {
-    "forest": "a model of the learning curves picks which trial trains next",
-    "promotion": "a trial waits at a rung until it is among the best 1/{reduction} there",
-    "asha": "a trial ends at a rung unless it is among the best 1/{reduction} there so far",
-    "none": "every trial runs to its end",
+    "forest": "a model of the learning curves selects the trial that trains next",
+    "promotion": "a trial pauses at a rung until it is among the best 1/{factor} there",
+    "asha": "a trial stops at a rung unless it is among the best 1/{factor} there so far",
+    "none": "every trial trains to its end",
 }
 BUDGET = {
     "hours": "{:g} hours",
     "gpu_hours": "{:g} GPU-hours",
     "dollars": "{:,.2f} dollars",
     "fold_epochs": "{:,} fold-epochs",
-    "no_improvement": "{:,} trials in a row that are no better",
+    "no_improvement": "{:,} trials in a row without improvement",
     "target": "{:g} reached",
 }
 
 
 def search_rows(plan: Plan) -> dict[str, str]:
-    """What the space says of the search, a row a subject; empty where it says nothing."""
+    """Return the search settings as text by their titles; empty if the space has none."""
     space = plan.space
     prices = ", ".join(f"{name} {price:.15g}" for name, price in space.resources.prices)
-    ceilings = "; ".join(f"{one.metric} at most {one.most:,.15g}" for one in space.ceilings)
+    limits = [f"{name} at most {value:,.15g}" for name, value in space.limits.by_metric().items()]
     return {
         "sampler": sampler_text(space),
-        "points": "\n".join(_points(space)),
+        "points to evaluate": "\n".join(_point_lines(space)),
         "constraints": "\n".join(space.constraints),
-        "ceilings": ceilings,
+        "limits": "; ".join(limits),
         "warm start": ", ".join(space.warm_start),
         "stopping": stopping_text(plan),
         "budget": budget_text(space),
-        "prices": f"{prices} dollars an hour" if prices else "",
+        "prices": f"{prices} dollars per hour" if prices else "",
     }
 
 
 def sampler_text(space: Space) -> str:
-    """Who proposes, with its options."""
-    options = [f"{name} {str(value).lower()}" for name, value in space.sampling.options]
-    name = space.sampling.name
+    """Return the sampler and its options in words."""
+    name = space.sampler.name
+    options = [
+        f"{option} {str(value).lower()}"
+        for option, value in asdict(space.sampler).items()
+        if option != "name" and value is not None
+    ]
     return "; ".join([f"{name}: {SAMPLERS[name]}", *([", ".join(options)] if options else [])])
 
 
 def stopping_text(plan: Plan) -> str:
-    """When a trial ends or waits, with the rungs where every split has the same."""
-    rule = plan.space.stopping
-    text = f"{rule.rule}: {RULES[rule.rule].format(reduction=rule.reduction)}"
-    ladders = {split.rungs for split in plan.splits}
-    if rule.rule != "none":
-        (rungs, *more) = ladders
-        where = ", ".join(map(str, rungs)) or "none"
-        text += "; the rungs are below" if more else f"; rungs after fold-epochs {where}"
-    if rule.patience:
-        text += f"; {rule.patience} epochs of a fold without improvement end a trial"
-    if rule.paired:
+    """Return the stopping rules in words, with the rungs if all splits have the same."""
+    stopping = plan.space.stopping
+    text = f"{stopping.rule}: {RULES[stopping.rule].format(factor=stopping.reduction_factor)}"
+    rungs_of_splits = {split.rungs for split in plan.splits}
+    if stopping.rule != "none":
+        (rungs, *others) = rungs_of_splits
+        epochs = ", ".join(map(str, rungs)) or "none"
+        text += "; the rungs are below" if others else f"; rungs after fold-epochs {epochs}"
+    if stopping.patience:
+        text += f"; {stopping.patience} epochs of a fold without improvement stop a trial"
+    if stopping.paired_alpha:
         text += (
-            f"; so does a test paired over the folds, p below {rule.paired:g}, that it is worse"
-            " than the best"
-            if rule.patience
-            else f"; a test paired over the folds, p below {rule.paired:g}, that it is worse than"
-            " the best ends a trial"
+            f"; a paired test over folds with p below {stopping.paired_alpha:g} that a trial is"
+            " worse than the best stops it"
         )
     return text
 
 
 def budget_text(space: Space) -> str:
-    """What ends the study before its trials do."""
+    """Return the limits of the whole study in words."""
     limits = [
         text.format(getattr(space.budget, name))
         for name, text in BUDGET.items()
@@ -92,72 +94,76 @@ def budget_text(space: Space) -> str:
     text = ", ".join(limits) or "no limit"
     text += ", whichever comes first" if len(limits) > 1 else ""
     if space.budget.gpu_hours is not None and not space.resources.gpus:
-        text += " (trials take no GPU, so GPU-hours never end it)"
+        text += " (trials use no GPU, so GPU-hours have no effect)"
     return text
 
 
-def fresh_text(plan: Plan) -> str:
-    """What the champion's fresh seeds cost; empty without any."""
+def repeats_text(plan: Plan) -> str:
+    """Return the cost of the repeated cross-validations of the champion; empty without any."""
     space = plan.space
     if not space.repeats:
         return ""
-    most = "at most " if len(plan.splits) > 1 else ""
-    text = f"{space.repeats}, with which the champion is trained over its folds again:"
-    text += f" {most}{plan.repeat_fold_epochs:,} fold-epochs, not of the budget"
-    return text + ("; their first one's nets are the champion" if space.champion != "refit" else "")
+    at_most = "at most " if len(plan.splits) > 1 else ""
+    text = f"{space.repeats} of the champion's cross-validation, with new seeds:"
+    text += f" {at_most}{plan.repeat_fold_epochs:,} fold-epochs beyond the budget"
+    if space.champion == "refit":
+        return text
+    return f"{text}; the networks of the first are the champion"
 
 
-def _points(space: Space) -> Iterator[str]:
-    if space.points:
-        yield f"{len(space.points):,}, tried first:"
-    for point in space.points:
+def _point_lines(space: Space) -> Iterator[str]:
+    if space.points_to_evaluate:
+        yield f"{len(space.points_to_evaluate):,}, evaluated first:"
+    for point in space.points_to_evaluate:
         text = " ".join(f"{name}={value}" for name, value in point)
-        whole = completed(space, point)
-        against = [one for one in space.constraints if not holds(one, whole)]
-        yield f"{text}  (excluded by {against[0]})" if against else text
+        hparams = completed_point(space, point)
+        violated = [
+            constraint for constraint in space.constraints if not holds(constraint, hparams)
+        ]
+        yield f"{text}  (excluded by {violated[0]})" if violated else text
 
 
 def hparams_title(space: Space) -> str:
-    """How many hyperparameters of each kind there are."""
+    """Return the numbers of hyperparameters of each kind in words."""
     kinds = Counter(
-        {"fixed": "fixed", "choice": "choices"}.get(hyperparameter.kind, "ranges")
-        for hyperparameter in space.hparams
+        {"fixed": "fixed", "choice": "choices"}.get(hparam.kind, "ranges")
+        for hparam in space.hparams
     )
     counts = ", ".join(
         f"{kinds[kind]} {kind.removesuffix('s') if kinds[kind] == 1 else kind}"
         for kind in ("choices", "ranges", "fixed")
         if kinds[kind]
     )
-    some = sum(bool(hyperparameter.when) for hyperparameter in space.hparams)
-    return f"Space: {counts}" + (f"; {some} only under conditions" if some else "")
+    num_conditional = sum(bool(hparam.when) for hparam in space.hparams)
+    return f"Space: {counts}" + (f"; {num_conditional} conditional" if num_conditional else "")
 
 
 def hparam_rows(space: Space) -> list[tuple[str, str, str, str]]:
-    """Each hyperparameter's name, kind, values and conditions, below and inside the hyperparameter it hangs on."""
-    depth: dict[str, int] = {}
-    parent: dict[str, str] = {}
-    for hyperparameter in space.hparams:
-        others = [name for name, _values in hyperparameter.when]
-        depth[hyperparameter.name] = max((depth[name] + 1 for name in others), default=0)
+    """Return the name, kind, values and conditions of each hyperparameter.
+
+    A conditional hyperparameter follows, indented, the one that it depends on.
+    """
+    depths: dict[str, int] = {}
+    parents: dict[str, str] = {}
+    for hparam in space.hparams:
+        others = [name for name, _values in hparam.when]
+        depths[hparam.name] = max((depths[name] + 1 for name in others), default=0)
         if others:
-            parent[hyperparameter.name] = max(others, key=depth.__getitem__)
+            parents[hparam.name] = max(others, key=depths.__getitem__)
 
-    def below(name: str | None) -> Iterator[tuple[str, str, str, str]]:
-        for hyperparameter in space.hparams:
-            if parent.get(hyperparameter.name) == name:
-                yield (
-                    "  " * depth[hyperparameter.name] + hyperparameter.name,
-                    hyperparameter.kind,
-                    *_cells(hyperparameter),
-                )
-                yield from below(hyperparameter.name)
+    def rows_below(parent: str | None) -> Iterator[tuple[str, str, str, str]]:
+        for hparam in space.hparams:
+            if parents.get(hparam.name) == parent:
+                name = "  " * depths[hparam.name] + hparam.name
+                yield name, hparam.kind, *_value_cells(hparam)
+                yield from rows_below(hparam.name)
 
-    return list(below(None))
+    return list(rows_below(None))
 
 
-def _cells(hyperparameter: Hyperparameter) -> tuple[str, str]:
-    values = ", ".join(map(str, hyperparameter.values))
-    if hyperparameter.kind in RANGES:
-        values = f"{hyperparameter.values[0]} to {hyperparameter.values[1]}"
-    conditions = [f"{name} is {' or '.join(map(str, some))}" for name, some in hyperparameter.when]
-    return values, f"where {' and '.join(conditions)}" if conditions else ""
+def _value_cells(hparam: Hyperparameter) -> tuple[str, str]:
+    values = ", ".join(map(str, hparam.values))
+    if hparam.kind in RANGES:
+        values = f"{hparam.values[0]} to {hparam.values[1]}"
+    conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in hparam.when]
+    return values, f"if {' and '.join(conditions)}" if conditions else ""

@@ -1,4 +1,4 @@
-"""`raysearch predict`: a champion used on patches that nobody has judged yet."""
+"""`raysearch predict`: predicts the classes of patches with a champion."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.data.files import Folder
-    from raysearch.inference.model_loading import Model, Progress
-    from raysearch.inference.prediction import Predicted
+    from raysearch.inference.model_loading import Model, ProgressCallback
+    from raysearch.inference.prediction import PredictionSummary
     from raysearch.inference.score_sources import Source
 
 
@@ -28,82 +28,100 @@ def predict(
             metavar="MODEL", help="A study's name, models:/NAME@champion, or a model's folder."
         ),
     ],
-    place: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Shards, or images as `raysearch shard` takes.")
+    source_address: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="Shards, or images that `raysearch shard` can read."),
     ],
     out: Annotated[str, typer.Argument(help="The folder for the scores.")],
-    form: Annotated[
+    source_format: Annotated[
         str | None,
-        typer.Option("--format", help="As for `raysearch shard`. Default: as it looks."),
+        typer.Option(
+            "--format",
+            help="Format of the images, as for `raysearch shard`. Default: detected from their"
+            " layout.",
+        ),
     ] = None,
-    task: Annotated[str, typer.Option(help="What the labels of shards are of.")] = "label",
+    task: Annotated[
+        str, typer.Option(help="The task whose labels are copied from shards to the scores.")
+    ] = "label",
     explain: Annotated[
         int,
         typer.Option(
-            help="So many pictures of what decided: of the surest errors, where labels are known."
+            help="Number of Grad-CAM overlays to write: of the errors with the highest confidence"
+            " if labels are known."
         ),
     ] = 0,
-    spread: Annotated[
-        int, typer.Option(help="By so many workers of Ray Data. Default: in this process.")
+    workers: Annotated[
+        int, typer.Option(help="Number of Ray workers. Default: score in this process.")
     ] = 0,
     studies: StudiesOption = STUDIES,
 ) -> int:
-    """Score patches by a champion: a calibrated probability of each class.
+    """Predict the calibrated class probabilities of patches.
 
-    OUT holds `scores.parquet`, the same as `scores.csv`, and `rejected.csv`. Stopped, and run again
-    by the same words, it goes on. Images are fitted to the model's size; where their layout tells
-    no labels, all images below SOURCE are taken without.
+    OUT contains `scores.parquet`, the same table as `scores.csv`, and `rejected.csv`. The same
+    command resumes an interrupted run. Images are resized to the model's input size. If their
+    layout has no known format, all images below SOURCE are scored without labels.
 
     Example: `raysearch predict first slides/8863 scores --explain 20`
     """
     from raysearch.cli.shard import file_progress
     from raysearch.data.files import Folder
 
-    if min(explain, spread) < 0:
-        raise StudyError(f"--explain {explain}, --spread {spread}: give 0 or more")
+    if min(explain, workers) < 0:
+        raise StudyError(f"--explain {explain}, --workers {workers}: must be at least 0")
     console = make_console(stderr=True)
     with console.status("Importing torch and MLflow"):
         from raysearch.inference.model_loading import load_model
-        from raysearch.inference.score_sources import source_of
+        from raysearch.inference.score_sources import open_source
 
     model = load_model(address, studies)
     with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
-        source = source_of(place, form, task, model.recipe.shape, Path(scratch))
-        with file_progress("Scoring") as progress:
-            found = _predicted(model, source, Folder(out), progress, spread)
-        if isinstance(found, int):
-            console.print(f"{STOPPED}. To go on, give the same words again.")
-            return found
-        shown = _explained(model, source, Folder(out), explain)
-    said = "" if found.new == found.rows else f", {found.new:,} of them by this run"
-    sys.stdout.write(
-        f"{found.rows:,} patches in {out}/scores.parquet and .csv{said}; {found.rejected:,} rejected"
-        f"{f', see {out}/rejected.csv' if found.rejected else ''}\n"
-    )
-    if shown:
-        console.print(f"Pictures  {shown} in {escape(out)}/explain", soft_wrap=True)
+        shape = model.artifact.shape
+        source = open_source(source_address, source_format, task, shape, Path(scratch))
+        with file_progress("Scoring") as on_progress:
+            summary = _predict(model, source, Folder(out), on_progress, workers)
+        if isinstance(summary, int):
+            console.print(f"{STOPPED}. Run the same command to resume.")
+            return summary
+        num_overlays = _write_overlays(model, source, Folder(out), explain)
+    sys.stdout.write(_summary_line(summary, out))
+    if num_overlays:
+        console.print(f"Overlays  {num_overlays} in {escape(out)}/explain", soft_wrap=True)
     return 0
 
 
-def _predicted(
-    model: Model, source: Source, out: Folder, progress: Progress, workers: int
-) -> Predicted | int:
-    """What came of it; the exit code where it was stopped."""
-    from raysearch.inference.prediction import predict as score_all
+def _summary_line(summary: PredictionSummary, out: str) -> str:
+    is_resumed = summary.num_new != summary.num_rows
+    new_text = f", {summary.num_new:,} of them in this run" if is_resumed else ""
+    rejected_text = f", see {out}/rejected.csv" if summary.num_rejected else ""
+    return (
+        f"{summary.num_rows:,} patches in {out}/scores.parquet and .csv{new_text};"
+        f" {summary.num_rejected:,} rejected{rejected_text}\n"
+    )
+
+
+def _predict(
+    model: Model, source: Source, out: Folder, on_progress: ProgressCallback, workers: int
+) -> PredictionSummary | int:
+    """Score the source; return the exit code if the run is interrupted."""
+    from raysearch.inference.prediction import predict as score_source
 
     if not workers:
-        return score_all(model, source, out, progress)
-    from raysearch.search.engine.data_parallel import spread
-    from raysearch.search.engine.session import InterruptedStudyError, ray_session
+        return score_source(model, source, out, on_progress)
+    from raysearch.search.engine.ray_session import InterruptedStudyError, ray_session
+    from raysearch.search.engine.worker_pool import run_on_workers
 
     try:
         with ray_session():
-            return score_all(model, source, out, progress, partial(spread, workers=workers))
+            execute = partial(run_on_workers, max_workers=workers)
+            return score_source(model, source, out, on_progress, execute)
     except InterruptedStudyError as interrupt:
         return 128 + interrupt.signum
 
 
-def _explained(model: Model, source: Source, out: Folder, count: int) -> int:
-    from raysearch.inference.explanation import explain
+def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int) -> int:
+    if not max_overlays:
+        return 0
+    from raysearch.inference.grad_cam_overlays import write_overlays
 
-    return explain(model, source, out, count) if count else 0
+    return write_overlays(model, source, out, max_overlays)

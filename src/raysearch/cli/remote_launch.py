@@ -1,163 +1,199 @@
-"""Studies on a cluster, from the machine that `ray up` was run on."""
+"""Launches and follows studies on a remote cluster."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from raysearch.cli.launch_study import Launch, show_end
+from raysearch.cli.launch_study import Launch
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
-from raysearch.config.names import NAME
+from raysearch.cli.study_end import StudyEnd, show_end
+from raysearch.config.names import NAME, reject_login
 from raysearch.config.space_file import read_space
-from raysearch.data.files import reject_login
 from raysearch.errors import StudyError
-from raysearch.search.engine.cluster_jobs import Job, Jobs, tunnel
-from raysearch.search.study.remote_view import RemoteStudyView, mirror_of, read_message
+from raysearch.search.engine.cluster_jobs import ClusterJobs, Job, cluster_tunnel
+from raysearch.search.journal.codec import record_from_json
+from raysearch.search.study.remote_view import (
+    EndMessage,
+    EventMessage,
+    PlanMessage,
+    RemoteStudyView,
+    StatusMessage,
+    read_message,
+)
 
-REJECTED = "raysearch: "
+# The start of the line by which a command reports a UserError.
+ERROR_START = "raysearch: "
 
 
-def launch_on_cluster(asked: Launch, studies: str | None, cluster: Path) -> int:
-    """Launch what is `asked` on the cluster of the file `cluster`, and follow it; the exit code.
+def launch_on_cluster(options: Launch, studies: str | None, cluster: Path) -> int:
+    """Launch a study on a cluster, and follow it.
 
-    `studies` is the place of studies there, where it is not the one that the cluster file names.
+    Args:
+        options: The options of the launch.
+        studies: The folder of all studies; None for the one that the cluster file names.
+        cluster: The cluster file.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
-    if asked.dry_run:
-        raise StudyError("--dry-run: a plan is made where the data is; leave --cluster out of it")
-    read_space(asked.space)  # its errors are told before anything is sent
-    if asked.name is not None and not NAME.fullmatch(asked.name):
-        raise StudyError(
-            f"--name {asked.name!r}: not a name; use letters, digits, '.', '_' and '-', 100 at most"
-        )
-    for option, place in (("--data", asked.data), ("--studies", studies)):
-        reject_login(place or "")
-        if place is not None and "://" not in place and not place.startswith(("/", "synthetic:")):
-            raise StudyError(
-                f"{option} {place}: a path of this machine; give one that the cluster's machines"
-                " have, from / on, or an address such as s3://bucket/name"
-            )
-    console = make_console(stderr=asked.as_json)
-    # The cluster forgets its jobs with `ray down`, and the studies' place does not.
-    new = asked.space.stem + ("" if asked.resume else time.strftime("-%Y%m%d-%H%M%S"))
-    name = asked.name or new
-    with tunnel(cluster, console.print) as jobs:
-        job = jobs.launch(name, asked.space, _words(asked, studies, name))
+    _check_options(options, studies)
+    read_space(options.space)  # reports the errors of the space before anything is sent
+    console = make_console(stderr=options.as_json)
+    # `ray down` deletes the cluster's jobs, but not the studies: a new name must not be an old one.
+    new_name = options.space.stem + ("" if options.resume else time.strftime("-%Y%m%d-%H%M%S"))
+    name = options.name or new_name
+    with cluster_tunnel(cluster, console.print) as jobs:
+        job = jobs.launch(name, options.space, _head_command(options, studies, name))
         console.print(f"Launched {name}; Ctrl-C leaves it running")
-        return Follower(jobs, cluster, console, asked.as_json).follow(job)
+        return Follower(jobs, cluster, console, options.as_json).follow(job)
 
 
-def _words(asked: Launch, studies: str | None, name: str) -> list[str]:
-    """The command that the head runs."""
-    words = ["launch", asked.space.name, "--events", "--name", name]
-    options = {
-        "--data": asked.data,
-        "--trials": asked.trials,
-        "--seed": asked.seed,
+def _check_options(options: Launch, studies: str | None) -> None:
+    if options.dry_run:
+        raise StudyError("--dry-run: only the machine with the data can plan; remove --cluster")
+    if options.name is not None and not NAME.fullmatch(options.name):
+        raise StudyError(
+            f"--name {options.name!r}: not a name; use at most 100 letters, digits, '.', '_', '-'"
+        )
+    for option, address in (("--data", options.data), ("--studies", studies)):
+        reject_login(address or "")
+        if address is None or "://" in address or address.startswith(("/", "synthetic:")):
+            continue
+        raise StudyError(
+            f"{option} {address}: a relative path of this machine; use an absolute path that the"
+            " cluster's machines have, or an address such as s3://bucket/name"
+        )
+
+
+def _head_command(options: Launch, studies: str | None, name: str) -> list[str]:
+    """Return the arguments of `raysearch` on the head."""
+    command = ["launch", options.space.name, "--events", "--name", name]
+    values = {
+        "--data": options.data,
+        "--trials": options.trials,
+        "--seed": options.seed,
         "--studies": studies,
     }
-    for option, value in options.items():
-        words += [] if value is None else [option, str(value)]
-    return [*words, "--resume"] if asked.resume else words
+    for option, value in values.items():
+        command += [] if value is None else [option, str(value)]
+    return [*command, "--resume"] if options.resume else command
 
 
 @dataclass(frozen=True)
 class Follower:
-    """Shows launches on the cluster of the file `cluster`."""
+    """Shows the progress and the result of launches on a cluster.
 
-    jobs: Jobs
+    Args:
+        jobs: The jobs of the cluster.
+        cluster: The cluster file.
+        console: Where to print.
+        as_json: Whether to print the result as JSON.
+    """
+
+    jobs: ClusterJobs
     cluster: Path
     console: Console
     as_json: bool = False
 
     def follow(self, job: Job) -> int:
-        """Show the live table of `job` until it ends, then its outcome; the exit code.
+        """Show the live table of a launch until it ends, then its result; return the exit code.
 
-        Ctrl-C leaves the job running, and is no error.
+        Ctrl-C leaves the study running; the exit code is then 0.
         """
-        told = _Told()
+        log = _LaunchLog()
         try:
             with LiveView(self.console) as view:
-                for line in self.jobs.lines(job.id):
-                    told.take(line, view)
+                for line in self.jobs.follow_log(job.id):
+                    log.read(line, view)
         except KeyboardInterrupt:
             return self._leave(job)
-        if told.mirror is not None and told.end is not None:
-            plan, history = told.mirror.plan, told.mirror.history
-            show_end(plan, history, told.end, self.as_json, self.console)
+        if log.study is not None and log.outcome is not None:
+            show_end(log.study.plan, log.study.history, log.outcome, self.as_json, self.console)
             return 0
-        if told.rejected:
-            raise StudyError(told.rejected)
-        now = self.jobs.again(job)
-        return self._show_stopped(now, told) if now.over else self._leave(job)
+        if log.error:
+            raise StudyError(log.error)
+        job = self.jobs.refresh(job)
+        return self._show_failure(job, log) if job.is_over else self._leave(job)
 
     def _leave(self, job: Job) -> int:
-        self._say(
-            f"{job.study} goes on. To see it again:"
+        self._print(
+            f"{job.study} is still running. Follow it with:"
             f" raysearch attach {job.study} --cluster {self.cluster}"
         )
         return 0
 
-    def _show_stopped(self, job: Job, told: _Told) -> int:
-        text = f"{job.study}: {job.status.lower()}. "
-        if told.mirror is not None:
-            text += (
-                "What it had reported is saved; to go on, launch it again with"
-                f" --name {job.study} --resume"
+    def _show_failure(self, job: Job, log: _LaunchLog) -> int:
+        if log.study is not None:
+            reason = (
+                "The reported fold-epochs are saved. Resume with: raysearch launch SPACE"
+                f" --cluster {self.cluster} --name {job.study} --resume"
             )
         else:
-            text += (job.message.strip().splitlines() or ["It said nothing"])[-1][:300]
-        self._say(text)
-        return job.code or 1
+            reason = (job.message.strip().splitlines() or ["no message"])[-1][:300]
+        self._print(f"{job.study}: {job.status.lower()}. {reason}")
+        return job.exit_code or 1
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-class _Told:
-    """What the lines of a launch have told up to now."""
+class _LaunchLog:
+    """What the log of a launch has reported so far.
+
+    Attributes:
+        study: The study; None before it is open.
+        outcome: How it ended; None before its end.
+        error: The error that ended the launch; empty without one.
+    """
 
     def __init__(self) -> None:
-        self.mirror: RemoteStudyView | None = None
-        self.end: dict[str, Any] | None = None
-        self.rejected = ""
+        self.study: RemoteStudyView | None = None
+        self.outcome: StudyEnd | None = None
+        self.error = ""
 
-    def take(self, line: str, view: LiveView) -> None:
+    def read(self, line: str, view: LiveView | None = None) -> None:
+        """Read the next line of the log; show it in `view`."""
         match read_message(line):
-            case ("phase", text):
-                view.phase(text)
-            case ("plan", plan):
-                self.mirror = mirror_of(plan)
-                view.study(self.mirror)
-            case ("event", event) if self.mirror is not None:
-                self.mirror.take(event)
-            case ("end", outcome):
-                self.end = outcome
-            case None if line.startswith(REJECTED):
-                self.rejected = line.removeprefix(REJECTED)
+            case StatusMessage(text) if view is not None:
+                view.on_status(text)
+            case PlanMessage(plan):
+                self.study = RemoteStudyView(plan)
+                if view is not None:
+                    view.on_study(self.study)
+            case EventMessage(event) if self.study is not None:
+                self.study.apply(event)
+            case EndMessage(outcome):
+                self.outcome = record_from_json(StudyEnd, outcome)
+            case None if line.startswith(ERROR_START):
+                self.error = line.removeprefix(ERROR_START)
+            case _:
+                pass
 
 
-def latest(jobs: Jobs, study: str) -> tuple[Job, RemoteStudyView | None]:
-    """The newest launch of `study` that opened it, with what it tells; else the newest of all."""
+def newest_opened_launch(jobs: ClusterJobs, study: str) -> tuple[Job, RemoteStudyView | None]:
+    """Return the newest launch of a study that is running or has opened it, else the newest one.
+
+    The second value is the current state of the study; None if the launch has not opened it.
+    """
     launches = jobs.all_of_study(study)
     for job in reversed(launches):
-        mirror = story(jobs, job)
-        if mirror is not None or not job.over:
-            return job, mirror
+        view = remote_view(jobs, job)
+        if view is not None or not job.is_over:
+            return job, view
     return launches[-1], None
 
 
-def story(jobs: Jobs, job: Job) -> RemoteStudyView | None:
-    """What the log of `job` tells up to now; None before its study was open."""
-    mirror: RemoteStudyView | None = None
+def remote_view(jobs: ClusterJobs, job: Job) -> RemoteStudyView | None:
+    """Return the current state of the study of `job`, by its log; None before it is open."""
+    log = _LaunchLog()
     for line in jobs.log(job.id):
-        match read_message(line):
-            case ("plan", plan):
-                mirror = mirror_of(plan)
-            case ("event", event) if mirror is not None:
-                mirror.take(event)
-    return mirror
+        log.read(line)
+    return log.study

@@ -1,4 +1,4 @@
-"""`raysearch replay`: a trial trained once more, and its numbers beside the recorded ones."""
+"""`raysearch replay`: trains a trial again and compares its objectives with the recorded ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysearch.cli.shard import file_progress
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
-    from raysearch.analysis.trial_replay import Replay
+    from raysearch.analysis.trial_replay import TrialReplay
 
 
 def replay(
@@ -25,60 +25,73 @@ def replay(
         int | None, typer.Option(metavar="N", help="Only the first N folds. Default: all.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="The shards, where they are no longer where they were.")
+        str | None, typer.Option(help="The folder of the shards, if they have moved.")
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="How far an objective may be from the recorded one. Default: 0 on the machine"
-            " that trained it, without a GPU; 0.03 elsewhere."
+            help="The largest allowed difference of an objective. Default: 0 on the machine that"
+            " trained the trial, if it has no GPU; otherwise 0.03."
         ),
     ] = None,
     studies: StudiesOption = STUDIES,
 ) -> int:
     """Train a trial again from its record, and compare the objective at each fold-epoch.
 
-    Leaves with exit code 1 where they do not agree. Nothing is written.
+    The exit code is 1 if the objectives differ. No file is written.
 
     Example: `raysearch replay t0003 --study quickstart --folds 1`
     """
-    from raysearch.analysis.trial_replay import default_tolerance
-    from raysearch.analysis.trial_replay import replay as train_again
+    from raysearch.analysis.trial_replay import default_tolerance, replay_trial
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
-    from raysearch.search.study.study import read_plan
+    from raysearch.search.study.stored_study import read_plan
 
     if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise StudyError(f"--tolerance {tolerance}: not a distance; give 0 or more")
+        raise StudyError(f"--tolerance {tolerance}: must be a number of at least 0")
     folder = StudyFolder(f"{studies}/{study or newest_name(studies)}")
     metric = read_plan(folder).space.metric
-    with file_progress(f"Training {trial} again") as update:
-        found = train_again(folder, trial, folds, data, update)
-    within = default_tolerance(found, socket.gethostname()) if tolerance is None else tolerance
+    with file_progress(f"Replaying {trial}") as update:
+        result = replay_trial(folder, trial, folds, data, update)
+    if tolerance is None:
+        tolerance = default_tolerance(result, socket.gethostname())
     console = make_console()
-    console.print(_table(found, metric))
-    if found.plain:
-        console.print(f"The study chose no precisions for {found.device}; this is plain float32.")
-    agrees = found.agrees(within)
-    console.print(escape(_decision(found, within, agrees)), soft_wrap=True)
+    console.print(_comparison_table(result, metric))
+    if result.uses_default_precision:
+        console.print(
+            f"The study chose no precision for {result.device_kind}; the replay uses float32."
+        )
+    agrees = result.agrees(tolerance)
+    console.print(escape(_summary(result, tolerance, agrees)), soft_wrap=True)
     return int(not agrees)
 
 
-def _table(found: Replay, metric: str) -> Table:
-    table = Table(title=f"{metric} of {found.trial.id}, trained again", title_justify="left")
+def _comparison_table(result: TrialReplay, metric: str) -> Table:
+    table = Table(title=f"{metric} of {result.trial.id}, replayed", title_justify="left")
     for name in ("fold-epoch", "fold", "recorded", "replayed", "difference"):
         table.add_column(name, justify="right")
-    for one in found.epochs:
-        cells = ["-" if value is None else f"{value:.6f}" for value in (one.recorded, one.replayed)]
-        apart = f"{one.difference:.2g}" if math.isfinite(one.difference) else "-"
-        table.add_row(str(one.epoch), str(one.fold), *cells, apart)
+    for comparison in result.epochs:
+        objectives = [
+            "-" if objective is None else f"{objective:.6f}"
+            for objective in (comparison.recorded, comparison.replayed)
+        ]
+        difference = comparison.difference
+        table.add_row(
+            str(comparison.epoch),
+            str(comparison.fold),
+            *objectives,
+            f"{difference:.2g}" if math.isfinite(difference) else "-",
+        )
     return table
 
 
-def _decision(found: Replay, within: float, agrees: bool) -> str:
-    text = f"{'They agree' if agrees else 'They do not agree'} within {within:g}"
-    if found.failure or found.expected:
-        text += f"; recorded: {found.expected or 'no failure'}, now: {found.failure or 'none'}"
-    if math.isfinite(found.largest):
-        text += f"; the largest difference is {found.largest:.2g}"
+def _summary(result: TrialReplay, tolerance: float, agrees: bool) -> str:
+    text = f"The objectives {'agree' if agrees else 'differ'} at tolerance {tolerance:g}"
+    if result.failure or result.expected_failure:
+        text += (
+            f"; recorded failure: {result.expected_failure or 'none'}, replayed failure:"
+            f" {result.failure or 'none'}"
+        )
+    if math.isfinite(result.max_difference):
+        text += f"; the largest difference is {result.max_difference:.2g}"
     return f"{text}."

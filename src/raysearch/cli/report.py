@@ -15,7 +15,7 @@ from raysearch.errors import StudyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raysearch.metrics.plausibility import Note
+    from raysearch.metrics.plausibility import PlausibilityNote
 
 
 def report(
@@ -82,7 +82,7 @@ def _of_file(file: Path, place: Path, console: Console) -> int:
         from raysearch.reports.study_report import set_of
 
         one = set_of(file.stem, f"The scores in {file}.", scores_in(file))
-        notes: Sequence[Note] = one.notes
+        notes: Sequence[PlausibilityNote] = one.notes
         page = sets_page(f"Scores: {file.stem}", [one])
     else:
         from raysearch.reports.published_results import notes_of, published_page, read_published
@@ -92,7 +92,7 @@ def _of_file(file: Path, place: Path, console: Console) -> int:
         page = published_page(found, list(notes))
     place.write_text(page, encoding="utf-8")
     _show([note.text for note in notes], place, console)
-    return int(any(note.wrong for note in notes))
+    return int(any(note.is_error for note in notes))
 
 
 def _show(notes: Sequence[str], place: Path, console: Console) -> None:

@@ -17,7 +17,6 @@ from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.search.journal.history import History
-    from raysearch.search.journal.journal import Event
     from raysearch.search.study.plan import Plan
 
 
@@ -48,9 +47,11 @@ def results(
     console = make_console(stderr=as_json)
     found = _here(name, studies) if cluster is None else _there(name, cluster, console)
     if optuna is not None:
-        from raysearch.search.study.optuna_export import export_study
+        from raysearch.search.sampling.optuna_export import ExportedStudy, export_study
 
-        export_study(found.plan, found.history, optuna, found.events)
+        plan = found.plan
+        exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, found.history)
+        export_study(exported, optuna)
     if page is not None:
         _write_page(found, page)
     if as_json:
@@ -64,11 +65,10 @@ def results(
 
 @dataclass(frozen=True)
 class Found:
-    """A study as it is now; `events` are its journal's, where that is at hand."""
+    """A study as it is now, and the names of the others."""
 
     plan: Plan
     history: History
-    events: Sequence[Event] = ()
     others: Sequence[str] = ()
 
 
@@ -103,28 +103,26 @@ def _write_page(found: Found, path: Path) -> None:
 
 def _here(name: str | None, studies: str) -> Found:
     from raysearch.cli.study_paths import newest_name, study_names
-    from raysearch.search.journal.history import History
-    from raysearch.search.journal.journal import Journal
     from raysearch.search.journal.study_folder import StudyFolder
-    from raysearch.search.study.study import read_plan
+    from raysearch.search.study.stored_study import load_study
 
     chosen = name or newest_name(studies)
     folder = StudyFolder(f"{studies}/{chosen}")
-    plan, events = read_plan(folder), Journal(folder / folder.JOURNAL).events
+    study = load_study(folder)
     others = [other for other in study_names(studies) if other != chosen]
-    return Found(plan, History(events), events, others)
+    return Found(study.plan, study.history, others)
 
 
 def _there(name: str | None, cluster: Path, console: Console) -> Found:
     """What the newest launch of the study on the cluster tells."""
-    from raysearch.cli.remote_launch import latest
-    from raysearch.search.engine.cluster_jobs import tunnel
+    from raysearch.cli.remote_launch import newest_opened_launch
+    from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
-    with tunnel(cluster, console.print) as jobs:
+    with cluster_tunnel(cluster, console.print) as jobs:
         launches = jobs.launches()
         if not launches:
             raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
-        job, mirror = latest(jobs, name or launches[-1].study)
+        job, mirror = newest_opened_launch(jobs, name or launches[-1].study)
     if mirror is None:
         raise StudyError(f"study {job.study!r} never began; see `raysearch attach {job.study}`")
     return Found(mirror.plan, mirror.history)

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.analysis.parallel_coordinates import Coordinates
-from raysearch.analysis.search_figures import Figures
-from raysearch.analysis.search_progress import Progress
+from raysearch.analysis.parallel_coordinates import ParallelCoordinates
+from raysearch.analysis.search_figures import SearchFigures
+from raysearch.analysis.optimization_history import OptimizationHistory
 from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.reports.search_charts import value_text
 
@@ -21,18 +21,18 @@ BLANK = 0x2800
 BAR, BEST, OTHER = "█", "●", "·"
 
 
-def figures_text(figures: Figures, width: int) -> Group:
+def figures_text(figures: SearchFigures, width: int) -> Group:
     """The figures at `width` columns."""
     wide = min(width, WIDEST) - 1
     return Group(
-        _title(f"Importance of the hyperparameters{figures.over}"),
+        _title(f"Importance of the hyperparameters{figures.title_suffix}"),
         *_importance(figures, wide),
         Text(figures.importance_text, style="dim"),
-        _title(f"{figures.metric} over fold-epochs{figures.over}"),
-        *_progress(figures.progress, wide),
+        _title(f"{figures.metric} over fold-epochs{figures.title_suffix}"),
+        *_progress(figures.optimization_history, wide),
         Text(figures.progress_text, style="dim"),
-        _title(f"Where the best third lies{figures.over}"),
-        _coordinates(figures.coordinates, wide),
+        _title(f"Where the best third lies{figures.title_suffix}"),
+        _coordinates(figures.parallel_coordinates, wide),
         Text(f"{BEST} of the best, {OTHER} of the others. {figures.coordinates_text}", style="dim"),
     )
 
@@ -41,7 +41,7 @@ def _title(text: str) -> Text:
     return Text(f"\n{text}", style="italic")
 
 
-def _importance(figures: Figures, width: int) -> Iterator[Text]:
+def _importance(figures: SearchFigures, width: int) -> Iterator[Text]:
     fractions = figures.importance.fractions
     names = max((len(name) for name, _fraction in fractions), default=0)
     for name, fraction in fractions:
@@ -49,7 +49,7 @@ def _importance(figures: Figures, width: int) -> Iterator[Text]:
         yield Text(f"{name:>{names}} {bar} {fraction:.0%}", no_wrap=True)
 
 
-def _progress(found: Progress, width: int) -> Iterator[Text]:
+def _progress(found: OptimizationHistory, width: int) -> Iterator[Text]:
     """A chart of `ROWS` lines: a step line in braille, and the trials as dots."""
     low, high = found.scale
     columns = width - 9
@@ -63,8 +63,8 @@ def _progress(found: Progress, width: int) -> Iterator[Text]:
         return round(fraction * (4 * ROWS - 1))
 
     cells = [[0] * columns for _ in range(ROWS)]
-    ends = [*found.best[1:], (found.spent, found.best[-1][1])] if found.best else []
-    for (begin, value), (end, after) in zip(found.best, ends, strict=True):
+    ends = [*found.best_so_far[1:], (found.spent, found.best_so_far[-1][1])] if found.best_so_far else []
+    for (begin, value), (end, after) in zip(found.best_so_far, ends, strict=True):
         x, y = across(end), down(value)
         _dots(cells, across(begin), x, y, y)
         _dots(cells, x, x, min(y, down(after)), max(y, down(after)))
@@ -86,7 +86,7 @@ def _dots(cells: list[list[int]], left: int, right: int, top: int, bottom: int) 
             cells[y // 4][x // 2] |= DOTS[x % 2][y % 4]
 
 
-def _coordinates(found: Coordinates, width: int) -> Table:
+def _coordinates(found: ParallelCoordinates, width: int) -> Table:
     """A line a hyperparameter: the trials along its range, or how many of the best took each choice."""
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False, width=width)
     table.add_column(no_wrap=True, justify="right")
@@ -102,21 +102,21 @@ def _coordinates(found: Coordinates, width: int) -> Table:
         if hyperparameter.kind in RANGES:
             line = _range_line(found, hyperparameter, low, width - names - 1)
         else:
-            counts = found.counts(hyperparameter)
+            counts = found.choice_counts(hyperparameter)
             line = "  ".join(f"{name} {best}{BEST} of {every}" for name, best, every in counts)
         table.add_row(Text(hyperparameter.name), Text(line))
     return table
 
 
-def _range_line(found: Coordinates, hyperparameter: Hyperparameter, before: int, width: int) -> str:
+def _range_line(found: ParallelCoordinates, hyperparameter: Hyperparameter, before: int, width: int) -> str:
     """The trials along the range of `hyperparameter`, whose lowest value takes `before` columns."""
     low, high = (value_text(value) for value in hyperparameter.values)
-    absent = found.absent(hyperparameter)
+    absent = found.num_absent(hyperparameter)
     tail = f" {high}" + (f" ({absent} without)" if absent else "")
     room = max(width - before - len(tail) - 4, 8)
     signs = ["─"] * room
     for line in reversed(found.lines):  # the best last: they stay seen
-        if hyperparameter.name in line.places:
-            at = round(line.places[hyperparameter.name] * (room - 1))
-            signs[at] = BEST if line.best else OTHER
+        if hyperparameter.name in line.positions:
+            at = round(line.positions[hyperparameter.name] * (room - 1))
+            signs[at] = BEST if line.is_best else OTHER
     return f"{low:>{before}} ├{''.join(signs)}┤{tail}"

@@ -1,164 +1,219 @@
-"""`raysearch select`: the champion of a study, chosen again by other options."""
+"""`raysearch select`: selects the champion of a study, with other options than before."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from raysearch.cli.options import STOPPED, STUDIES, StudiesOption, make_console
 from raysearch.cli.selection_text import selection_lines, selection_table
 from raysearch.errors import StudyError
+from raysearch.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.plan import Plan
-    from raysearch.selection.decision_rule import Options
+    from raysearch.selection.decision_rule import SelectionOptions
     from raysearch.selection.selection import Selection
+    from raysearch.workflow import StudyOutcome
 
-MADE_OF = {"refit": "refitted", "ensemble": "an ensemble"}
+KIND_TEXTS = {"refit": "refitted", "ensemble": "registered as an ensemble"}
+
+
+@dataclass(frozen=True)
+class CandidateRecord:
+    """A finished trial as it is printed in JSON."""
+
+    trial: str
+    objective: Interval
+    difference_to_best: Interval
+    tied: bool
+    inference_ms: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class SelectionRecord:
+    """A selection as it is printed in JSON."""
+
+    candidates: tuple[CandidateRecord, ...]
+    corrected: Interval
 
 
 def select(
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
     margin: Annotated[
-        float, typer.Option(help="A trial that is shown not to be worse by it is as good.")
+        float,
+        typer.Option(help="The largest difference to the best trial that counts as a tie."),
     ] = 0.005,
     threshold_by: Annotated[
-        str, typer.Option(help="What the threshold is best for: balanced_accuracy, f1, accuracy.")
+        str,
+        typer.Option(help="The metric to maximize: balanced_accuracy, f1, accuracy."),
     ] = "balanced_accuracy",
     repeats: Annotated[
         int | None,
         typer.Option(
-            help="With how many other seeds the champion is trained again. Default: the space's."
+            help="How often to repeat the champion's cross-validation with new seeds. Default: the"
+            " space's."
         ),
     ] = None,
     ensemble: Annotated[
         bool | None,
         typer.Option(
             "--ensemble/--refit",
-            help="Register the nets of a fresh seed's folds, averaged, or one net of all patients."
-            " Default: the space's.",
+            help="Register the mean of the networks of a repeat, or one network trained on all"
+            " patients. Default: the space's.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print; nothing is refitted or registered.")
+        bool, typer.Option("--dry-run", help="Only print; train and register nothing.")
     ] = False,
     studies: StudiesOption = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Choose the champion of a study: the cheapest trial that is as good as the best.
+    """Select the champion of a study: the fastest of the trials that are tied with the best.
 
-    Its temperature and threshold are fitted and locked, it is refitted where it is another one than
-    before and trained over its folds with fresh seeds, and the registry's alias `champion` follows.
+    The command fits temperature and threshold, trains the final networks if they are not trained
+    yet, and moves the registry's alias `champion` to the model.
 
     Example: `raysearch select first --margin 0.01 --repeats 3`
     """
     from raysearch.cli.study_paths import newest_name
     from raysearch.metrics.calibration import CRITERIA
     from raysearch.search.journal.study_folder import StudyFolder
-    from raysearch.search.study.study import read_history, read_plan
-    from raysearch.selection.decision_rule import Options
-    from raysearch.selection.selection import select as choose
+    from raysearch.search.study.stored_study import read_plan
 
     if not 0 <= margin < math.inf:
-        raise StudyError(f"--margin {margin}: not a difference; give 0 or more")
+        raise StudyError(f"--margin {margin}: must be a number of at least 0")
     if threshold_by not in CRITERIA:
-        raise StudyError(f"--threshold-by {threshold_by}: give one of {', '.join(CRITERIA)}")
+        raise StudyError(f"--threshold-by {threshold_by}: must be one of {', '.join(CRITERIA)}")
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     console = make_console(stderr=as_json)
-    plan = read_plan(folder)
-    options = _asked(plan, Options(margin, threshold_by), repeats, ensemble)
+    options = _selection_options(read_plan(folder), margin, threshold_by, repeats, ensemble)
     if dry_run:
-        found = choose(folder, plan, read_history(folder), margin)
-        cost = options.repeats * found.chosen.folds * plan.space.epochs
-        if as_json:
-            sys.stdout.write(json.dumps({**_told(found), "repeat_fold_epochs": cost}) + "\n")
-        else:
-            console.print(selection_table(plan, found))
-            console.print(
-                f"{found.chosen.id} would be {MADE_OF[options.kind]}, and trained with"
-                f" {options.repeats} fresh seeds: {cost:,} fold-epochs, where not done already"
-            )
+        _show_selection(folder, options, as_json, console)
         return 0
     return _run(folder, options, as_json, console)
 
 
-def _asked(plan: Plan, options: Options, repeats: int | None, ensemble: bool | None) -> Options:
-    """`options` with what of the rest is asked for, and what the plan's space says of the others.
+def _selection_options(
+    plan: Plan, margin: float, criterion: str, repeats: int | None, ensemble: bool | None
+) -> SelectionOptions:
+    """Return the options; those that are None are the space's.
 
-    StudyError for an ensemble without a fresh seed.
+    Raises:
+        StudyError: If the number of repeats is not allowed, or is 0 for an ensemble.
     """
-    from raysearch.config.settings import FRESH_SEEDS
+    from raysearch.config.bounded_types import MAX_REPEATS
+    from raysearch.selection.decision_rule import SelectionOptions
 
-    seeds = plan.space.repeats if repeats is None else repeats
-    if error := FRESH_SEEDS.error(seeds):
-        raise StudyError(f"--repeats: {error}; give such a number")
+    num_repeats = plan.space.repeats if repeats is None else repeats
+    if not 0 <= num_repeats <= MAX_REPEATS:
+        raise StudyError(f"--repeats {num_repeats}: must be a number from 0 to {MAX_REPEATS}")
     kind = plan.space.champion
     if ensemble is not None:
         kind = "ensemble" if ensemble else "refit"
-    if kind == "ensemble" and not seeds:
+    if kind == "ensemble" and not num_repeats:
         raise StudyError(
-            "--repeats 0: an ensemble is of a fresh seed's nets; give 1 or more, or --refit"
+            "--repeats 0: an ensemble consists of the networks of a repeat; set at least 1, or add"
+            " --refit"
         )
-    return replace(options, repeats=seeds, kind=kind)
+    return SelectionOptions(margin, criterion, num_repeats, kind)
 
 
-def _run(folder: StudyFolder, options: Options, as_json: bool, console: Console) -> int:
-    from raysearch.cli.launch_study import MAX_ROWS, end_of
+def _show_selection(
+    folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console
+) -> None:
+    """Print the selection without training or registering a model."""
+    from raysearch.search.study.stored_study import load_study
+    from raysearch.selection.selection import select as select_trial
+
+    study = load_study(folder)
+    selection = select_trial(folder, study.plan, study.history, options.margin)
+    repeat_fold_epochs = options.repeats * study.plan.total_fold_epochs(selection.chosen.folds)
+    if as_json:
+        record = asdict(_selection_record(selection))
+        sys.stdout.write(json.dumps({**record, "repeat_fold_epochs": repeat_fold_epochs}) + "\n")
+        return
+    console.print(selection_table(study.plan, selection))
+    console.print(
+        f"{selection.chosen.id} would be {KIND_TEXTS[options.kind]}, with {options.repeats} repeats"
+        f" with new seeds ({repeat_fold_epochs:,} fold-epochs, less those that are stored)"
+    )
+
+
+def _run(folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console) -> int:
     from raysearch.cli.live_table import LiveView, quiet_errors
-    from raysearch.data.files import Folder
-    from raysearch.data.splits.access_log import TestSetAccess, test_set_accesses
 
-    # Ray, torch and MLflow take seconds to import: a mistake does not wait for them.
+    # Ray, torch and MLflow take seconds to import: a mistake in an option does not wait for them.
     with console.status("Importing Ray and MLflow"):
-        from raysearch.search.engine.session import InterruptedStudyError
+        from raysearch.search.engine.ray_session import InterruptedStudyError
         from raysearch.workflow import reselect_champion
 
     try:
         with quiet_errors(folder), LiveView(console) as view:
             outcome = reselect_champion(folder, options, view)
     except InterruptedStudyError as interrupt:
-        console.print(f"{STOPPED}. To go on, select again.")
+        console.print(f"{STOPPED}. Resume with the same command.")
         return 128 + interrupt.signum
-    end, selection = end_of(outcome), outcome.champion.selection
+    _show_outcome(outcome, as_json, console)
+    return 0
+
+
+def _show_outcome(outcome: StudyOutcome, as_json: bool, console: Console) -> None:
+    from rich.markup import escape
+
+    from raysearch.cli.study_end import MAX_ROWS, model_line, study_end
+    from raysearch.search.journal.codec import record_to_json
+
+    end, selection = study_end(outcome), outcome.champion.selection
     if as_json:
-        sys.stdout.write(json.dumps({**end, **_told(selection)}) + "\n")
-        return 0
+        record = {**record_to_json(end), **asdict(_selection_record(selection))}
+        sys.stdout.write(json.dumps(record) + "\n")
+        return
     plan, history = outcome.study.plan, outcome.study.history
     console.print(selection_table(plan, selection, MAX_ROWS))
     for line in selection_lines(plan, history, end):
         console.print(escape(line), soft_wrap=True)
-    console.print(f"Model     models:/{plan.name}@champion (version {end['version']})")
-    now = TestSetAccess.now(plan.name, plan.identity, end["champion"], history.locked)
-    for one in test_set_accesses(Folder(plan.data), plan.space.split or plan.space.task):
-        if one.identity == plan.identity and not one.same_champion(now):
-            console.print(
-                f"[yellow]Note[/]      The held-out set was opened on {one.at} with {one.champion}"
-                " as it was locked then: it does not test another champion",
-                soft_wrap=True,
-            )
-    return 0
+    console.print(model_line(plan, end))
+    for line in _test_set_notes(outcome):
+        console.print(line, soft_wrap=True)
 
 
-def _told(selection: Selection) -> dict[str, Any]:
-    """As plain values."""
-    candidates = [
-        {
-            "trial": one.trial.id,
-            "objective": asdict(one.objective),
-            "to_the_best": asdict(one.against.difference),
-            "tied": one.against.tied,
-            "inference_ms": one.inference_ms,
-            "chosen": one.trial is selection.chosen,
-        }
-        for one in selection.candidates
+def _test_set_notes(outcome: StudyOutcome) -> list[str]:
+    """Return a note for each access to the held-out test set with another champion."""
+    from raysearch.data.files import Folder
+    from raysearch.data.splits.access_log import TestSetAccess, read_test_set_accesses
+
+    plan, champion = outcome.study.plan, outcome.champion
+    current = TestSetAccess.now(plan.name, plan.identity, champion.trial.id, champion.decision)
+    accesses = read_test_set_accesses(Folder(plan.data), plan.space.split or plan.space.task)
+    return [
+        f"[yellow]Note[/]      The held-out test set was evaluated at {access.time} with the"
+        f" champion {access.champion} and the decision rule of that time. It is not an independent"
+        " test of another champion."
+        for access in accesses
+        if access.identity == plan.identity and not access.same_champion(current)
     ]
-    return {"candidates": candidates, "corrected": asdict(selection.corrected)}
+
+
+def _selection_record(selection: Selection) -> SelectionRecord:
+    candidates = tuple(
+        CandidateRecord(
+            trial=candidate.trial.id,
+            objective=candidate.objective,
+            difference_to_best=candidate.comparison.difference,
+            tied=candidate.comparison.tied,
+            inference_ms=candidate.inference_ms,
+            chosen=candidate.trial is selection.chosen,
+        )
+        for candidate in selection.candidates
+    )
+    return SelectionRecord(candidates, selection.corrected)

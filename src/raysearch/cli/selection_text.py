@@ -1,106 +1,124 @@
-"""How a champion was selected, in words and as a table."""
+"""The selection of a champion as text and as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from raysearch.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
+    from raysearch.cli.study_end import StudyEnd
+    from raysearch.search.journal.events import ChampionDecision
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
-    from raysearch.selection.selection import Selection
+    from raysearch.selection.selection import Candidate, Selection
 
 
-def selection_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:
-    """Who is tied, what the best is worth without luck, and what was locked."""
-    finished, tied, locked = len(history.done()), end["tied"], end["locked"]
-    if end["champion"] != end["chosen"]:
-        failed = "refitted" if end["kind"] == "refit" else "trained again"
-        who = f"the best after {end['chosen']}, which could not be {failed}"
-    elif len(tied) > 1:
-        others = ", ".join(tied)
-        who = f"of {len(tied)} that are as good within {end['margin']:g} ({others}), the fastest"
-    else:
-        who = f"no other of {finished} finished is shown to be as good within {end['margin']:g}"
-    lines = [
-        f"Selected  {end['champion']}: {who}",
-        f"Corrected {plan.space.metric} {Interval(**end['corrected'])}: what the best of"
-        f" {len(history.searched())} trials is worth on patients that did not choose it",
+def selection_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
+    """Return lines that say why the champion is selected, and what its decision rule is."""
+    return [
+        f"Selected  {end.champion}: {_selection_reason(history, end)}",
+        f"Corrected {plan.space.metric} {end.corrected}: the best of"
+        f" {len(history.searched())} trials on patients that its selection did not use (BBC-CV)",
+        *repeat_lines(plan, history, end),
+        _decision_line(end.decision),
     ]
-    lines += fresh_lines(plan, history, end)
-    text = f"Locked    temperature {locked['temperature']:.3f}"
-    if locked["error"] is not None:
+
+
+def _selection_reason(history: History, end: StudyEnd) -> str:
+    margin = end.decision.margin
+    if end.champion != end.chosen:
+        training = "refit" if end.decision.kind == "refit" else "repeats"
+        return f"the best after {end.chosen}, whose {training} failed"
+    if len(end.tied) > 1:
+        names = ", ".join(end.tied)
+        return f"the fastest of {len(end.tied)} trials tied within {margin:g} ({names})"
+    return f"no other of {len(history.done())} finished trials is tied within {margin:g}"
+
+
+def _decision_line(decision: ChampionDecision) -> str:
+    text = f"Decision  temperature {decision.temperature:.3f}"
+    if decision.error is not None and decision.error_before is not None:
         text += (
-            f" (calibration error {locked['error_before']:.3f} before, {locked['error']:.3f} after)"
+            f" (calibration error {decision.error_before:.3f} before, {decision.error:.3f} after)"
         )
-    if locked["threshold"] is not None:
-        text += f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
-    return [*lines, text]
+    if decision.threshold is not None:
+        text += f", threshold {decision.threshold:.3f} by {decision.criterion}"
+    return text
 
 
-def fresh_lines(plan: Plan, history: History, end: Mapping[str, Any]) -> list[str]:
-    """What the champion's trial is worth with other seeds, and whether these are the champion."""
-    fresh = end["fresh"]
-    found = [Interval(**one["objective"]) for one in fresh if one["objective"]]
-    failures = sorted({one["failure"] for one in fresh if one["failure"]})
-    text = []
-    if found:
-        before = Interval(**end["objective"]).value
-        seeds = "another seed" if len(found) == 1 else f"{len(found)} other seeds"
-        told = "undefined" if before is None else f"{before:.4f}"
-        text.append(f"{plan.space.metric} {_spread(found)} with {seeds}, {told} when it was chosen")
+def repeat_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
+    """Return lines on the champion's repeats with new seeds; none if there are no repeats."""
+    intervals = [repeat.objective for repeat in end.repeats if repeat.objective is not None]
+    failures = sorted({repeat.failure for repeat in end.repeats if repeat.failure})
+    facts = []
+    if intervals:
+        selected = end.objective.value
+        seeds = "another seed" if len(intervals) == 1 else f"{len(intervals)} other seeds"
+        original = "undefined" if selected is None else f"{selected:.4f}"
+        facts.append(
+            f"{plan.space.metric} {_mean_and_range(intervals)} with {seeds}, {original} at its"
+            " selection"
+        )
     if failures:
-        count = len(fresh) - len(found)
-        text.append(f"the training failed with {count} of {len(fresh)} ({', '.join(failures)})")
-    lines = [f"Fresh     {'; '.join(text)}"] if text else []
-    if end["kind"] == "ensemble":
-        folds = history.trials[end["champion"]].folds
-        lines.append(f"Ensemble  the mean of {folds} nets, one a fold of that training")
+        num_failed = len(end.repeats) - len(intervals)
+        facts.append(
+            f"the training failed with {num_failed} of {len(end.repeats)} ({', '.join(failures)})"
+        )
+    lines = [f"Repeats   {'; '.join(facts)}"] if facts else []
+    if end.decision.kind == "ensemble":
+        folds = history.trials[end.champion].folds
+        lines.append(f"Ensemble  the mean of {folds} networks, one per fold of a repeat")
     return lines
 
 
-def _spread(found: Sequence[Interval]) -> str:
-    """One with its interval; of several the lowest, the highest and the mean."""
-    values = [one.value for one in found if one.value is not None]
-    if len(found) == 1 or not values:
-        return str(found[0])
+def _mean_and_range(intervals: Sequence[Interval]) -> str:
+    """Return one interval, or the mean, the lowest and the highest value of several."""
+    values = [interval.value for interval in intervals if interval.value is not None]
+    if len(intervals) == 1 or not values:
+        return str(intervals[0])
     return f"{fmean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def selection_table(plan: Plan, selection: Selection, most: int | None = None) -> Table:
-    """The finished trials, the best first, each against the best."""
+def selection_table(plan: Plan, selection: Selection, max_rows: int | None = None) -> Table:
+    """Return the finished trials, the best first, each compared with the best."""
     metric = plan.space.metric
-    title = f"{metric} of {plan.name}, pooled out of fold over {selection.patients} patients"
+    title = f"{metric} of {plan.name}, pooled out of fold over {selection.num_patients} patients"
     table = Table(title=title, title_justify="left")
     table.add_column("trial")
-    for name in (metric, "95 % by patient", "to the best", "by Holm", "ms a patch"):
+    for name in (metric, "95 % by patient", "difference to the best", "by Holm", "ms per patch"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for one in selection.candidates[:most]:
-        low, value, high = (
-            "-" if part is None else f"{part:.4f}"
-            for part in (one.objective.low, one.objective.value, one.objective.high)
-        )
-        apart = one.against.difference
-        chosen, best = one.trial is selection.chosen, one is selection.candidates[0]
-        state = ["tied"] if one.against.tied and not best else []
-        state += ["chosen"] if chosen else []
-        table.add_row(
-            one.trial.id,
-            value,
-            f"{low} to {high}",
-            "" if best else _signed(apart.value),
-            "" if best else f"{_signed(apart.low)} to {_signed(apart.high)}",
-            "-" if one.inference_ms is None else f"{one.inference_ms:.3g}",
-            ", ".join(state),
-        )
+    for candidate in selection.candidates[:max_rows]:
+        table.add_row(*_candidate_row(selection, candidate))
     return table
 
 
-def _signed(value: float | None) -> str:
+def _candidate_row(selection: Selection, candidate: Candidate) -> list[str]:
+    objective, difference = candidate.objective, candidate.comparison.difference
+    is_best = candidate is selection.candidates[0]
+    states = ["tied"] if candidate.comparison.tied and not is_best else []
+    states += ["selected"] if candidate.trial is selection.chosen else []
+    return [
+        candidate.trial.id,
+        four_digits(objective.value),
+        f"{four_digits(objective.low)} to {four_digits(objective.high)}",
+        "" if is_best else signed(difference.value),
+        "" if is_best else f"{signed(difference.low)} to {signed(difference.high)}",
+        "-" if candidate.inference_ms is None else f"{candidate.inference_ms:.3g}",
+        ", ".join(states),
+    ]
+
+
+def four_digits(value: float | None) -> str:
+    """Return a value with four digits, or a dash if it is undefined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a difference with its sign, or a dash if it is undefined."""
     return "-" if value is None else f"{value:+.4f}"

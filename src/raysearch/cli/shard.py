@@ -1,4 +1,4 @@
-"""`raysearch shard`: images decoded once into Parquet shards."""
+"""`raysearch shard`: decodes images once into Parquet shards."""
 
 from __future__ import annotations
 
@@ -22,52 +22,54 @@ from raysearch.errors import DataError
 if TYPE_CHECKING:
     from raysearch.data.shards.shard_manifest import Manifest
 
-# A path that was an address loses one of its slashes.
+# `Path` removes one slash of an address such as s3://bucket.
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 
 
 @contextmanager
 def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; the function takes (done, all), of files or patches."""
-    words = TextColumn("{task.description}", markup=False)
-    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """Show a progress bar on standard error; the yielded function takes (done, total)."""
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, every: bar.update(task, completed=done, total=every)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def shard(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, an archive or a CSV file of images; PATIENTS:PATCHES:SEED draws them."
+            help="A folder, an archive or a CSV file of images; PATIENTS:PATCHES:SEED generates"
+            " synthetic patches."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The new folder for the shards.")],
-    form: Annotated[
+    source_format: Annotated[
         str | None,
         typer.Option(
             "--format",
             help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles or synthetic."
-            " Default: as it looks.",
+            " Default: detected.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="N or WxH. Default: the set's own, or the most frequent."),
+        typer.Option(help="N or WxH. Default: the data set's own, or the most frequent."),
     ] = None,
     patient: Annotated[
         str | None,
         typer.Option(help="For folder: a regular expression whose first group is the patient."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="For folder and csv: the classes in order, with commas.")
+        str | None,
+        typer.Option(help="For folder and csv: the classes in order, separated by commas."),
     ] = None,
     magnification: Annotated[
-        str | None, typer.Option(help="For breakhis: those to keep, such as 40,100.")
+        str | None, typer.Option(help="For breakhis: the magnifications, such as 40,100.")
     ] = None,
     official: Annotated[
         str | None,
@@ -80,21 +82,23 @@ def shard(
     Example: `raysearch shard 24:1200:0 data/synthetic --format synthetic`
     """
     from raysearch.data.shards.sharding import parse_size, write_shards
-    from raysearch.data.sources.listing import Ask
+    from raysearch.data.sources.listing import SourceOptions
 
     if ADDRESS.match(str(out)):
         raise DataError(
-            f"{out}: shards are written to a folder of this machine; name one, and copy it then"
+            f"{out}: shards are written to a local folder; name one, and copy it to the storage"
         )
-    wanted = None if size is None else parse_size(size)
-    ask = Ask(
+    patch_size = None if size is None else parse_size(size)
+    options = SourceOptions(
         patient=patient,
         classes=tuple(classes.split(",")) if classes else (),
-        magnifications=_magnifications(magnification),
+        magnifications=_parse_magnifications(magnification),
         official=official,
     )
     with file_progress("Sharding") as update:
-        manifest = write_shards(source, out, form, size=wanted, ask=ask, progress=update)
+        manifest = write_shards(
+            source, out, source_format, size=patch_size, options=options, progress=update
+        )
     if as_json:
         sys.stdout.write(json.dumps(json.loads(manifest.dump())) + "\n")
     else:
@@ -103,16 +107,16 @@ def shard(
 
 
 def _table(source: str, out: Path, manifest: Manifest) -> Table:
-    counts = zip(manifest.class_names, manifest.class_counts, strict=True)
+    class_counts = zip(manifest.class_names, manifest.class_counts, strict=True)
     rows = {
         "files": f"{manifest.files:,}",
         "patches": f"{manifest.rows:,}: "
-        + ", ".join(f"{count:,} {name}" for name, count in counts),
+        + ", ".join(f"{count:,} {name}" for name, count in class_counts),
         "rejected": f"{manifest.rejected:,}"
         + (f", see {out}/rejected.csv" if manifest.rejected else ""),
         "patients": f"{manifest.patients:,}",
         "size": f"{manifest.shape[1]}x{manifest.shape[0]}: "
-        + ", ".join(f"{count:,} {how}" for how, count in manifest.fitted.items()),
+        + ", ".join(f"{count:,} {mode}" for mode, count in manifest.resize_modes.items()),
         "shards": f"{len(manifest.shards)} in {out}",
     }
     table = Table(title=f"Sharded {escape(source)}", title_justify="left", show_header=False)
@@ -123,7 +127,7 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
     return table
 
 
-def _magnifications(text: str | None) -> tuple[int, ...]:
+def _parse_magnifications(text: str | None) -> tuple[int, ...]:
     words = text.split(",") if text else []
     if not all(word.isascii() and word.isdigit() and len(word) < 6 for word in words):
         raise DataError(f"--magnification {text!r}: not numbers; give such as 40,100")

@@ -1,4 +1,4 @@
-"""`raysearch split`: the split manifest of a set of shards, written once."""
+"""`raysearch split`: creates the split manifest of a set of shards."""
 
 from __future__ import annotations
 
@@ -12,93 +12,111 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import make_console
-from raysearch.config.names import NAME
+from raysearch.config.names import LABEL, NAME, parse_holdouts
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
-    from raysearch.data.patches import Rows
+    from raysearch.data.shards.rows import Rows
+    from raysearch.data.splits.split_creation import SplitSpec
     from raysearch.data.splits.split_manifest import SplitManifest
+
+MAX_FOLDS = 1000
 
 
 def split(
     data: Annotated[str, typer.Argument(help="The folder of shards.")],
     folds: Annotated[str, typer.Option(help="The numbers of folds, such as 3,5,10.")] = "3,5",
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="One fold a group, too.")
+        bool, typer.Option("--leave-one-out", help="Add leave-one-group-out cross-validation.")
     ] = False,
     holdout: Annotated[
-        str | None, typer.Option(help="Repeated hold-outs, too: 5x0.2 is 5 of a fifth each.")
+        str | None,
+        typer.Option(
+            help="Add repeated hold-outs: 5x0.2 is 5 repetitions with a validation fraction of 0.2."
+        ),
     ] = None,
     official: Annotated[
         list[str] | None,
         typer.Option(
-            help="A list of the set's authors, instead of folds; may be given again. Or `split`:"
-            " the train, valid and test that the set's own folders, files or column say."
+            help="A list of the official split, instead of folds; repeat the option for several"
+            " lists. Or `split`: the train, valid and test in the data set's own folders, files or"
+            " column."
         ),
     ] = None,
     test: Annotated[
         float | None,
-        typer.Option(help="The share of groups to seal. Default: .15 from 60 patients on, else 0."),
+        typer.Option(
+            help="Fraction of groups in the held-out test set. Default: .15 if there are at least"
+            " 60 patients, else 0."
+        ),
     ] = None,
-    by: Annotated[str, typer.Option(help="patient, slide, site or split.")] = "patient",
-    task: Annotated[str, typer.Option(help="What is learned, where the shards have several.")] = (
-        "label"
-    ),
-    seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
+    by: Annotated[str, typer.Option(help="Group by patient, slide, site or split.")] = "patient",
+    task: Annotated[str, typer.Option(help="The task, if the shards have several.")] = LABEL,
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.", min=0)] = 0,
     name: Annotated[
-        str | None, typer.Option(help="The split manifest's. Default: the task's.")
+        str | None, typer.Option(help="Name of the split manifest. Default: the task.")
     ] = None,
     allow_leak: Annotated[
-        str | None, typer.Option(help="Patients that may stand on both sides, with commas.")
+        str | None,
+        typer.Option(help="Patients that may be on both sides of a fold, separated by commas."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Choose a held-out test set and folds, by patient, and write them down with a hash.
+    """Create a split manifest: a held-out test set, and folds that are grouped by patient.
 
     Example: `raysearch split data/idc --folds 5,10`
     """
     from raysearch.data.files import Folder
-    from raysearch.data.patches import load_rows
-    from raysearch.data.splits.official_splits import official_split_manifest
-    from raysearch.data.splits.split_creation import (
-        SplitSpec,
-        held_out_patients,
-        make_split_manifest,
-        patients_aside,
-    )
-    from raysearch.data.view import View
+    from raysearch.data.shards.rows import View, load_rows
+    from raysearch.data.splits.split_creation import SplitSpec, held_out_patients
 
-    chosen = task if name is None else name
-    _reject_name(data, chosen)
+    manifest_name = task if name is None else name
+    _reject_name(data, manifest_name)
     split_spec = SplitSpec(
         by=by,
-        folds=_numbers(folds),
+        folds=_parse_folds(folds),
         leave_one_out=leave_one_out,
-        holdouts=_holdouts(holdout),
-        test_share=test,
+        holdouts=_parse_holdout(holdout),
+        test_fraction=test,
         seed=seed,
-        allowed=tuple(allow_leak.split(",")) if allow_leak else (),
+        allowed_leaks=tuple(allow_leak.split(",")) if allow_leak else (),
     )
     if not (split_spec.folds or leave_one_out or split_spec.holdouts or official):
         raise DataError("--folds: none; give such as 3,5,10, or --leave-one-out, or --holdout")
     rows, held_out = load_rows(data, View(task)), held_out_patients(data)
-    if official:
-        split_manifest = official_split_manifest(rows, task, split_spec, official)
-    else:
-        split_manifest = make_split_manifest(
-            rows, task, split_spec, patients_aside(data, held_out, seed)
-        )
+    split_manifest = _create(data, rows, task, split_spec, official, held_out)
     notes = _notes(split_manifest, rows, held_out)
-    split_manifest.write(Folder(data), chosen)
+    split_manifest.write(Folder(data), manifest_name)
     if as_json:
         sys.stdout.write(json.dumps({**_summary(split_manifest), "notes": notes}) + "\n")
-    else:
-        _show(_table(split_manifest, rows.class_names, f"{data}/splits/{chosen}.json"), notes)
+        return 0
+    console = make_console()
+    console.print(_table(split_manifest, rows.class_names, f"{data}/splits/{manifest_name}.json"))
+    for note in notes:
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     return 0
 
 
+def _create(
+    data: str,
+    rows: Rows,
+    task: str,
+    split_spec: SplitSpec,
+    official: list[str] | None,
+    held_out: frozenset[str],
+) -> SplitManifest:
+    """Create the split manifest from the official lists, or else from `split_spec`."""
+    from raysearch.data.splits.official_splits import official_split_manifest
+    from raysearch.data.splits.split_creation import choose_test_patients, create_split_manifest
+
+    if official:
+        return official_split_manifest(rows, task, split_spec, official)
+    test_patients = choose_test_patients(data, held_out, split_spec.seed)
+    return create_split_manifest(rows, task, split_spec, test_patients)
+
+
 def _reject_name(data: str, name: str) -> None:
-    """DataError where the shards at `data` cannot have a new split manifest `name`."""
+    """Raise DataError if the shards at `data` cannot have a new split manifest `name`."""
     from raysearch.data.files import Folder
     from raysearch.data.splits.split_manifest import has_split_manifest
 
@@ -106,55 +124,46 @@ def _reject_name(data: str, name: str) -> None:
         raise DataError(f"--name {name!r}: not a name; use letters, digits, '.', '_' and '-'")
     if has_split_manifest(Folder(data), name):
         raise DataError(
-            f"{data}: has a split manifest {name!r} already, and studies may be built on it; choose"
-            " another --name"
+            f"{data}: has a split manifest {name!r} already, and studies may use it; choose another"
+            " --name"
         )
-
-
-def _show(table: Table, notes: list[str]) -> None:
-    console = make_console()
-    console.print(table)
-    for note in notes:
-        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
 
 def _notes(split_manifest: SplitManifest, rows: Rows, held_out: frozenset[str]) -> list[str]:
-    """What of the split manifest is easily overlooked."""
+    """Notes on test patients of other split manifests, and on groups that no fold contains."""
     groups = rows.groups(split_manifest.by)
-    folds = [fold for scheme in split_manifest.schemes.values() for fold in scheme]
-    used = set().union(*(fold.learn + fold.judge for fold in folds))
-    learned = set(rows.patients[np.isin(groups, sorted(used))].tolist())
+    in_folds: set[str] = set()
+    for _scheme, _number, fold in split_manifest.numbered_folds():
+        in_folds.update(fold.train, fold.validation)
+    fold_patients = set(rows.patients[np.isin(groups, sorted(in_folds))].tolist())
     notes = []
-    if held_out & learned:
+    if held_out & fold_patients:
         notes.append(
-            f"{len(held_out & learned):,} patients that another split manifest seals are learned or judged"
-            " here; --test and --official have a test set of their own"
+            f"{len(held_out & fold_patients):,} patients in the held-out test set of another split"
+            " manifest are in these folds; --test and --official have a test set of their own"
         )
-    left = set(groups.tolist()) - used - set(split_manifest.held_out)
-    if left and split_manifest.schemes:
+    all_groups = set(groups.tolist())
+    unused = all_groups - in_folds - set(split_manifest.held_out)
+    if unused and split_manifest.schemes:
         notes.append(
-            f"{len(left):,} of {len(set(groups.tolist())):,} {split_manifest.by}s stand in none of these"
-            " lists; folds that a launch adds have them, too"
+            f"{len(unused):,} of {len(all_groups):,} {split_manifest.by}s are in none of these"
+            " lists; folds that a launch adds include them"
         )
     return notes
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _parse_folds(text: str) -> tuple[int, ...]:
     words = [word for word in text.split(",") if word]
-    if not all(word.isascii() and word.isdigit() and 2 <= int(word) <= 1000 for word in words):
+    if not all(word.isascii() and word.isdigit() and 2 <= int(word) <= MAX_FOLDS for word in words):
         raise DataError(f"--folds {text!r}: not numbers of folds; give such as 3,5,10")
     return tuple(sorted({int(word) for word in words}))
 
 
-def _holdouts(text: str | None) -> tuple[int, float] | None:
-    if text is None:
-        return None
-    from raysearch.data.splits.split_creation import holdouts_of
-
-    found = holdouts_of(text)
-    if found is None:
-        raise DataError(f"--holdout {text!r}: not TIMESxSHARE; give such as 5x0.2")
-    return found
+def _parse_holdout(text: str | None) -> tuple[int, float] | None:
+    holdouts = None if text is None else parse_holdouts(text)
+    if text is not None and holdouts is None:
+        raise DataError(f"--holdout {text!r}: not REPETITIONSxFRACTION; give such as 5x0.2")
+    return holdouts
 
 
 def _summary(split_manifest: SplitManifest) -> dict[str, object]:
@@ -170,31 +179,31 @@ def _summary(split_manifest: SplitManifest) -> dict[str, object]:
     }
 
 
-def _table(split_manifest: SplitManifest, class_names: tuple[str, ...], place: str) -> Table:
+def _table(split_manifest: SplitManifest, class_names: tuple[str, ...], path: str) -> Table:
+    from raysearch.data.splits.split_manifest import HELD_OUT, VALIDATION
+
     table = Table(
         "split",
-        f"{split_manifest.by}s judged",
-        f"{split_manifest.by}s learned",
-        *(f"{escape(name)} judged" for name in class_names),
-        title=f"Ledger {escape(place)}, hash {split_manifest.hash[:12]}",
+        f"validation {split_manifest.by}s",
+        f"train {split_manifest.by}s",
+        *(f"validation {escape(name)}" for name in class_names),
+        title=f"Split manifest {escape(path)}, hash {split_manifest.hash[:12]}",
         title_justify="left",
     )
-    held_out = split_manifest.counts.get("held_out", ())
     table.add_row(
         "held-out test set",
         f"{len(split_manifest.held_out):,}",
         "",
-        *(f"{one:,}" for one in held_out),
+        *(f"{count:,}" for count in split_manifest.counts.get(HELD_OUT, ())),
     )
-    for scheme, folds in split_manifest.schemes.items():
-        for number, fold in enumerate(folds):
-            counts = split_manifest.counts[f"{scheme}/{number}/judge"]
-            table.add_row(
-                f"{scheme}, fold {number}",
-                f"{len(fold.judge):,}",
-                f"{len(fold.learn):,}",
-                *(f"{one:,}" for one in counts),
-            )
+    for scheme, number, fold in split_manifest.numbered_folds():
+        counts = split_manifest.counts[f"{scheme}/{number}/{VALIDATION}"]
+        table.add_row(
+            f"{scheme}, fold {number}",
+            f"{len(fold.validation):,}",
+            f"{len(fold.train):,}",
+            *(f"{count:,}" for count in counts),
+        )
     for leak in split_manifest.leaks:
         table.add_row("[yellow]leak[/]", escape(leak))
     return table

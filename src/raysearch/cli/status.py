@@ -1,4 +1,4 @@
-"""`raysearch status`: the studies that were launched on a cluster."""
+"""`raysearch status`: lists the studies that were launched on a cluster."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from raysearch.cli.options import CLUSTER, ClusterOption, make_console
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="One study. Default: all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A study. Default: all studies.")] = None,
     cluster: ClusterOption = CLUSTER,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Print the launches on a cluster, and of one study its leaderboard up to now.
+    """Print the launches on a cluster; for one study, also its current leaderboard.
 
     Example: `raysearch status --cluster cluster.yaml`
     """
     from raysearch.cli.live_table import clock
-    from raysearch.cli.remote_launch import latest
+    from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.cli.tables import leaderboard_table
-    from raysearch.search.engine.cluster_jobs import tunnel
+    from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     console = make_console(stderr=as_json)
-    with tunnel(cluster, console.print) as jobs:
-        job, mirror = (None, None) if name is None else latest(jobs, name)
-        found = jobs.launches() if job is None else [job]
+    with cluster_tunnel(cluster, console.print) as jobs:
+        job, study = (None, None) if name is None else newest_opened_launch(jobs, name)
+        launches = jobs.launches() if job is None else [job]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(job) for job in found]) + "\n")
+        sys.stdout.write(json.dumps([asdict(job) for job in launches]) + "\n")
         return 0
     table = Table("study", "launch", "state", "time")
-    for job in found:
-        gone = (job.ended or time.time()) - job.began
-        table.add_row(job.study, job.id, job.status.lower(), clock(gone))
+    for job in launches:
+        elapsed_s = (job.ended or time.time()) - job.started
+        table.add_row(job.study, job.id, job.status.lower(), clock(elapsed_s))
     console.print(table)
-    if mirror is not None:
-        console.print(leaderboard_table(mirror.plan, mirror.history, console.width))
+    if study is not None:
+        console.print(leaderboard_table(study.plan, study.history, console.width))
     return 0

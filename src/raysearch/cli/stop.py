@@ -1,4 +1,4 @@
-"""`raysearch stop`: end a study that runs on a cluster, with everything saved."""
+"""`raysearch stop`: ends a study that runs on a cluster, after its state is saved."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from raysearch.cli.options import CLUSTER, STOPPED, ClusterOption, StudyArgument
 
 
 def stop(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
-    """Stop a study on a cluster; `launch --cluster ... --resume` goes on with it.
+    """Stop a study on a cluster; `launch --cluster ... --resume` resumes it.
 
     Example: `raysearch stop quickstart --cluster cluster.yaml`
     """
-    from raysearch.search.engine.cluster_jobs import tunnel
+    from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     console = make_console()
-    with tunnel(cluster, console.print) as jobs:
-        job = jobs.of_study(name)
-        if job.over:
-            console.print(f"{name} had ended already: {job.status.lower()}")
+    with cluster_tunnel(cluster, console.print) as jobs:
+        job = jobs.newest_of_study(name)
+        if job.is_over:
+            console.print(f"{name} had already ended: {job.status.lower()}")
             return 0
         with console.status(f"Stopping {name}"):
             job = jobs.stop(job)
-        saved = any(STOPPED in line for line in jobs.log(job.id)[-20:])
-    again = f"To go on, launch it again with --name {name} --resume"
+        is_saved = any(STOPPED in line for line in jobs.log(job.id)[-20:])
+    resume = f"Resume with: raysearch launch SPACE --cluster {cluster} --name {name} --resume"
     if job.status == "SUCCEEDED":
-        say = f"{name} ended by itself; see: raysearch results {name} --cluster {cluster}"
-    elif saved:
-        say = f"{STOPPED}. {again}"
+        text = f"{name} ended by itself; see: raysearch results {name} --cluster {cluster}"
+    elif is_saved:
+        text = f"{STOPPED}. {resume}"
     else:
-        say = f"Ended by force; what it had reported is saved. {again}"
-    console.print(say, soft_wrap=True, markup=False, highlight=False)
+        text = f"Killed; the reported fold-epochs are saved. {resume}"
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
     return 0

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raysearch.cli.shard import file_progress
 from raysearch.data.files import Folder
-from raysearch.data.shards.shard_manifest import NAME as MANIFEST
+from raysearch.data.shards.shard_manifest import MANIFEST_FILE
 from raysearch.data.shards.sharding import write_shards
 from raysearch.data.synthetic import parse_synthetic
 from raysearch.errors import SpaceError, StudyError
@@ -67,7 +67,7 @@ def _synthetic(source: str, studies: str, console: Console) -> str:
     parse_synthetic(source)
     name = "synthetic-" + source.replace(":", "-")
     shards = Folder(studies) / SHARDS
-    if shards.exists(f"{name}/{MANIFEST}"):
+    if shards.exists(f"{name}/{MANIFEST_FILE}"):
         return (shards / name).address
     console.print(f"Drawing the synthetic set {source}", highlight=False)
     with file_progress("Sharding") as update:
@@ -77,6 +77,6 @@ def _synthetic(source: str, studies: str, console: Console) -> str:
             with tempfile.TemporaryDirectory() as scratch:
                 made = Path(scratch) / name
                 write_shards(source, made, "synthetic", progress=update)
-                for path in sorted(made.iterdir(), key=lambda one: one.name == MANIFEST):
+                for path in sorted(made.iterdir(), key=lambda one: one.name == MANIFEST_FILE):
                     shards.write(f"{name}/{path.name}", path.read_bytes())
     return (shards / name).address

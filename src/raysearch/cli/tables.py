@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.plan_text import fresh_text, hparam_rows, hparams_title, search_rows
+from raysearch.cli.plan_text import hparam_rows, hparams_title, repeats_text, search_rows
 from raysearch.search.journal.history import History, Trial, leaderboard
 from raysearch.search.study.plan import Plan
 
@@ -94,7 +94,7 @@ def leaderboard_table(plan: Plan, history: History, width: int, most: int | None
 
 def _cells(plan: Plan, history: History, trial: Trial) -> dict[str, str]:
     epochs = plan.space.epochs
-    ends = [end["metrics"][plan.space.metric] for end in trial.fold_ends(epochs)]
+    ends = [end.metrics[plan.space.metric] for end in trial.fold_ends(epochs)]
     text = escape(trial.reason if trial.status == "failed" else hparams_text(trial, plan))
     return {
         "trial": trial.id + (" *" if trial.id == history.champion else ""),
@@ -127,10 +127,10 @@ def leaderboard_rows(plan: Plan, history: History) -> list[dict[str, Any]]:
             "reason": trial.reason,
             "objective": trial.objective,
             "pooled": trial.pooled,
-            "folds": [end["metrics"] for end in trial.fold_ends(plan.space.epochs)],
+            "folds": [end.metrics for end in trial.fold_ends(plan.space.epochs)],
             "fold_epochs": trial.epoch,
             "seconds": trial.seconds,
-            "costs": trial.costs,
+            "costs": trial.costs.by_name(),
             "hparams": dict(trial.hparams),
             "champion": trial.id == history.champion,
         }
@@ -148,7 +148,7 @@ def champion_table(plan: Plan, trial: Trial) -> Table:
     for column in (*columns, "mean"):
         table.add_column(column, justify="right")
     for name in dict.fromkeys((plan.space.metric, *SHOWN_METRICS)):
-        values = [end["metrics"][name] for end in ends]
+        values = [end.metrics[name] for end in ends]
         known = [value for value in values if value is not None]
         mean = f"{sum(known) / len(known):.4f}" if len(known) == len(ends) else "-"
         shown = [part(known) if known else None for part in SPREAD.values()] if many else values
@@ -156,7 +156,7 @@ def champion_table(plan: Plan, trial: Trial) -> Table:
     return table
 
 
-def plan_tables(plan: Plan) -> list[Table]:
+def plan_tables(plan: Plan, expected_fold_epochs: int) -> list[Table]:
     """What `--dry-run` prints."""
     space = plan.space
     head = Table(title=f"Plan of {plan.name}", title_justify="left", show_header=False)
@@ -176,12 +176,12 @@ def plan_tables(plan: Plan) -> list[Table]:
         "seed": str(space.seed),
         "a trial takes": f"{space.resources.cpus:g} CPUs, {space.resources.gpus:g} GPUs",
         **search_rows(plan),
-        "cost": f"about {plan.expected_fold_epochs:,} fold-epochs,"
+        "cost": f"about {expected_fold_epochs:,} fold-epochs,"
         f" {plan.max_fold_epochs:,} at most",
-        "fresh seeds": fresh_text(plan),
+        "repeats": repeats_text(plan),
         "precision": "chosen by a few steps of each architecture before the first trial",
     }
-    for kind, found in plan.numerics.items():
+    for kind, found in plan.precision_settings.items():
         ways = [f"{name}: {one.precision} {one.memory_format}" for name, one in found.items()]
         rows["precision"] = f"{kind}: {'; '.join(ways)}"
     for name, text in rows.items():

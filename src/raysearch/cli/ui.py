@@ -1,4 +1,4 @@
-"""`raysearch ui`: the MLflow UI on the store that the studies are in, for one person or a team."""
+"""`raysearch ui`: starts the MLflow UI on the tracking store, for one user or a team."""
 
 from __future__ import annotations
 
@@ -16,80 +16,80 @@ from raysearch.errors import StudyError, without_passwords
 FILE = "sqlite:///"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105 the name of a variable
-PASSWORD_LENGTH = 12
+MIN_PASSWORD_LENGTH = 12
 SECRET = "MLFLOW_FLASK_SERVER_SECRET_KEY"  # noqa: S105 the name of a variable
 
 
 def ui(
     port: Annotated[int, typer.Option(help="The port.", min=1, max=65535)] = 5000,
     server: Annotated[
-        bool, typer.Option("--server", help="Serve a team: with login, for named hosts.")
+        bool, typer.Option("--server", help="Serve a team: with a login, for the allowed hosts.")
     ] = False,
     host: Annotated[
-        str, typer.Option(help="The address to listen at; beyond this machine with --server.")
+        str, typer.Option(help="The address to listen at; other than loopback only with --server.")
     ] = "127.0.0.1",
     allowed_hosts: Annotated[
-        str, typer.Option(help="Further names that browsers and trials call it by, with commas.")
+        str, typer.Option(help="More host names that clients may use, separated by commas.")
     ] = "",
 ) -> int | None:
-    """Open the MLflow UI on the store that `launch` wrote to from this folder.
+    """Start the MLflow UI on the store that `launch` uses in this folder.
 
-    With `--server`, the tracking server of a cluster: its login is MLflow's, with the password of
-    `admin` in MLFLOW_AUTH_ADMIN_PASSWORD, its database `mlflow.db` here or the one that
-    MLFLOW_BACKEND_STORE_URI names (PostgreSQL, say).
+    With `--server`, start the tracking server of a cluster. It requires MLflow's login; the
+    password of `admin` is MLFLOW_AUTH_ADMIN_PASSWORD. Its database is MLFLOW_BACKEND_STORE_URI,
+    for example PostgreSQL, or `mlflow.db` in this folder.
 
     Example: `raysearch ui --port 5001`
     """
-    from raysearch.search.tracking.tracker import DEFAULT_STORE, default_store
+    from raysearch.search.tracking.tracking_store import DEFAULT_STORE, default_store
 
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") if server else default_store()
     store = store or DEFAULT_STORE
     console = Console()
     if store.startswith(("http://", "https://")):
-        where = without_passwords(store)
-        console.print(f"The studies are on the tracking server {where}: open it in a browser.")
+        address = without_passwords(store)
+        console.print(f"The studies are on the tracking server {address}: open it in a browser.")
         return 0
     if not server and host not in LOOPBACK:
         raise StudyError(
-            f"--host {host}: would show the studies to everybody there; add --server, which asks"
-            " for a login, or leave --host out"
+            f"--host {host}: the studies would be visible to everybody on that network; add"
+            " --server, which requires a login, or remove --host"
         )
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     environment = {
         **os.environ,
-        # Not among the arguments, which every process here may read: it may hold a password.
+        # Every process can read the arguments, and the store may contain a password.
         "MLFLOW_BACKEND_STORE_URI": store,
-        # Its job queue starts nine processes that a search has no use for.
+        # The job queue starts nine processes that studies do not need.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # Four by default, each of 200 MB and some seconds to start.
+        # The default is four, each with 200 MB of memory and several seconds to start.
         "MLFLOW_WORKERS": os.environ.get("MLFLOW_WORKERS", "2" if server else "1"),
     }
     if server:
-        environment |= _with_login(host, port, allowed_hosts)
+        environment |= _login_environment(host, port, allowed_hosts)
         command += ["--app-name", "basic-auth"]
-        os.umask(0o077)  # its databases are for this user's eyes alone
-    where = "its database" if server else without_passwords(store)
-    console.print(f"MLflow UI on {where}: http://{host}:{port}  (Ctrl-C ends it)")
-    if not server and os.path.exists(store.removeprefix(FILE)):  # noqa: PTH110 no path of ours
-        from raysearch.search.tracking.ui_columns import study_links
+        os.umask(0o077)  # only this user can read its databases
+    shown_store = "its database" if server else without_passwords(store)
+    console.print(f"MLflow UI on {shown_store}: http://{host}:{port}  (Ctrl-C ends it)")
+    if not server and os.path.exists(store.removeprefix(FILE)):  # noqa: PTH110 any text
+        from raysearch.search.tracking.tracking_store import study_links
 
         for name, link in study_links(store, f"http://{host}:{port}"):
             console.print(f"Compare   {escape(name)}: {link}", soft_wrap=True)
     sys.stdout.flush()
-    # In place of this process, so that every signal reaches the server itself.
-    return os.execve(sys.executable, command, environment)  # noqa: S606 no shell is wanted
+    # The server replaces this process, so that every signal reaches it.
+    return os.execve(sys.executable, command, environment)  # noqa: S606 no shell is needed
 
 
-def _with_login(host: str, port: int, allowed_hosts: str) -> dict[str, str]:
-    """The environment of a server that asks for a login, and answers to these hosts alone."""
-    if len(os.environ.get(PASSWORD, "")) < PASSWORD_LENGTH:
+def _login_environment(host: str, port: int, allowed_hosts: str) -> dict[str, str]:
+    """Return the environment of a server that requires a login and allows these hosts only."""
+    if len(os.environ.get(PASSWORD, "")) < MIN_PASSWORD_LENGTH:
         raise StudyError(
-            f"{PASSWORD}: not set, or shorter than {PASSWORD_LENGTH} characters; set it to the"
-            " password that `admin` is to have"
+            f"{PASSWORD}: not set, or shorter than {MIN_PASSWORD_LENGTH} characters; set it to the"
+            " password of `admin`"
         )
-    names = [one for one in allowed_hosts.split(",") if one]
-    known = [f"{one}:{port}" for one in dict.fromkeys((host, *LOOPBACK[:2], *names))]
+    names = [name for name in allowed_hosts.split(",") if name]
+    addresses = [f"{name}:{port}" for name in dict.fromkeys((host, *LOOPBACK[:2], *names))]
     return {
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*known, *names]),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*addresses, *names]),
         SECRET: os.environ.get(SECRET, secrets.token_hex(32)),
     }

@@ -1,4 +1,4 @@
-"""`raysearch weights`: the champion's weights, for another study to begin with."""
+"""`raysearch weights`: writes the champion's weights, with which another study can start."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.config.hyperparameters import resolve
 
 
 def weights(
@@ -16,25 +17,26 @@ def weights(
     out: Annotated[Path, typer.Argument(help="The file to write, .pt or .safetensors.")],
     studies: StudiesOption = STUDIES,
 ) -> int:
-    """Write the champion's weights, which `weights: FILE` in another space begins with.
+    """Write the champion's weights, for `weights: FILE` in the space of another study.
 
-    They have the layout of the net's own library: torchvision's names for torchvision's nets.
+    The tensors have the names of the network's own library, such as torchvision.
 
     Example: `raysearch weights pcam pcam-vgg19.pt`
     """
-    from raysearch.champion.registration import champion_net
-    from raysearch.models.transfer.pretrained_weights import write_state
+    from raysearch.champion.stored_champion import load_champion_network
+    from raysearch.models.transfer.pretrained_weights import save_weights
     from raysearch.search.journal.study_folder import StudyFolder
-    from raysearch.search.study.study import read_history, read_plan
+    from raysearch.search.study.stored_study import load_study
 
     folder = StudyFolder(f"{studies}/{name}")
-    plan, history = read_plan(folder), read_history(folder)
-    trial, net = champion_net(folder, plan, history)
-    write_state(net, out)
-    place, net_name = escape(str(out)), trial.hparams.get("architecture", "cnn")
+    study = load_study(folder)
+    trial, network = load_champion_network(folder, study.plan, study.history)
+    save_weights(network, out)
+    file, architecture = escape(str(out)), resolve(trial.hparams).architecture
     make_console().print(
-        f"{place}: {net_name} of {trial.id}, learned from patches of"
-        f" {plan.shape[1]}x{plan.shape[0]}; `weights: {place}` begins with it",
+        f"{file}: {architecture} of {trial.id}, trained on patches of"
+        f" {study.plan.shape[1]}x{study.plan.shape[0]} pixels; start another study with it by"
+        f" `weights: {file}`",
         soft_wrap=True,
     )
     return 0

@@ -1,8 +1,8 @@
 """Constraints: small expressions over the hyperparameters, such as `width * convolutions <= 64`.
 
-Python's grammar reads the text and the functions here compute it; nothing of it is ever run. What
-counts is whether it is false: a comparison that needs a hyperparameter which the trial does not have is
-neither true nor false (Kleene, 1952), so that such a constraint does not apply.
+Python's parser reads the text, and the functions here evaluate its syntax tree; no code is run. A
+comparison with a hyperparameter that the trial does not have is neither true nor false (Kleene,
+1952), and a trial violates a constraint only if it is false.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from raysearch.config.space import Space, Value
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.names import suggestion
+from raysearch.config.space import Space
 
 MAX_CHARACTERS = 300
 MAX_DEPTH = 30
@@ -28,13 +30,13 @@ ALLOWED = (
 
 
 def _power(base: float, exponent: float) -> Any:
-    whole = isinstance(base, int) and isinstance(exponent, int)
-    if whole and int(base).bit_length() * int(exponent) > MAX_BITS:
+    is_integer = isinstance(base, int) and isinstance(exponent, int)
+    if is_integer and int(base).bit_length() * int(exponent) > MAX_BITS:
         raise OverflowError("a power is too large")
-    found = base**exponent
-    if isinstance(found, complex):
+    power = base**exponent
+    if isinstance(power, complex):
         raise ArithmeticError("a root of a number below 0")
-    return found
+    return power
 
 
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -53,67 +55,74 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda one, several: one in several,
-    ast.NotIn: lambda one, several: one not in several,
+    ast.In: lambda value, values: value in values,
+    ast.NotIn: lambda value, values: value not in values,
 }
 
 
-def allowed(space: Space, chosen: Mapping[str, Value]) -> bool:
-    """Whether the hyperparameters `chosen` of a trial satisfy every constraint of `space`."""
-    return all(holds(text, chosen) for text in space.constraints)
+def allowed(space: Space, hparams: Mapping[str, Value]) -> bool:
+    """Return whether `hparams` of a trial satisfy every constraint of `space`."""
+    return all(holds(text, hparams) for text in space.constraints)
 
 
-def holds(text: str, chosen: Mapping[str, Value]) -> bool:
-    """Whether `chosen` satisfies the faultless constraint `text`; not where it has no value."""
+def holds(text: str, hparams: Mapping[str, Value]) -> bool:
+    """Return whether `hparams` satisfy the valid constraint `text`.
+
+    They do not if it cannot be computed.
+    """
     try:
-        return truth(text, chosen) is not False
+        return truth(text, hparams) is not False
     except (ArithmeticError, TypeError):
         return False
 
 
-def truth(text: str, chosen: Mapping[str, Value]) -> bool | None:
-    """Whether `text` is true of `chosen`; None where it does not apply.
+def truth(text: str, hparams: Mapping[str, Value]) -> bool | None:
+    """Return whether `text` is true of `hparams`; None if it does not apply.
 
-    ArithmeticError where it cannot be computed, TypeError for a text where a number belongs.
+    Raises:
+        ArithmeticError: If it cannot be computed.
+        TypeError: If a text stands in place of a number.
     """
-    return _truth(_parsed(text), chosen)
+    return _truth(_parse(text), hparams)
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """The hyperparameters that an expression names."""
-    found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-    return found - FUNCTIONS.keys() - CONSTANTS.keys()
+    """Return the hyperparameters that an expression names."""
+    names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    return names - FUNCTIONS.keys() - CONSTANTS.keys()
 
 
-def errors_of(text: str, names: Collection[str]) -> list[str]:
-    """What keeps `text` from being a constraint over the hyperparameters `names`."""
+def constraint_errors(text: str, names: Collection[str]) -> list[str]:
+    """Return the reasons why `text` is no constraint on the hyperparameters `names`."""
     try:
-        tree = _parsed(text)
+        tree = _parse(text)
     except ValueError as error:
         return [str(error)]
-    found = list(dict.fromkeys(_condition_errors(tree)))
-    named = names_in(tree)
-    found += [f"{name} is not in the space" for name in sorted(named - set(names))]
-    return found if found or named else ["it names no hyperparameter"]
+    errors = list(dict.fromkeys(_condition_errors(tree)))
+    used = names_in(tree)
+    errors += [
+        f"{name} is not in the space{suggestion(name, names)}" for name in sorted(used - set(names))
+    ]
+    return errors if errors or used else ["it names no hyperparameter"]
 
 
 @lru_cache(1024)
-def _parsed(text: str) -> ast.expr:
-    """The expression in `text`; ValueError where there is none."""
+def _parse(text: str) -> ast.expr:
+    """Return the expression in `text`; ValueError if there is none."""
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"longer than {MAX_CHARACTERS} characters; write several")
+        raise ValueError(f"longer than {MAX_CHARACTERS} characters; divide it")
     try:
-        # Python warns of odd code, such as a number that is called.
+        # Python warns about suspicious code, such as a call of a number.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(" ".join(text.split()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"no expression; it may have {ALLOWED}") from None
+        raise ValueError(f"not an expression of {ALLOWED}") from None
     level: list[ast.AST] = [tree]
     for _ in range(MAX_DEPTH):
         level = [inner for node in level for inner in ast.iter_child_nodes(node)]
     if level:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}; write several")
+        raise ValueError(f"nested deeper than {MAX_DEPTH}; divide it")
     return tree
 
 
@@ -124,97 +133,97 @@ def _condition_errors(node: ast.expr) -> Iterator[str]:
                 yield from _condition_errors(part)
         case ast.UnaryOp(op=ast.Not(), operand=inner):
             yield from _condition_errors(inner)
-        case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[several]):
-            listed = isinstance(several, ast.List | ast.Tuple)
-            for one in (left, *(several.elts if listed else [several])):  # type: ignore[attr-defined]
-                yield from _value_errors(one)
-            if not listed:
-                yield f"`in {ast.unparse(several)}`: give a list in brackets"
-        case ast.Compare(left=left, ops=ops, comparators=others):
+        case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[values]):
+            is_list = isinstance(values, ast.List | ast.Tuple)
+            for operand in (left, *(values.elts if is_list else [values])):  # type: ignore[attr-defined]
+                yield from _value_errors(operand)
+            if not is_list:
+                yield f"`in {ast.unparse(values)}`: give a list in brackets"
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
             if any(type(op) not in COMPARISONS or isinstance(op, ast.In | ast.NotIn) for op in ops):
-                yield f"`{ast.unparse(node)}` has a comparison that is not allowed here"
-            for one in (left, *others):
-                yield from _value_errors(one)
+                yield f"`{ast.unparse(node)}` has a comparison that is not allowed"
+            for operand in (left, *comparators):
+                yield from _value_errors(operand)
         case ast.Name():
             pass
         case _:
             yield from _value_errors(node)
-            yield f"`{ast.unparse(node)}` is neither true nor false; compare it with something"
+            yield f"`{ast.unparse(node)}` is neither true nor false; add a comparison"
 
 
 def _value_errors(node: ast.expr) -> Iterator[str]:
     match node:
         case ast.Name() | ast.Constant(value=bool() | int() | float() | str()):
-            inner: list[ast.expr] = []
+            operands: list[ast.expr] = []
         case ast.BinOp(left=left, right=right) if type(node.op) in ARITHMETIC:
-            inner = [left, right]
+            operands = [left, right]
         case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
-            inner = [operand]
-        case ast.Call(func=ast.Name(id="abs"), args=[_] as inner, keywords=[]):
+            operands = [operand]
+        case ast.Call(func=ast.Name(id="abs"), args=[_] as operands, keywords=[]):
             pass
-        case ast.Call(func=ast.Name(id="min" | "max"), args=[_, _, *_] as inner, keywords=[]):
+        case ast.Call(func=ast.Name(id="min" | "max"), args=[_, _, *_] as operands, keywords=[]):
             pass
         case _:
-            yield f"`{ast.unparse(node)}` is not allowed here; it may have {ALLOWED}"
+            yield f"`{ast.unparse(node)}` is not allowed; use {ALLOWED}"
             return
-    for one in inner:
-        yield from _value_errors(one)
+    for inner in operands:
+        yield from _value_errors(inner)
 
 
-def _truth(node: ast.expr, chosen: Mapping[str, Value]) -> bool | None:
-    """Whether `node` is true; None where a hyperparameter that this hangs on is not there."""
+def _truth(node: ast.expr, hparams: Mapping[str, Value]) -> bool | None:
+    """Return whether `node` is true; None if that depends on a hyperparameter that is absent."""
     match node:
         case ast.BoolOp(op=op, values=parts):
-            ends = isinstance(op, ast.Or)
-            known = True
+            decisive = isinstance(op, ast.Or)
+            is_known = True
             for part in parts:
-                found = _truth(part, chosen)
-                if found is ends:
-                    return ends
-                known = known and found is not None
-            return not ends if known else None
+                result = _truth(part, hparams)
+                if result is decisive:
+                    return decisive
+                is_known = is_known and result is not None
+            return not decisive if is_known else None
         case ast.UnaryOp(op=ast.Not(), operand=inner):
-            found = _truth(inner, chosen)
-            return None if found is None else not found
-    if not names_in(node) <= chosen.keys():
+            result = _truth(inner, hparams)
+            return None if result is None else not result
+    if not names_in(node) <= hparams.keys():
         return None
     if not isinstance(node, ast.Compare):
-        return bool(_value(node, chosen))
-    places = pairwise((node.left, *node.comparators))
+        return bool(_value(node, hparams))
+    operands = pairwise((node.left, *node.comparators))
     return all(
-        _compared(op, _value(left, chosen), _value(right, chosen))
-        for op, (left, right) in zip(node.ops, places, strict=True)
+        _compare(op, _value(left, hparams), _value(right, hparams))
+        for op, (left, right) in zip(node.ops, operands, strict=True)
     )
 
 
-def _compared(op: ast.cmpop, left: Any, right: Any) -> bool:
-    ordered = not isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn)
-    if ordered and isinstance(left, str) is not isinstance(right, str):
+def _compare(op: ast.cmpop, left: Any, right: Any) -> bool:
+    is_order = not isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn)
+    if is_order and isinstance(left, str) is not isinstance(right, str):
         text = left if isinstance(left, str) else right
-        raise TypeError(f"{text!r} is a text, and stands where a number belongs")
+        raise TypeError(f"{text!r} is a text; a number is needed")
     return COMPARISONS[type(op)](left, right)
 
 
-def _value(node: ast.expr, chosen: Mapping[str, Value]) -> Any:
+def _value(node: ast.expr, hparams: Mapping[str, Value]) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
-            return CONSTANTS[name] if name in CONSTANTS else chosen[name]
+            return CONSTANTS[name] if name in CONSTANTS else hparams[name]
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            return [_value(part, chosen) for part in parts]
+            return [_value(part, hparams) for part in parts]
         case ast.BinOp(left=left, op=op, right=right):
-            return ARITHMETIC[type(op)](_number(left, chosen), _number(right, chosen))
+            return ARITHMETIC[type(op)](_number(left, hparams), _number(right, hparams))
         case ast.UnaryOp(op=op, operand=operand):
-            found = _number(operand, chosen)
-            return -found if isinstance(op, ast.USub) else found
+            number = _number(operand, hparams)
+            return -number if isinstance(op, ast.USub) else number
         case ast.Call(func=ast.Name(id=name), args=parts):
-            return FUNCTIONS[name](*(_number(part, chosen) for part in parts))
+            return FUNCTIONS[name](*(_number(part, hparams) for part in parts))
     raise TypeError(f"`{ast.unparse(node)}` has no value")
 
 
-def _number(node: ast.expr, chosen: Mapping[str, Value]) -> Any:
-    found = _value(node, chosen)
-    if isinstance(found, str):
-        raise TypeError(f"{found!r} is a text, and stands where a number belongs")
-    return found
+def _number(node: ast.expr, hparams: Mapping[str, Value]) -> Any:
+    value = _value(node, hparams)
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is a text; a number is needed")
+    return value

@@ -1,32 +1,46 @@
-"""A search space: what may vary, what is measured, and what it may cost."""
+"""A search space in memory: hyperparameters, objective, sampler, stopping and limits of a study.
+
+The classes are frozen and hashable. Their annotations carry the bounds that a space file is
+validated with, and `SPACE_CODEC` converts a `Space` to plain values and back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from raysearch.data.shards.shard_manifest import LABEL
-from raysearch.data.splits.split_creation import kfold_name
-from raysearch.models.architectures import net_hparams
-from raysearch.training.components import DEFAULTS
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from raysearch.config.bounded_types import (
+    Count,
+    CountOrZero,
+    Dollars,
+    Hours,
+    Probability,
+    ReductionFactor,
+    Target,
+)
+from raysearch.config.hyperparameter_readers import network_hparams
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameters import HYPERPARAMETERS
+from raysearch.config.names import FOLDS, LABEL, kfold_name
+from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
-# The scheme of as many folds as the hyperparameter `folds` says.
-FOLDS = "folds"
 RANGES = ("uniform", "loguniform", "int", "logint")
 Rule = Literal["forest", "promotion", "asha", "none"]
-# What becomes the champion: one net of all patients, or the nets of a fresh seed's folds.
+# What becomes the champion: one network trained on all patients, or those of a repeat's folds.
 ChampionKind = Literal["refit", "ensemble"]
-Value = str | int | float | bool
-# Other hyperparameters by name, and what they must be: all of them.
+# Other hyperparameters by name, and the values that they must have: all of them.
 Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
+# A configuration to evaluate, or a part of one, in the order of the space's hyperparameters.
 Point = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One hyperparameter: its name, its values, and under which other values it exists.
+    """A hyperparameter of a space: its values, and the conditions under which it exists.
 
     `values` are the choices, or (low, high) with both ends included.
     """
@@ -36,23 +50,30 @@ class Hyperparameter:
     values: tuple[Value, ...]
     when: Conditions = ()
 
-    def active(self, chosen: Mapping[str, Value]) -> bool:
-        """Whether this hyperparameter exists beside the values `chosen` so far."""
+    def is_active(self, chosen: Mapping[str, Value]) -> bool:
+        """Return whether this hyperparameter exists beside the values `chosen` before it."""
         return all(chosen.get(name) in values for name, values in self.when)
 
-    def each(self) -> tuple[Value, ...]:
-        """Every value it may take, where these are not a range of floats; that range otherwise."""
+    def contains(self, value: object) -> bool:
+        """Return whether `value` is one of the choices, or within the range."""
+        if self.kind not in RANGES:
+            return value in self.values
+        low, high = self.values
+        return isinstance(value, (int, float)) and float(low) <= value <= float(high)
+
+    def all_values(self) -> tuple[Value, ...]:
+        """Return every value; of a range of floats, its two ends."""
         if self.kind in ("int", "logint"):
             return tuple(range(int(self.values[0]), int(self.values[1]) + 1))
         return self.values
 
     def largest(self) -> Value:
-        """The largest of its values, where these are numbers; the last otherwise."""
-        numbers = [one for one in self.values if isinstance(one, (int, float))]
+        """Return the largest of its values if these are numbers, otherwise the last."""
+        numbers = [value for value in self.values if isinstance(value, (int, float))]
         return max(numbers) if len(numbers) == len(self.values) else self.values[-1]
 
-    def beside(self, architecture: str) -> bool:
-        """Whether it may exist beside this architecture."""
+    def can_exist_with(self, architecture: str) -> bool:
+        """Return whether its conditions allow this architecture."""
         return all(architecture in values for name, values in self.when if name == "architecture")
 
     def __str__(self) -> str:
@@ -66,9 +87,9 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial takes: CPU cores, and GPUs, of which it may be a fraction.
+    """The CPU cores and the GPUs of one trial, each possibly a fraction of one.
 
-    `prices` are dollars an hour for a machine of each node type that the cluster may have.
+    `prices` are dollars per hour of a machine, by node type.
     """
 
     cpus: float = 1.0
@@ -78,62 +99,75 @@ class Resources:
 
 @dataclass(frozen=True)
 class Stopping:
-    """How weak trials end early, or wait while better ones train.
+    """The rules by which trials end early, or pause while better ones train.
 
-    `rule`: `forest` (a model of the curves picks what trains next), `promotion` (a trial waits at
-    a rung until it is among the best 1/`reduction` there), `asha` (it stops unless it is), `none`.
-    The first rung lies at `grace` epochs. `patience` epochs of a fold without improvement end a
-    trial, where it is above 0, but not the last that can still finish where none has; so does a
-    paired test over folds that says with a p below `paired` that it is worse than the best.
+    Attributes:
+        grace_period: Epochs before the first rung.
+        reduction_factor: A rung promotes the best 1/`reduction_factor` of its trials.
+        rule: `forest` (a model of the learning curves picks what trains next), `promotion` (a
+            trial waits at a rung until it is among the best), `asha` (it stops unless it is) or
+            `none`.
+        patience: Epochs of a fold without improvement that end a trial; 0 for no limit. The last
+            trial that can still finish is exempt if none has finished.
+        paired_alpha: A trial ends if a paired test over folds finds it worse than the best with a
+            p-value below this; 0 for no test.
     """
 
-    grace: int
-    reduction: int = 3
+    grace_period: Count
+    reduction_factor: ReductionFactor = 3
     rule: Rule = "forest"
-    patience: int = 0
-    paired: float = 0.0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Who proposes new trials, by name, with options of its own."""
-
-    name: str = "forest"
-    options: tuple[tuple[str, Value], ...] = ()
+    patience: CountOrZero = 0
+    paired_alpha: Probability = 0.0
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the whole study may take; None for no limit.
+    """The limits of a whole study; None for no limit. The first limit that is reached ends it.
 
-    `hours` are of the clock, `gpu_hours` of the devices that trials held, `dollars` of the
-    machines by `Resources.prices`. `no_improvement` counts finished trials since the last better
-    one; `target` is a value of the objective that is enough.
+    Attributes:
+        hours: Hours of wall-clock time.
+        gpu_hours: Hours of the GPUs that trials held.
+        dollars: Costs of the machines by `Resources.prices`.
+        fold_epochs: Epochs of a fold, over all trials.
+        no_improvement: Finished trials since the last better one.
+        target: A value of the objective that is good enough.
     """
 
-    hours: float | None = None
-    gpu_hours: float | None = None
-    dollars: float | None = None
-    fold_epochs: int | None = None
-    no_improvement: int | None = None
-    target: float | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    hours: Hours | None = None
+    gpu_hours: Hours | None = None
+    dollars: Dollars | None = None
+    fold_epochs: Count | None = None
+    no_improvement: Count | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """A second metric, of a trial's net, that may be `most` at most: a constraint."""
+class NetworkLimits:
+    """Upper limits of a trial's network; None for no limit. Trials above one are rejected.
 
-    metric: str
-    most: float
+    Attributes:
+        parameters: Number of trained parameters.
+        inference_ms: Milliseconds per patch, in batches.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    parameters: Annotated[float, Field(strict=True, ge=1, le=1e12)] | None = None
+    inference_ms: Annotated[float, Field(strict=True, ge=1e-6, le=1e6)] | None = None
+
+    def by_metric(self) -> dict[str, float]:
+        """Return the limits that are set, by the name of what they limit."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Space:
-    """A search-space file, checked: hyperparameters in an order in which each comes after its conditions.
+    """A validated search space; each hyperparameter comes after those that its conditions name.
 
-    The champion is judged again with as many `repeats`; `champion` says what it is made of.
+    `repeats` are the repeated cross-validations of the champion, with new seeds.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(defer_build=True)
     hparams: tuple[Hyperparameter, ...]
     metric: str
     mode: Literal["max", "min"]
@@ -147,121 +181,115 @@ class Space:
     split: str | None = None
     validation: str = FOLDS
     auxiliary: tuple[str, ...] = ()
-    sampling: Sampling = Sampling()
+    sampler: Sampler = DEFAULT_SAMPLER
     budget: Budget = Budget()
-    points: tuple[Point, ...] = ()
+    points_to_evaluate: tuple[Point, ...] = ()
     constraints: tuple[str, ...] = ()
-    ceilings: tuple[Ceiling, ...] = ()
+    limits: NetworkLimits = NetworkLimits()
     warm_start: tuple[str, ...] = ()
     repeats: int = 1
     champion: ChampionKind = "refit"
 
-    def flat(self) -> dict[str, str]:
-        """Every setting by the dotted name that the file has for it, to compare two spaces."""
+    def settings(self) -> dict[str, str]:
+        """Return every setting as text by its dotted name, to compare two spaces."""
         rows = {
-            f"space.{hyperparameter.name}": str(hyperparameter)
-            if hyperparameter.kind in RANGES
-            else f"{hyperparameter.kind} {hyperparameter}"
-            for hyperparameter in self.hparams
+            f"space.{hparam.name}": str(hparam)
+            if hparam.kind in RANGES
+            else f"{hparam.kind} {hparam}"
+            for hparam in self.hparams
         }
-        for name in (
-            "metric",
-            "mode",
-            "epochs",
-            "trials",
-            "seed",
-            "data",
-            "task",
-            "split",
-            "validation",
-            "repeats",
-            "champion",
-        ):
+        for name in ("metric", "mode", "epochs", "trials", "seed", "data", "task", "split"):
             rows[name] = str(getattr(self, name))
-        rows |= {f"stopping.{key}": str(value) for key, value in asdict(self.stopping).items()}
-        rows |= {f"resources.{key}": str(getattr(self.resources, key)) for key in ("cpus", "gpus")}
+        for name in ("validation", "repeats", "champion"):
+            rows[name] = str(getattr(self, name))
+        rows |= {f"stopping.{name}": str(value) for name, value in asdict(self.stopping).items()}
         rows |= {
-            f"resources.prices.{name}": f"{price:.15g}" for name, price in self.resources.prices
+            f"resources.{name}": str(getattr(self.resources, name)) for name in ("cpus", "gpus")
         }
-        rows["sampler"] = self.sampling.name
-        rows |= {f"sampler.{key}": str(value) for key, value in self.sampling.options}
-        limits = asdict(self.budget).items()
-        rows |= {f"budget.{key}": f"{value:.15g}" for key, value in limits if value is not None}
-        for number, point in enumerate(self.points, 1):
-            rows[f"points.{number}"] = " ".join(f"{name}={value}" for name, value in point)
-        rows |= {f"constraints.{at}": text for at, text in enumerate(self.constraints, 1)}
-        rows |= {f"ceilings.{one.metric}": f"{one.most:.15g}" for one in self.ceilings}
+        prices = self.resources.prices
+        rows |= {f"resources.prices.{name}": f"{price:.15g}" for name, price in prices}
+        rows |= {f"sampler.{name}": str(value) for name, value in asdict(self.sampler).items()}
+        for section, limits in (("budget", asdict(self.budget)), ("limits", asdict(self.limits))):
+            rows |= {
+                f"{section}.{name}": f"{value:.15g}"
+                for name, value in limits.items()
+                if value is not None
+            }
+        for number, point in enumerate(self.points_to_evaluate, 1):
+            rows[f"points_to_evaluate.{number}"] = " ".join(
+                f"{name}={value}" for name, value in point
+            )
+        rows |= {f"constraints.{number}": text for number, text in enumerate(self.constraints, 1)}
         for name in ("auxiliary", "warm_start"):
             rows[name] = ", ".join(getattr(self, name)) or "none"
         return rows
 
-    def values_of(self, name: str, default: Value) -> tuple[Value, ...]:
-        """The values that the choice or fixed hyperparameter `name` may take."""
-        found = next(
-            (hyperparameter for hyperparameter in self.hparams if hyperparameter.name == name), None
-        )
-        if found is None:
-            return (default,)
-        return found.each()
+    def hyperparameter(self, name: str) -> Hyperparameter | None:
+        """Return the hyperparameter `name` if the space has it."""
+        return next((hparam for hparam in self.hparams if hparam.name == name), None)
+
+    def values_of(self, name: str) -> tuple[Value, ...]:
+        """Return the values that the choice or fixed hyperparameter `name` may take.
+
+        Without it, the value is the default of the table, if there is one.
+        """
+        hparam = self.hyperparameter(name)
+        if hparam is not None:
+            return hparam.all_values()
+        default = HYPERPARAMETERS[name].default if name in HYPERPARAMETERS else None
+        return () if default is None else (default,)
 
     def weights_of(self, architecture: str) -> tuple[Value, ...]:
-        """The values of the hyperparameter `weights` that may exist beside `architecture`."""
-        found = [one for one in self.hparams if one.name == "weights" and one.beside(architecture)]
-        return tuple(value for one in found for value in one.each())
+        """Return the values of the hyperparameter `weights` that may exist with `architecture`."""
+        hparam = self.hyperparameter("weights")
+        if hparam is None or not hparam.can_exist_with(architecture):
+            return ()
+        return hparam.all_values()
+
+    def searched_hparams(self) -> list[Hyperparameter]:
+        """Return the hyperparameters that vary, except `folds`, whose values are not compared."""
+        return [
+            hparam
+            for hparam in self.hparams
+            if len(set(hparam.values)) > 1 and hparam.name != "folds"
+        ]
+
+    def active_values(self, value_of: Callable[[Hyperparameter], Value | None]) -> dict[str, Value]:
+        """Return `value_of` each hyperparameter that exists beside the values before it.
+
+        A hyperparameter for which `value_of` gives None is left out.
+        """
+        values: dict[str, Value] = {}
+        for hparam in self.hparams:
+            if hparam.is_active(values):
+                value = value_of(hparam)
+                if value is not None:
+                    values[hparam.name] = value
+        return values
 
     def schemes(self) -> tuple[str, ...]:
-        """The schemes of a split manifest that trials go by, by their names."""
+        """Return the names of the split schemes that trials use."""
         if self.validation != FOLDS:
             return (self.validation,)
-        return tuple(map(kfold_name, sorted(map(int, self.values_of("folds", 3)))))
+        return tuple(map(kfold_name, sorted(map(int, self.values_of("folds")))))
 
-    def over(self, folds: int) -> Space:
-        """This space with that number of folds, which its validation has."""
+    def with_folds(self, folds: int) -> Space:
+        """Return this space with the number of folds that its validation scheme has."""
         return replace(self, hparams=(*self.hparams, Hyperparameter("folds", "fixed", (folds,))))
 
-    def largest_nets(self) -> dict[str, dict[str, Any]]:
-        """For each architecture and the benchmark, the largest values of the hyperparameters it reads."""
-        names = {"benchmark", *map(str, self.values_of("architecture", DEFAULTS["architecture"]))}
+    def largest_networks(self) -> dict[str, dict[str, Value]]:
+        """Return the largest values of the network's hyperparameters, by architecture.
+
+        The baseline network `benchmark` is among the architectures.
+        """
         return {
             name: {
-                hyperparameter.name: hyperparameter.largest()
-                for hyperparameter in self.hparams
-                if hyperparameter.name in net_hparams(name) and hyperparameter.beside(name)
+                hparam.name: hparam.largest()
+                for hparam in self.hparams
+                if hparam.name in network_hparams(name) and hparam.can_exist_with(name)
             }
-            for name in sorted(names)
+            for name in sorted({"benchmark", *map(str, self.values_of("architecture"))})
         }
 
 
-def describe(space: Space) -> dict[str, Any]:
-    """`space` as plain JSON values."""
-    return asdict(space)
-
-
-def space_from(stored: Mapping[str, Any]) -> Space:
-    """The space that `describe` gave."""
-    hparams = tuple(
-        Hyperparameter(
-            one["name"],
-            one["kind"],
-            tuple(one["values"]),
-            tuple((name, tuple(values)) for name, values in one["when"]),
-        )
-        for one in stored["hparams"]
-    )
-    rest = {key: value for key, value in stored.items() if key != "hparams"}
-    resources = dict(stored["resources"])
-    resources["prices"] = _pairs(resources["prices"])
-    sampling = stored["sampling"]
-    rest["stopping"] = Stopping(**stored["stopping"])
-    rest["resources"] = Resources(**resources)
-    rest["sampling"] = Sampling(sampling["name"], _pairs(sampling["options"]))
-    rest["budget"] = Budget(**stored["budget"])
-    rest["points"] = tuple(map(_pairs, stored["points"]))
-    rest["ceilings"] = tuple(Ceiling(**one) for one in stored["ceilings"])
-    for name in ("auxiliary", "constraints", "warm_start"):
-        rest[name] = tuple(stored[name])
-    return Space(hparams=hparams, **rest)
-
-
-def _pairs(stored: Sequence[Sequence[Any]]) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, value) for name, value in stored)
+SPACE_CODEC: TypeAdapter[Space] = TypeAdapter(Space)

@@ -1,112 +1,144 @@
-"""From a YAML file to a checked `Space`, with all its errors in one message."""
+"""From a YAML file to a validated `Space`, or to all of its errors at once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysearch.config.hyperparameter_section import hparams_in
-from raysearch.config.points import constraint_errors, points_of, too_narrow
-from raysearch.config.resources_section import resources_of
-from raysearch.config.sections import (
-    budget_of,
-    ceilings_of,
-    crowning_of,
-    folders_of,
-    name_of,
-    objective_of,
-    sampling_of,
-    stopping_of,
-    studies_of,
-    texts_of,
-    validation_of,
-    whole,
-)
-from raysearch.config.settings import KEYS
-from raysearch.config.space import Space
-from raysearch.config.usage_checks import condition_errors, unread_hparams
-from raysearch.config.yaml_loader import load_tree, placed
-from raysearch.data.files import reject_login
-from raysearch.data.shards.shard_manifest import LABEL
+from pydantic import ValidationError
+
+from raysearch.config.file_errors import FileError, model_errors, space_error
+from raysearch.config.hyperparameter_entry import names_in_section
+from raysearch.config.hyperparameter_section import flatten_entries
+from raysearch.config.names import OBJECTIVES, WEIGHTS_SUFFIXES
+from raysearch.config.space import Resources, Space, Stopping
+from raysearch.config.space_checks import setting_errors, space_errors
+from raysearch.config.space_model import SpaceFile
+from raysearch.config.space_points import parse_points
+from raysearch.config.yaml_loader import YamlDocument, load_document
 from raysearch.errors import SpaceError
+
+PAIRED_ALPHA = 0.1
+# The grace period is a tenth of the epochs, but at least this, or half of fewer epochs: the first
+# one or two epochs predict little of the end of a schedule.
+MIN_GRACE_PERIOD = 3
 
 
 def read_space(path: str | Path) -> Space:
-    """The checked space in the YAML file at `path`; SpaceError with every error of the file."""
-    return parse_space(load_tree(path), str(path))
+    """Return the space in the YAML file at `path`; SpaceError with every error of the file."""
+    document = load_document(path)
+    return _parse(document, str(path))
 
 
 def parse_space(tree: object, origin: str) -> Space:
-    """The checked space in the parsed YAML `tree`; SpaceError with every error of it."""
+    """Return the space in the parsed YAML `tree`; SpaceError with every error, without lines."""
+    return _parse(YamlDocument(tree), origin)
+
+
+def _parse(document: YamlDocument, origin: str) -> Space:
+    tree = document.tree
     if not isinstance(tree, dict):
-        raise SpaceError(f"{origin}: holds no settings; write at least `epochs`, `trials`, `space`")
-    errors = [
-        f"{key}: no such setting; the settings are {', '.join(KEYS)}"
-        for key in tree
-        if key not in KEYS
-    ]
-    told = tree | {key: placed(tree[key]) for key in ("space", "points") if key in tree}
-    space, written = _space(told, errors)
-    errors += condition_errors(space, written)
-    if "auxiliary_weight" in written and not space.auxiliary:
-        errors.append("space.auxiliary_weight: nothing reads it without `auxiliary` shards")
-    most = max(map(int, space.values_of("head_epochs", 0)))
-    if most >= space.epochs:
-        errors.append(
-            f"space.head_epochs: {most} of the {space.epochs} epochs leave none for all layers;"
-            f" give {space.epochs - 1} or fewer"
-        )
-    if "head_learning_rate" in written and not most:
-        errors.append("space.head_learning_rate: nothing reads it without `head_epochs`; remove it")
-    errors += constraint_errors(space, written)
-    # These two ask the whole space, and would repeat what is wrong with a part of it.
-    if not errors:
-        errors += unread_hparams(space)
-    if not errors:
-        errors += too_narrow(space)
-    errors = list(dict.fromkeys(errors))
+        problem = "the file is empty" if tree is None else "the file is not a mapping"
+        raise SpaceError(f"{origin}: {problem}; required keys: `epochs`, `trials`, `space`")
+    content = tree | {
+        key: absolute_weights(tree[key]) for key in ("space", "points_to_evaluate") if key in tree
+    }
+    model, errors = _validate(content)
+    if model is None or not content.get("space"):
+        if not errors:
+            errors = [FileError(("space",), "no hyperparameter is given, such as learning_rate")]
+        raise space_error(origin, errors, document)
+    named = names_in_section(content["space"])
+    space = _space(model, named, errors)
+    errors += setting_errors(model, space, named)
+    errors += space_errors(space, named, has_errors=bool(errors))
     if errors:
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        raise SpaceError(f"{origin}: {count}: " + "; ".join(errors))
+        raise space_error(origin, errors, document)
     return space
 
 
-def _space(tree: dict[str, Any], errors: list[str]) -> tuple[Space, frozenset[str]]:
-    """What the sections say, and the hyperparameters that are written there, good or not."""
-    metric, mode = objective_of(tree, errors)
-    epochs = whole(tree, "epochs", 10, 1, errors)
-    resources = resources_of(tree, errors)
-    hparams, written = hparams_in(tree.get("space"), errors)
-    repeats, champion = crowning_of(tree, errors)
-    space = Space(
+def _validate(content: Mapping[str, Any]) -> tuple[SpaceFile | None, list[FileError]]:
+    """Return the model of the valid parts of `content`, and the errors of the others.
+
+    The model is None if no part of the space is valid.
+    """
+    errors: list[FileError] = []
+    valid: dict[Any, Any] = dict(content)
+    while True:
+        try:
+            return SpaceFile.model_validate(valid), errors
+        except ValidationError as error:
+            invalid = model_errors(error)
+        errors += invalid
+        remaining = _without(valid, [part.path for part in invalid])
+        if not remaining.get("space") or remaining == valid:
+            return None, errors
+        valid = remaining
+
+
+def _without(content: dict[Any, Any], paths: list[tuple[object, ...]]) -> dict[Any, Any]:
+    """Return `content` without its keys, and its hyperparameters, that have an error at `paths`."""
+    hparams = {path[1] for path in paths if path[0] == "space" and len(path) > 1}
+    keys = {path[0] for path in paths if path[0] != "space" or len(path) == 1}
+    remaining = {key: value for key, value in content.items() if key not in keys}
+    section = remaining.get("space")
+    if hparams and isinstance(section, dict):
+        remaining["space"] = {name: section[name] for name in section if name not in hparams}
+    return remaining
+
+
+def _space(model: SpaceFile, named: frozenset[str], errors: list[FileError]) -> Space:
+    """Return the space of `model`; append the errors of its hyperparameters and its points."""
+    hparams = flatten_entries(model.space, errors)
+    resources = model.resources
+    return Space(
         hparams=hparams,
-        metric=metric,
-        mode=mode,
-        epochs=epochs,
-        trials=whole(tree, "trials", 20, 1, errors),
-        seed=whole(tree, "seed", 0, 0, errors),
-        stopping=stopping_of(tree, epochs, errors),
-        resources=resources,
-        data=_data(tree.get("data"), errors),
-        task=name_of(tree, "task", errors) or LABEL,
-        split=name_of(tree, "split", errors),
-        validation=validation_of(tree, written, errors),
-        auxiliary=folders_of(tree, errors),
-        sampling=sampling_of(tree, errors),
-        budget=budget_of(tree, resources, mode, errors),
-        points=points_of(tree, hparams, written, errors),
-        constraints=texts_of(tree, "constraints", "a text such as 'width <= 64'", errors),
-        ceilings=ceilings_of(tree, errors),
-        warm_start=studies_of(tree, errors),
-        repeats=repeats,
-        champion=champion,
+        metric=model.objective.metric,
+        mode=OBJECTIVES[model.objective.metric],
+        epochs=model.epochs,
+        trials=model.trials,
+        seed=model.seed,
+        stopping=_stopping(model),
+        resources=Resources(
+            resources.cpus, float(resources.gpus), tuple(sorted(resources.prices.items()))
+        ),
+        data=model.data,
+        task=model.task,
+        split=model.split,
+        validation=model.validation,
+        auxiliary=model.auxiliary,
+        sampler=model.sampler,
+        budget=model.budget,
+        points_to_evaluate=parse_points(model.points_to_evaluate, hparams, named, errors),
+        constraints=model.constraints,
+        limits=model.limits,
+        warm_start=model.warm_start,
+        repeats=model.repeats,
+        champion=model.champion,
     )
-    return space, written
 
 
-def _data(value: object, errors: list[str]) -> str | None:
-    if value is None or isinstance(value, str):
-        reject_login(value or "")
-        return value
-    errors.append("data: not a text; give a folder of shards or synthetic:PATIENTS:PATCHES:SEED")
-    return None
+def _stopping(model: SpaceFile) -> Stopping:
+    """Return the stopping rules, with the defaults that depend on the epochs and on the rule."""
+    section, epochs = model.stopping, model.epochs
+    grace_period = section.grace_period
+    if grace_period is None:
+        grace_period = max(1, round(epochs / 10), min(MIN_GRACE_PERIOD, epochs // 2))
+    paired_alpha = section.paired_alpha
+    if paired_alpha is None:
+        paired_alpha = 0.0 if section.rule == "none" else PAIRED_ALPHA
+    return Stopping(
+        grace_period, section.reduction_factor, section.rule, section.patience, paired_alpha
+    )
+
+
+def absolute_weights(tree: object) -> object:
+    """Return `tree` with an absolute path for each file of weights: workers run elsewhere."""
+    if isinstance(tree, dict):
+        return {absolute_weights(key): absolute_weights(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [absolute_weights(item) for item in tree]
+    if isinstance(tree, str) and tree.endswith(WEIGHTS_SUFFIXES):
+        return str(Path(tree).absolute())
+    return tree

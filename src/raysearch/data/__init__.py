@@ -1,1 +1,1 @@
-"""Sources -> shards -> splits -> batches."""
+"""From image files to the rows of a study: sources, shards, split manifests and patches."""

@@ -1,4 +1,4 @@
-"""A folder that is there whole, or not at all, whatever ends the process that writes it."""
+"""Writes a directory so that it exists completely or not at all, however the process ends."""
 
 from __future__ import annotations
 
@@ -16,52 +16,62 @@ from raysearch.errors import DataError
 
 @contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the block ends well, and else is removed.
+    """Create a temporary directory next to `out`, and rename it to `out` at the end of the block.
 
-    What processes that were killed have left of theirs is removed first. DataError for an `out`
-    that holds something, or cannot be written.
+    If the block raises, the temporary directory is removed. Temporary directories that killed
+    processes have left are removed first.
+
+    Args:
+        out: The new directory; it must not exist, or be empty.
+
+    Raises:
+        DataError: If `out` is a file or a directory with files, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; remove it, or name another folder")
+        raise DataError(f"{out}: already exists; remove it, or name another folder")
     partial = out.resolve().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    new = [folder for folder in partial.parents if not folder.exists()]
+    new_parents = [folder for folder in partial.parents if not folder.exists()]
     try:
-        _sweep(partial.parent, out.name)
+        _remove_abandoned(partial.parent, out.name)
         partial.mkdir(parents=True)
-        with owned(partial):
+        with exclusive_lock(partial):
             yield partial
         if out.exists():
             out.rmdir()
         partial.rename(out)
     except OSError as error:
         raise DataError(
-            f"{out}: cannot be written ({error.strerror or error}); make room, or name another"
-            " folder"
+            f"{out}: cannot be written ({error.strerror or error}); free disk space, or name"
+            " another folder"
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        for folder in new:
-            with suppress(OSError):  # what was written is in it
+        for folder in new_parents:
+            with suppress(OSError):  # after success, the parents are not empty
                 folder.rmdir()
 
 
-def _sweep(parent: Path, name: str) -> None:
-    left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}")
+def _remove_abandoned(parent: Path, name: str) -> None:
+    """Remove the temporary directories of `name` that no running process has locked."""
+    partial_name = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}")
     for path in parent.iterdir() if parent.is_dir() else ():
-        if left.fullmatch(path.name):
-            with suppress(OSError), owned(path):  # of one that is being written, nobody else is
+        if partial_name.fullmatch(path.name):
+            with suppress(OSError), exclusive_lock(path):
                 shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Hold `folder` as its only owner; the kernel lets go of it when the process dies.
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Lock `folder` for this process; the kernel releases the lock when the process ends.
 
-    BlockingIOError where another process holds it.
+    A lock file (`filelock`) inside the folder would be part of its content.
+
+    Raises:
+        BlockingIOError: If another process holds the lock.
     """
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A folder on a local path or any fsspec address, whose files are never half-written."""
+"""Reads and writes files on a local path or any fsspec address, never leaving a partial file."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import fsspec
 import fsspec.implementations.local
 
-from raysearch.errors import LOGIN, DataError, StorageError
+from raysearch.config.names import reject_login
+from raysearch.errors import DataError, StorageError
 
-# A file on its way to its place, or left there by a process that was killed.
-UNDER_WAY = re.compile(r"\..*\.[0-9a-f]{8}")
-
-
-def reject_login(address: str) -> None:
-    """DataError where a password is in `address`: addresses are stored, and seen in logs."""
-    if LOGIN.search(address):
-        raise DataError(
-            f"{address}: holds a password, which would be stored with the study; leave it out, and"
-            " give it as the storage wants it (for s3://, in ~/.aws/credentials)"
-        )
+# A file that is being written, or that a killed process has left.
+PARTIAL_FILE = re.compile(r"\..*\.[0-9a-f]{8}")
 
 
 class Folder:
-    """A folder that reads and writes whole files.
+    """A folder whose files are read and written as a whole.
 
-    `address` is a local path or an fsspec address such as `s3://bucket/prefix`. A local file is
-    written beside its place, synced and moved; object stores put a file whole or not at all.
-    DataError where no file system is known for the address, or a password is in it; from then on
-    FileNotFoundError and StorageError for an object store, whatever its library raises. What is
-    read later from a file that `open` gave is apart from this.
+    A local file is written under a temporary name, synced and renamed. An object store writes a
+    file completely or not at all. On an object store, every error of its library is raised as
+    FileNotFoundError or StorageError, except while reading from a file that `open` returned.
+
+    Args:
+        address: A local path, or an fsspec address such as `s3://bucket/prefix`.
+
+    Raises:
+        DataError: If there is no file system for the address, or it contains a password.
     """
 
     def __init__(self, address: str | Path) -> None:
@@ -45,18 +41,18 @@ class Folder:
             self.fs, root = fsspec.core.url_to_fs(str(address))
         except (ValueError, ImportError) as error:
             raise DataError(
-                f"{address}: no address that can be used ({error}); give a local path or s3://..."
+                f"{address}: not a valid address ({error}); give a local path or s3://..."
             ) from None
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
         self.address: str = self.root if self.is_local else str(address).rstrip("/")
 
     def __truediv__(self, name: str) -> Folder:
-        """The folder `name` inside this one."""
+        """The folder `name` in this folder."""
         return Folder(f"{self.address}/{name}")
 
     def path(self, name: str = "") -> str:
-        """The path of `name` as this folder's file system wants it."""
+        """The path of `name` in this folder's file system."""
         return f"{self.root}/{name}" if name else self.root
 
     @property
@@ -67,85 +63,86 @@ class Folder:
         return Path(self.root)
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder `name` is there."""
-        with self._reached(name):
+        """Whether the file or folder `name` exists."""
+        with self._storage_errors(name):
             self.fs.invalidate_cache()
             return bool(self.fs.exists(self.path(name)))
 
     def names(self, name: str = "") -> list[str]:
-        """The sorted names of what lies directly in `name`; empty where nothing is.
+        """The sorted names of the files and folders directly in `name`, without partial files.
 
-        A file that is on its way to its place is not there yet.
+        The list is empty if `name` does not exist.
         """
-        return [one for one in self._all_names(name) if not UNDER_WAY.fullmatch(one)]
+        return [entry for entry in self._all_names(name) if not PARTIAL_FILE.fullmatch(entry)]
 
-    def sweep(self, name: str = "") -> None:
-        """Remove from `name` what processes that were killed had not moved into place."""
-        for one in self._all_names(name):
-            if UNDER_WAY.fullmatch(one):
-                self.remove(f"{name}/{one}" if name else one)
+    def remove_partial_files(self, name: str = "") -> None:
+        """Remove the partial files directly in `name`, which killed processes have left."""
+        for entry in self._all_names(name):
+            if PARTIAL_FILE.fullmatch(entry):
+                self.remove(f"{name}/{entry}" if name else entry)
 
     def _all_names(self, name: str) -> list[str]:
         if not self.exists(name):
             return []
-        with self._reached(name):
-            listed = self.fs.ls(self.path(name), detail=False)
-        found = (str(entry).rstrip("/") for entry in listed)
-        return sorted(entry.rsplit("/", 1)[-1] for entry in found if entry != self.path(name))
+        with self._storage_errors(name):
+            listing = self.fs.ls(self.path(name), detail=False)
+        paths = (str(path).rstrip("/") for path in listing)
+        return sorted(path.rsplit("/", 1)[-1] for path in paths if path != self.path(name))
 
     def open(self, name: str) -> IO[bytes]:
-        """The file `name`, open for reading."""
-        with self._reached(name):
+        """Open the file `name` for reading."""
+        with self._storage_errors(name):
             return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
 
     def read(self, name: str) -> bytes:
-        """The whole file `name`; FileNotFoundError where there is none."""
-        with self._reached(name):
+        """Read the whole file `name`; FileNotFoundError if it does not exist."""
+        with self._storage_errors(name):
             return cast("bytes", self.fs.cat_file(self.path(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """Put `content` at `name`, whole or not at all, replacing what was there."""
+        """Write `content` to the file `name` completely or not at all; replace an existing file."""
         path = self.path(name)
         if not self.is_local:
-            with self._reached(name):
+            with self._storage_errors(name):
                 self.fs.pipe_file(path, content)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")  # UNDER_WAY
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")  # PARTIAL_FILE
         try:
-            with beside.open("wb") as file:
+            with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(target)
+            partial.replace(target)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
 
     def remove(self, name: str = "") -> None:
-        """Remove the file or folder `name`, if it is there."""
+        """Remove the file or folder `name` if it exists."""
         if self.exists(name):
-            with self._reached(name):
+            with self._storage_errors(name):
                 self.fs.rm(self.path(name), recursive=True)
 
     def is_folder(self) -> bool:
-        """Whether this is a folder that is there."""
-        with self._reached(""):
+        """Whether this folder exists and is no file."""
+        with self._storage_errors(""):
             return bool(self.fs.isdir(self.root))
 
-    def below(self) -> list[str]:
-        """The path of every file below this folder."""
-        with self._reached(""):
+    def all_paths(self) -> list[str]:
+        """The paths of all files in this folder and its subfolders."""
+        with self._storage_errors(""):
             return list(map(str, self.fs.find(self.root)))
 
     def modified(self, name: str) -> datetime:
-        """When the file `name` was last written."""
-        with self._reached(name):
+        """The time of the last modification of the file `name`."""
+        with self._storage_errors(name):
             return cast("datetime", self.fs.modified(self.path(name)))
 
     @contextmanager
-    def _reached(self, name: str) -> Iterator[None]:
+    def _storage_errors(self, name: str) -> Iterator[None]:
+        """Convert errors of an object store's library to StorageError."""
         try:
             yield
         except (FileNotFoundError, MemoryError):
@@ -153,14 +150,14 @@ class Folder:
         except Exception as error:
             if self.is_local:
                 raise
-            where = f"{self.address}/{name}".rstrip("/")
+            address = f"{self.address}/{name}".rstrip("/")
             raise StorageError(
-                f"{where}: cannot be used ({str(error) or type(error).__name__}); look at its"
-                " login, and at the network"
+                f"{address}: cannot be used ({str(error) or type(error).__name__}); check the"
+                " credentials and the network"
             ) from error
 
     def __repr__(self) -> str:
         return f"Folder({self.address!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return (Folder, (self.address,))

@@ -1,4 +1,4 @@
-"""A function run in a process of its own, which may crash or hang there without harm."""
+"""Runs a function in a subprocess with limits, so that a crash or a hang does no harm."""
 
 from __future__ import annotations
 
@@ -9,52 +9,56 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-KILLED = "its reader crashed"
-SLOW = "its reader took longer than {limit:g} s"
 
 
 class IsolatedProcessError(Exception):
-    """The function could not be run to its end; the message is the reason, in a few words."""
+    """The subprocess did not finish; the message is the reason, in a few words."""
 
 
 def run_isolated(
-    function: Callable[..., T], *arguments: Any, limit_s: float, memory_bytes: int
+    function: Callable[..., T], *arguments: Any, timeout_s: float, memory_bytes: int
 ) -> T:
-    """What `function` returns, an importable one, of and with values that can be pickled.
+    """Call `function` in a new process and return its result; what it raises is raised here.
 
-    What it raises is raised here. ApartError where its process dies, takes longer than `limit_s`,
-    or wants more than `memory_bytes` of address space.
+    Args:
+        function: An importable function.
+        *arguments: Its arguments; like the result, they must be picklable.
+        timeout_s: Time limit in seconds.
+        memory_bytes: Limit of the process's address space.
+
+    Raises:
+        IsolatedProcessError: If the process crashes or exceeds a limit.
     """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_run, args=(there, memory_bytes, function, arguments), daemon=True
+        target=_run, args=(sender, memory_bytes, function, arguments), daemon=True
     )
     process.start()
-    there.close()
+    sender.close()
     try:
-        if not here.poll(limit_s):
-            raise IsolatedProcessError(SLOW.format(limit=limit_s))
-        good, value = here.recv()
+        if not receiver.poll(timeout_s):
+            raise IsolatedProcessError(f"its reader took longer than {timeout_s:g} s")
+        succeeded, value = receiver.recv()
     except EOFError:
-        raise IsolatedProcessError(KILLED) from None
+        raise IsolatedProcessError("its reader crashed") from None
     finally:
         process.kill()
         process.join()
-        here.close()
-    if good:
+        receiver.close()
+    if succeeded:
         return value  # type: ignore[no-any-return]
     raise value
 
 
 def _run(
-    answer: Connection, memory_bytes: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+    sender: Connection, memory_bytes: int, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        answer.send((True, function(*arguments)))
+        sender.send((True, function(*arguments)))
     except MemoryError:
-        answer.send((False, IsolatedProcessError("its reader wants too much memory")))
-    except Exception as error:  # it is for the caller to judge
-        answer.send((False, error))
+        sender.send((False, IsolatedProcessError("its reader needs too much memory")))
+    except Exception as error:  # the caller handles it
+        sender.send((False, error))

@@ -1,1 +1,1 @@
-"""inference."""
+"""Use of a trained model: loads it, scores patches, and renders Grad-CAM overlays."""

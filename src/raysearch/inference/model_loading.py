@@ -1,4 +1,4 @@
-"""A trained model, loaded from where it is kept, and what it gives patches."""
+"""Loads a trained model from a study, the model registry or a folder, and predicts with it."""
 
 from __future__ import annotations
 
@@ -11,111 +11,151 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.champion.model_artifact import ModelArtifact, pack_artifact, unpack_artifact
-from raysearch.champion.registration import champion_of
+from raysearch.champion.model_artifact import (
+    ModelArtifact,
+    pack_model_artifact,
+    unpack_model_artifact,
+)
+from raysearch.champion.stored_champion import load_champion
 from raysearch.errors import StudyError
 from raysearch.models.classifier import Classifier
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.study import read_history, read_plan
-from raysearch.search.tracking.model_registry import ALIAS, RECIPE_PLACE, fetch_recipe
-from raysearch.search.tracking.tracker import default_store
+from raysearch.search.study.stored_study import load_study
+from raysearch.search.tracking.model_registry import ALIAS, ARTIFACT_PATH, load_registered_model
+from raysearch.search.tracking.tracking_store import default_store
 
-Progress = Callable[[int, int], None]
-REGISTERED = "models:/"
-BATCH = 512
+# Called with the number of finished items, and of all items.
+ProgressCallback = Callable[[int, int], None]
+REGISTRY_PREFIX = "models:/"
+BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
 class Model:
-    """A champion that can be used: `recipe` says what it is, `net` gives probabilities.
+    """A trained model.
 
-    `identity` is a hash over weights and recipe.
+    Attributes:
+        artifact: Its description.
+        classifier: Its networks: uint8 patches in, calibrated probabilities out.
+        content_hash: A hash over the description and the weights.
     """
 
-    recipe: ModelArtifact
-    net: Classifier
-    identity: str
+    artifact: ModelArtifact
+    classifier: Classifier
+    content_hash: str
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        members = self.recipe.members
-        made_of = f", an ensemble of {members}" if members > 1 else ""
-        return f"{self.recipe.study}, trial {self.recipe.trial}{made_of}"
+        """The study and the trial, in words."""
+        num_members = self.artifact.num_members
+        kind = f", an ensemble of {num_members}" if num_members > 1 else ""
+        return f"{self.artifact.study}, trial {self.artifact.trial}{kind}"
 
 
 def load_model(address: str, studies: str) -> Model:
-    """The model at `address`: a study below `studies`, a registered one, or a model's folder.
+    """Load a model without unpickling anything.
 
-    Nothing is unpickled: what no study of this package made is rejected. StudyError where there is
-    none, or it is damaged.
+    Args:
+        address: The name of a study in `studies`, `models:/NAME@champion`, `models:/NAME/VERSION`,
+            or a folder with a registered model.
+        studies: The folder of all studies.
+
+    Raises:
+        StudyError: If there is no model, it is damaged, or no study of this package registered it.
     """
-    if address.startswith(REGISTERED):
-        content, tags = fetch_recipe(address, default_store())
-        return _with_tags(unpacked(content, address), tags)
+    if address.startswith(REGISTRY_PREFIX):
+        registered = load_registered_model(address, default_store())
+        artifact = model_from_artifact(registered.artifact, address)
+        return _with_registered_threshold(artifact, registered.tags)
     folder = StudyFolder(f"{studies}/{address}")
     if folder.exists(folder.PLAN):
-        return _of_study(folder)
-    file = Path(address) / RECIPE_PLACE
+        return _load_from_study(folder)
+    file = Path(address) / ARTIFACT_PATH
     if file.is_file():
-        return unpacked(file.read_bytes(), str(file))
+        return model_from_artifact(file.read_bytes(), str(file))
     if (Path(address) / "MLmodel").is_file():
         raise StudyError(
-            f"{address}: a model that no study made, and to load it would run what its files say;"
-            " give one that `raysearch launch` registered"
+            f"{address}: no study registered this model, and loading it would run code from its"
+            " files; name a model that `raysearch launch` registered"
         )
     raise StudyError(
-        f"{address}: no model; give the name of a study in {studies}, {REGISTERED}NAME@{ALIAS}, or"
-        " a folder with a registered model"
+        f"{address}: no model; name a study in {studies}, {REGISTRY_PREFIX}NAME@{ALIAS}, or a"
+        " folder with a registered model"
     )
 
 
-def _of_study(folder: StudyFolder) -> Model:
-    plan, history = read_plan(folder), read_history(folder)
-    recipe, net = champion_of(folder, plan, history)
-    return Model(recipe, net, sha256(pack_artifact(recipe, net)).hexdigest())
+def model_from_artifact(content: bytes, source: str) -> Model:
+    """Unpack a model file.
 
+    Args:
+        content: The content of the file.
+        source: Where it comes from, for error messages.
 
-def unpacked(content: bytes, place: str) -> Model:
-    """The model of a recipe's `content` from `place`; StudyError where it is damaged."""
+    Raises:
+        StudyError: If it is damaged or has another format.
+    """
     try:
-        recipe, net = unpack_artifact(content)
+        artifact, classifier = unpack_model_artifact(content)
     except ValueError as error:
-        raise StudyError(f"{place}: {error}; register the champion again") from None
-    return Model(recipe, net, sha256(content).hexdigest())
+        raise StudyError(
+            f"{source}: {error}; register the champion again with `raysearch select`"
+        ) from None
+    return Model(artifact, classifier, sha256(content).hexdigest())
 
 
-def _with_tags(model: Model, tags: Mapping[str, str]) -> Model:
-    """`model` with the threshold of its version, which a later selection may have moved."""
+def _load_from_study(folder: StudyFolder) -> Model:
+    study = load_study(folder)
+    artifact, classifier = load_champion(folder, study.plan, study.history)
+    content = pack_model_artifact(artifact, classifier)
+    return Model(artifact, classifier, sha256(content).hexdigest())
+
+
+def _with_registered_threshold(model: Model, tags: Mapping[str, str]) -> Model:
+    """Apply the threshold in the version's tags, which a later selection may have changed."""
     if "threshold" not in tags:
         return model
-    return replace(model, recipe=replace(model.recipe, threshold=float(tags["threshold"])))
+    return replace(model, artifact=replace(model.artifact, threshold=float(tags["threshold"])))
+
+
+def _no_progress(_num_done: int, _num_patches: int) -> None:
+    pass
 
 
 @torch.inference_mode()
-def score(
+def predict_proba(
     model: Model,
     pixels: NDArray[np.uint8],
-    progress: Progress = lambda _done, _all: None,
-    batch: int = BATCH,
+    on_progress: ProgressCallback = _no_progress,
+    batch_size: int = BATCH_SIZE,
 ) -> NDArray[np.float64]:
-    """What `model` gives patches, uint8 (N, H*W*3): calibrated probabilities (N, C).
+    """Predict the calibrated class probabilities of patches, on a GPU if there is one.
 
-    On a GPU where there is one. `progress` hears how many are done, of how many. StudyError where
-    what comes is no number.
+    Args:
+        model: The model.
+        pixels: Patches, uint8 (N, H*W*3).
+        on_progress: Called with the number of scored patches, and of all patches.
+        batch_size: Patches per batch.
+
+    Returns:
+        Probabilities, (N, C).
+
+    Raises:
+        StudyError: If a probability is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = model.net.to(device)
-    found = np.empty((len(pixels), len(model.recipe.class_names)))
-    for start in range(0, len(pixels), batch):
-        some = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
-        given = net(some.to(device).view(-1, *model.recipe.shape))
-        found[start : start + len(some)] = given.double().cpu().numpy()
-        progress(start + len(some), len(pixels))
-    broken = np.flatnonzero(~np.isfinite(found).all(axis=1))
-    if len(broken):
+    classifier = model.classifier.to(device)
+    probabilities = np.empty((len(pixels), len(model.artifact.class_names)))
+    for start in range(0, len(pixels), batch_size):
+        batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
+        end = start + len(batch)
+        output = classifier(batch.to(device).view(-1, *model.artifact.shape))
+        probabilities[start:end] = output.double().cpu().numpy()
+        on_progress(end, len(pixels))
+    invalid = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(invalid):
         raise StudyError(
-            f"{model.name} gives patch {broken[0]} and {len(broken) - 1:,} more no number; refit or"
-            " select another champion"
+            f"{model.name} gives no finite probability for {len(invalid):,} of {len(pixels):,}"
+            f" patches, the first of them row {invalid[0]}; select another champion with"
+            " `raysearch select`"
         )
-    return found
+    return probabilities

@@ -1,4 +1,4 @@
-"""What is to be scored, a batch at a time: the rows of shards, or images as they lie."""
+"""Reads what a model scores, batch by batch: rows of shards, or image files."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raysearch.data.audit.shard_reader import group_pixels
+from raysearch.data.audit.shard_reader import read_row_group_pixels
 from raysearch.data.files import Folder
-from raysearch.data.patches import shard_errors
-from raysearch.data.shards.decoding import decode_files
-from raysearch.data.shards.hdf5 import read_rows
-from raysearch.data.shards.shard_manifest import NAME, label_column, read_manifest
-from raysearch.data.shards.shared_memory import Slots
+from raysearch.data.images.decoding import decode_files
+from raysearch.data.images.hdf5 import read_rows
+from raysearch.data.images.shared_memory import Slots
+from raysearch.data.shards.rows import shard_errors
+from raysearch.data.shards.shard_manifest import MANIFEST_FILE, label_column, read_manifest
 from raysearch.data.sources import SOURCES, list_source
 from raysearch.data.sources.archive import is_archive
-from raysearch.data.sources.listing import Ask, Item, Rejected
-from raysearch.data.sources.unlabelled_images import images
+from raysearch.data.sources.listing import Item, Rejected, SourceOptions
+from raysearch.data.sources.unlabeled_images import list_unlabeled_images
 from raysearch.errors import DataError
 
-AT_ONCE = 1024
+BATCH_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded patches, `pixels` uint8 (N, H*W*3), and of each what is known; `label` is its name.
+    """A batch of decoded patches.
 
-    `rejected` are those that could not be decoded.
+    Attributes:
+        items: Path, patient and position of each patch.
+        labels: The class name of each patch, None if it has no label.
+        pixels: uint8 (N, H*W*3).
+        rejected: The files of the batch that could not be decoded.
     """
 
     items: list[Item]
@@ -44,145 +48,180 @@ class Batch:
 
 
 class Source(Protocol):
-    """Something that is scored batch by batch, each of which can be read again by its number."""
+    """Patches in numbered batches, each of which can be read any number of times."""
 
     @property
-    def batches(self) -> int:
-        """How many batches it has."""
+    def num_batches(self) -> int:
+        """The number of batches."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash over what it holds, as far as that shows without reading all of it."""
+        """A hash over the source's names and settings, without the pixels of image files."""
 
     @property
     def rejected(self) -> Sequence[Rejected]:
-        """What was left out before anything was decoded."""
+        """The files that were rejected before decoding."""
 
     def read(self, number: int) -> Batch:
-        """Batch `number`."""
+        """Read and decode the batch with that number."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images at `place`, fitted to `size` (width, height) as `raysearch shard` fits them.
+    """Image files, resized to the model's input size as `raysearch shard` resizes them.
 
-    They lie in `folder`, which is another where `place` is an archive.
+    Attributes:
+        address: Path or address of the source.
+        folder: The folder with the images; a scratch folder if the source is an archive.
+        items: The images, sorted by patient and file.
+        class_names: The classes that the items' labels index; empty without labels.
+        size: (width, height) in pixels.
+        is_hdf5: Whether the items are rows of HDF5 files.
+        rejected: The files that were rejected before decoding.
+        batch_size: Images per batch.
     """
 
-    place: str
+    address: str
     folder: Folder
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
     size: tuple[int, int]
-    rows: bool
+    is_hdf5: bool
     rejected: tuple[Rejected, ...]
-    at_once: int
+    batch_size: int
 
     @property
-    def batches(self) -> int:
-        """How many batches it has."""
-        return -(-len(self.items) // self.at_once)
+    def num_batches(self) -> int:
+        """The number of batches."""
+        return -(-len(self.items) // self.batch_size)
 
     @property
     def fingerprint(self) -> str:
-        """A hash over the names of the files and what they tell."""
-        told = [self.place, self.size, self.class_names, self.at_once, list(map(list, self.items))]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """A hash over the files' names, their labels and the settings."""
+        items = [list(item) for item in self.items]
+        content = [self.address, self.size, self.class_names, self.batch_size, items]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def read(self, number: int) -> Batch:
-        """Batch `number`, decoded."""
-        some = self.items[number * self.at_once : (number + 1) * self.at_once]
-        width = self.size[0] * self.size[1] * 3
-        with Slots(1, len(some) * width) as slots:
+        """Read and decode the batch with that number."""
+        items = self.items[number * self.batch_size : (number + 1) * self.batch_size]
+        patch_bytes = self.size[0] * self.size[1] * 3
+        with Slots(1, len(items) * patch_bytes) as slots:
             slot = slots.take()
-            read = read_rows if self.rows else decode_files
-            chunk = read(self.folder, [one.file for one in some], self.size, slot)
-            pixels = np.array(slot.bytes().reshape(-1, width)[: len(chunk.kept)])
-        kept = [some[place] for place in chunk.kept]
-        labels = [None if one.label is None else self.class_names[one.label] for one in kept]
-        rejected = [Rejected(some[place].file, reason) for place, reason in chunk.rejected]
-        return Batch(kept, labels, pixels, rejected)
+            decode = read_rows if self.is_hdf5 else decode_files
+            chunk = decode(self.folder, [item.file for item in items], self.size, slot)
+            pixels = np.array(slot.bytes().reshape(-1, patch_bytes)[: len(chunk.decoded)])
+        decoded = [items[index] for index in chunk.decoded]
+        rejected = [Rejected(items[index].file, reason) for index, reason in chunk.rejected]
+        return Batch(decoded, _label_names(decoded, self.class_names), pixels, rejected)
 
 
 @dataclass(frozen=True)
 class ShardSource:
-    """The rows of the shards at `data`, labelled or not in `task`, a row group at a time."""
+    """Shards, one row group per batch.
+
+    Attributes:
+        data: Path or address of the shards.
+        task: The task whose labels are copied to the scores.
+        row_groups: Shard name and row-group number of each batch.
+        class_names: The classes of the task.
+        shape: (H, W, 3) of a patch.
+        fingerprint: The hash over the shards.
+        rejected: Always empty.
+    """
 
     data: str
     task: str
-    groups: tuple[tuple[str, int], ...]
+    row_groups: tuple[tuple[str, int], ...]
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]
     fingerprint: str
     rejected: tuple[Rejected, ...] = ()
 
     @property
-    def batches(self) -> int:
-        """How many batches it has."""
-        return len(self.groups)
+    def num_batches(self) -> int:
+        """The number of batches."""
+        return len(self.row_groups)
 
     def read(self, number: int) -> Batch:
-        """Row group `number`."""
-        folder, (name, group) = Folder(self.data), self.groups[number]
-        label = label_column(self.task)
-        columns = ["source", label, "patient", "slide", "x", "y"]
-        with shard_errors(folder, name), folder.open(name) as file:
-            content = pq.ParquetFile(file, page_checksum_verification=True)
-            table = content.read_row_group(group, columns=columns)
-            pixels = group_pixels(content, group, self.shape)
-        told = [table.column(one).to_pylist() for one in columns]
-        items = [Item(*values) for values in zip(*told, strict=True)]
-        labels = [None if one.label is None else self.class_names[one.label] for one in items]
+        """Read and decode the row group with that number."""
+        folder, (shard, row_group) = Folder(self.data), self.row_groups[number]
+        columns = ["source", label_column(self.task), "patient", "slide", "x", "y"]
+        with shard_errors(folder, shard), folder.open(shard) as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            table = parquet.read_row_group(row_group, columns=columns)
+            pixels = read_row_group_pixels(parquet, row_group, self.shape)
+        values = [table.column(column).to_pylist() for column in columns]
+        items = [Item(*row) for row in zip(*values, strict=True)]
+        labels = _label_names(items, self.class_names)
         return Batch(items, labels, np.array(pixels).reshape(len(items), -1), [])
 
 
-def source_of(
-    place: str, form: str | None, task: str, shape: tuple[int, int, int], scratch: Path
-) -> Source:
-    """What is at `place`: shards, or images that are to be (H, W, 3) as `shape` says.
+def _label_names(items: Sequence[Item], class_names: tuple[str, ...]) -> list[str | None]:
+    return [None if item.label is None else class_names[item.label] for item in items]
 
-    Images are read by the format `form`, or the one that they show; where they show none, all below
-    `place` are taken without labels. `scratch` is a folder for what is unpacked. DataError for
-    shards of another size, and where there is no image.
+
+def open_source(
+    address: str, source_format: str | None, task: str, shape: tuple[int, int, int], scratch: Path
+) -> Source:
+    """Open shards or images as a source of patches.
+
+    Args:
+        address: Path or address of shards, or of images that `raysearch shard` accepts.
+        source_format: Format of the images. If None, it is detected from their layout; if the
+            layout has no known format, all images below `address` are read without labels.
+        task: The task whose labels are read from shards.
+        shape: (H, W, 3) of the model's input. Images are resized to it.
+        scratch: A temporary folder for unpacked archives.
+
+    Raises:
+        DataError: If the patches of shards have another size, or there is no image.
     """
-    folder = Folder(place)
-    if form is None and folder.exists(NAME):
-        return _shards(folder, task, shape)
-    ask = Ask(scratch=scratch)
-    known = form is not None or is_archive(place) or _recognised(place)
-    listing = list_source(place, form, ask)[1] if known else images(place, ask)
+    folder = Folder(address)
+    if source_format is None and folder.exists(MANIFEST_FILE):
+        return _open_shards(folder, task, shape)
+    options = SourceOptions(scratch=scratch)
+    if source_format is not None or is_archive(address) or _has_known_layout(address):
+        _format, listing = list_source(address, source_format, options)
+    else:
+        listing = list_unlabeled_images(address, options)
     if listing.folder is None:
-        raise DataError(f"{place}: draws its patches; shard them first, and give the shards")
+        raise DataError(
+            f"{address}: a synthetic source has no files to score; create shards from it with"
+            " `raysearch shard`, and score those"
+        )
     if not listing.items:
-        raise DataError(f"{place}: no image in it; give the folder that holds the images")
-    items = sorted(listing.items, key=lambda one: (one.patient, one.file))
+        raise DataError(f"{address}: no image in it; name the folder that contains the images")
     return ImageSource(
-        place,
+        address,
         listing.folder,
-        tuple(items),
+        tuple(sorted(listing.items, key=lambda item: (item.patient, item.file))),
         listing.class_names,
         (shape[1], shape[0]),
-        listing.rows,
+        listing.is_hdf5,
         tuple(listing.rejected),
-        AT_ONCE,
+        BATCH_SIZE,
     )
 
 
-def _recognised(place: str) -> bool:
-    return any(one.recognise(place) for one in SOURCES.values())
+def _has_known_layout(address: str) -> bool:
+    return any(source.is_layout_of(address) for source in SOURCES.values())
 
 
-def _shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> ShardSource:
+def _open_shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> ShardSource:
     manifest = read_manifest(folder)
     if manifest.shape != shape:
         raise DataError(
-            f"{folder.address}: patches of {manifest.shape[1]}x{manifest.shape[0]}, and the model"
-            f" takes {shape[1]}x{shape[0]}; shard them again with --size, or give the images"
+            f"{folder.address}: its patches have {manifest.shape[1]}x{manifest.shape[0]} pixels,"
+            f" but the model takes {shape[1]}x{shape[0]}; create shards of that size with"
+            " `raysearch shard --size`, or score the images"
         )
-    groups = []
+    row_groups = []
     for shard in manifest.shards:
         with shard_errors(folder, shard.name), folder.open(shard.name) as file:
-            count = pq.ParquetFile(io.BytesIO(file.read())).num_row_groups
-        groups += [(shard.name, group) for group in range(count)]
-    names = manifest.classes_of(task)
-    return ShardSource(folder.address, task, tuple(groups), names, shape, manifest.fingerprint)
+            num_row_groups = pq.ParquetFile(io.BytesIO(file.read())).num_row_groups
+        row_groups += [(shard.name, number) for number in range(num_row_groups)]
+    class_names = manifest.classes_of(task)
+    return ShardSource(
+        folder.address, task, tuple(row_groups), class_names, shape, manifest.fingerprint
+    )

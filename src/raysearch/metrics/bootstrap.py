@@ -1,9 +1,10 @@
-"""Intervals by patient: the patient-cluster bootstrap of AUROC, exact and nearly free.
+"""The patient-cluster bootstrap of the AUROC: confidence intervals that resample whole patients.
 
-Patches of one patient are alike, so patients are drawn, not patches. With U[i, j] the number of
-(positive of patient i, negative of patient j) pairs that are ranked right, ties half, and P, N the
-positives and negatives a patient, a replicate that holds patient i w[i] times has the AUROC
-(w'Uw) / ((w'P)(w'N)): the pairs are counted once, and each replicate is three products.
+Patches of one patient are correlated, so a replicate resamples patients, not patches. The AUROC of
+a replicate does not need the rows again. Let U[i, j] be the number of concordant pairs (a positive
+of patient i ranked above a negative of patient j; a tie counts one half), and P, N the numbers of
+positives and negatives of each patient. A replicate that contains patient i w[i] times has the
+AUROC (w'Uw) / ((w'P)(w'N)). The pairs are counted once; each replicate costs three products.
 """
 
 from __future__ import annotations
@@ -13,23 +14,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.metrics.confusion_matrix import safe_divide
+
 Floats = NDArray[np.float64]
-# Up to this many patients the matrix of pairs is small, and 2,000 replicates take milliseconds.
-MAX_PAIRED = 4000
+Ints = NDArray[np.int64]
+# The matrix of pairs grows with the square of the patients. Up to this number, 2,000 replicates
+# take milliseconds.
+MAX_PATIENTS_FOR_PAIRS = 4000
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Ranked pairs by patient: `right` (patients, patients), the rest (patients,)."""
+class ConcordantPairs:
+    """The pairs of positives and negatives that are ranked correctly, by patient.
 
-    right: Floats
+    Attributes:
+        concordant: U of the module's formula, shape (patients, patients).
+        positives: Positive rows of each patient, shape (patients,).
+        negatives: Negative rows of each patient, shape (patients,).
+    """
+
+    concordant: Floats
     positives: Floats
     negatives: Floats
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its interval; None where it is undefined."""
+    """An estimate with its confidence interval; undefined values are None."""
 
     low: float | None
     value: float | None
@@ -37,125 +48,171 @@ class Interval:
 
     def __str__(self) -> str:
         low, value, high = (
-            "undefined" if one is None else f"{one:.4f}"
-            for one in (self.low, self.value, self.high)
+            "undefined" if bound is None else f"{bound:.4f}"
+            for bound in (self.low, self.value, self.high)
         )
         return f"{value} ({low} to {high})"
 
 
-def auroc_pairs(
-    labels: NDArray[np.int64], scores: Floats, patients: NDArray[np.str_] | NDArray[np.int64]
-) -> Pairs:
-    """Count the pairs of `scores` (N,) by `labels` (N,), 1 for positive, and `patients` (N,).
+UNDEFINED = Interval(None, None, None)
 
-    The positives are searched in order of score: that is five times as fast, and as exact.
+
+def count_concordant_pairs(
+    labels: Ints, scores: Floats, patients: NDArray[np.str_] | Ints
+) -> ConcordantPairs:
+    """Count the concordant pairs of each two patients.
+
+    The positives are sorted by score before they are searched, which is five times as fast.
+
+    Args:
+        labels: 1 for a positive row, shape (N,).
+        scores: Scores that rise with the probability of a positive, shape (N,).
+        patients: Patient of each row, shape (N,).
     """
-    names, owner = np.unique(patients, return_inverse=True)
-    count = len(names)
+    names, patient_index = np.unique(patients, return_inverse=True)
+    num_patients = len(names)
     positive, negative = labels == 1, labels != 1
     order = np.argsort(scores[positive])
-    their_scores, their_owner = scores[positive][order], owner[positive][order]
-    right = np.zeros((count, count))
-    for one in range(count):
-        below = np.sort(scores[negative & (owner == one)])
-        if not len(below):
+    positive_scores = scores[positive][order]
+    positive_patients = patient_index[positive][order]
+    concordant = np.zeros((num_patients, num_patients))
+    for patient in range(num_patients):
+        negative_scores = np.sort(scores[negative & (patient_index == patient)])
+        if not len(negative_scores):
             continue
-        wins = np.searchsorted(below, their_scores, "left")
-        ties = np.searchsorted(below, their_scores, "right") - wins
-        right[:, one] = np.bincount(their_owner, wins + 0.5 * ties, minlength=count)
-    positives = np.bincount(owner[positive], minlength=count).astype(np.float64)
-    negatives = np.bincount(owner[negative], minlength=count).astype(np.float64)
-    return Pairs(right, positives, negatives)
+        wins = np.searchsorted(negative_scores, positive_scores, "left")
+        ties = np.searchsorted(negative_scores, positive_scores, "right") - wins
+        concordant[:, patient] = np.bincount(
+            positive_patients, wins + 0.5 * ties, minlength=num_patients
+        )
+    positives = np.bincount(patient_index[positive], minlength=num_patients).astype(np.float64)
+    negatives = np.bincount(patient_index[negative], minlength=num_patients).astype(np.float64)
+    return ConcordantPairs(concordant, positives, negatives)
 
 
-def replicates(pairs: Pairs, weights: Floats) -> Floats:
-    """The AUROC (R,) of each replicate that holds the patients `weights` (R, patients) times.
+def auroc_replicates(pairs: ConcordantPairs, weights: Floats) -> Floats:
+    """Compute the AUROC of each bootstrap replicate.
 
-    NaN where a replicate has no positive or no negative.
+    Args:
+        pairs: The counted pairs.
+        weights: How often each replicate contains each patient, shape (R, patients).
+
+    Returns:
+        The AUROC, shape (R,); NaN if a replicate has no positive or no negative row.
     """
-    ranked = np.einsum("ri,ri->r", weights @ pairs.right, weights)
-    every = (weights @ pairs.positives) * (weights @ pairs.negatives)
-    found: Floats = np.full(len(weights), np.nan)
-    np.divide(ranked, every, out=found, where=every > 0)
-    return found
+    concordant = np.einsum("ri,ri->r", weights @ pairs.concordant, weights)
+    return safe_divide(concordant, (weights @ pairs.positives) * (weights @ pairs.negatives))
 
 
-def patient_weights(patients: int, count: int, seed: int) -> Floats:
-    """How often each of `count` replicates holds each patient, (count, patients)."""
-    draw = np.random.default_rng(seed)
-    return draw.multinomial(patients, np.full(patients, 1 / patients), count).astype(np.float64)
+def patient_weights(num_patients: int, num_replicates: int, seed: int) -> Floats:
+    """Draw how often each bootstrap replicate contains each patient, shape (R, patients)."""
+    generator = np.random.default_rng(seed)
+    probabilities = np.full(num_patients, 1 / num_patients)
+    return generator.multinomial(num_patients, probabilities, num_replicates).astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Rows in the order of their scores: `owner` and `positive` (N,), and where each score begins.
+class RankedRows:
+    """Rows sorted by score; needs memory for N rows, not for the square of the patients.
 
-    What `Pairs` is for few patients: N numbers, where patients squared would be too many.
+    Attributes:
+        patient_index: Patient of each row, shape (N,).
+        positive: 1 for a positive row, shape (N,).
+        starts: Position at which each distinct score starts.
     """
 
-    owner: NDArray[np.int64]
+    patient_index: Ints
     positive: Floats
-    starts: NDArray[np.int64]
+    starts: Ints
+
+    def weighted_counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Count the positives and negatives at each distinct score, in score order.
+
+        Args:
+            weights: How often the replicate contains each patient, shape (patients,).
+        """
+        row_weights = weights[self.patient_index]
+        positives = np.add.reduceat(row_weights * self.positive, self.starts)
+        negatives = np.add.reduceat(row_weights * (1 - self.positive), self.starts)
+        return positives, negatives
 
 
-def rank_rows(labels: NDArray[np.int64], scores: Floats, owner: NDArray[np.int64]) -> Ranked:
-    """Sort the rows `scores` (N,) once; `owner` (N,) is the number of each row's patient."""
+def rank_rows(labels: Ints, scores: Floats, patient_index: Ints) -> RankedRows:
+    """Sort rows by score, the lowest first; `patient_index` (N,) numbers each row's patient."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    return Ranked(owner[order], (labels[order] == 1).astype(np.float64), starts)
+    return RankedRows(patient_index[order], (labels[order] == 1).astype(np.float64), starts)
 
 
-def weighted_auroc(rows: Ranked, weights: Floats) -> float:
-    """The AUROC of the replicate that holds the patients `weights` (patients,) times, or NaN."""
-    row = weights[rows.owner]
-    positives = np.add.reduceat(row * rows.positive, rows.starts)
-    negatives = np.add.reduceat(row * (1 - rows.positive), rows.starts)
-    every = positives.sum() * negatives.sum()
-    below = np.cumsum(negatives) - negatives / 2
-    return float(positives @ below / every) if every > 0 else float("nan")
+def weighted_auroc(rows: RankedRows, weights: Floats) -> float:
+    """Compute the AUROC of the replicate with the patient `weights` (patients,), or NaN."""
+    positives, negatives = rows.weighted_counts(weights)
+    num_pairs = positives.sum() * negatives.sum()
+    negatives_below = np.cumsum(negatives) - negatives / 2
+    return float(positives @ negatives_below / num_pairs) if num_pairs > 0 else float("nan")
 
 
-def percentiles(whole: float, drawn: Floats, level: float = 0.95) -> Interval:
-    """The estimate `whole` and the interval of its replicates `drawn` (R,), of which NaN is none.
+def percentile_interval(estimate: float, replicates: Floats, level: float = 0.95) -> Interval:
+    """Return `estimate` with the percentile interval of its bootstrap replicates.
 
-    Without an estimate, or without any replicate, what is missing is None.
+    Args:
+        estimate: The value on the original sample; NaN if it is undefined.
+        replicates: The value in each replicate, shape (R,); NaN ones are ignored.
+        level: The confidence level.
+
+    Returns:
+        The interval; bounds are None if no replicate is defined.
     """
-    if np.isnan(whole):
-        return Interval(None, None, None)
-    if np.isnan(drawn).all():
-        return Interval(None, whole, None)
-    outside = (1 - level) / 2
-    low, high = np.nanquantile(drawn, (outside, 1 - outside))
-    return Interval(float(low), whole, float(high))
+    if np.isnan(estimate):
+        return UNDEFINED
+    if np.isnan(replicates).all():
+        return Interval(None, estimate, None)
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(replicates, (tail, 1 - tail))
+    return Interval(float(low), estimate, float(high))
 
 
 def auroc_interval(
-    labels: NDArray[np.int64],
+    labels: Ints,
     scores: Floats,
     patients: NDArray[np.str_],
     *,
-    count: int = 2000,
-    level: float = 0.95,
+    num_replicates: int = 2000,
     seed: int = 0,
-    max_paired: int = MAX_PAIRED,
+    max_patients_for_pairs: int = MAX_PATIENTS_FOR_PAIRS,
 ) -> Interval:
-    """The AUROC of `scores`, and its percentile interval over `count` draws of patients.
+    """Compute the AUROC and its 95 % percentile interval over bootstrap replicates of patients.
 
-    The bounds are None for fewer than two patients, and where no draw has both classes. Pairs are
-    counted for up to `max_paired` patients; more are weighted row by row, to the same values.
+    Args:
+        labels: 1 for a positive row, shape (N,).
+        scores: Scores that rise with the probability of a positive, shape (N,).
+        patients: Patient of each row, shape (N,).
+        num_replicates: The number of replicates.
+        seed: Seed of the replicates.
+        max_patients_for_pairs: With more patients, rows are weighted one by one instead of counting
+            pairs; the values are equal.
+
+    Returns:
+        The interval; its bounds are None if there are fewer than two patients, or if no replicate
+        has both classes.
     """
-    names, owner = np.unique(patients, return_inverse=True)
-    size = len(names)
+    names, patient_index = np.unique(patients, return_inverse=True)
+    num_patients = len(names)
     if not len(labels):
-        return Interval(None, None, None)
-    if size <= max_paired:
-        pairs = auroc_pairs(labels, scores, patients)
-        whole = float(replicates(pairs, np.ones((1, size)))[0])
-        drawn = replicates(pairs, patient_weights(size, count, seed))
+        return UNDEFINED
+    if num_patients <= max_patients_for_pairs:
+        pairs = count_concordant_pairs(labels, scores, patients)
+        estimate = float(auroc_replicates(pairs, np.ones((1, num_patients)))[0])
+        replicates = auroc_replicates(pairs, patient_weights(num_patients, num_replicates, seed))
     else:
-        rows = rank_rows(labels, scores, owner)
-        whole = weighted_auroc(rows, np.ones(size))
-        draw, even = np.random.default_rng(seed), np.full(size, 1 / size)
-        each = (draw.multinomial(size, even).astype(np.float64) for _ in range(count))
-        drawn = np.array([weighted_auroc(rows, weights) for weights in each])
-    return percentiles(whole, drawn if size > 1 else np.full(1, np.nan), level)
+        rows = rank_rows(labels, scores, patient_index)
+        estimate = weighted_auroc(rows, np.ones(num_patients))
+        generator = np.random.default_rng(seed)
+        probabilities = np.full(num_patients, 1 / num_patients)
+        # One replicate at a time: all weights at once would need (R, patients) floats.
+        weights_by_replicate = (
+            generator.multinomial(num_patients, probabilities).astype(np.float64)
+            for _ in range(num_replicates)
+        )
+        replicates = np.array([weighted_auroc(rows, weights) for weights in weights_by_replicate])
+    return percentile_interval(estimate, replicates if num_patients > 1 else np.full(1, np.nan))

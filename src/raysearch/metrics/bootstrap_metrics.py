@@ -1,7 +1,8 @@
-"""Every metric of `raysearch.metrics.classification` for many draws of patients at once.
+"""Every metric of `raysearch.metrics.classification`, for many bootstrap replicates at once.
 
-A replicate that holds patient i w[i] times has the metric of the rows of each patient repeated so
-often. What is counted is counted once a patient, and a replicate is a product; NaN is undefined.
+A replicate that contains patient i w[i] times has the metric of the rows in which each patient is
+repeated that often. Counts and sums are computed once per patient, so that a replicate is a matrix
+product. Undefined values are NaN.
 """
 
 from __future__ import annotations
@@ -9,158 +10,162 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raysearch.metrics.bootstrap import (
-    MAX_PAIRED,
+    MAX_PATIENTS_FOR_PAIRS,
     Floats,
-    auroc_pairs,
+    Ints,
+    auroc_replicates,
+    count_concordant_pairs,
     rank_rows,
-    replicates,
     weighted_auroc,
 )
-
-Ints = NDArray[np.int64]
+from raysearch.metrics.classification import squared_distances
+from raysearch.metrics.confusion_matrix import (
+    accuracy,
+    class_metrics,
+    matthews_corrcoef,
+    safe_divide,
+)
 
 
 def metric_replicates(
-    metric: str, labels: Ints, probabilities: Floats, owner: Ints, weights: Floats
+    metric: str, labels: Ints, probabilities: Floats, patient_index: Ints, weights: Floats
 ) -> Floats:
-    """The `metric` (R,) of `probabilities` (N, C) for `labels` (N,) by patient `weights` (R, P).
+    """Compute a metric in each bootstrap replicate.
 
-    `owner` (N,) is the number of each row's patient; each of the P has a row. Undefined is NaN.
+    Args:
+        metric: One of `raysearch.metrics.classification.METRICS`.
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+        patient_index: Number of each row's patient, shape (N,); each of the P patients has a row.
+        weights: How often each replicate contains each patient, shape (R, P).
+
+    Returns:
+        The metric, shape (R,); NaN if it is undefined.
     """
-    if metric in RANKINGS:
-        classes = (1,) if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-        ranked = [
-            RANKINGS[metric](
-                (labels == one).astype(np.int64), probabilities[:, one], owner, weights
+    num_classes = probabilities.shape[1]
+    if metric in RANKING_METRICS:
+        positive_classes = (1,) if num_classes == 2 else range(num_classes)
+        compute = RANKING_METRICS[metric]
+        values = [
+            compute(
+                (labels == number).astype(np.int64),
+                probabilities[:, number],
+                patient_index,
+                weights,
             )
-            for one in classes
+            for number in positive_classes
         ]
-        return _mean(ranked)
-    if metric in LOSSES:
-        losses = LOSSES[metric](labels, probabilities)
-        patients = weights.shape[1]
-        sums = weights @ np.bincount(owner, losses, patients)
-        return _fraction(sums, weights @ np.bincount(owner, minlength=patients).astype(np.float64))
-    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
-    return _counted(metric, _confusion(labels, predicted, owner, weights, classes))
+        return _class_mean(values)
+    if metric in LOSS_METRICS:
+        losses = LOSS_METRICS[metric](labels, probabilities)
+        num_patients = weights.shape[1]
+        sums = weights @ np.bincount(patient_index, losses, num_patients)
+        num_rows = np.bincount(patient_index, minlength=num_patients).astype(np.float64)
+        return safe_divide(sums, weights @ num_rows)
+    predicted = probabilities.argmax(axis=1)
+    confusion = _confusion_replicates(labels, predicted, patient_index, weights, num_classes)
+    return _confusion_metric(metric, confusion)
 
 
 def class_replicates(
-    labels: Ints, predicted: Ints, owner: Ints, weights: Floats, classes: int
+    labels: Ints, predicted: Ints, patient_index: Ints, weights: Floats, num_classes: int
 ) -> dict[str, Floats]:
-    """The metrics `OF_CLASS` of each class (R, C), of `predicted` (N,) for `labels` (N,).
+    """Compute the metrics of each class in each bootstrap replicate.
 
-    `owner` and `weights` as for `metric_replicates`. Undefined is NaN.
+    Args:
+        labels: Class of each row, shape (N,).
+        predicted: Predicted class of each row, shape (N,).
+        patient_index: Number of each row's patient, shape (N,).
+        weights: How often each replicate contains each patient, shape (R, P).
+        num_classes: The number of classes, C.
+
+    Returns:
+        Values by metric, each of shape (R, C); NaN if undefined.
     """
-    return _by_class(_confusion(labels, predicted, owner, weights, classes))
+    confusion = _confusion_replicates(labels, predicted, patient_index, weights, num_classes)
+    return class_metrics(confusion)
 
 
-def _auroc(positive: Ints, scores: Floats, owner: Ints, weights: Floats) -> Floats:
-    if weights.shape[1] <= MAX_PAIRED:
-        return replicates(auroc_pairs(positive, scores, owner), weights)
-    rows = rank_rows(positive, scores, owner)
-    return np.array([weighted_auroc(rows, one) for one in weights])
+def _auroc(positive: Ints, scores: Floats, patient_index: Ints, weights: Floats) -> Floats:
+    if weights.shape[1] <= MAX_PATIENTS_FOR_PAIRS:
+        return auroc_replicates(count_concordant_pairs(positive, scores, patient_index), weights)
+    rows = rank_rows(positive, scores, patient_index)
+    return np.array([weighted_auroc(rows, replicate) for replicate in weights])
 
 
-def _average_precision(positive: Ints, scores: Floats, owner: Ints, weights: Floats) -> Floats:
-    rows = rank_rows(positive, -scores, owner)
+def _average_precision(
+    positive: Ints, scores: Floats, patient_index: Ints, weights: Floats
+) -> Floats:
+    rows = rank_rows(positive, -scores, patient_index)
 
-    def one(weight: Floats) -> float:
-        row = weight[rows.owner]
-        hits = np.add.reduceat(row * rows.positive, rows.starts)
-        every = np.add.reduceat(row, rows.starts)
-        if not 0 < hits.sum() < every.sum():
+    def average_precision(replicate: Floats) -> float:
+        row_weights = replicate[rows.patient_index]
+        positives = np.add.reduceat(row_weights * rows.positive, rows.starts)
+        counts = np.add.reduceat(row_weights, rows.starts)
+        if not 0 < positives.sum() < counts.sum():
             return float("nan")
-        precision = np.cumsum(hits) / np.maximum(np.cumsum(every), 1)
-        return float(hits @ precision / hits.sum())
+        precision = np.cumsum(positives) / np.maximum(np.cumsum(counts), 1)
+        return float(positives @ precision / positives.sum())
 
-    return np.array([one(weight) for weight in weights])
+    return np.array([average_precision(replicate) for replicate in weights])
 
 
 def _log_losses(labels: Ints, probabilities: Floats) -> Floats:
-    """As scikit-learn has them: no probability is 0."""
+    """Compute the log loss of each row; probabilities are clipped as scikit-learn does."""
     total = probabilities.sum(axis=1)
-    given = probabilities[np.arange(len(labels)), labels] / total
-    least = np.finfo(np.float64).eps
-    found: Floats = -np.log(given.clip(least, 1 - least))
-    return found
+    true_class = probabilities[np.arange(len(labels)), labels] / total
+    epsilon = np.finfo(np.float64).eps
+    losses: Floats = -np.log(true_class.clip(epsilon, 1 - epsilon))
+    return losses
 
 
-def _distances(labels: Ints, probabilities: Floats) -> Floats:
-    classes = probabilities.shape[1]
-    found: Floats = np.sum((probabilities - np.eye(classes)[labels]) ** 2, axis=1)
-    return found / 2 if classes == 2 else found
-
-
-RANKINGS: dict[str, Callable[[Ints, Floats, Ints, Floats], Floats]] = {
+# Metrics of the order of the scores, for one class against the others.
+RANKING_METRICS: dict[str, Callable[[Ints, Floats, Ints, Floats], Floats]] = {
     "auroc": _auroc,
     "average_precision": _average_precision,
 }
-LOSSES: dict[str, Callable[[Ints, Floats], Floats]] = {
+# Metrics that are means over rows of a loss of the probabilities.
+LOSS_METRICS: dict[str, Callable[[Ints, Floats], Floats]] = {
     "log_loss": _log_losses,
-    "brier": _distances,
+    "brier": squared_distances,
 }
 
 
-def _confusion(labels: Ints, predicted: Ints, owner: Ints, weights: Floats, classes: int) -> Floats:
-    """How many rows of each class are predicted as each, (R, C, C)."""
-    patients = weights.shape[1]
-    cell = (owner * classes + labels) * classes + predicted
-    counts = np.bincount(cell, minlength=patients * classes**2).reshape(patients, -1)
-    return (weights @ counts).reshape(-1, classes, classes)
+def _confusion_replicates(
+    labels: Ints, predicted: Ints, patient_index: Ints, weights: Floats, num_classes: int
+) -> Floats:
+    """Compute the confusion matrix of each replicate, shape (R, C, C)."""
+    num_patients = weights.shape[1]
+    cell = (patient_index * num_classes + labels) * num_classes + predicted
+    counts = np.bincount(cell, minlength=num_patients * num_classes**2).reshape(num_patients, -1)
+    return (weights @ counts).reshape(-1, num_classes, num_classes)
 
 
-def _counted(metric: str, confusion: Floats) -> Floats:
-    """`metric` (R,) of what is counted in `confusion` (R, C, C)."""
-    right = np.diagonal(confusion, axis1=1, axis2=2)
-    true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+def _confusion_metric(metric: str, confusion: Floats) -> Floats:
+    """Compute the metric (R,) of the confusion matrices (R, C, C)."""
     if metric == "accuracy":
-        return _fraction(right.sum(axis=1), true.sum(axis=1))
+        return accuracy(confusion)
     if metric == "mcc":
-        return _correlation(right.sum(axis=1), true, predicted)
-    recalls = _fraction(right, true)
+        return matthews_corrcoef(confusion)
+    by_class = class_metrics(confusion)
     if metric == "balanced_accuracy":
-        known = np.isfinite(recalls)
-        means = _fraction(np.nansum(recalls, axis=1), known.sum(axis=1).astype(np.float64))
-        return np.where(known.sum(axis=1) > 1, means, np.nan)
+        return _mean_recall(by_class["recall"])
     name = metric.removeprefix("macro_")
-    by_class = _by_class(confusion)[name]
     if name == metric and confusion.shape[1] == 2:
-        return by_class[:, 1]
-    return _mean(list(by_class.T))
+        return by_class[name][:, 1]
+    return _class_mean(list(by_class[name].T))
 
 
-def _by_class(confusion: Floats) -> dict[str, Floats]:
-    """Of each class against the rest, (R, C) each, by `confusion` (R, C, C)."""
-    right = np.diagonal(confusion, axis1=1, axis2=2)
-    true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
-    rows = true.sum(axis=1, keepdims=True)
-    return {
-        "precision": _fraction(right, predicted),
-        "recall": _fraction(right, true),
-        "f1": _fraction(2 * right, true + predicted),
-        "specificity": _fraction(rows - true - predicted + right, rows - true),
-    }
+def _mean_recall(recalls: Floats) -> Floats:
+    """Return the mean recall (R,) of the classes with rows; NaN for fewer than two."""
+    num_defined = np.isfinite(recalls).sum(axis=1)
+    means = safe_divide(np.nansum(recalls, axis=1), num_defined.astype(np.float64))
+    return np.where(num_defined > 1, means, np.nan)
 
 
-def _correlation(right: Floats, true: Floats, predicted: Floats) -> Floats:
-    """Matthews' correlation (R,) of any number of classes (Gorodkin, 2004)."""
-    rows = true.sum(axis=1)
-    spread = [rows**2 - (one**2).sum(axis=1) for one in (true, predicted)]
-    together = right * rows - (true * predicted).sum(axis=1)
-    return _fraction(together, np.sqrt(spread[0] * spread[1]))
-
-
-def _mean(values: list[Floats]) -> Floats:
-    """The mean of arrays (R,); NaN where one of them is."""
-    found: Floats = np.mean(values, axis=0)
-    return found
-
-
-def _fraction(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=found, where=whole > 0)
-    return found
+def _class_mean(values: list[Floats]) -> Floats:
+    """Return the mean over classes of arrays (R,); NaN if one of them is."""
+    mean: Floats = np.mean(values, axis=0)
+    return mean

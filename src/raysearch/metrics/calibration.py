@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say, and the threshold of a decision: fitted once, and locked.
+"""Temperature scaling, expected calibration error and the classification threshold.
 
-Both are fitted on pooled out-of-fold predictions, never a fold at a time: thresholds of single
-folds swing, and cost more than they gain.
+Temperature and threshold are fitted on pooled out-of-fold predictions, not fold by fold: thresholds
+of single folds have a high variance, which costs more accuracy than they gain.
 """
 
 from __future__ import annotations
@@ -17,45 +17,58 @@ from scipy.special import log_softmax, softmax
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# As in Guo et al., 2017, "On Calibration of Modern Neural Networks".
-BINS = 15
-HOTTEST = 100.0
+# The number of bins of Guo et al., 2017, "On Calibration of Modern Neural Networks".
+NUM_BINS = 15
+MAX_TEMPERATURE = 100.0
 
 
 def fit_temperature(labels: Ints, probabilities: Floats) -> float:
-    """The temperature at which `probabilities` (N, C) have the least log loss for `labels` (N,).
+    """Fit the temperature that minimizes the log loss (temperature scaling, Guo et al., 2017).
 
-    Above 1 where they were too sure. ValueError where there are no rows.
+    Args:
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+
+    Returns:
+        The temperature; it is above 1 if the probabilities are overconfident.
+
+    Raises:
+        ValueError: If there are no rows.
     """
     if not len(labels):
         raise ValueError("no rows to fit a temperature on")
-    logits = _logs(probabilities)
+    logits = log_probabilities(probabilities)
 
-    def loss(power: float) -> float:
-        logs = log_softmax(logits / np.exp(power), axis=1)
+    def log_loss(log_temperature: float) -> float:
+        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -float(logs[np.arange(len(labels)), labels].mean())
 
-    most = float(np.log(HOTTEST))
-    found = minimize_scalar(loss, bounds=(-most, most), method="bounded")
-    return float(np.exp(found.x))
+    bound = float(np.log(MAX_TEMPERATURE))
+    result = minimize_scalar(log_loss, bounds=(-bound, bound), method="bounded")
+    return float(np.exp(result.x))
 
 
-def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """`probabilities` (N, C) at `temperature`: the same order of classes, more or less sure."""
-    found: Floats = softmax(_logs(probabilities) / temperature, axis=1)
-    return found
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """Return softmax(log(probabilities) / temperature), shape (N, C)."""
+    calibrated: Floats = softmax(log_probabilities(probabilities) / temperature, axis=1)
+    return calibrated
 
 
-def _logs(probabilities: Floats) -> Floats:
-    found: Floats = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return found
+def log_probabilities(probabilities: Floats) -> Floats:
+    """Return the logarithms of probabilities, which are finite also for a probability of 0."""
+    logs: Floats = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    return logs
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of equal width of how sure: `rows`, mean `confidence` and `accuracy`, each (bins,).
+    """A reliability diagram: bins of equal width of the confidence, each array (bins,).
 
-    NaN in an empty bin. `error` is the expected calibration error, None without rows.
+    Attributes:
+        rows: Rows in each bin.
+        confidence: Mean confidence of each bin; NaN if it is empty.
+        accuracy: Accuracy of each bin; NaN if it is empty.
+        error: The expected calibration error; None without rows.
     """
 
     rows: Ints
@@ -64,41 +77,62 @@ class Reliability:
     error: float | None
 
 
-def reliability(labels: Ints, probabilities: Floats, bins: int = BINS) -> Reliability:
-    """How often the predicted class is right, by how sure it was (Guo et al., 2017).
+def reliability(labels: Ints, probabilities: Floats, num_bins: int = NUM_BINS) -> Reliability:
+    """Compute the reliability diagram and the expected calibration error (Guo et al., 2017).
 
-    `labels` (N,), `probabilities` (N, C); a bin holds its upper bound, the first one its lower too.
+    The confidence of a row is its highest probability. The expected calibration error is the sum
+    over bins of rows / N * |accuracy - confidence|.
+
+    Args:
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+        num_bins: The number of bins. A bin contains its upper bound, the first also its lower one.
     """
-    sure = probabilities.max(axis=1)
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
-    rows = np.bincount(place, minlength=bins)
+    row_confidence = probabilities.max(axis=1)
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    bin_index = np.ceil(row_confidence * num_bins).astype(np.int64) - 1
+    bin_index = np.clip(bin_index, 0, num_bins - 1)
+    rows = np.bincount(bin_index, minlength=num_bins)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, sure, bins) / rows
-        accuracy = np.bincount(place, right, bins) / rows
+        confidence = np.bincount(bin_index, row_confidence, num_bins) / rows
+        accuracy = np.bincount(bin_index, correct, num_bins) / rows
     if not len(labels):
         return Reliability(rows, confidence, accuracy, None)
-    apart = np.where(rows > 0, np.abs(accuracy - confidence), 0.0)
-    return Reliability(rows, confidence, accuracy, float(apart @ rows / len(labels)))
+    gaps = np.where(rows > 0, np.abs(accuracy - confidence), 0.0)
+    return Reliability(rows, confidence, accuracy, float(gaps @ rows / len(labels)))
 
 
-def _balanced_accuracy(hits: Floats, alarms: Floats, positives: float, negatives: float) -> Floats:
-    found: Floats = (hits / positives + (negatives - alarms) / negatives) / 2
-    return found
+@dataclass(frozen=True)
+class ThresholdCounts:
+    """Counts of rows at or above each candidate threshold, (thresholds,), and of all rows."""
+
+    true_positives: Floats
+    false_positives: Floats
+    positives: float
+    negatives: float
 
 
-def _f1(hits: Floats, alarms: Floats, positives: float, _negatives: float) -> Floats:
-    found: Floats = 2 * hits / (hits + alarms + positives)
-    return found
+def _balanced_accuracy(counts: ThresholdCounts) -> Floats:
+    recall = counts.true_positives / counts.positives
+    specificity = (counts.negatives - counts.false_positives) / counts.negatives
+    value: Floats = (recall + specificity) / 2
+    return value
 
 
-def _accuracy(hits: Floats, alarms: Floats, positives: float, negatives: float) -> Floats:
-    found: Floats = (hits + negatives - alarms) / (positives + negatives)
-    return found
+def _f1(counts: ThresholdCounts) -> Floats:
+    denominator = counts.true_positives + counts.false_positives + counts.positives
+    value: Floats = 2 * counts.true_positives / denominator
+    return value
 
 
-# What a threshold can be chosen by, from the positives and negatives at or above it.
-CRITERIA: Mapping[str, Callable[[Floats, Floats, float, float], Floats]] = {
+def _accuracy(counts: ThresholdCounts) -> Floats:
+    correct = counts.true_positives + counts.negatives - counts.false_positives
+    value: Floats = correct / (counts.positives + counts.negatives)
+    return value
+
+
+# The criteria that a threshold can maximize.
+CRITERIA: Mapping[str, Callable[[ThresholdCounts], Floats]] = {
     "balanced_accuracy": _balanced_accuracy,
     "f1": _f1,
     "accuracy": _accuracy,
@@ -106,24 +140,37 @@ CRITERIA: Mapping[str, Callable[[Floats, Floats, float, float], Floats]] = {
 
 
 def fit_threshold(labels: Ints, scores: Floats, criterion: str = "balanced_accuracy") -> float:
-    """The threshold of `scores` (N,), at or above which 1 is decided, that is best for `labels`.
+    """Fit the threshold at or above which a row is predicted positive.
 
-    It lies in the middle between two scores, or at a bound; of equally good ones it is the one
-    nearest to a half. ValueError where a class has no rows.
+    Args:
+        labels: 1 for a positive row, shape (N,).
+        scores: Probability of the positive class, shape (N,).
+        criterion: One of `CRITERIA`, which the threshold maximizes.
+
+    Returns:
+        The threshold: the midpoint of two scores, or a bound. Of equally good ones, the one that is
+        closest to 0.5.
+
+    Raises:
+        ValueError: If a class has no rows.
     """
     positive = labels == 1
-    positives, negatives = float(positive.sum()), float((~positive).sum())
-    if not positives or not negatives:
+    num_positives, num_negatives = float(positive.sum()), float((~positive).sum())
+    if not num_positives or not num_negatives:
         raise ValueError("a threshold needs rows of both classes")
-    values, place = np.unique(scores, return_inverse=True)
-    own = np.bincount(place, positive.astype(np.float64), len(values))
-    every = np.bincount(place, minlength=len(values)).astype(np.float64)
-    # At or above the value; and none at all.
-    hits = np.append(np.cumsum(own[::-1])[::-1], 0.0)
-    alarms = np.append(np.cumsum((every - own)[::-1])[::-1], 0.0)
+    values, value_index = np.unique(scores, return_inverse=True)
+    positives = np.bincount(value_index, positive.astype(np.float64), len(values))
+    rows = np.bincount(value_index, minlength=len(values)).astype(np.float64)
+    # Rows at or above each score; the last threshold is above all scores.
+    counts = ThresholdCounts(
+        np.append(np.cumsum(positives[::-1])[::-1], 0.0),
+        np.append(np.cumsum((rows - positives)[::-1])[::-1], 0.0),
+        num_positives,
+        num_negatives,
+    )
     thresholds = np.concatenate(
         [[values[0]], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], np.inf)]]
     )
-    gained = CRITERIA[criterion](hits, alarms, positives, negatives)
-    best = thresholds[gained >= gained.max() - 1e-12]
+    criterion_values = CRITERIA[criterion](counts)
+    best = thresholds[criterion_values >= criterion_values.max() - 1e-12]
     return float(best[np.abs(best - 0.5).argmin()])

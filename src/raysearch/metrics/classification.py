@@ -1,4 +1,7 @@
-"""Metrics on whole validation arrays; what is undefined is None, never 1 and never 0."""
+"""Metrics of class probabilities against labels, as scikit-learn defines them.
+
+An undefined metric, such as the recall of a class without rows, is None. It is never 0 or 1.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-# What can be an objective, and which way it is better.
+from raysearch.metrics.confusion_matrix import (
+    CLASS_METRICS,
+    accuracy,
+    class_metrics,
+    confusion_matrix,
+    matthews_corrcoef,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+MetricValues = dict[str, float | None]
+
+# The metrics that can be the objective, and the mode of each: "max" if larger values are better.
 METRICS: dict[str, Literal["max", "min"]] = {
     "auroc": "max",
     "average_precision": "max",
@@ -27,87 +42,123 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "log_loss": "min",
     "brier": "min",
 }
-Scores = dict[str, float | None]
-# Of a class against the rest, as a confusion matrix tells.
-OF_CLASS = ("precision", "recall", "f1", "specificity")
+# Probabilities of a row may miss 1 by this much, as those of a low-precision softmax do.
+SUM_TOLERANCE = 0.01
 
 
-def score(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], class_names: Sequence[str]
-) -> Scores:
-    """Every metric of `probabilities` (N, C) against `labels` (N,), by scikit-learn.
+def classification_metrics(
+    labels: Ints, probabilities: Floats, class_names: Sequence[str]
+) -> MetricValues:
+    """Compute every metric of probabilities against labels.
 
-    With two classes, `auroc`, `average_precision`, `precision`, `recall`, `f1` and `specificity`
-    are those of class 1; with more, they are means over the classes (one against the rest).
-    `macro_*` are always means over the classes, `precision_CLASS` and so on are a class's own.
-    `mcc` is Matthews' correlation, of any number of classes. The class with
-    the highest probability is the predicted one, the first among equals. `balanced_accuracy` is
-    the mean recall of the classes that have rows, and undefined for fewer than two. `brier` is the
-    mean squared distance to the true class summed over classes, and half of that for two classes.
-    ValueError where a row of `probabilities` does not sum to 1 within a hundredth.
+    The predicted class has the highest probability, the first of equals. With two classes, `auroc`,
+    `average_precision`, `precision`, `recall`, `f1` and `specificity` are those of class 1. With
+    more, they are unweighted means over the classes, each against the others. `macro_METRIC` is
+    always the mean over the classes, `METRIC_CLASS` the value of one class. `balanced_accuracy` is
+    the mean recall of the classes that have rows, undefined for fewer than two. `brier` is the mean
+    squared distance of the probabilities to the one-hot label, summed over classes, and half of
+    that for two classes, as `sklearn.metrics.brier_score_loss` has it. `mcc` is Matthews'
+    correlation coefficient.
+
+    Args:
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+        class_names: Names of the C classes.
+
+    Returns:
+        Values by name of the metric.
+
+    Raises:
+        ValueError: If the probabilities of a row do not sum to 1 within 0.01.
     """
+    num_classes = len(class_names)
     predicted = probabilities.argmax(axis=1)
-    classes = len(class_names)
-    by_class = [_of_class(labels == one, predicted == one) for one in range(classes)]
-    found = _of_rows(labels, probabilities, predicted)
-    recalls = [recall for _precision, recall, *_others in by_class if recall is not None]
-    found["balanced_accuracy"] = mean_of_all(recalls) if len(recalls) > 1 else None
-    ranked = [_ranking(labels == one, probabilities[:, one]) for one in range(classes)]
-    for place, name in enumerate(OF_CLASS):
-        values = [one[place] for one in by_class]
-        found[f"macro_{name}"] = mean_of_all(values)
-        found[name] = values[1] if classes == 2 else found[f"macro_{name}"]
-        found |= {f"{name}_{one}": values[at] for at, one in enumerate(class_names)}
-    for place, name in enumerate(("auroc", "average_precision")):
-        values = [one[place] for one in ranked]
-        found[name] = values[1] if classes == 2 else mean_of_all(values)
-    return found
+    confusion = confusion_matrix(labels, predicted, num_classes)
+    values = confusion_metrics(confusion, class_names)
+    values |= _probability_metrics(labels, probabilities)
+    rankings = [
+        _ranking_metrics(labels == number, probabilities[:, number])
+        for number in range(num_classes)
+    ]
+    for position, name in enumerate(("auroc", "average_precision")):
+        by_class = [ranking[position] for ranking in rankings]
+        values[name] = by_class[1] if num_classes == 2 else mean_if_all_defined(by_class)
+    return values
 
 
-def _of_rows(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], predicted: NDArray[np.int64]
-) -> Scores:
-    """Accuracy, Brier score, log loss and Matthews' correlation, undefined where no row is.
+def confusion_metrics(confusion: Ints, class_names: Sequence[str]) -> MetricValues:
+    """Compute the metrics of predicted classes from a confusion matrix.
 
-    The correlation also where all rows have one label, or are given one.
+    Args:
+        confusion: Counts, shape (C, C); rows are true classes, columns predicted ones.
+        class_names: Names of the C classes.
+
+    Returns:
+        Accuracy, balanced accuracy, `mcc` and the metrics of each class, as
+        `classification_metrics` names them.
     """
+    by_metric = {
+        name: [defined_or_none(value) for value in values.tolist()]
+        for name, values in class_metrics(confusion).items()
+    }
+    recalls = [recall for recall in by_metric["recall"] if recall is not None]
+    result: MetricValues = {
+        "accuracy": defined_or_none(float(accuracy(confusion))),
+        "mcc": defined_or_none(float(matthews_corrcoef(confusion))),
+        "balanced_accuracy": mean_if_all_defined(recalls) if len(recalls) > 1 else None,
+    }
+    for name in CLASS_METRICS:
+        values = by_metric[name]
+        result[f"macro_{name}"] = mean_if_all_defined(values)
+        result[name] = values[1] if len(class_names) == 2 else result[f"macro_{name}"]
+        result |= {
+            f"{name}_{class_name}": value
+            for class_name, value in zip(class_names, values, strict=True)
+        }
+    return result
+
+
+def squared_distances(labels: Ints, probabilities: Floats) -> Floats:
+    """Compute the Brier score of each row, shape (N,)."""
+    num_classes = probabilities.shape[1]
+    one_hot = np.eye(num_classes)[labels]
+    distances: Floats = np.sum((probabilities - one_hot) ** 2, axis=1)
+    return distances / 2 if num_classes == 2 else distances
+
+
+def _probability_metrics(labels: Ints, probabilities: Floats) -> MetricValues:
+    """Compute the Brier score and the log loss; None if there are no rows."""
     if not len(labels):
-        return dict.fromkeys(("accuracy", "brier", "log_loss", "mcc"))
-    classes = probabilities.shape[1]
+        return {"brier": None, "log_loss": None}
     total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    if not np.allclose(total, 1, rtol=0, atol=0.01):
-        raise ValueError("rows of probabilities do not sum to 1: give a softmax, not logits")
-    distance = float(np.mean(np.sum((probabilities - np.eye(classes)[labels]) ** 2, axis=1)))
-    # A float32 softmax sums to 1 within 1e-7, of which scikit-learn warns.
-    loss = sk.log_loss(labels, probabilities / total, labels=range(classes))
-    several = min(len(np.unique(labels)), len(np.unique(predicted))) > 1
+    if not np.allclose(total, 1, rtol=0, atol=SUM_TOLERANCE):
+        raise ValueError("rows of probabilities do not sum to 1; pass a softmax, not logits")
+    # A float32 softmax sums to 1 within 1e-7, and scikit-learn warns about that.
+    loss = sk.log_loss(labels, probabilities / total, labels=range(probabilities.shape[1]))
     return {
-        "accuracy": float(np.mean(labels == predicted)),
-        "brier": distance / 2 if classes == 2 else distance,
+        "brier": float(np.mean(squared_distances(labels, probabilities))),
         "log_loss": float(loss),
-        "mcc": float(sk.matthews_corrcoef(labels, predicted)) if several else None,
     }
 
 
-def _of_class(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> tuple[float | None, ...]:
-    """What `OF_CLASS` names, of one class."""
-    precision = float(sk.precision_score(true, predicted)) if predicted.any() else None
-    recall = float(sk.recall_score(true, predicted)) if true.any() else None
-    both = true.any() or predicted.any()
-    f1 = float(sk.f1_score(true, predicted)) if both else None
-    return precision, recall, f1, None if true.all() else float(sk.recall_score(~true, ~predicted))
-
-
-def _ranking(
-    true: NDArray[np.bool_], scores: NDArray[np.float64]
+def _ranking_metrics(
+    positive: NDArray[np.bool_], scores: Floats
 ) -> tuple[float | None, float | None]:
-    """AUROC and average precision of one class against the rest."""
-    if true.all() or not true.any():
+    """Compute AUROC and average precision of one class against the others."""
+    if positive.all() or not positive.any():
         return None, None
-    return float(sk.roc_auc_score(true, scores)), float(sk.average_precision_score(true, scores))
+    return (
+        float(sk.roc_auc_score(positive, scores)),
+        float(sk.average_precision_score(positive, scores)),
+    )
 
 
-def mean_of_all(values: Sequence[float | None]) -> float | None:
-    """The mean of `values`; None where one is undefined."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def mean_if_all_defined(values: Sequence[float | None]) -> float | None:
+    """Return the mean of `values`, or None if one is undefined or there are none."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(values) else None
+
+
+def defined_or_none(value: float) -> float | None:
+    """Return `value`, or None if it is NaN."""
+    return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""All that is said of one set of scored rows: by patch, by class, by fold, by patient."""
+"""The complete evaluation of one set of predictions: by patch, by class, by fold and by patient."""
 
 from __future__ import annotations
 
@@ -7,58 +7,77 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.bootstrap import Interval, auroc_interval, patient_weights, percentiles
+from raysearch.metrics.bootstrap import (
+    Floats,
+    Interval,
+    Ints,
+    auroc_interval,
+    patient_weights,
+    percentile_interval,
+)
 from raysearch.metrics.bootstrap_metrics import (
-    LOSSES,
-    RANKINGS,
+    LOSS_METRICS,
+    RANKING_METRICS,
     class_replicates,
     metric_replicates,
 )
-from raysearch.metrics.by_patient import ByPatient, Diagnosed, by_patient, diagnosed
 from raysearch.metrics.calibration import Reliability, reliability
-from raysearch.metrics.classification import METRICS, score
+from raysearch.metrics.classification import (
+    METRICS,
+    MetricValues,
+    classification_metrics,
+    defined_or_none,
+)
+from raysearch.metrics.confusion_matrix import confusion_matrix
+from raysearch.metrics.patient_level import (
+    PatientDetection,
+    PatientTable,
+    aggregate_by_patient,
+    detect_patients,
+)
 from raysearch.metrics.selective_prediction import (
     RiskCoverage,
     RuleOut,
     SelectiveAccuracy,
-    coverage_table,
     risk_coverage,
-    triage_table,
+    rule_out_table,
+    selective_accuracy_table,
 )
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Texts = NDArray[np.str_]
-
-DRAWS = 2000
+NUM_REPLICATES = 2000
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Rows with what a model gave them, (N,) each.
+class ScoredRows:
+    """Rows with labels and the probabilities that a model predicts.
 
-    `labels` are numbers of `class_names`, `probabilities` (N, C) calibrated ones; `threshold`, from
-    which on the second of two classes is decided, is None where the likeliest class is.
+    Attributes:
+        labels: Class of each row, shape (N,).
+        probabilities: Calibrated probability of each class, shape (N, C).
+        patients: Patient of each row, shape (N,).
+        class_names: Names of the C classes.
+        threshold: Probability from which on the second of two classes is predicted; if it is None,
+            the class with the highest probability is predicted.
     """
 
     labels: Ints
     probabilities: Floats
-    patients: Texts
+    patients: NDArray[np.str_]
     class_names: tuple[str, ...]
     threshold: float | None = None
 
     @property
-    def decided(self) -> Ints:
-        """The class that is decided on, (N,)."""
+    def predicted(self) -> Ints:
+        """The predicted class of each row, (N,)."""
         if self.threshold is None:
-            likeliest: Ints = self.probabilities.argmax(axis=1)
-            return likeliest
+            most_probable: Ints = self.probabilities.argmax(axis=1)
+            return most_probable
         return (self.probabilities[:, 1] >= self.threshold).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """A class against the rest, with intervals by patient, and how many rows have it."""
+    """The metrics of a class against the others, with intervals by patient, and its row count."""
 
     name: str
     support: int
@@ -69,26 +88,43 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
-class Patients:
-    """What the rows say of their patients, where there are two classes.
+class PatientLevelEvaluation:
+    """The evaluation by patient, for two classes.
 
-    `auroc` is by each of `table.scores`, of whether a patient has a row of the second class; it is
-    undefined where all have one, or none. `diagnosed` calls patients ill by their confident rows,
-    `triage` clears them by their highest ones.
+    Attributes:
+        table: The aggregated scores of each patient.
+        auroc: The AUROC of each of `table.scores` for whether a patient has a row of the second
+            class; undefined if all patients have one, or none has.
+        detection: Patients that are detected by their confident rows.
+        rule_out: Patients that are ruled out by their highest rows.
     """
 
-    table: ByPatient
+    table: PatientTable
     auroc: dict[str, Interval]
-    diagnosed: tuple[Diagnosed, ...]
-    triage: tuple[RuleOut, ...]
+    detection: tuple[PatientDetection, ...]
+    rule_out: tuple[RuleOut, ...]
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """The whole of it; `metrics` have intervals by patient, `baseline` is who guesses the shares.
+class Evaluation:
+    """Everything that is evaluated on one set of predictions.
 
-    `confusion` (C, C) counts rows by their true class, then by the decided one; `folds` has the
-    metrics of each fold alone.
+    Attributes:
+        class_names: Names of the C classes.
+        threshold: The classification threshold, or None.
+        rows: The number of rows.
+        patients: The number of patients.
+        metrics: Every metric with its 95 % interval by patient.
+        baseline: The metrics of the class-prior baseline, as `sklearn.dummy.DummyClassifier` with
+            `strategy="prior"` has them.
+        classes: The report of each class.
+        confusion: Confusion matrix (C, C); rows are true classes, columns predicted ones.
+        reliability: The reliability diagram.
+        coverage: The selective accuracy at each confidence.
+        risk: The risk-coverage curve.
+        rule_out: Rows that are ruled out at each confidence; empty for more than two classes.
+        patient_level: The evaluation by patient; None for more than two classes.
+        folds: The metrics of each fold.
     """
 
     class_names: tuple[str, ...]
@@ -96,124 +132,140 @@ class Assessment:
     rows: int
     patients: int
     metrics: dict[str, Interval]
-    baseline: dict[str, float | None]
+    baseline: MetricValues
     classes: tuple[ClassReport, ...]
     confusion: Ints
     reliability: Reliability
     coverage: tuple[SelectiveAccuracy, ...]
     risk: RiskCoverage
-    triage: tuple[RuleOut, ...]
-    by_patient: Patients | None
-    folds: dict[int, dict[str, float | None]]
+    rule_out: tuple[RuleOut, ...]
+    patient_level: PatientLevelEvaluation | None
+    folds: dict[int, MetricValues]
 
 
-def assess(
-    scored: Scored, folds: Ints | None = None, draws: int = DRAWS, seed: int = 0
-) -> Assessment:
-    """All that can be said of `scored`; `folds` (N,) tells which fold's model scored each row.
+def evaluate_predictions(
+    scored: ScoredRows,
+    folds: Ints | None = None,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate predictions.
 
-    Intervals are percentiles of `draws` draws of patients. ValueError where there are no rows, or
-    probabilities are not finite, or do not sum to 1.
+    Args:
+        scored: Rows with labels and probabilities.
+        folds: Fold of the model that scored each row, shape (N,), if there are several.
+        num_replicates: Bootstrap replicates of patients for the intervals.
+        seed: Seed of the replicates.
+
+    Raises:
+        ValueError: If there are no rows, or if probabilities are not finite or do not sum to 1.
     """
     if not len(scored.labels):
-        raise ValueError("no rows to assess")
+        raise ValueError("no rows to evaluate")
     if not np.isfinite(scored.probabilities).all():
-        raise ValueError("probabilities that are not finite")
-    names, owner = np.unique(scored.patients, return_inverse=True)
-    everyone, drawn = np.ones((1, len(names))), patient_weights(len(names), draws, seed)
-    # Of one patient there is nothing to draw.
-    weights = np.concatenate([everyone, drawn]) if len(names) > 1 else everyone
-    labels, probabilities, classes = scored.labels, scored.probabilities, len(scored.class_names)
-    two = classes == 2
-    return Assessment(
+        raise ValueError("probabilities are not finite")
+    names, patient_index = np.unique(scored.patients, return_inverse=True)
+    weights = np.ones((1, len(names)))
+    # Replicates of a single patient are all equal, and so tell nothing of the variance.
+    if len(names) > 1:
+        drawn_weights = patient_weights(len(names), num_replicates, seed)
+        weights = np.concatenate([weights, drawn_weights])
+    labels, probabilities = scored.labels, scored.probabilities
+    num_classes = len(scored.class_names)
+    is_binary = num_classes == 2
+    return Evaluation(
         class_names=scored.class_names,
         threshold=scored.threshold,
         rows=len(labels),
         patients=len(names),
-        metrics={name: _interval(_replicates(name, scored, owner, weights)) for name in METRICS},
+        metrics={
+            name: _interval(_replicates(name, scored, patient_index, weights)) for name in METRICS
+        },
         baseline=_baseline(scored),
-        classes=_classes(scored, owner, weights),
-        confusion=confusion(labels, scored.decided, classes),
+        classes=_class_reports(scored, patient_index, weights),
+        confusion=confusion_matrix(labels, scored.predicted, num_classes),
         reliability=reliability(labels, probabilities),
-        coverage=tuple(coverage_table(labels, probabilities, scored.patients)),
+        coverage=tuple(selective_accuracy_table(labels, probabilities, scored.patients)),
         risk=risk_coverage(labels, probabilities),
-        triage=tuple(triage_table(labels, probabilities)) if two else (),
-        by_patient=_patients(scored, draws, seed) if two else None,
-        folds={} if folds is None else _by_fold(scored, folds),
+        rule_out=tuple(rule_out_table(labels, probabilities)) if is_binary else (),
+        patient_level=_evaluate_patients(scored, num_replicates, seed) if is_binary else None,
+        folds={} if folds is None else _metrics_by_fold(scored, folds),
     )
 
 
-def confusion(labels: Ints, decided: Ints, classes: int) -> Ints:
-    """How many rows of each class (the row) are decided as each (the column), (C, C)."""
-    counts = np.bincount(labels * classes + decided, minlength=classes**2)
-    return counts.reshape(classes, classes).astype(np.int64)
-
-
-def _replicates(name: str, scored: Scored, owner: Ints, weights: Floats) -> Floats:
-    """The metric `name` (R,): of the probabilities, or of what is decided by them."""
-    given = scored.probabilities
-    if name not in RANKINGS and name not in LOSSES:
-        given = np.eye(len(scored.class_names))[scored.decided]
-    return metric_replicates(name, scored.labels, given, owner, weights)
+def _replicates(name: str, scored: ScoredRows, patient_index: Ints, weights: Floats) -> Floats:
+    """Compute a metric (R,) of the probabilities, or of the predicted classes."""
+    probabilities = scored.probabilities
+    if name not in RANKING_METRICS and name not in LOSS_METRICS:
+        probabilities = np.eye(len(scored.class_names))[scored.predicted]
+    return metric_replicates(name, scored.labels, probabilities, patient_index, weights)
 
 
 def _interval(values: Floats) -> Interval:
-    """Of everyone's value, which is the first, and those of the draws."""
-    return percentiles(float(values[0]), values[1:] if len(values) > 1 else np.array([np.nan]))
+    """Return the interval of a metric; the first of `values` is of the original sample."""
+    replicates = values[1:] if len(values) > 1 else np.array([np.nan])
+    return percentile_interval(float(values[0]), replicates)
 
 
-def _baseline(scored: Scored) -> dict[str, float | None]:
-    """Who gives every row the shares of the classes, and so decides on the most frequent one."""
-    fractions = np.bincount(scored.labels, minlength=len(scored.class_names)) / len(scored.labels)
-    given = np.tile(fractions, (len(scored.labels), 1))
-    return _known(score(scored.labels, given, scored.class_names))
+def _baseline(scored: ScoredRows) -> MetricValues:
+    """Compute the metrics of the class-prior baseline: every row has the class frequencies."""
+    num_rows = len(scored.labels)
+    priors = np.bincount(scored.labels, minlength=len(scored.class_names)) / num_rows
+    probabilities = np.tile(priors, (num_rows, 1))
+    values = classification_metrics(scored.labels, probabilities, scored.class_names)
+    return {name: values[name] for name in METRICS}
 
 
-def _known(found: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: found[name] for name in METRICS}
-
-
-def _classes(scored: Scored, owner: Ints, weights: Floats) -> tuple[ClassReport, ...]:
-    count = len(scored.class_names)
-    found = class_replicates(scored.labels, scored.decided, owner, weights, count)
+def _class_reports(
+    scored: ScoredRows, patient_index: Ints, weights: Floats
+) -> tuple[ClassReport, ...]:
+    num_classes = len(scored.class_names)
+    replicates = class_replicates(
+        scored.labels, scored.predicted, patient_index, weights, num_classes
+    )
     return tuple(
         ClassReport(
             name,
             int((scored.labels == number).sum()),
-            **{metric: _interval(values[:, number]) for metric, values in found.items()},
+            **{metric: _interval(values[:, number]) for metric, values in replicates.items()},
         )
         for number, name in enumerate(scored.class_names)
     )
 
 
-def _by_fold(scored: Scored, folds: Ints) -> dict[int, dict[str, float | None]]:
-    found = {}
+def _metrics_by_fold(scored: ScoredRows, folds: Ints) -> dict[int, MetricValues]:
+    by_fold: dict[int, MetricValues] = {}
     for fold in np.unique(folds).tolist():
-        own = folds == fold
-        everyone = np.ones((1, 1))
-        some = Scored(
-            *(scored.labels[own], scored.probabilities[own], scored.patients[own]),
-            *(scored.class_names, scored.threshold),
+        in_fold = folds == fold
+        rows = ScoredRows(
+            scored.labels[in_fold],
+            scored.probabilities[in_fold],
+            scored.patients[in_fold],
+            scored.class_names,
+            scored.threshold,
         )
-        owner = np.zeros(len(some.labels), np.int64)
-        values = {name: _replicates(name, some, owner, everyone)[0] for name in METRICS}
-        found[int(fold)] = {
-            name: float(value) if np.isfinite(value) else None for name, value in values.items()
+        # All rows count once: a single replicate with a single group.
+        patient_index, weights = np.zeros(len(rows.labels), np.int64), np.ones((1, 1))
+        by_fold[int(fold)] = {
+            name: defined_or_none(float(_replicates(name, rows, patient_index, weights)[0]))
+            for name in METRICS
         }
-    return found
+    return by_fold
 
 
-def _patients(scored: Scored, draws: int, seed: int) -> Patients:
+def _evaluate_patients(
+    scored: ScoredRows, num_replicates: int, seed: int
+) -> PatientLevelEvaluation:
     threshold = 0.5 if scored.threshold is None else scored.threshold
-    table = by_patient(scored.labels, scored.probabilities[:, 1], scored.patients, threshold)
+    table = aggregate_by_patient(
+        scored.labels, scored.probabilities[:, 1], scored.patients, threshold
+    )
     auroc = {
-        name: auroc_interval(table.labels, values, table.names, count=draws, seed=seed)
+        name: auroc_interval(
+            table.labels, values, table.names, num_replicates=num_replicates, seed=seed
+        )
         for name, values in table.scores.items()
     }
     highest = np.column_stack([1 - table.top, table.top])
-    return Patients(table, auroc, diagnosed(table), tuple(triage_table(table.labels, highest)))
-
-
-def metrics_told(found: Assessment) -> dict[str, float]:
-    """Its defined metrics by their names, as a tracking store takes them."""
-    return {name: one.value for name, one in found.metrics.items() if one.value is not None}
+    rule_out = tuple(rule_out_table(table.labels, highest))
+    return PatientLevelEvaluation(table, auroc, detect_patients(table), rule_out)

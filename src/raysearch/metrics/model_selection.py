@@ -1,6 +1,7 @@
-"""The best of many trials is lucky: which others are as good, and what it is worth without luck.
+"""Statistics of selecting the best of many trials: ties with the best, and its corrected estimate.
 
-All by draws of patients, the same for every trial, so that differences are paired.
+The best trial of a search looks better than it is, because the maximum of noisy values is biased.
+All trials share the same bootstrap replicates of patients, so that their differences are paired.
 """
 
 from __future__ import annotations
@@ -11,103 +12,151 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.bootstrap import Interval, percentiles
+from raysearch.metrics.bootstrap import UNDEFINED, Floats, Interval, Ints, percentile_interval
+from raysearch.metrics.objective import objective_sign
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-# A trial that is worse by less is as good.
+# A trial that is worse by less than this is tied with the best.
 MARGIN = 0.005
 LEVEL = 0.95
-# A quantile needs some draws beyond it.
-BEYOND = 2
+# A quantile is estimated from replicates beyond it; this many at least.
+MIN_REPLICATES_IN_TAIL = 2
+MIN_REPLICATES = 2000
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A trial against the best: their difference, positive where it is better, and if it is tied.
+    """A trial compared with the best trial.
 
-    The interval is at the level that Holm's method asks of this trial.
+    Attributes:
+        difference: Objective of the trial minus that of the best, positive if the trial is better.
+            The interval has the level that Holm's method requires of this trial.
+        tied: Whether the trial is shown not to be worse than the best by the margin.
     """
 
     difference: Interval
     tied: bool
 
 
-def draws_for(trials: int, level: float = LEVEL) -> int:
-    """How many draws `trials` against the best need: the least quantile has some beyond it."""
-    return max(2000, int(np.ceil(BEYOND * max(1, trials - 1) / ((1 - level) / 2))))
+def num_replicates_for(num_trials: int, level: float = LEVEL) -> int:
+    """Return how many replicates a comparison of trials with the best one needs.
+
+    The smallest quantile of Holm's method must have some replicates beyond it.
+    """
+    smallest_tail = (1 - level) / 2
+    required = np.ceil(MIN_REPLICATES_IN_TAIL * max(1, num_trials - 1) / smallest_tail)
+    return max(MIN_REPLICATES, int(required))
 
 
 def compare_with_best(
-    whole: Floats, drawn: Floats, sign: float, margin: float = MARGIN, level: float = LEVEL
+    estimates: Floats,
+    replicates: Floats,
+    mode: str,
+    margin: float = MARGIN,
+    level: float = LEVEL,
 ) -> list[PairedComparison]:
-    """Each of the trials with the objectives `whole` (T,) against the best of them.
+    """Compare each trial with the best, by paired bootstrap differences and Holm's method.
 
-    `drawn` (T, R) are the same of R draws of patients, `sign` is 1 where more is better, else -1.
-    A trial is tied where it is shown not to be worse by `margin`: the lower bound of its interval
-    lies above -`margin`, by Holm's method over all trials (Holm, 1979). That a difference could not
-    be shown does not make a tie.
+    A trial is tied if the lower bound of its difference from the best lies above -`margin`, a test
+    of non-inferiority; the family of tests is corrected by Holm's step-down method (Holm, 1979). If
+    no difference can be shown, that alone does not make a tie.
+
+    Args:
+        estimates: Objective of each trial, shape (T,).
+        replicates: Objective of each trial in each bootstrap replicate, shape (T, R).
+        mode: "max" if a larger objective is better, else "min".
+        margin: The margin of non-inferiority.
+        level: The confidence level of the family.
+
+    Returns:
+        The comparison of each trial, in the order of `estimates`.
     """
-    best = int(np.argmax(sign * whole))
-    others = [one for one in range(len(whole)) if one != best]
-    apart = sign * (drawn - drawn[best])
-    worse = {one: _fraction_at_most(apart[one], -margin) for one in others}
-    found = [PairedComparison(Interval(0.0, 0.0, 0.0), tied=True)] * len(whole)
-    tied, outside = True, (1 - level) / 2
-    for rank, one in enumerate(sorted(others, key=worse.__getitem__)):
-        if tied:  # Those after the first that is not tied are judged as strictly as it was.
-            strict = outside / (len(others) - rank)
-            tied = worse[one] <= strict
-        difference = percentiles(
-            float(sign * (whole[one] - whole[best])), apart[one], 1 - 2 * strict
+    sign = objective_sign(mode)
+    best = int(np.argmax(sign * estimates))
+    contenders = [trial for trial in range(len(estimates)) if trial != best]
+    differences = sign * (replicates - replicates[best])
+    p_values = {trial: _inferiority_p_value(differences[trial], -margin) for trial in contenders}
+    comparisons = [PairedComparison(Interval(0.0, 0.0, 0.0), tied=True)] * len(estimates)
+    tied, family_tail = True, (1 - level) / 2
+    tail = family_tail
+    for rank, trial in enumerate(sorted(contenders, key=p_values.__getitem__)):
+        if tied:  # Trials after the first that is not tied keep its significance level.
+            tail = family_tail / (len(contenders) - rank)
+            tied = p_values[trial] <= tail
+        difference = percentile_interval(
+            float(sign * (estimates[trial] - estimates[best])), differences[trial], 1 - 2 * tail
         )
-        found[one] = PairedComparison(difference, tied)
-    return found
+        comparisons[trial] = PairedComparison(difference, tied)
+    return comparisons
 
 
-def _fraction_at_most(drawn: Floats, most: float) -> float:
-    """The share of `drawn` that is at most `most`, 1 where nothing is known."""
-    known = drawn[np.isfinite(drawn)]
-    return float(((known <= most).sum() + 1) / (len(known) + 1))
+def _inferiority_p_value(differences: Floats, bound: float) -> float:
+    """Return the fraction of bootstrap differences of at most `bound`; 1 if none is defined.
+
+    One is added to the numerator and the denominator, as a Monte Carlo p-value requires.
+    """
+    defined = differences[np.isfinite(differences)]
+    return float(((defined <= bound).sum() + 1) / (len(defined) + 1))
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A rung where trials were compared: who came, their objectives in each draw, how many went on.
+class RungReplicates:
+    """A rung of early stopping, in each bootstrap replicate.
 
-    `trials` (M,) are places among all trials, `drawn` is (M, R).
+    Attributes:
+        trials: Indices of the M trials that reached the rung, shape (M,).
+        objectives: Their objectives at the rung in each replicate, shape (M, R); NaN if undefined.
+        num_promoted: How many of them continued.
     """
 
     trials: Ints
-    drawn: Floats
-    on: int
+    objectives: Floats
+    num_promoted: int
 
 
 def bias_corrected_estimate(
-    drawn: Floats, left_out: Floats, sign: float, rungs: Sequence[Rung] = ()
+    replicates: Floats, out_of_bag: Floats, mode: str, rungs: Sequence[RungReplicates] = ()
 ) -> Interval:
-    """What the best trial is worth on patients that did not choose it.
+    """Estimate the selected trial's objective, corrected for the bias of selection (BBC-CV).
 
-    `drawn` (T, R) are the objectives of all trials in R draws of patients, NaN of those that did
-    not finish, and `left_out` (T, R) those on the patients that a draw left out. In each draw as
-    many as did go on from each of `rungs`, those that are best there in this draw, and the best at
-    the end is selected; the mean of the selected on what their draws left out is the estimate
-    (bootstrap bias-corrected cross-validation: Tsamardinos et al., 2018, with the early stopping
-    drawn again, too).
+    In each replicate, as many trials as in the study continue from each rung, those that are best
+    there in the replicate. The best at the end is selected, and its objective on the patients that
+    the replicate left out is recorded. The mean over replicates is the estimate. Source: bootstrap
+    bias-corrected cross-validation, Tsamardinos et al., 2018, extended by the early stopping.
+
+    Args:
+        replicates: Objective of each trial in each bootstrap replicate, shape (T, R); NaN for
+            trials that did not finish.
+        out_of_bag: Objective of each trial on the patients that the replicate left out, shape
+            (T, R).
+        mode: "max" if a larger objective is better, else "min".
+        rungs: The rungs of early stopping.
+
+    Returns:
+        Mean and 95 % percentile interval over replicates; undefined if no replicate is.
     """
-    alive = np.isfinite(drawn)
+    sign = objective_sign(mode)
+    finished = np.isfinite(replicates)
+    alive = finished.copy()
     for rung in rungs:
-        order = np.argsort(-sign * rung.drawn, axis=0, kind="stable")
-        place = np.empty_like(order)
-        np.put_along_axis(place, order, np.arange(len(order))[:, None], axis=0)
-        # Where a draw has nobody who was judged there, nobody is stopped by it.
-        alive[rung.trials] &= (place < rung.on) | np.isnan(rung.drawn)
-    # Where the draw would have stopped all that finished, the best of them.
-    alive = np.where(alive.any(axis=0), alive, np.isfinite(drawn))
-    reached = np.where(alive, sign * drawn, -np.inf)
-    columns = np.flatnonzero(np.isfinite(reached).any(axis=0))
-    found = left_out[reached.argmax(axis=0), np.arange(drawn.shape[1])][columns]
-    if not np.isfinite(found).any():
-        return Interval(None, None, None)
-    return percentiles(float(np.nanmean(found)), found)
+        alive[rung.trials] &= _promoted(rung, sign)
+    # If a replicate stops all trials that finished, its best one is selected nevertheless.
+    alive = np.where(alive.any(axis=0), alive, finished)
+    candidates = np.where(alive, sign * replicates, -np.inf)
+    defined = np.flatnonzero(np.isfinite(candidates).any(axis=0))
+    selected = candidates.argmax(axis=0)
+    objectives = out_of_bag[selected, np.arange(replicates.shape[1])][defined]
+    if not np.isfinite(objectives).any():
+        return UNDEFINED
+    return percentile_interval(float(np.nanmean(objectives)), objectives)
+
+
+def _promoted(rung: RungReplicates, sign: float) -> NDArray[np.bool_]:
+    """Return which trials of the rung continue in each replicate, shape (M, R).
+
+    A trial whose objective is undefined in a replicate is not stopped by it.
+    """
+    order = np.argsort(-sign * rung.objectives, axis=0, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(order))[:, None], axis=0)
+    promoted: NDArray[np.bool_] = (rank < rung.num_promoted) | np.isnan(rung.objectives)
+    return promoted

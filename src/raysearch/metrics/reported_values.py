@@ -1,4 +1,4 @@
-"""Published figures against the counts that they are said to be of."""
+"""Checks values that a publication reports against the counts that they are computed from."""
 
 from __future__ import annotations
 
@@ -6,162 +6,200 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
-import numpy as np
-from numpy.typing import NDArray
+from raysearch.metrics.bootstrap import Ints
+from raysearch.metrics.classification import MetricValues, confusion_metrics
+from raysearch.metrics.plausibility import PlausibilityNote, check_coverage
 
-from raysearch.metrics.classification import mean_of_all
-from raysearch.metrics.plausibility import Note, check_coverage
-
-# How often a set may have been counted, where a support is explained.
-MAX_TIMES = 3
+# A support may count a set several times; larger multiples are no explanation.
+MAX_MULTIPLES = 3
+REPORTED_CLASS_METRICS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A figure with the digits that were printed."""
+class ReportedValue:
+    """A value as a publication prints it, with its number of digits."""
 
     text: str
 
     @property
     def value(self) -> float:
-        """The figure."""
+        """The printed value."""
         return float(self.text)
 
     @property
     def digits(self) -> int:
-        """How many digits stand after the point."""
+        """The number of digits after the decimal point."""
         return len(self.text.partition(".")[2])
 
-    def is_of(self, low: float, high: float | None = None) -> bool:
-        """Whether some value from `low` to `high` is printed like this."""
-        half = 0.5 * 10.0**-self.digits + 1e-9
-        return low - half <= self.value <= (low if high is None else high) + half
+    @property
+    def rounding_error(self) -> float:
+        """Half a unit of the last digit."""
+        return 0.5 * 10.0**-self.digits
+
+    def matches(self, low: float, high: float | None = None) -> bool:
+        """Return whether `low`, or some value from `low` to `high`, is rounded to this value."""
+        tolerance = self.rounding_error + 1e-9
+        return low - tolerance <= self.value <= (low if high is None else high) + tolerance
 
 
 def check_support(
-    support: Mapping[str, int], rows: int, others: Mapping[str, int], name: str = "the set"
-) -> list[Note]:
-    """Whether `support`, by class, adds up to the `rows` of the set `name` that was judged.
+    support: Mapping[str, int],
+    num_rows: int,
+    other_sets: Mapping[str, int],
+    name: str = "the set",
+) -> list[PlausibilityNote]:
+    """Check that the support adds up to the rows of the evaluated set.
 
-    Where it does not, the sum of `others`, sets by their sizes, and of itself that it is.
+    If it does not, the note names the sum of sets that explains it, if there is one.
+
+    Args:
+        support: Reported support of each class.
+        num_rows: Rows of the evaluated set.
+        other_sets: Rows of the publication's other sets.
+        name: How notes name the evaluated set.
     """
-    whole = sum(support.values())
-    if whole == rows:
+    total = sum(support.values())
+    if total == num_rows:
         return []
-    text = f"the support, {whole:,}, {'exceeds' if whole > rows else 'is less than'} the {rows:,}"
-    text += f" rows of {name}"
-    sets = [*others.items(), (name, rows)]
-    for times in sorted(product(range(MAX_TIMES), repeat=len(sets)), key=sum):
-        if sum(often * size for often, (_one, size) in zip(times, sets, strict=True)) == whole:
-            parts = [
-                one if often == 1 else f"{often} x {one}"
-                for often, (one, _size) in zip(times, sets, strict=True)
-                if often
-            ]
-            return [Note(f"{text}: it is {' + '.join(parts)}", wrong=True)]
-    return [Note(text, wrong=True)]
+    relation = "exceeds" if total > num_rows else "is less than"
+    text = f"the support, {total:,}, {relation} the {num_rows:,} rows of {name}"
+    sets = [*other_sets.items(), (name, num_rows)]
+    for multiples in sorted(product(range(MAX_MULTIPLES), repeat=len(sets)), key=sum):
+        terms = list(zip(multiples, sets, strict=True))
+        if sum(multiple * size for multiple, (_name, size) in terms) == total:
+            explanation = " + ".join(
+                set_name if multiple == 1 else f"{multiple} x {set_name}"
+                for multiple, (set_name, _size) in terms
+                if multiple
+            )
+            return [PlausibilityNote(f"{text}: it is {explanation}", is_error=True)]
+    return [PlausibilityNote(text, is_error=True)]
 
 
-def check_fraction(name: str, claimed: Printed, count: int, of: int) -> list[Note]:
-    """Whether `count` of `of` is printed as `claimed`."""
-    if not of:
-        return [Note(f"{name}: {claimed.text} of no rows at all is undefined", wrong=True)]
-    if claimed.is_of(count / of):
+def check_fraction(
+    name: str, reported: ReportedValue, count: int, total: int
+) -> list[PlausibilityNote]:
+    """Check that `count` / `total` is rounded to the reported value."""
+    if not total:
+        return [PlausibilityNote(f"{name}: {reported.text} of no rows is undefined", is_error=True)]
+    if reported.matches(count / total):
         return []
-    digits = max(claimed.digits, 3)
+    digits = max(reported.digits, 3)
     return [
-        Note(
-            f"{name}: {count:,}/{of:,} is {count / of:.{digits}f}, and {claimed.text} is claimed",
-            wrong=True,
+        PlausibilityNote(
+            f"{name}: {count:,}/{total:,} is {count / total:.{digits}f}, but {reported.text} is"
+            " reported",
+            is_error=True,
         )
     ]
 
 
-def check_f1(name: str, precision: Printed, recall: Printed, f1: Printed) -> list[Note]:
-    """Whether `f1` can be the harmonic mean of what `precision` and `recall` are printed as."""
-    halves = [0.5 * 10.0**-one.digits for one in (precision, recall)]
-    low = _harmonic(precision.value - halves[0], recall.value - halves[1])
-    high = _harmonic(precision.value + halves[0], recall.value + halves[1])
-    if f1.is_of(low, high):
+def check_f1(
+    name: str, precision: ReportedValue, recall: ReportedValue, f1: ReportedValue
+) -> list[PlausibilityNote]:
+    """Check that `f1` can be the harmonic mean of values that are rounded to the other two."""
+    low = _harmonic_mean(
+        precision.value - precision.rounding_error, recall.value - recall.rounding_error
+    )
+    high = _harmonic_mean(
+        precision.value + precision.rounding_error, recall.value + recall.rounding_error
+    )
+    if f1.matches(low, high):
         return []
-    middle = _harmonic(precision.value, recall.value)
+    expected = _harmonic_mean(precision.value, recall.value)
     return [
-        Note(
-            f"{name}: precision {precision.text} and recall {recall.text} make an F1 of"
-            f" {middle:.{max(f1.digits, 2)}f}, and {f1.text} is claimed",
-            wrong=True,
+        PlausibilityNote(
+            f"{name}: precision {precision.text} and recall {recall.text} give an F1 of"
+            f" {expected:.{max(f1.digits, 2)}f}, but {f1.text} is reported",
+            is_error=True,
         )
     ]
 
 
-def _harmonic(precision: float, recall: float) -> float:
+def _harmonic_mean(precision: float, recall: float) -> float:
     total = precision + recall
     return 2 * precision * recall / total if total > 0 else 0.0
 
 
-def check_confident(table: Mapping[float, Mapping[str, Printed]]) -> list[Note]:
-    """Whether coverage falls with the confidence, and no row repeats the figures of another.
+def check_confidence_table(
+    table: Mapping[float, Mapping[str, ReportedValue]],
+) -> list[PlausibilityNote]:
+    """Check that coverage falls with confidence, and that no row repeats another one.
 
-    `table` has `covered` and measures of what is covered, by confidence.
+    Args:
+        table: By confidence, the reported coverage, named `covered`, and metrics of the selected
+            rows.
     """
-    covered = [
-        (one, row["covered"].value) for one, row in sorted(table.items()) if "covered" in row
+    coverage = [
+        (confidence, row["covered"].value)
+        for confidence, row in sorted(table.items())
+        if "covered" in row
     ]
-    notes = check_coverage(covered)
-    for (before, first), (after, second) in combinations(sorted(table.items()), 2):
-        shared = sorted((first.keys() & second.keys()) - {"covered"})
-        same = len(shared) > 1 and all(first[one].text == second[one].text for one in shared)
-        if same and any(first[one].value < 1 for one in shared):
-            figures = ", ".join(f"{one} {first[one].text}" for one in shared)
+    notes = check_coverage(coverage)
+    for (low, low_row), (high, high_row) in combinations(sorted(table.items()), 2):
+        metrics = sorted((low_row.keys() & high_row.keys()) - {"covered"})
+        repeated = len(metrics) > 1 and all(
+            low_row[metric].text == high_row[metric].text for metric in metrics
+        )
+        # Rows of perfect values can be equal.
+        if repeated and any(low_row[metric].value < 1 for metric in metrics):
+            values = ", ".join(f"{metric} {low_row[metric].text}" for metric in metrics)
             notes.append(
-                Note(f"the row at {after:g} repeats that at {before:g}: {figures}", wrong=True)
+                PlausibilityNote(
+                    f"the row at confidence {high:g} repeats that at {low:g}: {values}",
+                    is_error=True,
+                )
             )
     return notes
 
 
-def figures_of(counts: NDArray[np.int64], names: Sequence[str]) -> dict[str, float | None]:
-    """What the confusion matrix `counts` (C, C), rows of true classes, says: overall and by class.
+def reported_metrics(confusion: Ints, class_names: Sequence[str]) -> MetricValues:
+    """Compute the metrics that publications report from a confusion matrix.
 
-    Undefined is None.
+    Args:
+        confusion: Counts, shape (C, C); rows are true classes, columns predicted ones.
+        class_names: Names of the C classes.
+
+    Returns:
+        Accuracy, METRIC_CLASS, macro_METRIC and balanced accuracy; None if undefined.
     """
-    right, true, said = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-    rows = int(counts.sum())
-    found: dict[str, float | None] = {"accuracy": _fraction(int(right.sum()), rows)}
-    by_class: dict[str, list[float | None]] = {"precision": [], "recall": [], "f1": []}
-    for place, name in enumerate(names):
-        own = {
-            "precision": _fraction(int(right[place]), int(said[place])),
-            "recall": _fraction(int(right[place]), int(true[place])),
-            "f1": _fraction(2 * int(right[place]), int(true[place] + said[place])),
-        }
-        found |= {f"{metric}_{name}": value for metric, value in own.items()}
-        for metric, value in own.items():
-            by_class[metric].append(value)
-    found |= {f"macro_{metric}": mean_of_all(values) for metric, values in by_class.items()}
-    found["balanced_accuracy"] = found["macro_recall"]
-    return found
+    values = confusion_metrics(confusion, class_names)
+    names = [
+        "accuracy",
+        *(f"{metric}_{name}" for name in class_names for metric in REPORTED_CLASS_METRICS),
+        *(f"macro_{metric}" for metric in REPORTED_CLASS_METRICS),
+    ]
+    return {**{name: values[name] for name in names}, "balanced_accuracy": values["macro_recall"]}
 
 
 def check_confusion(
-    counts: NDArray[np.int64], names: Sequence[str], claims: Mapping[str, Printed]
-) -> list[Note]:
-    """Whether what is claimed, by the names of `figures_of`, is what the matrix says."""
-    known, notes = figures_of(counts, names), []
-    for name, claimed in claims.items():
-        value = known.get(name)
-        if name in known and (value is None or not claimed.is_of(value)):
-            said = "undefined" if value is None else f"{value:.{max(claimed.digits, 3)}f}"
+    confusion: Ints, class_names: Sequence[str], reported: Mapping[str, ReportedValue]
+) -> list[PlausibilityNote]:
+    """Check reported values, by the names of `reported_metrics`, against a confusion matrix.
+
+    A note also says if the accuracy is not above that of always predicting the most frequent class.
+    """
+    values = reported_metrics(confusion, class_names)
+    notes = []
+    for name, reported_value in reported.items():
+        value = values.get(name)
+        if name in values and (value is None or not reported_value.matches(value)):
+            digits = max(reported_value.digits, 3)
+            computed = "undefined" if value is None else f"{value:.{digits}f}"
             notes.append(
-                Note(f"{name}: the matrix says {said}, and {claimed.text} is claimed", wrong=True)
+                PlausibilityNote(
+                    f"{name}: the confusion matrix gives {computed}, but {reported_value.text} is"
+                    " reported",
+                    is_error=True,
+                )
             )
-    fraction = int(counts.sum(axis=1).max()) / max(int(counts.sum()), 1)
-    own = known["accuracy"]
-    if own is not None and own <= fraction:
+    most_frequent = int(confusion.sum(axis=1).max()) / max(int(confusion.sum()), 1)
+    accuracy = values["accuracy"]
+    if accuracy is not None and accuracy <= most_frequent:
         notes.append(
-            Note(f"accuracy {own:.3f} is not above {fraction:.3f}, of who always says one class")
+            PlausibilityNote(
+                f"accuracy {accuracy:.3f} is not above {most_frequent:.3f}, that of always"
+                " predicting the most frequent class"
+            )
         )
     return notes
-
-
-def _fraction(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -1,6 +1,7 @@
-"""What is left to a person: deciding only where the net is sure, and clearing what is surely fine.
+"""Selective prediction and rule-out: which rows a model can decide without a person.
 
-Confidence is the largest probability of a row; it has to be calibrated first to mean something.
+The confidence of a row is its highest probability. Probabilities must be calibrated for confidence
+levels to have a meaning.
 """
 
 from __future__ import annotations
@@ -12,177 +13,235 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from raysearch.metrics.bootstrap import Interval
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from raysearch.metrics.bootstrap import UNDEFINED, Floats, Interval, Ints
+from raysearch.metrics.confusion_matrix import (
+    accuracy,
+    class_metrics,
+    confusion_matrix,
+)
 
 CONFIDENCES = (0.8, 0.95, 0.99, 0.999, 0.9999)
 
 
 @dataclass(frozen=True)
 class ClassSelectiveAccuracy:
-    """Of one class: its rows that are decided on, of all of them, and how well; None undefined."""
+    """One class among the selected rows; undefined values are None.
+
+    Attributes:
+        rows: Selected rows of the class.
+        total_rows: All rows of the class.
+        precision: Precision among the selected rows.
+        recall: Recall among the selected rows.
+    """
 
     rows: int
-    of: int
+    total_rows: int
     precision: float | None
     recall: float | None
 
     @property
     def coverage(self) -> float | None:
-        """The share of the class that is decided on."""
-        return _fraction(self.rows, self.of)
+        """The fraction of the class's rows that are selected."""
+        return _fraction(self.rows, self.total_rows)
 
 
 @dataclass(frozen=True)
 class SelectiveAccuracy:
-    """What is decided on at `confidence` or more: rows and patients of all, and how well."""
+    """The accuracy at a coverage: of the rows with at least `confidence`, which are selected.
+
+    Attributes:
+        confidence: The lowest confidence of a selected row.
+        rows: Selected rows.
+        total_rows: All rows.
+        patients: Patients with a selected row.
+        total_patients: All patients.
+        accuracy: Accuracy among the selected rows; None if there are none.
+        classes: The same for each class.
+    """
 
     confidence: float
     rows: int
-    of: int
+    total_rows: int
     patients: int
-    of_patients: int
+    total_patients: int
     accuracy: float | None
     classes: tuple[ClassSelectiveAccuracy, ...]
 
     @property
     def coverage(self) -> float | None:
-        """The share of all rows that is decided on."""
-        return _fraction(self.rows, self.of)
+        """The fraction of all rows that are selected."""
+        return _fraction(self.rows, self.total_rows)
 
 
-def coverage_table(
+def selective_accuracy_table(
     labels: Ints,
     probabilities: Floats,
     patients: NDArray[np.str_],
     confidences: Sequence[float] = CONFIDENCES,
 ) -> list[SelectiveAccuracy]:
-    """What is left at each of `confidences` of `labels` (N,), `probabilities` (N, C), `patients`.
+    """Compute the selective accuracy at each confidence.
 
-    Precision and recall are among the rows that are decided on; a patient counts with one of them.
+    Args:
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+        patients: Patient of each row, shape (N,).
+        confidences: The lowest confidences of selected rows.
     """
-    sure, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    everyone = len(np.unique(patients))
-    found = []
+    row_confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    num_classes, total_patients = probabilities.shape[1], len(np.unique(patients))
+    class_rows = np.bincount(labels, minlength=num_classes)
+    table = []
     for confidence in confidences:
-        kept = sure >= confidence
-        own, said = labels[kept], predicted[kept]
-        by_class = [
+        selected = row_confidence >= confidence
+        confusion = confusion_matrix(labels[selected], predicted[selected], num_classes)
+        by_metric = class_metrics(confusion)
+        classes = tuple(
             ClassSelectiveAccuracy(
-                rows=int((own == one).sum()),
-                of=int((labels == one).sum()),
-                precision=_fraction(((own == one) & (said == one)).sum(), (said == one).sum()),
-                recall=_fraction(((own == one) & (said == one)).sum(), (own == one).sum()),
+                rows=int(confusion[number].sum()),
+                total_rows=int(class_rows[number]),
+                precision=_defined(by_metric["precision"][number]),
+                recall=_defined(by_metric["recall"][number]),
             )
-            for one in range(probabilities.shape[1])
-        ]
-        found.append(
+            for number in range(num_classes)
+        )
+        table.append(
             SelectiveAccuracy(
                 confidence,
-                rows=int(kept.sum()),
-                of=len(labels),
-                patients=len(np.unique(patients[kept])),
-                of_patients=everyone,
-                accuracy=_fraction((own == said).sum(), kept.sum()),
-                classes=tuple(by_class),
+                rows=int(selected.sum()),
+                total_rows=len(labels),
+                patients=len(np.unique(patients[selected])),
+                total_patients=total_patients,
+                accuracy=_defined(accuracy(confusion)),
+                classes=classes,
             )
         )
-    return found
+    return table
 
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """By falling confidence, (K,) each: the share decided on, its errors, and errors of all rows.
+    """The risk-coverage curve by falling confidence, each array (K,).
 
-    `risk` is the share of errors among those decided on, `generalised` that among all rows; `augrc`
-    the area under `generalised` over the coverage: the mean risk of an error that nobody sees.
+    Attributes:
+        confidence: The distinct confidences.
+        coverage: Fraction of rows with at least this confidence.
+        risk: Fraction of errors among those rows.
+        generalized_risk: Those errors as a fraction of all rows.
+        augrc: Area under the generalized risk over the coverage: the mean risk of an undetected
+            error. None without rows.
     """
 
     confidence: Floats
     coverage: Floats
     risk: Floats
-    generalised: Floats
+    generalized_risk: Floats
     augrc: float | None
 
 
 def risk_coverage(labels: Ints, probabilities: Floats) -> RiskCoverage:
-    """The risk-coverage curve of `probabilities` (N, C) for `labels` (N,), and its AUGRC.
+    """Compute the risk-coverage curve and its AUGRC.
 
-    Traub et al., 2024, "Overcoming Common Flaws in the Evaluation of Selective Classification
-    Systems". Rows that are equally sure come together.
+    Rows of equal confidence are selected together. Source: Traub et al., 2024, "Overcoming Common
+    Flaws in the Evaluation of Selective Classification Systems".
+
+    Args:
+        labels: Class of each row, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
     """
-    values, place = np.unique(-probabilities.max(axis=1), return_inverse=True)
-    wrong = (probabilities.argmax(axis=1) != labels).astype(np.float64)
-    rows = np.cumsum(np.bincount(place, minlength=len(values))).astype(np.float64)
-    errors = np.cumsum(np.bincount(place, wrong, len(values)))
-    every = max(len(labels), 1)
-    coverage, generalised = rows / every, errors / every
-    area = float(np.trapezoid(np.append(0.0, generalised), np.append(0.0, coverage)))
-    return RiskCoverage(-values, coverage, errors / rows, generalised, area if len(rows) else None)
+    negated, value_index = np.unique(-probabilities.max(axis=1), return_inverse=True)
+    is_error = (probabilities.argmax(axis=1) != labels).astype(np.float64)
+    rows = np.cumsum(np.bincount(value_index, minlength=len(negated))).astype(np.float64)
+    errors = np.cumsum(np.bincount(value_index, is_error, len(negated)))
+    total_rows = max(len(labels), 1)
+    coverage, generalized_risk = rows / total_rows, errors / total_rows
+    area = float(np.trapezoid(np.append(0.0, generalized_risk), np.append(0.0, coverage)))
+    return RiskCoverage(
+        -negated, coverage, errors / rows, generalized_risk, area if len(rows) else None
+    )
 
 
 @dataclass(frozen=True)
 class RuleOut:
-    """What is cleared without a person where it is fine with at least `confidence`.
+    """Units that are ruled out without a person: negative with at least `confidence`.
 
-    `rows` of `of` are cleared, `missed` of `positives` among them. The intervals are exact
-    (Clopper and Pearson, 1934) for units that are drawn apart from each other: of patches, which
-    are not, they are too narrow.
+    The intervals are exact (Clopper and Pearson, 1934) for independent units, such as patients.
+    Patches of one patient are not independent: their intervals are too narrow.
+
+    Attributes:
+        confidence: The lowest probability of a negative.
+        ruled_out: Units that are ruled out.
+        total: All units.
+        missed: Positive units that are ruled out by mistake.
+        positives: All positive units.
     """
 
     confidence: float
-    rows: int
-    of: int
+    ruled_out: int
+    total: int
     missed: int
     positives: int
 
     @property
     def fraction(self) -> float | None:
-        """The share of all that is cleared."""
-        return _fraction(self.rows, self.of)
+        """The fraction of all units that are ruled out."""
+        return _fraction(self.ruled_out, self.total)
 
     @property
     def missed_fraction(self) -> Interval:
-        """The share of positives that is cleared by mistake."""
-        return exact(self.missed, self.positives)
+        """The fraction of positives that are ruled out by mistake."""
+        return clopper_pearson_interval(self.missed, self.positives)
 
     @property
     def npv(self) -> Interval:
-        """The negative predictive value: the share of what is cleared that is negative."""
-        return exact(self.rows - self.missed, self.rows)
+        """The negative predictive value: the fraction of ruled-out units that are negative."""
+        return clopper_pearson_interval(self.ruled_out - self.missed, self.ruled_out)
 
 
-def triage_table(
+def rule_out_table(
     labels: Ints,
     probabilities: Floats,
     confidences: Sequence[float] = CONFIDENCES,
-    fine: Sequence[int] = (0,),
+    negative_classes: Sequence[int] = (0,),
 ) -> list[RuleOut]:
-    """What would be cleared at each of `confidences`; classes that are not `fine` are positive."""
-    positive = ~np.isin(labels, fine)
-    safe = probabilities[:, list(fine)].sum(axis=1)
-    clear = [(one, safe >= one) for one in confidences]
-    return [
-        RuleOut(
-            one,
-            rows=int(cleared.sum()),
-            of=len(labels),
-            missed=int((cleared & positive).sum()),
-            positives=int(positive.sum()),
+    """Count the units that are ruled out at each confidence.
+
+    Args:
+        labels: Class of each unit, shape (N,).
+        probabilities: Probability of each class, shape (N, C).
+        confidences: The lowest probabilities of a negative.
+        negative_classes: The classes that are negative; all others are positive.
+    """
+    positive = ~np.isin(labels, negative_classes)
+    negative_probability = probabilities[:, list(negative_classes)].sum(axis=1)
+    table = []
+    for confidence in confidences:
+        ruled_out = negative_probability >= confidence
+        table.append(
+            RuleOut(
+                confidence,
+                ruled_out=int(ruled_out.sum()),
+                total=len(labels),
+                missed=int((ruled_out & positive).sum()),
+                positives=int(positive.sum()),
+            )
         )
-        for one, cleared in clear
-    ]
+    return table
 
 
-def exact(count: int, of: int, level: float = 0.95) -> Interval:
-    """The share `count` of `of`, and its interval by Clopper and Pearson; undefined of none."""
-    if not of:
-        return Interval(None, None, None)
-    found = binomtest(count, of).proportion_ci(level, method="exact")
-    return Interval(float(found.low), count / of, float(found.high))
+def clopper_pearson_interval(count: int, total: int, level: float = 0.95) -> Interval:
+    """Compute a proportion and its exact interval (Clopper and Pearson, 1934).
+
+    The interval is undefined if `total` is 0.
+    """
+    if not total:
+        return UNDEFINED
+    interval = binomtest(count, total).proportion_ci(level, method="exact")
+    return Interval(float(interval.low), count / total, float(interval.high))
 
 
-def _fraction(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
+def _fraction(count: int, total: int) -> float | None:
+    return count / total if total else None
+
+
+def _defined(value: float | np.float64 | Floats) -> float | None:
+    return None if np.isnan(value) else float(value)

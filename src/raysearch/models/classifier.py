@@ -1,4 +1,4 @@
-"""What is registered: patches in, probabilities out."""
+"""The model that is registered: uint8 patches in, calibrated class probabilities out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-MIDDLE = 0.5
+HALF_RANGE = 0.5
 
 
-def normalised(pixels: Tensor) -> Tensor:
-    """uint8 `pixels` of any shape as float32 from -1 to 1."""
-    return pixels.mul(1 / (255 * MIDDLE)).sub(1.0)
+def normalize_pixels(pixels: Tensor) -> Tensor:
+    """Scale uint8 `pixels` of any shape to float32 in [-1, 1]."""
+    return pixels.mul(1 / (255 * HALF_RANGE)).sub(1.0)
 
 
 class PatchClassifier(nn.Module):
-    """A trained net behind the pre-processing it was trained with, and a softmax after it.
+    """A trained network between its preprocessing and a calibrated softmax.
 
-    Its logits are divided by `temperature`, which makes the probabilities mean what they say.
+    Args:
+        net: Maps a normalized batch (B, 3, H, W) to logits (B, classes).
+        preprocessing: The fitted preprocessing that the network was trained with.
+        temperature: Divides the logits (temperature scaling, Guo et al., 2017).
     """
 
     def __init__(self, net: nn.Module, preprocessing: nn.Module, temperature: float = 1.0) -> None:
@@ -28,26 +31,26 @@ class PatchClassifier(nn.Module):
         self.temperature = temperature
 
     def forward(self, patches: Tensor) -> Tensor:
-        """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
-        prepared = normalised(self.preprocessing(patches).permute(0, 3, 1, 2))
-        return torch.softmax(self.net(prepared).float() / self.temperature, dim=1)
+        """Return float32 probabilities (B, classes) of uint8 `patches` (B, H, W, 3)."""
+        batch = normalize_pixels(self.preprocessing(patches).permute(0, 3, 1, 2))
+        return torch.softmax(self.net(batch).float() / self.temperature, dim=1)
 
 
 class Ensemble(nn.Module):
-    """The mean of what several classifiers say, each behind its own pre-processing."""
+    """The mean of the probabilities of several classifiers."""
 
     def __init__(self, members: Sequence[PatchClassifier]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """The probabilities (B, classes), float32, of uint8 patches (B, H, W, 3)."""
+        """Return float32 probabilities (B, classes) of uint8 `patches` (B, H, W, 3)."""
         return torch.stack([member(patches) for member in self.members]).mean(dim=0)
 
 
 Classifier = PatchClassifier | Ensemble
 
 
-def together(members: Sequence[PatchClassifier]) -> Classifier:
-    """`members` as one model: their mean, or the only one itself."""
+def build_ensemble(members: Sequence[PatchClassifier]) -> Classifier:
+    """Return `members` as one model: their `Ensemble`, or the only member itself."""
     return members[0] if len(members) == 1 else Ensemble(members).eval()

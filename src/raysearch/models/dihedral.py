@@ -1,4 +1,4 @@
-"""The flips and quarter turns of a patch: tissue has no up and no left."""
+"""The dihedral group of flips and quarter turns: tissue has no preferred orientation."""
 
 from __future__ import annotations
 
@@ -8,35 +8,45 @@ import torch
 from torch import Tensor, nn
 
 
-def kinds(height: int, width: int) -> int:
-    """How many flips and turns a patch has.
+def num_dihedral_transforms(height: int, width: int) -> int:
+    """Return the number of transforms that keep the shape of a patch.
 
-    8 where it is square (numbered 0, none, to 7), else 4: flips and half turns.
+    A square patch has 8: flips and quarter turns. Any other patch has 4: flips and half turns.
+    Transform 0 is the identity.
     """
     return 8 if height == width else 4
 
 
-def turned(batch: Tensor, kind: int) -> Tensor:
-    """Every patch of `batch` (B, C, H, W) in the flip or turn number `kind`."""
-    flips = [axis for bit, axis in ((1, 2), (2, 3)) if kind & bit]
-    batch = batch.transpose(2, 3) if kind & 4 else batch
-    return batch.flip(flips) if flips else batch
+def dihedral_transform(batch: Tensor, index: int) -> Tensor:
+    """Apply the transform number `index` to every patch of `batch` (B, C, H, W)."""
+    axes = [axis for bit, axis in ((1, 2), (2, 3)) if index & bit]
+    batch = batch.transpose(2, 3) if index & 4 else batch
+    return batch.flip(axes) if axes else batch
 
 
 class DihedralMean(nn.Module):
-    """A net whose logits are the mean of those of all flips and turns of a patch."""
+    """Test-time augmentation: the mean of the logits of all dihedral transforms of a patch."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The mean logits (B, classes), float32, of a normalised batch (B, 3, H, W)."""
-        logits = [self.net(turned(batch, kind)).float() for kind in range(kinds(*batch.shape[2:]))]
+        """Return the mean logits (B, classes), float32, of a normalized batch (B, 3, H, W)."""
+        num_transforms = num_dihedral_transforms(*batch.shape[2:])
+        logits = [
+            self.net(dihedral_transform(batch, index)).float() for index in range(num_transforms)
+        ]
         return torch.stack(logits).mean(dim=0)
 
 
-# Which model judges, by the hyperparameter `tta`: test-time averaging.
-AVERAGES = {"none": lambda net: net, "dihedral": DihedralMean}
-# How often its net then sees each patch, by its height and width.
-VIEWS: dict[str, Callable[[int, int], int]] = {"none": lambda _height, _width: 1, "dihedral": kinds}
+# The wrapper of the network at validation, by the value of the hyperparameter `tta`.
+TEST_TIME_AUGMENTATIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "none": lambda net: net,
+    "dihedral": DihedralMean,
+}
+# The number of views of a patch (height, width) that the wrapped network computes.
+NUM_VIEWS: dict[str, Callable[[int, int], int]] = {
+    "none": lambda _height, _width: 1,
+    "dihedral": num_dihedral_transforms,
+}

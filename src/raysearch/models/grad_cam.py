@@ -1,4 +1,4 @@
-"""Where in a patch a net saw what it decided on: class-activation maps."""
+"""Grad-CAM: shows which regions of a patch contribute to a class (Selvaraju et al., 2017)."""
 
 from __future__ import annotations
 
@@ -9,104 +9,123 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysearch.models.classifier import Classifier, PatchClassifier, normalised
+from raysearch.models.classifier import Classifier, PatchClassifier, normalize_pixels
 from raysearch.models.dihedral import DihedralMean
 
-# A map of fewer places a side says nothing of where.
+# A feature map with a smaller side is too coarse to localize anything.
 MIN_SIDE = 4
-# From this share of the way up from a map's lowest place, one belongs to the region that decided.
-DECIDING = 0.7
+# The peak region contains the values from this fraction of the range between minimum and maximum.
+REGION_LEVEL = 0.7
 
 
-def activation(model: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
-    """How much each place of uint8 `pixels` (B, H, W, 3) speaks for its class in `labels` (B,).
+def grad_cam(model: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
+    """Compute the Grad-CAM heatmap of each patch for its class.
 
-    float32 (B, H, W), 0 to 1, by the gradients at the last layer that still has places (Selvaraju
-    et al., 2017, "Grad-CAM"): convolutions, or the tokens of a transformer. Of the patch as it is,
-    without the flips and turns that a model may average over; of an ensemble, the mean of its
-    members'. All 0 where nothing speaks for it.
+    The heatmap uses the last layer whose output has spatial positions: feature maps of a
+    convolutional network, patch tokens of a transformer. Test-time augmentation is skipped. The
+    heatmap of an ensemble is the mean of the heatmaps of its members.
+
+    Args:
+        model: A trained classifier in evaluation mode.
+        pixels: uint8, shape (B, H, W, 3).
+        labels: The class to explain for each patch, shape (B,).
+
+    Returns:
+        float32 heatmaps in [0, 1], shape (B, H, W), on the CPU. All values are 0 if no region
+        contributes to the class.
     """
-    members = (one for one in model.modules() if isinstance(one, PatchClassifier))
-    return torch.stack([_activation(one, pixels, labels) for one in members]).mean(dim=0)
+    members = (module for module in model.modules() if isinstance(module, PatchClassifier))
+    return torch.stack([_member_heatmaps(member, pixels, labels) for member in members]).mean(dim=0)
 
 
 @torch.enable_grad()
-def _activation(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
+def _member_heatmaps(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
     net = model.net.net if isinstance(model.net, DihedralMean) else model.net
-    seen: list[Tensor] = []
+    spatial_outputs: list[Tensor] = []
 
-    def note(_layer: nn.Module, _given: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.requires_grad and _places(output):
+    def record_output(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad and _is_spatial(output):
             output.retain_grad()
-            seen.append(output)
+            spatial_outputs.append(output)
 
-    hooks = [layer.register_forward_hook(note) for layer in net.modules()]
+    hooks = [layer.register_forward_hook(record_output) for layer in net.modules()]
     try:
         with torch.no_grad():
-            prepared = normalised(model.preprocessing(pixels).permute(0, 3, 1, 2))
-        logits = net(prepared.requires_grad_()).float()
+            batch = normalize_pixels(model.preprocessing(pixels).permute(0, 3, 1, 2))
+        logits = net(batch.requires_grad_()).float()
         logits.gather(1, labels.view(-1, 1)).sum().backward()
     finally:
         for hook in hooks:
             hook.remove()
         net.zero_grad(set_to_none=True)
     height, width = pixels.shape[1:3]
-    for layer in reversed(seen):
-        gradients = None if layer.grad is None else _spread(layer.grad)
-        # Of a transformer's last tokens only the class's own is read.
+    for output in reversed(spatial_outputs):
+        gradients = None if output.grad is None else _to_feature_maps(output.grad)
+        # After its last attention block, a transformer reads the class token only: all other
+        # gradients are 0 there.
         if gradients is not None and gradients.any():
-            return _map(_spread(layer.detach()), gradients, (height, width))
+            return _heatmaps(_to_feature_maps(output.detach()), gradients, (height, width))
     return torch.zeros(len(pixels), height, width)
 
 
-def _places(output: Tensor) -> bool:
-    """Whether `output` has enough places a side, of feature maps or of tokens."""
+def _is_spatial(output: Tensor) -> bool:
+    """Return whether `output`, feature maps or tokens, has at least `MIN_SIDE` positions a side."""
     if output.ndim in (4, 5):
         return min(output.shape[-2:]) >= MIN_SIDE
-    return output.ndim == 3 and _token_side(output) >= MIN_SIDE
+    return output.ndim == 3 and _token_grid_side(output) >= MIN_SIDE
 
 
-def _token_side(tokens: Tensor) -> int:
-    """The side of the square of `tokens` (B, T, C), one before them being the class's; or 0."""
-    for count in (tokens.shape[1], tokens.shape[1] - 1):
-        side = math.isqrt(max(count, 0))
-        if side * side == count:
+def _token_grid_side(tokens: Tensor) -> int:
+    """Return the side of the square grid of `tokens` (B, T, C), or 0 if they form none.
+
+    The grid may be preceded by one class token.
+    """
+    for num_patch_tokens in (tokens.shape[1], tokens.shape[1] - 1):
+        side = math.isqrt(max(num_patch_tokens, 0))
+        if side * side == num_patch_tokens:
             return side
     return 0
 
 
-def _spread(output: Tensor) -> Tensor:
-    """Feature maps (B, C, h, w) of what may be tokens, or maps by their turns (B, C, T, h, w)."""
+def _to_feature_maps(output: Tensor) -> Tensor:
+    """Reshape `output` to feature maps (B, C, h, w).
+
+    `output` has feature maps (B, C, h, w), feature maps of a group convolution (B, C, G, h, w), or
+    tokens (B, T, C).
+    """
     if output.ndim in (4, 5):
         return output.float().flatten(1, -3)
-    side = _token_side(output)
+    side = _token_grid_side(output)
     return output[:, -side * side :].transpose(1, 2).float().reshape(len(output), -1, side, side)
 
 
-def _map(features: Tensor, gradients: Tensor, size: tuple[int, int]) -> Tensor:
+def _heatmaps(features: Tensor, gradients: Tensor, size: tuple[int, int]) -> Tensor:
     weights = gradients.mean(dim=(2, 3), keepdim=True)
-    raw = functional.relu((weights * features).sum(dim=1, keepdim=True))
-    large = functional.interpolate(raw, size, mode="bilinear", align_corners=False).squeeze(1)
-    highest = large.amax(dim=(1, 2), keepdim=True)
-    return (large / torch.where(highest > 0, highest, 1.0)).cpu()
+    coarse = functional.relu((weights * features).sum(dim=1, keepdim=True))
+    heatmaps = functional.interpolate(coarse, size, mode="bilinear", align_corners=False).squeeze(1)
+    maximum = heatmaps.amax(dim=(1, 2), keepdim=True)
+    return (heatmaps / torch.where(maximum > 0, maximum, 1.0)).cpu()
 
 
-def deciding_region(found: Tensor) -> tuple[int, int, int, int] | None:
-    """The smallest frame (left, top, right, bottom), bounds within, around what decided.
+def peak_region(heatmap: Tensor) -> tuple[int, int, int, int] | None:
+    """Return the bounding box of the region around the maximum of `heatmap` (H, W).
 
-    Of a map (H, W), the places around its highest that are connected with it from .7 of the way
-    from the lowest: a map that is high all over has a peak, too. None where it is 0 everywhere.
+    The region contains the pixels that are connected with the maximum by pixels with at least
+    `REGION_LEVEL` of the range between the minimum and the maximum.
+
+    Returns:
+        (left, top, right, bottom), inclusive; None if the heatmap is 0 everywhere.
     """
-    if float(found.max()) <= 0:
+    if float(heatmap.max()) <= 0:
         return None
-    lowest, highest = found.min(), found.max()
-    high = (found >= lowest + DECIDING * (highest - lowest)).float()[None]
-    region = torch.zeros_like(high)
-    region.view(-1)[found.argmax()] = 1.0
+    minimum, maximum = heatmap.min(), heatmap.max()
+    is_high = (heatmap >= minimum + REGION_LEVEL * (maximum - minimum)).float()[None]
+    region = torch.zeros_like(is_high)
+    region.view(-1)[heatmap.argmax()] = 1.0
     while True:
-        grown = functional.max_pool2d(region, 3, stride=1, padding=1) * high
-        if torch.equal(grown, region):
+        dilated = functional.max_pool2d(region, 3, stride=1, padding=1) * is_high
+        if torch.equal(dilated, region):
             break
-        region = grown
-    down, across = torch.where(region[0] > 0)
-    return int(across.min()), int(down.min()), int(across.max()), int(down.max())
+        region = dilated
+    rows, columns = torch.where(region[0] > 0)
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.curves import Curve, precision_recall_curve, roc_curve
-from raysearch.metrics.evaluation import Scored
+from raysearch.metrics.evaluation import ScoredRows
 from raysearch.metrics.selective_prediction import RiskCoverage
 from raysearch.reports.bar_charts import WIDTH, svg
 from raysearch.reports.line_charts import Axes, Series, line_chart
@@ -24,7 +24,7 @@ CELL, HEAD, SIDE = 64, 56, 170
 ROW, FIRST, NAMES = 26, 34, 86
 
 
-def ranking_charts(scored: Scored) -> list[tuple[str, str]]:
+def ranking_charts(scored: ScoredRows) -> list[tuple[str, str]]:
     """ROC and precision-recall curves by their titles: of the second of two classes, or of each."""
     names = scored.class_names
     numbers = [1] if len(names) == 2 else list(range(len(names)))
@@ -117,8 +117,8 @@ def learning_charts(trial: Trial, epochs: int) -> list[tuple[str, str]]:
     for name in LEARNING:
         series = []
         for fold in range(trial.folds):
-            some = [one for one in trial.reports if int(one["fold"]) == fold]
-            values = [one["loss"] if name == "loss" else one["metrics"].get(name) for one in some]
+            some = [one for one in trial.reports if one.fold == fold]
+            values = [one.loss if name == "loss" else one.metrics.get(name) for one in some]
             x = np.arange(1, len(values) + 1, dtype=np.float64)
             y = np.array([np.nan if one is None else one for one in values], np.float64)
             if np.isfinite(y).any():
@@ -165,10 +165,10 @@ def _candidate(
     low = value if one.objective.low is None else one.objective.low
     high = value if one.objective.high is None else one.objective.high
     chosen = one.trial is selection.chosen
-    tied = "tied with the best" if one.against.tied else "not shown to be as good"
+    tied = "tied with the best" if one.comparison.tied else "not shown to be as good"
     said = f"{one.trial.id}: {one.objective}, {tied}{', the champion' if chosen else ''}"
     return (
-        f'<g class="{"tied" if one.against.tied else "apart"}"><title>{escape(said)}</title>'
+        f'<g class="{"tied" if one.comparison.tied else "apart"}"><title>{escape(said)}</title>'
         f'<text x="{NAMES - 12}" y="{y + 4}" text-anchor="end">{"★ " if chosen else ""}'
         f"{escape(one.trial.id)}</text>"
         f'<line x1="{across(low):.1f}" x2="{across(high):.1f}" y1="{y}" y2="{y}"/>'

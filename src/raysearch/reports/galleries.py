@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.patches import Patches, load_patches
-from raysearch.inference.image_files import Image, data_uri, png
+from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
+from raysearch.inference.image_rendering import Image, data_uri, encode_png
 from raysearch.inference.model_loading import Model
-from raysearch.inference.overlays import explained, maps_of
 from raysearch.reports.slide_map import error_map, geojson, heat_map, stitched
 from raysearch.reports.study_report import Report
 
@@ -55,19 +55,19 @@ def report_pictures(report: Report, model: Model) -> Pictures:
 
 def _errors(report: Report, model: Model, patches: Patches) -> list[Picture]:
     scored = report.sets[0].scored
-    decided = scored.decided
-    sure = scored.probabilities[np.arange(len(decided)), decided]
-    wrong = np.flatnonzero(decided != scored.labels)
+    predicted = scored.predicted
+    sure = scored.probabilities[np.arange(len(predicted)), predicted]
+    wrong = np.flatnonzero(predicted != scored.labels)
     some = wrong[np.argsort(-sure[wrong], kind="stable")][:ERRORS]
     if not len(some):
         return []
     pixels = _pixels(patches, report.rows[some])
-    found = maps_of(model, pixels, decided[some])
+    found = grad_cam_heatmaps(model, pixels, predicted[some])
     names = scored.class_names
     return [
         Picture(
-            data_uri(explained(patch, heat)),
-            f"{names[scored.labels[row]]} decided as {names[decided[row]]} ({sure[row]:.3f}),"
+            data_uri(overlay_image(patch, heat)),
+            f"{names[scored.labels[row]]} decided as {names[predicted[row]]} ({sure[row]:.3f}),"
             f" patient {scored.patients[row]}",
         )
         for row, patch, heat in zip(some.tolist(), pixels, found, strict=True)
@@ -83,16 +83,16 @@ def _maps(
 ) -> tuple[list[Picture], dict[str, bytes]]:
     rows, scored = report.rows[here], report.sets[0].scored
     pixels, labels = _pixels(patches, rows), scored.labels[here]
-    decided, given = scored.decided[here], scored.probabilities[here]
+    predicted, given = scored.predicted[here], scored.probabilities[here]
     whole = stitched(pixels, patches.xs[rows], patches.ys[rows])
     beyond = (1 - given[:, 0]).astype(np.float32)
     heat = np.concatenate(
         [
-            maps_of(model, pixels[one : one + AT_ONCE], decided[one : one + AT_ONCE])
+            grad_cam_heatmaps(model, pixels[one : one + AT_ONCE], predicted[one : one + AT_ONCE])
             for one in range(0, len(pixels), AT_ONCE)
         ]
     )
-    first, wrong = scored.class_names[0], int((labels != decided).sum())
+    first, wrong = scored.class_names[0], int((labels != predicted).sum())
     images = {
         "tissue": (whole.image, f"{len(here):,} patches where they were cut from, on white"),
         "probability": (
@@ -104,7 +104,7 @@ def _maps(
             f"what is known: yellow is another class than {first}, violet is {first}",
         ),
         "errors": (
-            error_map(whole, labels, decided),
+            error_map(whole, labels, predicted),
             f"{wrong:,} errors: red and crossed was missed, blue was taken for one",
         ),
         "activation": (heat_map(whole, heat), "where in each patch the champion looked"),
@@ -113,7 +113,7 @@ def _maps(
         Picture(data_uri(image, "jpeg"), f"{name}: {text}")
         for name, (image, text) in images.items()
     ]
-    files = {f"slide-{name}.png": png(image) for name, (image, _text) in images.items()}
+    files = {f"slide-{name}.png": encode_png(image) for name, (image, _text) in images.items()}
     side = patches.shape[:2]
     files["slide.geojson"] = geojson(
         patches.xs[rows], patches.ys[rows], side, given, labels, scored.class_names

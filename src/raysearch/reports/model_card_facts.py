@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from raysearch.config.hyperparameters import resolve
 from raysearch.reports.study_report import Report, Set, fresh_text
 from raysearch.reports.tables import hparams_text
 from raysearch.testing.test_results import HELD_OUT
-from raysearch.training.components import DEFAULTS
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
 
@@ -41,7 +41,7 @@ def _idea(report: Report) -> Iterator[tuple[str, Answer]]:
         "summary",
         Answer(
             f"Of {len(history.searched()):,} trials, judged over {report.champion.folds} folds of"
-            f" {report.selection.patients:,} patients, {report.champion.id} is the champion."
+            f" {report.selection.num_patients:,} patients, {report.champion.id} is the champion."
             f" {_figure(report.sets[0], plan.space.metric)} out of fold; corrected for having been"
             f" chosen {report.selection.corrected}."
         ),
@@ -73,13 +73,13 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
         )
         yield "eligibility", Answer(text, "which patients and slides were taken, and why")
         yield "missing", Answer(f"Nothing is imputed. {text}")
-        fitted = ", ".join(f"{count:,} {what}" for what, count in manifest.fitted.items())
+        fitted = ", ".join(f"{count:,} {what}" for what, count in manifest.resize_modes.items())
     else:
         fitted = ""
     made = f"; while being read, {fitted}" if fitted else ""
     normalised = f"Pixels from -1 to 1; before that `{_hparam(report, 'preprocess')}`{made}."
     yield "preprocessing", Answer(f"{normalised} It is fitted to what is learned from alone.")
-    fraction = float(report.champion.hparams.get("patients", 1.0))
+    fraction = resolve(report.champion.hparams).patient_fraction
     part = (
         "" if fraction == 1 else f" Each fold's nets learned from {fraction:.0%} of its patients."
     )
@@ -101,9 +101,9 @@ def _data(report: Report) -> Iterator[tuple[str, Answer]]:
 
 
 def _balance(report: Report) -> str:
-    if report.champion.hparams.get("balanced_sampling", False):
+    if resolve(report.champion.hparams).balanced_sampling:
         return "each class is drawn as often as another."
-    weighed = report.champion.hparams.get("class_weights", True)
+    weighed = resolve(report.champion.hparams).class_weights
     return "losses are weighed by class." if weighed else "nothing is done about it."
 
 
@@ -146,12 +146,13 @@ def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
 
 
 def _model(report: Report) -> Iterator[tuple[str, Answer]]:
-    plan, champion, locked = report.plan, report.champion, report.history.locked
+    plan, champion, decision = report.plan, report.champion, report.decision
+    known_costs = champion.costs.by_name()
     height, width, channels = plan.shape
     costs = ", ".join(
-        f"{champion.costs[name]:,.0f} {name}"
+        f"{known_costs[name]:,.0f} {name}"
         for name in ("parameters", "flops")
-        if name in champion.costs
+        if name in known_costs
     )
     names = ", ".join(plan.class_names)
     yield (
@@ -162,24 +163,23 @@ def _model(report: Report) -> Iterator[tuple[str, Answer]]:
         ),
     )
     yield "software", Answer(", ".join(f"{one} {version(one)}" for one in PACKAGES) + ".")
-    weights = champion.hparams.get("weights", "none")
-    drawn = f"Drawn with the seed {locked.get('seed', champion.seed)}."
+    weights = resolve(champion.hparams).weights
+    drawn = f"Drawn with the seed {champion.seed if decision.seed is None else decision.seed}."
     yield (
         "initial",
         Answer(drawn if weights == "none" else f"Weights of {weights}; the head drawn."),
     )
-    kind = locked.get("kind", "refit")
     mean = f"The mean of {champion.folds} nets, one a fold of a fresh seed."
-    yield "ensemble", Answer(mean if kind == "ensemble" else "None: one net of all patients.")
+    yield "ensemble", Answer(mean if decision.kind == "ensemble" else "None: one net of all patients.")
     yield (
         "output",
         Answer(
-            f"Probabilities at the temperature {locked['temperature']:.3f}; "
+            f"Probabilities at the temperature {decision.temperature:.3f}; "
             + (
                 "the likeliest class is decided on."
-                if locked["threshold"] is None
-                else f"{plan.class_names[1]} from {locked['threshold']:.3f} on, which is best for"
-                f" {locked['criterion']} out of fold."
+                if decision.threshold is None
+                else f"{plan.class_names[1]} from {decision.threshold:.3f} on, which is best for"
+                f" {decision.criterion} out of fold."
             )
         ),
     )
@@ -198,7 +198,7 @@ def _training(report: Report) -> Iterator[tuple[str, Answer]]:
     yield (
         "selection",
         Answer(
-            f"{plan.space.sampling.name} proposed, {plan.space.stopping.rule} stopped early;"
+            f"{plan.space.sampler.name} proposed, {plan.space.stopping.rule} stopped early;"
             f" {len(selection.tied)} of {len(selection.candidates)} are not worse than the best by"
             f" {selection.margin:g} in {plan.space.metric}, pooled out of fold (paired by patient,"
             f" Holm), and the fastest of them is chosen"
@@ -209,7 +209,7 @@ def _training(report: Report) -> Iterator[tuple[str, Answer]]:
 
 def _judging(report: Report) -> Iterator[tuple[str, Answer]]:
     names = ", ".join(report.sets[0].found.metrics)
-    of_two = ", triage; by patient, too" if report.sets[0].found.by_patient else ""
+    of_two = ", triage; by patient, too" if report.sets[0].found.patient_level else ""
     yield "metrics", Answer(f"{names}; by class and fold; calibration error, AUGRC{of_two}.")
     yield (
         "uncertainty",
@@ -255,7 +255,7 @@ def _results(report: Report) -> Iterator[tuple[str, Answer]]:
         Answer("; ".join(f"{one.name}: {_decided(one)}" for one in report.sets) + "."),
     )
     yield "subgroups", Answer("", "performance by age, sex, stage, centre")
-    wrong = int((report.sets[0].scored.decided != report.sets[0].scored.labels).sum())
+    wrong = int((report.sets[0].scored.predicted != report.sets[0].scored.labels).sum())
     yield (
         "failures",
         Answer(f"{wrong:,} errors out of fold; the surest are shown, if patches are.", "why"),
@@ -293,7 +293,7 @@ def _use(report: Report) -> Iterator[tuple[str, Answer]]:
 
 
 def _hparam(report: Report, name: str) -> str:
-    return str(report.champion.hparams.get(name, DEFAULTS[name]))
+    return str(getattr(resolve(report.champion.hparams), name))
 
 
 def _best(report: Report) -> str:

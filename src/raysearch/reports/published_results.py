@@ -13,23 +13,23 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from raysearch.config.yaml_loader import load_tree
-from raysearch.errors import DataError
-from raysearch.metrics.evaluation import Scored
-from raysearch.metrics.plausibility import Note
+from raysearch.errors import DataError, first_line
+from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.plausibility import PlausibilityNote
 from raysearch.metrics.reported_values import (
-    Printed,
-    check_confident,
+    ReportedValue,
+    check_confidence_table,
     check_confusion,
     check_f1,
     check_fraction,
     check_support,
-    figures_of,
+    reported_metrics,
 )
 from raysearch.reports.html_page import rendered
 
 KEYS = (*("name", "rows", "others", "classes", "confusion", "claims", "fractions", "confident"),)
-OF_CLASS = ("precision", "recall", "f1")
-Figures = Mapping[str, Printed]
+CLASS_METRICS = ("precision", "recall", "f1")
+Figures = Mapping[str, ReportedValue]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Fraction:
     """What is claimed to be `count` of `of`."""
 
     name: str
-    claimed: Printed
+    claimed: ReportedValue
     count: int
     of: int
 
@@ -97,13 +97,13 @@ def read_published(path: Path) -> Published:
     return found
 
 
-def notes_of(found: Published) -> list[Note]:
+def notes_of(found: Published) -> list[PlausibilityNote]:
     """Everything in it that cannot be, or says nothing."""
-    notes: list[Note] = []
+    notes: list[PlausibilityNote] = []
     if found.support and found.rows is not None:
         notes += check_support(found.support, found.rows, found.others, "the set that was judged")
     for name, row in found.classes.items():
-        if all(one in row for one in OF_CLASS):
+        if all(one in row for one in CLASS_METRICS):
             notes += check_f1(name, row["precision"], row["recall"], row["f1"])
     if found.confusion is not None:
         claims = dict(found.claims)
@@ -115,20 +115,20 @@ def notes_of(found: Published) -> list[Note]:
             notes += check_support(dict(counted), found.rows, found.others, "the set")
     for one in found.fractions:
         notes += check_fraction(one.name, one.claimed, one.count, one.of)
-    return notes + check_confident(found.confident)
+    return notes + check_confidence_table(found.confident)
 
 
-def published_page(found: Published, notes: list[Note]) -> str:
+def published_page(found: Published, notes: list[PlausibilityNote]) -> str:
     """What was typed in, what was counted again, and what cannot be, as a page."""
-    known = {} if found.confusion is None else figures_of(found.confusion, list(found.classes))
-    metrics = [*OF_CLASS, "support"]
+    known = {} if found.confusion is None else reported_metrics(found.confusion, list(found.classes))
+    metrics = [*CLASS_METRICS, "support"]
     context = {
         "title": f"Published: {found.name}",
         "notes": notes,
         "report": [
             [
                 name,
-                *(row[one].text if one in row else "-" for one in OF_CLASS),
+                *(row[one].text if one in row else "-" for one in CLASS_METRICS),
                 f"{found.support[name]:,}" if name in found.support else "-",
             ]
             for name, row in found.classes.items()
@@ -148,7 +148,7 @@ def published_page(found: Published, notes: list[Note]) -> str:
     return rendered(Path(__file__).with_name("published.html"), context)
 
 
-def scores_in(path: Path) -> Scored:
+def scores_in(path: Path) -> ScoredRows:
     """The score table at `path`, as `raysearch predict` writes one, with labels and patients.
 
     DataError where a column is missing, a score is no number, rows do not add up to 1, or a row's
@@ -157,7 +157,7 @@ def scores_in(path: Path) -> Scored:
     try:
         table = pyarrow.csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: no score table ({str(error).splitlines()[0][:200]})") from None
+        raise DataError(f"{path}: no score table ({first_line(error)})") from None
     names = [name[6:] for name in table.column_names if name.startswith("score_")]
     lacking = {"patient", "label"} - set(table.column_names)
     if len(names) < 2 or lacking:
@@ -178,7 +178,7 @@ def scores_in(path: Path) -> Scored:
     patients = np.array([str(one or "") for one in table["patient"].to_pylist()])
     _reject(path, patients == "", "no patient: intervals need one of every row")
     numbers = np.array([names.index(str(one)) for one in labels], np.int64)
-    return Scored(numbers, given, patients, tuple(names))
+    return ScoredRows(numbers, given, patients, tuple(names))
 
 
 def _reject(path: Path, wrong: NDArray[np.bool_], what: str) -> None:
@@ -210,7 +210,7 @@ def _figures(row: object, place: str, errors: list[str], beside: tuple[str, ...]
         except ValueError:
             good = False
         if good:
-            found[str(name)] = Printed(text)
+            found[str(name)] = ReportedValue(text)
         else:
             errors.append(f"{place}.{name}: {text!r} is no share; give 0 to 1, as it was printed")
     return found
@@ -250,7 +250,7 @@ def _fractions(tree: Mapping[str, Any], errors: list[str]) -> list[Fraction]:
         if not isinstance(row, dict) or set(row) != {"name", "claimed", "count", "of"}:
             errors.append(f"{here}: give name, claimed, count and of")
             continue
-        claimed = _figures({"claimed": row["claimed"]}, here, errors).get("claimed", Printed("0"))
+        claimed = _figures({"claimed": row["claimed"]}, here, errors).get("claimed", ReportedValue("0"))
         counts = [_count(row[one], f"{here}.{one}", errors) for one in ("count", "of")]
         found.append(Fraction(str(row["name"]), claimed, counts[0], counts[1]))
     return found

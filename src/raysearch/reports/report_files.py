@@ -13,8 +13,8 @@ from raysearch.reports.model_card import card_text, model_card
 from raysearch.reports.report_page import study_page
 from raysearch.reports.study_report import study_report
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.tracking.evaluation_results import send_results
-from raysearch.search.tracking.tracker import default_store
+from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
+from raysearch.search.tracking.tracking_store import default_store
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,4 @@ def write_report(
     beside.write_bytes(page)
     beside.replace(out)
     files = {"report.html": page, "card.md": card_text(card).encode(), **pictures.files}
-    return Reported(tuple(notes), send_results(report.plan, default_store(), {}, {}, files))
+    return Reported(tuple(notes), log_to_parent_run(report.plan, default_store(), RunContent(files=files)))

@@ -68,7 +68,7 @@ def sets_page(title: str, sets: Sequence[Set]) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     """What is to be known first, by its name."""
     plan, history, champion = report.plan, report.history, report.champion
-    locked = history.locked
+    decision = report.decision
     counts = zip(plan.class_names, plan.class_counts, strict=True)
     yield (
         "champion",
@@ -76,21 +76,21 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     )
     yield (
         "locked",
-        f"temperature {locked['temperature']:.3f}"
+        f"temperature {decision.temperature:.3f}"
         + (
             ""
-            if locked["threshold"] is None
-            else f", threshold {locked['threshold']:.3f} by {locked['criterion']}"
+            if decision.threshold is None
+            else f", threshold {decision.threshold:.3f} by {decision.criterion}"
         ),
     )
     yield "with fresh seeds", fresh_text(report) or "not trained again"
-    if locked.get("kind") == "ensemble":
+    if decision.kind == "ensemble":
         yield "made of", f"the mean of {champion.folds} nets, one a fold of the first fresh seed"
     else:
         yield "made of", "one net of all patients"
     yield "trials", f"{len(history.searched()):,}, of which {len(history.done()):,} finished"
     patches = ", ".join(f"{count:,} {name}" for name, count in counts)
-    yield "learned from", f"{patches}; {report.selection.patients:,} patients, {plan.data}"
+    yield "learned from", f"{patches}; {report.selection.num_patients:,} patients, {plan.data}"
     held_out = len(plan.view.held_out)
     yield "put aside", f"{held_out:,} {plan.view.by}s" if held_out else "none"
     yield "data", f"fingerprint {plan.fingerprint[:12]}, split {plan.splits[0].hash[:12]}"
@@ -105,8 +105,8 @@ def _candidates(report: Report) -> Table:
             one.trial.id,
             number(one.objective.value),
             span(one.objective),
-            number(one.against.difference.value),
-            "yes" if one.against.tied else "no",
+            number(one.comparison.difference.value),
+            "yes" if one.comparison.tied else "no",
             "-" if one.inference_ms is None else f"{one.inference_ms:.3g}",
             "champion" if one.trial is report.selection.chosen else "",
         ]
@@ -136,7 +136,7 @@ def _tables(one: Set) -> Iterator[Table]:
     found = one.found
     yield metrics_table("Metrics", found, before=one.before, in_context=one.in_context)
     yield from judged_tables(found)
-    if found.by_patient is not None:
-        yield patients_table(found, found.by_patient, MAX_PATIENTS)
+    if found.patient_level is not None:
+        yield patients_table(found, found.patient_level, MAX_PATIENTS)
     if found.folds:
         yield folds_table(found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from raysearch.analysis.importance import Importance
-from raysearch.analysis.parallel_coordinates import Coordinates, Line
-from raysearch.analysis.search_progress import Progress
+from raysearch.analysis.hyperparameter_importance import HyperparameterImportances
+from raysearch.analysis.parallel_coordinates import ParallelCoordinates, TrialLine
+from raysearch.analysis.optimization_history import OptimizationHistory
 from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.reports.bar_charts import WIDTH, Bar, bars, svg
 
@@ -15,13 +15,13 @@ LEFT, RIGHT, TOP, HEIGHT, FOOT = 70, 12, 12, 220, 40
 ABSENT, BEGIN, END, ROW = 24, 80, WIDTH - 24, 84
 
 
-def importance_chart(found: Importance) -> str:
+def importance_chart(found: HyperparameterImportances) -> str:
     """A bar a hyperparameter, of which one of the whole width would be all of the variance."""
     some = [Bar(name, fraction, f"{fraction:.0%}") for name, fraction in found.fractions]
     return bars("Importance of the hyperparameters", some, full=1.0)
 
 
-def progress_chart(found: Progress, title: str) -> str:
+def progress_chart(found: OptimizationHistory, title: str) -> str:
     """The best finished trial so far as a step line, and where each trial stands as a dot."""
     low, high = found.scale
     last = max(found.spent - 1, 1)
@@ -47,9 +47,9 @@ def progress_chart(found: Progress, title: str) -> str:
             f'<circle class="{kind}" cx="{x(one.spent):.1f}" cy="{y(one.objective):.1f}" r="4">'
             f"<title>{escape(said)}</title></circle>"
         )
-    if found.best:
-        path = [f"M{x(found.best[0][0]):.1f} {y(found.best[0][1]):.1f}"]
-        path += [f"H{x(spent):.1f}V{y(value):.1f}" for spent, value in found.best[1:]]
+    if found.best_so_far:
+        path = [f"M{x(found.best_so_far[0][0]):.1f} {y(found.best_so_far[0][1]):.1f}"]
+        path += [f"H{x(spent):.1f}V{y(value):.1f}" for spent, value in found.best_so_far[1:]]
         parts.append(f'<path class="best" d="{"".join(path)}H{x(found.spent):.1f}"/>')
     base = TOP + HEIGHT + 18
     parts.append(
@@ -60,29 +60,29 @@ def progress_chart(found: Progress, title: str) -> str:
     return svg(title, TOP + HEIGHT + FOOT, parts)
 
 
-def coordinates_chart(found: Coordinates, metric: str) -> str:
+def coordinates_chart(found: ParallelCoordinates, metric: str) -> str:
     """A horizontal axis a hyperparameter, and a line a trial from the first to the last of them."""
     # The best are drawn last, over the others.
     parts = [_line(found, line, metric) for line in reversed(found.lines)]
     parts += [_axis(found, hyperparameter, row) for row, hyperparameter in enumerate(found.hparams)]
     title = (
-        f"The hyperparameters of {len(found.lines)} trials, the best {found.best} of them in colour"
+        f"The hyperparameters of {len(found.lines)} trials, the best {found.num_best} of them in colour"
     )
     return svg(title, ROW * len(found.hparams) + 8, parts)
 
 
-def _line(found: Coordinates, line: Line, metric: str) -> str:
+def _line(found: ParallelCoordinates, line: TrialLine, metric: str) -> str:
     dots = []
     for row, hyperparameter in enumerate(found.hparams):
-        fraction = line.places.get(hyperparameter.name)
+        fraction = line.positions.get(hyperparameter.name)
         dots.append(
             (ABSENT if fraction is None else BEGIN + fraction * (END - BEGIN), _middle(row))
         )
     path = " ".join(f"{x:.1f},{y}" for x, y in dots)
-    value = f"{float(line.trial.reports[-1]['objective']):.4f}"
+    value = f"{line.trial.objective:.4f}"
     said = ", ".join(f"{name} {value_text(one)}" for name, one in line.trial.hparams.items())
     return (
-        f'<g class="{"best" if line.best else "other"}">'
+        f'<g class="{"best" if line.is_best else "other"}">'
         f"<title>{escape(f'{line.trial.id}: {metric} {value}; {said}')}</title>"
         f'<polyline points="{path}"/>'
         + "".join(f'<circle cx="{x:.1f}" cy="{y}" r="3"/>' for x, y in dots)
@@ -90,14 +90,14 @@ def _line(found: Coordinates, line: Line, metric: str) -> str:
     )
 
 
-def _axis(found: Coordinates, hyperparameter: Hyperparameter, row: int) -> str:
+def _axis(found: ParallelCoordinates, hyperparameter: Hyperparameter, row: int) -> str:
     y = _middle(row)
     scale = ", logarithmic" if hyperparameter.kind.startswith("log") else ""
     parts = [
         f'<line x1="{BEGIN}" x2="{END}" y1="{y}" y2="{y}"/>'
         f'<text class="name" x="{BEGIN}" y="{y - 12}">{escape(hyperparameter.name + scale)}</text>'
     ]
-    if found.absent(hyperparameter):
+    if found.num_absent(hyperparameter):
         parts.append(f'<text class="small" x="4" y="{y + 18}">without</text>')
     values = hyperparameter.values
     for number, value in enumerate(values):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raysearch.analysis.search_figures import Figures
+from raysearch.analysis.search_figures import SearchFigures
 from raysearch.reports.html_page import rendered
 from raysearch.reports.search_charts import (
     coordinates_chart,
@@ -29,7 +29,7 @@ COSTS = {
 }
 
 
-def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> str:
+def figures_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) -> str:
     """The page as HTML."""
     trials = history.searched()
     ended = sum(trial.status in ("finished", "stopped", "failed") for trial in trials)
@@ -43,21 +43,21 @@ def figures_page(plan: Plan, history: History, figures: Sequence[Figures]) -> st
     return rendered(Path(__file__).with_suffix(".html"), context)
 
 
-def figures_group(one: Figures) -> dict[str, Any]:
+def figures_group(one: SearchFigures) -> dict[str, Any]:
     """What `figures_groups.html` shows of the trials over one number of folds."""
-    names = [hyperparameter.name for hyperparameter in one.coordinates.hparams]
-    lines = one.coordinates.lines
-    told = [line.trial.costs for line in lines]
+    names = [hyperparameter.name for hyperparameter in one.parallel_coordinates.hparams]
+    lines = one.parallel_coordinates.lines
+    told = [line.trial.costs.by_name() for line in lines]
     costs = [name for name in COSTS if any(name in some for some in told)]
     return {
         "folds": one.folds,
         "metric": one.metric,
-        "alone": one.alone,
+        "alone": one.is_only_group,
         "importance": importance_chart(one.importance) if one.importance.fractions else "",
         "importance_text": one.importance_text,
-        "progress": progress_chart(one.progress, one.progress_text),
+        "progress": progress_chart(one.optimization_history, one.progress_text),
         "progress_text": one.progress_text,
-        "coordinates": coordinates_chart(one.coordinates, one.metric) if names else "",
+        "coordinates": coordinates_chart(one.parallel_coordinates, one.metric) if names else "",
         "coordinates_text": one.coordinates_text,
         "names": names,
         "costs": [COSTS[name][0] for name in costs],
@@ -66,7 +66,7 @@ def figures_group(one: Figures) -> dict[str, Any]:
                 "trial": line.trial.id,
                 "state": line.trial.status,
                 "epoch": line.trial.epoch,
-                "objective": f"{float(line.trial.reports[-1]['objective']):.4f}",
+                "objective": f"{line.trial.objective:.4f}",
                 "costs": [_cost(name, some[name]) if name in some else "" for name in costs],
                 "hparams": [value_text(line.trial.hparams.get(name, "")) for name in names],
             }

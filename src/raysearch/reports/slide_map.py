@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import DataError
-from raysearch.inference.image_files import Image
-from raysearch.inference.overlays import Floats, coloured
+from raysearch.inference.image_rendering import Floats, Image, viridis
 
 # A map is not larger on either side.
 LARGEST = 1400
@@ -67,7 +66,7 @@ def heat_map(found: SlideMap, values: Floats) -> Image:
         here = image[top : top + height, left : left + width]
         own = np.asarray(values[place], np.float32)
         spread = np.full((height, width), own) if own.ndim == 0 else _fitted(own, (width, height))
-        here[:] = cv2.addWeighted(here, 1 - STRENGTH, coloured(spread), STRENGTH, 0)
+        here[:] = cv2.addWeighted(here, 1 - STRENGTH, viridis(spread), STRENGTH, 0)
     return image
 
 
@@ -75,15 +74,15 @@ def _fitted(values: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def error_map(found: SlideMap, labels: NDArray[np.int64], decided: NDArray[np.int64]) -> Image:
+def error_map(found: SlideMap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Image:
     """The map with a frame around each error: red and crossed where a label above 0 was missed."""
     image = found.image.copy()
     height, width = found.side
-    for place in np.flatnonzero(labels != decided).tolist():
+    for place in np.flatnonzero(labels != predicted).tolist():
         # A line of two pixels lies on both sides of its place.
         left, top = int(found.lefts[place]) + 1, int(found.tops[place]) + 1
         corner = (left + width - 3, top + height - 3)
-        missed = labels[place] > decided[place]
+        missed = labels[place] > predicted[place]
         colour = MISSED if missed else ALARM
         cv2.rectangle(image, (left, top), corner, colour, 2)
         if missed:
@@ -133,4 +132,4 @@ def geojson(
 def _colour(number: int) -> list[int]:
     """Of a class: viridis, apart from each other."""
     place = np.array([(number * 0.618) % 1.0], np.float32)
-    return [int(one) for one in coloured(place)[0]]
+    return [int(one) for one in viridis(place)[0]]

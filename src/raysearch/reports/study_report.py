@@ -8,23 +8,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.champion.trained_networks import champion_scores
+from raysearch.champion.stored_champion import champion_of, champion_scores
 from raysearch.data.files import Folder
-from raysearch.data.patches import load_rows
+from raysearch.data.shards.rows import load_rows
 from raysearch.data.shards.shard_manifest import Manifest, read_manifest
 from raysearch.errors import StudyError, UserError
 from raysearch.metrics.bootstrap import Interval
-from raysearch.metrics.calibration import Reliability, reliability, tempered
-from raysearch.metrics.evaluation import Assessment, Scored, assess
-from raysearch.metrics.plausibility import Note, check_anchor, check_baseline, check_tables
+from raysearch.metrics.calibration import Reliability, apply_temperature, reliability
+from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
+from raysearch.metrics.plausibility import (
+    PlausibilityNote,
+    check_baseline,
+    check_reference_result,
+    check_row_counts,
+)
+from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import OutOfFold
 from raysearch.search.study.plan import Plan
-from raysearch.search.study.study import read_history, read_plan
-from raysearch.selection.pooled_scores import auroc_in_context, places_of
+from raysearch.search.study.stored_study import load_study
+from raysearch.selection.pooled_scores import neighbor_smoothed_auroc, patch_positions
 from raysearch.selection.selection import Selection, select
-from raysearch.testing.test_results import HELD_OUT, About, kept, scores_of
+from raysearch.testing.test_results import (
+    HELD_OUT,
+    EvaluationRecord,
+    read_evaluation_scores,
+    read_evaluations,
+)
 
 OUT_OF_FOLD = "out of fold"
 
@@ -39,12 +50,12 @@ class Set:
 
     name: str
     text: str
-    scored: Scored
-    found: Assessment
-    notes: tuple[Note, ...]
+    scored: ScoredRows
+    found: Evaluation
+    notes: tuple[PlausibilityNote, ...]
     before: Reliability | None = None
     in_context: Interval | None = None
-    about: About | None = None
+    about: EvaluationRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Report:
     plan: Plan
     history: History
     champion: Trial
+    decision: ChampionDecision
     selection: Selection
     sets: tuple[Set, ...]
     rows: NDArray[np.int64]
@@ -69,20 +81,16 @@ class Report:
 
 def study_report(folder: StudyFolder) -> Report:
     """What is to be told of the study in `folder`; StudyError where it has no champion yet."""
-    plan, history = read_plan(folder), read_history(folder)
-    if history.champion is None or not history.locked:
-        raise StudyError(
-            f"study {plan.name!r} has no champion yet; let it end, or choose one by `raysearch"
-            " select`"
-        )
-    champion = history.trials[history.champion]
-    selection = select(folder, plan, history, float(history.locked["margin"]))
-    raw = champion_scores(folder, plan, champion, history.locked)
+    study = load_study(folder)
+    plan, history = study.plan, study.history
+    champion, decision = champion_of(plan, history)
+    selection = select(folder, plan, history, decision.margin)
+    raw = champion_scores(folder, plan, champion, decision.seed)
     manifest = _manifest(plan.data)
     form = manifest.format if manifest else ""
-    sets = [_own(plan, history, raw, form)]
-    judged = kept(folder)
-    mine = [one for one in judged if (one.trial, one.seed) == (champion.id, _seed_of(history))]
+    sets = [_own(plan, decision, raw, form)]
+    judged = read_evaluations(folder)
+    mine = [one for one in judged if (one.trial, one.repeat_seed) == (champion.id, decision.seed)]
     sets += [_other(folder, about, form) for about in mine]
     notes = tuple(
         f"{one.name} was judged by {one.model}, which is the champion no more, and is left out"
@@ -91,13 +99,11 @@ def study_report(folder: StudyFolder) -> Report:
     )
     slides = _slides(plan, raw)
     return Report(
-        *(plan, history, champion, selection, tuple(sets), raw.rows, slides, manifest, notes)
+        *(plan, history, champion, decision, selection, tuple(sets), raw.rows, slides, manifest, notes)
     )
 
 
-def _seed_of(history: History) -> int | None:
-    """The fresh seed of an ensemble's nets; None of a refit."""
-    return history.locked.get("seed")
+
 
 
 def _manifest(data: str) -> Manifest | None:
@@ -108,20 +114,19 @@ def _manifest(data: str) -> Manifest | None:
         return None
 
 
-def set_of(name: str, text: str, scored: Scored, notes: Sequence[str] = ()) -> Set:
+def set_of(name: str, text: str, scored: ScoredRows, notes: Sequence[str] = ()) -> Set:
     """`scored` rows as a set of their own, of which `notes` are to be known, too."""
-    found = assess(scored)
-    return Set(name, text, scored, found, (*map(Note, notes), *_notes(found, "")))
+    found = evaluate_predictions(scored)
+    return Set(name, text, scored, found, (*map(PlausibilityNote, notes), *_notes(found, "")))
 
 
-def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
-    locked = history.locked
-    probabilities = tempered(raw.probabilities, float(locked["temperature"]))
-    scored = Scored(
+def _own(plan: Plan, decision: ChampionDecision, raw: OutOfFold, form: str) -> Set:
+    probabilities = apply_temperature(raw.probabilities, decision.temperature)
+    scored = ScoredRows(
         *(raw.labels, probabilities, raw.patients),
-        *(plan.class_names, locked["threshold"]),
+        *(plan.class_names, decision.threshold),
     )
-    found = assess(scored, raw.folds)
+    found = evaluate_predictions(scored, raw.folds)
     text = (
         "Each patch by the model of the fold that did not learn from its patient, at the locked"
         " temperature and threshold. The champion was chosen by these very patients, and both were"
@@ -135,33 +140,33 @@ def _own(plan: Plan, history: History, raw: OutOfFold, form: str) -> Set:
 def _in_context(plan: Plan, calibrated: OutOfFold) -> Interval | None:
     """None as well where the shards have gone, which alone know where the patches lie."""
     try:
-        near = auroc_in_context(calibrated, plan)
+        near = neighbor_smoothed_auroc(calibrated, plan)
     except UserError:
         return None
-    return None if near is None else near.pooled
+    return None if near is None else near.auroc
 
 
-def _other(folder: StudyFolder, about: About, form: str) -> Set:
-    scored = scores_of(folder, about)
-    found = assess(scored)
-    if about.name == HELD_OUT:
-        opened = about.opening.get("by_this_study", 1)
-        often = "once" if opened == 1 else f"{opened} times"
+def _other(folder: StudyFolder, about: EvaluationRecord, form: str) -> Set:
+    scored = read_evaluation_scores(folder, about)
+    found = evaluate_predictions(scored)
+    if about.accesses is not None:
         text = (
-            f"The patients that were put aside, judged on {about.at} by {about.model}. Opened"
-            f" {often} by this study, {about.opening.get('by_all', 1)} times in all."
+            f"The held-out test set, evaluated on {about.time} with {about.model}. Accesses:"
+            f" {about.accesses.by_study} by this study, {about.accesses.total} in total."
         )
     else:
-        text = f"Shards from elsewhere, {about.data}, judged on {about.at} by {about.model}."
+        text = (
+            f"The external test set {about.data}, evaluated on {about.time} with {about.model}."
+        )
     if about.name != HELD_OUT:
         manifest = _manifest(about.data)
         form = manifest.format if manifest else ""
-    notes = (*(Note(one) for one in about.notes), *_notes(found, form))
-    return Set(about.name, text, scored, found, notes, in_context=about.in_context, about=about)
+    notes = (*(PlausibilityNote(one) for one in about.notes), *_notes(found, form))
+    return Set(about.name, text, scored, found, notes, in_context=about.smoothed_auroc, about=about)
 
 
-def _notes(found: Assessment, form: str) -> tuple[Note, ...]:
-    return (*check_tables(found), *check_anchor(form, found), *check_baseline(found))
+def _notes(found: Evaluation, form: str) -> tuple[PlausibilityNote, ...]:
+    return (*check_row_counts(found), *check_reference_result(form, found), *check_baseline(found))
 
 
 def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
@@ -170,7 +175,7 @@ def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
         rows = load_rows(plan.data, plan.view)
     except UserError:
         return None
-    if places_of(rows, raw) is None:
+    if patch_positions(rows, raw) is None:
         return None
     return np.asarray(rows.slides[raw.rows])
 
@@ -178,7 +183,7 @@ def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
 def fresh_text(report: Report) -> str:
     """The champion's objective with fresh seeds, and how often they failed; empty without any."""
     history = report.history
-    values = ", ".join(f"{one:.4f}" for one in history.fresh)
+    values = ", ".join(f"{one:.4f}" for one in history.repeat_objectives)
     failed = [
         why for (trial, _), why in history.repeat_failures.items() if trial == history.champion
     ]

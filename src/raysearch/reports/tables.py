@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raysearch.metrics.bootstrap import Interval
-from raysearch.metrics.by_patient import CONFIDENT
+from raysearch.metrics.patient_level import CONFIDENT
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.classification import METRICS
-from raysearch.metrics.evaluation import Assessment, Patients
+from raysearch.metrics.evaluation import Evaluation, PatientLevelEvaluation
 from raysearch.metrics.selective_prediction import RuleOut
 
 # What of the metrics is worth a line where room is short, by how many classes there are.
@@ -32,21 +32,21 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def judged_tables(found: Assessment) -> Iterator[Table]:
+def judged_tables(found: Evaluation) -> Iterator[Table]:
     """The classes, what is left to a person, what could be cleared, and the patients."""
     yield _classes(found)
     yield _confident(found)
-    if found.triage:
-        yield _triage("Cleared without a person, by patch", found.triage)
-    if found.by_patient is not None:
-        yield _ranking(found, found.by_patient)
-        yield _diagnosed(found, found.by_patient)
-        yield _triage("Cleared without a person, by patient", found.by_patient.triage)
+    if found.rule_out:
+        yield _triage("Cleared without a person, by patch", found.rule_out)
+    if found.patient_level is not None:
+        yield _ranking(found, found.patient_level)
+        yield _diagnosed(found, found.patient_level)
+        yield _triage("Cleared without a person, by patient", found.patient_level.rule_out)
 
 
 def metrics_table(
     title: str,
-    found: Assessment,
+    found: Evaluation,
     names: Sequence[str] = tuple(METRICS),
     before: Reliability | None = None,
     in_context: Interval | None = None,
@@ -72,12 +72,12 @@ def metrics_table(
     return Table(title, ["metric", "value", "95 % by patient", "guessing"], rows)
 
 
-def short_metrics(found: Assessment) -> tuple[str, ...]:
+def short_metrics(found: Evaluation) -> tuple[str, ...]:
     """The names of the metrics that are worth a line in a terminal."""
     return OF_TWO if len(found.class_names) == 2 else OF_SEVERAL
 
 
-def _classes(found: Assessment) -> Table:
+def _classes(found: Evaluation) -> Table:
     rows = [
         [
             one.name,
@@ -94,14 +94,14 @@ def _classes(found: Assessment) -> Table:
     return Table(f"By class, decided by {decided}", heads, rows)
 
 
-def _confident(found: Assessment) -> Table:
+def _confident(found: Evaluation) -> Table:
     names = found.class_names
     heads = [f"{name}: {what}" for name in names for what in ("covered", "precision", "recall")]
     rows = [
         [
             f"{one.confidence:g}",
             number(one.coverage, 3),
-            f"{one.patients:,} of {one.of_patients:,}",
+            f"{one.patients:,} of {one.total_patients:,}",
             number(one.accuracy, 3),
             *(
                 number(value, 3)
@@ -120,7 +120,7 @@ def _triage(title: str, lines: Sequence[RuleOut]) -> Table:
     rows = [
         [
             f"{one.confidence:g}",
-            f"{one.rows:,} of {one.of:,}",
+            f"{one.ruled_out:,} of {one.total:,}",
             f"{one.missed:,} of {one.positives:,}",
             f"{number(one.missed_fraction.value, 3)} ({span(one.missed_fraction, 3)})",
             f"{number(one.npv.value, 3)} ({span(one.npv, 3)})",
@@ -130,31 +130,31 @@ def _triage(title: str, lines: Sequence[RuleOut]) -> Table:
     return Table(title, ["confidence", "cleared", "missed", "share missed", "NPV"], rows)
 
 
-def _ranking(found: Assessment, of: Patients) -> Table:
+def _ranking(found: Evaluation, of: PatientLevelEvaluation) -> Table:
     rows = [[name, number(one.value), span(one)] for name, one in of.auroc.items()]
-    error = of.table.fraction_error()
+    error = of.table.positive_fraction_error()
     rows.append(["error of the share above the threshold", number(error), ""])
     ill = int(of.table.labels.sum())
     title = f"Patients ranked: {ill:,} of {found.patients:,} have a patch of {found.class_names[1]}"
     return Table(title, ["ranked by", "AUROC", "95 %"], rows)
 
 
-def _diagnosed(found: Assessment, of: Patients) -> Table:
+def _diagnosed(found: Evaluation, of: PatientLevelEvaluation) -> Table:
     rows = [
         [
             one.rule,
-            f"{one.found:,} of {one.ill:,}",
+            f"{one.true_positives:,} of {one.positives:,}",
             f"{number(one.sensitivity.value, 3)} ({span(one.sensitivity, 3)})",
-            f"{one.cleared:,} of {one.well:,}",
+            f"{one.true_negatives:,} of {one.negatives:,}",
             f"{number(one.specificity.value, 3)} ({span(one.specificity, 3)})",
         ]
-        for one in of.diagnosed
+        for one in of.detection
     ]
     title = f"Patients called ill by patches at {CONFIDENT:g} or more of {found.class_names[1]}"
     return Table(title, ["patches", "found", "sensitivity", "cleared", "specificity"], rows)
 
 
-def patients_table(found: Assessment, of: Patients, most: int) -> Table:
+def patients_table(found: Evaluation, of: PatientLevelEvaluation, most: int) -> Table:
     """The patients of whom the decided share is furthest from the true one, at most `most`."""
     one = of.table
     true = one.positive / one.rows
@@ -179,7 +179,7 @@ def patients_table(found: Assessment, of: Patients, most: int) -> Table:
     return Table(title, heads, rows)
 
 
-def folds_table(found: Assessment) -> Table:
+def folds_table(found: Evaluation) -> Table:
     """Every metric of each fold alone, and of all at once."""
     rows = [
         [f"fold {fold + 1}", *(number(values[name]) for name in METRICS)]

@@ -1,160 +1,195 @@
-"""Whether a hyperparameter matters: finished trials that are equal in all else, compared by patient."""
+"""Compares two values of a hyperparameter by pairs of trials that are equal in all others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from raysearch.config.space import Space, Value
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space import Space
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Interval, percentiles
+from raysearch.metrics.bootstrap import Floats, Interval, percentile_interval
+from raysearch.metrics.classification import defined_or_none
+from raysearch.metrics.objective import is_better
 from raysearch.search.journal.history import History, Trial, finished
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import out_of_fold
 from raysearch.search.study.plan import Plan
-from raysearch.selection.paired_bootstrap import Draws
+from raysearch.selection.paired_bootstrap import PatientReplicates
 
-DRAWS = 2000
-Pairs = dict[tuple[Value, Value], list[tuple[Trial, Trial]]]
-Array = NDArray[np.float64]
+NUM_REPLICATES = 2000
+TrialPair = tuple[Trial, Trial]
+ValuePair = tuple[Value, Value]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two values of a hyperparameter, over all pairs of trials that differ in it alone.
+class HyperparameterComparison:
+    """A paired comparison of two values of a hyperparameter.
 
-    `values` are the objective's metric of each, pooled out of fold, the mean over the pairs;
-    `difference` is that of `other` less `one`, with its 95 % interval by patient, and `lowest` and
-    `highest` that of one pair. None is undefined. `better` is one of the values, or None where no
-    difference is shown.
+    Attributes:
+        first: The first value.
+        second: The second value.
+        num_pairs: Pairs of trials that differ in the hyperparameter alone.
+        num_trials: Trials in these pairs.
+        num_patients: Patients that are resampled.
+        objectives: Mean objective of the trials with each value, of pooled out-of-fold scores; None
+            if undefined.
+        difference: Mean over pairs of the objective with `second` minus that with `first`, and its
+            95 % interval by patient.
+        min_difference: The smallest difference of a pair.
+        max_difference: The largest difference of a pair.
+        better: The significantly better value, or None.
     """
 
-    one: Value
-    other: Value
-    pairs: int
-    trials: int
-    patients: int
-    values: tuple[float | None, float | None]
+    first: Value
+    second: Value
+    num_pairs: int
+    num_trials: int
+    num_patients: int
+    objectives: tuple[float | None, float | None]
     difference: Interval
-    lowest: float | None
-    highest: float | None
+    min_difference: float | None
+    max_difference: float | None
     better: Value | None
 
 
-def compare(
+def compare_values(
     folder: StudyFolder, plan: Plan, history: History, hyperparameter: str
-) -> list[Comparison]:
-    """The comparison of each two values of `hyperparameter` that have a pair of trials in the study.
+) -> list[HyperparameterComparison]:
+    """Compare each two values of `hyperparameter` for which the study has a pair of trials.
 
-    The same patients are drawn for both trials of a pair, and a draw's difference is the mean over
-    the pairs: what makes a patient hard for both is in neither. StudyError where the study does not
-    search `hyperparameter`, and where no two trials differ in it alone.
+    Both trials of a pair are evaluated on the same bootstrap replicates of patients. The difference
+    of a replicate is the mean over pairs, so that the difficulty of a patient, which both trials
+    share, cancels out.
+
+    Raises:
+        StudyError: If the study does not search `hyperparameter`, or if no two finished trials
+            differ in it alone.
     """
-    searched = [one.name for one in plan.space.hparams if len(one.values) > 1]
+    searched = [hparam.name for hparam in plan.space.hparams if len(hparam.values) > 1]
     if hyperparameter not in searched:
         raise StudyError(
-            f"--hyperparameter {hyperparameter}: study {plan.name!r} does not search it; it searches"
-            f" {', '.join(searched) or 'nothing'}"
+            f"--hyperparameter {hyperparameter}: study {plan.name!r} does not search it; it"
+            f" searches {', '.join(searched) or 'nothing'}"
         )
     trials = finished(history, plan.space.mode)
-    found = pairs_of(plan.space, trials, hyperparameter)
-    if not found:
+    pairs_by_values = trial_pairs(plan.space, trials, hyperparameter)
+    if not pairs_by_values:
         raise StudyError(
-            f"--hyperparameter {hyperparameter}: no two of the {len(trials)} finished trials of {plan.name!r} differ in"
-            " it alone; run a study in which every other hyperparameter has a fixed value or few choices,"
-            " with `sampler: grid` and `stopping: {rule: none}`, or list both under `points`"
+            f"--hyperparameter {hyperparameter}: no two of the {len(trials)} finished trials of"
+            f" {plan.name!r} differ in it alone; run a study in which every other hyperparameter"
+            " has a fixed value or few choices, with `sampler: grid` and `stopping: {rule: none}`,"
+            " or list both configurations under `points_to_evaluate`"
         )
-    used = {trial.id: trial for pairs in found.values() for pair in pairs for trial in pair}
-    drawn, patients = _metrics(folder, plan, list(used.values()))
+    paired_trials = {
+        trial.id: trial for pairs in pairs_by_values.values() for pair in pairs for trial in pair
+    }
+    objectives, num_patients = _objectives(folder, plan, list(paired_trials.values()))
     return [
-        _compared(plan.space.mode, values, pairs, drawn, patients)
-        for values, pairs in found.items()
+        _compare_pairs(plan.space.mode, values, pairs, objectives, num_patients)
+        for values, pairs in pairs_by_values.items()
     ]
 
 
-def pairs_of(space: Space, trials: Sequence[Trial], hyperparameter: str) -> Pairs:
-    """Each two values of `hyperparameter`, in their order, and the pairs of `trials` that differ in it alone.
+def trial_pairs(
+    space: Space, trials: Sequence[Trial], hyperparameter: str
+) -> dict[ValuePair, list[TrialPair]]:
+    """Find the pairs of trials that differ in `hyperparameter` alone.
 
-    A hyperparameter that exists beside one of two values only, and because of it, is part of that value.
+    A conditional hyperparameter that exists for only one of the two values is part of that value.
+
+    Returns:
+        The pairs by the two values, which are in the order of the space.
     """
-    definition = next(one for one in space.hparams if one.name == hyperparameter)
-    order = {value: place for place, value in enumerate(definition.values)}
-    hanging = dependents(space, hyperparameter)
+    definition = next(hparam for hparam in space.hparams if hparam.name == hyperparameter)
+    order = {value: index for index, value in enumerate(definition.values)}
+    dependent = dependent_hparams(space, hyperparameter)
 
-    def alike(one: Trial, other: Trial) -> bool:
-        names = (one.hparams.keys() | other.hparams.keys()) - {hyperparameter}
+    def are_equal_otherwise(first: Trial, second: Trial) -> bool:
+        names = (first.hparams.keys() | second.hparams.keys()) - {hyperparameter}
         return all(
-            one.hparams[name] == other.hparams[name]
-            if name in one.hparams and name in other.hparams
-            else name in hanging
+            first.hparams[name] == second.hparams[name]
+            if name in first.hparams and name in second.hparams
+            else name in dependent
             for name in names
         )
 
-    def place(trial: Trial) -> tuple[float, str]:
+    def position(trial: Trial) -> tuple[float, str]:
         value = trial.hparams[hyperparameter]
-        return order[value] if definition.kind == "choice" else value, trial.id
+        return float(order[value] if definition.kind == "choice" else value), trial.id
 
-    having = sorted((one for one in trials if hyperparameter in one.hparams), key=place)
-    found: Pairs = {}
-    for one, other in combinations(having, 2):
-        values = one.hparams[hyperparameter], other.hparams[hyperparameter]
-        if values[0] != values[1] and alike(one, other):
-            found.setdefault(values, []).append((one, other))
-    return found
-
-
-def dependents(space: Space, hyperparameter: str) -> set[str]:
-    """The hyperparameters that exist under conditions on `hyperparameter`, or on another one of these."""
-    found = {hyperparameter}
-    for one in space.hparams:  # each stands after those that its conditions name
-        if any(name in found for name, _values in one.when):
-            found.add(one.name)
-    return found - {hyperparameter}
+    candidates = sorted(
+        (trial for trial in trials if hyperparameter in trial.hparams), key=position
+    )
+    pairs: dict[ValuePair, list[TrialPair]] = {}
+    for first, second in combinations(sorted(candidates, key=position), 2):
+        values = first.hparams[hyperparameter], second.hparams[hyperparameter]
+        if values[0] != values[1] and are_equal_otherwise(first, second):
+            pairs.setdefault(values, []).append((first, second))
+    return pairs
 
 
-def _metrics(
+def dependent_hparams(space: Space, hyperparameter: str) -> set[str]:
+    """Return the hyperparameters whose conditions depend on `hyperparameter`, also indirectly."""
+    names = {hyperparameter}
+    for hparam in space.hparams:  # each follows those that its conditions name
+        if any(name in names for name, _values in hparam.when):
+            names.add(hparam.name)
+    return names - {hyperparameter}
+
+
+def _objectives(
     folder: StudyFolder, plan: Plan, trials: Sequence[Trial]
-) -> tuple[dict[str, Array], int]:
-    """The metric of each trial and of its replicates, (1 + draws,), and the number of patients."""
-    rows = {one.id: out_of_fold(folder, plan, one.id, one.folds) for one in trials}
-    draws = Draws.of_patients(rows[trials[0].id].patients, DRAWS, plan.space.seed)
-    found = {name: draws.metric(plan.space.metric, one) for name, one in rows.items()}
-    return found, len(draws.patients)
+) -> tuple[dict[str, Floats], int]:
+    """Compute the objective of each trial in each replicate, (1 + R,), and count the patients."""
+    scores = {trial.id: out_of_fold(folder, plan, trial.id, trial.folds) for trial in trials}
+    replicates = PatientReplicates.sample(
+        scores[trials[0].id].patients, NUM_REPLICATES, plan.space.seed
+    )
+    objectives = {
+        name: replicates.metric(plan.space.metric, trial_scores)
+        for name, trial_scores in scores.items()
+    }
+    return objectives, len(replicates.patients)
 
 
-def _compared(
+def _compare_pairs(
     mode: str,
-    values: tuple[Value, Value],
-    pairs: Sequence[tuple[Trial, Trial]],
-    drawn: dict[str, Array],
-    patients: int,
-) -> Comparison:
-    ones, others = (np.array([drawn[pair[at].id] for pair in pairs]) for at in (0, 1))
-    apart = others - ones
-    mean = apart.mean(axis=0)
-    replicates = mean[1:] if patients > 1 else np.full(1, np.nan)
-    difference = percentiles(float(mean[0]), replicates)
-    better = None
-    if difference.low is not None and difference.high is not None:
-        above, below = difference.low > 0, difference.high < 0
-        if above or below:
-            better = values[int(above == (mode == "max"))]
-    return Comparison(
+    values: ValuePair,
+    pairs: Sequence[TrialPair],
+    objectives: Mapping[str, Floats],
+    num_patients: int,
+) -> HyperparameterComparison:
+    """Compare two values; `objectives` (1 + R,) by trial start with the original sample."""
+    first = np.array([objectives[trial.id] for trial, _second in pairs])
+    second = np.array([objectives[trial.id] for _first, trial in pairs])
+    differences = second - first
+    mean = differences.mean(axis=0)
+    replicates = mean[1:] if num_patients > 1 else np.full(1, np.nan)
+    difference = percentile_interval(float(mean[0]), replicates)
+    return HyperparameterComparison(
         *values,
-        len(pairs),
-        len({trial.id for pair in pairs for trial in pair}),
-        patients,
-        (_known(ones[:, 0].mean()), _known(others[:, 0].mean())),
-        difference,
-        _known(apart[:, 0].min()),
-        _known(apart[:, 0].max()),
-        better,
+        num_pairs=len(pairs),
+        num_trials=len({trial.id for pair in pairs for trial in pair}),
+        num_patients=num_patients,
+        objectives=(
+            defined_or_none(float(first[:, 0].mean())),
+            defined_or_none(float(second[:, 0].mean())),
+        ),
+        difference=difference,
+        min_difference=defined_or_none(float(differences[:, 0].min())),
+        max_difference=defined_or_none(float(differences[:, 0].max())),
+        better=_better_value(values, difference, mode),
     )
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _better_value(values: ValuePair, difference: Interval, mode: str) -> Value | None:
+    """Return the better value if the interval of the difference does not contain 0."""
+    if difference.low is None or difference.high is None:
+        return None
+    if difference.low > 0 or difference.high < 0:
+        return values[1] if is_better(difference.low, 0.0, mode) else values[0]
+    return None

@@ -1,30 +1,33 @@
-"""What is locked with a champion before anything is tested: its temperature and its threshold."""
+"""The decision rule that is fixed before the held-out test: temperature and threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from raysearch.config.space import ChampionKind, Space
 from raysearch.metrics.calibration import (
     CRITERIA,
+    apply_temperature,
     fit_temperature,
     fit_threshold,
     reliability,
-    tempered,
 )
 from raysearch.metrics.model_selection import MARGIN
+from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.study.fold_scores import OutOfFold
 
 DEFAULT_CRITERION = next(iter(CRITERIA))
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a selection is asked for: the margin of a tie, and by what the threshold is chosen.
+class SelectionOptions:
+    """The options of a selection.
 
-    The champion is trained again with so many `repeats`; `kind` says what it is made of.
+    Attributes:
+        margin: The largest difference of the objective to the best trial that counts as a tie.
+        criterion: The metric that the threshold maximizes.
+        repeats: How often the champion's cross-validation is repeated with new seeds.
+        kind: What the champion consists of.
     """
 
     margin: float = MARGIN
@@ -33,19 +36,24 @@ class Options:
     kind: ChampionKind = "refit"
 
     @classmethod
-    def of(cls, locked: Mapping[str, Any], space: Space) -> Options:
-        """Those of the last selection, as the journal has it; where there is none, of `space`."""
-        names = ("margin", "criterion", "repeats", "kind")
-        known = {name: locked[name] for name in names if name in locked}
-        return replace(cls(repeats=space.repeats, kind=space.champion), **known)
+    def of(cls, decision: ChampionDecision | None, space: Space) -> SelectionOptions:
+        """Return the options of the last selection; without one, those of `space`."""
+        if decision is None:
+            return cls(repeats=space.repeats, kind=space.champion)
+        return cls(decision.margin, decision.criterion, decision.repeats, decision.kind)
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How the champion's scores become probabilities, and a decision.
+class DecisionRule:
+    """How the champion's scores become calibrated probabilities, and these a predicted class.
 
-    `threshold` is of the second class's calibrated probability, None of more than two classes;
-    `error_before` and `error` are the expected calibration errors of the scores out of fold.
+    Attributes:
+        temperature: The calibration temperature.
+        threshold: Threshold of the second class's calibrated probability; None for more than two
+            classes.
+        criterion: The metric that the threshold maximizes.
+        error_before: Expected calibration error of the out-of-fold scores before calibration.
+        error: Expected calibration error after calibration.
     """
 
     temperature: float
@@ -54,23 +62,23 @@ class Decision:
     error_before: float | None
     error: float | None
 
-    @property
-    def told(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
+def fit_decision_rule(scores: OutOfFold, criterion: str = DEFAULT_CRITERION) -> DecisionRule:
+    """Fit temperature and threshold on the out-of-fold scores of all folds together.
 
-def decide(rows: OutOfFold, criterion: str = DEFAULT_CRITERION) -> Decision:
-    """The temperature and the threshold that are best for all folds' `rows` at once.
-
-    Chosen a fold at a time they swing.
+    Args:
+        scores: The champion's out-of-fold scores.
+        criterion: The metric that the threshold maximizes, one of `CRITERIA`.
     """
-    temperature = fit_temperature(rows.labels, rows.probabilities)
-    calibrated = tempered(rows.probabilities, temperature)
+    temperature = fit_temperature(scores.labels, scores.probabilities)
+    calibrated = apply_temperature(scores.probabilities, temperature)
     threshold = None
     if calibrated.shape[1] == 2:
-        threshold = fit_threshold(rows.labels, calibrated[:, 1], criterion)
-    before, after = (
-        reliability(rows.labels, one).error for one in (rows.probabilities, calibrated)
+        threshold = fit_threshold(scores.labels, calibrated[:, 1], criterion)
+    return DecisionRule(
+        temperature,
+        threshold,
+        criterion,
+        error_before=reliability(scores.labels, scores.probabilities).error,
+        error=reliability(scores.labels, calibrated).error,
     )
-    return Decision(temperature, threshold, criterion, before, after)

@@ -1,4 +1,4 @@
-"""The same draws of patients for every trial of a study, so that their differences are paired."""
+"""Bootstrap replicates of patients that all trials of a study share, so that trials are paired."""
 
 from __future__ import annotations
 
@@ -7,40 +7,48 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.bootstrap import patient_weights
+from raysearch.metrics.bootstrap import Floats, patient_weights
 from raysearch.metrics.bootstrap_metrics import metric_replicates
 from raysearch.search.study.fold_scores import OutOfFold
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Draws:
-    """How often each draw holds each patient: `patients` in their order (P,), `weights` (R, P).
+class PatientReplicates:
+    """Bootstrap replicates of patients; the first one is the original sample.
 
-    The first draw holds everyone once.
+    Attributes:
+        patients: Sorted names of the patients, shape (P,).
+        weights: How often each replicate contains each patient, shape (1 + R, P).
     """
 
     patients: NDArray[np.str_]
     weights: Floats
 
     @classmethod
-    def of_patients(cls, patients: NDArray[np.str_], count: int, seed: int) -> Draws:
-        """Everyone once, and `count` draws of as many of `patients` (N,), which may repeat."""
+    def sample(
+        cls, patients: NDArray[np.str_], num_replicates: int, seed: int
+    ) -> PatientReplicates:
+        """Draw replicates of the patients of rows.
+
+        Args:
+            patients: Patient of each row, shape (N,).
+            num_replicates: The number of replicates, R.
+            seed: Seed of the replicates.
+        """
         names = np.unique(patients)
-        drawn = patient_weights(len(names), count, seed)
-        return cls(names, np.concatenate([np.ones((1, len(names))), drawn]))
+        drawn_weights = patient_weights(len(names), num_replicates, seed)
+        return cls(names, np.concatenate([np.ones((1, len(names))), drawn_weights]))
 
-    def first(self, count: int) -> Draws:
-        """Everyone once, and the first `count` draws."""
-        return replace(self, weights=self.weights[: count + 1])
+    def first(self, num_replicates: int) -> PatientReplicates:
+        """Return the original sample and the first replicates."""
+        return replace(self, weights=self.weights[: num_replicates + 1])
 
-    def left_out(self) -> Draws:
-        """The patients that each draw does not hold, once each."""
+    def out_of_bag(self) -> PatientReplicates:
+        """Return replicates of the patients that each replicate leaves out, once each."""
         return replace(self, weights=(self.weights == 0).astype(np.float64))
 
-    def metric(self, name: str, rows: OutOfFold) -> Floats:
-        """The metric `name` of `rows` in each draw (R,); NaN where it is undefined."""
-        own, owner = np.unique(rows.patients, return_inverse=True)
-        weights = self.weights[:, np.searchsorted(self.patients, own)]
-        return metric_replicates(name, rows.labels, rows.probabilities, owner, weights)
+    def metric(self, name: str, scores: OutOfFold) -> Floats:
+        """Compute a metric of `scores` in each replicate, shape (1 + R,); NaN if undefined."""
+        names, patient_index = np.unique(scores.patients, return_inverse=True)
+        weights = self.weights[:, np.searchsorted(self.patients, names)]
+        return metric_replicates(name, scores.labels, scores.probabilities, patient_index, weights)

@@ -1,7 +1,4 @@
-"""The out-of-fold scores of a trial, pooled over the folds, and what they say by patient.
-
-Also with each patch seen in its context: among those near it on its slide.
-"""
+"""The AUROC of out-of-fold scores pooled over all folds, with and without neighbor smoothing."""
 
 from __future__ import annotations
 
@@ -10,99 +7,127 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.patches import Rows, load_rows
-from raysearch.metrics.bootstrap import Interval, auroc_interval
-from raysearch.metrics.evaluation import Scored
-from raysearch.metrics.neighbor_smoothing import REACHES, Context, Places, around, fit_context
+from raysearch.data.shards.rows import Rows, load_rows
+from raysearch.metrics.bootstrap import Floats, Interval, auroc_interval
+from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.neighbor_smoothing import (
+    LENGTH_SCALES,
+    NeighborSmoothing,
+    PatchPositions,
+    fit_neighbor_smoothing,
+    neighbor_sums,
+)
 from raysearch.search.study.fold_scores import OutOfFold
 from raysearch.search.study.plan import Plan
 
 
 @dataclass(frozen=True)
-class InContext:
-    """The AUROC with each patch in its context, and the context, fitted on all folds."""
+class SmoothedAuroc:
+    """The AUROC of neighbor-smoothed scores, and the smoothing that is fitted on all folds."""
 
-    pooled: Interval
-    context: Context
+    auroc: Interval
+    smoothing: NeighborSmoothing
 
 
-def pooled_auroc(found: OutOfFold) -> Interval | None:
-    """The AUROC over all development patches, and its 95 % interval by patient.
+def pooled_auroc(scores: OutOfFold) -> Interval | None:
+    """Compute the AUROC over all development patches, with its 95 % interval by patient.
 
-    Each patch has the score of the fold's model that did not learn from its patient.
-    None where there are more than two classes.
+    Returns:
+        The interval; None for more than two classes.
     """
-    return _auroc(found, found.probabilities) if found.probabilities.shape[1] == 2 else None
+    return _auroc(scores, scores.probabilities) if scores.probabilities.shape[1] == 2 else None
 
 
-def auroc_in_context(found: OutOfFold, plan: Plan) -> InContext | None:
-    """The AUROC as `pooled_auroc` has it, with what the patches near each one say.
+def neighbor_smoothed_auroc(scores: OutOfFold, plan: Plan) -> SmoothedAuroc | None:
+    """Compute the AUROC after neighbor smoothing, which is fitted on the other folds.
 
-    How much they count is fitted on the other folds. None where `pooled_auroc` is, where there is
-    one fold, or where it is not known of each patch where it lies.
+    Returns:
+        The AUROC and the smoothing; None for more than two classes, for a single fold, or if the
+        position of a patch is unknown.
     """
-    if found.probabilities.shape[1] != 2 or len(np.unique(found.folds)) < 2:
+    if scores.probabilities.shape[1] != 2 or len(np.unique(scores.folds)) < 2:
         return None
-    places = places_of(load_rows(plan.data, plan.view), found)
-    if places is None:
+    positions = patch_positions(load_rows(plan.data, plan.view), scores)
+    if positions is None:
         return None
-    scores, context = in_context(found, places)
-    return InContext(_auroc(found, scores), context)
+    probabilities, smoothing = smooth_out_of_fold(scores, positions)
+    return SmoothedAuroc(_auroc(scores, probabilities), smoothing)
 
 
-def _auroc(found: OutOfFold, scores: NDArray[np.float64]) -> Interval:
-    return auroc_interval(found.labels, scores[:, 1], found.patients)
+def smoothed_auroc(smoothing: NeighborSmoothing, rows: Rows, scored: ScoredRows) -> Interval | None:
+    """Compute the AUROC of one model's scores after a fitted smoothing.
 
+    Args:
+        smoothing: The fitted smoothing.
+        rows: The rows, with their positions.
+        scored: The scores of the same rows.
 
-def places_of(rows: Rows, found: OutOfFold) -> Places | None:
-    """Where the patches of `found` lie; None unless it is known of all, and some are together.
-
-    Patches of one slide that were judged by two nets are not held together.
+    Returns:
+        The interval; None if the position of a patch is unknown.
     """
-    owners = _owners(rows)[found.rows]
-    kept = np.char.add(np.char.add(found.folds.astype(np.str_), "/"), owners)
-    return _places(rows.xs[found.rows], rows.ys[found.rows], kept, rows.shape[1])
-
-
-def auroc_by_context(context: Context, rows: Rows, scored: Scored) -> Interval | None:
-    """The AUROC of `rows`, `scored` by one model, with what those near each say by `context`.
-
-    None where it is not known of each row where it lies.
-    """
-    places = _places(rows.xs, rows.ys, _owners(rows), rows.shape[1])
-    if places is None:
+    positions = _positions(rows.xs, rows.ys, _slide_names(rows), rows.shape[1])
+    if positions is None:
         return None
-    given = context(scored.probabilities, places)
-    return auroc_interval(scored.labels, given[:, 1], scored.patients)
+    probabilities = smoothing(scored.probabilities, positions)
+    return auroc_interval(scored.labels, probabilities[:, 1], scored.patients)
 
 
-def _owners(rows: Rows) -> NDArray[np.str_]:
-    """What the patches of a slide have in common, (N,)."""
+def patch_positions(rows: Rows, scores: OutOfFold) -> PatchPositions | None:
+    """Return the positions of the patches of `scores`, in patch sides.
+
+    Patches of one slide that different networks scored count as different slides.
+
+    Returns:
+        The positions; None if one is unknown, or if no two patches share a slide.
+    """
+    slides = _slide_names(rows)[scores.rows]
+    slides_by_fold = np.char.add(np.char.add(scores.folds.astype(np.str_), "/"), slides)
+    return _positions(rows.xs[scores.rows], rows.ys[scores.rows], slides_by_fold, rows.shape[1])
+
+
+def smooth_out_of_fold(
+    scores: OutOfFold, positions: PatchPositions
+) -> tuple[Floats, NeighborSmoothing]:
+    """Smooth each fold's probabilities by a smoothing that is fitted on the other folds.
+
+    Args:
+        scores: The out-of-fold scores.
+        positions: The positions of their patches.
+
+    Returns:
+        The smoothed probabilities, shape (N, C), and the smoothing that is fitted on all folds.
+    """
+    sums_by_length_scale = {
+        length_scale: neighbor_sums(scores.probabilities, positions, length_scale)
+        for length_scale in LENGTH_SCALES
+    }
+
+    def fit(rows: NDArray[np.bool_]) -> NeighborSmoothing:
+        sums = {scale: all_sums[rows] for scale, all_sums in sums_by_length_scale.items()}
+        return fit_neighbor_smoothing(scores.labels[rows], scores.probabilities[rows], sums)
+
+    probabilities = np.empty_like(scores.probabilities)
+    for fold in np.unique(scores.folds):
+        in_fold = scores.folds == fold
+        smoothing = fit(~in_fold)
+        sums = sums_by_length_scale[smoothing.length_scale][in_fold]
+        probabilities[in_fold] = smoothing.smooth(scores.probabilities[in_fold], sums)
+    return probabilities, fit(np.ones(len(scores.folds), np.bool_))
+
+
+def _auroc(scores: OutOfFold, probabilities: Floats) -> Interval:
+    return auroc_interval(scores.labels, probabilities[:, 1], scores.patients)
+
+
+def _slide_names(rows: Rows) -> NDArray[np.str_]:
+    """Return the slide of each row, or its patient if the slide is unknown, shape (N,)."""
     return np.where(rows.slides == "", rows.patients, rows.slides)
 
 
-def _places(
-    xs: NDArray[np.float64], ys: NDArray[np.float64], owners: NDArray[np.str_], side: int
-) -> Places | None:
-    if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(owners)) == len(owners):
+def _positions(
+    xs: Floats, ys: Floats, slides: NDArray[np.str_], patch_side: int
+) -> PatchPositions | None:
+    """Convert positions from pixels to patch sides."""
+    if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(slides)) == len(slides):
         return None
-    return Places(owners, xs / side, ys / side)
-
-
-def in_context(found: OutOfFold, places: Places) -> tuple[NDArray[np.float64], Context]:
-    """The probabilities (N, C) of `found` with what the patches near each one say, and a context.
-
-    How much they count in a fold is fitted on the others; the context is fitted on all.
-    """
-    by_reach = {reach: around(found.probabilities, places, reach) for reach in REACHES}
-
-    def fitted(rows: NDArray[np.bool_]) -> Context:
-        near = {reach: one[rows] for reach, one in by_reach.items()}
-        return fit_context(found.labels[rows], found.probabilities[rows], near)
-
-    scores = np.empty_like(found.probabilities)
-    for fold in np.unique(found.folds):
-        here = found.folds == fold
-        context = fitted(~here)
-        scores[here] = context.of(found.probabilities[here], by_reach[context.reach][here])
-    return scores, fitted(np.ones(len(found.folds), np.bool_))
+    return PatchPositions(slides, xs / patch_side, ys / patch_side)

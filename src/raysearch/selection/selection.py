@@ -1,4 +1,4 @@
-"""Which trial becomes the champion: the cheapest of those that are as good as the best."""
+"""Selects the champion: the fastest of the trials that are tied with the best one."""
 
 from __future__ import annotations
 
@@ -8,187 +8,271 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysearch.config.hyperparameters import resolve
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Interval, percentiles
+from raysearch.metrics.bootstrap import Floats, Interval, percentile_interval
 from raysearch.metrics.model_selection import (
     MARGIN,
     PairedComparison,
-    Rung,
+    RungReplicates,
     bias_corrected_estimate,
     compare_with_best,
-    draws_for,
+    num_replicates_for,
 )
-from raysearch.models.dihedral import VIEWS
+from raysearch.metrics.objective import sort_key
+from raysearch.models.dihedral import NUM_VIEWS
 from raysearch.search.journal.history import History, Trial, finished
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.fold_scores import out_of_fold, scores_after
+from raysearch.search.study.fold_scores import OutOfFold, out_of_fold, out_of_fold_at
 from raysearch.search.study.plan import Plan
-from raysearch.selection.paired_bootstrap import Draws, Floats
+from raysearch.selection.paired_bootstrap import PatientReplicates
 
-# Times of an inference that are closer than this are the same.
-AS_FAST = 1.1
-FEW = 2000
+# Inference times within this factor of the lowest one count as equal.
+TIME_TOLERANCE = 1.1
+# The corrected estimate is a mean, which needs fewer replicates than the quantiles of Holm's
+# method, and each rung has to be evaluated in each replicate.
+NUM_CORRECTION_REPLICATES = 2000
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished trial: its objective pooled out of fold, and it against the best.
+    """A finished trial.
 
-    `inference_ms` is the time a patch takes, with all its views; None where it is not known.
+    Attributes:
+        trial: The trial.
+        objective: The objective of its pooled out-of-fold scores, with its interval by patient.
+        comparison: Its comparison with the best trial.
+        inference_ms: Inference time of a patch, with test-time augmentation, in milliseconds; None
+            if it was not measured.
     """
 
     trial: Trial
     objective: Interval
-    against: PairedComparison
+    comparison: PairedComparison
     inference_ms: float | None
 
 
 @dataclass(frozen=True)
 class Selection:
-    """All finished trials, the best first, and the one that is `chosen`.
+    """The ranking of the finished trials, and the one that is selected.
 
-    `corrected` is what the best is worth on patients that did not choose it.
+    Attributes:
+        candidates: All finished trials, the best first.
+        chosen: The selected trial.
+        corrected: The bias-corrected estimate of the objective of the best trial (BBC-CV).
+        margin: The largest difference that counts as a tie.
+        num_replicates: Bootstrap replicates of the comparisons.
+        num_patients: Patients with out-of-fold scores.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Trial
     corrected: Interval
     margin: float
-    draws: int
-    patients: int
+    num_replicates: int
+    num_patients: int
 
     @property
     def tied(self) -> list[Candidate]:
-        """The best, and those that are shown not to be worse by the margin."""
-        return [one for one in self.candidates if one.against.tied]
+        """The best trial, and those that are shown not to be worse by the margin."""
+        return [candidate for candidate in self.candidates if candidate.comparison.tied]
 
-    def of(self, trial: Trial) -> Candidate:
-        """What was found of `trial`, which is one of them."""
-        return next(one for one in self.candidates if one.trial is trial)
+    def candidate_of(self, trial: Trial) -> Candidate:
+        """Return the candidate of a finished trial."""
+        return next(candidate for candidate in self.candidates if candidate.trial is trial)
 
     @property
     def order(self) -> list[Trial]:
-        """The chosen trial, then the others, the best first."""
-        others = [one.trial for one in self.candidates if one.trial is not self.chosen]
-        return [self.chosen, *others]
+        """The selected trial, then the others, the best first."""
+        trials = [candidate.trial for candidate in self.candidates]
+        return [self.chosen, *(trial for trial in trials if trial is not self.chosen)]
 
 
 def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MARGIN) -> Selection:
-    """Rank the finished trials by the objective of all folds' scores at once, and choose.
+    """Rank the finished trials by the objective of their pooled scores, and select one.
 
-    Of those that are not worse than the best by `margin`, the one with the shortest inference is
-    chosen, and the best of those that are as fast. StudyError where no trial has finished, or the
-    objective is undefined.
+    Of the trials tied with the best, the one with the lowest inference time is selected; of those
+    with equal times, the one with the best objective.
+
+    Args:
+        folder: The study's folder.
+        plan: The study's plan.
+        history: The study's trials.
+        margin: The largest difference of the objective to the best trial that counts as a tie.
+
+    Raises:
+        StudyError: If no trial has finished, or the objective is undefined.
     """
     trials = finished(history, plan.space.mode)
     if not trials:
         raise StudyError(
-            f"study {plan.name!r} has no trial that finished all its folds; let it go on, raise"
-            " `trials` or the budget, or lower the learning rates"
+            f"study {plan.name!r} has no trial that finished all its folds; resume it, increase"
+            " `trials` or the budget, or decrease the learning rates"
         )
-    sign = 1.0 if plan.space.mode == "max" else -1.0
-    rows = [out_of_fold(folder, plan, one.id, one.folds) for one in trials]
-    count = draws_for(len(trials))
-    draws = Draws.of_patients(rows[0].patients, count, plan.space.seed)
-    drawn = np.array([draws.metric(plan.space.metric, one) for one in rows])
-    whole = drawn[:, 0]
-    if not np.isfinite(whole).all():
+    metric = plan.space.metric
+    scores = [out_of_fold(folder, plan, trial.id, trial.folds) for trial in trials]
+    num_replicates = num_replicates_for(len(trials))
+    replicates = PatientReplicates.sample(scores[0].patients, num_replicates, plan.space.seed)
+    # Shape (trials, 1 + replicates); the first column is the original sample.
+    objectives = np.array([replicates.metric(metric, trial_scores) for trial_scores in scores])
+    if not np.isfinite(objectives[:, 0]).all():
         raise StudyError(
-            f"{plan.space.metric} is undefined over all folds of {plan.name!r}; a class has no row"
+            f"{metric} is undefined over all folds of {plan.name!r}, because a class has no patch"
         )
-    against = compare_with_best(whole, drawn[:, 1:], sign, margin)
-    times = inference_times(trials, plan.shape)
-    found = [
-        Candidate(trial, percentiles(float(value), replicates), other, time)
-        for trial, value, replicates, other, time in zip(
-            trials, whole, drawn[:, 1:], against, times, strict=True
-        )
-    ]
-    found.sort(key=lambda one: -sign * (one.objective.value or 0.0))
-    # A mean needs fewer draws than a quantile far out, and every rung has them.
-    few = draws.first(FEW)
-    left_out = few.left_out()
-    unseen = np.array([left_out.metric(plan.space.metric, one) for one in rows])
-    every = history.searched()
-    corrected = bias_corrected_estimate(
-        _among(every, trials, drawn[:, 1 : FEW + 1]),
-        _among(every, trials, unseen[:, 1:]),
-        sign,
-        rungs_of(folder, plan, history, few),
+    candidates = _rank_candidates(plan, trials, objectives, margin)
+    search = SearchReplicates(folder, plan, history, replicates.first(NUM_CORRECTION_REPLICATES))
+    return Selection(
+        tuple(candidates),
+        _select_tied(candidates),
+        search.corrected_estimate(trials, scores, objectives),
+        margin,
+        num_replicates,
+        len(replicates.patients),
     )
-    return Selection(tuple(found), _chosen(found), corrected, margin, count, len(draws.patients))
 
 
-def _chosen(candidates: Sequence[Candidate]) -> Trial:
-    """The best of the tied that are as fast as the fastest; the best where no time is known."""
-    tied = [one for one in candidates if one.against.tied]
-    times = [one.inference_ms for one in tied if one.inference_ms is not None]
+def _rank_candidates(
+    plan: Plan, trials: Sequence[Trial], objectives: Floats, margin: float
+) -> list[Candidate]:
+    """Return the candidates, the best first; `objectives` are (trials, 1 + replicates)."""
+    estimates, replicates = objectives[:, 0], objectives[:, 1:]
+    comparisons = compare_with_best(estimates, replicates, plan.space.mode, margin)
+    times = inference_times(trials, plan.shape)
+    candidates = [
+        Candidate(
+            trial,
+            percentile_interval(float(estimates[index]), replicates[index]),
+            comparisons[index],
+            times[index],
+        )
+        for index, trial in enumerate(trials)
+    ]
+    candidates.sort(
+        key=lambda candidate: sort_key(candidate.objective.value or 0.0, plan.space.mode)
+    )
+    return candidates
+
+
+def _select_tied(candidates: Sequence[Candidate]) -> Trial:
+    """Select the best of the fastest tied candidates, or of all if a time is unknown."""
+    tied = [candidate for candidate in candidates if candidate.comparison.tied]
+    times = [candidate.inference_ms for candidate in tied if candidate.inference_ms is not None]
     if len(times) < len(tied):
         return tied[0].trial
-    return next(one.trial for one in tied if (one.inference_ms or 0.0) <= AS_FAST * min(times))
+    max_time = TIME_TOLERANCE * min(times)
+    return next(
+        candidate.trial for candidate in tied if (candidate.inference_ms or 0.0) <= max_time
+    )
 
 
 def inference_times(trials: Sequence[Trial], shape: tuple[int, int, int]) -> list[float | None]:
-    """Milliseconds a patch with all its views, of each trial.
+    """Return the inference time of a patch for each trial, in milliseconds.
 
-    Trials of one net, which has as many parameters and FLOPs, have one time, the median of theirs:
-    what else a machine did when each was timed is not the net's.
+    Trials of equal networks (architecture, parameters and FLOPs) have the median of their times,
+    because differences between them come from the load of the machine. The time is multiplied by
+    the views of test-time augmentation.
+
+    Args:
+        trials: The trials.
+        shape: Height, width and channels of a patch.
     """
-    by_net: dict[tuple[object, ...], list[float]] = {}
-    nets = []
+    times_by_network: dict[tuple[str, int | None, int | None], list[float]] = {}
+    networks, num_views = [], []
     for trial in trials:
-        costs = trial.costs
-        net = (trial.hparams.get("architecture"), costs.get("parameters"), costs.get("flops"))
-        nets.append(net)
-        if "inference_ms" in costs:
-            by_net.setdefault(net, []).append(costs["inference_ms"])
+        params, costs = resolve(trial.hparams), trial.costs
+        network = (params.architecture, costs.parameters, costs.flops)
+        networks.append(network)
+        num_views.append(NUM_VIEWS[params.tta](*shape[:2]))
+        if costs.inference_ms is not None:
+            times_by_network.setdefault(network, []).append(costs.inference_ms)
     return [
-        statistics.median(by_net[net]) * VIEWS[trial.hparams.get("tta", "none")](*shape[:2])
-        if net in by_net
+        statistics.median(times_by_network[network]) * views
+        if network in times_by_network
         else None
-        for net, trial in zip(nets, trials, strict=True)
+        for network, views in zip(networks, num_views, strict=True)
     ]
 
 
-def rungs_of(folder: StudyFolder, plan: Plan, history: History, draws: Draws) -> list[Rung]:
-    """Every rung of the study, with the objectives of those that came there in each draw."""
-    places = {one.id: place for place, one in enumerate(history.searched())}
-    known: dict[tuple[str, int], Floats] = {}
+class SearchReplicates:
+    """A search that is repeated in each bootstrap replicate, with its rungs.
 
-    def after(trial: str, epoch: int) -> Floats:
-        if (trial, epoch) not in known:
-            rows = scores_after(folder, plan, trial, [epoch])
-            known[trial, epoch] = draws.metric(plan.space.metric, rows)[1:]
-        return known[trial, epoch]
+    Args:
+        folder: The study's folder.
+        plan: The study's plan.
+        history: The study's trials.
+        replicates: The bootstrap replicates of patients.
+    """
 
-    def objective(trial: str, epoch: int) -> Floats:
-        """As a report has it: the mean of the ended folds and the one under way.
+    def __init__(
+        self, folder: StudyFolder, plan: Plan, history: History, replicates: PatientReplicates
+    ) -> None:
+        self._folder, self._plan, self._history = folder, plan, history
+        self._replicates = replicates
+        self._indices = {trial.id: index for index, trial in enumerate(history.searched())}
+        self._fold_metrics: dict[tuple[str, int], Floats] = {}
 
-        Of those of which a draw has a patient: with one patient a fold it lacks a third of them.
+    def corrected_estimate(
+        self, trials: Sequence[Trial], scores: Sequence[OutOfFold], objectives: Floats
+    ) -> Interval:
+        """Compute the bias-corrected estimate of the best trial's objective (BBC-CV).
+
+        Args:
+            trials: The finished trials.
+            scores: Their out-of-fold scores.
+            objectives: Their objectives, shape (trials, 1 + replicates), of at least as many
+                replicates as this search has.
         """
-        ends = [*range(plan.space.epochs, epoch, plan.space.epochs), epoch]
-        values = np.array([after(trial, one) for one in ends])
-        known = np.isfinite(values)
+        out_of_bag = self._replicates.out_of_bag()
+        metric = self._plan.space.metric
+        left_out = np.array([out_of_bag.metric(metric, trial_scores) for trial_scores in scores])
+        num_columns = len(self._replicates.weights)
+        return bias_corrected_estimate(
+            self._of_all_trials(trials, objectives[:, 1:num_columns]),
+            self._of_all_trials(trials, left_out[:, 1:]),
+            self._plan.space.mode,
+            self.rungs(),
+        )
+
+    def rungs(self) -> list[RungReplicates]:
+        """Compute the objectives at each rung of the search."""
+        rungs = []
+        for (_folds, epoch), rung in sorted(self._history.rungs.items()):
+            names = [name for name in rung.values if name in self._indices]
+            rungs.append(
+                RungReplicates(
+                    trials=np.array([self._indices[name] for name in names], np.int64),
+                    objectives=np.array([self._objective(name, epoch) for name in names]),
+                    num_promoted=sum(self._history.trials[name].epoch > epoch for name in names),
+                )
+            )
+        return rungs
+
+    def _objective(self, trial: str, epoch: int) -> Floats:
+        """Compute the objective (R,) that a report at `epoch` has.
+
+        It is the mean over the finished folds and the current one. A fold without a patient in a
+        replicate is left out of its mean: with one patient per fold, a third of them are.
+        """
+        fold_epochs = self._plan.space.epochs
+        ends = [*range(fold_epochs, epoch, fold_epochs), epoch]
+        values = np.array([self._fold_metric(trial, end) for end in ends])
+        defined = np.isfinite(values)
         mean = np.full(values.shape[1], np.nan)
-        np.divide(np.nansum(values, axis=0), known.sum(axis=0), out=mean, where=known.any(axis=0))
+        np.divide(
+            np.nansum(values, axis=0), defined.sum(axis=0), out=mean, where=defined.any(axis=0)
+        )
         return mean
 
-    found = []
-    for (_folds, epoch), rung in sorted(history.rungs.items()):
-        came = [name for name in rung.values if name in places]
-        found.append(
-            Rung(
-                np.array([places[name] for name in came], np.int64),
-                np.array([objective(name, epoch) for name in came]),
-                sum(history.trials[name].epoch > epoch for name in came),
-            )
-        )
-    return found
+    def _fold_metric(self, trial: str, epoch: int) -> Floats:
+        """Compute the metric (R,) of the validation scores of one fold-epoch."""
+        if (trial, epoch) not in self._fold_metrics:
+            scores = out_of_fold_at(self._folder, self._plan, trial, [epoch])
+            metric = self._replicates.metric(self._plan.space.metric, scores)
+            self._fold_metrics[trial, epoch] = metric[1:]
+        return self._fold_metrics[trial, epoch]
 
-
-def _among(every: Sequence[Trial], some: Sequence[Trial], values: Floats) -> Floats:
-    """`values` (S, R) of `some` trials as those of `every` one (T, R), NaN where there is none."""
-    places = {one.id: place for place, one in enumerate(every)}
-    found = np.full((len(every), values.shape[1]), np.nan)
-    found[[places[one.id] for one in some]] = values
-    return found
+    def _of_all_trials(self, trials: Sequence[Trial], values: Floats) -> Floats:
+        """Return `values` (trials, R) as rows of all searched trials, with NaN for the others."""
+        rows = np.full((len(self._indices), values.shape[1]), np.nan)
+        rows[[self._indices[trial.id] for trial in trials]] = values
+        return rows

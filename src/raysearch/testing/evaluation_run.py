@@ -1,74 +1,103 @@
-"""A champion judged on a set, assessed, kept in its study's folder and told to MLflow."""
+"""Evaluates a champion on a test set: predictions, metrics, storage, and the tracking store."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-from raysearch.inference.model_loading import Model, Progress
-from raysearch.metrics.evaluation import Assessment, Scored, assess
+from raysearch.inference.model_loading import Model, ProgressCallback
+from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
-from raysearch.search.study.study import read_plan
-from raysearch.search.tracking.evaluation_results import send_results
-from raysearch.search.tracking.tracker import default_store
-from raysearch.testing.external_test_set import Outside, judge_outside
-from raysearch.testing.held_out_test import open_held_out
-from raysearch.testing.test_results import About, keep
+from raysearch.search.study.stored_study import read_plan
+from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
+from raysearch.search.tracking.tracking_store import default_store
+from raysearch.testing.external_test_set import ExternalTestSet, score_external_test_set
+from raysearch.testing.held_out_test import score_held_out_set
+from raysearch.testing.test_results import EvaluationRecord, write_evaluation
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was judged, how it did, and why MLflow does not have it, where it has not."""
+class EvaluationOutcome:
+    """The result of a champion on a test set.
 
-    about: About
-    scored: Scored
-    assessment: Assessment
-    unsent: Exception | None
-
-
-def judge_held_out(
-    folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
-) -> Outcome:
-    """Open the held-out set of the study in `folder` for `model`, its champion; as `open_held_out`."""
-    done = open_held_out(folder, plan, history, model, progress)
-    found = assess(done.scored)
-    return Outcome(done.about, done.scored, found, _sent(plan, done.about, found))
-
-
-def judge_elsewhere(
-    model: Model, folder: StudyFolder | None, asked: Outside, progress: Progress
-) -> Outcome:
-    """Judge `model` by the shards that are `asked` for; as `judge_outside`.
-
-    The study in `folder`, whose champion it is, keeps what came of it; without, nobody does.
+    Attributes:
+        record: What was evaluated.
+        scored: The predictions.
+        evaluation: The metrics.
+        tracking_error: Why the result is not in the tracking store; None if it is, or if no study
+            stores it.
     """
-    done = judge_outside(model, asked, progress)
-    found = assess(done.scored)
-    if folder is None:
-        return Outcome(done.about, done.scored, found, None)
-    plan = read_plan(folder)
-    keep(folder, done.about, done.patches, done.scored)
-    return Outcome(done.about, done.scored, found, _sent(plan, done.about, found))
+
+    record: EvaluationRecord
+    scored: ScoredRows
+    evaluation: Evaluation
+    tracking_error: Exception | None
 
 
-def _sent(plan: Plan, about: About, found: Assessment) -> Exception | None:
-    prefix = "test" if about.opening else about.name
+def evaluate_held_out(
+    folder: StudyFolder,
+    plan: Plan,
+    history: History,
+    model: Model,
+    on_progress: ProgressCallback,
+) -> EvaluationOutcome:
+    """Evaluate the champion of a study on its held-out test set; see `score_held_out_set`."""
+    test_set = score_held_out_set(folder, plan, history, model, on_progress)
+    evaluation = evaluate_predictions(test_set.scored)
+    tracking_error = _send_to_tracking(plan, test_set.record, evaluation)
+    return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
+
+
+def evaluate_external(
+    model: Model,
+    folder: StudyFolder | None,
+    external: ExternalTestSet,
+    on_progress: ProgressCallback,
+) -> EvaluationOutcome:
+    """Evaluate a model on an external test set; see `score_external_test_set`.
+
+    Args:
+        model: The model.
+        folder: The folder of the study whose champion the model is, which stores the result. If
+            None, nothing is stored.
+        external: The test set.
+        on_progress: Called with the number of scored patches, and of all patches.
+    """
+    test_set = score_external_test_set(model, external, on_progress)
+    evaluation = evaluate_predictions(test_set.scored)
+    tracking_error = None
+    if folder is not None:
+        write_evaluation(folder, test_set)
+        tracking_error = _send_to_tracking(read_plan(folder), test_set.record, evaluation)
+    return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
+
+
+def _send_to_tracking(
+    plan: Plan, record: EvaluationRecord, evaluation: Evaluation
+) -> Exception | None:
+    """Add the result to the study's run; return why that failed."""
+    prefix = record.name if record.accesses is None else "test"
     metrics = {
-        f"{prefix}_{name}": one.value
-        for name, one in found.metrics.items()
-        if one.value is not None
+        f"{prefix}_{name}": interval.value
+        for name, interval in evaluation.metrics.items()
+        if interval.value is not None
     }
-    if about.in_context is not None and about.in_context.value is not None:
-        metrics[f"{prefix}_auroc_in_context"] = about.in_context.value
+    if record.smoothed_auroc is not None and record.smoothed_auroc.value is not None:
+        metrics[f"{prefix}_smoothed_auroc"] = record.smoothed_auroc.value
+    tags = {f"{prefix}_trial": record.trial, f"{prefix}_time": record.time}
+    if record.accesses is not None:
+        tags["test_accesses"] = str(record.accesses.by_study)
+    files = {f"{prefix}.json": _metrics_file(evaluation)}
+    return log_to_parent_run(plan, default_store(), RunContent(metrics, tags, files))
+
+
+def _metrics_file(evaluation: Evaluation) -> bytes:
+    """The metrics as a table, in the JSON layout of MLflow's tables."""
     rows = [
-        [name, one.value, one.low, one.high, found.baseline[name]]
-        for name, one in found.metrics.items()
+        [name, interval.value, interval.low, interval.high, evaluation.baseline[name]]
+        for name, interval in evaluation.metrics.items()
     ]
-    table = {"columns": ["metric", "value", "low", "high", "guessing"], "data": rows}
-    tags = {f"{prefix}_trial": about.trial, f"{prefix}_at": about.at}
-    if about.opening:
-        tags["test_openings"] = str(about.opening["by_this_study"])
-    files = {f"{prefix}.json": json.dumps(table).encode()}
-    return send_results(plan, default_store(), metrics, tags, files)
+    columns = ["metric", "value", "low", "high", "class_prior_baseline"]
+    return json.dumps({"columns": columns, "data": rows}).encode()

@@ -1,4 +1,4 @@
-"""A model judged on labelled shards from elsewhere, of which it must not have learned any."""
+"""Evaluates a model on an external test set, none of whose patients it was trained on."""
 
 from __future__ import annotations
 
@@ -8,116 +8,158 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from raysearch.champion.model_artifact import Learned
-from raysearch.data.patches import Patches, Rows, load_hashes, load_patches, load_rows
-from raysearch.data.shards.shard_manifest import LABEL
-from raysearch.data.view import View
+from raysearch.champion.model_artifact import AuxiliaryDataRecord, TrainingDataRecord
+from raysearch.config.names import LABEL
+from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.data.shards.rows import Rows, View, load_hashes, load_rows
 from raysearch.errors import DataError, UserError
-from raysearch.inference.model_loading import Model, Progress, score
-from raysearch.metrics.evaluation import Scored
-from raysearch.testing.held_out_test import Judged
-from raysearch.testing.test_results import HELD_OUT, About, set_name
+from raysearch.inference.model_loading import Model, ProgressCallback, predict_proba
+from raysearch.metrics.evaluation import ScoredRows
+from raysearch.testing.test_results import (
+    HELD_OUT,
+    EvaluationRecord,
+    ScoredTestSet,
+    default_set_name,
+)
 
 
 @dataclass(frozen=True)
-class Outside:
-    """The shards at `data`, whose labels in `task` are judged, as the set `name`.
+class ExternalTestSet:
+    """Labeled shards on which a model is evaluated.
 
-    `called` says what of their classes is called otherwise by the model.
+    Attributes:
+        data: Path or address of the shards.
+        task: The task whose labels are the truth.
+        name: The name of the test set; by default, the last part of its address.
+        class_map: The model's name of each class that the shards name differently.
     """
 
     data: str
     task: str = LABEL
     name: str | None = None
-    called: Mapping[str, str] = field(default_factory=dict)
+    class_map: Mapping[str, str] = field(default_factory=dict)
 
-    def renamed(self, rows: Rows) -> tuple[str, ...]:
-        """The classes of `rows` as the model calls them; DataError for a name that none has."""
-        unknown = sorted(set(self.called) - set(rows.class_names))
+    def mapped_classes(self, rows: Rows) -> tuple[str, ...]:
+        """Return the model's names of the classes of `rows`.
+
+        Raises:
+            DataError: If `class_map` names a class that the rows do not have.
+        """
+        unknown = sorted(set(self.class_map) - set(rows.class_names))
         if unknown:
             raise DataError(
-                f"--as {unknown[0]}=...: no class of {self.data}; they are"
+                f"--class-map {unknown[0]}=...: not a class of {self.data}; its classes are"
                 f" {', '.join(rows.class_names)}"
             )
-        return tuple(self.called.get(one, one) for one in rows.class_names)
+        return tuple(self.class_map.get(name, name) for name in rows.class_names)
 
 
-def judge_outside(model: Model, asked: Outside, progress: Progress) -> Judged:
-    """What `model` gives the labelled rows that are `asked` for.
+def score_external_test_set(
+    model: Model, test_set: ExternalTestSet, on_progress: ProgressCallback
+) -> ScoredTestSet:
+    """Predict the rows of an external test set.
 
-    DataError where their size or classes are not the model's, or a patient or a patch of theirs was
-    learned from; where that cannot be looked up, a note says so.
+    Args:
+        model: The model.
+        test_set: The test set.
+        on_progress: Called with the number of scored patches, and of all patches.
+
+    Returns:
+        The predictions. If the model's training data is gone, a note of the record says that
+        leakage was not checked.
+
+    Raises:
+        DataError: If the patches have another size or other classes than the model's, or a patient
+            or a patch is in its training data.
     """
-    data, chosen = asked.data, asked.name or set_name(asked.data)
-    if chosen == HELD_OUT:
-        raise DataError(f"--name {HELD_OUT}: is the study's own test set; choose another")
-    view = View(asked.task)
+    data, name = test_set.data, test_set.name or default_set_name(test_set.data)
+    if name == HELD_OUT:
+        raise DataError(
+            f"--name {HELD_OUT}: reserved for the study's own test set; choose another name"
+        )
+    artifact, view = model.artifact, View(test_set.task)
     rows = load_rows(data, view)
-    rows = replace(rows, class_names=asked.renamed(rows))
-    _reject_unlike(model, rows, data)
-    notes = _reject_shared(model.recipe.learned, rows, data, view)
+    rows = replace(rows, class_names=test_set.mapped_classes(rows))
+    _reject_incompatible(model, rows, data)
+    notes = _reject_leakage(artifact.training_data, rows, data, view)
     patches = load_patches(data, view=view)
-    patches = _named(patches, rows.class_names, model.recipe.class_names)
-    about = About(
-        name=chosen,
+    patches = _with_model_labels(patches, rows.class_names, artifact.class_names)
+    probabilities = predict_proba(model, patches.pixels, on_progress)
+    scored = ScoredRows(
+        patches.labels,
+        probabilities,
+        patches.patients,
+        artifact.class_names,
+        artifact.threshold,
+    )
+    record = EvaluationRecord(
+        name=name,
         data=data,
         fingerprint=patches.fingerprint,
         model=model.name,
-        trial=model.recipe.trial,
-        seed=model.recipe.seed,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        class_names=model.recipe.class_names,
-        threshold=model.recipe.threshold,
+        trial=artifact.trial,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        class_names=artifact.class_names,
+        threshold=artifact.threshold,
         notes=(*rows.warnings, *notes),
+        repeat_seed=artifact.repeat_seed,
     )
-    given = score(model, patches.pixels, progress=progress)
-    scored = Scored(
-        patches.labels, given, patches.patients, model.recipe.class_names, model.recipe.threshold
-    )
-    return Judged(patches, scored, about)
+    return ScoredTestSet(patches, scored, record)
 
 
-def _reject_unlike(model: Model, rows: Rows, data: str) -> None:
-    if rows.shape != model.recipe.shape:
-        wrong, right = (f"{one[1]}x{one[0]}" for one in (rows.shape, model.recipe.shape))
+def _reject_incompatible(model: Model, rows: Rows, data: str) -> None:
+    """Reject rows whose size or classes are not the model's."""
+    artifact = model.artifact
+    if rows.shape != artifact.shape:
+        actual, required = (f"{shape[1]}x{shape[0]}" for shape in (rows.shape, artifact.shape))
         raise DataError(
-            f"{data}: patches of {wrong}, and {model.name} takes {right}; shard them again with"
-            f" --size {right}"
+            f"{data}: its patches have {actual} pixels, but {model.name} takes {required}; create"
+            f" the shards again with --size {required}"
         )
-    unknown = sorted(set(rows.class_names) - set(model.recipe.class_names))
+    unknown = sorted(set(rows.class_names) - set(artifact.class_names))
     if unknown:
         raise DataError(
-            f"{data}: class {unknown[0]!r} is none of those of {model.name}"
-            f" ({', '.join(model.recipe.class_names)}); name its task by --task, or say what it"
-            f" is called there by --as {unknown[0]}=NAME"
+            f"{data}: {unknown[0]!r} is not a class of {model.name}, whose classes are"
+            f" {', '.join(artifact.class_names)}; name the right task with --task, or map the class"
+            f" with --class-map {unknown[0]}=NAME"
         )
 
 
-def _reject_shared(learned: Learned, rows: Rows, data: str, view: View) -> list[str]:
-    """DataError where a patient or a patch was learned from; a note where nobody can tell."""
+def _reject_leakage(
+    training_data: TrainingDataRecord, rows: Rows, data: str, view: View
+) -> list[str]:
+    """Reject rows whose patients or pixels are in the model's training data.
+
+    Returns:
+        A note for each part of the training data that cannot be read.
+    """
     notes = []
-    for place, seen in [(learned.data, learned.view), *learned.auxiliary]:
+    main = AuxiliaryDataRecord(training_data.data, training_data.view)
+    for shards in (main, *training_data.auxiliary):
         try:
-            known, hashes = load_rows(place, seen), load_hashes(place, seen)
+            train_rows = load_rows(shards.data, shards.view)
+            train_hashes = load_hashes(shards.data, shards.view)
         except UserError as error:
-            notes.append(f"shared patients cannot be ruled out: {error}")
+            notes.append(f"leakage from the training data was not checked: {error}")
             continue
-        both = sorted(set(rows.patients.tolist()) & set(known.patients.tolist()))
-        if both:
+        shared = sorted(set(rows.patients.tolist()) & set(train_rows.patients.tolist()))
+        if shared:
             raise DataError(
-                f"{data}: patient {both[0]!r}, one of {len(both):,}, was learned from in {place};"
-                " give shards of other patients"
+                f"{data}: {len(shared):,} patients, such as {shared[0]!r}, are in the training data"
+                f" {shards.data}; name shards of other patients"
             )
-        same = int(np.isin(load_hashes(data, view), hashes).sum())
-        if same:
+        num_duplicates = int(np.isin(load_hashes(data, view), train_hashes).sum())
+        if num_duplicates:
             raise DataError(
-                f"{data}: {same:,} of its patches have the very pixels of some that were learned"
-                f" from in {place}; give shards of other images"
+                f"{data}: {num_duplicates:,} patches have the same pixels as patches of the"
+                f" training data {shards.data}; name shards of other images"
             )
     return notes
 
 
-def _named(patches: Patches, own: tuple[str, ...], class_names: tuple[str, ...]) -> Patches:
-    """`patches`, whose classes are `own`, with labels that are numbers of `class_names`."""
-    places = np.array([class_names.index(name) for name in own], np.int64)
-    return replace(patches, labels=places[patches.labels], class_names=class_names)
+def _with_model_labels(
+    patches: Patches, class_names: tuple[str, ...], model_classes: tuple[str, ...]
+) -> Patches:
+    """Convert labels that index `class_names` to labels that index `model_classes`."""
+    indices = np.array([model_classes.index(name) for name in class_names], np.int64)
+    return replace(patches, labels=indices[patches.labels], class_names=model_classes)

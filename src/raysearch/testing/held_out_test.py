@@ -1,4 +1,4 @@
-"""The held-out groups of a study, opened: its locked champion judged by patients nobody looked at."""
+"""Evaluates the champion of a study on its held-out test set, and logs every access to it."""
 
 from __future__ import annotations
 
@@ -6,156 +6,188 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysearch.champion.trained_networks import calibrated_scores
+from raysearch.champion.stored_champion import calibrated_scores, champion_of
 from raysearch.data.files import Folder
-from raysearch.data.patches import Patches, load_hashes, load_patches, load_rows
+from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.data.shards.rows import View, load_hashes, load_rows
 from raysearch.data.splits.access_log import (
     TestSetAccess,
+    read_test_set_accesses,
     record_test_set_access,
-    test_set_accesses,
 )
-from raysearch.data.splits.split_manifest import SplitManifest, read_split_manifest
-from raysearch.data.view import View
+from raysearch.data.splits.split_manifest import read_split_manifest
 from raysearch.errors import StudyError
-from raysearch.inference.model_loading import Model, Progress, score
+from raysearch.inference.model_loading import Model, ProgressCallback, predict_proba
 from raysearch.metrics.bootstrap import Interval
-from raysearch.metrics.evaluation import Scored
-from raysearch.search.journal.history import History
+from raysearch.metrics.evaluation import ScoredRows
+from raysearch.search.journal.events import ChampionDecision
+from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
-from raysearch.selection.pooled_scores import auroc_by_context, auroc_in_context
-from raysearch.testing.test_results import HELD_OUT, About, keep
+from raysearch.selection.pooled_scores import neighbor_smoothed_auroc, smoothed_auroc
+from raysearch.testing.test_results import (
+    HELD_OUT,
+    AccessCounts,
+    EvaluationRecord,
+    ScoredTestSet,
+    write_evaluation,
+)
 
 
 @dataclass(frozen=True)
-class HeldOutSet:
-    """The held-out groups of a study's `split_manifest`, called `name`, and every opening so far.
+class HeldOutTestSet:
+    """The held-out test set of a study.
 
-    `view` shows them alone; `learned` is what the study sees.
+    Attributes:
+        split_name: The name of the split manifest that defines it.
+        view: Shows only the rows of the held-out groups.
+        development_view: Shows the rows that the study sees.
+        accesses: All earlier accesses, by any study.
     """
 
-    name: str
-    split_manifest: SplitManifest
+    split_name: str
     view: View
-    learned: View
-    earlier: tuple[TestSetAccess, ...]
+    development_view: View
+    accesses: tuple[TestSetAccess, ...]
 
 
-def held_out_set(plan: Plan) -> HeldOutSet:
-    """The held-out set of the study of `plan`; StudyError where there is none."""
-    name, folder = plan.space.split or plan.space.task, Folder(plan.data)
+def held_out_test_set(plan: Plan) -> HeldOutTestSet:
+    """Find the held-out test set of the study of `plan`.
+
+    Raises:
+        StudyError: If the study has none, or its split manifest was changed.
+    """
+    split_name, folder = plan.space.split or plan.space.task, Folder(plan.data)
     if not plan.view.held_out:
         raise StudyError(
-            f"study {plan.name!r} has no held-out set: no {plan.view.by} of its split manifest {name!r} was"
-            " put aside; judge its champion on other shards by `raysearch evaluate`"
-        )
-    split_manifest = read_split_manifest(folder, name, plan.fingerprint)
-    if set(split_manifest.held_out) != set(plan.view.held_out):
-        raise StudyError(
-            f"split manifest {name!r} of {plan.data} seals other groups now than when study {plan.name!r}"
-            " began; restore it from a copy"
-        )
-    groups = np.unique(load_rows(plan.data, View(plan.view.task)).groups(plan.view.by))
-    seen = tuple(groups[~np.isin(groups, split_manifest.held_out)].tolist())
-    view = View(plan.view.task, plan.view.by, seen)
-    return HeldOutSet(name, split_manifest, view, plan.view, tuple(test_set_accesses(folder, name)))
-
-
-def reject_second(found: HeldOutSet, opening: TestSetAccess) -> None:
-    """StudyError where the study opened its set with another champion: that one was seen."""
-    own = [one for one in found.earlier if one.identity == opening.identity]
-    other = next((one for one in own if not one.same_champion(opening)), None)
-    if other is not None:
-        raise StudyError(
-            f"the held-out set of {opening.study!r} was opened on {other.at} with {other.champion}:"
-            f" {_isolated(other, opening)}, and what is chosen after a look is not tested by it;"
-            " select that champion again, or judge this one on other patients by `raysearch"
+            f"study {plan.name!r} has no held-out test set: its split manifest {split_name!r} holds"
+            f" out no {plan.view.by}; evaluate its champion on other shards with `raysearch"
             " evaluate`"
         )
-
-
-def _isolated(other: TestSetAccess, now: TestSetAccess) -> str:
-    """What is not the same of the two."""
-    if other.champion != now.champion:
-        return f"{now.champion} is another champion"
-    before, after = other.judged, now.judged
-    names = sorted({*before, *after})
-    changed = [name for name in names if before.get(name) != after.get(name)]
-    return f"another {changed[0].replace('_', ' ')} is locked now"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What came of it: the rows, what the model gave them, and what is kept about it."""
-
-    patches: Patches
-    scored: Scored
-    about: About
-
-
-def open_held_out(
-    folder: StudyFolder, plan: Plan, history: History, model: Model, progress: Progress
-) -> Judged:
-    """Judge `model`, the locked champion of the study in `folder`, by its held-out groups.
-
-    The opening is written down before anything is seen. StudyError where nothing is held-out or
-    locked, or the set was opened with another champion.
-    """
-    if history.champion is None or not history.locked:
+    split_manifest = read_split_manifest(folder, split_name, plan.fingerprint)
+    if set(split_manifest.held_out) != set(plan.view.held_out):
         raise StudyError(
-            f"study {plan.name!r} has no locked champion; let it end, or choose one by `raysearch"
-            " select`"
+            f"split manifest {split_name!r} of {plan.data} holds out other groups than when study"
+            f" {plan.name!r} started; restore it from a copy"
         )
-    opening = TestSetAccess.now(plan.name, plan.identity, history.champion, history.locked)
-    found = held_out_set(plan)
-    reject_second(found, opening)
-    record_test_set_access(opening, Folder(plan.data), found.name)
-    patches = load_patches(plan.data, view=found.view)
-    probabilities = score(model, patches.pixels, progress=progress)
-    scored = Scored(
-        *(patches.labels, probabilities, patches.patients),
-        *(model.recipe.class_names, model.recipe.threshold),
+    groups = np.unique(load_rows(plan.data, View(plan.view.task)).groups(plan.view.by))
+    development = tuple(groups[~np.isin(groups, split_manifest.held_out)].tolist())
+    view = View(plan.view.task, plan.view.by, development)
+    accesses = tuple(read_test_set_accesses(folder, split_name))
+    return HeldOutTestSet(split_name, view, plan.view, accesses)
+
+
+def reject_other_champion(test_set: HeldOutTestSet, access: TestSetAccess) -> None:
+    """Reject an access if the study evaluated another champion before.
+
+    What is selected after a look at the test set is not tested by it.
+
+    Raises:
+        StudyError: If an earlier access of the study has another champion or decision rule.
+    """
+    for earlier in test_set.accesses:
+        if earlier.identity != access.identity or earlier.same_champion(access):
+            continue
+        if earlier.champion != access.champion:
+            reason = f"{access.champion} is another champion"
+        else:
+            field = access.changed_fields(earlier)[0].replace("_", " ")
+            reason = f"the decision rule now has another {field}"
+        raise StudyError(
+            f"the held-out test set was evaluated by {access.study!r} on {earlier.time} with"
+            f" {earlier.champion}: {reason}, and a champion selected after that is not tested by"
+            " it; select the earlier champion again, or evaluate this one on other patients with"
+            " `raysearch evaluate`"
+        )
+
+
+def score_held_out_set(
+    folder: StudyFolder,
+    plan: Plan,
+    history: History,
+    model: Model,
+    on_progress: ProgressCallback,
+) -> ScoredTestSet:
+    """Evaluate the champion of a study on its held-out test set, and store the result.
+
+    The access is logged before any row is read.
+
+    Args:
+        folder: The study's folder.
+        plan: The study's plan.
+        history: The study's history.
+        model: The champion.
+        on_progress: Called with the number of scored patches, and of all patches.
+
+    Raises:
+        StudyError: If there is no held-out test set or no champion, or the study evaluated another
+            champion before.
+    """
+    champion, decision = champion_of(plan, history)
+    access = TestSetAccess.now(plan.name, plan.identity, champion.id, decision)
+    test_set = held_out_test_set(plan)
+    reject_other_champion(test_set, access)
+    record_test_set_access(access, Folder(plan.data), test_set.split_name)
+    patches = load_patches(plan.data, view=test_set.view)
+    probabilities = predict_proba(model, patches.pixels, on_progress)
+    artifact = model.artifact
+    scored = ScoredRows(
+        patches.labels,
+        probabilities,
+        patches.patients,
+        artifact.class_names,
+        artifact.threshold,
     )
-    mine = sum(one.identity == plan.identity for one in found.earlier)
-    about = About(
+    num_earlier = sum(earlier.identity == plan.identity for earlier in test_set.accesses)
+    record = EvaluationRecord(
         name=HELD_OUT,
         data=plan.data,
         fingerprint=plan.fingerprint,
         model=model.name,
-        trial=history.champion,
-        seed=model.recipe.seed,
-        at=opening.at,
-        class_names=model.recipe.class_names,
-        threshold=model.recipe.threshold,
-        opening={"by_this_study": mine + 1, "by_all": len(found.earlier) + 1},
-        notes=_notes(plan, found, patches),
-        in_context=_in_context(folder, plan, history, patches, scored),
+        trial=champion.id,
+        time=access.time,
+        class_names=artifact.class_names,
+        threshold=artifact.threshold,
+        accesses=AccessCounts(by_study=num_earlier + 1, total=len(test_set.accesses) + 1),
+        notes=_leak_notes(plan, test_set, patches),
+        repeat_seed=artifact.repeat_seed,
+        smoothed_auroc=_smoothed_auroc(folder, plan, (champion, decision), patches, scored),
     )
-    keep(folder, about, patches, scored)
-    return Judged(patches, scored, about)
+    result = ScoredTestSet(patches, scored, record)
+    write_evaluation(folder, result)
+    return result
 
 
-def _in_context(
-    folder: StudyFolder, plan: Plan, history: History, patches: Patches, scored: Scored
+def _smoothed_auroc(
+    folder: StudyFolder,
+    plan: Plan,
+    champion: tuple[Trial, ChampionDecision],
+    patches: Patches,
+    scored: ScoredRows,
 ) -> Interval | None:
-    """The AUROC with what those near each patch say: how much they count, the folds told."""
-    champion = history.trials[history.champion or ""]
-    own = calibrated_scores(folder, plan, champion, history.locked)
-    near = auroc_in_context(own, plan)
-    return None if near is None else auroc_by_context(near.context, patches, scored)
+    """The AUROC after smoothing over neighbors, as fitted on the out-of-fold predictions."""
+    trial, decision = champion
+    out_of_fold = calibrated_scores(folder, plan, trial, decision)
+    fitted = neighbor_smoothed_auroc(out_of_fold, plan)
+    return None if fitted is None else smoothed_auroc(fitted.smoothing, patches, scored)
 
 
-def _notes(plan: Plan, found: HeldOutSet, patches: Patches) -> tuple[str, ...]:
-    """What of the held-out set is in what was learned from, too."""
+def _leak_notes(plan: Plan, test_set: HeldOutTestSet, patches: Patches) -> tuple[str, ...]:
+    """Report patients and pixels that are in the test set and in the development rows."""
     notes = []
-    learned = load_rows(plan.data, found.learned)
-    both = len(np.intersect1d(learned.patients, patches.patients))
-    if both:
-        notes.append(f"{both:,} patients of the held-out set were learned from, too: a leak")
-    same = np.isin(load_hashes(plan.data, found.view), load_hashes(plan.data, found.learned))
-    if same.any():
+    development = load_rows(plan.data, test_set.development_view)
+    num_patients = len(np.intersect1d(development.patients, patches.patients))
+    if num_patients:
         notes.append(
-            f"{int(same.sum()):,} patches of the held-out set have the very pixels of others that"
-            " were learned from"
+            f"leakage: {num_patients:,} patients of the held-out test set are also in the"
+            " development data"
+        )
+    is_duplicate = np.isin(
+        load_hashes(plan.data, test_set.view), load_hashes(plan.data, test_set.development_view)
+    )
+    if is_duplicate.any():
+        notes.append(
+            f"leakage: {int(is_duplicate.sum()):,} patches of the held-out test set have the same"
+            " pixels as patches of the development data"
         )
     return tuple(notes)

@@ -1,39 +1,62 @@
-"""A champion judged on a set that did not choose it, as the study's folder keeps it."""
+"""The results of a champion on the test sets, as the study's folder stores them."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysearch.data.files import Folder
-from raysearch.data.patches import Rows
+from raysearch.data.shards.patches import Patches
 from raysearch.errors import StudyError
 from raysearch.metrics.bootstrap import Interval
-from raysearch.metrics.evaluation import Scored
+from raysearch.metrics.evaluation import ScoredRows
+from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 
-SCORES, ABOUT = "scores.parquet", "about.json"
-# The name of the study's own test set among those that it was judged on.
+SCORES, RECORD = "scores.parquet", "evaluation.json"
+# The version of the layout of `RECORD`; it increases with every change of the fields.
+FORMAT = 2
+# The name of the study's own test set; no external test set may have it.
 HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
-class About:
-    """What was judged, by whom and when (`at`, ISO 8601).
+class AccessCounts:
+    """How often a held-out test set was evaluated, this time included.
 
-    `in_context` is the AUROC with what the patches near each one say, by the context that was
-    fitted on the study's folds; None where it is not known of each where it lies.
+    Attributes:
+        by_study: By this study.
+        total: By all studies.
+    """
 
-    `name` is the set's, `held_out` for the study's own; `opening` tells how often that was opened,
-    `notes` what is to be known before its figures are believed. `seed` is an ensemble's, None of a
-    refit.
+    by_study: int
+    total: int
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """What was evaluated on which test set, and when.
+
+    Attributes:
+        name: The name of the test set; `held_out` for the study's own.
+        data: Path or address of its shards.
+        fingerprint: The hash over its shards.
+        model: The model in words.
+        trial: The model's trial.
+        time: Time of the evaluation, ISO 8601 in UTC.
+        class_names: The classes in the order of the probabilities.
+        threshold: Smallest probability of the second class that counts as positive; None for more
+            than two classes.
+        accesses: How often the held-out test set was evaluated; None for an external test set.
+        notes: What limits the validity of the result.
+        repeat_seed: The repeat seed of an ensemble's networks; None for a refit.
+        smoothed_auroc: The AUROC after smoothing over neighboring patches, as fitted on the study's
+            folds; None if the positions of the patches are unknown.
     """
 
     name: str
@@ -41,74 +64,96 @@ class About:
     fingerprint: str
     model: str
     trial: str
-    at: str
+    time: str
     class_names: tuple[str, ...]
     threshold: float | None
-    opening: Mapping[str, int] = field(default_factory=dict)
+    accesses: AccessCounts | None = None
     notes: tuple[str, ...] = ()
-    seed: int | None = None
-    in_context: Interval | None = None
+    repeat_seed: int | None = None
+    smoothed_auroc: Interval | None = None
 
 
-def keep(folder: StudyFolder, about: About, rows: Rows, scored: Scored) -> None:
-    """Write the scores of `rows`, and then what they are `about`, into the study's folder."""
-    place = folder.evaluation(about.name)
-    columns: dict[str, Any] = {
-        "patient": pa.array(rows.patients.tolist(), pa.string()),
-        "slide": pa.array(rows.slides.tolist(), pa.string()),
-        "x": pa.array(rows.xs),
-        "y": pa.array(rows.ys),
-        "label": pa.array(rows.labels),
+@dataclass(frozen=True)
+class ScoredTestSet:
+    """A test set with the predictions of a model, and the record of the evaluation."""
+
+    patches: Patches
+    scored: ScoredRows
+    record: EvaluationRecord
+
+
+def write_evaluation(folder: StudyFolder, test_set: ScoredTestSet) -> None:
+    """Write the predictions, then the record, into the study's folder."""
+    record, patches = test_set.record, test_set.patches
+    columns = {
+        "patient": pa.array(patches.patients.tolist(), pa.string()),
+        "slide": pa.array(patches.slides.tolist(), pa.string()),
+        "x": pa.array(patches.xs),
+        "y": pa.array(patches.ys),
+        "label": pa.array(patches.labels),
     }
-    for number, name in enumerate(about.class_names):
-        columns[f"score_{name}"] = pa.array(scored.probabilities[:, number])
+    for index, class_name in enumerate(record.class_names):
+        columns[f"score_{class_name}"] = pa.array(test_set.scored.probabilities[:, index])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, write_page_checksum=True)
-    folder.write(f"{place}/{SCORES}", bytes(sink.getvalue()))
-    folder.write(f"{place}/{ABOUT}", json.dumps(asdict(about), indent=1).encode())
+    directory = folder.evaluation(record.name)
+    folder.write(f"{directory}/{SCORES}", bytes(sink.getvalue()))
+    content = {"format": FORMAT} | record_to_json(record)
+    folder.write(f"{directory}/{RECORD}", json.dumps(content, indent=1).encode())
 
 
-def kept(folder: StudyFolder) -> list[About]:
-    """All sets that the study in `folder` was judged on, its own test set first."""
-    found = [
-        _about(folder, name)
+def read_evaluations(folder: StudyFolder) -> list[EvaluationRecord]:
+    """Read the records of all evaluated test sets of a study, its own test set first.
+
+    Raises:
+        StudyError: If a record is damaged or has another format.
+    """
+    records = [
+        _read_record(folder, name)
         for name in folder.names(folder.EVALUATIONS)
-        if folder.exists(f"{folder.evaluation(name)}/{ABOUT}")
+        if folder.exists(f"{folder.evaluation(name)}/{RECORD}")
     ]
-    return sorted(found, key=lambda one: (one.name != HELD_OUT, one.at))
+    return sorted(records, key=lambda record: (record.name != HELD_OUT, record.time))
 
 
-def _about(folder: StudyFolder, name: str) -> About:
-    place = f"{folder.evaluation(name)}/{ABOUT}"
+def _read_record(folder: StudyFolder, name: str) -> EvaluationRecord:
+    path = f"{folder.evaluation(name)}/{RECORD}"
     try:
-        told = json.loads(folder.read(place))
-        lists = {one: tuple(told[one]) for one in ("class_names", "notes")}
-        near = told.get("in_context")
-        return About(**{**told, **lists, "in_context": Interval(**near) if near else None})
-    except (ValueError, TypeError, KeyError):
-        raise StudyError(f"{folder.path(place)}: damaged; judge that set again") from None
+        content = json.loads(folder.read(path))
+        file_format = content.pop("format", None)
+        if file_format != FORMAT:
+            raise StudyError(f"format {file_format} instead of {FORMAT}")
+        return record_from_json(EvaluationRecord, content)
+    except (ValueError, TypeError, AttributeError, StudyError) as error:
+        raise StudyError(
+            f"{folder.path(path)}: cannot be read ({error}); evaluate that test set again"
+        ) from None
 
 
-def scores_of(folder: StudyFolder, about: About) -> Scored:
-    """The rows of the set with their scores; StudyError where the file is missing or damaged."""
-    place = f"{folder.evaluation(about.name)}/{SCORES}"
+def read_evaluation_scores(folder: StudyFolder, record: EvaluationRecord) -> ScoredRows:
+    """Read the labels and predictions of an evaluated test set.
+
+    Raises:
+        StudyError: If the file is missing or damaged.
+    """
+    path = f"{folder.evaluation(record.name)}/{SCORES}"
     try:
-        content = io.BytesIO(folder.read(place))
+        content = io.BytesIO(folder.read(path))
         table = pq.read_table(content, page_checksum_verification=True)
-        scores = [table[f"score_{name}"].to_numpy() for name in about.class_names]
+        scores = [table[f"score_{name}"].to_numpy() for name in record.class_names]
     except (FileNotFoundError, KeyError, pa.ArrowException):
         raise StudyError(
-            f"{folder.path(place)}: missing or damaged; judge that set again"
+            f"{folder.path(path)}: missing or damaged; evaluate that test set again"
         ) from None
-    return Scored(
+    return ScoredRows(
         table["label"].to_numpy(),
         np.column_stack(scores),
         np.array(table["patient"].to_pylist(), np.str_),
-        about.class_names,
-        about.threshold,
+        record.class_names,
+        record.threshold,
     )
 
 
-def set_name(data: str) -> str:
-    """What the shards at `data` are called among the sets: the last part of their address."""
+def default_set_name(data: str) -> str:
+    """Return the default name of an external test set: the last part of its address."""
     return Folder(data).address.rsplit("/", 1)[-1]

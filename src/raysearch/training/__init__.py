@@ -1,1 +1,1 @@
-"""The loop over fold-epochs; knows nothing of Ray, Optuna or MLflow."""
+"""Training of one trial over its folds; it does not depend on Ray, Optuna or MLflow."""

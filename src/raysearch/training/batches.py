@@ -1,73 +1,117 @@
-"""Whole batches on the device: cut by index, normalised, flipped and turned."""
+"""Makes the batches of an epoch: the order of the rows, and normalized, augmented tensors."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from raysearch.models.classifier import normalised
-from raysearch.models.dihedral import kinds, turned
+from raysearch.models import PatchShape
+from raysearch.models.classifier import normalize_pixels
+from raysearch.models.dihedral import dihedral_transform, num_dihedral_transforms
 
-# Rows (B,), and the share of the loss that their labels have.
+# Rows (B,), and the weight of the loss of their labels. Mixup has two such pairs.
 Targets = list[tuple[Tensor, float]]
 
 
-def mixed(
-    batch: Tensor, rows: Tensor, fraction: float, generator: torch.Generator
-) -> tuple[Tensor, Targets]:
-    """Each patch of `batch` (B, C, H, W) blended with another: `fraction` of it (Zhang et al., 2018).
+def epoch_order(rows: NDArray[np.int64], seed: int, fold: int, epoch: int) -> NDArray[np.int64]:
+    """Return `rows` (N,) shuffled; the order depends on (seed, fold, epoch) only."""
+    return np.random.default_rng([seed, fold, epoch]).permutation(rows)
 
-    With the targets: its row, and that of the other. `generator` is a CPU one.
+
+def balanced_order(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int, fold: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return N of `rows` (N,), shuffled, with equal class counts up to one row.
+
+    Rows of a small class are repeated, equally often up to one. Rows of a large class are sampled
+    without replacement.
     """
-    others = torch.randperm(len(batch), generator=generator).to(batch.device)
-    return torch.lerp(batch[others], batch, fraction), [
-        (rows, fraction),
-        (rows[others], 1 - fraction),
-    ]
+    rng = np.random.default_rng([seed, fold, epoch])
+    classes = np.unique(labels)
+    class_order = rng.permutation(len(classes))
+    sampled = []
+    for position, label in enumerate(classes[class_order]):
+        count = len(rows) // len(classes) + (position < len(rows) % len(classes))
+        sampled.append(np.resize(rng.permutation(rows[labels == label]), count))
+    return rng.permutation(np.concatenate(sampled))
 
 
-def cut(index: Tensor, size: int) -> list[Tensor]:
-    """`index` (N,) in pieces of `size`; a last one of 1 joins the piece before it.
+def split_batches(rows: Tensor, batch_size: int) -> list[Tensor]:
+    """Split `rows` (N,) into batches; a single last row joins the batch before it.
 
-    Batch norm has no variance of one patch.
+    Batch normalization needs at least two rows.
     """
-    pieces = list(torch.split(index, size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    return pieces
+    batches = list(torch.split(rows, batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
-def batch_of(
+def normalized_batch(
     stored: Tensor,
-    shape: tuple[int, int, int],
-    layout: torch.memory_format = torch.contiguous_format,
-    turns: torch.Generator | None = None,
+    shape: PatchShape,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    dihedral_rng: torch.Generator | None = None,
 ) -> Tensor:
-    """Gathered patches, uint8 (B, H*W*C), as a float32 batch (B, C, H, W) from -1 to 1 in `layout`.
+    """Convert stored patches to a batch in [-1, 1].
 
-    With `turns`, a CPU generator, each is in one of its 8 flips and quarter turns, at random; those
-    that are not square have 4: flips and half turns. They are turned as bytes, a fourth of the
-    memory, on the way into their layout.
+    The dihedral transforms are applied to bytes, which need a fourth of the memory of floats.
+
+    Args:
+        stored: uint8, shape (B, H*W*C).
+        shape: The patch shape (H, W, C).
+        memory_format: The memory format of the batch.
+        dihedral_rng: A CPU generator. If given, each patch gets a random dihedral transform.
+
+    Returns:
+        float32, shape (B, C, H, W).
     """
-    if turns is None:
-        pixels = stored.view(-1, *shape).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-        return normalised(pixels)
+    if dihedral_rng is None:
+        pixels = stored.view(-1, *shape).permute(0, 3, 1, 2)
+        return normalize_pixels(pixels.contiguous(memory_format=memory_format))
     height, width, channels = shape
-    drawn = torch.randint(kinds(height, width), (len(stored),), generator=turns).to(stored.device)
-    where = _origins(height, width, stored.device).index_select(0, drawn)
+    num_transforms = num_dihedral_transforms(height, width)
+    transforms = torch.randint(num_transforms, (len(stored),), generator=dihedral_rng)
+    transforms = transforms.to(stored.device)
+    sources = _source_pixels(height, width, stored.device).index_select(0, transforms)
     pixels = stored.view(-1, height * width, channels)
-    if layout == torch.channels_last:
-        found = torch.gather(pixels, 1, where.unsqueeze(2).expand(-1, -1, channels))
-        return normalised(found).view(-1, *shape).permute(0, 3, 1, 2)
-    found = torch.gather(pixels.transpose(1, 2), 2, where.unsqueeze(1).expand(-1, channels, -1))
-    return normalised(found).view(-1, channels, height, width)
+    if memory_format == torch.channels_last:
+        gathered = torch.gather(pixels, 1, sources.unsqueeze(2).expand(-1, -1, channels))
+        return normalize_pixels(gathered).view(-1, *shape).permute(0, 3, 1, 2)
+    sources = sources.unsqueeze(1).expand(-1, channels, -1)
+    gathered = torch.gather(pixels.transpose(1, 2), 2, sources)
+    return normalize_pixels(gathered).view(-1, channels, height, width)
 
 
 @lru_cache(maxsize=8)
-def _origins(height: int, width: int, device: torch.device) -> Tensor:
-    """By the number of a flip or turn, int64 (kinds, H*W): which pixel comes to each place."""
-    places = torch.arange(height * width).view(1, 1, height, width)
-    every = [turned(places, kind).flatten() for kind in range(kinds(height, width))]
-    return torch.stack(every).to(device)
+def _source_pixels(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the source pixel of each pixel under each transform, int64 (transforms, H*W)."""
+    pixels = torch.arange(height * width).view(1, 1, height, width)
+    sources = [
+        dihedral_transform(pixels, index).flatten()
+        for index in range(num_dihedral_transforms(height, width))
+    ]
+    return torch.stack(sources).to(device)
+
+
+def mix_batch(
+    batch: Tensor, rows: Tensor, fraction: float, generator: torch.Generator
+) -> tuple[Tensor, Targets]:
+    """Blend each patch with another patch of the batch (mixup, Zhang et al., 2018).
+
+    Args:
+        batch: Shape (B, C, H, W).
+        rows: The rows of the patches, shape (B,).
+        fraction: The weight of the patch itself; the other patch has the remaining weight.
+        generator: A CPU generator.
+
+    Returns:
+        The blended batch, and its targets: the rows themselves and the rows of the other patches.
+    """
+    partners = torch.randperm(len(batch), generator=generator).to(batch.device)
+    blended = torch.lerp(batch[partners], batch, fraction)
+    return blended, [(rows, fraction), (rows[partners], 1 - fraction)]

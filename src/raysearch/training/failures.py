@@ -1,4 +1,4 @@
-"""Why a training cannot go on, on whatever machine; a study's journal keeps these words."""
+"""The reasons for which a training fails on any machine; the journal of a study stores them."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ FAILURES = (NAN_LOSS, NAN_SCORES, UNDEFINED)
 
 
 class TrainingFailedError(Exception):
-    """A training that cannot go on; the message is the reason, in a word or two."""
+    """A training cannot continue; the message is the reason."""

@@ -1,4 +1,4 @@
-"""One fold of a trial: a fresh model that learns its rows, and judges the others."""
+"""Trains and validates a new model on one fold."""
 
 from __future__ import annotations
 
@@ -13,30 +13,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raysearch.models.architectures import begun, given
-from raysearch.models.dihedral import AVERAGES, VIEWS
+from raysearch.models.architectures.networks import build_with_weights
+from raysearch.models.dihedral import NUM_VIEWS, TEST_TIME_AUGMENTATIONS
 from raysearch.training.augmentation import Augmentation
-from raysearch.training.batches import Targets, batch_of, cut, mixed
-from raysearch.training.components import DEFAULTS, LOSSES
+from raysearch.training.batches import (
+    Targets,
+    balanced_order,
+    epoch_order,
+    mix_batch,
+    normalized_batch,
+    split_batches,
+)
+from raysearch.training.components import LOSSES
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
-from raysearch.training.optimization import Steps
-from raysearch.training.preprocessed_pixels import prepared
-from raysearch.training.row_order import balanced_order, epoch_order
+from raysearch.training.optimization import Optimization, OptimizationState
+from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
-from raysearch.training.weight_averaging import averaged
+from raysearch.training.weight_averaging import averaged_model
 
-State = dict[str, Any]
-JUDGED_AT_ONCE = 512
+VALIDATION_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The rows of the fold that were judged, and their logits, float32 (rows, classes).
+class ValidationScores:
+    """The logits of the validation rows of a fold.
 
-    `inference_ms` is what one view of a patch took, from the stored pixels to the logits, in
-    milliseconds; None where it was not measured.
+    Attributes:
+        rows: The validation rows, int64, shape (N,).
+        logits: float32, shape (N, classes).
+        inference_ms: The time of one view of a patch in milliseconds, from the stored pixels to the
+            logits; None if it was not measured.
     """
 
     rows: NDArray[np.int64]
@@ -44,167 +52,212 @@ class Judged:
     inference_ms: float | None = None
 
 
-class FoldRun:
-    """A fresh model learning one fold: its optimizer, its schedule, its random numbers.
+@dataclass(frozen=True)
+class FoldTrainerState:
+    """The state of a `FoldTrainer`: the state dictionaries of its parts.
 
-    Every random number is keyed by (seed, fold, epoch), so a run that goes on from a checkpoint
-    draws what an uninterrupted one would have drawn.
+    Attributes:
+        model: The model.
+        optimization: The optimizer and its schedule.
+        average: The exponential moving average of the model; None if there is none.
+    """
+
+    model: dict[str, Any]
+    optimization: OptimizationState
+    average: dict[str, Any] | None
+
+
+class FoldTrainer:
+    """A new model that is trained on one fold, with its optimizer and schedule.
+
+    Random numbers depend on (seed, fold, epoch) only: after a restart from a checkpoint they are
+    those of an uninterrupted training.
     """
 
     def __init__(self, config: TrainConfig, data: TrainingData, fold: int) -> None:
         self.config, self.fold = config, fold
-        self.preprocessing, self.data = prepared(config, data, fold)
-        self.own_rows, self.judged_rows = data.folds[fold]
-        self.weight = float(config.hyperparameter("auxiliary_weight", 1.0)) if data.further else 0.0
-        self.labels = torch.cat([data.labels, *(one.labels for one in data.further)])
-        further = np.arange(len(data.labels), len(self.labels) if self.weight else len(data.labels))
-        self.rows = np.concatenate([self.own_rows, further.astype(np.int64)])
-        counted = len(self.own_rows) + self.weight * len(further)
-        self.mean_count = counted / len(self.rows)
-        self.batch_size = config.batch_size
+        self.preprocessing, self.data = preprocess_fold(config, data, fold)
+        self.train_indices, self.val_indices = data.folds[fold]
+        self.labels = torch.cat([data.labels, *(rows.labels for rows in data.auxiliary)])
+        self.auxiliary_weight = config.params.auxiliary_weight if data.auxiliary else 0.0
+        num_rows = len(self.labels) if self.auxiliary_weight else len(data.labels)
+        auxiliary_indices = np.arange(len(data.labels), num_rows).astype(np.int64)
+        self.epoch_indices = np.concatenate([self.train_indices, auxiliary_indices])
+        total_weight = len(self.train_indices) + self.auxiliary_weight * len(auxiliary_indices)
+        self.mean_row_weight = total_weight / len(self.epoch_indices)
+
         torch.manual_seed(key(config.seed, fold, "model"))
-        classes = len(data.class_names)
-        net = begun(config.architecture, data.shape, classes, config.hparams)
-        self.model = config.numerics.place(net, data.device)
-        steps = len(cut(torch.from_numpy(self.rows), self.batch_size))
-        self.steps = Steps(config, self.model, classes, steps)
+        num_classes = len(data.class_names)
+        net = build_with_weights(config.architecture, data.shape, num_classes, config.hparams)
+        self.model = config.precision_settings.to_device(net, data.device)
+        steps_per_epoch = len(
+            split_batches(torch.from_numpy(self.epoch_indices), config.batch_size)
+        )
+        self.optimization = Optimization(config, self.model, num_classes, steps_per_epoch)
+        self.average = averaged_model(self.model, config.params.ema_decay)
+        self.augment = Augmentation.from_params(config.params)
         self.class_weight = self.class_weights()
-        part = LOSSES[config.hyperparameter("loss", DEFAULTS["loss"])]
-        self.loss = partial(part, weight=self.class_weight, **given(part, config.hparams))
-        self.augment = Augmentation(**given(Augmentation, config.hparams))
-        self.average = averaged(self.model, float(config.hyperparameter("ema", 0.0)))
+        self.row_losses = partial(
+            LOSSES[config.params.loss],
+            weight=self.class_weight,
+            **config.params.arguments_of("loss"),
+        )
 
-    def class_weights(self) -> Tensor | None:
-        """The inverse frequency of each class among the rows to learn, mean 1 over the rows."""
-        even = self.config.hyperparameter("balanced_sampling", False)
-        if even or not self.config.hyperparameter("class_weights", True):
-            return None
-        labels = self.data.labels[torch.from_numpy(self.own_rows).to(self.data.device)]
-        counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
-        return len(self.own_rows) / (len(counts) * counts.float())
+    def train_epoch(self, epoch: int) -> float:
+        """Train one epoch, and return the mean loss of its rows.
 
-    def loss_of(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """The mean loss of `rows` (B,), in which auxiliary ones count by their weight.
-
-        Divided by the mean count of an epoch's rows, not of this batch's: a batch of auxiliary rows
-        alone is to weigh little.
+        Raises:
+            TrainingFailedError: If the loss is not finite.
         """
-        each: Tensor = self.loss(logits, self.labels[rows])
-        if self.weight:
-            own = rows < len(self.data.labels)
-            each = each * (torch.where(own, 1.0, self.weight) / self.mean_count)
-        return each.sum() / self.fraction(rows)
-
-    def fraction(self, rows: Tensor) -> Tensor | int:
-        """What the mean loss of `rows` (B,) is divided by: their number, or their class weights."""
-        weight = self.class_weight
-        return len(rows) if weight is None else weight[self.labels[rows]].sum()
-
-    def descend(self, batch: Tensor, targets: Targets) -> Tensor:
-        """Add the gradient of the mean loss of `targets` to the model's; that loss."""
-        if self.config.accumulate == 1:
-            return self._backward(batch, targets)
-        size = self.config.micro_batch(len(batch))
-        cuts = [
-            [(piece, part / self.fraction(rows)) for piece in cut(rows, size)]
-            for rows, part in targets
-        ]
-        total, start = torch.zeros((), device=batch.device), 0
-        for pieces in zip(*cuts, strict=True):
-            some = batch[start : start + len(pieces[0][0])]
-            start += len(some)
-            total += self._backward(
-                some, [(rows, part * self.fraction(rows)) for rows, part in pieces]
-            )
-        return total
-
-    def _backward(self, batch: Tensor, targets: Targets) -> Tensor:
-        with self.config.numerics.autocast(self.data.device):
-            logits = self.model(batch)
-        logits = logits.float()
-        losses = [self.loss_of(logits, rows) * part for rows, part in targets]
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    def learn(self, epoch: int) -> float:
-        """One epoch over the rows to learn; their mean loss."""
-        torch.manual_seed(key(self.config.seed, self.fold, epoch))
-        turns = torch.Generator().manual_seed(key(self.config.seed, self.fold, epoch, "turns"))
-        mixes = np.random.default_rng(key(self.config.seed, self.fold, epoch, "mixup"))
-        index = torch.from_numpy(self.order(epoch)).to(self.data.device)
-        total = torch.zeros((), device=self.data.device)
-        self.steps.begin(epoch)
-        mixup = float(self.config.hyperparameter("mixup", 0.0))
-        for rows in cut(index, self.batch_size):
-            batch = self.augment(self.batch(rows, turns if self.augment.turns else None), turns)
+        seed, fold, device = self.config.seed, self.fold, self.data.device
+        torch.manual_seed(key(seed, fold, epoch))
+        rng = torch.Generator().manual_seed(key(seed, fold, epoch, "turns"))
+        mixup_rng = np.random.default_rng(key(seed, fold, epoch, "mixup"))
+        mixup_alpha = self.config.params.mixup_alpha
+        order = torch.from_numpy(self.row_order(epoch)).to(device)
+        total_loss = torch.zeros((), device=device)
+        self.optimization.start_epoch(epoch)
+        for rows in split_batches(order, self.config.batch_size):
+            batch = self.load_batch(rows, rng if self.augment.has_dihedral else None)
+            batch = self.augment(batch, rng)
             targets: Targets = [(rows, 1.0)]
-            if mixup:
-                batch, targets = mixed(batch, rows, float(mixes.beta(mixup, mixup)), turns)
-            self.steps.clear()
-            loss = self.descend(batch, targets)
-            self.steps.step()
+            if mixup_alpha:
+                fraction = float(mixup_rng.beta(mixup_alpha, mixup_alpha))
+                batch, targets = mix_batch(batch, rows, fraction, rng)
+            self.optimization.zero_grad()
+            loss = self.backward(batch, targets)
+            self.optimization.step()
             if self.average is not None:
                 self.average.update_parameters(self.model)
-            total += loss * len(rows)
-        mean = float(total) / len(index)
-        if not math.isfinite(mean):
+            total_loss += loss * len(rows)
+        mean_loss = float(total_loss) / len(order)  # waits for the device, once an epoch
+        if not math.isfinite(mean_loss):
             raise TrainingFailedError(NAN_LOSS)
-        self.steps.end(mean)
-        return mean
+        self.optimization.end_epoch(mean_loss)
+        return mean_loss
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """The rows of an epoch, in their order."""
-        seed = self.config.seed
-        if self.config.hyperparameter("balanced_sampling", False):
-            labels = self.labels.cpu().numpy()[self.rows]
-            return balanced_order(self.rows, labels, seed, self.fold, epoch)
-        return epoch_order(self.rows, seed, self.fold, epoch)
+    def validate(self, *, use_tta: bool) -> ValidationScores:
+        """Compute the logits of the validation rows.
+
+        Args:
+            use_tta: Apply the test-time augmentation of the hyperparameter `tta`, as at the end of
+                a fold. It can take as long as several epochs without it.
+
+        Raises:
+            TrainingFailedError: If a logit is not finite.
+        """
+        tta = self.config.params.tta if use_tta else "none"
+        num_views = NUM_VIEWS[tta](*self.data.shape[:2])
+        model = TEST_TIME_AUGMENTATIONS[tta](self.trained_model).eval()
+        rows = torch.from_numpy(self.val_indices).to(self.data.device)
+        start = time.perf_counter()
+        with torch.inference_mode(), self.config.precision_settings.autocast(self.data.device):
+            batches = [
+                model(self.load_batch(batch_rows)).float()
+                for batch_rows in torch.split(rows, VALIDATION_BATCH_SIZE)
+            ]
+        logits = torch.cat(batches).cpu().numpy()  # waits for the device
+        elapsed_ms = 1000 * (time.perf_counter() - start)
+        if not np.isfinite(logits).all():
+            raise TrainingFailedError(NAN_SCORES)
+        return ValidationScores(self.val_indices, logits, elapsed_ms / len(logits) / num_views)
 
     @property
-    def net(self) -> nn.Module:
-        """What judges, and is kept: the model, or the average of its last steps."""
+    def trained_model(self) -> nn.Module:
+        """The model that is validated and kept: the average of the weights if there is one."""
         if self.average is None:
             return self.model
         module: nn.Module = self.average.module
         return module
 
-    def judge(self, averaged: bool) -> Judged:
-        """The logits of the rows to judge, in their order.
+    def row_order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows of an epoch in their order."""
+        seed = self.config.seed
+        if self.config.params.balanced_sampling:
+            labels = self.labels.cpu().numpy()[self.epoch_indices]
+            return balanced_order(self.epoch_indices, labels, seed, self.fold, epoch)
+        return epoch_order(self.epoch_indices, seed, self.fold, epoch)
 
-        With `averaged`, as at a fold's end, by the mean that the hyperparameter `tta` names: it takes as
-        long as several epochs' single views.
+    def load_batch(self, rows: Tensor, dihedral_rng: torch.Generator | None = None) -> Tensor:
+        """Return the patches of `rows` as a normalized float32 batch (B, 3, H, W).
+
+        Each patch gets a random dihedral transform if there is a generator.
         """
-        tta = self.config.hyperparameter("tta", "none") if averaged else "none"
-        model = AVERAGES[tta](self.net).eval()
-        index = torch.from_numpy(self.judged_rows).to(self.data.device)
-        views = VIEWS[tta](*self.data.shape[:2])
-        began = time.perf_counter()
-        with torch.inference_mode(), self.config.numerics.autocast(self.data.device):
-            parts = [model(self.batch(rows)).float() for rows in torch.split(index, JUDGED_AT_ONCE)]
-        logits = torch.cat(parts).cpu().numpy()  # waits for the device
-        took_ms = 1000 * (time.perf_counter() - began)
-        if not np.isfinite(logits).all():
-            raise TrainingFailedError(NAN_SCORES)
-        return Judged(self.judged_rows, logits, took_ms / len(logits) / views)
+        memory_format = self.config.precision_settings.torch_memory_format
+        return normalized_batch(
+            self.data.gather(rows), self.data.shape, memory_format, dihedral_rng
+        )
 
-    def batch(self, rows: Tensor, turns: torch.Generator | None = None) -> Tensor:
-        """The patches `rows` as one normalised float32 batch (B, 3, H, W), with `turns` turned."""
-        layout = self.config.numerics.layout
-        return batch_of(self.data.gather(rows), self.data.shape, layout, turns)
+    def backward(self, batch: Tensor, targets: Targets) -> Tensor:
+        """Add the gradient of the loss of a batch to the parameters; return the loss.
 
-    def state(self) -> State:
-        """The model, its steps and the average as they are now."""
-        average = {} if self.average is None else {"average": self.average.state_dict()}
-        return {
-            **average,
-            "model": self.model.state_dict(),
-            **self.steps.state(),
-        }
+        The gradient is accumulated over micro-batches if the configuration says so.
+        """
+        if self.config.accumulate == 1:
+            return self._backward(batch, targets)
+        size = self.config.micro_batch_size(len(batch))
+        # The mean of a micro-batch is weighted by its normalizer relative to that of the batch.
+        split_targets = [
+            [
+                (micro_rows, weight / self.loss_normalizer(rows) * self.loss_normalizer(micro_rows))
+                for micro_rows in split_batches(rows, size)
+            ]
+            for rows, weight in targets
+        ]
+        total_loss, start = torch.zeros((), device=batch.device), 0
+        for micro_targets in zip(*split_targets, strict=True):
+            stop = start + len(micro_targets[0][0])
+            total_loss += self._backward(batch[start:stop], list(micro_targets))
+            start = stop
+        return total_loss
 
-    def load(self, state: State) -> None:
-        """Take up what `state` holds of them."""
-        self.model.load_state_dict(state["model"])
-        self.steps.load(state)
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+    def _backward(self, batch: Tensor, targets: Targets) -> Tensor:
+        with self.config.precision_settings.autocast(self.data.device):
+            logits = self.model(batch)
+        logits = logits.float()
+        losses = [self.mean_loss(logits, rows) * weight for rows, weight in targets]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def mean_loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return the mean loss of `rows` (B,); auxiliary rows have their own weight.
+
+        The weights are relative to the mean weight of the rows of an epoch, not of the batch: a
+        batch of auxiliary rows has a small loss.
+        """
+        losses: Tensor = self.row_losses(logits, self.labels[rows])
+        if self.auxiliary_weight:
+            is_own = rows < len(self.data.labels)
+            row_weights = torch.where(is_own, 1.0, self.auxiliary_weight)
+            losses = losses * (row_weights / self.mean_row_weight)
+        return losses.sum() / self.loss_normalizer(rows)
+
+    def loss_normalizer(self, rows: Tensor) -> Tensor | int:
+        """Return the divisor of a mean loss: the number of rows, or the sum of class weights."""
+        weight = self.class_weight
+        return len(rows) if weight is None else weight[self.labels[rows]].sum()
+
+    def class_weights(self) -> Tensor | None:
+        """Return the inverse class frequencies of the training rows, with mean 1 over the rows.
+
+        None if the hyperparameter `class_weights` is off, or the sampling is balanced.
+        """
+        params = self.config.params
+        if params.balanced_sampling or not params.class_weights:
+            return None
+        labels = self.data.labels[torch.from_numpy(self.train_indices).to(self.data.device)]
+        counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
+        return len(self.train_indices) / (len(counts) * counts.float())
+
+    def state(self) -> FoldTrainerState:
+        """Return the current state."""
+        average = None if self.average is None else self.average.state_dict()
+        return FoldTrainerState(self.model.state_dict(), self.optimization.state(), average)
+
+    def load_state(self, state: FoldTrainerState) -> None:
+        """Restore a state."""
+        self.model.load_state_dict(state.model)
+        self.optimization.load_state(state.optimization)
+        if self.average is not None and state.average is not None:
+            self.average.load_state_dict(state.average)

@@ -1,4 +1,4 @@
-"""Which layers of a net learn, and how fast: frozen ones, a head that learns first, by depth."""
+"""Divides a network into its head and its blocks: freezing, and learning rates by depth."""
 
 from __future__ import annotations
 
@@ -7,83 +7,107 @@ from typing import Any
 import torch
 from torch import nn
 
-from raysearch.models.transfer.layer_order import blocks, head_name, inside
+from raysearch.models.transfer.input_normalization import unwrap
+from raysearch.models.transfer.network_layers import blocks, head_name
 
-Groups = list[dict[str, Any]]
+ParameterGroups = list[dict[str, Any]]  # as torch.optim.Optimizer takes them
+# The key of a parameter group for its learning rate, as a fraction of that of the optimizer.
+LR_FRACTION = "lr_fraction"
 
 
-class Layers:
-    """The layers of `model`, a net of `classes`, in order.
+class LayerGroups:
+    """The head, the blocks and the stem of a network, for transfer learning.
 
-    The first `frozen` blocks learn nothing, and their batch norms keep the means that they have;
-    all of them where there are no more. The learning rate of a block is `layer_decay` times that
-    of the one after it; the head's is whole. `head_weight_decay` is the head's own, where given.
+    The stem are the parameters outside of any block, such as the class token and the position
+    embedding of a transformer. They are frozen if any block is.
+
+    Args:
+        model: The network.
+        num_classes: The number of its logits.
+        frozen_blocks: The number of blocks, from the input, that are not trained; their batch
+            normalization keeps its statistics. All blocks are frozen if there are fewer.
+        layer_decay: The learning rate of a block, relative to the block after it.
+        head_weight_decay: The weight decay of the head; that of the optimizer if None.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        classes: int,
+        num_classes: int,
         *,
-        frozen: int = 0,
-        layer_decay: float = 1.0,
-        head_weight_decay: float | None = None,
+        frozen_blocks: int,
+        layer_decay: float,
+        head_weight_decay: float | None,
     ) -> None:
         self.model, self.layer_decay, self.head_weight_decay = model, layer_decay, head_weight_decay
-        net = inside(model)
-        name = head_name(net, classes)
+        net = unwrap(model)
+        name = head_name(net, num_classes)
         self.head = [net.get_submodule(name)] if name else []
         self.blocks = [layer for _name, layer in blocks(net, name)]
-        held = {id(one) for layer in (*self.blocks, *self.head) for one in layer.parameters()}
-        # A transformer's class token and positions stand before its first block.
-        self.stem = [one for one in net.parameters() if id(one) not in held]
-        self.frozen = self.blocks[:frozen]
+        in_layers = {
+            id(parameter)
+            for layer in (*self.blocks, *self.head)
+            for parameter in layer.parameters()
+        }
+        self.stem = [parameter for parameter in net.parameters() if id(parameter) not in in_layers]
+        self.frozen_blocks = self.blocks[:frozen_blocks]
 
-    def hold(self, head_only: bool) -> None:
-        """Let those parameters learn that are to: the head's alone, or all but the frozen ones."""
-        for one in self.model.parameters():
-            one.requires_grad_(not head_only)
+    def freeze(self, *, head_only: bool) -> None:
+        """Freeze the parameters that are not trained.
+
+        Args:
+            head_only: Train the head only; else all but the frozen blocks.
+        """
+        self.model.requires_grad_(not head_only)
         for layer in self.head:
             layer.requires_grad_(True)
-        for layer in self.frozen:
+        for layer in self.frozen_blocks:
             layer.requires_grad_(False)
-        if self.frozen:
-            for one in self.stem:
-                one.requires_grad_(False)
+        if self.frozen_blocks:
+            for parameter in self.stem:
+                parameter.requires_grad_(False)
 
-    def train(self, head_only: bool) -> None:
-        """Training mode, but for what does not learn."""
+    def train(self, *, head_only: bool) -> None:
+        """Set the training mode, and the evaluation mode of the blocks that are not trained."""
         self.model.train()
-        for layer in self.blocks if head_only else self.frozen:
+        for layer in self.blocks if head_only else self.frozen_blocks:
             layer.eval()
 
-    def groups(self) -> Groups:
-        """The parameters for an optimizer, with the share of the learning rate that each has."""
-        count = len(self.blocks)
-        by_depth: list[tuple[list[nn.Parameter], int]] = [(self.stem, count)]
-        by_depth += [(list(layer.parameters()), count - at) for at, layer in enumerate(self.blocks)]
-        fractions = [(some, self.layer_decay**depth) for some, depth in by_depth]
-        if self.layer_decay == 1:
-            fractions = [([one for some, _fraction in fractions for one in some], 1.0)]
-        found: Groups = [
-            {"params": some, "fraction": fraction} for some, fraction in fractions if some
+    def parameter_groups(self) -> ParameterGroups:
+        """Return the parameter groups for an optimizer, each with its `LR_FRACTION`."""
+        num_blocks = len(self.blocks)
+        depths = [
+            (self.stem, num_blocks),
+            *(
+                (list(layer.parameters()), num_blocks - number)
+                for number, layer in enumerate(self.blocks)
+            ),
         ]
-        head = {
-            "params": [one for layer in self.head for one in layer.parameters()],
-            "fraction": 1.0,
-        }
+        groups: ParameterGroups
+        if self.layer_decay == 1:
+            all_parameters = [
+                parameter for parameters, _depth in depths for parameter in parameters
+            ]
+            groups = [{"params": all_parameters, LR_FRACTION: 1.0}]
+        else:
+            groups = [
+                {"params": parameters, LR_FRACTION: self.layer_decay**depth}
+                for parameters, depth in depths
+            ]
+        head_parameters = [parameter for layer in self.head for parameter in layer.parameters()]
+        head_group: dict[str, Any] = {"params": head_parameters, LR_FRACTION: 1.0}
         if self.head_weight_decay is not None:
-            head["weight_decay"] = self.head_weight_decay
-        return [*found, head] if head["params"] else found
+            head_group["weight_decay"] = self.head_weight_decay
+        return [group for group in (*groups, head_group) if group["params"]]
 
     @property
-    def plain(self) -> bool:
-        """Whether all layers learn alike."""
+    def is_uniform(self) -> bool:
+        """Whether all layers have the same learning rate and weight decay."""
         return self.layer_decay == 1 and self.head_weight_decay is None
 
 
-def slowed(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """`optimizer` with each group's learning rate by the share that the group says."""
+def scale_learning_rates(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Multiply the learning rate of each parameter group by its `LR_FRACTION`."""
     for group in optimizer.param_groups:
-        group["lr"] *= group.pop("fraction", 1.0)
+        group["lr"] *= group.pop(LR_FRACTION, 1.0)
     return optimizer

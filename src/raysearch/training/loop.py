@@ -1,35 +1,39 @@
-"""The training of one trial, readable from top to bottom; it knows nothing of Ray.
+"""The training loop of a trial, without Ray.
 
-The resource is the fold-epoch: fold by fold, a fresh model a fold. After each, `report` gets a
-`FoldEpoch`; what it raises ends the training.
+The resource is the fold-epoch: a trial trains a new model on one fold after another. After each
+fold-epoch it calls a report function, which ends the training if it raises.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from raysearch.metrics.classification import score
+from raysearch.metrics.classification import classification_metrics
 from raysearch.training.failures import UNDEFINED, TrainingFailedError
-from raysearch.training.fold_training import FoldRun, Judged, State
+from raysearch.training.fold_training import FoldTrainer, FoldTrainerState, ValidationScores
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
 class FoldEpoch:
-    """One epoch in one fold, and what the judged rows say of it.
+    """The result of one epoch of one fold.
 
-    `epoch` counts fold-epochs from 1; `objective` is the mean over the finished folds and this
-    one. `metrics` are those of this fold now; `seconds` is the time that this fold-epoch took,
-    a fold's first one with its pre-processing; `samples` are the patches that it learned from,
-    None where an older checkpoint does not tell.
+    Attributes:
+        epoch: The number of the fold-epoch in the trial, from 1.
+        fold: The number of the fold, from 0.
+        objective: The mean of the objective over the finished folds and this one.
+        loss: The mean training loss.
+        metrics: The validation metrics of this fold, by name.
+        seconds: The duration; that of the first epoch of a fold includes the preprocessing.
+        samples: The number of training patches; None in a checkpoint that does not contain it.
     """
 
     epoch: int
@@ -42,89 +46,113 @@ class FoldEpoch:
 
 
 @dataclass(frozen=True)
-class FoldNet:
-    """A net that has learned a fold, the pre-processing fitted to it, and what it judged."""
+class TrainingState:
+    """The whole state of a training after a fold-epoch, from which it can be continued.
 
-    net: nn.Module
-    preprocessing: nn.Module
-    judged: Judged
+    Attributes:
+        history: The results of all fold-epochs so far, at least one.
+        trainer: The state of the trainer of the current fold.
+    """
+
+    history: tuple[FoldEpoch, ...]
+    trainer: FoldTrainerState
 
 
-Report = Callable[[FoldEpoch, Judged, Callable[[], State]], None]
+Report = Callable[[FoldEpoch, ValidationScores, Callable[[], TrainingState]], None]
 
 
 def train(
-    config: TrainConfig, data: TrainingData, report: Report, state: State | None = None
+    config: TrainConfig, data: TrainingData, report: Report, state: TrainingState | None = None
 ) -> None:
-    """Train `config` over every fold of `data`, going on from `state` where one is given.
+    """Train a trial over all folds, from the beginning or from a checkpoint.
 
-    After each fold-epoch, `report` gets the fold-epoch, the judged rows, and a function that
-    returns the whole state as one dictionary of tensors and plain values: the checkpoint.
-    TrainingFailedError when the loss or the objective is not a finite number.
+    Args:
+        config: The configuration of the trial.
+        data: The data, with its folds.
+        report: Called after each fold-epoch with its result, its validation scores, and a function
+            that returns the state for a checkpoint.
+        state: The state to continue from; None to begin.
+
+    Raises:
+        TrainingFailedError: If the loss, a score or the objective is not finite.
     """
-    done = 0 if state is None else int(state["epoch"])
-    history = [] if state is None else [FoldEpoch(**one) for one in state["history"]]
-    run: FoldRun | None = None
-    for epoch in range(done, config.epochs * len(data.folds)):
-        fold, epoch_in_fold = divmod(epoch, config.epochs)
-        began = time.monotonic()
-        if run is None or epoch_in_fold == 0:
-            run = FoldRun(config, data, fold)
-            if state is not None and epoch_in_fold:
-                run.load(state)
+    history = [] if state is None else list(state.history)
+    trainer: FoldTrainer | None = None
+    for number in range(len(history), config.epochs * len(data.folds)):
+        fold, epoch = divmod(number, config.epochs)
+        start = time.monotonic()
+        if trainer is None or epoch == 0:
+            trainer = FoldTrainer(config, data, fold)
+            if state is not None and epoch > 0:
+                trainer.load_state(state.trainer)
             state = None
-        loss = run.learn(epoch_in_fold)
-        judged = run.judge(averaged=epoch_in_fold + 1 == config.epochs)
-        metrics = measure(data, judged)
-        objective = mean_objective(history, config, fold, metrics[config.metric])
-        seconds = time.monotonic() - began
-        samples = len(run.rows)
-        history.append(FoldEpoch(epoch + 1, fold, objective, loss, metrics, seconds, samples))
-        report(history[-1], judged, _saver(run, history))
+        loss = trainer.train_epoch(epoch)
+        val_scores = trainer.validate(use_tta=epoch + 1 == config.epochs)
+        metrics = validation_metrics(data, val_scores)
+        fold_epoch = FoldEpoch(
+            epoch=number + 1,
+            fold=fold,
+            objective=_mean_objective(history, config, fold, metrics[config.metric]),
+            loss=loss,
+            metrics=metrics,
+            seconds=time.monotonic() - start,
+            samples=len(trainer.epoch_indices),
+        )
+        history.append(fold_epoch)
+        report(fold_epoch, val_scores, _state_getter(history, trainer))
 
 
-def _saver(run: FoldRun, history: list[FoldEpoch]) -> Callable[[], State]:
-    """A function that returns the state after the fold-epochs of `history`, at least one."""
-    return lambda: {
-        "epoch": history[-1].epoch,
-        "history": [asdict(one) for one in history],
-        **run.state(),
-    }
+def _state_getter(
+    history: Sequence[FoldEpoch], trainer: FoldTrainer
+) -> Callable[[], TrainingState]:
+    return lambda: TrainingState(tuple(history), trainer.state())
 
 
-def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> FoldNet:
-    """One `fold` of `data` from its beginning to its end, judged there as `train` does.
+@dataclass(frozen=True)
+class TrainedFold:
+    """A model that was trained on a fold, its fitted preprocessing, and its validation scores."""
 
-    It is what a whole training of `config` comes to in that fold, to the last bit.
+    net: nn.Module
+    preprocessing: nn.Module
+    val_scores: ValidationScores
+
+
+def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> TrainedFold:
+    """Train and validate one `fold`.
+
+    The result equals that of `train` at the end of that fold, to the last bit.
     """
-    run = FoldRun(config, data, fold)
+    trainer = FoldTrainer(config, data, fold)
     for epoch in range(config.epochs):
-        run.learn(epoch)
-    return FoldNet(run.net, run.preprocessing, run.judge(averaged=True))
+        trainer.train_epoch(epoch)
+    val_scores = trainer.validate(use_tta=True)
+    return TrainedFold(trainer.trained_model, trainer.preprocessing, val_scores)
 
 
-def measure(data: TrainingData, judged: Judged) -> dict[str, float | None]:
-    """The metrics of the judged rows, on the whole array."""
-    labels = data.labels.cpu().numpy()[judged.rows]
-    return score(labels, probabilities(judged.logits), data.class_names)
+def validation_metrics(data: TrainingData, val_scores: ValidationScores) -> dict[str, float | None]:
+    """Return the classification metrics of the validation rows, by name."""
+    labels = data.labels.cpu().numpy()[val_scores.rows]
+    return classification_metrics(labels, probabilities(val_scores.logits), data.class_names)
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The softmax of `logits` (rows, classes), in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
+    """Return the softmax of `logits` (N, classes), computed in float64."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    softmax: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return softmax
 
 
-def mean_objective(
-    history: list[FoldEpoch], config: TrainConfig, fold: int, now: float | None
+def _mean_objective(
+    history: Sequence[FoldEpoch], config: TrainConfig, fold: int, current: float | None
 ) -> float:
-    """The mean of the objective over the ends of the finished folds and the current fold.
+    """Return the mean objective over the last epochs of the finished folds and `current`.
 
-    TrainingFailedError where one of them is undefined or not finite.
+    Raises:
+        TrainingFailedError: If one of them is undefined or not finite.
     """
-    ends = [history[(one + 1) * config.epochs - 1].metrics[config.metric] for one in range(fold)]
-    values = [math.nan if value is None else value for value in (*ends, now)]
+    fold_ends = [history[(finished + 1) * config.epochs - 1] for finished in range(fold)]
+    objectives = [fold_end.metrics[config.metric] for fold_end in fold_ends]
+    values = [math.nan if value is None else value for value in (*objectives, current)]
     mean = sum(values) / len(values)
     if not math.isfinite(mean):
         raise TrainingFailedError(UNDEFINED)

@@ -1,4 +1,4 @@
-"""Whether the C library keeps freed memory for the next step, or hands it back to the system."""
+"""Controls whether glibc's allocator retains freed memory or returns it to the system."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import ctypes
 import ctypes.util
 import sys
 
-# Numbers of glibc's malloc.h.
+# Parameters of mallopt (malloc.h).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-MAX_KEPT = (1 << 31) - 1
-# The second is what older ones take at most.
-MAX_AT_ONCE = (1 << 30, 1 << 25)
+MAX_RETAINED_BYTES = (1 << 31) - 1
+# Older versions of glibc accept the second value at most.
+MMAP_THRESHOLDS_BYTES = (1 << 30, 1 << 25)
 
 
-def _libc() -> ctypes.CDLL | None:
+def _load_libc() -> ctypes.CDLL | None:
     name = ctypes.util.find_library("c") if sys.platform == "linux" else None
     library = ctypes.CDLL(name) if name else None
-    return library if hasattr(library, "mallopt") else None  # musl has none
+    return library if hasattr(library, "mallopt") else None  # musl has no mallopt
 
 
-LIBC = _libc()
+LIBC = _load_libc()
 
 
 def retain_allocator_memory() -> None:
-    """Let this process keep what a step frees, up to 2 GB, for the next one; no number changes.
+    """Let this process retain up to 2 GB of freed memory for the next training step.
 
-    Handed back, each page is cleared by the system when it is asked for again, which took small
-    nets a third of their time. Only glibc can; elsewhere nothing happens.
+    The system clears each page that it gives out, which takes up to a third of the time of small
+    networks. The function does nothing without glibc. Results do not change.
     """
     if LIBC is not None:
         LIBC.mallopt(ARENA_MAX, 1)
-        any(LIBC.mallopt(MMAP_THRESHOLD, most) for most in MAX_AT_ONCE)
-        LIBC.mallopt(TRIM_THRESHOLD, MAX_KEPT)
+        any(LIBC.mallopt(MMAP_THRESHOLD, threshold) for threshold in MMAP_THRESHOLDS_BYTES)
+        LIBC.mallopt(TRIM_THRESHOLD, MAX_RETAINED_BYTES)
 
 
 def trim_allocator_memory() -> None:
-    """Hand back what is kept and not in use, as between two trials."""
+    """Return retained memory to the system, as between two trials."""
     if LIBC is not None:
         LIBC.malloc_trim(0)

@@ -1,90 +1,124 @@
-"""The steps along the gradient: the optimizer, its schedule, and the stages of a transfer."""
+"""The optimizer and its learning-rate schedule, in the stages of transfer learning."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from raysearch.models.architectures import given
-from raysearch.training.components import DEFAULTS, OPTIMIZERS, SCHEDULES
-from raysearch.training.layer_groups import Layers, slowed
+from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.training.components import OPTIMIZERS, SCHEDULES
+from raysearch.training.layer_groups import LayerGroups, scale_learning_rates
 from raysearch.training.train_config import TrainConfig
 
-State = dict[str, Any]
 
+@dataclass(frozen=True)
+class OptimizationState:
+    """The state of an `Optimization`.
 
-class Steps:
-    """The optimizer of `model`, a net of `classes`, over epochs of `steps` steps.
-
-    In the first `head_epochs` epochs the head alone learns, at a constant rate of its own; then an
-    optimizer and a schedule begin anew, for all that is not frozen.
+    Attributes:
+        stage: The first epoch of the current stage.
+        optimizer: The state dictionary of the optimizer.
+        schedule: The numbers and lists of the state dictionary of the schedule.
     """
 
-    def __init__(self, config: TrainConfig, model: nn.Module, classes: int, steps: int) -> None:
-        self.config, self.model, self.steps = config, model, steps
-        self.clip = float(config.hyperparameter("gradient_clip_norm", 0.0))
-        self.head_epochs = int(config.hyperparameter("head_epochs", 0))
-        self.layers = Layers(model, classes, **given(Layers, config.hparams))
-        self._enter(0)
+    stage: int
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
 
-    def _enter(self, stage: int) -> None:
-        """Begin the stage that starts with the epoch `stage`."""
+
+class Optimization:
+    """The optimizer and the schedule of a model.
+
+    In the first stage, of `head_epochs` epochs, only the head is trained, with a constant learning
+    rate of its own. In the second stage, a new optimizer and a new schedule train all layers that
+    are not frozen.
+
+    Args:
+        config: The configuration of the training.
+        model: The network.
+        num_classes: The number of its logits.
+        steps_per_epoch: The number of batches of an epoch.
+    """
+
+    def __init__(
+        self, config: TrainConfig, model: nn.Module, num_classes: int, steps_per_epoch: int
+    ) -> None:
+        self.config, self.model, self.steps_per_epoch = config, model, steps_per_epoch
+        self.clip_norm = config.params.gradient_clip_norm
+        self.head_epochs = config.params.head_epochs
+        self.layers = LayerGroups(
+            model,
+            num_classes,
+            frozen_blocks=config.params.frozen_blocks,
+            layer_decay=config.params.layer_decay,
+            head_weight_decay=config.params.head_weight_decay,
+        )
+        self._start_stage(0)
+
+    def _start_stage(self, stage: int) -> None:
+        """Create the optimizer and the schedule of the stage that starts with epoch `stage`."""
         self.stage = stage
         self.head_only = stage < self.head_epochs
-        self.layers.hold(self.head_only)
-        hparams = dict(self.config.hparams)
+        self.layers.freeze(head_only=self.head_only)
         if self.head_only:
-            epochs, hparams["schedule"] = self.head_epochs, "constant"
-            if "head_learning_rate" in hparams:
-                hparams["learning_rate"] = hparams["head_learning_rate"]
+            num_epochs, params = self.head_epochs, _head_params(self.config)
         else:
-            epochs = self.config.epochs - self.head_epochs
-        optimizer = OPTIMIZERS[hparams.get("optimizer", DEFAULTS["optimizer"])]
-        learned = self.model.parameters() if self.layers.plain else self.layers.groups()
-        self.optimizer = slowed(optimizer(learned, **given(optimizer, hparams)))
-        schedule = SCHEDULES[hparams.get("schedule", DEFAULTS["schedule"])]
-        self.schedule = schedule(self.optimizer, epochs * self.steps, **given(schedule, hparams))
+            num_epochs, params = self.config.epochs - self.head_epochs, self.config.params
+        parameters = (
+            self.model.parameters() if self.layers.is_uniform else self.layers.parameter_groups()
+        )
+        optimizer = OPTIMIZERS[params.optimizer](parameters, **params.arguments_of("optimizer"))
+        self.optimizer = scale_learning_rates(optimizer)
+        num_steps = num_epochs * self.steps_per_epoch
+        self.schedule = SCHEDULES[params.schedule](
+            self.optimizer, num_steps, **params.arguments_of("schedule")
+        )
 
-    def begin(self, epoch: int) -> None:
-        """Be ready to learn in `epoch`: its stage, and the mode of each layer."""
+    def start_epoch(self, epoch: int) -> None:
+        """Start the stage of `epoch` if it is new, and set the training mode of each layer."""
         if self.stage < self.head_epochs <= epoch:
-            self._enter(self.head_epochs)
-        self.layers.train(self.head_only)
+            self._start_stage(self.head_epochs)
+        self.layers.train(head_only=self.head_only)
 
-    def clear(self) -> None:
-        """Forget the gradient."""
+    def zero_grad(self) -> None:
+        """Reset the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """One step along the gradient, at most as long as the clip."""
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        """Clip the gradient, and update the parameters and the learning rate."""
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 
-    def end(self, loss: float) -> None:
-        """Take note of an epoch's mean `loss`, by which a schedule may go."""
+    def end_epoch(self, loss: float) -> None:
+        """Update a plateau schedule with the mean training `loss` of the epoch."""
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(loss)
 
-    def state(self) -> State:
-        """The stage, the optimizer and the schedule as they are now."""
-        return {
-            "stage": self.stage,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {
-                name: value
-                for name, value in self.schedule.state_dict().items()
-                if isinstance(value, (int, float, list))
-            },
+    def state(self) -> OptimizationState:
+        """Return the current state."""
+        schedule = {
+            name: value
+            for name, value in self.schedule.state_dict().items()
+            if isinstance(value, (int, float, list))
         }
+        return OptimizationState(self.stage, self.optimizer.state_dict(), schedule)
 
-    def load(self, state: State) -> None:
-        """Take up what `state` holds of them."""
-        if state["stage"] != self.stage:
-            self._enter(state["stage"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+    def load_state(self, state: OptimizationState) -> None:
+        """Restore a state."""
+        if state.stage != self.stage:
+            self._start_stage(state.stage)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.schedule.load_state_dict(state.schedule)
+
+
+def _head_params(config: TrainConfig) -> TrialParams:
+    """Return the parameters of the stage of the head: a constant learning rate of its own."""
+    head_learning_rate = config.params.head_learning_rate
+    rate = {} if head_learning_rate is None else {"learning_rate": head_learning_rate}
+    return resolve({**config.hparams, **rate, "schedule": "constant"})

@@ -1,4 +1,4 @@
-"""Seeds by what they are for, so that nothing hangs on what was drawn before."""
+"""Derives seeds from names, so that a random stream does not depend on what was sampled before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def key(*parts: object) -> int:
-    """A seed of 63 bits for what `parts` name."""
+    """Return the 63-bit seed of the random stream that `parts` name."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

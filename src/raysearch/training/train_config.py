@@ -1,47 +1,56 @@
-"""What one trial trains."""
+"""The configuration of the training of one trial."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
-from raysearch.training.components import DEFAULTS
-from raysearch.training.numerics import Numerics
+from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.models import Hparams
+from raysearch.training.precision_settings import PrecisionSettings
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What one trial trains: the values of its hyperparameters, and for how long.
+    """The configuration of the training of one trial.
 
-    `epochs` is a fold's. `metric` names the objective, of `metrics.classification`.
-    With `accumulate` above 1 the gradient of a batch is added up over that many micro-batches, for
-    a device of little memory. It is the whole batch's up to the rounding of floats, except where
-    batch norm takes the mean and variance of each micro-batch and dropout draws for each.
+    Attributes:
+        hparams: The hyperparameters of the trial.
+        epochs: The number of epochs of each fold.
+        metric: The objective, a metric of `raysearch.metrics.classification`.
+        seed: The seed of the trial.
+        precision_settings: The precision and the memory format.
+        accumulate: The number of micro-batches over which the gradient of a batch is accumulated,
+            to save device memory. The gradient equals that of the batch up to rounding, except that
+            batch normalization and dropout work on each micro-batch.
     """
 
-    hparams: Mapping[str, Any]
+    hparams: Hparams
     epochs: int
     metric: str
     seed: int
-    numerics: Numerics = field(default_factory=Numerics)
+    precision_settings: PrecisionSettings = field(default_factory=PrecisionSettings)
     accumulate: int = 1
 
-    def hyperparameter(self, name: str, default: Any) -> Any:
-        """The value of the hyperparameter `name`, or `default` where the trial has none."""
-        return self.hparams.get(name, default)
+    @cached_property
+    def params(self) -> TrialParams:
+        """The hyperparameters of the trial, with the defaults of those that it does not have."""
+        return resolve(self.hparams)
 
     @property
     def architecture(self) -> str:
         """The name of the architecture."""
-        return str(self.hyperparameter("architecture", DEFAULTS["architecture"]))
+        return self.params.architecture
 
     @property
     def batch_size(self) -> int:
-        """The rows of one step."""
-        return int(self.hyperparameter("batch_size", 64))
+        """The number of rows of a step."""
+        return self.params.batch_size
 
-    def micro_batch(self, rows: int) -> int:
-        """The rows at once of a step of `rows`: batch norm has no variance of fewer than 2."""
-        return max(2, math.ceil(rows / self.accumulate))
+    def micro_batch_size(self, num_rows: int) -> int:
+        """Return the rows of a micro-batch of a batch of `num_rows`.
+
+        It is at least 2, as batch normalization requires.
+        """
+        return max(2, math.ceil(num_rows / self.accumulate))

@@ -1,4 +1,4 @@
-"""What a training reads: the pixels, their labels, and which rows are learned and which judged."""
+"""The data of a training: pixels and labels on the device, and the rows of each fold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raysearch.models import PatchShape
+
 
 @dataclass(frozen=True)
 class AuxiliaryRows:
-    """Patches of other patients, learned from and never judged.
+    """Patches of other patients, used for training only.
 
-    `pixels` is uint8 (M, H*W*3), `labels` int64 (M,), on the device of the study's own.
+    Attributes:
+        pixels: uint8, shape (M, H*W*3), on the device of the study's pixels.
+        labels: int64, shape (M,), on the same device.
     """
 
     pixels: Tensor
@@ -23,34 +27,42 @@ class AuxiliaryRows:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Every patch of a study on one device, which the training does not own.
+    """All patches of a study on one device; trainings of the process share and never change them.
 
-    `pixels` is uint8 (N, H*W*3), `labels` int64 (N,), `patients` text (N,), `shape` (H, W, 3).
-    `folds` holds for each fold (rows to learn from, rows to judge by), int64, patients apart; a
-    refit has one fold whose second half is empty. Rows from N on are those of `further`, in order.
+    Attributes:
+        pixels: uint8, shape (N, H*W*3).
+        labels: int64, shape (N,).
+        patients: The patient of each row, shape (N,).
+        shape: The patch shape (H, W, 3).
+        class_names: The names of the labels.
+        folds: The training rows and the validation rows of each fold, int64, without common
+            patients. The only fold of a refit is validated on a sample of its training rows.
+        auxiliary: Additional training patches; their rows are numbered from N on, in order.
     """
 
     pixels: Tensor
     labels: Tensor
     patients: NDArray[np.str_]
-    shape: tuple[int, int, int]
+    shape: PatchShape
     class_names: tuple[str, ...]
     folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
-    further: tuple[AuxiliaryRows, ...] = ()
+    auxiliary: tuple[AuxiliaryRows, ...] = ()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The pixels of `rows` (B,), uint8 (B, H*W*3); those from N on are of `further`."""
-        if not self.further:
+        """Return the pixels of `rows` (B,), uint8 (B, H*W*3)."""
+        if not self.auxiliary:
             return torch.index_select(self.pixels, 0, rows)
-        found = self.pixels.new_empty((len(rows), self.pixels.shape[1]))
+        gathered = self.pixels.new_empty((len(rows), self.pixels.shape[1]))
         start = 0
-        for pixels in (self.pixels, *(one.pixels for one in self.further)):
-            here = torch.nonzero((rows >= start) & (rows < start + len(pixels))).flatten()
-            found.index_copy_(0, here, torch.index_select(pixels, 0, rows[here] - start))
+        for pixels in (self.pixels, *(auxiliary.pixels for auxiliary in self.auxiliary)):
+            is_inside = (rows >= start) & (rows < start + len(pixels))
+            positions = torch.nonzero(is_inside).flatten()
+            selected = torch.index_select(pixels, 0, rows[positions] - start)
+            gathered.index_copy_(0, positions, selected)
             start += len(pixels)
-        return found
+        return gathered
 
     @property
     def device(self) -> torch.device:
-        """Where the pixels lie, and so where the training runs."""
+        """The device of the pixels, on which the training runs."""
         return self.pixels.device

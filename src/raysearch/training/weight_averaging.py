@@ -1,38 +1,39 @@
-"""An exponential moving average of a model, which judges in its place."""
+"""Exponential moving average (EMA) of the weights of a model."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-# A step counts more while few were made: the average forgets the weights it began with.
-FIRST, LATER = 1, 10
+Tensors = tuple[Tensor, ...] | list[Tensor]
+# The decay of step n is at most (1 + n) / (10 + n).
+WARMUP_NUMERATOR, WARMUP_DENOMINATOR = 1, 10
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
-    """The average of `model` after each step, of which `decay` is kept; None where that is 0.
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
+    """Return the EMA of the weights and buffers of `model`; None if `decay` is 0.
 
-    Of the first steps less is kept, (1 + n) / (10 + n) after n, as in TensorFlow's average.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    `ExponentialMovingAverage`, so that the average does not depend on the random initial weights.
     """
     if not decay:
         return None
 
-    # Handed over with each call it would lie on the device, which would have to be waited for.
+    # AveragedModel passes the number of steps as a tensor on the device of the model; reading that
+    # would wait for the device.
     counter: list[Tensor] = []
 
-    def follow(before: Any, now: Any, _steps: Tensor | int) -> None:
-        steps = int(counter[0])
-        kept = min(decay, (FIRST + steps) / (LATER + steps))
-        if before[0].is_floating_point():
-            torch._foreach_mul_(before, kept)
-            torch._foreach_add_(before, torch._foreach_mul(now, 1 - kept))  # noqa: SLF001 as torch.optim
+    def update(averages: Tensors, values: Tensors, _steps: Tensor | int) -> None:
+        step = int(counter[0])
+        step_decay = min(decay, (WARMUP_NUMERATOR + step) / (WARMUP_DENOMINATOR + step))
+        if averages[0].is_floating_point():
+            torch._foreach_mul_(averages, step_decay)
+            torch._foreach_add_(averages, torch._foreach_mul(values, 1 - step_decay))  # noqa: SLF001 as torch.optim
             return
-        for one, other in zip(before, now, strict=True):  # how often batch norm was asked
-            one.copy_(one * kept + other * (1 - kept))
+        for average, value in zip(averages, values, strict=True):  # batch counts of batch norm
+            average.copy_(average * step_decay + value * (1 - step_decay))
 
-    average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     counter.append(average.n_averaged)
     return average

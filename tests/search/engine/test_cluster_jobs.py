@@ -1,4 +1,4 @@
-"""Following a study on a cluster whose connection does not close."""
+"""Jobs of a cluster: a log that is followed over a connection that does not close."""
 
 import asyncio
 import signal
@@ -12,19 +12,19 @@ import pytest
 import ray
 from aiohttp import web
 
-from raysearch.search.engine.cluster_jobs import CLOSE_S
+from raysearch.search.engine.cluster_jobs import CLOSE_TIMEOUT_S
 
 FOLLOW = """
 import signal, sys
-from raysearch.search.engine.cluster_jobs import Jobs
-before = lambda signum, frame: None
-signal.signal(signal.SIGINT, before)
-jobs = Jobs(sys.argv[1])
+from raysearch.search.engine.cluster_jobs import ClusterJobs
+handler = lambda signum, frame: None
+signal.signal(signal.SIGINT, handler)
+jobs = ClusterJobs(sys.argv[1])
 try:
-    for line in jobs.lines("one"):
+    for line in jobs.follow_log("job"):
         print(line, flush=True)
 except KeyboardInterrupt:
-    sys.exit(130 if signal.getsignal(signal.SIGINT) is before else 1)
+    sys.exit(130 if signal.getsignal(signal.SIGINT) is handler else 1)
 """
 
 
@@ -34,11 +34,11 @@ async def version(_request: web.Request) -> web.Response:
 
 @pytest.fixture
 def dashboard() -> Iterator[str]:
-    """The address of a server that sends the first lines of a log, and then nothing, ever.
+    """The address of a server that sends the first lines of a log and then nothing more.
 
-    It reads nothing either: who wants to close its connection gets no answer.
+    It does not read either, so it does not answer if a client closes its connection.
     """
-    ready, over, found = threading.Event(), threading.Event(), []
+    ready, over, ports = threading.Event(), threading.Event(), []
 
     async def tail(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -50,12 +50,12 @@ def dashboard() -> Iterator[str]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_get("/api/version", version)
-        app.router.add_get("/api/jobs/one/logs/tail", tail)
+        app.router.add_get("/api/jobs/job/logs/tail", tail)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        found.append(runner.addresses[0][1])
+        ports.append(runner.addresses[0][1])
         ready.set()
         await loop.run_in_executor(None, over.wait)
         await runner.cleanup()
@@ -64,7 +64,7 @@ def dashboard() -> Iterator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     assert ready.wait(10)
-    yield f"http://127.0.0.1:{found[0]}"
+    yield f"http://127.0.0.1:{ports[0]}"
     over.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -84,9 +84,9 @@ def test_ctrl_c_does_not_wait_for_a_connection_that_does_not_close(
         assert follower.stdout is not None
         assert [follower.stdout.readline() for _ in range(2)] == ["first\n", "second\n"]
         time.sleep(wait_s)
-        began = time.monotonic()
+        start = time.monotonic()
         follower.send_signal(signal.SIGINT)
-        rest, said = follower.communicate(timeout=60)
-        took = time.monotonic() - began
-    assert (follower.returncode, rest, said) == (130, "", "")
-    assert took < CLOSE_S
+        out, err = follower.communicate(timeout=60)
+        seconds = time.monotonic() - start
+    assert (follower.returncode, out, err) == (130, "", "")
+    assert seconds < CLOSE_TIMEOUT_S

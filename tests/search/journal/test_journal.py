@@ -1,3 +1,5 @@
+"""The journal stores numbered events and rejects damaged files."""
+
 import re
 from pathlib import Path
 
@@ -5,7 +7,8 @@ import pytest
 
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
-from raysearch.search.journal.journal import SEGMENT, Journal
+from raysearch.search.journal.events import FoldReport, TrialPaused, TrialsExtended
+from raysearch.search.journal.journal import MAX_SEGMENT_EVENTS, Journal
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -13,31 +16,46 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder(tmp_path / "j") if request.param == "local" else Folder(f"memory://{tmp_path}/j")
 
 
-def test_a_journal_read_again_tells_the_same_events_on_any_address(folder: Folder) -> None:
+def report(value: float) -> FoldReport:
+    return FoldReport("t0000", 0, 1, value, {"auroc": value}, 1.0, 0.5)
+
+
+def times(journal: Journal) -> list[float]:
+    return [event.time for event in journal.events]
+
+
+def trials_of(journal: Journal) -> list[int]:
+    return [event.trials for event in journal.events if isinstance(event, TrialsExtended)]
+
+
+def test_a_stored_journal_has_the_same_events_on_any_address(folder: Folder) -> None:
     journal = Journal(folder)
-    for number in range(SEGMENT * 2 + 3):
-        journal.append({"event": "report", "value": number / 7})
-    again = Journal(folder)
-    assert again.events == journal.events
-    assert [event["n"] for event in again.events] == list(range(SEGMENT * 2 + 3))
+    for number in range(MAX_SEGMENT_EVENTS * 2 + 3):
+        journal.append(report(number / 7))
+    stored = Journal(folder)
+    assert stored.events == journal.events
+    assert [event.number for event in stored.events] == list(range(MAX_SEGMENT_EVENTS * 2 + 3))
 
 
-def test_a_journal_goes_on_where_it_was_left(folder: Folder) -> None:
-    for number in range(SEGMENT + 5):
-        Journal(folder).append({"event": "x", "value": number})
-    assert [event["value"] for event in Journal(folder).events] == list(range(SEGMENT + 5))
+def test_an_append_to_a_stored_journal_continues_its_last_segment(folder: Folder) -> None:
+    for number in range(MAX_SEGMENT_EVENTS + 5):
+        Journal(folder).append(TrialsExtended(number))
+    assert trials_of(Journal(folder)) == list(range(MAX_SEGMENT_EVENTS + 5))
     assert len(folder.names()) == 2
 
 
-def test_events_of_one_append_stand_together(folder: Folder) -> None:
-    Journal(folder).append({"event": "a"}, {"event": "b"})
-    assert [event["event"] for event in Journal(folder).events] == ["a", "b"]
+def test_events_of_one_append_are_stored_together(folder: Folder) -> None:
+    Journal(folder).append(TrialPaused("a"), TrialPaused("b"))
+    assert [event for event in Journal(folder).events if isinstance(event, TrialPaused)] == [
+        TrialPaused(name, number=number, time=time)
+        for number, (name, time) in enumerate(zip("ab", times(Journal(folder)), strict=True))
+    ]
 
 
 def test_a_number_that_is_not_finite_is_never_written(folder: Folder) -> None:
     journal = Journal(folder)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        journal.append({"event": "report", "value": float("nan")})
+        journal.append(report(float("nan")))
     assert Journal(folder).events == []
 
 
@@ -45,13 +63,13 @@ def test_every_flipped_byte_and_every_truncation_is_rejected(tmp_path: Path) -> 
     folder = Folder(tmp_path)
     journal = Journal(folder)
     for number in range(3):
-        journal.append({"event": "x", "value": number})
+        journal.append(TrialsExtended(number))
     path = next(tmp_path.iterdir())
     good = path.read_bytes()
     bad = [
-        good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good))
+        good[:index] + bytes([good[index] ^ 1]) + good[index + 1 :] for index in range(len(good))
     ]
-    bad += [good[:place] for place in range(len(good))]
+    bad += [good[:index] for index in range(len(good))]
     for content in bad:
         path.write_bytes(content)
         with pytest.raises(StudyError, match=re.escape(str(path))) as rejected:
@@ -59,15 +77,15 @@ def test_every_flipped_byte_and_every_truncation_is_rejected(tmp_path: Path) -> 
         assert "\n" not in str(rejected.value)
 
 
-def test_a_segment_without_its_last_events_is_no_earlier_journal(tmp_path: Path) -> None:
+def test_a_truncated_segment_is_not_read_as_an_earlier_journal(tmp_path: Path) -> None:
     journal = Journal(Folder(tmp_path))
-    for number in range(SEGMENT + 9):
-        journal.append({"event": "x", "value": number})
+    for number in range(MAX_SEGMENT_EVENTS + 9):
+        journal.append(TrialsExtended(number))
     path = max(tmp_path.iterdir())
     lines = path.read_text().splitlines(keepends=True)
-    for kept in range(len(lines)):
-        path.write_text("".join(lines[:kept]))
-        with pytest.raises(StudyError, match="cut short, or its first line is damaged; restore"):
+    for num_lines in range(len(lines)):
+        path.write_text("".join(lines[:num_lines]))
+        with pytest.raises(StudyError, match="truncated, or its first line is damaged; restore"):
             Journal(Folder(tmp_path))
 
 
@@ -82,7 +100,7 @@ class Clocks:
         self.steady += seconds
 
     def open(self, folder: Folder) -> Journal:
-        return Journal(folder, lambda: self.day, lambda: self.steady)
+        return Journal(folder, wall=lambda: self.day, steady=lambda: self.steady)
 
 
 @pytest.mark.parametrize("jump", [-1e6, 1e6])
@@ -90,50 +108,58 @@ def test_a_clock_that_jumps_during_a_launch_changes_no_times(folder: Folder, jum
     clocks = Clocks(1e9)
     journal = clocks.open(folder)
     for _ in range(3):
-        journal.append({"event": "x"})
+        journal.append(TrialPaused("t0000"))
         clocks.sleep(10)
         clocks.day += jump
-    assert [event["at"] for event in Journal(folder).events] == [1e9, 1e9 + 10, 1e9 + 20]
+    assert times(Journal(folder)) == [1e9, 1e9 + 10, 1e9 + 20]
 
 
-def test_a_launch_by_a_clock_that_was_put_back_goes_on_from_the_last_event(folder: Folder) -> None:
+def test_a_launch_with_a_clock_set_back_continues_from_the_last_event(folder: Folder) -> None:
     clocks = Clocks(1e9)
-    clocks.open(folder).append({"event": "x"})
+    clocks.open(folder).append(TrialPaused("t0000"))
     clocks.day -= 3600
     journal = clocks.open(folder)
     for _ in range(2):
         clocks.sleep(10)
-        journal.append({"event": "x"})
-    assert [event["at"] for event in Journal(folder).events] == [1e9, 1e9 + 10, 1e9 + 20]
+        journal.append(TrialPaused("t0000"))
+    assert times(Journal(folder)) == [1e9, 1e9 + 10, 1e9 + 20]
 
 
-def test_a_journal_that_may_not_be_written_stays_as_it_is(folder: Folder) -> None:
+def test_a_journal_of_another_owner_is_not_changed(folder: Folder) -> None:
     def reject() -> None:
         raise StudyError("not yours any more")
 
-    journal = Journal(folder)
-    journal.append({"event": "x"})
-    journal.assure = reject
+    Journal(folder).append(TrialPaused("t0000"))
+    journal = Journal(folder, check_owner=reject)
     with pytest.raises(StudyError, match="not yours"):
-        journal.append({"event": "y"})
+        journal.append(TrialPaused("t0001"))
     assert Journal(folder).events == journal.events
 
 
 def test_a_missing_segment_is_rejected(tmp_path: Path) -> None:
     journal = Journal(Folder(tmp_path))
-    for _ in range(SEGMENT * 2):
-        journal.append({"event": "x"})
+    for _ in range(MAX_SEGMENT_EVENTS * 2):
+        journal.append(TrialPaused("t0000"))
     sorted(tmp_path.iterdir())[0].unlink()
     with pytest.raises(StudyError, match="events are missing"):
         Journal(Folder(tmp_path))
 
 
-def test_what_a_killed_writer_left_is_no_segment_and_is_swept_away(tmp_path: Path) -> None:
+def test_a_partial_file_of_a_killed_writer_is_ignored_and_removed(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    Journal(folder).append({"event": "x"})
-    left = tmp_path / ".000000000.jsonl.deadbeef"
-    left.write_text("half a li")
+    Journal(folder).append(TrialPaused("t0000"))
+    partial = tmp_path / ".000000000.jsonl.deadbeef"
+    partial.write_text("half a li")
     assert len(Journal(folder).events) == 1
-    folder.sweep()
-    assert not left.exists()
+    folder.remove_partial_files()
+    assert not partial.exists()
     assert len(Journal(folder).events) == 1
+
+
+def test_a_journal_of_another_format_is_rejected_in_one_line(folder: Folder) -> None:
+    line = '0123456789abcdef {"n":0,"at":1.0,"event":"pause","trial":"t0000"}'
+    content = f"raysearch journal 1: 1 events, the last 0123456789abcdef\n{line}\n"
+    folder.write("000000000.jsonl", content.encode())
+    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 2") as rejected:
+        Journal(folder)
+    assert "\n" not in str(rejected.value)

@@ -1,127 +1,81 @@
-"""What a study begins with and may cost, what its nets may be, and how it is extended."""
+"""The costs of a trial are summarized from its reports."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from raysearch.cli.launch_study import _planned
-from raysearch.config.constraints import allowed
-from raysearch.config.space import Space
-from raysearch.config.space_file import parse_space
-from raysearch.errors import SpaceError, StudyError
-from raysearch.search.journal.history import History
-from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
-from raysearch.search.scheduling.policy import SearchPolicy
-from raysearch.search.study.plan import make_plan
-from raysearch.search.study.warm_start import warm_started
-from raysearch.training.model_limits import too_much
-from raysearch.training.train_config import TrainConfig
-from raysearch.training.training_data import TrainingData
-from support.result_studies import TREE, new_study, run_on
+from raysearch.analysis.search_figures import study_figures
+from raysearch.cli import run
+from raysearch.reports.search_page import figures_page
+from raysearch.search.journal.events import FoldReport, ModelCosts
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.journal.trial_costs import TrialCosts, fixed_costs, running_costs
+from raysearch.search.study.study import Study
+from support.result_studies import fold_report, new_study, next_searched
+
+MODEL_COSTS = ModelCosts(effective_batch_size=32, parameters=2842, flops=5680)
+FIXED = {"effective_batch_size": 32, "parameters": 2842, "flops": 5680}
 
 
-def space(**more: Any) -> Space:
-    return parse_space(TREE | more, "x")
-
-
-def test_a_study_begins_with_the_best_of_earlier_ones(shards: Path, tmp_path: Path) -> None:
-    study = new_study(shards, tmp_path / "first", TREE)
-    run_on(study, 12)
-    found = warm_started(space(warm_start=["first"]), str(tmp_path))
-    best = max(study.history.done(), key=lambda one: one.final_objective)
-    assert len(found.points) == min(3, len(study.history.done()))
-    assert dict(found.points[0])["learning_rate"] == best.hparams["learning_rate"]
-    [first] = [SearchPolicy(found).next()]
-    assert first is not None
-    assert first["hparams"]["learning_rate"] == best.hparams["learning_rate"]
-
-
-def test_a_warm_start_that_cannot_be_is_told_in_one_line(shards: Path, tmp_path: Path) -> None:
-    new_study(shards, tmp_path / "empty", TREE)
-    study = new_study(shards, tmp_path / "first", TREE)
-    run_on(study, 12)
-    with pytest.raises(StudyError, match="no study 'none'"):
-        warm_started(space(warm_start=["none"]), str(tmp_path))
-    with pytest.raises(StudyError, match="finished no trial"):
-        warm_started(space(warm_start=["empty"]), str(tmp_path))
-    narrow = {**TREE["space"], "learning_rate": {"loguniform": [1e-9, 1e-8]}}
-    with pytest.raises(StudyError, match="of another space: its best learning_rate is"):
-        warm_started(space(warm_start=["first"], space=narrow), str(tmp_path))
-    other = space(warm_start=["first"], objective={"metric": "f1"})
-    with pytest.raises(StudyError, match="was for auroc, this one is for f1"):
-        warm_started(other, str(tmp_path))
-
-
-@pytest.mark.parametrize("sampler", ["forest", "tpe", "random", "grid", "qmc"])
-def test_every_proposal_satisfies_the_constraints(sampler: str) -> None:
-    found = space(
-        sampler=sampler, trials=30, constraints=["learning_rate < 0.01 or optimizer == 'sgd'"]
+def costly_report(trial: str, epoch: int, objective: float) -> FoldReport:
+    return fold_report(
+        trial,
+        epoch,
+        objective,
+        samples=100,
+        inference_ms=0.1 * epoch,
+        peak_device_bytes=1000 - epoch,
+        costs=MODEL_COSTS if epoch == 1 else None,
     )
-    policy = SearchPolicy(found)
-    for number in range(30):
-        event = policy.next()
-        if event is None:
-            assert sampler == "grid"
-            break
-        assert allowed(found, event["hparams"])
-        policy.take({"at": 0.0, **event})
-        value = float(np.random.default_rng(number).random())
-        report = {"event": "report", "at": 0.0, "trial": event["trial"], "epoch": 1, "fold": 0}
-        policy.take(report | {"objective": value, "metrics": {}, "seconds": 1.0, "rung": True})
-    assert len(policy.history.searched()) >= 15
 
 
-def test_the_expected_cost_lies_between_one_rung_and_everything() -> None:
-    for rule in ("none", "asha", "promotion", "forest"):
-        asked = space(trials=20, epochs=9, stopping={"rule": rule})
-        found = expected_fold_epochs(asked)
-        assert 20 < found <= 20 * 9 * 2
-        assert (found == 20 * 9 * 2) == (rule == "none")
-        assert expected_fold_epochs(replace(asked, trials=40)) > found
+def test_the_costs_are_a_sum_a_median_and_a_maximum() -> None:
+    reports = [costly_report("t0000", epoch, 0.5) for epoch in (1, 2, 3)]
+    assert fixed_costs(reports).by_name() == FIXED
+    assert running_costs(reports).by_name() == {
+        "samples_seen": 300,
+        "inference_ms": pytest.approx(0.2),
+        "peak_device_bytes": 999,
+    }
+    assert running_costs(reports[:1]).samples_seen == 100
 
 
-def test_a_budget_below_one_trial_is_rejected(shards: Path) -> None:
-    with pytest.raises(SpaceError, match=r"budget\.fold_epochs: 7 is less than the 8"):
-        make_plan(space(budget={"fold_epochs": 7}), "x", str(shards))
+def test_the_costs_are_none_if_the_reports_do_not_contain_them() -> None:
+    reports = [costly_report("t0000", epoch, 0.5) for epoch in (1, 2, 3)]
+    without = [replace(report, samples=None, inference_ms=None) for report in reports]
+    assert running_costs(without) == TrialCosts(peak_device_bytes=999)
+    assert running_costs([without[0], *reports[1:]]).samples_seen is None
+    assert fixed_costs([]) == running_costs([]) == TrialCosts()
+    plain = [fold_report("t0000", 1, 0.5)]
+    assert fixed_costs(plain) == running_costs(plain) == TrialCosts()
+    assert TrialCosts().by_name() == {}
 
 
-def test_a_net_above_a_ceiling_is_told_by_its_metric() -> None:
-    rows = np.arange(4, dtype=np.int64)
-    data = TrainingData(
-        torch.zeros((4, 50 * 50 * 3), dtype=torch.uint8),
-        torch.zeros(4, dtype=torch.int64),
-        np.array(["a"] * 4),
-        (50, 50, 3),
-        ("negative", "positive"),
-        ((rows, rows),),
-    )
-    config = TrainConfig({"architecture": "cnn", "width": 8}, 1, "auroc", 0)
-    assert too_much(config, data, {"parameters": 10**9, "inference_ms": 10**6}) is None
-    assert str(too_much(config, data, {"parameters": 1000})).startswith("parameters ")
-    assert str(too_much(config, data, {"inference_ms": 1e-9})).startswith("inference_ms ")
-
-
-def test_trials_are_added_to_a_study_and_never_taken_back(shards: Path, tmp_path: Path) -> None:
-    study = new_study(shards, tmp_path / "first", TREE)
-    stored, history = study.plan, study.history
-    asked = stored.space
-    assert _planned(None, asked, stored, history) == 12
-    assert _planned("+5", asked, stored, history) == 17
-    assert _planned("13", asked, stored, history) == 13
-    assert _planned("7", asked, None, None) == 7
-    study.begin(17)
-    assert _planned("+5", asked, stored, history) == 22
-    for text in ("0", "+0", "-3", "1.5", "many", "+"):
-        with pytest.raises(SpaceError, match="give 1 or more"):
-            _planned(text, asked, stored, history)
-    with pytest.raises(StudyError, match="has 17 already"):
-        _planned("12", asked, stored, history)
-    with pytest.raises(SpaceError, match="a new study has no trials to add to"):
-        _planned("+5", asked, None, None)
-    again = History(json.loads(json.dumps(study.journal.events)))
-    assert again.planned(12) == 17
+def test_results_and_the_page_show_the_recorded_costs(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = new_study(shards, tmp_path / "studies" / "costly")
+    without, costly = next_searched(study), next_searched(study)
+    study.report(fold_report(without.id, 1, 0.6))
+    page = figures_page(study.plan, study.history, study_figures(study.plan, study.history))
+    assert "GFLOPs" not in page
+    for epoch in (1, 2):
+        study.report(costly_report(costly.id, epoch, 0.7))
+    page = figures_page(study.plan, study.history, study_figures(study.plan, study.history))
+    for cell in (">5.68e-06</td>", ">200</td>", ">0.15</td>", ">0.00</td>"):
+        assert page.count(cell) == 1
+    assert run(["results", "costly", "--studies", str(tmp_path / "studies"), "--json"]) == 0
+    costs = {row["trial"]: row["costs"] for row in json.loads(capsys.readouterr().out)}
+    assert costs[costly.id] == FIXED | {
+        "samples_seen": 200,
+        "inference_ms": pytest.approx(0.15),
+        "peak_device_bytes": 999,
+    }
+    assert costs[without.id] == costs["benchmark"] == {}
+    copy = StudyFolder(tmp_path / "studies" / "copy")
+    shutil.copytree(study.folder.address, copy.address)
+    copied = Study(copy, study.plan).history.trials[costly.id]
+    assert copied.costs.by_name() == costs[costly.id]

@@ -1,4 +1,4 @@
-"""Which trials are sent to show where a choice's values end."""
+"""Which trials explore the categorical choices."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from raysearch.config.space import Hyperparameter, Space, Stopping
-from raysearch.search.journal.history import Trial
+from raysearch.search.journal.history import History, Trial
 from raysearch.search.scheduling.exploration import ExplorationTrials
-from support.result_studies import report
+from support.result_studies import fold_report
 
 EPOCHS = 6
 HPARAMS = (
@@ -23,88 +21,95 @@ HPARAMS = (
 SPACE = Space(HPARAMS, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
 
 
-class Known:
-    """A history of trials that wait after one epoch."""
+class PausedTrials(History):
+    """A history of trials that are paused after one epoch, with these schedules."""
 
     def __init__(self, *schedules: str) -> None:
-        self.trials = [
-            Trial(f"t{n:04d}", "trial", {"schedule": one, "optimizer": "adamw", "folds": 3}, n, 3)
-            for n, one in enumerate(schedules)
+        super().__init__()
+        self.all_trials = [
+            Trial(
+                f"t{number:04d}",
+                "trial",
+                {"schedule": schedule, "optimizer": "adamw", "folds": 3},
+                number,
+                3,
+            )
+            for number, schedule in enumerate(schedules)
         ]
-        self.at_rungs: list[tuple[Trial, int, float]] = []
-        for number, trial in enumerate(self.trials):
-            self.came(trial, 1, number / 100)
+        for number, trial in enumerate(self.all_trials):
+            self.report(trial, 1, number / 100)
             trial.status = "paused"
 
-    def came(self, trial: Trial, epoch: int, value: float) -> None:
-        trial.reports.append(report(epoch, value))
+    def report(self, trial: Trial, epoch: int, value: float) -> None:
+        trial.reports.append(fold_report(trial.id, epoch, value))
         self.at_rungs.append((trial, epoch, value))
 
-    @property
-    def history(self) -> Any:
-        running = [one for one in self.trials if one.status == "running"]
-        return SimpleNamespace(
-            at_rungs=self.at_rungs, running=lambda: running, searched=lambda: self.trials
-        )
+    def searched(self) -> list[Trial]:
+        return self.all_trials
 
-    @property
-    def waiting(self) -> list[Trial]:
-        return [one for one in self.trials if one.status == "paused"]
+    def running(self) -> list[Trial]:
+        return [trial for trial in self.all_trials if trial.status == "running"]
+
+    def paused(self) -> list[Trial]:
+        return [trial for trial in self.all_trials if trial.status == "paused"]
 
 
-def test_the_leader_of_a_value_goes_until_it_or_another_has_ended_a_fold() -> None:
-    known, scouts = Known(*["constant"] * 9, *["one_cycle"] * 3), ExplorationTrials(SPACE)
-    leader = known.trials[8]
-    assert scouts.next(known.history, known.waiting) is leader
-    leader.status = "running"
-    other = known.trials[-1]  # of the other schedule
-    assert scouts.next(known.history, known.waiting) is other
-    other.status = "running"
-    assert scouts.next(known.history, known.waiting) is None  # both are on their way
+def test_the_best_trial_of_a_choice_continues_until_one_has_ended_a_fold() -> None:
+    history = PausedTrials(*["constant"] * 9, *["one_cycle"] * 3)
+    exploration = ExplorationTrials(SPACE)
+    best_constant, best_one_cycle = history.all_trials[8], history.all_trials[-1]
+    assert exploration.next(history, history.paused()) is best_constant
+    best_constant.status = "running"
+    assert exploration.next(history, history.paused()) is best_one_cycle
+    best_one_cycle.status = "running"
+    assert exploration.next(history, history.paused()) is None
     for epoch in range(2, EPOCHS + 1):
-        known.came(leader, epoch, 0.5)
-    leader.status = "paused"
-    assert scouts.next(known.history, known.waiting) is None
-    known.came(other, 2, 0.3)
-    other.status = "stopped"  # it has shown what it could
-    assert scouts.next(known.history, known.waiting) is None
+        history.report(best_constant, epoch, 0.5)
+    best_constant.status = "paused"
+    assert exploration.next(history, history.paused()) is None
+    history.report(best_one_cycle, 2, 0.3)
+    best_one_cycle.status = "stopped"  # beyond the grace period, so it counts as explored
+    assert exploration.next(history, history.paused()) is None
 
 
-def test_too_few_to_compare_send_nobody() -> None:
-    known = Known(*["constant"] * 2, *["one_cycle"] * 2)
-    for trial in known.trials[:2]:
+def test_a_choice_with_too_few_trials_is_not_explored() -> None:
+    history = PausedTrials(*["constant"] * 2, *["one_cycle"] * 2)
+    for trial in history.all_trials[:2]:
         trial.hparams = {**trial.hparams, "optimizer": "sgd"}
-    assert ExplorationTrials(SPACE).next(known.history, known.waiting) is None
+    assert ExplorationTrials(SPACE).next(history, history.paused()) is None
 
 
-def test_scouts_are_a_quarter_of_the_trials_at_most() -> None:
+def test_at_most_a_quarter_of_the_trials_explore() -> None:
     hparams = (Hyperparameter("width", "choice", (1, 2, 3)),)
     space = Space(hparams, "auroc", "max", EPOCHS, 100, 0, Stopping(1, 3, "forest"))
-    known, scouts = Known(*["constant"] * 9), ExplorationTrials(space)
-    for number, trial in enumerate(known.trials):
+    history, exploration = PausedTrials(*["constant"] * 9), ExplorationTrials(space)
+    for number, trial in enumerate(history.all_trials):
         trial.hparams = {**trial.hparams, "width": number % 3 + 1}
     for _ in range(3):
-        sent = scouts.next(known.history, known.waiting)
-        assert sent is not None
-        sent.status = "running"
-    assert scouts.next(known.history, known.waiting) is None
+        trial_to_explore = exploration.next(history, history.paused())
+        assert trial_to_explore is not None
+        trial_to_explore.status = "running"
+    assert exploration.next(history, history.paused()) is None
 
 
-def test_who_is_sent_hangs_on_no_hash_seed() -> None:
+def test_the_selected_trial_does_not_depend_on_the_hash_seed() -> None:
     script = (
-        "from test_exploration import *; known = Known(*['constant'] * 5, *['one_cycle'] * 5);"
-        "[setattr(one, 'hyperparameters', {**one.hyperparameters, 'optimizer': 'sgd'}) for one in known.trials[::2]];"
-        "print(Scouts(SPACE).next(known.history, known.waiting).id)"
+        "from test_exploration import *\n"
+        "history = PausedTrials(*['constant'] * 5, *['one_cycle'] * 5)\n"
+        "for trial in history.all_trials[::2]:\n"
+        "    trial.hparams = {**trial.hparams, 'optimizer': 'sgd'}\n"
+        "print(ExplorationTrials(SPACE).next(history, history.paused()).id)\n"
     )
-    told = {
+    tests = Path(__file__).parents[2]
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", script],
             capture_output=True,
             text=True,
             check=True,
             cwd=Path(__file__).parent,
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(tests)},
         ).stdout
         for seed in range(4)
     }
-    assert told == {"t0004\n"}
+    assert outputs == {"t0004\n"}

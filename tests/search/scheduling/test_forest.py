@@ -1,85 +1,59 @@
-"""What the forest learns from, and how much of it by heart."""
+"""The forest distributes a budget over new trials, paused trials and exploration."""
 
-import numpy as np
-import pytest
+from __future__ import annotations
 
-from raysearch.config.space import Hyperparameter, Space, Stopping
-from raysearch.search.journal.history import Trial
-from raysearch.search.scheduling.learning_curves import LEAF, LEAVES, Curves, Model
-from support.result_studies import report
+from collections import Counter
+from dataclasses import replace
 
-EPOCHS = 4
+from raysearch.config.samplers import ForestSampler
+from raysearch.config.space import Budget, Stopping
+from raysearch.search.journal.events import FoldReport, Hparams, TrialStarted
+from raysearch.search.scheduling.policy import SearchPolicy
+from support.simulated_studies import SPACE, SimulatedStudy, quality
 
-
-def curves_over(folds: int, trials: int) -> Curves:
-    """The first folds of so many trials, a rung after every epoch."""
-    hparams = (
-        Hyperparameter("learning_rate", "loguniform", (1e-4, 1e-1)),
-        Hyperparameter("folds", "fixed", (folds,)),
-    )
-    space = Space(hparams, "auroc", "max", EPOCHS, trials, 0, Stopping(1, 3, "forest"))
-    curves = Curves(space)
-    draw = np.random.default_rng(0)
-    for number in range(trials):
-        chosen = {"learning_rate": float(10 ** draw.uniform(-4, -1)), "folds": folds}
-        trial = Trial(f"t{number:04d}", "trial", chosen, number, folds)
-        curves.begin(trial)
-        for epoch in range(1, EPOCHS + 1):
-            trial.reports.append(report(epoch, float(draw.random())))
-            curves.take(trial, epoch / (folds * EPOCHS), trial.reports[-1]["objective"])
-    return curves
+FOREST_SPACE = replace(SPACE, stopping=Stopping(1, 3, "forest"), sampler=ForestSampler())
 
 
-def smallest_leaf(curves: Curves) -> int:
-    model = Model(curves, len(curves), 1.0, seed=0)
-    return min(int(tree.n_node_samples[tree.children_left == -1].min()) for tree in model._trees)
+def test_in_the_second_half_of_a_budget_paused_trials_precede_new_ones() -> None:
+    num_started = [0, 0]
+    for seed in range(1, 4):
+        space = replace(FOREST_SPACE, budget=Budget(fold_epochs=150), trials=100, seed=seed)
+        policy = SearchPolicy(space)
+        for event in SimulatedStudy(space, seed).run():
+            if isinstance(event, TrialStarted):
+                is_late = policy.history.spent.fold_epochs >= 75
+                num_started[is_late] += 1
+                assert not is_late or policy.rule.pick(policy.history, may_start=False) is None
+            policy.apply(event)
+    assert num_started[1] <= 0.15 * num_started[0]
 
 
-@pytest.mark.parametrize("trials", [3, 9, 60])
-def test_over_several_folds_no_leaf_is_a_trial_by_heart(trials: int) -> None:
-    rows = len(curves_over(2, trials).learned(trials * EPOCHS)[0])
-    assert smallest_leaf(curves_over(2, trials)) >= min(LEAF, 1 + rows // LEAVES)
-    assert smallest_leaf(curves_over(1, trials)) == 1
+def test_more_trials_start_if_the_budget_is_the_limit() -> None:
+    num_started = []
+    for budget in (Budget(), Budget(fold_epochs=200)):
+        space = replace(FOREST_SPACE, budget=budget, trials=200)
+        policy = SearchPolicy(space)
+        for event in SimulatedStudy(space, 1).run():
+            policy.apply(event)
+            if policy.history.spent.fold_epochs == 100:
+                break
+        num_started.append(len(policy.history.searched()))
+    assert num_started[1] > 1.2 * num_started[0], num_started
 
 
-def test_what_a_leaf_holds_hangs_on_what_was_known_then() -> None:
-    """A model of the first reports is the same whatever came after them."""
-    early, late = curves_over(2, 9), curves_over(2, 60)
-    asked = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
-    then, now = (
-        Model(one, 9 * EPOCHS, 1.0, 0).upper_confidence_bounds(asked, 1.5) for one in (early, late)
-    )
-    assert np.array_equal(then, now)
+def test_each_choice_is_trained_to_the_end_of_a_fold() -> None:
+    """Some optimizers are behind at first; a model that sees no end of theirs learns nothing."""
 
+    def worse_with_sgd(hparams: Hparams) -> float:
+        return quality(hparams) - 0.5 * (hparams["optimizer"] == "sgd")
 
-def test_only_a_trial_that_has_begun_is_judged_by_the_optimism_asked_for() -> None:
-    curves = curves_over(2, 60)
-    new = curves.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0)
-    [some] = curves.best(len(curves), 1.0)[:1]
-    asked = np.array([*new, curves.row(some, 1.0)]).astype(np.float32)
-    model = Model(curves, len(curves), 1.0, seed=0)
-    mean, less, more = (
-        model.upper_confidence_bounds(asked, exploration_weight)
-        for exploration_weight in (0.0, 0.75, 1.5)
-    )
-    assert np.array_equal(less[:2], more[:2])
-    assert mean[2] < less[2] < more[2]
-    assert more[2] - mean[2] == pytest.approx(2 * (less[2] - mean[2]))
-
-
-def test_where_nothing_varies_the_forest_forecasts_all_the_same() -> None:
-    space = Space(
-        (Hyperparameter("learning_rate", "fixed", (0.1,)), Hyperparameter("folds", "fixed", (2,))),
-        *("auroc", "max", EPOCHS, 2, 0),
-        Stopping(1, 3, "forest"),
-    )
-    curves = Curves(space)
-    for number in range(2):
-        trial = Trial(f"t{number:04d}", "trial", {"learning_rate": 0.1, "folds": 2}, number, 2)
-        curves.begin(trial)
-        trial.reports.append(report(1, 0.5 + number / 10))
-        curves.take(trial, 1 / 8, trial.reports[-1]["objective"])
-    rows = curves.learned(len(curves))[0].astype(np.float32)
-    model = Model(curves, len(curves), 1.0, seed=0)
-    assert model.costs(rows).tolist() == [0.0] * len(rows)
-    assert np.isfinite(model.upper_confidence_bounds(rows, 1.0)).all()
+    for seed in range(3):
+        space = replace(FOREST_SPACE, trials=40, seed=seed)
+        policy, num_fold_ends = SearchPolicy(space), Counter[object]()
+        for event in SimulatedStudy(space, seed, objective=worse_with_sgd).run():
+            policy.apply(event)
+            if isinstance(event, FoldReport) and event.epoch == space.epochs:
+                num_fold_ends[policy.history.trials[event.trial].hparams["optimizer"]] += 1
+        # Once, or by two trials at the same time.
+        assert 1 <= num_fold_ends["sgd"] <= 2, num_fold_ends
+        assert num_fold_ends["adamw"] > 2, num_fold_ends

@@ -9,13 +9,13 @@ from PIL import Image
 
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
-from raysearch.data.patches import load_rows
+from raysearch.data.shards.rows import ALL, load_rows
 from raysearch.data.shards.sharding import write_shards
-from raysearch.data.splits.split_creation import SplitSpec, make_split_manifest
-from raysearch.data.view import ALL
+from raysearch.data.splits.split_creation import SplitSpec, create_split_manifest
 from raysearch.errors import DataError, SpaceError
 from raysearch.search.study.auxiliary_data import find_auxiliary, mapped_labels
-from raysearch.search.study.plan import load_plan, make_plan, reject_changes
+from raysearch.search.study.plan import load_plan
+from raysearch.search.study.plan_creation import make_plan, reject_changes
 
 
 def write_classes(folder: Path, names: tuple[str, ...], side: int = 50) -> str:
@@ -40,7 +40,7 @@ def test_a_plan_names_its_auxiliary_shards(shards: Path, tmp_path: Path) -> None
     assert load_plan(plan.dump()) == plan
     assert [(one.data, one.rows) for one in plan.auxiliary] == [(other, 4)]
     known = set(load_rows(str(shards)).patients.tolist())
-    assert all({*one.learn, *one.judge} == known for folds in splits.values() for one in folds)
+    assert all({*one.train, *one.validation} == known for folds in splits.values() for one in folds)
     again, _splits = make_plan(space, "x", str(shards))
     reject_changes(plan, again)
 
@@ -61,7 +61,7 @@ def test_shards_of_the_same_patients_are_rejected(shards: Path, tmp_path: Path) 
 
 def test_patches_of_another_size_or_class_are_rejected(shards: Path, tmp_path: Path) -> None:
     large = write_classes(tmp_path / "large", ("positive",), 64)
-    with pytest.raises(DataError, match="patches of 64x64x3, the study's are 50x50x3"):
+    with pytest.raises(DataError, match="patches of 64x64x3, but the study's are of 50x50x3"):
         find_auxiliary(large, ALL, str(shards))
     strange = write_classes(tmp_path / "strange", ("adipose",))
     with pytest.raises(DataError, match="class 'adipose' is none of negative, positive"):
@@ -70,7 +70,7 @@ def test_patches_of_another_size_or_class_are_rejected(shards: Path, tmp_path: P
 
 def test_a_weight_without_auxiliary_shards_is_an_error() -> None:
     space = {"folds": 2, "auxiliary_weight": {"choice": [0.0, 1.0]}}
-    with pytest.raises(SpaceError, match="nothing reads it without `auxiliary`"):
+    with pytest.raises(SpaceError, match="has no effect without `auxiliary`"):
         parse_space(tree(space=space), "x")
     for wrong in (3, [""], ["a", "a"]):
         with pytest.raises(SpaceError, match="auxiliary: "):
@@ -92,7 +92,7 @@ def test_the_same_patches_under_other_patients_are_rejected(shards: Path, tmp_pa
 def test_what_an_auxiliary_set_seals_itself_is_not_learned(shards: Path, tmp_path: Path) -> None:
     other = write_classes(tmp_path, ("positive", "negative"))
     rows = load_rows(other)
-    make_split_manifest(rows, "label", SplitSpec(folds=(), test_share=0.5)).write(
+    create_split_manifest(rows, "label", SplitSpec(folds=(), test_fraction=0.5)).write(
         Folder(other), "label"
     )
     found = find_auxiliary(other, ALL, str(shards))

@@ -1,4 +1,4 @@
-"""A study whose files are damaged is rejected, or is the same study; it is never another one."""
+"""A study with damaged files is rejected, or is read unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,11 +14,19 @@ import torch
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
-from raysearch.search.engine import reporter
-from raysearch.search.engine import worker_tasks as worker
+from raysearch.search.engine import reporter, worker_tasks
+from raysearch.search.engine.worker_messages import WorkerMessage, WorkerWarning
+from raysearch.search.journal.events import (
+    FoldReport,
+    StudyLaunched,
+    TrialEnded,
+    TrialStarted,
+    TrialWarning,
+)
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan import make_plan
-from raysearch.search.study.study import Study, create_study, read_plan, read_splits
+from raysearch.search.study.plan_creation import make_plan
+from raysearch.search.study.stored_study import read_plan, read_splits
+from raysearch.search.study.study import Study, create_study
 from raysearch.training.checkpoint import pack, unpack
 
 TREE = {
@@ -37,8 +44,8 @@ TREE = {
 
 
 @pytest.fixture(scope="module")
-def made(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """A study of some hundred events that was left with three trials under way."""
+def stored(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A study of some hundred events with three running trials."""
     folder = StudyFolder(tmp_path_factory.mktemp("studies") / "x")
     study = create_study(folder, *make_plan(parse_space(TREE, "x"), "x", str(shards)))
     study.begin()
@@ -49,24 +56,25 @@ def made(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
         name = running[len(study.journal.events) % len(running)]
         epoch = study.history.trials[name].epoch + 1
         # The later the better, so that most go on.
-        if not study.report(name, report(epoch, len(study.journal.events) / 1000)):
+        if not study.report(report(name, epoch, len(study.journal.events) / 1000)):
             running.remove(name)
     for number, name in enumerate(running):
-        state = {"history": [report(1, 0.5)], "model": {"w": torch.full((64,), number / 7)}}
-        folder.keep(name, pack(state))
+        state = {
+            "history": [{"epoch": 1, "objective": 0.5}],
+            "model": {"w": torch.full((64,), number / 7)},
+        }
+        folder.write_checkpoint(name, pack(state))
     study.warn(running[0], 'an umlaut ä and a quote "')
     return folder
 
 
-def report(epoch: int, objective: float) -> dict[str, Any]:
+def report(trial: str, epoch: int, objective: float) -> FoldReport:
     metrics = {"auroc": objective, "f1": None}
-    fold = (epoch - 1) // 6
-    rest = {"loss": 1.0, "metrics": metrics, "seconds": 0.1, "host": "b"}
-    return {"epoch": epoch, "fold": fold, "objective": objective, **rest}
+    return FoldReport(trial, (epoch - 1) // 6, epoch, objective, metrics, 1.0, 0.1, host="b")
 
 
-def told(folder: StudyFolder) -> str:
-    """All that a launcher and its workers read of the study, as text."""
+def content_of(folder: StudyFolder) -> str:
+    """What a launcher and its workers read of the study, as text."""
     plan = read_plan(folder)
     study = Study(folder, plan)
     names = folder.names(folder.CHECKPOINTS)
@@ -74,95 +82,95 @@ def told(folder: StudyFolder) -> str:
     return repr((plan, read_splits(folder, plan), study.journal.events, names, states))
 
 
-def answer(folder: StudyFolder) -> str:
-    """What is told of the study, or how it is rejected."""
+def content_or_error(folder: StudyFolder) -> str:
+    """The content of the study, or the error by which it is rejected."""
     try:
-        return told(folder)
+        return content_of(folder)
     except (StudyError, ValueError) as error:
         return f"rejected: {error}"
 
 
-def corruptions(content: bytes, draw: random.Random) -> Callable[[], bytes]:
+def corruptions(content: bytes, rng: random.Random) -> Callable[[], bytes]:
     """Gives damaged forms of `content`: one byte is another, or the end is missing."""
     lines = [place + 1 for place, byte in enumerate(content) if byte == ord("\n")]
 
     def flipped() -> bytes:
-        place = draw.randrange(len(content))
-        other = content[place] ^ draw.choice((1 << draw.randrange(8), draw.randrange(1, 256)))
+        place = rng.randrange(len(content))
+        other = content[place] ^ rng.choice((1 << rng.randrange(8), rng.randrange(1, 256)))
         return content[:place] + bytes([other]) + content[place + 1 :]
 
     def cut() -> bytes:
-        return content[: draw.choice((0, draw.randrange(len(content)), *lines[-70:]))]
+        return content[: rng.choice((0, rng.randrange(len(content)), *lines[-70:]))]
 
-    return lambda: flipped() if draw.random() < 2 / 3 else cut()
+    return lambda: flipped() if rng.random() < 2 / 3 else cut()
 
 
-def kept_or_rejected(folder: StudyFolder, count: int, seed: int) -> dict[str, int]:
+def count_rejections(folder: StudyFolder, count: int, seed: int) -> dict[str, int]:
     """Damage the study `count` times, one file at a time; how often each file was rejected."""
-    draw, good = random.Random(seed), told(folder)
+    rng, good = random.Random(seed), content_of(folder)
     paths = [folder.local / folder.PLAN, folder.local / folder.SPLITS]
     paths += [one for name in ("journal", "checkpoints") for one in (folder.local / name).iterdir()]
     whole = {path: path.read_bytes() for path in sorted(paths)}
-    damage = {path: corruptions(content, draw) for path, content in whole.items()}
+    damage = {path: corruptions(content, rng) for path, content in whole.items()}
     rejected: dict[str, int] = {path.name: 0 for path in whole}
     for number in range(count):
         path = list(whole)[number % len(whole)]
         bad = damage[path]()
         path.write_bytes(bad)
-        said = answer(folder)
+        text = content_or_error(folder)
         path.write_bytes(whole[path])
-        assert said == good or (said.startswith("rejected: ") and "\n" not in said), (
+        assert text == good or (text.startswith("rejected: ") and "\n" not in text), (
             path.name,
-            said,
+            text,
         )
-        rejected[path.name] += said != good
+        rejected[path.name] += text != good
     return rejected
 
 
-def test_a_damaged_study_is_rejected_or_the_same(made: StudyFolder) -> None:
-    rejected = kept_or_rejected(made, 250, seed=1)
+def test_a_damaged_study_is_rejected_or_the_same(stored: StudyFolder) -> None:
+    rejected = count_rejections(stored, 250, seed=1)
     assert len(rejected) >= 10
     assert all(rejected.values()), rejected
 
 
 @pytest.mark.slow
-def test_a_study_damaged_in_thousands_of_ways_is_rejected_or_the_same(made: StudyFolder) -> None:
-    rejected = kept_or_rejected(made, 4000, seed=2)
+def test_a_study_damaged_in_thousands_of_ways_is_rejected_or_the_same(stored: StudyFolder) -> None:
+    rejected = count_rejections(stored, 4000, seed=2)
     assert sum(rejected.values()) > 2000
 
 
-def test_the_made_study_has_what_a_real_one_has(made: StudyFolder) -> None:
-    study = Study(made, read_plan(made))
-    kinds = {event["event"] for event in study.journal.events}
-    assert kinds >= {"launch", "trial", "report", "end", "warning"}
-    assert len(made.names(made.JOURNAL)) >= 4
-    assert len(made.names(made.CHECKPOINTS)) == 3
+def test_the_stored_study_has_all_kinds_of_files(stored: StudyFolder) -> None:
+    study = Study(stored, read_plan(stored))
+    kinds = {type(event) for event in study.journal.events}
+    assert kinds >= {StudyLaunched, TrialStarted, FoldReport, TrialEnded, TrialWarning}
+    assert len(stored.names(stored.JOURNAL)) >= 4
+    assert len(stored.names(stored.CHECKPOINTS)) == 3
 
 
-def test_every_byte_of_a_plan_counts(made: StudyFolder) -> None:
-    plan = json.loads(made.read(made.PLAN))
+def test_a_changed_plan_is_rejected(stored: StudyFolder) -> None:
+    plan = json.loads(stored.read(stored.PLAN))
     plan["space"]["seed"] += 1
-    other = Folder(made.address + "-other")
-    other.write(made.PLAN, json.dumps(plan).encode())
+    other = Folder(stored.address + "-other")
+    other.write(stored.PLAN, json.dumps(plan).encode())
     with pytest.raises(StudyError, match=r"plan\.json: damaged; restore it from a copy"):
         read_plan(StudyFolder(other.address))
 
 
-def test_a_damaged_checkpoint_is_told_to_the_study_and_the_trial_begins_again(
+def test_a_damaged_checkpoint_is_reported_and_the_trial_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sent: list[dict[str, Any]] = []
-    monkeypatch.setattr("ray.tune.report", sent.append)
-    monkeypatch.setattr(reporter, "this_node", lambda: "node")
+    sent: list[WorkerMessage] = []
+    monkeypatch.setattr(reporter, "send_message", sent.append)
     folder = StudyFolder(tmp_path)
-    assert worker._stored_state(folder, "t0001") is None
+    assert worker_tasks.load_checkpoint(folder, "t0001") is None
     assert sent == []
-    folder.keep("t0001", pack({"model": {}})[:-1])
+    folder.write_checkpoint("t0001", pack({"model": {}})[:-1])
     with caplog.at_level(logging.WARNING):
-        assert worker._stored_state(folder, "t0001") is None
-    [warning] = sent
-    assert warning["node"] == "node"
-    assert warning["warning"] == (
-        f"{folder.path('checkpoints/t0001.pt')}: the checkpoint's hash does not match its content;"
-        " the trial begins again"
-    )
+        assert worker_tasks.load_checkpoint(folder, "t0001") is None
+    path = folder.path("checkpoints/t0001.pt")
+    assert sent == [
+        WorkerWarning(
+            f"{path}: the checkpoint's hash does not match its content; the trial starts from its"
+            " first epoch"
+        )
+    ]

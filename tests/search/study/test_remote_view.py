@@ -7,75 +7,88 @@ import pytest
 
 from conftest import Commands
 from raysearch.config.space_file import parse_space
-from raysearch.search.journal.history import History, leaderboard
+from raysearch.search.journal.events import FoldReport, TrialStarted
+from raysearch.search.journal.history import leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan import Plan, make_plan
+from raysearch.search.study.plan import Plan
+from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.remote_view import (
+    EndMessage,
+    EventMessage,
+    Message,
+    PlanMessage,
     RemoteStudyView,
-    end_message,
-    mirror_of,
-    phase_message,
-    plan_message,
+    StatusMessage,
     read_message,
+    write_message,
 )
-from raysearch.search.study.study import read_history, read_plan
+from raysearch.search.study.stored_study import load_study
 
 SPACE = {"epochs": 2, "trials": 2, "space": {"folds": 2, "width": {"choice": [4, 8]}}}
+STARTED = TrialStarted("t0000", "trial", {}, 1, 2, number=0, time=1.0)
+REPORT = FoldReport("t0000", 0, 1, 0.7, {}, 0.5, 1.0, number=1, time=2.0)
 
 
 @pytest.fixture
 def plan(shards: Path) -> Plan:
-    return make_plan(parse_space(SPACE, "space"), "mirror", str(shards))[0]
-
-
-def test_a_message_reads_as_it_was_written(plan: Plan) -> None:
-    assert read_message(phase_message("searching")) == ("phase", "searching")
-    assert read_message(end_message({"champion": "t0001"})) == ("end", {"champion": "t0001"})
-    kind, content = read_message(plan_message(plan)) or ("", {})
-    assert kind == "plan"
-    assert mirror_of(content).plan == plan
+    return make_plan(parse_space(SPACE, "space"), "remote", str(shards))[0]
 
 
 @pytest.mark.parametrize(
-    "line", ["", "raysearch: no", '{"raysearch": ', '{"raysearch": "x"}', "{}"]
+    "message",
+    [
+        StatusMessage("searching"),
+        EventMessage(STARTED),
+        EventMessage(REPORT),
+        EndMessage({"champion": "t0001"}),
+    ],
 )
-def test_any_other_line_is_none(line: str) -> None:
+def test_a_message_comes_back_from_its_line(message: Message) -> None:
+    assert read_message(write_message(message)) == message
+
+
+def test_a_plan_comes_back_from_its_line(plan: Plan) -> None:
+    assert read_message(write_message(PlanMessage(plan))) == PlanMessage(plan)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "raysearch: no", '{"raysearch": ', '{"raysearch": "x"}', "{}"),
+        *('{"raysearch": "x", "content": 1}', '{"raysearch": "event", "content": {}}'),
+    ],
+)
+def test_any_other_line_is_no_message(line: str) -> None:
     assert read_message(line) is None
 
 
-def test_an_event_that_comes_twice_counts_once(plan: Plan) -> None:
-    mirror = RemoteStudyView(plan)
-    heard: list[int] = []
-    mirror.listeners.append(lambda event: heard.append(event["n"]))
-    known = {"trial": "t0000", "kind": "trial", "hparams": {}, "seed": 1, "folds": 2}
-    began = {"n": 0, "at": 1.0, "event": "trial", **known}
-    epoch = {"epoch": 1, "fold": 0, "objective": 0.7, "loss": 0.5, "metrics": {}, "seconds": 1.0}
-    report = {"n": 1, "at": 2.0, "event": "report", "trial": "t0000", "rung": False, **epoch}
-    for event in (began, report, began, report):
-        mirror.take(event)
-    assert heard == [0, 1]
-    assert mirror.history.trials["t0000"].epoch == 1
-    assert mirror.whole(mirror.history.trials["t0000"]) == 4
+def test_a_repeated_event_counts_once(plan: Plan) -> None:
+    view = RemoteStudyView(plan)
+    numbers: list[int] = []
+    view.add_listener(lambda event: numbers.append(event.number))
+    for event in (STARTED, REPORT, STARTED, REPORT):
+        view.apply(event)
+    assert numbers == [0, 1]
+    assert view.history.trials["t0000"].epoch == 1
+    assert view.total_fold_epochs(view.history.trials["t0000"]) == 4
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_whoever_reads_all_messages_knows_what_the_journal_knows(
-    run: Commands, shards: Path
-) -> None:
+def test_the_messages_of_a_launch_rebuild_its_study(run: Commands, shards: Path) -> None:
     (run.folder / "space.yaml").write_text(json.dumps(SPACE))
-    said = run("launch", "space.yaml", "--data", str(shards), "--name", "told", "--events").stdout
-    messages = [message for line in said.splitlines() if (message := read_message(line))]
-    assert len(messages) == len(said.splitlines())
-    kinds = [kind for kind, _ in messages]
-    assert kinds[0] == "phase"
-    assert kinds.count("plan") == kinds.count("end") == 1
-    mirror = mirror_of(next(content for kind, content in messages if kind == "plan"))
-    for kind, content in messages:
-        if kind == "event":
-            mirror.take(content)
-    folder = StudyFolder(run.folder / "studies" / "told")
-    assert mirror.plan == read_plan(folder)
-    known: History = read_history(folder)
-    assert leaderboard(mirror.history, "max") == leaderboard(known, "max")
-    assert mirror.history.champion == known.champion == messages[-1][1]["champion"]
+    words = ("launch", "space.yaml", "--data", str(shards), "--name", "followed", "--events")
+    lines = run(*words).stdout.splitlines()
+    messages = [message for line in lines if (message := read_message(line))]
+    assert len(messages) == len(lines)
+    assert isinstance(messages[0], StatusMessage)
+    (plan_message,) = [message for message in messages if isinstance(message, PlanMessage)]
+    (end_message,) = [message for message in messages if isinstance(message, EndMessage)]
+    view = RemoteStudyView(plan_message.plan)
+    for message in messages:
+        if isinstance(message, EventMessage):
+            view.apply(message.event)
+    stored = load_study(StudyFolder(run.folder / "studies" / "followed"))
+    assert view.plan == stored.plan
+    assert leaderboard(view.history, "max") == leaderboard(stored.history, "max")
+    assert view.history.champion == stored.history.champion == end_message.outcome["champion"]

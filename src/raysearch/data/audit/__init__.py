@@ -1,4 +1,4 @@
-"""What a set of shards holds, and what in it would make a result dishonest.
+"""The audit of a set of shards: counts, outliers, duplicates, contradictory labels and leakage.
 
-Measured row group by row group, judged by pure functions of arrays; nothing here prints.
+The modules measure row group by row group and return values; nothing here prints.
 """

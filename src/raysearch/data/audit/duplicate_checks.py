@@ -1,104 +1,141 @@
-"""Findings about patches that are there twice."""
+"""Checks of an audit for patches that occur several times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from raysearch.data.audit.audit import Audit, Judged
-from raysearch.data.audit.finding import DISHONEST, NOTE, WARNING, Finding, counted
+from raysearch.data.audit.findings import ERROR, INFO, WARNING, Finding, quantity
+from raysearch.data.audit.shard_audit import Audit, DuplicateGroup
 
-REMOVE = "Leave the surplus files out, and shard again."
-TOGETHER = (
-    "Give all files of a group one patient, or leave the surplus out; shard again, and split again."
+REMOVE_WRONG_LABELS = "Find the correct label, remove the other files and shard again."
+REMOVE_COPIES = "Remove the surplus files and shard again."
+MERGE_PATIENTS = (
+    "Assign all files of a group to one patient, or remove the surplus files; then shard and split"
+    " again."
 )
-LABELS = (
-    "One label of each is wrong, so no model can be right about both, and no score of them is true."
+CONTRADICTION = "At least one label of each group is wrong, so scores on these rows are not valid."
+LEAKAGE = (
+    "A split by patient can put one copy into the training set and another into the validation"
+    " set: the model is evaluated on patches that it was trained on."
 )
-PATIENTS = (
-    "A split by patient puts one on the side that learns and the other on the side that judges: the"
-    " model has seen its answer."
-)
-ALONE = " Here no patient is known: each file counts as its own."
-EMPTY = "Empty patches look alike without being one place: they do not leak, and say nothing."
+NO_PATIENTS = " The patients are unknown: each file counts as one patient."
 
 
-def told_duplicates(audit: Audit) -> Iterator[Finding]:
-    """What the groups of the same pixels, turned or not, stand across."""
-    real = [one for one in audit.exact if not one.empty]
-    alone = any(one.name == "patient" and one.sizes[0] == 1 for one in audit.columns)
-    patients = PATIENTS + (ALONE if alone else "")
-    for key, some, where, why, advice in (
-        ("labels", [one for one in real if len(one.labels) > 1], "under different labels", LABELS,
-         "See which label is right, leave the other files out, and shard again."),
-        ("patients", [one for one in real if len(one.patients) > 1], "under different patients",
-         patients, TOGETHER),
-        ("parts", [one for one in real if len(one.parts) > 1],
-         "in several parts of the set's own split", "What is judged was learned.", REMOVE),
-    ):  # fmt: skip
-        if some:
-            yield _finding(f"duplicates-{key}", DISHONEST, some, where, (why, advice))
-    for split_manifest in audit.split_manifests:
-        yield from _on_both_sides(real, split_manifest.name)
-    within = [one for one in real if len(one.patients) < 2 and len(one.labels) < 2]
-    if within:
-        why = "They count several times in training and in every score."
-        yield _finding("duplicates-within", WARNING, within, "within one patient", (why, REMOVE))
-    empty = [one for one in audit.exact if one.empty]
-    if empty:
-        where = "and of a single colour"
-        yield _finding("duplicates-empty", WARNING, empty, where, (EMPTY, REMOVE))
+def check_duplicates(audit: Audit) -> Iterator[Finding]:
+    """Report identical, rotated or flipped patches, by what differs within their groups."""
+    groups = [group for group in audit.exact_duplicates if not group.single_color]
+    one_row_patients = any(
+        column.name == "patient" and column.sizes[0] == 1 for column in audit.columns
+    )
+    leakage = LEAKAGE + (NO_PATIENTS if one_row_patients else "")
+    yield from _duplicate_finding(
+        "duplicates-labels",
+        ERROR,
+        [group for group in groups if len(group.class_names) > 1],
+        "with different labels",
+        (CONTRADICTION, REMOVE_WRONG_LABELS),
+    )
+    yield from _duplicate_finding(
+        "duplicates-patients",
+        ERROR,
+        [group for group in groups if len(group.patients) > 1],
+        "of different patients",
+        (leakage, MERGE_PATIENTS),
+    )
+    yield from _duplicate_finding(
+        "duplicates-official-split",
+        ERROR,
+        [group for group in groups if len(group.official_splits) > 1],
+        "in several parts of the official split",
+        ("The model is evaluated on patches that it was trained on.", REMOVE_COPIES),
+    )
+    for check in audit.split_manifests:
+        yield from _duplicates_across_split(groups, check.name)
+    yield from _duplicate_finding(
+        "duplicates-within-patient",
+        WARNING,
+        [group for group in groups if len(group.patients) < 2 and len(group.class_names) < 2],
+        "of one patient",
+        ("These patches count several times in training and in every score.", REMOVE_COPIES),
+    )
+    yield from _duplicate_finding(
+        "duplicates-single-color",
+        WARNING,
+        [group for group in audit.exact_duplicates if group.single_color],
+        "of a single color",
+        ("Empty patches can be identical without being copies; they add no information.",
+         REMOVE_COPIES),
+    )  # fmt: skip
 
 
-def _on_both_sides(real: Sequence[Judged], split_manifest: str) -> Iterator[Finding]:
-    torn = [one for one in real if split_manifest in dict(one.split_manifests)]
-    if torn:
-        why = f"What is judged was learned, such as in {dict(torn[0].split_manifests)[split_manifest]}."
-        advice = f"{TOGETHER} Trust no score of studies on this split manifest."
-        where = f"on both sides of split manifest {split_manifest!r}"
-        yield _finding("duplicates-split manifest", DISHONEST, torn, where, (why, advice))
-
-
-def _finding(
-    key: str, severity: str, some: Sequence[Judged], where: str, texts: tuple[str, str]
-) -> Finding:
-    title = f"{_groups(some)} of the same pixels {where}"
-    return Finding(key, severity, title, *texts, len(some), tuple(one.group.rows for one in some))
-
-
-def told_near(audit: Audit) -> Iterator[Finding]:
-    """What looks nearly the same: a warning, since a hash that forgives can be wrong."""
-    across = [one for one in audit.near if _crosses(one)]
-    within = [one for one in audit.near if not _crosses(one)]
-    for key, some, where, why in (
-        ("near-across", across, "across patients, labels or sides of a split",
-         "If they are one image, saved twice, what is judged was learned."),
-        ("near-within", within, "within one patient", "They may be one image, counted twice."),
-    ):  # fmt: skip
-        if some:
-            yield Finding(
-                key,
-                WARNING,
-                f"{_groups(some)} that look nearly the same, {where}",
-                why,
-                "Look at them; leave out what is one image, and shard again.",
-                len(some),
-                tuple(one.group.rows for one in some),
-            )
-    if not audit.near_complete:
-        yield Finding(
-            "near-incomplete",
-            NOTE,
-            "Near duplicates were not searched among all patches",
-            "Too many patches look alike to compare each with each.",
-            "Leave out patches without structure first.",
+def _duplicates_across_split(
+    groups: Sequence[DuplicateGroup], split_manifest: str
+) -> Iterator[Finding]:
+    crossing_groups = [group for group in groups if group.crossing(split_manifest)]
+    if crossing_groups:
+        crossing = crossing_groups[0].crossing(split_manifest)
+        example = crossing.sides if crossing else ""
+        yield from _duplicate_finding(
+            "duplicates-split-manifest",
+            ERROR,
+            crossing_groups,
+            f"on both sides of split manifest {split_manifest!r}",
+            (
+                f"The model is evaluated on patches that it was trained on, e.g. {example}.",
+                f"{MERGE_PATIENTS} Scores of studies on this split manifest are not valid.",
+            ),
         )
 
 
-def _crosses(one: Judged) -> bool:
-    sides = (one.patients, one.labels, one.parts)
-    return bool(one.split_manifests) or any(len(side) > 1 for side in sides)
+def _duplicate_finding(
+    key: str,
+    severity: str,
+    groups: Sequence[DuplicateGroup],
+    difference: str,
+    texts: tuple[str, str],
+) -> Iterator[Finding]:
+    """Yield a finding with (explanation, advice) `texts`, if there are any groups."""
+    if groups:
+        title = f"{_group_counts(groups)} with identical pixels {difference}"
+        yield Finding(key, severity, title, *texts, len(groups), _rows_of(groups))
 
 
-def _groups(some: Sequence[Judged]) -> str:
-    patches = sum(len(one.group.rows) for one in some)
-    return f"{counted(len(some), 'group')} ({counted(patches, 'patch')})"
+def check_near_duplicates(audit: Audit) -> Iterator[Finding]:
+    """Report near-identical patches; only as warnings, because a perceptual hash can be wrong."""
+    advice = "Look at them; remove all but one file of the same image and shard again."
+    for key, crosses, location, explanation in (
+        ("near-duplicates-across", True, "across patients, labels or sides of a split",
+         "If they are copies of one image, the model is evaluated on patches that it was trained"
+         " on."),
+        ("near-duplicates-within-patient", False, "of one patient",
+         "They may be copies of one image, which then counts several times."),
+    ):  # fmt: skip
+        groups = [group for group in audit.near_duplicates if _crosses(group) == crosses]
+        if groups:
+            title = f"{_group_counts(groups)} with near-identical pixels {location}"
+            yield Finding(
+                key, WARNING, title, explanation, advice, len(groups), _rows_of(groups)
+            )  # fmt: skip
+    if not audit.near_search_complete:
+        yield Finding(
+            "near-duplicates-incomplete",
+            INFO,
+            "The search for near duplicates did not compare all candidates",
+            "Too many patches are similar to each other.",
+            "Remove patches without structure and inspect again.",
+        )
+
+
+def _crosses(group: DuplicateGroup) -> bool:
+    """Return whether rows of a group differ in patient, class or side of a split."""
+    values = (group.patients, group.class_names, group.official_splits)
+    return bool(group.crossings) or any(len(distinct) > 1 for distinct in values)
+
+
+def _group_counts(groups: Sequence[DuplicateGroup]) -> str:
+    num_patches = sum(len(group.rows) for group in groups)
+    return f"{quantity(len(groups), 'group')} ({quantity(num_patches, 'patch')})"
+
+
+def _rows_of(groups: Sequence[DuplicateGroup]) -> tuple[tuple[int, ...], ...]:
+    return tuple(group.rows for group in groups)

@@ -1,4 +1,4 @@
-"""The same pixels twice: as they are, turned or flipped, or nearly."""
+"""Finds patches with identical, rotated or flipped, and near-identical pixels."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from raysearch.data.audit.shard_reader import Images
 
-Rows = NDArray[np.int64]
-SAME, TURNED, NEAR = "same pixels", "turned or flipped", "nearly the same"
-# Hashes that differ in at most three of 64 bits agree in one of four runs of 16.
-RADIUS, BANDS, BAND_BITS = 3, 4, 16
-# Grey levels, of 255, by which thumbnails of nearly the same patch may differ on average.
-MAX_APART = 3.0
-# Neighbours compared in a bucket, and pairs kept: more are of patches without structure.
-MAX_NEIGHBOURS = 2000
+RowArray = NDArray[np.int64]
+IDENTICAL, TRANSFORMED, NEAR_IDENTICAL = "identical", "rotated or flipped", "near-identical"
+# If two 64-bit hashes differ in at most three bits, at least one of their four bands is equal.
+MAX_HASH_DISTANCE, NUM_BANDS, BAND_BITS = 3, 4, 16
+# Largest mean difference of the thumbnails of near-identical patches, in gray levels of 0 to 255.
+MAX_THUMBNAIL_DISTANCE = 3.0
+# Limits of the comparisons in one band; only patches without structure exceed them.
+MAX_NEIGHBORS = 2000
 MAX_PAIRS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows, in rising order, that are duplicates of one another, and of what `kind`."""
+class DuplicateRows:
+    """Row numbers, ascending, that are duplicates of one another, and the kind of duplicate."""
 
     rows: tuple[int, ...]
     kind: str
@@ -33,100 +33,145 @@ class Group:
 
 @dataclass(frozen=True)
 class NearPairs:
-    """Pairs of rows, int64 (P, 2), and whether every bucket was searched to its end."""
+    """Pairs of rows, shape (P, 2), and whether the search compared all candidates."""
 
-    pairs: Rows
+    pairs: RowArray
     complete: bool
 
 
-def symmetries(image: Images) -> Iterator[Images]:
-    """`image` (H, W, 3) in its eight flips and quarter turns."""
-    for side in (image, image[:, ::-1]):
-        for turns in range(4):
-            yield np.rot90(side, turns)
+def dihedral_transforms(image: Images) -> Iterator[Images]:
+    """Iterate over the eight rotations and flips of an image (H, W, 3)."""
+    for mirrored in (image, image[:, ::-1]):
+        for quarter_turns in range(4):
+            yield np.rot90(mirrored, quarter_turns)
 
 
 def canonical_hash(image: Images) -> bytes:
-    """The smallest of the SHA-256 of the eight symmetries of `image`: the same for all of them."""
+    """Return the smallest SHA-256 of the eight rotations and flips, which all of them share."""
     return min(
-        hashlib.sha256(repr(one.shape).encode() + one.tobytes()).digest()
-        for one in symmetries(image)
+        hashlib.sha256(repr(transform.shape).encode() + transform.tobytes()).digest()
+        for transform in dihedral_transforms(image)
     )
 
 
-def turned_candidates(hashes: NDArray[np.bytes_], keys: NDArray[np.uint64]) -> Rows:
-    """One row of each `hashes` (N,) whose `keys` (N,) another row has, with other pixels.
+def transform_candidates(
+    pixel_hashes: NDArray[np.bytes_], histogram_hashes: NDArray[np.uint64]
+) -> RowArray:
+    """Return the rows that may be rotated or flipped copies of another row.
 
-    A patch and its turned copy have one histogram; so only these need the eight hashes.
+    A patch and its rotated copy have equal histograms. Only rows with equal histogram hashes and
+    different pixel hashes need a canonical hash.
+
+    Args:
+        pixel_hashes: SHA-256 of the pixels, shape (N,).
+        histogram_hashes: Shape (N,).
+
+    Returns:
+        Row numbers, ascending, one for each pixel hash.
     """
-    _names, first = np.unique(hashes, return_index=True)
-    _keys, which, times = np.unique(keys[first], return_inverse=True, return_counts=True)
-    return np.sort(first[times[which] > 1]).astype(np.int64)
+    _hashes, first = np.unique(pixel_hashes, return_index=True)
+    _histograms, indices, counts = np.unique(
+        histogram_hashes[first], return_inverse=True, return_counts=True
+    )
+    return np.sort(first[counts[indices] > 1]).astype(np.int64)
 
 
-def exact_groups(hashes: NDArray[np.bytes_], turned: Mapping[int, bytes]) -> tuple[Group, ...]:
-    """The groups of equal `hashes` (N,), joined by `turned`, the canonical hash of some rows."""
-    _names, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-    leader = first[which]
+def exact_duplicates(
+    pixel_hashes: NDArray[np.bytes_], canonical_hashes: Mapping[int, bytes]
+) -> tuple[DuplicateRows, ...]:
+    """Group the rows whose pixels are identical, possibly after a rotation or flip.
+
+    Args:
+        pixel_hashes: SHA-256 of the pixels, shape (N,).
+        canonical_hashes: Canonical hashes of the rows of `transform_candidates`.
+    """
+    _hashes, first, indices = np.unique(pixel_hashes, return_index=True, return_inverse=True)
+    representatives = first[indices]
     by_canonical: dict[bytes, int] = {}
-    joined = {row: by_canonical.setdefault(turned[row], row) for row in sorted(turned)}
-    leaders, times = np.unique(leader, return_counts=True)
-    often = set(leaders[times > 1].tolist())
-    often |= {row for pair in joined.items() if pair[0] != pair[1] for row in pair}
-    found: dict[int, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(np.isin(leader, list(often))).tolist():
-        own = int(leader[row])
-        found[joined.get(own, own)].append(row)
+    merged = {
+        row: by_canonical.setdefault(canonical_hashes[row], row) for row in sorted(canonical_hashes)
+    }
+    unique_rows, counts = np.unique(representatives, return_counts=True)
+    repeated = set(unique_rows[counts > 1].tolist())
+    repeated |= {row for pair in merged.items() if pair[0] != pair[1] for row in pair}
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(np.isin(representatives, list(repeated))).tolist():
+        representative = int(representatives[row])
+        groups[merged.get(representative, representative)].append(row)
     return tuple(
-        Group(tuple(rows), SAME if len(set(leader[rows].tolist())) == 1 else TURNED)
-        for _leader, rows in sorted(found.items())
+        DuplicateRows(
+            tuple(rows),
+            IDENTICAL if len(set(representatives[rows].tolist())) == 1 else TRANSFORMED,
+        )
+        for _representative, rows in sorted(groups.items())
     )
 
 
 def near_pairs(
-    dhashes: NDArray[np.uint64], thumbs: NDArray[np.uint8], searched: NDArray[np.bool_]
+    difference_hashes: NDArray[np.uint64],
+    thumbnails: NDArray[np.uint8],
+    searched: NDArray[np.bool_],
 ) -> NearPairs:
-    """Pairs of the `searched` (N,) rows whose difference hashes and thumbnails are nearly the same.
+    """Find the pairs of rows whose difference hashes and thumbnails are nearly equal.
 
-    The difference hash compares neighbours in a small grey thumbnail (Krawetz, "Kind of Like That",
-    2013). Rows that share a run of its bits are neighbours in one of four sorted lists, so the
-    search takes N log N and the pairs that are compared.
+    The difference hash compares neighboring pixels of a small gray thumbnail (Krawetz, "Kind of
+    Like That", 2013). Rows that share a band of hash bits are neighbors in one of four sorted
+    lists, so that the search takes O(N log N) and the number of compared pairs.
+
+    Args:
+        difference_hashes: Shape (N,).
+        thumbnails: Shape (N, 8, 9).
+        searched: Rows to compare, shape (N,).
     """
     rows = np.flatnonzero(searched).astype(np.int64)
-    found, complete = [np.empty((0, 2), np.int64)], True
-    for band in range(BANDS):
+    pairs_by_band, complete = [np.empty((0, 2), np.int64)], True
+    hashes = difference_hashes[rows]
+    for band in range(NUM_BANDS):
         shift = np.uint64(band * BAND_BITS)
-        here = dhashes[rows]
-        rolled = (here << shift) | (here >> (np.uint64(64) - shift)) if band else here
-        order = np.argsort(rolled, kind="stable")
-        pairs, whole = _within(rolled[order], rows[order], thumbs)
-        complete &= whole
-        found.append(pairs)
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+        rotated = (hashes << shift) | (hashes >> (np.uint64(64) - shift)) if band else hashes
+        order = np.argsort(rotated, kind="stable")
+        pairs, band_complete = _near_pairs_in_band(rotated[order], rows[order], thumbnails)
+        complete &= band_complete
+        pairs_by_band.append(pairs)
+    pairs = np.unique(np.sort(np.concatenate(pairs_by_band), axis=1), axis=0)
     return NearPairs(pairs, complete)
 
 
-def _within(values: NDArray[np.uint64], rows: Rows, thumbs: NDArray[np.uint8]) -> tuple[Rows, bool]:
-    """The alike pairs of `rows` whose sorted `values` share their first bits and differ in few."""
-    bucket = values >> np.uint64(64 - BAND_BITS)
-    ends = np.searchsorted(bucket, bucket, "right")
-    at = np.arange(len(values))
-    found, kept = [np.empty((0, 2), np.int64)], 0
-    for step in range(1, MAX_NEIGHBOURS + 1):
-        at = at[at + step < ends[at]]
-        if not len(at) or kept > MAX_PAIRS:
-            return np.concatenate(found), not len(at)
-        near = at[np.bitwise_count(values[at] ^ values[at + step]) <= RADIUS]
-        left, right = (thumbs[rows[some]].astype(np.int16) for some in (near, near + step))
-        near = near[np.abs(left - right).mean(axis=(1, 2)) <= MAX_APART]
-        found.append(np.stack([rows[near], rows[near + step]], axis=1))
-        kept += len(near)
-    return np.concatenate(found), False
+def _near_pairs_in_band(
+    sorted_hashes: NDArray[np.uint64], rows: RowArray, thumbnails: NDArray[np.uint8]
+) -> tuple[RowArray, bool]:
+    """Find the near-identical pairs whose hashes share their first `BAND_BITS` bits.
+
+    Returns:
+        Pairs of rows, shape (P, 2), and whether all candidates were compared.
+    """
+    buckets = sorted_hashes >> np.uint64(64 - BAND_BITS)
+    bucket_ends = np.searchsorted(buckets, buckets, "right")
+    left = np.arange(len(sorted_hashes))
+    pairs, num_pairs = [np.empty((0, 2), np.int64)], 0
+    for step in range(1, MAX_NEIGHBORS + 1):
+        left = left[left + step < bucket_ends[left]]
+        if not len(left) or num_pairs > MAX_PAIRS:
+            return np.concatenate(pairs), not len(left)
+        distances = np.bitwise_count(sorted_hashes[left] ^ sorted_hashes[left + step])
+        near = left[distances <= MAX_HASH_DISTANCE]
+        differences = thumbnails[rows[near]].astype(np.int16) - thumbnails[rows[near + step]]
+        near = near[np.abs(differences).mean(axis=(1, 2)) <= MAX_THUMBNAIL_DISTANCE]
+        pairs.append(np.stack([rows[near], rows[near + step]], axis=1))
+        num_pairs += len(near)
+    return np.concatenate(pairs), False
 
 
-def near_groups(pairs: Rows, exact: Iterable[Group]) -> tuple[Group, ...]:
-    """The rows that `pairs` (P, 2) link, of which one stands for each `exact` group."""
-    leader = {row: group.rows[0] for group in exact for row in group.rows}
+def near_duplicates(
+    pairs: RowArray, exact_groups: Iterable[DuplicateRows]
+) -> tuple[DuplicateRows, ...]:
+    """Return the connected components of near-identical pairs.
+
+    Args:
+        pairs: Pairs of rows, shape (P, 2).
+        exact_groups: Exact duplicates; the first row of a group represents all of them.
+    """
+    representative = {row: group.rows[0] for group in exact_groups for row in group.rows}
     parent: dict[int, int] = {}
 
     def root(row: int) -> int:
@@ -135,9 +180,12 @@ def near_groups(pairs: Rows, exact: Iterable[Group]) -> tuple[Group, ...]:
         return row
 
     for left, right in pairs.tolist():
-        one, other = root(leader.get(left, left)), root(leader.get(right, right))
-        parent[max(one, other)] = min(one, other)
-    found: dict[int, list[int]] = defaultdict(list)
+        left_root = root(representative.get(left, left))
+        right_root = root(representative.get(right, right))
+        parent[max(left_root, right_root)] = min(left_root, right_root)
+    components: dict[int, list[int]] = defaultdict(list)
     for row in sorted(parent):
-        found[root(row)].append(row)
-    return tuple(Group(tuple(rows), NEAR) for rows in found.values() if len(rows) > 1)
+        components[root(row)].append(row)
+    return tuple(
+        DuplicateRows(tuple(rows), NEAR_IDENTICAL) for rows in components.values() if len(rows) > 1
+    )

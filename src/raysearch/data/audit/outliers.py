@@ -1,4 +1,4 @@
-"""Patches that show no tissue, or another stain than the rest."""
+"""Finds patches that show no tissue, or whose stain differs from that of the other patches."""
 
 from __future__ import annotations
 
@@ -7,40 +7,64 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.audit.patch_features import Measures
+from raysearch.data.audit.patch_features import PatchFeatures
 
-GREY, UNIFORM, BLACK, BLANK = 3.0, 5.0, 10.0, 240.0
-# One flat colour deviates between its channels, and not within them.
-FLAT = 2.0
-EVEN = f"deviation below {UNIFORM:g}, or {FLAT:g} within channels"
-# The usual 3.5 is made for tens of values; among thousands of patches it names good ones.
-ODD = 6.0
-# Optical densities closer than this are one colour to the eye.
+# Limits on a scale of 0 to 255.
+MAX_GRAY_CHROMA = 3.0
+MAX_UNIFORM_STD = 5.0
+# A single flat color varies between its channels, but not within a channel.
+MAX_UNIFORM_CHANNEL_STD = 2.0
+MAX_BLACK_MEAN = 10.0
+MIN_BLANK_MEAN = 240.0
+UNIFORM_RULE = (
+    f"standard deviation below {MAX_UNIFORM_STD:g}, or {MAX_UNIFORM_CHANNEL_STD:g} within channels"
+)
+# Iglewicz and Hoaglin recommend 3.5 for tens of values; among thousands of patches that limit
+# would report normal tissue.
+MAX_ROBUST_SCORE = 6.0
+# Optical densities that differ by less than this are one color to the eye.
 MIN_MAD = 0.005
-# What the median absolute deviation of normal values is, in standard deviations.
+# The median absolute deviation of a normal distribution in units of its standard deviation.
 NORMAL_MAD = 0.6745
+ODD_STAIN = "odd stain"
 
 
 @dataclass(frozen=True)
 class Outliers:
-    """Rows of one kind, the oddest first, and what makes them so."""
+    """The rows of one kind of outlier, the most extreme first, and the rule that selects them."""
 
     kind: str
     rule: str
     rows: NDArray[np.int64]
 
 
-def find_outliers(measures: Measures) -> tuple[Outliers, ...]:
-    """Every kind of outlier; a row may be of several kinds, but only tissue is oddly stained."""
-    plain = (measures.means < BLACK) | (measures.means > BLANK) | (measures.deviations < UNIFORM)
-    odd = robust_scores(measures.densities, ~plain)
-    even = np.minimum(measures.deviations, measures.textures * (UNIFORM / FLAT))
+def find_outliers(features: PatchFeatures) -> tuple[Outliers, ...]:
+    """Return every kind of outlier.
+
+    A row may be of several kinds. Only patches that are not black, blank or uniform can have an odd
+    stain.
+    """
+    means, stds = features.mean_intensities, features.intensity_stds
+    no_tissue = (means < MAX_BLACK_MEAN) | (means > MIN_BLANK_MEAN) | (stds < MAX_UNIFORM_STD)
+    stain_scores = robust_scores(features.optical_densities, ~no_tissue)
+    channel_scale = MAX_UNIFORM_STD / MAX_UNIFORM_CHANNEL_STD
+    uniformity = np.minimum(stds, features.channel_stds * channel_scale)
     return (
-        _below("near-grey", f"mean chroma below {GREY:g}", measures.chromas, GREY),
-        _below("near-uniform", EVEN, even, UNIFORM),
-        _below("black", f"mean below {BLACK:g}", measures.means, BLACK),
-        _below("blank", f"mean above {BLANK:g}", -measures.means, -BLANK),
-        _below("odd stain", f"robust z-score above {ODD:g}", -odd, -ODD),
+        _below(
+            "near-gray",
+            f"mean chroma below {MAX_GRAY_CHROMA:g}",
+            features.chromas,
+            MAX_GRAY_CHROMA,
+        ),
+        _below("near-uniform", UNIFORM_RULE, uniformity, MAX_UNIFORM_STD),
+        _below("black", f"mean below {MAX_BLACK_MEAN:g}", means, MAX_BLACK_MEAN),
+        _below("blank", f"mean above {MIN_BLANK_MEAN:g}", -means, -MIN_BLANK_MEAN),
+        _below(
+            ODD_STAIN,
+            f"robust z-score above {MAX_ROBUST_SCORE:g}",
+            -stain_scores,
+            -MAX_ROBUST_SCORE,
+        ),
     )
 
 
@@ -49,16 +73,23 @@ def _below(kind: str, rule: str, values: NDArray[np.floating], limit: float) -> 
     return Outliers(kind, rule, rows[np.argsort(values[rows], kind="stable")].astype(np.int64))
 
 
-def robust_scores(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The largest |modified z-score| over the columns of `values` (N, C); 0 for rows not `known`.
+def robust_scores(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the largest absolute modified z-score over the columns of each row.
 
-    0.6745 (x - median) / MAD, by Iglewicz and Hoaglin (1993), "How to Detect and Handle Outliers":
-    medians do not move with the outliers that are looked for.
+    The score of a column is 0.6745 (x - median) / MAD (Iglewicz and Hoaglin, 1993, "How to Detect
+    and Handle Outliers"). Medians are robust to the outliers that the score must detect.
+
+    Args:
+        values: Shape (N, C).
+        mask: Rows to score, shape (N,). The median and the MAD are computed over these rows.
+
+    Returns:
+        Scores, shape (N,); 0 for rows outside `mask`.
     """
     scores = np.zeros(len(values))
-    if known.any():
-        some = values[known].astype(np.float64)
-        apart = np.abs(some - np.median(some, axis=0))
-        mad = np.maximum(np.median(apart, axis=0), MIN_MAD)
-        scores[known] = (NORMAL_MAD * apart / mad).max(axis=1)
+    if mask.any():
+        masked_values = values[mask].astype(np.float64)
+        deviations = np.abs(masked_values - np.median(masked_values, axis=0))
+        mad = np.maximum(np.median(deviations, axis=0), MIN_MAD)
+        scores[mask] = (NORMAL_MAD * deviations / mad).max(axis=1)
     return scores

@@ -1,4 +1,4 @@
-"""Shards read a row group at a time, so that a set of any size fits in memory."""
+"""Reads shards one row group at a time, so that a set of any size fits in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.patches import shard_errors
+from raysearch.data.shards.rows import shard_errors
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
 
 WHITE = 255
@@ -18,8 +18,8 @@ Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Shards:
-    """The shards in `folder`, of which the rows with a label in `task` are read."""
+class LabeledShards:
+    """The shards in `folder`, limited to the rows that have a label in `task`."""
 
     folder: Folder
     manifest: Manifest
@@ -27,30 +27,41 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class Names:
-    """What tells a row from others: its file's name, whether it was padded, its pixels' SHA-256.
+class RowSources:
+    """The origin of each of N rows.
 
-    All (N,); the hashes are 32 bytes each.
+    Attributes:
+        files: Names of the source files, shape (N,).
+        padded: Whether sharding padded the image with white, shape (N,).
+        pixel_hashes: SHA-256 of the pixels, 32 bytes each, shape (N,).
     """
 
     files: NDArray[np.str_]
     padded: NDArray[np.bool_]
-    hashes: NDArray[np.bytes_]
+    pixel_hashes: NDArray[np.bytes_]
 
 
-def open_shards(data: str, task: str) -> Shards:
-    """The shards at `data`; DataError where there are none, or they have no such task."""
+def open_shards(data: str, task: str) -> LabeledShards:
+    """Open the shards at `data`.
+
+    Raises:
+        DataError: If there are no shards, or they have no such task.
+    """
     folder = Folder(data)
     manifest = read_manifest(folder)
     manifest.classes_of(task)
-    return Shards(folder, manifest, task)
+    return LabeledShards(folder, manifest, task)
 
 
-def read_names(shards: Shards) -> Names:
-    """The names of the rows that have a label; DataError for a damaged shard."""
+def read_row_sources(shards: LabeledShards) -> RowSources:
+    """Read the origin of each labeled row.
+
+    Raises:
+        DataError: If a shard is damaged.
+    """
     label = label_column(shards.task)
     files: list[str] = []
-    fitted: list[str] = []
+    resize_modes: list[str] = []
     hashes: list[bytes] = []
     for shard in shards.manifest.shards:
         with shard_errors(shards.folder, shard.name), shards.folder.open(shard.name) as file:
@@ -58,66 +69,85 @@ def read_names(shards: Shards) -> Names:
             table = pq.read_table(file, columns=columns, page_checksum_verification=True)
             table = table.filter(table.column(label).is_valid())
         files += table.column("source").to_pylist()
-        fitted += table.column("fitted").to_pylist()
+        resize_modes += table.column("fitted").to_pylist()
         hashes += table.column("sha256").to_pylist()
-    return Names(
+    return RowSources(
         np.array(files, np.str_),
-        np.array(["padded" in how for how in fitted], np.bool_),
+        np.array(["padded" in mode for mode in resize_modes], np.bool_),
         np.array(hashes, "S32"),
     )
 
 
-def scan(
-    shards: Shards, wanted: NDArray[np.int64] | None = None
+def iter_row_groups(
+    shards: LabeledShards, selected_rows: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], Images]]:
-    """Each row group's (row numbers (n,), pixels uint8 (n, H, W, 3)), of those `wanted`, or of all.
+    """Iterate over the pixels of the labeled rows, one row group at a time.
 
-    A row's number is its place among the rows that have a label. A group without a wanted row is
-    not read. DataError for a damaged shard.
+    A row's number is its position among the labeled rows. A row group without a selected row is
+    not decoded.
+
+    Args:
+        shards: The shards to read.
+        selected_rows: Numbers of the rows to read; None reads all.
+
+    Yields:
+        Row numbers, shape (n,), and pixels, uint8, shape (n, H, W, 3).
+
+    Raises:
+        DataError: If a shard is damaged.
     """
     start = 0
     for shard in shards.manifest.shards:
         with shard_errors(shards.folder, shard.name), shards.folder.open(shard.name) as file:
-            content = pq.ParquetFile(file, page_checksum_verification=True)
-            for group in range(content.num_row_groups):
-                shown = _labelled(content, group, label_column(shards.task))
-                rows = np.where(shown, start + np.cumsum(shown) - 1, -1)
-                start += int(shown.sum())
-                mask = shown if wanted is None else shown & np.isin(rows, wanted)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            for group in range(parquet.num_row_groups):
+                labeled = _labeled_mask(parquet, group, label_column(shards.task))
+                rows = np.where(labeled, start + np.cumsum(labeled) - 1, -1)
+                start += int(labeled.sum())
+                mask = labeled
+                if selected_rows is not None:
+                    mask = labeled & np.isin(rows, selected_rows)
                 if mask.any():
-                    pixels = group_pixels(content, group, shards.manifest.shape)
-                    whole = bool(mask.all())
-                    yield (rows, pixels) if whole else (rows[mask], pixels[mask])
+                    pixels = read_row_group_pixels(parquet, group, shards.manifest.shape)
+                    yield (rows, pixels) if mask.all() else (rows[mask], pixels[mask])
 
 
-def _labelled(content: pq.ParquetFile, group: int, label: str) -> NDArray[np.bool_]:
-    column = content.read_row_group(group, columns=[label]).column(label)
+def _labeled_mask(parquet: pq.ParquetFile, group: int, label: str) -> NDArray[np.bool_]:
+    column = parquet.read_row_group(group, columns=[label]).column(label)
     return np.asarray(column.is_valid().to_numpy(), np.bool_)
 
 
-def group_pixels(content: pq.ParquetFile, group: int, shape: tuple[int, int, int]) -> Images:
-    """The pixels uint8 (n, H, W, 3) of row group `group`, which nobody may write to."""
-    column = content.read_row_group(group, columns=["pixels"]).column("pixels").combine_chunks()
-    parts = column.chunks if hasattr(column, "chunks") else [column]
-    size = int(np.prod(shape))
-    flat = [
-        np.frombuffer(part.buffers()[1], np.uint8)[
-            part.offset * size : (part.offset + len(part)) * size
-        ]
-        for part in parts
-    ]
-    whole = flat[0] if len(flat) == 1 else np.concatenate(flat)
-    return whole.reshape(-1, *shape)
+def read_row_group_pixels(
+    parquet: pq.ParquetFile, group: int, shape: tuple[int, int, int]
+) -> Images:
+    """Read the pixels of a row group as a read-only uint8 array, shape (n, H, W, 3).
 
-
-def unpadded(image: Images) -> Images:
-    """`image` (H, W, 3) without the white at its right and bottom: what the file itself held.
-
-    White that `raysearch shard` adds to a smaller image would make it less grey and less uniform
-    than it is. Of an image that is white all over, one pixel is left.
+    Args:
+        parquet: An open shard.
+        group: Index of the row group.
+        shape: (H, W, 3) of a patch.
     """
-    ink = (image != WHITE).any(axis=2)
-    down, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    if not len(down):
+    column = parquet.read_row_group(group, columns=["pixels"]).column("pixels").combine_chunks()
+    chunks = column.chunks if hasattr(column, "chunks") else [column]
+    patch_bytes = int(np.prod(shape))
+    arrays = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[
+            chunk.offset * patch_bytes : (chunk.offset + len(chunk)) * patch_bytes
+        ]
+        for chunk in chunks
+    ]
+    flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return flat.reshape(-1, *shape)
+
+
+def remove_padding(image: Images) -> Images:
+    """Remove white rows at the bottom and white columns at the right of an image (H, W, 3).
+
+    `raysearch shard` pads smaller images there. Without the padding, an image's color statistics
+    are those of its file. One pixel remains of an image that is completely white.
+    """
+    not_white = (image != WHITE).any(axis=2)
+    ys, xs = np.flatnonzero(not_white.any(axis=1)), np.flatnonzero(not_white.any(axis=0))
+    if not len(ys):
         return image[:1, :1]
-    return image[: down[-1] + 1, : across[-1] + 1]
+    return image[: ys[-1] + 1, : xs[-1] + 1]

@@ -1,4 +1,4 @@
-"""Every split manifest of a set looked at again: its hash, its counts, and what stands on both sides."""
+"""Verifies every split manifest of a set of shards: its hash, its counts and its separation."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.patches import Rows, load_rows
-from raysearch.data.splits.split_creation import reject_leaks
+from raysearch.data.shards.rows import Rows, View, load_rows
+from raysearch.data.splits.leak_check import check_leaks
 from raysearch.data.splits.split_manifest import (
     FOLDER,
     SplitManifest,
+    check_split_rows,
     count_classes,
     read_split_manifest,
-    reject_unlike,
 )
-from raysearch.data.view import GROUPS, View
 from raysearch.errors import DataError
+
+VERIFIED = "verified"
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A split manifest by its name: what is wrong with it, or nothing, and which patients it tears apart.
+class SplitManifestCheck:
+    """The result of verifying one split manifest.
 
-    `split_manifest` is None where it cannot be read.
+    Attributes:
+        name: Name of the split manifest.
+        split_manifest: Its content; None if it cannot be read.
+        error: Reason why it is invalid; empty if it is valid.
+        leaks: One message for each patient in both sides of a split.
     """
 
     name: str
@@ -34,73 +39,84 @@ class Checked:
     error: str = ""
     leaks: tuple[str, ...] = ()
 
+    @property
+    def status(self) -> str:
+        """The result in a few words."""
+        if self.error:
+            return self.error
+        return f"{len(self.leaks):,} patients on both sides" if self.leaks else VERIFIED
 
-def check_split_manifests(data: str, fingerprint: str) -> tuple[Checked, ...]:
-    """Every split manifest of the shards at `data`, whose fingerprint is given."""
+
+def verify_split_manifests(data: str, fingerprint: str) -> tuple[SplitManifestCheck, ...]:
+    """Verify every split manifest of the shards at `data` against the shards' fingerprint."""
     folder = Folder(data)
     names = [name for name in folder.names(FOLDER) if name.endswith(".json")]
     return tuple(_check(folder, data, name.removesuffix(".json"), fingerprint) for name in names)
 
 
-def _check(folder: Folder, data: str, name: str, fingerprint: str) -> Checked:
+def _check(folder: Folder, data: str, name: str, fingerprint: str) -> SplitManifestCheck:
     split_manifest = None
     try:
         split_manifest = read_split_manifest(folder, name, fingerprint)
         rows = load_rows(data, View(split_manifest.task))
         groups = rows.groups(split_manifest.by)
         counts = count_classes(groups, rows.labels, len(rows.class_names), split_manifest)
-        reject_unlike(split_manifest, counts)
-        everyone = np.unique(rows.patients).tolist()
-        return Checked(
-            name, split_manifest, "", reject_leaks(split_manifest, groups, rows.patients, everyone)
-        )
+        check_split_rows(split_manifest, counts)
+        all_patients = np.unique(rows.patients).tolist()
+        leaks = check_leaks(split_manifest, groups, rows.patients, all_patients)
+        return SplitManifestCheck(name, split_manifest, "", leaks)
     except DataError as error:
-        return Checked(name, split_manifest, str(error))
+        return SplitManifestCheck(name, split_manifest, str(error))
 
 
-def crossings(
-    checked: Checked, rows: Rows, duplicates: Sequence[tuple[int, ...]]
+def duplicates_across_splits(
+    check: SplitManifestCheck, rows: Rows, duplicates: Sequence[tuple[int, ...]]
 ) -> dict[int, str]:
-    """Which of the `duplicates`, by their place, stand on two sides of the split manifest, and where first.
+    """Find the groups of duplicates that have rows on both sides of a split.
 
-    A split manifest that cannot be used tells nothing.
+    Args:
+        check: A verified split manifest.
+        rows: The audited rows.
+        duplicates: Row numbers of each group of duplicates.
+
+    Returns:
+        Index of each such group -> the first split that it crosses. Empty if the split manifest is
+        invalid.
     """
-    split_manifest = checked.split_manifest
-    if split_manifest is None or checked.error:
+    split_manifest = check.split_manifest
+    if split_manifest is None or check.error:
         return {}
-    groups = _groups(rows, split_manifest)
-    members = {at: set(groups[list(some)].tolist()) for at, some in enumerate(duplicates)}
-    open_still = {at: some for at, some in members.items() if len(some) > 1}
-    found: dict[int, str] = {}
-    for where, one, other in _sides(split_manifest):
-        for at, some in list(open_still.items()):
-            if some & one and some & other:
-                found[at] = where
-                del open_still[at]
-    return found
+    split_groups = rows.column(split_manifest.by)
+    members = {
+        index: set(split_groups[list(row_numbers)].tolist())
+        for index, row_numbers in enumerate(duplicates)
+    }
+    remaining = {index: groups for index, groups in members.items() if len(groups) > 1}
+    crossings: dict[int, str] = {}
+    for name, first_side, second_side in _split_sides(split_manifest):
+        for index, groups in list(remaining.items()):
+            if groups & first_side and groups & second_side:
+                crossings[index] = name
+                del remaining[index]
+    return crossings
 
 
-def _sides(split_manifest: SplitManifest) -> Iterator[tuple[str, set[str], set[str]]]:
-    """Every two sets of groups that are to share nothing, and their name."""
+def _split_sides(split_manifest: SplitManifest) -> Iterator[tuple[str, set[str], set[str]]]:
+    """Iterate over the pairs of sets of groups that must be disjoint, with a name for each pair."""
     held_out = set(split_manifest.held_out)
     for scheme, folds in split_manifest.schemes.items():
         for number, fold in enumerate(folds):
-            learn, judge = set(fold.learn), set(fold.judge)
+            train, validation = set(fold.train), set(fold.validation)
             if not number:  # every fold of a scheme has the same groups
-                yield f"held-out test set and {scheme}", held_out, learn | judge
-            yield f"learn and judge of {scheme}, fold {number}", learn, judge
+                yield f"held-out test set and {scheme}", held_out, train | validation
+            yield f"train and validation of {scheme}, fold {number}", train, validation
 
 
-def held_out_rows(split_manifests: Sequence[Checked], rows: Rows) -> NDArray[np.bool_]:
-    """Which rows (N,) some split manifest keeps as a test set."""
-    inside = np.zeros(len(rows.labels), np.bool_)
-    for one in split_manifests:
-        if one.split_manifest is not None and one.split_manifest.held_out and not one.error:
-            inside |= np.isin(_groups(rows, one.split_manifest), one.split_manifest.held_out)
-    return inside
-
-
-def _groups(rows: Rows, split_manifest: SplitManifest) -> NDArray[np.str_]:
-    """The column that the split manifest goes by; rows of another task may be empty there."""
-    groups: NDArray[np.str_] = getattr(rows, GROUPS[split_manifest.by])
-    return groups
+def held_out_mask(checks: Sequence[SplitManifestCheck], rows: Rows) -> NDArray[np.bool_]:
+    """Return which rows are in the held-out test set of any valid split manifest, shape (N,)."""
+    mask = np.zeros(len(rows.labels), np.bool_)
+    for check in checks:
+        split_manifest = check.split_manifest
+        if split_manifest is not None and split_manifest.held_out and not check.error:
+            mask |= np.isin(rows.column(split_manifest.by), split_manifest.held_out)
+    return mask

@@ -1,1 +1,1 @@
-"""Patches out of published papers: PubMed ids or PDFs -> images -> tiles."""
+"""Extracts patches from published papers: PubMed queries or PDFs -> images -> tiles."""

@@ -1,91 +1,112 @@
-"""Contact sheets: small pictures of what was kept and what was dropped, to judge at a glance."""
+"""Draws contact sheets: thumbnails of selected and excluded images, for a quick visual check."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-COLUMNS, A_PAGE = 10, 60
-# Beyond this, nobody looks; the table has them all.
+NUM_COLUMNS, PICTURES_PER_PAGE = 10, 60
+# The table lists all images; more pages would not be read.
 MAX_PAGES = 20
-SIDE, CELL, LINE, HEADING, MARGIN = 128, (162, 170), 13, 30, 10
-INK, PAPER, EMPTY = (30, 30, 30), (255, 255, 255), (225, 225, 225)
-LETTERS = 28
+# Sizes in pixels.
+THUMBNAIL_SIDE, CELL_WIDTH, CELL_HEIGHT = 128, 162, 170
+LINE_HEIGHT, HEADING_HEIGHT, MARGIN = 13, 30, 10
+TEXT_COLOR, PAGE_COLOR, MISSING_COLOR = (30, 30, 30), (255, 255, 255), (225, 225, 225)
+MAX_CAPTION_LENGTH = 28
 
 
-class Pile:
-    """Pictures under one heading, in the order in which they came."""
+@dataclass(frozen=True)
+class Cell:
+    """A thumbnail and the two lines of text below it."""
+
+    thumbnail: Image.Image
+    lines: tuple[str, str]
+
+
+class PictureSection:
+    """The thumbnails under one heading, in the order in which they were added."""
 
     def __init__(self, heading: str) -> None:
         self.heading, self.count = heading, 0
-        self._cells: list[tuple[Image.Image, tuple[str, str]]] = []
+        self._cells: list[Cell] = []
 
-    def add(self, picture: Image.Image, first: str, second: str) -> None:
-        """Add a small picture and the two lines below it."""
+    def add(self, thumbnail: Image.Image, first_line: str, second_line: str) -> None:
+        """Add a thumbnail and the two lines of text below it."""
         self.count += 1
-        if len(self._cells) < A_PAGE * MAX_PAGES:
-            self._cells.append((picture, (_short(first), _short(second))))
+        if len(self._cells) < PICTURES_PER_PAGE * MAX_PAGES:
+            lines = (_shorten(first_line), _shorten(second_line))
+            self._cells.append(Cell(thumbnail, lines))
 
     @property
-    def pages(self) -> int:
-        """How many pages it fills."""
-        return -(-len(self._cells) // A_PAGE)
+    def num_pages(self) -> int:
+        """The number of pages with thumbnails of this section."""
+        return -(-len(self._cells) // PICTURES_PER_PAGE)
 
-    def page(self, number: int) -> list[tuple[Image.Image, tuple[str, str]]]:
-        """The cells of page `number`, from 0."""
-        return self._cells[number * A_PAGE : (number + 1) * A_PAGE]
+    def cells(self, page: int) -> list[Cell]:
+        """Return the cells on page `page`, from 0."""
+        return self._cells[page * PICTURES_PER_PAGE : (page + 1) * PICTURES_PER_PAGE]
+
+    def page_heading(self, page: int) -> str:
+        """Return the heading on page `page`, with the numbers of the pictures if there are more."""
+        first, num_cells = page * PICTURES_PER_PAGE, len(self.cells(page))
+        span = f" ({first + 1} to {first + num_cells})" if num_cells < self.count else ""
+        return f"{self.heading}: {self.count:,}{span}"
 
 
-def small_picture(pixels: NDArray[np.uint8] | None) -> Image.Image:
-    """`pixels`, uint8 (H, W, 3), as small as a sheet shows them; grey where there are none."""
+def make_thumbnail(pixels: NDArray[np.uint8] | None) -> Image.Image:
+    """Scale an image, uint8 (H, W, 3), down to a thumbnail; None gives a gray square."""
     if pixels is None:
-        return Image.new("RGB", (SIDE, SIDE), EMPTY)
-    small = Image.fromarray(pixels)
-    # Halving first makes a page of large figures three times as fast.
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return small
+        return Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), MISSING_COLOR)
+    image = Image.fromarray(pixels)
+    # The reducing gap makes a page of large figures three times as fast.
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    image.thumbnail(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return image
 
 
-def write_sheets(folder: Path, upper: Pile, lower: Pile) -> list[str]:
+def write_contact_sheets(folder: Path, upper: PictureSection, lower: PictureSection) -> list[str]:
     """Write contact.png, contact-2.png and so on into `folder`, and return their names.
 
-    Each has up to 60 pictures of `upper` above as many of `lower`; no pictures, no sheet.
+    Each sheet has up to 60 pictures of `upper` above up to 60 of `lower`. Without pictures there is
+    no sheet.
     """
     names = []
-    for number in range(max(upper.pages, lower.pages)):
-        names.append("contact.png" if number == 0 else f"contact-{number + 1}.png")
-        _sheet([(pile, number) for pile in (upper, lower)]).save(folder / names[-1])
+    for page in range(max(upper.num_pages, lower.num_pages)):
+        names.append("contact.png" if page == 0 else f"contact-{page + 1}.png")
+        _draw_sheet([upper, lower], page).save(folder / names[-1])
     return names
 
 
-def _sheet(parts: list[tuple[Pile, int]]) -> Image.Image:
-    """One page: a heading and rows of cells for each (pile, page) that has some."""
-    parts = [(pile, number) for pile, number in parts if pile.page(number)]
-    rows = [-(-len(pile.page(number)) // COLUMNS) for pile, number in parts]
-    height = 2 * MARGIN + sum(HEADING + count * CELL[1] for count in rows)
-    sheet = Image.new("RGB", (2 * MARGIN + COLUMNS * CELL[0], height), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+def _draw_sheet(sections: list[PictureSection], page: int) -> Image.Image:
+    """Draw one page: a heading and rows of cells for each section with pictures on it."""
+    sections = [section for section in sections if section.cells(page)]
+    num_rows = [-(-len(section.cells(page)) // NUM_COLUMNS) for section in sections]
+    height = 2 * MARGIN + sum(HEADING_HEIGHT + count * CELL_HEIGHT for count in num_rows)
+    sheet = Image.new("RGB", (2 * MARGIN + NUM_COLUMNS * CELL_WIDTH, height), PAGE_COLOR)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     top = MARGIN
-    for (pile, number), count in zip(parts, rows, strict=True):
-        cells = pile.page(number)
-        first = number * A_PAGE
-        shown = f" ({first + 1} to {first + len(cells)})" if len(cells) < pile.count else ""
-        heading = f"{pile.heading}: {pile.count:,}{shown}"
-        pen.text((MARGIN, top + 4), heading, INK, ImageFont.load_default(size=16))
-        top += HEADING
-        for place, (picture, lines) in enumerate(cells):
-            left, up = MARGIN + place % COLUMNS * CELL[0], top + place // COLUMNS * CELL[1]
-            sheet.paste(picture, (left, up + SIDE - picture.height))
-            for line, text in enumerate(lines):
-                pen.text((left, up + SIDE + 3 + line * LINE), text, INK, font)
-        top += count * CELL[1]
+    for section, count in zip(sections, num_rows, strict=True):
+        heading_font = ImageFont.load_default(size=16)
+        draw.text((MARGIN, top + 4), section.page_heading(page), TEXT_COLOR, heading_font)
+        top += HEADING_HEIGHT
+        for number, cell in enumerate(section.cells(page)):
+            row, column = divmod(number, NUM_COLUMNS)
+            x, y = MARGIN + column * CELL_WIDTH, top + row * CELL_HEIGHT
+            sheet.paste(cell.thumbnail, (x, y + THUMBNAIL_SIDE - cell.thumbnail.height))
+            for line, text in enumerate(cell.lines):
+                line_y = y + THUMBNAIL_SIDE + 3 + line * LINE_HEIGHT
+                draw.text((x, line_y), text, TEXT_COLOR, font)
+        top += count * CELL_HEIGHT
     return sheet
 
 
-def _short(text: str) -> str:
-    """`text` in one line that fits below its picture."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return plain if len(plain) <= LETTERS else plain[: LETTERS - 1] + "\u2026"
+def _shorten(text: str) -> str:
+    """Return `text` in one printable line that fits below a thumbnail."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if len(printable) <= MAX_CAPTION_LENGTH:
+        return printable
+    return printable[: MAX_CAPTION_LENGTH - 1] + "\u2026"

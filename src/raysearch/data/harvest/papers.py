@@ -1,29 +1,37 @@
-"""Where the PDFs of a harvest come from: a folder, or PubMed by way of a cache."""
+"""The PDFs of a harvest: the files of a folder, or downloads from PubMed Central."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from raysearch.data.files import Folder
-from raysearch.data.harvest.http import AnswerError
-from raysearch.data.harvest.ncbi import MAX_FOUND, PMID, Ncbi
-from raysearch.data.harvest.pdf import RejectedPdfError
-from raysearch.data.sources.listing import UNREADABLE, Rejected
+from raysearch.data.harvest.http_client import DownloadError
+from raysearch.data.harvest.ncbi import MAX_SEARCH_RESULTS, PMID, NcbiClient
+from raysearch.data.harvest.pdf_images import RejectedPdfError
+from raysearch.data.sources.listing import NOT_UTF8, Rejected
 from raysearch.errors import DataError
 
-LIST_BYTES = 4 * 2**20
+MAX_LIST_BYTES = 4 * 2**20
 ANSWERS = "answers.json"
+PDF_HEADER = b"%PDF-"
+PDF_HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A PDF: `name` is its PubMed id, or its path without `.pdf`; `file` is what tables call it."""
+    """A PDF.
+
+    Attributes:
+        name: Its PubMed id, or its path without `.pdf`.
+        file: Its name in tables.
+        path: Its location.
+    """
 
     name: str
     file: str
@@ -32,24 +40,29 @@ class Paper:
 
 @dataclass(frozen=True)
 class Papers:
-    """All papers, and `fetch`, which sees that one is at its path (RefusedPdfError, DataError)."""
+    """The papers of a harvest, the rejected files, and a function that downloads a paper.
+
+    `fetch` downloads a paper to its path if it is not there. It raises `RejectedPdfError` if the
+    paper is not available, and `DataError` if the network is not.
+    """
 
     papers: Sequence[Paper]
     rejected: Sequence[Rejected] = ()
     fetch: Callable[[Paper], None] = lambda _paper: None
 
 
-def folder_papers(source: Path) -> Papers:
-    """The PDFs anywhere in the folder `source`; every other file is rejected by name.
+def papers_in_folder(source: Path) -> Papers:
+    """List the PDFs in a folder and its subfolders; every other file is rejected by name.
 
-    DataError where there are no files at all.
+    Raises:
+        DataError: If there are no files at all.
     """
     papers: dict[str, Paper] = {}
     rejected: list[Rejected] = []
-    for path in _files(source, rejected):
+    for path in _list_files(source, rejected):
         file = path.relative_to(source).as_posix()
         name = file[: -len(".pdf")]
-        reason = _error(path, file, source)
+        reason = _rejection_reason(path, file, source)
         if reason is None and name in papers:
             reason = f"its name without .pdf is that of {papers[name].file}"
         if reason is None:
@@ -57,129 +70,153 @@ def folder_papers(source: Path) -> Papers:
         else:
             rejected.append(Rejected(file, reason))
     if not papers and not rejected:
-        raise DataError(f"{source}: no files in it; give the folder that holds the PDFs")
+        raise DataError(f"{source}: the folder is empty; give a folder with PDFs")
     return Papers(list(papers.values()), rejected)
 
 
-def _files(source: Path, rejected: list[Rejected]) -> Iterator[Path]:
-    """Every file in `source`, by name; a folder that is not entered is rejected."""
+def _list_files(source: Path, rejected: list[Rejected]) -> Iterator[Path]:
+    """Iterate over the files by name; add folders that are not entered to `rejected`."""
 
-    def unread(error: OSError) -> None:
+    def reject_folder(error: OSError) -> None:
         file = os.path.relpath(error.filename, source)
         rejected.append(Rejected(file, f"cannot be read: {error.strerror}"))
 
-    for place, folders, files in os.walk(source, onerror=unread):
+    for parent, folders, files in os.walk(source, onerror=reject_folder):
         folders.sort()
-        for folder in map(Path(place).joinpath, folders):
+        for folder in map(Path(parent).joinpath, folders):
             if folder.is_symlink():
                 file = folder.relative_to(source).as_posix()
                 rejected.append(Rejected(file, "a link to a folder, which is not followed"))
-        yield from (Path(place, file) for file in sorted(files))
+        yield from (Path(parent, file) for file in sorted(files))
 
 
-def _error(path: Path, file: str, source: Path) -> str | None:
-    """Why a file is not read; None where it is."""
+def _rejection_reason(path: Path, file: str, source: Path) -> str | None:
+    """Return why a file is not read; None if it is."""
     try:
         file.encode()
     except UnicodeEncodeError:
-        return UNREADABLE
+        return NOT_UTF8
     if any(part.startswith(".") for part in file.split("/")):
         return "its name, or its folder's, starts with a dot"
     if not file.lower().endswith(".pdf"):
         return "not named .pdf"
     try:
         if not path.resolve(strict=True).is_relative_to(source.resolve()):
-            return "a link that leads out of the folder"
-        # A pipe or a device would never end.
-        return None if stat.S_ISREG(path.stat().st_mode) else "not a file"
+            return "a link to a file outside the folder"
+        # Reading a pipe or a device could block forever.
+        return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"
     except (OSError, RuntimeError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or 'a link in a circle'}"
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'a circular link'}"
 
 
-def read_ids(path: Path) -> list[str]:
-    """The PubMed ids in the text file `path`, one a line, each once; `#` starts a remark.
+def read_pubmed_ids(path: Path) -> list[str]:
+    """Read the distinct PubMed ids of a text file with one id a line; `#` starts a comment.
 
-    DataError for a file that is not that.
+    Raises:
+        DataError: If the file has another format.
     """
-    if path.stat().st_size > LIST_BYTES:
-        raise DataError(f"{path}: larger than {LIST_BYTES // 2**20} MB; a list of ids is shorter")
+    if path.stat().st_size > MAX_LIST_BYTES:
+        raise DataError(
+            f"{path}: larger than {MAX_LIST_BYTES // 2**20} MB; give a file with PubMed ids only"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text; give a file with one PubMed id a line") from None
+        raise DataError(f"{path}: not a text file; give one PubMed id a line") from None
     ids: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
         word = line.partition("#")[0].strip()
         if word and not PMID.fullmatch(word):
-            raise DataError(f"{path}: line {number}: {word[:40]!r} is no PubMed id; one a line")
+            raise DataError(
+                f"{path}: line {number}: {word[:40]!r} is not a PubMed id; give one a line"
+            )
         if word:
             ids[word] = None
     if not ids:
-        raise DataError(f"{path}: no PubMed id in it; write one a line")
+        raise DataError(f"{path}: no PubMed ids; give one a line")
     return list(ids)
 
 
-class PubMed:
-    """Fetches papers into `folder`, once: what was found, or is not to be had, is kept there."""
+class _StoredAnswers(BaseModel):
+    """The answers of NCBI that a second run does not request again.
 
-    def __init__(self, ncbi: Ncbi, folder: Folder, max_bytes: int) -> None:
+    Attributes:
+        searches: Limit and query -> PubMed ids.
+        unavailable: PubMed id -> reason why there is no PDF.
+    """
+
+    searches: dict[str, list[str]] = {}
+    unavailable: dict[str, str] = {}
+
+
+class PubMed:
+    """Downloads each paper once into a folder, and stores the answers of NCBI there."""
+
+    def __init__(self, ncbi: NcbiClient, folder: Folder, max_bytes: int) -> None:
         self._ncbi, self._folder, self._max_bytes = ncbi, folder, max_bytes
-        folder.sweep()
-        self._answers = self._stored()
+        folder.remove_partial_files()
+        self._answers = self._read_answers()
         self._pmcids: dict[str, str] = {}
 
-    def found(self, query: str, most: int) -> list[str]:
-        """The PubMed ids of `query`, up to `most`; those of last time where it was asked before."""
-        if not 1 <= most <= MAX_FOUND:
-            raise DataError(f"--limit {most}: PubMed gives 1 to {MAX_FOUND:,} papers a query")
-        key = f"{most} {query}"
-        if key not in self._answers["searches"]:
-            ids = self._ncbi.search(query, most)
+    def search(self, query: str, limit: int) -> list[str]:
+        """Return up to `limit` PubMed ids that match `query`; a repeated search is not sent again.
+
+        Raises:
+            DataError: If there are none.
+        """
+        if not 1 <= limit <= MAX_SEARCH_RESULTS:
+            raise DataError(
+                f"--limit {limit}: PubMed returns 1 to {MAX_SEARCH_RESULTS:,} papers per query"
+            )
+        key = f"{limit} {query}"
+        if key not in self._answers.searches:
+            ids = self._ncbi.search(query, limit)
             if not ids:
-                raise DataError(f"PubMed finds nothing for {query!r}; widen the query")
-            self._answers["searches"][key] = ids
-            self._store()
-        return list(self._answers["searches"][key])
+                raise DataError(f"PubMed finds nothing for {query!r}; give a broader query")
+            self._answers.searches[key] = ids
+            self._write_answers()
+        return list(self._answers.searches[key])
 
     def papers(self, pmids: Sequence[str]) -> Papers:
-        """The papers of `pmids`, fetched one by one."""
-        there, without = set(self._folder.names()), self._answers["without"]
-        new = [one for one in pmids if f"{one}.pdf" not in there and one not in without]
-        self._pmcids = self._ncbi.pmcids(new)
-        absent = {one: "not in PubMed Central" for one in new if one not in self._pmcids}
-        if absent:
-            without.update(absent)
-            self._store()
-        name = self._folder.local.name
-        listed = [
-            Paper(one, f"{name}/{one}.pdf", self._folder.local / f"{one}.pdf") for one in pmids
+        """Return the papers of PubMed ids, to be downloaded one by one."""
+        stored_files, unavailable = set(self._folder.names()), self._answers.unavailable
+        new = [
+            pmid for pmid in pmids if f"{pmid}.pdf" not in stored_files and pmid not in unavailable
         ]
-        return Papers(listed, fetch=self._fetch)
+        self._pmcids = self._ncbi.find_pmcids(new)
+        absent = {pmid: "not in PubMed Central" for pmid in new if pmid not in self._pmcids}
+        if absent:
+            unavailable.update(absent)
+            self._write_answers()
+        folder = self._folder.local
+        papers = [
+            Paper(pmid, f"{folder.name}/{pmid}.pdf", folder / f"{pmid}.pdf") for pmid in pmids
+        ]
+        return Papers(papers, fetch=self._fetch)
 
     def _fetch(self, paper: Paper) -> None:
         if paper.path.exists():
             return
-        if paper.name in self._answers["without"]:
-            raise RejectedPdfError(self._answers["without"][paper.name])
+        if paper.name in self._answers.unavailable:
+            raise RejectedPdfError(self._answers.unavailable[paper.name])
         try:
-            content = self._ncbi.pdf(self._pmcids[paper.name], self._max_bytes)
-        except AnswerError as error:
-            if error.lasting:
-                self._answers["without"][paper.name] = str(error)
-                self._store()
+            content = self._ncbi.download_pdf(self._pmcids[paper.name], self._max_bytes)
+        except DownloadError as error:
+            if error.permanent:
+                self._answers.unavailable[paper.name] = str(error)
+                self._write_answers()
             raise RejectedPdfError(str(error)) from None
-        if b"%PDF-" not in content[:1024]:
-            raise RejectedPdfError("what PubMed Central gives is not a PDF")
+        if PDF_HEADER not in content[:PDF_HEADER_BYTES]:
+            raise RejectedPdfError("the file in PubMed Central is not a PDF")
         self._folder.write(paper.path.name, content)
 
-    def _stored(self) -> dict[str, dict[str, Any]]:
+    def _read_answers(self) -> _StoredAnswers:
         try:
-            answers = json.loads(self._folder.read(ANSWERS))
-            return {"searches": dict(answers["searches"]), "without": dict(answers["without"])}
+            return _StoredAnswers.model_validate_json(self._folder.read(ANSWERS))
         except FileNotFoundError:
-            return {"searches": {}, "without": {}}
-        except (ValueError, KeyError, TypeError):
+            return _StoredAnswers()
+        except ValidationError:
             raise DataError(f"{self._folder.path(ANSWERS)}: damaged; remove it") from None
 
-    def _store(self) -> None:
-        self._folder.write(ANSWERS, json.dumps(self._answers, indent=1).encode())
+    def _write_answers(self) -> None:
+        self._folder.write(ANSWERS, self._answers.model_dump_json(indent=1).encode())

@@ -1,139 +1,146 @@
-"""The child process that reads one PDF, so that a bomb or a hang ends with it.
+"""The child process that reads one PDF, so that a crash or a decompression bomb stays isolated.
 
-`python -m raysearch.data.harvest.pdf_reader FILE LIMITS`, the limits as JSON. On standard output:
-for each image one line of JSON (page, index, width, height, error) and, without an error, width x
-height x 3 bytes of RGB; at last `{"end": ""}`, or `{"end": reason}` if the file is rejected. It
-imports little, starts in a fifth of a second, and cannot write a file.
+`python -m raysearch.data.harvest.pdf_reader FILE LIMITS`, with `ReaderLimits` as JSON. On standard
+output it writes an `ImageHeader` for each image, followed by its pixels, and at the end an
+`EndOfFile`. It imports few modules, starts in 0.2 seconds, and cannot write files.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pypdfium2
 
-from raysearch.data.harvest.settings import Limits
+from raysearch.data.harvest.pdf_messages import (
+    EndOfFile,
+    ImageHeader,
+    ReaderLimits,
+    ReaderMessage,
+    encode_message,
+)
 
-# Forms inside forms: figures of several panels are two or three deep.
-DEPTH = 8
-# Where readers look for the first and the last words of a PDF.
-HEAD, TAIL = 1024, 4096
-PASSWORD, NO_PDF = 4, 3  # FPDF_GetLastError
+# Nested forms to search for images: figures of several panels have two or three levels.
+MAX_FORM_DEPTH = 8
+# Bytes at both ends of a file that contain the header and the end marker of a PDF.
+HEADER_BYTES, TRAILER_BYTES = 1024, 4096
+# Error codes of FPDF_GetLastError.
+FORMAT_ERROR, PASSWORD_ERROR = 3, 4
+# CPU seconds beyond the timeout, so that the parent process ends this one first.
+CPU_MARGIN_S = 5
 
 
 class RejectedFileError(Exception):
-    """The file cannot be used; the message is the reason, in a few words."""
+    """The file cannot be used; the message is the reason in a few words."""
 
 
 def main() -> None:
     """Read the file that the command line names, within its limits."""
-    path, limits = sys.argv[1], Limits(**json.loads(sys.argv[2]))
-    end = ""
+    path, limits = sys.argv[1], ReaderLimits.decode(sys.argv[2])
+    rejection = ""
     try:
-        _limit(limits)
-        for head, pixels in images(path, limits):
-            _send(head, pixels)
+        _apply_resource_limits(limits)
+        for header, pixels in read_images(path, limits):
+            _send(header, pixels)
     except RejectedFileError as error:
-        end = str(error)
+        rejection = str(error)
     except MemoryError:
-        end = f"needs more than {limits.memory_mb:,} MB of memory"
-    except BrokenPipeError:  # nobody listens any more
+        rejection = f"needs more than {limits.memory_mb:,} MB of memory"
+    except BrokenPipeError:  # the parent process ended
         os._exit(0)
     except Exception as error:
-        end = f"cannot be read ({type(error).__name__})"
-    _send({"end": end}, b"")
+        rejection = f"cannot be read ({type(error).__name__})"
+    _send(EndOfFile(rejection), b"")
 
 
-def _send(head: dict[str, Any], pixels: bytes) -> None:
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
+def _send(message: ReaderMessage, pixels: bytes) -> None:
+    sys.stdout.buffer.write(encode_message(message))
     sys.stdout.buffer.write(pixels)
     sys.stdout.buffer.flush()
 
 
-def _limit(limits: Limits) -> None:
-    wanted = {
+def _apply_resource_limits(limits: ReaderLimits) -> None:
+    values = {
         resource.RLIMIT_AS: limits.memory_mb * 2**20,
-        # The parent ends this process in time; should the parent be gone, its own clock does.
-        resource.RLIMIT_CPU: limits.timeout_s + 5,
+        # The parent process enforces the timeout; this limit applies if the parent is gone.
+        resource.RLIMIT_CPU: limits.timeout_s + CPU_MARGIN_S,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, most in wanted.items():
-        hard = resource.getrlimit(kind)[1]
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (value, value))
+    for kind, value in values.items():
+        hard_limit = resource.getrlimit(kind)[1]
+        limit = value if hard_limit == resource.RLIM_INFINITY else min(value, hard_limit)
+        resource.setrlimit(kind, (limit, limit))
 
 
-def images(path: str, limits: Limits) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """What is said of each image of the PDF at `path`, and its RGB bytes, page by page.
+def read_images(path: str, limits: ReaderLimits) -> Iterator[tuple[ImageHeader, bytes]]:
+    """Iterate over the headers and RGB bytes of the images in a PDF, page by page.
 
-    RefusedFileError where the whole file cannot be used.
+    Raises:
+        RejectedFileError: If the file cannot be used.
     """
-    _check_ends(path, limits)
-    document = _opened(path)
+    _check_file(path, limits)
+    document = _open_document(path)
     if len(document) > limits.pages:
         raise RejectedFileError(f"{len(document):,} pages, more than {limits.pages:,}")
-    count = 0
-    for number in range(1, len(document) + 1):
-        for index, image in enumerate(_on_page(document, number), start=1):
-            count += 1
-            if count > limits.images:
+    num_images = 0
+    for page in range(1, len(document) + 1):
+        for index, image in enumerate(_images_on_page(document, page), start=1):
+            num_images += 1
+            if num_images > limits.images:
                 raise RejectedFileError(f"more than {limits.images:,} images")
-            (width, height), error, pixels = _decoded(image, limits)
-            head = {"page": number, "index": index, "width": width, "height": height}
-            yield {**head, "error": error}, pixels
+            (width, height), error, pixels = _decode(image, limits)
+            yield ImageHeader(page, index, width, height, error), pixels
 
 
-def _check_ends(path: str, limits: Limits) -> None:
-    """PDFium repairs what is cut off; half a paper is rejected here."""
+def _check_file(path: str, limits: ReaderLimits) -> None:
+    """Reject files that are too large, or truncated: PDFium would read a part of them."""
     try:
-        size = os.stat(path).st_size  # noqa: PTH116 pathlib is not imported here
+        size_bytes = os.stat(path).st_size  # noqa: PTH116 pathlib is not imported here
         with open(path, "rb") as file:  # noqa: PTH123
-            head = file.read(HEAD)
-            file.seek(max(0, size - TAIL))
-            tail = file.read(TAIL)
+            header = file.read(HEADER_BYTES)
+            file.seek(max(0, size_bytes - TRAILER_BYTES))
+            trailer = file.read(TRAILER_BYTES)
     except OSError as error:
         raise RejectedFileError(f"cannot be read: {error.strerror or error}") from None
-    if size > limits.file_mb * 10**6:
+    if size_bytes > limits.file_mb * 10**6:
         raise RejectedFileError(f"larger than {limits.file_mb:,} MB")
-    if not size:
+    if not size_bytes:
         raise RejectedFileError("empty file")
-    if b"%PDF-" not in head:
+    if b"%PDF-" not in header:
         raise RejectedFileError("not a PDF")
-    if b"%%EOF" not in tail:
+    if b"%%EOF" not in trailer:
         raise RejectedFileError("truncated")
 
 
-def _opened(path: str) -> pypdfium2.PdfDocument:
+def _open_document(path: str) -> pypdfium2.PdfDocument:
     try:
         return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         code = getattr(error, "err_code", None)
-        if code == PASSWORD:
-            raise RejectedFileError("encrypted, and wants a password") from None
-        raise RejectedFileError(
-            "damaged" if code == NO_PDF else f"cannot be read ({code})"
-        ) from None
+        if code == PASSWORD_ERROR:
+            raise RejectedFileError("encrypted with a password") from None
+        reason = "damaged" if code == FORMAT_ERROR else f"cannot be read ({code})"
+        raise RejectedFileError(reason) from None
 
 
-def _on_page(document: pypdfium2.PdfDocument, number: int) -> Iterator[pypdfium2.PdfImage]:
+def _images_on_page(document: pypdfium2.PdfDocument, page: int) -> Iterator[pypdfium2.PdfImage]:
     try:
-        page = document[number - 1]
+        loaded = document[page - 1]
     except pypdfium2.PdfiumError:
-        raise RejectedFileError(f"damaged: page {number} cannot be read") from None
-    yield from page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=DEPTH)
-    page.close()
+        raise RejectedFileError(f"damaged: page {page} cannot be read") from None
+    image_type = pypdfium2.raw.FPDF_PAGEOBJ_IMAGE
+    yield from loaded.get_objects(filter=[image_type], max_depth=MAX_FORM_DEPTH)
+    loaded.close()
 
 
-def _decoded(image: pypdfium2.PdfImage, limits: Limits) -> tuple[tuple[int, int], str, bytes]:
-    """(width, height), what keeps it from being decoded, and its pixels as they are in the file.
+def _decode(image: pypdfium2.PdfImage, limits: ReaderLimits) -> tuple[tuple[int, int], str, bytes]:
+    """Decode an image as it is stored, without the mask and the rotation of the page's layout.
 
-    Neither its mask nor how it lies on the page is applied: both are of the layout.
+    Returns:
+        (width, height), the reason if it cannot be decoded, and its RGB bytes.
     """
     size = image.get_px_size()
     if not all(size):

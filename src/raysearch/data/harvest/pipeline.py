@@ -1,146 +1,180 @@
-"""From papers to tiles: every embedded image is looked at, and the purple ones are cut up."""
+"""Runs a harvest: reads every embedded image of the papers and cuts purple images into tiles."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from raysearch.data.files import Folder
-from raysearch.data.harvest.contact_sheet import Pile, small_picture, write_sheets
-from raysearch.data.harvest.output import TILES, Row, staged, write_tables
+from raysearch.data.harvest.contact_sheet import (
+    PictureSection,
+    make_thumbnail,
+    write_contact_sheets,
+)
+from raysearch.data.harvest.harvest_output import TILES, ImageRow, staged_results, write_tables
+from raysearch.data.harvest.harvest_settings import HarvestSettings
 from raysearch.data.harvest.papers import Paper, Papers
-from raysearch.data.harvest.pdf import Raster, RejectedPdfError, rasters
-from raysearch.data.harvest.purple import purple_mask, shortcoming
-from raysearch.data.harvest.settings import Settings
-from raysearch.data.harvest.tiling import purple_tiles, write_tiles
+from raysearch.data.harvest.pdf_images import EmbeddedImage, RejectedPdfError, read_pdf_images
+from raysearch.data.harvest.tissue_tiles import (
+    purple_mask,
+    purple_tile_corners,
+    rejection_reason,
+    write_tiles,
+)
 from raysearch.data.sources.listing import Rejected
 
-# Of two images with the same bytes, one may be wide and the other tall.
-Print = tuple[str, int, int]
 DUPLICATE = "duplicate of "
 
 
 @dataclass(frozen=True)
-class Harvest:
-    """The counts: papers = read + rejected papers, images = kept + duplicates + dropped."""
+class ImageKey:
+    """Identifies equal images; images of different shapes can have the same bytes."""
 
-    papers: int
-    rejected: int
-    images: int
-    kept: int
-    duplicates: int
-    tiles: int
-    folder: str
-    sheets: tuple[str, ...]
-
-    def dump(self) -> dict[str, Any]:
-        """The counts as JSON takes them."""
-        return asdict(self)
+    sha256: str
+    width: int
+    height: int
 
 
-def harvest(
+@dataclass(frozen=True)
+class HarvestSummary:
+    """The counts and the output files of a harvest.
+
+    Attributes:
+        num_papers: Number of papers, with the rejected ones.
+        num_rejected: Number of rejected papers.
+        num_images: Number of images: selected, duplicate and excluded.
+        num_selected: Number of images that were cut into tiles.
+        num_duplicates: Number of images that equal an earlier one.
+        num_tiles: Number of tiles.
+        tiles_folder: Folder of the tiles.
+        contact_sheets: Paths of the contact sheets.
+    """
+
+    num_papers: int
+    num_rejected: int
+    num_images: int
+    num_selected: int
+    num_duplicates: int
+    num_tiles: int
+    tiles_folder: str
+    contact_sheets: tuple[str, ...]
+
+    @property
+    def num_excluded(self) -> int:
+        """Number of images that are neither selected nor duplicates."""
+        return self.num_images - self.num_selected - self.num_duplicates
+
+
+def run_harvest(
     papers: Papers,
     out: Folder,
-    settings: Settings,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Harvest:
-    """Read all `papers`, and put tables, tiles and contact sheets into `out` at the end.
+    settings: HarvestSettings,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> HarvestSummary:
+    """Read all papers, and move tables, tiles and contact sheets to `out` at the end.
 
-    `progress` gets (papers done, all papers). DataError where the network is gone; papers that were
-    fetched stay for the next time.
+    Args:
+        papers: The papers; those that are downloaded remain if the harvest fails.
+        out: The output folder.
+        settings: Selection criteria and limits.
+        on_progress: Called with (number of papers read, number of papers).
+
+    Raises:
+        DataError: If the network is not available.
     """
-    with staged(out) as partial:
-        gatherer = _Gatherer(partial, settings)
-        for done, paper in enumerate(papers.papers):
-            progress(done, len(papers.papers))
-            gatherer.read(paper, papers.fetch)
-        rejected = sorted([*papers.rejected, *gatherer.rejected])
-        write_tables(partial, gatherer.rows, rejected)
-        sheets = write_sheets(partial, gatherer.kept, gatherer.dropped)
-    progress(len(papers.papers), len(papers.papers))
-    return Harvest(
-        papers=len(papers.papers) + len(papers.rejected),
-        rejected=len(rejected),
-        images=len(gatherer.rows),
-        kept=gatherer.kept.count,
-        duplicates=gatherer.duplicates,
-        tiles=gatherer.tiles,
-        folder=str(out.local / TILES),
-        sheets=tuple(str(out.local / name) for name in sheets),
+    num_papers = len(papers.papers)
+    with staged_results(out) as partial:
+        collector = _ImageCollector(partial, settings)
+        for num_done, paper in enumerate(papers.papers):
+            on_progress(num_done, num_papers)
+            collector.read_paper(paper, papers.fetch)
+        rejected = sorted([*papers.rejected, *collector.rejected])
+        write_tables(partial, collector.rows, rejected)
+        sheets = write_contact_sheets(partial, collector.selected, collector.excluded)
+    on_progress(num_papers, num_papers)
+    return HarvestSummary(
+        num_papers=num_papers + len(papers.rejected),
+        num_rejected=len(rejected),
+        num_images=len(collector.rows),
+        num_selected=collector.selected.count,
+        num_duplicates=collector.num_duplicates,
+        num_tiles=collector.num_tiles,
+        tiles_folder=str(out.local / TILES),
+        contact_sheets=tuple(str(out.local / name) for name in sheets),
     )
 
 
 @dataclass
-class _Catch:
-    """What one paper gave, until it is known that all of it can be read."""
+class _PaperImages:
+    """The images of one paper, before all of it has been read."""
 
-    rows: list[Row] = field(default_factory=list)
-    pictures: list[Image.Image] = field(default_factory=list)
+    rows: list[ImageRow] = field(default_factory=list)
+    thumbnails: list[Image.Image] = field(default_factory=list)
     tiles: list[Path] = field(default_factory=list)
-    seen: dict[Print, str] = field(default_factory=dict)
+    locations: dict[ImageKey, str] = field(default_factory=dict)
 
 
-class _Gatherer:
-    """Gathers rows, tiles and small pictures, paper by paper; a rejected paper leaves none."""
+class _ImageCollector:
+    """Collects rows, tiles and thumbnails paper by paper; a rejected paper contributes nothing."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.rows: list[Row] = []
+    def __init__(self, folder: Path, settings: HarvestSettings) -> None:
+        self.rows: list[ImageRow] = []
         self.rejected: list[Rejected] = []
-        self.tiles = self.duplicates = 0
-        self.kept, self.dropped = Pile("SelectiveAccuracy"), Pile("Dropped")
+        self.num_tiles = self.num_duplicates = 0
+        self.selected, self.excluded = PictureSection("Selected"), PictureSection("Excluded")
         self._folder, self._settings = folder / TILES, settings
         self._folder.mkdir()
-        self._seen: dict[Print, str] = {}
+        self._locations: dict[ImageKey, str] = {}
 
-    def read(self, paper: Paper, fetch: Callable[[Paper], None]) -> None:
-        """Take all of `paper`, or refuse it."""
-        catch = _Catch()
+    def read_paper(self, paper: Paper, fetch: Callable[[Paper], None]) -> None:
+        """Add all images of a paper, or reject the paper."""
+        images = _PaperImages()
         try:
             fetch(paper)
-            for raster in rasters(paper.path, self._settings.limits):
-                self._look(paper, raster, catch)
+            for image in read_pdf_images(paper.path, self._settings.limits.reader_limits()):
+                self._add_image(paper, image, images)
         except RejectedPdfError as error:
-            for tile in catch.tiles:
+            for tile in images.tiles:
                 tile.unlink()
-            named = paper.file if paper.path.exists() else paper.name
-            self.rejected.append(Rejected(named, str(error)))
+            name = paper.file if paper.path.exists() else paper.name
+            self.rejected.append(Rejected(name, str(error)))
             return
-        self.rows += catch.rows
-        self.tiles += len(catch.tiles)
-        self._seen.update(catch.seen)
-        for row, picture in zip(catch.rows, catch.pictures, strict=True):
-            pile = self.kept if row.kept else self.dropped
+        self.rows += images.rows
+        self.num_tiles += len(images.tiles)
+        self._locations.update(images.locations)
+        for row, thumbnail in zip(images.rows, images.thumbnails, strict=True):
+            section = self.selected if row.selected else self.excluded
             fraction = "" if row.purple_fraction is None else f"{row.purple_fraction:.0%} purple"
-            pile.add(picture, f"{row.pmid} p{row.page} i{row.index}", row.reason or fraction)
-            self.duplicates += row.reason.startswith(DUPLICATE)
+            location = f"{row.pmid} p{row.page} i{row.index}"
+            section.add(thumbnail, location, row.reason or fraction)
+            self.num_duplicates += row.reason.startswith(DUPLICATE)
 
-    def _look(self, paper: Paper, raster: Raster, catch: _Catch) -> None:
-        """Judge one image, and cut it up where it is kept."""
-        place = (paper.name, paper.file, raster.page, raster.index, raster.width, raster.height)
-        catch.pictures.append(small_picture(raster.pixels))
-        if raster.pixels is None:
-            catch.rows.append(Row(*place, None, None, False, raster.error))
+    def _add_image(self, paper: Paper, image: EmbeddedImage, images: _PaperImages) -> None:
+        """Add the row and the thumbnail of an image, and its tiles if it is selected."""
+        identity = (paper.name, paper.file, image.page, image.index, image.width, image.height)
+        images.thumbnails.append(make_thumbnail(image.pixels))
+        if image.pixels is None:
+            images.rows.append(ImageRow(*identity, None, None, False, image.error))
             return
-        mask = purple_mask(raster.pixels, self._settings.purple)
-        hashed = hashlib.sha256(raster.pixels.data).hexdigest()
         size, purple = self._settings.size, self._settings.purple
-        key = (hashed, raster.width, raster.height)
-        first = self._seen.get(key) or catch.seen.get(key)
-        if first:
-            reason = f"{DUPLICATE}{first}"
+        mask = purple_mask(image.pixels, purple)
+        sha256 = hashlib.sha256(image.pixels.data).hexdigest()
+        key = ImageKey(sha256, image.width, image.height)
+        first_location = self._locations.get(key) or images.locations.get(key)
+        if first_location:
+            reason = f"{DUPLICATE}{first_location}"
         else:
-            catch.seen[key] = f"{paper.name} page {raster.page} index {raster.index}"
-            reason = shortcoming(mask.shape, int(np.count_nonzero(mask)), size, purple)
+            images.locations[key] = f"{paper.name} page {image.page} index {image.index}"
+            reason = rejection_reason(mask.shape, int(np.count_nonzero(mask)), size, purple)
         fraction = round(float(mask.mean()), 4)
-        catch.rows.append(Row(*place, hashed, fraction, not reason, reason))
+        images.rows.append(ImageRow(*identity, sha256, fraction, not reason, reason))
         if not reason:
-            stem = f"p{raster.page}_i{raster.index}"
-            corners = purple_tiles(mask, size, purple.min_fraction)
+            corners = purple_tile_corners(mask, size, purple.min_fraction)
+            stem = f"p{image.page}_i{image.index}"
             folder = self._folder / paper.name
-            catch.tiles += write_tiles(folder, stem, raster.pixels, corners, size)
+            images.tiles += write_tiles(folder, stem, image.pixels, corners, size)

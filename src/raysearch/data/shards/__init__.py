@@ -1,1 +1,1 @@
-"""shards."""
+"""Shards: patches decoded once into Parquet files with a manifest."""

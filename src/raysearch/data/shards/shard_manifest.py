@@ -1,4 +1,4 @@
-"""What a folder of shards says of itself."""
+"""The manifest of a folder of shards: counts, classes and the hash of each shard."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.errors import DataError
 
-NAME = "manifest.json"
-VERSION = 2
-# The column of a row's label; that of a further task is `label_<task>`.
-LABEL = "label"
-
-# What reading JSON of another shape than ours may raise.
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+MANIFEST_FILE = "manifest.json"
+VERSION = 3
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file: its name, its rows, its size in bytes and the SHA-256 of them."""
+    """One Parquet file: its name, number of rows, size in bytes and SHA-256 in hex."""
 
     name: str
     rows: int
@@ -29,11 +25,8 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A further thing to learn from the same rows: its classes, and how many rows have each.
-
-    Rows that have none of them are not part of it.
-    """
+class TaskCounts:
+    """An additional task: its classes, and the number of rows with each; other rows have none."""
 
     name: str
     class_names: tuple[str, ...]
@@ -42,7 +35,24 @@ class Task:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Counts, classes, shape (H, W, 3) and a hash a shard; rows + rejected = files."""
+    """The content of a folder of shards; `rows` + `rejected` = `files`.
+
+    Attributes:
+        version: Version of the manifest's format.
+        format: Format of the source.
+        source: The source that was sharded.
+        files: Number of files in the source.
+        rows: Number of rows in the shards.
+        rejected: Number of rejected files.
+        patients: Number of patients.
+        shape: (height, width, channels) of a patch.
+        class_names: The classes of the default task.
+        class_counts: Number of rows with each of these classes.
+        tasks: The additional tasks.
+        resize_modes: Resize mode to the number of rows.
+        warnings: Warnings about the source.
+        shards: The shards in order.
+    """
 
     version: int
     format: str
@@ -54,28 +64,31 @@ class Manifest:
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
-    tasks: tuple[Task, ...]
-    fitted: dict[str, int]
+    tasks: tuple[TaskCounts, ...]
+    resize_modes: dict[str, int]
     warnings: tuple[str, ...]
     shards: tuple[Shard, ...]
 
     @property
     def fingerprint(self) -> str:
-        """One hash over the hashes of all the shards."""
+        """One hash of the hashes of all shards."""
         text = "\n".join(shard.sha256 for shard in self.shards)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """What can be learned from these rows, the default first."""
+        """The names of all tasks, the default task first."""
         return (LABEL, *(task.name for task in self.tasks))
 
     def classes_of(self, task: str) -> tuple[str, ...]:
-        """The classes of `task`; DataError where the shards have none of that name."""
-        known = {LABEL: self.class_names, **{one.name: one.class_names for one in self.tasks}}
-        if task not in known:
-            raise DataError(f"task {task!r}: these shards have {', '.join(known)}; name one")
-        return known[task]
+        """The classes of `task`; DataError if the shards have no such task."""
+        class_names = {
+            LABEL: self.class_names,
+            **{entry.name: entry.class_names for entry in self.tasks},
+        }
+        if task not in class_names:
+            raise DataError(f"task {task!r}: these shards have {', '.join(class_names)}; name one")
+        return class_names[task]
 
     def dump(self) -> bytes:
         """The manifest as JSON."""
@@ -83,33 +96,58 @@ class Manifest:
 
 
 def label_column(task: str) -> str:
-    """The column of a row's label in `task`."""
+    """The column of the labels of `task`."""
     return LABEL if task == LABEL else f"{LABEL}_{task}"
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """The manifest of the shards in `folder`; DataError where there is none that can be used."""
-    again = "shard the images again with `raysearch shard`"
+    """Read the manifest of the shards in `folder`.
+
+    Raises:
+        DataError: If there is no manifest, or it is changed, damaged or of another format version.
+    """
     if not folder.exists():
-        raise DataError(f"{folder.address}: no such folder; give one that `raysearch shard` made")
-    if not folder.exists(NAME):
         raise DataError(
-            f"{folder.address}: no {NAME} in it; give a folder that `raysearch shard` made"
+            f"{folder.address}: no such folder; give one that `raysearch shard` has written"
         )
+    if not folder.exists(MANIFEST_FILE):
+        raise DataError(
+            f"{folder.address}: no {MANIFEST_FILE} in it; give a folder that `raysearch shard` has"
+            " written"
+        )
+    path, advice = folder.path(MANIFEST_FILE), "shard the images again with `raysearch shard`"
     try:
-        stored = json.loads(folder.read(NAME))
-        fingerprint = stored.pop("fingerprint")
-        stored["shards"] = tuple(Shard(**shard) for shard in stored["shards"])
-        stored["tasks"] = tuple(
-            Task(one["name"], tuple(one["class_names"]), tuple(one["class_counts"]))
-            for one in stored["tasks"]
-        )
-        for name in ("shape", "class_names", "class_counts", "warnings"):
-            stored[name] = tuple(stored[name])
-        manifest = Manifest(**stored)
-    except MALFORMED:
-        raise DataError(f"{folder.path(NAME)}: not a manifest; {again}") from None
-    counted = sum(shard.rows for shard in manifest.shards) == manifest.rows
-    if manifest.version != VERSION or manifest.fingerprint != fingerprint or not counted:
-        raise DataError(f"{folder.path(NAME)}: changed, or of another version; {again}")
+        manifest, fingerprint = _decode(folder.read(MANIFEST_FILE))
+    except _VersionError as error:
+        raise DataError(f"{path}: {error}; {advice}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DataError(f"{path}: not a manifest; {advice}") from None
+    num_rows = sum(shard.rows for shard in manifest.shards)
+    if manifest.fingerprint != fingerprint or num_rows != manifest.rows:
+        raise DataError(f"{path}: changed; {advice}")
     return manifest
+
+
+class _VersionError(Exception):
+    """A manifest of another format version."""
+
+
+def _decode(content: bytes) -> tuple[Manifest, str]:
+    """Read the JSON that `Manifest.dump` returns: the manifest, and the stored fingerprint.
+
+    The source may be a path that is not UTF-8, which pydantic would reject.
+    """
+    values = json.loads(
+        content,
+        object_hook=lambda entries: {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entries.items()
+        },
+    )
+    version = values.get("version")
+    if version != VERSION:
+        raise _VersionError(f"format version {version}, expected {VERSION}")
+    fingerprint = values.pop("fingerprint")
+    shards = tuple(Shard(**shard) for shard in values.pop("shards"))
+    tasks = tuple(TaskCounts(**task) for task in values.pop("tasks"))
+    return Manifest(**values, tasks=tasks, shards=shards), fingerprint

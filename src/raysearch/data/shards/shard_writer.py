@@ -1,4 +1,4 @@
-"""Decoded patches as Parquet: row groups, shards of some of these, and the manifest over all."""
+"""Writes decoded patches as Parquet shards, with their manifest and the list of rejected files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,23 +15,72 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
-from raysearch.data.shards.decoding import Chunk, Size
-from raysearch.data.shards.shard_manifest import LABEL, NAME, VERSION, Manifest, Shard, Task
-from raysearch.data.shards.shared_memory import Slot, Slots
+from raysearch.data.images.decoding import Chunk, Size
+from raysearch.data.images.shared_memory import Slot, Slots
+from raysearch.data.shards.shard_manifest import (
+    MANIFEST_FILE,
+    VERSION,
+    Manifest,
+    Shard,
+    TaskCounts,
+    label_column,
+)
 from raysearch.data.sources.listing import Item, Listing, Rejected
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-GROUPS_A_SHARD = 4
-REJECTED = "rejected.csv"
+ROW_GROUPS_PER_SHARD = 4
+REJECTED_FILE = "rejected.csv"
 Progress = Callable[[int, int], None]
 
 
+@dataclass
+class _RowGroup:
+    """Decoded rows that are not written yet.
+
+    `slots` are the slots with the pixels, and the number of rows in each.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    resize_modes: list[str] = field(default_factory=list)
+    hashes: bytearray = field(default_factory=bytearray)
+    slots: list[tuple[Slot, int]] = field(default_factory=list)
+
+
+class _Counts:
+    """Counts of the rows that were added, for the manifest."""
+
+    def __init__(self, num_tasks: int) -> None:
+        self.rows = 0
+        self.labels: list[Counter[int | None]] = [Counter() for _ in range(num_tasks)]
+        self.resize_modes: Counter[str] = Counter()
+        self.patients: set[str] = set()
+
+    def add(self, items: Sequence[Item], resize_modes: Sequence[str]) -> None:
+        """Count `items`; the first counter of `labels` is that of the default task."""
+        self.rows += len(items)
+        self.labels[0].update(item.label for item in items)
+        for number, counter in enumerate(self.labels[1:]):
+            counter.update(item.task_labels[number] for item in items)
+        self.resize_modes.update(resize_modes)
+        self.patients.update(item.patient for item in items)
+
+
 class ShardWriter:
-    """Gathers chunks into row groups of `group` chunks, and row groups into shards."""
+    """Collects chunks into row groups, and writes several row groups to each shard.
+
+    Args:
+        folder: The folder of the shards.
+        listing: The source.
+        size: (width, height) of a patch.
+        slots: The slots with the chunks' pixels; each is given back when its rows are written.
+        chunks_per_group: Number of chunks in a row group.
+        progress: Is called with (files done, all files).
+    """
 
     def __init__(
         self,
@@ -39,205 +88,220 @@ class ShardWriter:
         listing: Listing,
         size: Size,
         slots: Slots,
-        group: int,
+        chunks_per_group: int,
         progress: Progress,
     ) -> None:
         self._folder, self._listing, self._progress = folder, listing, progress
-        self._slots, self._group = slots, group
+        self._slots, self._chunks_per_group = slots, chunks_per_group
         self._shape = (size[1], size[0], 3)
         self._row_bytes = size[0] * size[1] * 3
-        self._items: list[Item] = []  # these four: decoded rows that are not written yet
-        self._row_fits: list[str] = []
-        self._hashes = bytearray()
-        self._filled: list[tuple[Slot, int]] = []  # and how many rows are in it
+        self._group = _RowGroup()
+        self._counts = _Counts(1 + len(listing.tasks))
         self._rejected = list(listing.rejected)
-        self._all = len(listing.items) + len(listing.rejected)
-        self._labels: list[Counter[int | None]] = [Counter() for _ in range(1 + len(listing.tasks))]
-        self._kept = 0
-        self._fitted: Counter[str] = Counter()
-        self._patients: set[str] = set()
+        self._num_files = len(listing.items) + len(listing.rejected)
         self._shards: list[Shard] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._file: _HashedFile | None = None
-        self._groups = self._rows = 0
+        self._file: _ShardFile | None = None
 
     def add(self, items: list[Item], slot: Slot, chunk: Chunk) -> None:
-        """Take what became of `items`, whose pixels are in `slot`."""
-        kept = [items[place] for place in chunk.kept]
-        self._items += kept
-        self._row_fits += chunk.fitted
-        self._hashes += chunk.hashes
-        self._filled.append((slot, len(kept)))
-        self._rejected += (Rejected(items[place].file, reason) for place, reason in chunk.rejected)
-        self._kept += len(kept)
-        self._labels[0].update(item.label for item in kept)
-        for number, counter in enumerate(self._labels[1:]):
-            counter.update(item.others[number] for item in kept)
-        self._fitted.update(chunk.fitted)
-        self._patients.update(item.patient for item in kept)
-        if len(self._filled) == self._group:
-            self._write_group()
-        done = self._kept + len(self._rejected)
-        self._progress(done, self._all)
+        """Add a decoded chunk.
 
-    def finish(self, form: str, source: str) -> Manifest:
-        """Write what is left, the rejected files and the manifest."""
+        Args:
+            items: The items that were to be decoded.
+            slot: The slot with the pixels of the decoded items.
+            chunk: Which items were decoded, and which were rejected.
+        """
+        decoded = [items[position] for position in chunk.decoded]
+        self._group.items += decoded
+        self._group.resize_modes += chunk.resize_modes
+        self._group.hashes += chunk.hashes
+        self._group.slots.append((slot, len(decoded)))
+        self._rejected += (
+            Rejected(items[position].file, reason) for position, reason in chunk.rejected
+        )
+        self._counts.add(decoded, chunk.resize_modes)
+        if len(self._group.slots) == self._chunks_per_group:
+            self._write_group()
+        self._progress(self._counts.rows + len(self._rejected), self._num_files)
+
+    def finish(self, source_format: str, source: str) -> Manifest:
+        """Write the remaining rows, the list of the rejected files and the manifest.
+
+        Args:
+            source_format: The name of the source's format.
+            source: The source.
+
+        Raises:
+            DataError: If no file could be decoded.
+        """
         self._write_group()
         self._close_shard()
-        rows = self._kept
-        if not rows:
-            reason = (
-                f" ({self._rejected[0].file}: {self._rejected[0].reason})" if self._rejected else ""
-            )
+        if not self._counts.rows:
+            first = next(iter(self._rejected), None)
+            reason = f" ({first.file}: {first.reason})" if first else ""
             raise DataError(
-                f"{source}: none of its {self._all} files is a usable patch{reason}; see --format"
+                f"{source}: none of its {self._num_files} files is a usable patch{reason}; see"
+                " --format"
             )
-        first, *further = (
-            Task(name, names, tuple(counts[number] for number in range(len(names))))
-            for (name, names), counts in zip(_tasks(self._listing), self._labels, strict=True)
+        manifest = self._manifest(source_format, source)
+        folder = Folder(self._folder)
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(Rejected._fields)
+        table.writerows(sorted(self._rejected))
+        folder.write(REJECTED_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
+        folder.write(MANIFEST_FILE, manifest.dump())
+        return manifest
+
+    def _manifest(self, source_format: str, source: str) -> Manifest:
+        default_task, *tasks = (
+            TaskCounts(name, names, tuple(counts[number] for number in range(len(names))))
+            for (name, names), counts in zip(
+                [(LABEL, self._listing.class_names), *self._listing.tasks],
+                self._counts.labels,
+                strict=True,
+            )
         )
-        manifest = Manifest(
+        return Manifest(
             version=VERSION,
-            format=form,
+            format=source_format,
             source=source,
-            files=self._all,
-            rows=rows,
+            files=self._num_files,
+            rows=self._counts.rows,
             rejected=len(self._rejected),
-            patients=len(self._patients),
+            patients=len(self._counts.patients),
             shape=self._shape,
-            class_names=first.class_names,
-            class_counts=first.class_counts,
-            tasks=tuple(further),
-            fitted=dict(self._fitted),
+            class_names=default_task.class_names,
+            class_counts=default_task.class_counts,
+            tasks=tuple(tasks),
+            resize_modes=dict(self._counts.resize_modes),
             warnings=self._listing.warnings,
             shards=tuple(self._shards),
         )
-        here = Folder(self._folder)
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow(("file", "reason"))
-        table.writerows(sorted(self._rejected))
-        here.write(REJECTED, text.getvalue().encode("utf-8", "surrogateescape"))
-        here.write(NAME, manifest.dump())
-        return manifest
 
     def _write_group(self) -> None:
-        if self._items:
-            rows = _Decoded(self._items, self._row_fits, self._pixels(), self._hashes)
-            self._write_table(_table(rows, [task.name for task in self._listing.tasks]))
-        for slot, _rows in self._filled:
+        group, self._group = self._group, _RowGroup()
+        if group.items:
+            tasks = [task.name for task in self._listing.tasks]
+            self._write_table(_to_table(group, self._pixels(group), tasks))
+        for slot, _num_rows in group.slots:
             self._slots.give_back(slot)
-        self._items, self._row_fits, self._hashes, self._filled = [], [], bytearray(), []
 
-    def _pixels(self) -> pa.ChunkedArray:
-        """The pixels where they are."""
+    def _pixels(self, group: _RowGroup) -> pa.ChunkedArray:
+        """The pixels of the row group as Arrow, without copying them."""
         views = [
-            (self._slots.view(slot, rows * self._row_bytes), rows) for slot, rows in self._filled
+            (self._slots.view(slot, num_rows * self._row_bytes), num_rows)
+            for slot, num_rows in group.slots
         ]
-        return pa.chunked_array([_binary(view, rows) for view, rows in views if rows])
+        return pa.chunked_array(
+            [_to_binary(view, num_rows) for view, num_rows in views if num_rows]
+        )
 
     def _write_table(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._file = _HashedFile(self._folder / f"part-{len(self._shards):05d}.parquet")
-            self._writer = pq.ParquetWriter(
-                pa.PythonFile(self._file, "w"),
-                table.schema,
-                compression="none",
-                use_dictionary=False,
-                write_statistics=False,
-                write_page_checksum=True,
-            )
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        self._groups += 1
-        self._rows += table.num_rows
-        if self._groups == GROUPS_A_SHARD:
+        if self._file is None:
+            path = self._folder / f"part-{len(self._shards):05d}.parquet"
+            self._file = _ShardFile(path, table.schema)
+        self._file.write(table)
+        if self._file.num_groups == ROW_GROUPS_PER_SHARD:
             self._close_shard()
 
     def _close_shard(self) -> None:
-        if self._writer is None or self._file is None:
-            return
+        if self._file is not None:
+            self._shards.append(self._file.close())
+            self._file = None
+
+
+class _ShardFile:
+    """A Parquet file that is being written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = _HashedFile(path)
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._file, "w"),
+            schema,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+        self.num_groups = self._num_rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Write `table` as one row group."""
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self.num_groups += 1
+        self._num_rows += table.num_rows
+
+    def close(self) -> Shard:
+        """Close the file and return its entry of the manifest."""
         self._writer.close()
         self._file.close()
         path = self._file.path
-        self._shards.append(Shard(path.name, self._rows, path.stat().st_size, self._file.hash))
-        self._writer, self._file, self._groups, self._rows = None, None, 0, 0
+        return Shard(path.name, self._num_rows, path.stat().st_size, self._file.hash)
 
 
 class _HashedFile(io.BufferedWriter):
-    """A new file that knows its SHA-256 while it is written from its start to its end."""
+    """A new file that computes its SHA-256 while it is written from start to end."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "x"))
         self.path = path
-        self._sum = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
 
     @property
     def hash(self) -> str:
-        """The SHA-256 of what was written, in hex."""
-        return self._sum.hexdigest()
+        """The SHA-256, in hex, of what was written."""
+        return self._sha256.hexdigest()
 
     def write(self, content: ReadableBuffer, /) -> int:
-        self._sum.update(content)
+        self._sha256.update(content)
         return super().write(content)
 
 
-def _tasks(listing: Listing) -> list[tuple[str, tuple[str, ...]]]:
-    """Every task of the listing with its classes, the one of `class_names` first."""
-    further = [(task.name, task.class_names) for task in listing.tasks]
-    return [(LABEL, listing.class_names), *further]
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """Rows that are decoded and not written yet."""
-
-    items: list[Item]
-    fitted: list[str]
-    pixels: pa.ChunkedArray
-    hashes: bytearray
-
-
-def _table(rows: _Decoded, tasks: Sequence[str]) -> pa.Table:
-    """The rows as Arrow, all from buffers: `pa.array` of a list imports pandas, for a second."""
-    items = rows.items
+def _to_table(group: _RowGroup, pixels: pa.ChunkedArray, tasks: Sequence[str]) -> pa.Table:
+    """Convert rows to Arrow from buffers: `pa.array` of a list imports pandas, which takes 1 s."""
+    items = group.items
     columns = {
-        "pixels": rows.pixels,
-        "label": _integers([item.label for item in items], np.int16),
-        "patient": _texts([item.patient for item in items]),
-        "slide": _texts([item.slide for item in items]),
-        "x": _integers([item.x for item in items], np.int32),
-        "y": _integers([item.y for item in items], np.int32),
-        "site": _texts([item.site for item in items]),
-        "magnification": _integers([item.magnification for item in items], np.int32),
-        "split": _texts([item.split for item in items]),
-        "source": _texts([item.file for item in items]),
-        "fitted": _texts(rows.fitted),
-        "sha256": _binary(memoryview(rows.hashes), len(items)),
+        "pixels": pixels,
+        LABEL: _to_integers([item.label for item in items], np.int16),
+        "patient": _to_strings([item.patient for item in items]),
+        "slide": _to_strings([item.slide for item in items]),
+        "x": _to_integers([item.x for item in items], np.int32),
+        "y": _to_integers([item.y for item in items], np.int32),
+        "site": _to_strings([item.site for item in items]),
+        "magnification": _to_integers([item.magnification for item in items], np.int32),
+        "split": _to_strings([item.split for item in items]),
+        "source": _to_strings([item.file for item in items]),
+        "fitted": _to_strings(group.resize_modes),
+        "sha256": _to_binary(memoryview(group.hashes), len(items)),
     }
-    for number, name in enumerate(tasks):
-        labels = [item.others[number] for item in items]
-        columns[f"{LABEL}_{name}"] = _integers(labels, np.int16)
+    for number, task in enumerate(tasks):
+        labels = [item.task_labels[number] for item in items]
+        columns[label_column(task)] = _to_integers(labels, np.int16)
     return pa.Table.from_arrays(list(columns.values()), list(columns))
 
 
-def _binary(content: memoryview, count: int) -> pa.Array:
+def _to_binary(content: memoryview, count: int) -> pa.Array:
     kind = pa.binary(len(content) // count)
     return pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, pa.py_buffer(content)])
 
 
-def _integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32]) -> pa.Array:
-    known = np.array([value is not None for value in values])
+def _to_integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32]) -> pa.Array:
+    is_valid = np.array([value is not None for value in values])
     numbers = np.array([value or 0 for value in values], kind)
-    bits = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
-    arrow = pa.int16() if kind is np.int16 else pa.int32()
-    return pa.Array.from_buffers(arrow, len(values), [bits, pa.py_buffer(numbers.tobytes())])
+    validity_bits = (
+        None if is_valid.all() else pa.py_buffer(np.packbits(is_valid, bitorder="little").tobytes())
+    )
+    arrow_kind = pa.int16() if kind is np.int16 else pa.int32()
+    buffers = [validity_bits, pa.py_buffer(numbers.tobytes())]
+    return pa.Array.from_buffers(arrow_kind, len(values), buffers)
 
 
-def _texts(values: Sequence[str]) -> pa.Array:
+def _to_strings(values: Sequence[str]) -> pa.Array:
     first, count = values[0], len(values)
-    if values.count(first) == count:  # a site, a part, how it fits: the same for most sets
-        one = first.encode()
-        content, ends = one * count, np.arange(count + 1, dtype=np.int32) * len(one)
+    if values.count(first) == count:  # such as the site: equal in all rows of most sources
+        encoded_first = first.encode()
+        content = encoded_first * count
+        ends = np.arange(count + 1, dtype=np.int32) * len(encoded_first)
     else:
         encoded = [value.encode() for value in values]
         content, ends = b"".join(encoded), np.cumsum([0, *map(len, encoded)])

@@ -1,4 +1,4 @@
-"""Images decoded once, on all cores, into Parquet shards that are never half-written."""
+"""Decodes a source on all cores into a folder of Parquet shards."""
 
 from __future__ import annotations
 
@@ -11,90 +11,115 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from raysearch.data.atomic_directory import atomic_directory
-from raysearch.data.shards.decoding import Chunk, Size, decode_files, draw_files, sizes_of
-from raysearch.data.shards.hdf5 import read_rows
+from raysearch.data.images.decoding import (
+    Chunk,
+    Size,
+    decode_files,
+    image_sizes,
+    synthesize_files,
+)
+from raysearch.data.images.hdf5 import read_rows
+from raysearch.data.images.shared_memory import Slot, Slots
 from raysearch.data.shards.shard_manifest import Manifest
 from raysearch.data.shards.shard_writer import Progress, ShardWriter
-from raysearch.data.shards.shared_memory import Slot, Slots
-from raysearch.data.shards.worker_processes import working
-from raysearch.data.sources import list_source, most_frequent
-from raysearch.data.sources.archive import NO_ROOM
-from raysearch.data.sources.listing import Ask, Item, Listing
+from raysearch.data.shards.worker_processes import worker_pool
+from raysearch.data.sources import list_source, modal_size
+from raysearch.data.sources.archive import NO_SPACE
+from raysearch.data.sources.listing import Item, Listing, SourceOptions
 from raysearch.errors import DataError
 
-# A worker's piece of work: few enough bytes that what is under way fits in memory.
-CHUNK, CHUNK_BYTES = 256, 4 * 2**20
-GROUP_BYTES = 64 * 2**20
-# Chunks under way beyond four a worker: what the workers do while a group is being written.
-AHEAD = 32
+# A chunk is the work of one call of a worker: small enough that all chunks in work fit in memory.
+MAX_CHUNK_ROWS, CHUNK_BYTES = 256, 4 * 2**20
+ROW_GROUP_BYTES = 64 * 2**20
+# Chunks in work: so many for each worker, and more for the time that writing a row group takes.
+CHUNKS_PER_WORKER, ADDITIONAL_CHUNKS = 4, 32
+MAX_SIDE = 4096
 SCRATCH = ".unpacked"
-NOTHING_ASKED = Ask()
+DEFAULT_OPTIONS = SourceOptions()
 
 
 def parse_size(text: str) -> Size:
-    """(width, height) of `N` or `WxH`; DataError where it is not that."""
+    """Parse `N` or `WxH` into (width, height); DataError for another form."""
     parts = text.lower().split("x")
     sides = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts]
-    if len(sides) not in (1, 2) or not all(1 <= side <= 4096 for side in sides):
-        raise DataError(f"--size {text!r} is not a size; give N or WxH, 1 to 4096 a side")
+    if len(sides) not in (1, 2) or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise DataError(f"--size {text!r} is not a size; give N or WxH, 1 to {MAX_SIDE} a side")
     return sides[0], sides[-1]
+
+
+class _ChunkInWork(NamedTuple):
+    items: list[Item]
+    slot: Slot
+    future: Future[Chunk]
 
 
 def write_shards(
     source: str,
     out: Path,
-    form: str | None,
+    source_format: str | None,
     *,
     size: Size | None = None,
-    ask: Ask = NOTHING_ASKED,
-    progress: Progress = lambda _done, _all: None,
+    options: SourceOptions = DEFAULT_OPTIONS,
+    progress: Progress = lambda _done, _total: None,
     workers: int | None = None,
 ) -> Manifest:
-    """Decode `source` into shards in the folder `out`, by the format `form`, or the one it shows.
+    """Decode `source` into shards in the new folder `out`.
 
-    `progress` gets (files done, all files). DataError for a source that cannot be used, or an
-    `out` that holds something or cannot be written; then, as after any interruption, nothing is
-    left behind.
+    Args:
+        source: A file, folder, archive or synthetic source.
+        out: The folder for the shards; it must not exist, or be empty.
+        source_format: The name of the source's format; None to detect it.
+        size: (width, height) of the patches; None for the source's own, or the most frequent.
+        options: How to read the source.
+        progress: Is called with (files done, all files).
+        workers: Number of decoding processes; None for the number of cores.
+
+    Raises:
+        DataError: If the source cannot be used, or `out` cannot be written; then, as after an
+            interruption, nothing remains on the disk.
     """
     workers = workers or os.cpu_count() or 1
-    with ExitStack() as last, atomic_directory(out) as partial, working(workers) as pool:
+    with ExitStack() as stack, atomic_directory(out) as partial, worker_pool(workers) as pool:
         scratch = partial / SCRATCH
         scratch.mkdir()
-        ask = replace(ask, scratch=scratch)
-        form, listing = _listed(source, form, ask)  # while the workers start
+        options = replace(options, scratch=scratch)
+        source_format, listing = _list(source, source_format, options)  # while the workers start
         items = sorted(listing.items, key=lambda item: (item.patient, item.file))
-        wanted = size or listing.size or _usual_size(pool, listing, items)
-        rows = max(1, min(CHUNK, CHUNK_BYTES // (wanted[0] * wanted[1] * 3)))
-        slot_bytes = rows * wanted[0] * wanted[1] * 3
-        group, under_way = max(1, GROUP_BYTES // slot_bytes), 4 * workers + AHEAD
-        # Closed after the workers have ended: they open it by a number that is free then.
-        slots = last.enter_context(Slots(group + under_way, slot_bytes))
-        chunks = iter(_cut(items, rows))
-        waiting: deque[tuple[list[Item], Slot, Future[Chunk]]] = deque()
-        writer = ShardWriter(partial, listing, wanted, slots, group, progress)
+        patch_size = size or listing.size or _modal_size(pool, listing, items)
+        row_bytes = patch_size[0] * patch_size[1] * 3
+        chunk_rows = max(1, min(MAX_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
+        chunks_per_group = max(1, ROW_GROUP_BYTES // (chunk_rows * row_bytes))
+        max_in_work = CHUNKS_PER_WORKER * workers + ADDITIONAL_CHUNKS
+        # The stack closes the shared memory after the workers have ended: they open it by the
+        # number of its file descriptor, which is free after closing.
+        slots = stack.enter_context(Slots(chunks_per_group + max_in_work, chunk_rows * row_bytes))
+        chunks = iter(_divide(items, chunk_rows))
+        in_work: deque[_ChunkInWork] = deque()
+        writer = ShardWriter(partial, listing, patch_size, slots, chunks_per_group, progress)
         while True:
-            for some in islice(chunks, under_way - len(waiting)):
+            for chunk_items in islice(chunks, max_in_work - len(in_work)):
                 slot = slots.take()
-                future = _submit(pool, source, listing, some, wanted, slot)
-                waiting.append((some, slot, future))
-            if not waiting:
+                future = _submit(pool, source, listing, chunk_items, patch_size, slot)
+                in_work.append(_ChunkInWork(chunk_items, slot, future))
+            if not in_work:
                 shutil.rmtree(scratch)
-                return writer.finish(form, source)
-            some, slot, future = waiting.popleft()
-            writer.add(some, slot, _result(source, some, future))
+                return writer.finish(source_format, source)
+            first = in_work.popleft()
+            writer.add(first.items, first.slot, _result(source, first))
 
 
-def _listed(source: str, form: str | None, ask: Ask) -> tuple[str, Listing]:
+def _list(source: str, source_format: str | None, options: SourceOptions) -> tuple[str, Listing]:
     try:
-        return list_source(source, form, ask)
+        return list_source(source, source_format, options)
     except OSError as error:
-        if error.errno in NO_ROOM:  # where it was unpacked to
+        if error.errno in NO_SPACE:  # on the disk of the unpacked files
             raise
         reason = error.strerror or error
         raise DataError(
-            f"{source}: cannot be read ({error.filename or source}: {reason}); see what is there"
+            f"{source}: cannot be read ({error.filename or source}: {reason}); check the file"
         ) from None
 
 
@@ -107,42 +132,42 @@ def _submit(
     slot: Slot,
 ) -> Future[Chunk]:
     if listing.folder is not None:
-        read = read_rows if listing.rows else decode_files
+        read = read_rows if listing.is_hdf5 else decode_files
         return pool.submit(read, listing.folder, [item.file for item in items], size, slot)
-    drawn = [
+    patches = [
         (int(item.file.split("/")[1]), int(item.label or 0), int(item.patient[1:]))
         for item in items
     ]
-    return pool.submit(draw_files, source, drawn, size, slot)
+    return pool.submit(synthesize_files, source, patches, size, slot)
 
 
-def _result(source: str, some: list[Item], future: Future[Chunk]) -> Chunk:
+def _result(source: str, chunk: _ChunkInWork) -> Chunk:
     try:
-        return future.result()
+        return chunk.future.result()
     except BrokenExecutor:
         raise DataError(
-            f"{source}: the process that read {some[0].file} and those after it, to"
-            f" {some[-1].file}, crashed; take out what is damaged there, or free memory"
+            f"{source}: the process that read the files from {chunk.items[0].file} to"
+            f" {chunk.items[-1].file} crashed; remove the damaged file, or free memory"
         ) from None
 
 
-def _usual_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
+def _modal_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
     if listing.folder is None:
         raise DataError("this source has no images to measure; give --size")
     sizes: list[Size] = []
-    files = [[item.file for item in some] for some in _cut(items, CHUNK)]
-    for found in pool.map(sizes_of, [listing.folder] * len(files), files):
-        sizes += found
+    files = [[item.file for item in chunk] for chunk in _divide(items, MAX_CHUNK_ROWS)]
+    for chunk_sizes in pool.map(image_sizes, [listing.folder] * len(files), files):
+        sizes += chunk_sizes
     if not sizes:
         first = listing.rejected[0] if listing.rejected else None
         reason = f" ({first.file}: {first.reason})" if first else ""
         raise DataError(
-            f"{listing.folder.address}: no usable image in it{reason}; see that they open, and"
-            " --patient"
+            f"{listing.folder.address}: no usable image in it{reason}; check that the images open,"
+            " and --patient"
         )
-    return most_frequent(sizes)
+    return modal_size(sizes)
 
 
-def _cut(items: list[Item], rows: int) -> Iterator[list[Item]]:
-    for start in range(0, len(items), rows):
-        yield items[start : start + rows]
+def _divide(items: list[Item], chunk_rows: int) -> Iterator[list[Item]]:
+    for start in range(0, len(items), chunk_rows):
+        yield items[start : start + chunk_rows]

@@ -1,4 +1,4 @@
-"""Processes that decode, on every core."""
+"""A pool of decoding processes that handles Ctrl-C and the death of the main process."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from multiprocessing import resource_tracker
 
 
 @contextmanager
-def working(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `workers` processes, which leave Ctrl-C to this one, and end when it is killed."""
+def worker_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Start worker processes that ignore Ctrl-C, and that end when this process is killed."""
     pool = None
     try:
-        with _later_interrupt():
+        with _deferred_interrupt():
             pool = ProcessPoolExecutor(
-                workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
+                num_workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
             )
-            # Ctrl-C reaches every process of the terminal, and only this one is to answer it: the
-            # workers are born with it blocked. The tracker unblocks it when it starts, so it goes
-            # first.
+            # Ctrl-C reaches every process of the terminal, but only this one must handle it: the
+            # workers start with the signal blocked. The resource tracker unblocks it when it
+            # starts, so it has to start first.
             resource_tracker.ensure_running()
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                for _ in range(workers):  # each starts a worker, as none is ready yet
+                for _ in range(num_workers):  # each call starts a worker, as none is idle yet
                     pool.submit(int)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -38,29 +38,30 @@ def working(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def _later_interrupt() -> Iterator[None]:
-    """Answer Ctrl-C after the block: a worker that has got half of its orders prints a traceback.
+def _deferred_interrupt() -> Iterator[None]:
+    """Handle Ctrl-C after the block.
 
-    So does a semaphore that is made by half. A mask is not enough, since the signal then goes to
-    another thread of the process.
+    Otherwise a worker that has received only a part of its instructions, or a semaphore that is
+    created only in part, prints a traceback. Blocking the signal is not enough, since another
+    thread of the process would receive it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    received: list[int] = []
+    previous_handler = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
+        signal.signal(signal.SIGINT, previous_handler)
+    if received:
         signal.raise_signal(signal.SIGINT)
 
 
 def _end_with_parent() -> None:
-    """Let this worker end when its parent has, however that ended.
+    """Make this worker end when its parent has ended in any way.
 
-    A worker waits for orders at a pipe whose other end it holds itself, and would wait for ever.
+    A worker waits at a pipe whose other end it holds itself, so it would wait for ever.
     """
 
     def watch() -> None:

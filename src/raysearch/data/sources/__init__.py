@@ -1,6 +1,6 @@
-"""Where patches come from: each source is one function and one line in `SOURCES`.
+"""The formats of image sources: each is one function and one entry in `SOURCES`.
 
-A source lists what is there without decoding it: `Item`s to decode and `Rejected` files by name.
+A source lists its images without decoding them: the items to decode, and the rejected files.
 """
 
 from __future__ import annotations
@@ -10,41 +10,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
-from raysearch.data.shards.shard_manifest import LABEL
 from raysearch.data.sources.archive import is_archive, unpack
-from raysearch.data.sources.breakhis import breakhis, is_breakhis
-from raysearch.data.sources.class_folders import folder_source
-from raysearch.data.sources.csv_table import csv_source, is_csv
-from raysearch.data.sources.harvested_tiles import is_harvest, tiles
-from raysearch.data.sources.idc import idc, is_idc
-from raysearch.data.sources.listing import Ask, Item, Listing
-from raysearch.data.sources.pcam import is_pcam, pcam
-from raysearch.data.sources.pcam_kaggle import is_kaggle, pcam_kaggle
-from raysearch.data.sources.synthetic_source import is_synthetic, synthetic
+from raysearch.data.sources.breakhis import is_breakhis, list_breakhis
+from raysearch.data.sources.class_folders import list_class_folders
+from raysearch.data.sources.csv_table import is_csv, list_csv
+from raysearch.data.sources.harvested_tiles import is_harvest, list_tiles
+from raysearch.data.sources.idc import is_idc, list_idc
+from raysearch.data.sources.listing import Item, Listing, SourceOptions
+from raysearch.data.sources.pcam import is_pcam, list_pcam
+from raysearch.data.sources.pcam_kaggle import is_pcam_kaggle, list_pcam_kaggle
+from raysearch.data.sources.synthetic_source import is_synthetic, list_synthetic
 from raysearch.errors import DataError
 
 
 class Source(NamedTuple):
-    """How to list a source, and how to tell its layout where that is unmistakable."""
+    """A format: the function that lists a source, and the test whether a layout is of the format.
 
-    listing: Callable[[str, Ask], Listing]
-    recognise: Callable[[str], bool] = lambda _source: False
+    A format without a test is used only if the user names it.
+    """
+
+    list_items: Callable[[str, SourceOptions], Listing]
+    is_layout_of: Callable[[str], bool] = lambda _source: False
 
 
 SOURCES = {
-    "synthetic": Source(synthetic, is_synthetic),
-    "csv": Source(csv_source, is_csv),
-    "pcam": Source(pcam, is_pcam),
-    "pcam-kaggle": Source(pcam_kaggle, is_kaggle),
-    "breakhis": Source(breakhis, is_breakhis),
-    "idc": Source(idc, is_idc),
-    "tiles": Source(tiles, is_harvest),
-    "folder": Source(folder_source),
+    "synthetic": Source(list_synthetic, is_synthetic),
+    "csv": Source(list_csv, is_csv),
+    "pcam": Source(list_pcam, is_pcam),
+    "pcam-kaggle": Source(list_pcam_kaggle, is_pcam_kaggle),
+    "breakhis": Source(list_breakhis, is_breakhis),
+    "idc": Source(list_idc, is_idc),
+    "tiles": Source(list_tiles, is_harvest),
+    "folder": Source(list_class_folders),
 }
 
 
-READ_BY = {
+# The formats that use an option.
+FORMATS_OF_OPTION = {
     "--patient": ("folder",),
     "--classes": ("folder", "csv"),
     "--magnification": ("breakhis",),
@@ -53,76 +57,95 @@ READ_BY = {
 MAX_CLASSES = 1000
 
 
-def detect(place: str, source: str) -> str:
-    """The format of what `source` holds at `place`; DataError where its layout does not tell."""
-    for form, one in SOURCES.items():
-        if one.recognise(place):
-            return form
-    if not Folder(place).exists():
-        raise DataError(f"{source}: no such file or folder; give what holds the images")
+def detect_format(path: str, source: str) -> str:
+    """Detect the format of a source by its layout.
+
+    Args:
+        path: Where the files are.
+        source: What the user has named, for error messages; an archive is unpacked to `path`.
+
+    Raises:
+        DataError: If `path` does not exist, or its layout is of no format.
+    """
+    for name, format_ in SOURCES.items():
+        if format_.is_layout_of(path):
+            return name
+    if not Folder(path).exists():
+        raise DataError(f"{source}: no such file or folder; give the folder that holds the images")
     raise DataError(
-        f"{source}: its layout does not tell its format; name it by --format, one of"
+        f"{source}: its layout is of no known format; name the format with --format, one of"
         f" {', '.join(SOURCES)}"
     )
 
 
-def list_source(source: str, form: str | None, ask: Ask) -> tuple[str, Listing]:
-    """The format of `source`, `form` where it is named, and what it holds by it.
+def list_source(
+    source: str, source_format: str | None, options: SourceOptions
+) -> tuple[str, Listing]:
+    """List the images of `source`.
 
-    DataError for an unknown format, a folder that is missing or empty, and for two labels at one
-    place of one slide.
+    Args:
+        source: A file, folder, archive or synthetic source.
+        source_format: The name of its format; None to detect it.
+        options: How to read the source.
+
+    Returns:
+        The name of the format, and the listing.
+
+    Raises:
+        DataError: If the format is unknown, the source is missing or empty, or two images at one
+            position of one slide have different labels.
     """
-    if form is not None and form not in SOURCES:
-        raise DataError(f"--format {form!r} is unknown; one of {', '.join(SOURCES)}")
-    place, rejected = unpack(source, ask.scratch) if is_archive(source) else (source, [])
-    form = form or detect(place, source)
-    _reject_unread(form, ask)
-    listing = SOURCES[form].listing(place, ask)
+    if source_format is not None and source_format not in SOURCES:
+        raise DataError(f"--format {source_format!r} is unknown; one of {', '.join(SOURCES)}")
+    path, rejected = unpack(source, options.scratch) if is_archive(source) else (source, [])
+    source_format = source_format or detect_format(path, source)
+    _reject_unused_options(source_format, options)
+    listing = SOURCES[source_format].list_items(path, options)
     listing = replace(listing, rejected=[*listing.rejected, *rejected])
     if not listing.items and not listing.rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the images")
-    for name, names in ((LABEL, listing.class_names), *listing.tasks):
-        if len(names) > MAX_CLASSES:
+    for task, class_names in ((LABEL, listing.class_names), *listing.tasks):
+        if len(class_names) > MAX_CLASSES:
             raise DataError(
-                f"{source}: {len(names):,} classes in {name}, {MAX_CLASSES:,} at most; see that"
-                " its column holds labels"
+                f"{source}: {len(class_names):,} classes in {task}, at most {MAX_CLASSES:,} are"
+                " allowed; check that its column contains labels"
             )
-    _reject_contradictions(listing.items)
-    return form, listing
+    _reject_contradictory_labels(listing.items)
+    return source_format, listing
 
 
-def _reject_unread(form: str, ask: Ask) -> None:
-    given = {
-        "--patient": ask.patient,
-        "--classes": ask.classes,
-        "--magnification": ask.magnifications,
-        "--official": ask.official,
+def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
+    values = {
+        "--patient": options.patient,
+        "--classes": options.classes,
+        "--magnification": options.magnifications,
+        "--official": options.official,
     }
-    for option, value in given.items():
-        if value and form not in READ_BY[option]:
+    for option, value in values.items():
+        if value and source_format not in FORMATS_OF_OPTION[option]:
             raise DataError(
-                f"{option}: nothing of format {form} reads it, only {', '.join(READ_BY[option])};"
-                " leave it out"
+                f"{option}: has no effect with format {source_format}, only with"
+                f" {', '.join(FORMATS_OF_OPTION[option])}; remove it"
             )
-    if len(set(ask.classes)) < len(ask.classes) or "" in ask.classes:
-        raise DataError(f"--classes {','.join(ask.classes)}: a name is empty or there twice")
+    if len(set(options.classes)) < len(options.classes) or "" in options.classes:
+        raise DataError(f"--classes {','.join(options.classes)}: a name is empty or duplicate")
 
 
-def _reject_contradictions(items: Sequence[Item]) -> None:
-    seen: dict[tuple[str, str, int | None, int, int], Item] = {}
+def _reject_contradictory_labels(items: Sequence[Item]) -> None:
+    first_items: dict[tuple[str, str, int | None, int, int], Item] = {}
     for item in items:
         if item.x is None or item.y is None:
             continue
-        place = (item.patient, item.slide, item.magnification, item.x, item.y)
-        other = seen.setdefault(place, item)
-        if other.label != item.label:
+        position = (item.patient, item.slide, item.magnification, item.x, item.y)
+        first = first_items.setdefault(position, item)
+        if first.label != item.label:
             raise DataError(
-                f"two labels for patient {item.patient} at x {item.x}, y {item.y}: {other.file} and"
+                f"two labels for patient {item.patient} at x {item.x}, y {item.y}: {first.file} and"
                 f" {item.file}; remove the wrong one"
             )
 
 
-def most_frequent(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The size that most images have; among equals the largest."""
+def modal_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The most frequent of `sizes`; of several, the largest."""
     counts = Counter(sizes)
     return max(counts, key=lambda size: (counts[size], size))

@@ -1,4 +1,4 @@
-"""An archive as a source: unpacked beside the shards, and gone when they are written."""
+"""Unpacks an archive of images to a temporary folder, with protection against malicious content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -17,14 +16,15 @@ from typing import IO, Self
 from raysearch.data.sources.listing import Rejected
 from raysearch.errors import DataError
 
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-ZIP = (".zip",)
-# Images are compressed already: what unpacks to far more than its size is no archive of them.
-MAX_TIMES, FREE_BYTES = 200, 2**30
-PIECE = 2**20
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-END = tarfile.EOFHeaderError  # type: ignore[attr-defined]
-HEADER, SPOILT = tarfile.HeaderError, tarfile.ReadError
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ZIP_SUFFIXES = (".zip",)
+# Images are compressed already: an archive that unpacks to far more than its size is an attack.
+MAX_EXPANSION, MIN_LIMIT_BYTES = 200, 2**30
+READ_BYTES = 2**20
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Aliases: the parameter `tarfile` of `fromtarfile` hides the module.
+END_OF_ARCHIVE = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+HEADER_ERROR, READ_ERROR = tarfile.HeaderError, tarfile.ReadError
 DAMAGED = (
     OSError,
     EOFError,
@@ -34,128 +34,125 @@ DAMAGED = (
     zipfile.BadZipFile,
     NotImplementedError,
 )
+SPECIAL_FILE = "a link or a device in the archive"
 
 
 @dataclass(frozen=True)
 class _Member:
+    """A file in an archive.
+
+    `rejection` is the reason why it must not be unpacked; if there is one, `content` is None.
+    """
+
     name: str
-    size: int
-    kind: str
-    open: AbstractContextManager[IO[bytes]]
+    content: IO[bytes] | None
+    rejection: str = ""
 
 
 def is_archive(source: str) -> bool:
-    """Whether `source` is a file named as an archive."""
-    return source.lower().endswith((*TAR, *ZIP)) and Path(source).is_file()
+    """Whether `source` is a file with the suffix of an archive."""
+    return source.lower().endswith((*TAR_SUFFIXES, *ZIP_SUFFIXES)) and Path(source).is_file()
 
 
 def unpack(source: str, scratch: Path) -> tuple[str, list[Rejected]]:
-    """The folder in `scratch` with what the archive holds, and what of it was left out.
+    """Unpack an archive.
 
-    DataError for an archive that is damaged, or unpacks to more than there is room for.
+    Args:
+        source: The archive.
+        scratch: The folder to unpack to.
+
+    Returns:
+        The folder in `scratch` with the files, and the members that were not unpacked.
+
+    Raises:
+        DataError: If the archive is damaged, or unpacks to too many bytes.
     """
     target = scratch / "archive"
     rejected: list[Rejected] = []
     try:
-        room = min(
+        remaining_bytes = min(
             shutil.disk_usage(scratch).free,
-            max(FREE_BYTES, MAX_TIMES * Path(source).stat().st_size),
+            max(MIN_LIMIT_BYTES, MAX_EXPANSION * Path(source).stat().st_size),
         )
         for member in _members(source):
-            reason = _error(member)
-            if reason:
-                rejected.append(Rejected(member.name, reason))
+            if member.content is None:
+                rejected.append(Rejected(member.name, member.rejection))
                 continue
-            room -= _write(member, target / member.name, room)
+            with member.content as content:
+                remaining_bytes -= _write(content, target, member.name, remaining_bytes)
     except DAMAGED as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise
-        raise DataError(f"{source}: damaged ({error}); fetch it again") from None
-    tops = list(target.iterdir()) if target.is_dir() else []
-    inner = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
-    return str(inner), rejected
+        raise DataError(f"{source}: damaged ({error}); download it again") from None
+    entries = list(target.iterdir()) if target.is_dir() else []
+    folder = entries[0] if len(entries) == 1 and entries[0].is_dir() else target
+    return str(folder), rejected
 
 
 def _members(source: str) -> Iterator[_Member]:
-    if source.lower().endswith(ZIP):
-        yield from _zipped(source)
+    if source.lower().endswith(ZIP_SUFFIXES):
+        yield from _zip_members(source)
     else:
-        yield from _tarred(source)
+        yield from _tar_members(source)
 
 
-def _tarred(source: str) -> Iterator[_Member]:
-    with tarfile.open(source, errors="surrogateescape", tarinfo=_Entry) as archive:
+def _tar_members(source: str) -> Iterator[_Member]:
+    with tarfile.open(source, errors="surrogateescape", tarinfo=_StrictTarInfo) as archive:
         for entry in archive:
             if entry.isdir():
                 continue
-            kind = "" if entry.isreg() else "a link or a device in the archive"
-            content = archive.extractfile(entry) if entry.isreg() else None
-            yield _Member(entry.name.removeprefix("./"), entry.size, kind, _Given(content))
-        while archive.fileobj is not None and archive.fileobj.read(PIECE):
-            pass  # to its end, where what it was packed with checks it
+            name = entry.name.removeprefix("./")
+            rejection = _path_error(name) if entry.isreg() else SPECIAL_FILE
+            content = None if rejection else archive.extractfile(entry)
+            yield _Member(name, content, rejection)
+        while archive.fileobj is not None and archive.fileobj.read(READ_BYTES):
+            pass  # at the end of the file, the decompressor verifies its checksum
 
 
-class _Entry(tarfile.TarInfo):
-    """A member whose header must be whole: the library takes a spoilt one for the end."""
+class _StrictTarInfo(tarfile.TarInfo):
+    """Raises an error for a damaged header, which tarfile treats as the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile)
-        except END:
+        except END_OF_ARCHIVE:
             raise
-        except HEADER as error:
-            raise SPOILT(f"a header is spoilt: {error}") from None
+        except HEADER_ERROR as error:
+            raise READ_ERROR(f"damaged header: {error}") from None
 
 
-def _zipped(source: str) -> Iterator[_Member]:
+def _zip_members(source: str) -> Iterator[_Member]:
     with zipfile.ZipFile(source) as archive:
         for entry in archive.infolist():
             if entry.is_dir():
                 continue
-            kind = "encrypted" if entry.flag_bits & 1 else ""
-            linked = (entry.external_attr >> 28) == 0xA
-            kind = "a link or a device in the archive" if linked else kind
-            opened = _Given(None) if kind else _Given(archive.open(entry))
-            yield _Member(entry.filename, entry.file_size, kind, opened)
+            if (entry.external_attr >> 28) == 0xA:
+                rejection = SPECIAL_FILE
+            else:
+                rejection = "encrypted" if entry.flag_bits & 1 else _path_error(entry.filename)
+            content = None if rejection else archive.open(entry)
+            yield _Member(entry.filename, content, rejection)
 
 
-class _Given(AbstractContextManager[IO[bytes]]):
-    """A file that is open already."""
-
-    def __init__(self, file: IO[bytes] | None) -> None:
-        self._file = file
-
-    def __enter__(self) -> IO[bytes]:
-        if self._file is None:
-            raise OSError("no file")
-        return self._file
-
-    def __exit__(self, *_error: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _error(member: _Member) -> str:
-    if member.kind:
-        return member.kind
-    parts = member.name.split("/")
-    if member.name.startswith("/") or ".." in parts or "\\" in member.name:
-        return "its path climbs out of the archive"
+def _path_error(name: str) -> str:
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        return "its path leads out of the archive"
     return ""
 
 
-def _write(member: _Member, path: Path, room: int) -> int:
-    """Write the member to `path`; its size. DataError where it has more than `room` bytes."""
+def _write(content: IO[bytes], folder: Path, name: str, max_bytes: int) -> int:
+    """Write a member to `folder` and return its size; DataError if it exceeds `max_bytes`."""
+    path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with member.open as content, path.open("wb") as out:
-        while piece := content.read(PIECE):
-            written += len(piece)
-            if written > room:
+    num_bytes = 0
+    with path.open("wb") as out:
+        while block := content.read(READ_BYTES):
+            num_bytes += len(block)
+            if num_bytes > max_bytes:
                 raise DataError(
-                    f"{member.name}: the archive unpacks to more than {MAX_TIMES} times its size,"
-                    " or than there is room for; make room, or unpack it yourself"
+                    f"{name}: the archive unpacks to more than {MAX_EXPANSION} times its size, or"
+                    " than there is disk space; free disk space, or unpack it yourself"
                 )
-            out.write(piece)
-    return written
+            out.write(block)
+    return num_bytes

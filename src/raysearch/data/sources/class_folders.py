@@ -1,15 +1,22 @@
-"""A folder a class, with images anywhere below."""
+"""Lists a folder with one subfolder for each class, as torchvision's ImageFolder expects it."""
 
 from __future__ import annotations
 
 import re
 
-from raysearch.data.shards.decoding import NO_IMAGE, is_image
-from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Rejected
+from raysearch.data.images.decoding import NO_IMAGE, is_image
+from raysearch.data.sources.file_paths import list_files, require_folder
+from raysearch.data.sources.listing import (
+    UNKNOWN_PATIENTS,
+    Item,
+    Listing,
+    Rejected,
+    SourceOptions,
+)
 from raysearch.errors import DataError
 
-PARTS = {
+# Names of the folders of an official split.
+SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
     "val": "valid",
@@ -21,54 +28,59 @@ PARTS = {
 ADVICE = "shard again with --patient REGEX"
 
 
-def folder_source(source: str, ask: Ask) -> Listing:
-    """A folder a class; SECM and tissue-microarray images come like this, too.
+def list_class_folders(source: str, options: SourceOptions) -> Listing:
+    """List a folder with one subfolder for each class, such as confocal or microarray images.
 
-    Where the folders at the top are all parts of a split, such as `train` and `test`, the classes
-    are below them. The patient is the first group of the regular expression `patient`, searched in
-    the path below SOURCE (the whole match where it has no group); without one each file is its own.
+    If all folders at the top are parts of an official split, such as `train` and `test`, the class
+    folders are in them. The patient is the first group of the regular expression
+    `options.patient`, searched in the path below `source`, or its whole match if it has no group.
+    Without a regular expression, each file is its own patient.
     """
-    folder = existing(source)
-    pattern = _pattern(ask.patient)
-    files, rejected = files_of(folder)
-    tops = {file.split("/")[0] for file in files if "/" in file}
-    depth = 1 if tops and tops <= set(PARTS) else 0
-    found = {file: file.split("/")[depth] for file in files if file.count("/") > depth}
-    images = {name for file, name in found.items() if is_image(file)}
-    names = ask.classes or tuple(sorted(images))
-    absent = sorted(set(ask.classes) - images)
-    if absent:
+    folder = require_folder(source)
+    pattern = _compile(options.patient)
+    files, rejected = list_files(folder)
+    top_folders = {file.split("/")[0] for file in files if "/" in file}
+    class_level = 1 if top_folders and top_folders <= set(SPLIT_FOLDERS) else 0
+    class_of = {
+        file: file.split("/")[class_level] for file in files if file.count("/") > class_level
+    }
+    found_classes = {name for file, name in class_of.items() if is_image(file)}
+    class_names = options.classes or tuple(sorted(found_classes))
+    missing = sorted(set(options.classes) - found_classes)
+    if missing:
         raise DataError(
-            f"--classes: no image in a folder {absent[0]!r}; the folders are"
-            f" {', '.join(sorted(images))}"
+            f"--classes: no image in a folder {missing[0]!r}; the folders are"
+            f" {', '.join(sorted(found_classes))}"
         )
     items: list[Item] = []
     for file in files:
-        group, name = _group(pattern, file), found.get(file)
+        patient, class_name = _patient(pattern, file), class_of.get(file)
         if not is_image(file):
             rejected.append(Rejected(file, NO_IMAGE))
-        elif name is None:
+        elif class_name is None:
             rejected.append(Rejected(file, "in no class folder"))
-        elif name not in names:
-            rejected.append(Rejected(file, f"class {name!r} is none of {', '.join(names)}"))
-        elif not group:
+        elif class_name not in class_names:
+            reason = f"class {class_name!r} is none of {', '.join(class_names)}"
+            rejected.append(Rejected(file, reason))
+        elif not patient:
             rejected.append(Rejected(file, "no patient in its path by --patient"))
         else:
-            part = PARTS[file.split("/")[0]] if depth else ""
-            items.append(Item(file, names.index(name), group, group, split=part))
-    warnings = () if pattern else (ALONE.format(advice=ADVICE),)
-    return Listing(names, items, rejected, warnings=warnings, folder=folder)
+            split = SPLIT_FOLDERS[file.split("/")[0]] if class_level else ""
+            label = class_names.index(class_name)
+            items.append(Item(file, label, patient, patient, split=split))
+    warnings = () if pattern else (UNKNOWN_PATIENTS.format(advice=ADVICE),)
+    return Listing(class_names, items, rejected, warnings=warnings, folder=folder)
 
 
-def _group(pattern: re.Pattern[str] | None, file: str) -> str | None:
-    """The patient of `file`: itself without a pattern; None or empty where it names none."""
+def _patient(pattern: re.Pattern[str] | None, file: str) -> str | None:
+    """The patient of `file`: the file itself without a pattern; None or empty if none matches."""
     if pattern is None:
         return file
     match = pattern.search(file)
     return match[1 if pattern.groups else 0] if match else None
 
 
-def _pattern(patient: str | None) -> re.Pattern[str] | None:
+def _compile(patient: str | None) -> re.Pattern[str] | None:
     if patient is None:
         return None
     try:

@@ -1,26 +1,26 @@
-"""Tiles that `raysearch harvest` cut out of papers, which nobody has labelled."""
+"""Lists the unlabeled tiles that `raysearch harvest` has extracted from papers."""
 
 from __future__ import annotations
 
 import re
 
 from raysearch.data.files import Folder
-from raysearch.data.sources.file_paths import existing, files_of
-from raysearch.data.sources.listing import Ask, Item, Listing, Rejected
+from raysearch.data.sources.file_paths import list_files, require_folder
+from raysearch.data.sources.listing import Item, Listing, Rejected, SourceOptions
 
-NAME = re.compile(r"(?P<paper>.+)/(?P<image>p\d+_i\d+)_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})\.png")
-MARK, FOLDER = "harvest.json", "tiles"
+FILE_PATH = re.compile(r"(?P<paper>.+)/(?P<image>p\d+_i\d+)_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})\.png")
+HARVEST_FILE, TILE_FOLDER = "harvest.json", "tiles"
 
 
-def tiles(source: str, _ask: Ask) -> Listing:
-    """`<paper>/p<page>_i<index>_x<X>_y<Y>.png`; the paper counts as the patient."""
-    folder = existing(source)
-    if folder.exists(MARK):
-        folder = folder / FOLDER
-    files, rejected = files_of(folder)
+def list_tiles(source: str, _options: SourceOptions) -> Listing:
+    """List `<paper>/p<page>_i<index>_x<X>_y<Y>.png`; the paper counts as the patient."""
+    folder = require_folder(source)
+    if folder.exists(HARVEST_FILE):
+        folder = folder / TILE_FOLDER
+    files, rejected = list_files(folder)
     items = []
     for file in files:
-        match = NAME.fullmatch(file)
+        match = FILE_PATH.fullmatch(file)
         if match is None:
             rejected.append(Rejected(file, "not named PAPER/pPAGE_iINDEX_xX_yY.png"))
             continue
@@ -31,5 +31,5 @@ def tiles(source: str, _ask: Ask) -> Listing:
 
 
 def is_harvest(source: str) -> bool:
-    """Whether `raysearch harvest` made the folder."""
-    return Folder(source).exists(MARK)
+    """Whether `raysearch harvest` has written the folder."""
+    return Folder(source).exists(HARVEST_FILE)

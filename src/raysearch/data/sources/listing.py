@@ -1,26 +1,26 @@
-"""What a source says is there, before anything is decoded."""
+"""The records that describe a source before any image is decoded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from raysearch.data.files import Folder
 
-UNREADABLE = "its name is not UTF-8"
-ALONE = (
-    "no patient is known: each file counts as a patient of its own, so a patient's patches may"
-    " stand on both sides of a split and flatter every score; {advice}"
+NOT_UTF8 = "its name is not UTF-8"
+UNKNOWN_PATIENTS = (
+    "no patient is known: each file counts as its own patient, so patches of one patient may be on"
+    " both sides of a split, which makes every score too optimistic; {advice}"
 )
 
 
 class Item(NamedTuple):
-    """One image to decode, and what its place in the source says of it.
+    """One image to decode, and what the source says about it.
 
-    `label` is the number of its class, None where nobody knows it; `others` are its labels in the
-    listing's further tasks. What is unknown is None or empty.
+    `label` is the class number, None if unknown. `task_labels` are the class numbers in the
+    listing's additional tasks. Other unknown values are None or empty.
     """
 
     file: str
@@ -32,30 +32,33 @@ class Item(NamedTuple):
     site: str = ""
     magnification: int | None = None
     split: str = ""
-    others: tuple[int | None, ...] = ()
+    task_labels: tuple[int | None, ...] = ()
 
 
 class Rejected(NamedTuple):
-    """A file that is left out, and why."""
+    """A file that is left out, and the reason."""
 
     file: str
     reason: str
 
 
 class Task(NamedTuple):
-    """What can be learned from a set: its name, and its classes in the order of their numbers."""
+    """An additional classification task: its name, and its classes in order of their numbers."""
 
     name: str
     class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What the user says of a source beside its place.
+class SourceOptions:
+    """Options that say how to read a source.
 
-    `patient` is a regular expression, `classes` the names of the classes in their order,
-    `magnifications` those to keep, `official` the folder of PCam's HDF5 files. `scratch` is a
-    folder for what has to be unpacked; it goes when the shards are written.
+    Attributes:
+        scratch: A folder for unpacked files; it is removed when the shards are written.
+        patient: A regular expression that finds the patient in a file's path.
+        classes: The class names in order.
+        magnifications: The magnifications to include; empty for all.
+        official: The folder of PatchCamelyon's official HDF5 files.
     """
 
     scratch: Path = Path()
@@ -67,11 +70,17 @@ class Ask:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds; `size` is (width, height), None for the most frequent one.
+    """The content of a source.
 
-    `folder` is where the items' files are; a source that draws its patches has none. In one of
-    `rows`, an item's file is `NAME#ROW`, a row of an HDF5 file. `tasks` are those beside the one of
-    `class_names`.
+    Attributes:
+        class_names: The classes of the default task, in order of their numbers.
+        items: The images to decode.
+        rejected: The files that are left out.
+        size: (width, height) of the patches; None for the most frequent size.
+        warnings: Warnings for the manifest.
+        folder: The folder of the items' files; None if the patches are synthesized.
+        is_hdf5: Whether an item's file is `NAME#ROW`, a row of an HDF5 file.
+        tasks: The additional tasks.
     """
 
     class_names: tuple[str, ...]
@@ -79,6 +88,12 @@ class Listing:
     rejected: Sequence[Rejected] = ()
     size: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
-    folder: Folder | None = field(default=None)
-    rows: bool = False
+    folder: Folder | None = None
+    is_hdf5: bool = False
     tasks: tuple[Task, ...] = ()
+
+
+def divide(entries: Sequence[Item | Rejected]) -> tuple[list[Item], list[Rejected]]:
+    """Divide `entries` into items and rejected files."""
+    items = [entry for entry in entries if isinstance(entry, Item)]
+    return items, [entry for entry in entries if isinstance(entry, Rejected)]

@@ -1,4 +1,4 @@
-"""PatchCamelyon (Veeling et al. 2018) as published: HDF5 files, and tables of their slides."""
+"""Lists PatchCamelyon (Veeling et al., 2018) as published: HDF5 files and tables of slides."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
+from raysearch.data.images.decoding import RejectedImageError
+from raysearch.data.images.hdf5 import count_images, read_labels
 from raysearch.data.isolated_subprocess import IsolatedProcessError, run_isolated
-from raysearch.data.shards.decoding import RejectedImageError
-from raysearch.data.shards.hdf5 import image_rows, label_rows
-from raysearch.data.sources.file_paths import existing
-from raysearch.data.sources.listing import ALONE, Ask, Item, Listing, Rejected
+from raysearch.data.sources.file_paths import require_folder
+from raysearch.data.sources.listing import (
+    UNKNOWN_PATIENTS,
+    Item,
+    Listing,
+    Rejected,
+    SourceOptions,
+)
 from raysearch.errors import DataError
 
-PARTS = ("train", "valid", "test")
-STEM = "camelyonpatch_level_2_split_"
-SLIDE = re.compile(r"camelyon16_(train|test)_(?:(normal|tumor)_)?(\d{3})")
-META = ("coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi")
+SPLITS = ("train", "valid", "test")
+FILE_PREFIX = "camelyonpatch_level_2_split_"
+SLIDE_NAME = re.compile(r"camelyon16_(train|test)_(?:(normal|tumor)_)?(\d{3})")
+META_COLUMNS = ("coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi")
 CLASSES = ("negative", "positive")
 SIZE = (96, 96)
-# The slides of Radboud by their numbers in the training set; the others are of Utrecht.
-RADBOUD = {"normal": 100, "tumor": 70}
-NO_META = "put the official ..._meta.csv files beside the HDF5 files"
+# Of the training slides, those up to these numbers are from Radboud, the others from Utrecht.
+LAST_RADBOUD_NUMBER = {"normal": 100, "tumor": 70}
+NO_META = "put the official ..._meta.csv files next to the HDF5 files"
 SWAPPED = (
-    "valid and test are told apart by the files' names alone; the published checksums have the two"
-    " swapped"
+    "only the file names distinguish valid from test; the published checksums have the two swapped"
 )
-TRUTH = {"True": 1, "False": 0, "1": 1, "0": 0}
-LIMIT_S, MEMORY_BYTES = 120.0, 4 * 2**30
+LABELS = {"True": 1, "False": 0, "1": 1, "0": 0}
+TIMEOUT_S, MEMORY_BYTES = 120.0, 4 * 2**30
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row is from: its place on the slide in pixels of level 0, its label, the slide."""
+    """The origin of a row: its position in pixels of level 0, its label and its slide."""
 
     x: int
     y: int
@@ -49,61 +54,71 @@ class Origin:
     slide: str
 
 
-def pcam(source: str, ask: Ask) -> Listing:
-    """`camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5[.gz]` and `..._meta.csv`.
+def list_pcam(source: str, options: SourceOptions) -> Listing:
+    """List `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5[.gz]` and `..._meta.csv`.
 
-    The slide counts as the patient. Its name, and not the file's, says whether a row is of the
-    test set. DataError where rows and tables do not fit each other.
+    The slide counts as the patient. Its name, not the file's, decides whether a row is in the test
+    set.
+
+    Raises:
+        DataError: If the images, labels and meta file of a split do not match.
     """
-    folder = existing(source)
+    folder = require_folder(source)
     if not folder.is_local:
-        raise DataError(f"{source}: HDF5 files are read from a disk; copy them to one first")
+        raise DataError(f"{source}: HDF5 files must be on a local disk; copy them to one first")
     items: list[Item] = []
     rejected: list[Rejected] = []
-    known = True
-    for part in parts_of(folder):
-        origins = origins_of(folder, part)
-        known = known and origins is not None
+    have_origins = True
+    for split in available_splits(folder):
+        origins = read_origins(folder, split)
+        have_origins = have_origins and origins is not None
         try:
-            file, rows = images_of(folder, part, ask.scratch)
-            labels = _labels_of(folder, part, ask.scratch)
+            file, num_rows = open_images(folder, split, options.scratch)
+            labels = _read_labels(folder, split, options.scratch)
         except (RejectedImageError, IsolatedProcessError) as error:
-            rejected.append(Rejected(f"{STEM}{part}", str(error)))
+            rejected.append(Rejected(f"{FILE_PREFIX}{split}", str(error)))
             continue
-        reject_misfits(part, rows, labels, origins)
+        _check_consistency(split, num_rows, labels, origins)
         items += (
-            _item(f"{file}#{row}", part, int(labels[row]), origins[row] if origins else None)
-            for row in range(rows)
+            _item(f"{file}#{row}", split, int(labels[row]), origins[row] if origins else None)
+            for row in range(num_rows)
         )
-    warnings = () if known else (ALONE.format(advice=NO_META), SWAPPED)
-    return Listing(CLASSES, items, rejected, SIZE, warnings, Folder(ask.scratch), rows=True)
+    warnings = () if have_origins else (UNKNOWN_PATIENTS.format(advice=NO_META), SWAPPED)
+    scratch = Folder(options.scratch)
+    return Listing(CLASSES, items, rejected, SIZE, warnings, scratch, is_hdf5=True)
 
 
 def is_pcam(source: str) -> bool:
-    """Whether one of the files is there."""
-    return bool(parts_of(Folder(source)))
+    """Whether the folder contains one of the files with images."""
+    return bool(available_splits(Folder(source)))
 
 
-def parts_of(folder: Folder) -> list[str]:
-    """The parts whose images are in `folder`."""
+def available_splits(folder: Folder) -> list[str]:
+    """The official splits whose images are in `folder`."""
     names = set(folder.names())
-    return [part for part in PARTS if {f"{STEM}{part}_x.h5", f"{STEM}{part}_x.h5.gz"} & names]
+    return [
+        split
+        for split in SPLITS
+        if {f"{FILE_PREFIX}{split}_x.h5", f"{FILE_PREFIX}{split}_x.h5.gz"} & names
+    ]
 
 
-def images_of(folder: Folder, part: str, scratch: Path) -> tuple[str, int]:
-    """The name in `scratch` of the file with the images of `part`, and how many they are."""
-    path = _unpacked(folder, f"{STEM}{part}_x.h5", scratch)
-    rows, _size = run_isolated(image_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
-    return path.name, rows
+def open_images(folder: Folder, split: str, scratch: Path) -> tuple[str, int]:
+    """Unpack the images of `split` to `scratch`; return the file's name and number of images."""
+    path = _unpack(folder, f"{FILE_PREFIX}{split}_x.h5", scratch)
+    num_rows, _size = run_isolated(
+        count_images, str(path), timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES
+    )
+    return path.name, num_rows
 
 
-def _labels_of(folder: Folder, part: str, scratch: Path) -> NDArray[np.int64]:
-    path = _unpacked(folder, f"{STEM}{part}_y.h5", scratch)
-    return run_isolated(label_rows, str(path), limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES)
+def _read_labels(folder: Folder, split: str, scratch: Path) -> NDArray[np.int64]:
+    path = _unpack(folder, f"{FILE_PREFIX}{split}_y.h5", scratch)
+    return run_isolated(read_labels, str(path), timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES)
 
 
-def _unpacked(folder: Folder, name: str, scratch: Path) -> Path:
-    """The file `name` of `folder` in `scratch`, unpacked where it is gzipped, else a link."""
+def _unpack(folder: Folder, name: str, scratch: Path) -> Path:
+    """Put the file `name` of `folder` into `scratch`: decompressed if gzipped, else as a link."""
     target = scratch / name
     if target.exists():
         return target
@@ -112,8 +127,8 @@ def _unpacked(folder: Folder, name: str, scratch: Path) -> Path:
         target.symlink_to(Path(folder.path(name)).resolve())
     elif folder.exists(f"{name}.gz"):
         try:
-            with gzip.open(folder.path(f"{name}.gz")) as packed, target.open("wb") as out:
-                shutil.copyfileobj(packed, out, 2**22)
+            with gzip.open(folder.path(f"{name}.gz")) as compressed, target.open("wb") as out:
+                shutil.copyfileobj(compressed, out, 2**22)
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise RejectedImageError(f"{name}.gz is truncated or damaged") from None
     else:
@@ -121,71 +136,75 @@ def _unpacked(folder: Folder, name: str, scratch: Path) -> Path:
     return target
 
 
-def origins_of(folder: Folder, part: str) -> list[Origin] | None:
-    """What the meta file of `part` says of each row; None without one. DataError for a bad one."""
-    name = f"{STEM}{part}_meta.csv"
+def read_origins(folder: Folder, split: str) -> list[Origin] | None:
+    """Read the origin of each row of `split` from its meta file.
+
+    Returns:
+        The origins, or None if there is no meta file.
+
+    Raises:
+        DataError: If the meta file is malformed.
+    """
+    name = f"{FILE_PREFIX}{split}_meta.csv"
     if not folder.exists(name):
         return None
     text = folder.read(name).decode("utf-8", "replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    origins = []
     try:
-        if not set(META) <= set(reader.fieldnames or ()):
-            raise DataError(f"{folder.path(name)}: its first line is not {','.join(META)}")
-        for row in reader:
-            origin = Origin(
-                int(row["coord_x"]),
-                int(row["coord_y"]),
-                TRUTH[row["center_tumor_patch"]],
-                row["wsi"],
-            )
-            if not SLIDE.fullmatch(origin.slide) or max(abs(origin.x), abs(origin.y)) >= 2**31:
-                raise ValueError(origin.slide)
-            origins.append(origin)
+        if not set(META_COLUMNS) <= set(reader.fieldnames or ()):
+            raise DataError(f"{folder.path(name)}: its first line is not {','.join(META_COLUMNS)}")
+        return [_parse_origin(row) for row in reader]
     except (KeyError, ValueError, TypeError, csv.Error):
         raise DataError(
-            f"{folder.path(name)}: line {reader.line_num} is not {','.join(META)} of a Camelyon16"
-            " slide; take the official file"
+            f"{folder.path(name)}: line {reader.line_num} is not {','.join(META_COLUMNS)} of a"
+            " Camelyon16 slide; take the official file"
         ) from None
-    return origins
 
 
-def reject_misfits(
-    part: str, rows: int, labels: NDArray[np.int64], origins: list[Origin] | None
+def _parse_origin(row: dict[str, str]) -> Origin:
+    x, y, label = int(row["coord_x"]), int(row["coord_y"]), LABELS[row["center_tumor_patch"]]
+    if not SLIDE_NAME.fullmatch(row["wsi"]) or max(abs(x), abs(y)) >= 2**31:
+        raise ValueError(row["wsi"])
+    return Origin(x, y, label, row["wsi"])
+
+
+def _check_consistency(
+    split: str, num_rows: int, labels: NDArray[np.int64], origins: list[Origin] | None
 ) -> None:
-    """DataError where images, labels and meta file are not of one another."""
-    counts = {"x": rows, "y": len(labels)} | ({"meta": len(origins)} if origins else {})
+    """Raise DataError if the images, labels and meta file of a split do not match."""
+    counts = {"x": num_rows, "y": len(labels)} | ({"meta": len(origins)} if origins else {})
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
+        text = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
         raise DataError(
-            f"{STEM}{part}: {told}; take files of one part (valid and test are easily swapped)"
+            f"{FILE_PREFIX}{split}: {text}; take files of one split (valid and test are easily"
+            " swapped)"
         )
     for row, origin in enumerate(origins or ()):
         if origin.label != labels[row]:
             raise DataError(
-                f"{STEM}{part}: row {row} is {labels[row]} in y, {origin.label} in meta; take"
-                " files of one part (valid and test are easily swapped)"
+                f"{FILE_PREFIX}{split}: row {row} is {labels[row]} in y, {origin.label} in meta;"
+                " take files of one split (valid and test are easily swapped)"
             )
 
 
-def site_of(slide: str) -> str:
-    """RUMC or UMCU; empty for slides of the test set, whose names do not say it."""
-    match = SLIDE.fullmatch(slide)
+def site_of_slide(slide: str) -> str:
+    """The site of a training slide, RUMC or UMCU; empty for test slides, whose site is unknown."""
+    match = SLIDE_NAME.fullmatch(slide)
     if match is None or match[2] is None:
         return ""
-    return "RUMC" if int(match[3]) <= RADBOUD[match[2]] else "UMCU"
+    return "RUMC" if int(match[3]) <= LAST_RADBOUD_NUMBER[match[2]] else "UMCU"
 
 
-def part_of(slide: str, part: str) -> str:
-    """The part that a row of `slide` is of, which stands in the file of `part`."""
+def split_of_slide(slide: str, file_split: str) -> str:
+    """The official split of a row of `slide` that is in the file of `file_split`."""
     if slide.startswith("camelyon16_test_"):
         return "test"
-    return "train" if part == "train" else "valid"
+    return "train" if file_split == "train" else "valid"
 
 
-def _item(file: str, part: str, label: int, origin: Origin | None) -> Item:
+def _item(file: str, split: str, label: int, origin: Origin | None) -> Item:
     if origin is None:
-        return Item(file, label, file, split=part)
+        return Item(file, label, file, split=split)
     slide = origin.slide
     return Item(
         file,
@@ -194,6 +213,6 @@ def _item(file: str, part: str, label: int, origin: Origin | None) -> Item:
         slide,
         origin.x,
         origin.y,
-        site=site_of(slide),
-        split=part_of(slide, part),
+        site=site_of_slide(slide),
+        split=split_of_slide(slide, split),
     )

@@ -1,13 +1,13 @@
-"""Patches that are drawn instead of read."""
+"""Lists synthetic patches, which are generated instead of read."""
 
 from __future__ import annotations
 
-from raysearch.data.sources.listing import Ask, Item, Listing
+from raysearch.data.sources.listing import Item, Listing, SourceOptions
 from raysearch.data.synthetic import SOURCE, synthetic_listing
 
 
-def synthetic(source: str, _ask: Ask) -> Listing:
-    """H&E-like patches drawn by `PATIENTS:PATCHES:SEED`, see `raysearch.data.synthetic`."""
+def list_synthetic(source: str, _options: SourceOptions) -> Listing:
+    """List the patches of `PATIENTS:PATCHES:SEED`, see `raysearch.data.synthetic`."""
     labels, patients = synthetic_listing(source)
     items = [
         Item(f"synthetic/{number:06d}", label, f"p{patient:03d}", f"p{patient:03d}")
@@ -19,5 +19,5 @@ def synthetic(source: str, _ask: Ask) -> Listing:
 
 
 def is_synthetic(source: str) -> bool:
-    """Whether `source` is such a text."""
+    """Whether `source` has the form `PATIENTS:PATCHES:SEED`."""
     return SOURCE.fullmatch(source) is not None

@@ -1,6 +1,6 @@
-"""The book of openings: who judged a champion by the held-out groups of a split manifest, and when.
+"""The test-set access log: which champions were evaluated on a held-out test set, when, by whom.
 
-Each is a file of its own beside the split manifest, so that none can be written over another.
+Each access is a file of its own next to the split manifest, so that no access overwrites another.
 """
 
 from __future__ import annotations
@@ -12,67 +12,98 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from raysearch.data.files import Folder
-from raysearch.data.shards.shard_manifest import MALFORMED
 from raysearch.data.splits.split_manifest import FOLDER
 from raysearch.errors import DataError
 
-OPENINGS = f"{FOLDER}/openings"
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ACCESS_LOG = f"{FOLDER}/test_access"
+# A field of a champion's decision rule.
+Scalar = str | int | float | None
+# Further repeats of the cross-validation do not change the champion's predictions.
+NOT_COMPARED = "repeats"
 
 
 @dataclass(frozen=True)
 class TestSetAccess:
-    """One look at the held-out groups: when (ISO 8601), by whom, and with which champion of `study`.
+    """One evaluation of a study's champion on the held-out test set.
 
-    `identity` is the study's, `locked` what was fixed with its champion before.
+    Attributes:
+        time: Time of the access, ISO 8601 in UTC.
+        user: `USER@HOST`.
+        study: Name of the study.
+        identity: Unique identity of the study.
+        champion: The champion's trial.
+        decision: The champion's frozen decision rule (temperature, threshold, ...), by field.
     """
 
-    at: str
-    by: str
+    __test__ = False  # for pytest
+
+    time: str
+    user: str
     study: str
     identity: str
     champion: str
-    locked: Mapping[str, Any]
+    decision: Mapping[str, Scalar]
 
     @classmethod
-    def now(
-        cls, study: str, identity: str, champion: str, locked: Mapping[str, Any]
-    ) -> TestSetAccess:
-        """One by this user on this machine."""
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        by = f"{getpass.getuser()}@{socket.gethostname()}"
-        return cls(at, by, study, identity, champion, dict(locked))
+    def now(cls, study: str, identity: str, champion: str, decision: DataclassInstance) -> Self:
+        """An access at this moment, by this user on this machine.
+
+        Args:
+            study: Name of the study.
+            identity: Unique identity of the study.
+            champion: The champion's trial.
+            decision: The record of its decision rule; its fields are scalars.
+        """
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        user = f"{getpass.getuser()}@{socket.gethostname()}"
+        return cls(time, user, study, identity, champion, asdict(decision))
 
     def same_champion(self, other: TestSetAccess) -> bool:
-        """Whether `other` judged the same trial, with all that is locked of it."""
-        return (self.champion, self.judged) == (other.champion, other.judged)
+        """Whether `other` evaluated the same trial with the same decision rule."""
+        return self.champion == other.champion and not self.changed_fields(other)
 
-    @property
-    def judged(self) -> dict[str, Any]:
-        """What is locked and tells two champions apart, not how often one was trained again."""
-        return {"kind": "refit", **{k: v for k, v in self.locked.items() if k != "repeats"}}
+    def changed_fields(self, other: TestSetAccess) -> list[str]:
+        """The sorted names of the fields of the decision rule that differ from `other`."""
+        names = {*self.decision, *other.decision} - {NOT_COMPARED}
+        return sorted(name for name in names if self.decision.get(name) != other.decision.get(name))
+
+    def encode(self) -> bytes:
+        """The access as JSON."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Self:
+        """Read the JSON that `encode` returns; ValidationError for anything else."""
+        return TypeAdapter(cls).validate_json(content)
 
 
-def test_set_accesses(folder: Folder, name: str) -> list[TestSetAccess]:
-    """Every opening of the held-out groups of the split manifest `name` in `folder`, the first one first.
+def read_test_set_accesses(folder: Folder, name: str) -> list[TestSetAccess]:
+    """Read every access to the test set of the split manifest `name` in `folder`, oldest first.
 
-    DataError where the book is damaged: it is not to be taken for an empty one.
+    Raises:
+        DataError: If a file is damaged: a damaged log does not count as an empty one.
     """
-    place = f"{OPENINGS}/{name}"
-    found = []
-    for file in folder.names(place):
+    directory = f"{ACCESS_LOG}/{name}"
+    accesses = []
+    for file in folder.names(directory):
         try:
-            found.append(TestSetAccess(**json.loads(folder.read(f"{place}/{file}"))))
-        except MALFORMED:
+            accesses.append(TestSetAccess.decode(folder.read(f"{directory}/{file}")))
+        except ValidationError:
             raise DataError(
-                f"{folder.path(f'{place}/{file}')}: damaged; restore it from a copy"
+                f"{folder.path(f'{directory}/{file}')}: damaged; restore it from a copy"
             ) from None
-    return sorted(found, key=lambda one: one.at)
+    return sorted(accesses, key=lambda access: access.time)
 
 
-def record_test_set_access(opening: TestSetAccess, folder: Folder, name: str) -> None:
-    """Write `opening` into the book of the split manifest `name` in `folder`."""
-    file = f"{opening.at.replace(':', '')}-{uuid.uuid4().hex[:8]}.json"
-    folder.write(f"{OPENINGS}/{name}/{file}", json.dumps(asdict(opening), indent=1).encode())
+def record_test_set_access(access: TestSetAccess, folder: Folder, name: str) -> None:
+    """Write `access` to the log of the split manifest `name` in `folder`."""
+    file = f"{access.time.replace(':', '')}-{uuid.uuid4().hex[:8]}.json"
+    folder.write(f"{ACCESS_LOG}/{name}/{file}", access.encode())

@@ -1,247 +1,282 @@
-"""How a split manifest comes about: a test set chosen once, and folds of what is left.
+"""Creates split manifests: selects the held-out test set once, and divides the rest into folds.
 
-Our own code, as in `raysearch.data.splits.folds`: a split depends on the groups' names, their rows
-by class and the seed, and on nothing else.
+As in `raysearch.data.splits.folds`, a split depends only on the group names, their class counts and
+the seed, so that it stays the same when libraries change.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.config.names import (
+    LEAVE_ONE_OUT,
+    OFFICIAL,
+    holdout_name,
+    kfold_name,
+    parse_holdouts,
+)
 from raysearch.data.files import Folder
-from raysearch.data.patches import Rows, load_rows
+from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.data.shards.shard_manifest import read_manifest
-from raysearch.data.splits.folds import Fold, folds_from, kfolds, named, tally
+from raysearch.data.splits.folds import (
+    Fold,
+    build_folds,
+    class_counts_by_group,
+    class_text,
+    stratified_group_kfold,
+)
+from raysearch.data.splits.leak_check import check_leaks
 from raysearch.data.splits.split_manifest import (
     SplitManifest,
+    check_split_rows,
     count_classes,
     has_split_manifest,
     read_split_manifest,
-    reject_unlike,
     split_manifest_names,
 )
-from raysearch.data.view import View
 from raysearch.errors import DataError
 
 TEST_FRACTION = 0.15
-# Fewer patients than this are all needed to learn from.
-MIN_FOR_TEST = 60
-MAX_NAMED = 10
-LEAVE_ONE_OUT, OFFICIAL = "leave-one-out", "official"
-HOLDOUTS = re.compile(r"(\d{1,3})x(0?\.\d+)")
-
-# By these, what is held-out of one is held-out of all.
-OF_PATIENTS = ("patient", "slide")
+# With fewer patients, there is no test set by default: all are needed for training.
+MIN_PATIENTS_FOR_TEST = 60
+# With these groups, the test patients of one split manifest are those of all.
+PATIENT_LEVEL_GROUPS = ("patient", "slide")
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """What a split manifest is asked to hold.
+    """What a split manifest contains.
 
-    `by` is the column of the groups, `folds` the numbers of folds, `holdouts` (how many, the share
-    judged). `test_share` is that of the groups to seal, None for 15 % where there are at least 60
-    patients. `allowed` names the patients that may stand on both sides.
+    Attributes:
+        by: The column of the groups.
+        folds: Numbers of folds, one k-fold scheme for each.
+        leave_one_out: Whether to add a scheme with one fold for each group.
+        holdouts: (repetitions, validation fraction) of repeated hold-outs.
+        test_fraction: Fraction of the groups in the held-out test set; None for 15 % if there are
+            at least 60 patients, else 0.
+        seed: Seed of the random choices.
+        allowed_leaks: Patients that may be on both sides of a fold.
     """
 
     by: str = "patient"
     folds: tuple[int, ...] = (3,)
     leave_one_out: bool = False
     holdouts: tuple[int, float] | None = None
-    test_share: float | None = None
+    test_fraction: float | None = None
     seed: int = 0
-    allowed: tuple[str, ...] = ()
+    allowed_leaks: tuple[str, ...] = ()
+
+    @classmethod
+    def of_schemes(cls, schemes: Sequence[str], seed: int = 0) -> SplitSpec:
+        """The specification of the split `schemes`, given by name; official splits have none."""
+        num_folds = [name.removesuffix("-fold") for name in schemes if name.endswith("-fold")]
+        holdouts = [name for name in schemes if name.startswith("holdout-")]
+        return cls(
+            folds=tuple(map(int, num_folds)),
+            leave_one_out=LEAVE_ONE_OUT in schemes,
+            holdouts=parse_holdouts(holdouts[0].removeprefix("holdout-")) if holdouts else None,
+            seed=seed,
+        )
 
 
-def kfold_name(folds: int) -> str:
-    """The scheme of a number of folds."""
-    return f"{folds}-fold"
-
-
-def holdout_name(holdouts: tuple[int, float]) -> str:
-    """The scheme of (how many, the share judged) repeated hold-outs."""
-    times, fraction = holdouts
-    return f"holdout-{times}x{fraction:g}"
-
-
-def holdouts_of(text: str) -> tuple[int, float] | None:
-    """The hold-outs that `text` asks for, as 5x0.2; None where it does not."""
-    match = HOLDOUTS.fullmatch(text)
-    if match is None or not int(match[1]) or not 0 < float(match[2]) < 1:
-        return None
-    return int(match[1]), float(match[2])
-
-
-def split_spec_for(schemes: Sequence[str], seed: int = 0) -> SplitSpec:
-    """The wish for `schemes`, by their names; official ones cannot be wished for."""
-    folds = [name.removesuffix("-fold") for name in schemes if name.endswith("-fold")]
-    held = [name.removeprefix("holdout-") for name in schemes if name.startswith("holdout-")]
-    return SplitSpec(
-        folds=tuple(map(int, folds)),
-        leave_one_out=LEAVE_ONE_OUT in schemes,
-        holdouts=holdouts_of(held[0]) if held else None,
-        seed=seed,
-    )
-
-
-def make_split_manifest(
-    rows: Rows, task: str, split_spec: SplitSpec, aside: Iterable[str] | None = None
+def create_split_manifest(
+    rows: Rows, task: str, split_spec: SplitSpec, test_patients: Iterable[str] | None = None
 ) -> SplitManifest:
-    """The split manifest of `rows`, whose labels are those of `task`, that `split_spec` asks for.
+    """Create a split manifest of `rows`.
 
-    `aside` are the set's test patients, as `patients_aside` tells them; without them, and where a
-    share or a column was asked for, some are chosen. DataError where its folds cannot be made, and
-    where a patient would stand on both sides.
+    Args:
+        rows: All rows with a label in `task`.
+        task: The task of the labels in `rows`.
+        split_spec: What the split manifest contains.
+        test_patients: The test patients that `choose_test_patients` returns. They are used if
+            `split_spec` has no `test_fraction` and its groups are patients or slides; else the
+            test groups are selected from `rows`.
+
+    Raises:
+        DataError: If the folds cannot be made, or a patient would be on both sides of a fold.
     """
-    held_out = _held_out(rows, split_spec, aside)
+    held_out = _held_out_groups(rows, split_spec, test_patients)
     split_manifest = SplitManifest(
         rows.fingerprint, task, split_spec.by, split_spec.seed, held_out, {}
     )
-    return extend(split_manifest, rows, split_spec)
+    return add_schemes(split_manifest, rows, split_spec)
 
 
-def split_manifest_for(
+def load_or_create_split_manifest(
     data: str, name: str | None, task: str, schemes: Sequence[str]
 ) -> tuple[SplitManifest, bool]:
-    """The split manifest `name` of the shards at `data`, by default the task's, and whether it is to write.
+    """Load the split manifest of the shards at `data` and add the schemes that it lacks.
 
-    Where there is none it is made, with the schemes asked for, by their names; where it lacks some
-    of them, they are added. DataError for a split manifest of other rows or of another task, and for one
-    that lacks the authors' lists.
+    Args:
+        data: The address of the shards.
+        name: The name of the split manifest, which must exist; None for the one named after the
+            task, which is created if it does not exist.
+        task: The task of the labels.
+        schemes: Names of the split schemes that are needed.
+
+    Returns:
+        The split manifest, and whether it differs from what is stored.
+
+    Raises:
+        DataError: If the split manifest belongs to other rows or another task, or lacks the
+            official split.
     """
     folder = Folder(data)
     rows = load_rows(data, View(task))
-    chosen = name or task
-    if not has_split_manifest(folder, chosen):
+    manifest_name = name or task
+    if not has_split_manifest(folder, manifest_name):
         if name is not None:
             raise DataError(
-                f"{data}: no split manifest {name!r}; write it with `raysearch split --name`"
+                f"{data}: no split manifest {name!r}; create it with `raysearch split --name`"
             )
-        _reject_official(data, chosen, schemes)
-        split_spec = split_spec_for(schemes)
-        aside = patients_aside(data, held_out_patients(data), split_spec.seed)
-        return make_split_manifest(rows, task, split_spec, aside), True
-    split_manifest = read_split_manifest(folder, chosen, rows.fingerprint)
+        _reject_missing_official(data, manifest_name, schemes)
+        split_spec = SplitSpec.of_schemes(schemes)
+        test_patients = choose_test_patients(data, held_out_patients(data), split_spec.seed)
+        return create_split_manifest(rows, task, split_spec, test_patients), True
+    split_manifest = read_split_manifest(folder, manifest_name, rows.fingerprint)
     if split_manifest.task != task:
         raise DataError(
-            f"split manifest {chosen!r} is of task {split_manifest.task!r}, and {task!r} is asked for"
+            f"split manifest {manifest_name!r} is of task {split_manifest.task!r}, not {task!r}"
         )
-    counts = count_classes(
-        rows.groups(split_manifest.by), rows.labels, len(rows.class_names), split_manifest
+    groups, num_classes = rows.groups(split_manifest.by), len(rows.class_names)
+    check_split_rows(
+        split_manifest, count_classes(groups, rows.labels, num_classes, split_manifest)
     )
-    reject_unlike(split_manifest, counts)
-    lacking = [scheme for scheme in schemes if scheme not in split_manifest.schemes]
-    _reject_official(data, chosen, lacking)
-    if lacking and split_manifest.leaks:
+    missing = [scheme for scheme in schemes if scheme not in split_manifest.schemes]
+    if not missing:
+        return split_manifest, False
+    _reject_missing_official(data, manifest_name, missing)
+    if split_manifest.leaks:
         raise DataError(
-            f"{data}: split manifest {chosen!r} lets patients stand on both sides, and has no"
-            f" {lacking[0]}; name another, or write one with `raysearch split --name NAME`"
+            f"{data}: split manifest {manifest_name!r} allows patients on both sides, and has no"
+            f" {missing[0]}; name another, or create one with `raysearch split --name NAME`"
         )
-    split_spec = split_spec_for(lacking, split_manifest.seed)
-    return (extend(split_manifest, rows, split_spec), True) if lacking else (split_manifest, False)
+    split_spec = SplitSpec.of_schemes(missing, split_manifest.seed)
+    return add_schemes(split_manifest, rows, split_spec), True
 
 
-def _reject_official(data: str, name: str, lacking: Sequence[str]) -> None:
-    if OFFICIAL in lacking:
+def _reject_missing_official(data: str, name: str, missing_schemes: Sequence[str]) -> None:
+    if OFFICIAL in missing_schemes:
         raise DataError(
-            f"{data}: split manifest {name!r} has no official lists; write one with `raysearch split --name"
-            " NAME --official LIST`, and say `split: NAME`"
+            f"{data}: split manifest {name!r} has no official split; create one with `raysearch"
+            " split --name NAME --official LIST`, and set `split: NAME`"
         )
 
 
-def patients_aside(data: str, held_out: frozenset[str], seed: int) -> frozenset[str]:
-    """The test patients of the shards at `data`, the same for every task.
+def choose_test_patients(data: str, held_out: frozenset[str], seed: int) -> frozenset[str]:
+    """Choose the test patients of a new split manifest, which are the same for every task.
 
-    Those that a split manifest seals already, as `held_out_patients` tells them; where there is no split manifest,
-    15 % of the whole set's, chosen by `seed`.
+    Args:
+        data: The address of the shards.
+        held_out: The result of `held_out_patients`. If there is a split manifest already, these are
+            the test patients.
+        seed: Seed of the selection of 15 % of all patients, if there is no split manifest.
+
+    Returns:
+        The test patients; empty if there are too few patients for a test set.
     """
     if held_out or split_manifest_names(Folder(data)):
         return held_out
     try:
         rows = load_rows(data)
-    except DataError:  # labels in further tasks alone
+    except DataError:  # no row has a label in the default task
         return held_out
-    if len(np.unique(rows.patients)) < MIN_FOR_TEST:
+    if len(np.unique(rows.patients)) < MIN_PATIENTS_FOR_TEST:
         return held_out
-    draw = _test_draw(seed)
     return frozenset(
-        choose_groups(rows.patients, rows.labels, TEST_FRACTION, draw, rows.class_names)
+        choose_groups(
+            rows.patients, rows.labels, TEST_FRACTION, _test_set_seed(seed), rows.class_names
+        )
     )
 
 
 def held_out_patients(data: str) -> frozenset[str]:
-    """Every patient of the shards at `data` with a row that one of their split manifests seals."""
+    """The patients with a row in the test set of any split manifest of the shards at `data`."""
     folder = Folder(data)
-    found: set[str] = set()
+    patients: set[str] = set()
     for name in split_manifest_names(folder):
         split_manifest = read_split_manifest(folder, name, read_manifest(folder).fingerprint)
         if split_manifest.held_out:
             rows = load_rows(data, View(split_manifest.task))
-            inside = np.isin(rows.groups(split_manifest.by), split_manifest.held_out)
-            found.update(rows.patients[inside].tolist())
-    return frozenset(found)
+            in_test_set = np.isin(rows.groups(split_manifest.by), split_manifest.held_out)
+            patients.update(rows.patients[in_test_set].tolist())
+    return frozenset(patients)
 
 
-def extend(split_manifest: SplitManifest, rows: Rows, split_spec: SplitSpec) -> SplitManifest:
-    """`split_manifest` with those schemes of `split_spec` that it has not; its seal and the others stay."""
+def add_schemes(split_manifest: SplitManifest, rows: Rows, split_spec: SplitSpec) -> SplitManifest:
+    """Add the schemes of `split_spec` that `split_manifest` lacks; the test set stays the same."""
     groups, labels = rows.groups(split_manifest.by), rows.labels
-    free = ~np.isin(groups, split_manifest.held_out)
+    in_folds = ~np.isin(groups, split_manifest.held_out)
     schemes = dict(split_manifest.schemes)
-    for name, folds in _schemes(groups[free], labels[free], split_spec, rows.class_names):
+    new_schemes = _make_schemes(groups[in_folds], labels[in_folds], split_spec, rows.class_names)
+    for name, folds in new_schemes:
         schemes.setdefault(name, folds)
-    found = replace(split_manifest, schemes=schemes)
-    leaks = reject_leaks(found, groups, rows.patients, split_spec.allowed)
-    found = replace(found, leaks=leaks)
-    classes = len(rows.class_names)
-    return replace(found, counts=count_classes(groups, labels, classes, found))
+    return finish_split_manifest(
+        replace(split_manifest, schemes=schemes), rows, split_spec.allowed_leaks
+    )
 
 
-def _schemes(
+def finish_split_manifest(
+    split_manifest: SplitManifest, rows: Rows, allowed_leaks: Sequence[str]
+) -> SplitManifest:
+    """Set the leaks and the class counts of `split_manifest`; DataError for a leak not allowed."""
+    groups = rows.groups(split_manifest.by)
+    leaks = check_leaks(split_manifest, groups, rows.patients, allowed_leaks)
+    counts = count_classes(groups, rows.labels, len(rows.class_names), split_manifest)
+    return replace(split_manifest, leaks=leaks, counts=counts)
+
+
+def _make_schemes(
     groups: NDArray[np.str_],
     labels: NDArray[np.int64],
     split_spec: SplitSpec,
     class_names: Sequence[str],
 ) -> list[tuple[str, tuple[Fold, ...]]]:
     names = [str(name) for name in np.unique(groups)]
-    made = [
-        (kfold_name(number), kfolds(groups, labels, number, split_spec.seed, class_names))
-        for number in split_spec.folds
+    schemes = [
+        (
+            kfold_name(num_folds),
+            stratified_group_kfold(groups, labels, num_folds, split_spec.seed, class_names),
+        )
+        for num_folds in split_spec.folds
     ]
     if split_spec.leave_one_out:
         if len(names) < 2:
-            raise DataError(f"one {split_spec.by} alone: nothing would be left to learn from")
-        made.append((LEAVE_ONE_OUT, folds_from(names, [[name] for name in names])))
+            raise DataError(f"only one {split_spec.by}: no training data would remain")
+        schemes.append((LEAVE_ONE_OUT, build_folds(names, [[name] for name in names])))
     if split_spec.holdouts is not None:
-        times, fraction = split_spec.holdouts
-        name = holdout_name(split_spec.holdouts)
-        seeds = [f"{split_spec.seed}/holdout/{time}" for time in range(times)]
-        held = [choose_groups(groups, labels, fraction, seed, class_names) for seed in seeds]
-        made.append((name, folds_from(names, held)))
-    return made
+        repetitions, fraction = split_spec.holdouts
+        seeds = [f"{split_spec.seed}/holdout/{repetition}" for repetition in range(repetitions)]
+        validation = [choose_groups(groups, labels, fraction, seed, class_names) for seed in seeds]
+        schemes.append((holdout_name(split_spec.holdouts), build_folds(names, validation)))
+    return schemes
 
 
-def _held_out(rows: Rows, split_spec: SplitSpec, aside: Iterable[str] | None) -> tuple[str, ...]:
-    fraction = split_spec.test_share
+def _held_out_groups(
+    rows: Rows, split_spec: SplitSpec, test_patients: Iterable[str] | None
+) -> tuple[str, ...]:
+    fraction = split_spec.test_fraction
     if fraction is not None and not 0 <= fraction < 1:
-        raise DataError(f"--test {fraction:g}: not a share; give 0 or more, and less than 1")
-    if fraction is None and aside is not None and split_spec.by in OF_PATIENTS:
-        inside = np.isin(rows.patients, sorted(aside))
-        return tuple(np.unique(rows.groups(split_spec.by)[inside]).tolist())
+        raise DataError(f"--test {fraction:g}: not a fraction; give 0 or more, and less than 1")
+    if fraction is None and test_patients is not None and split_spec.by in PATIENT_LEVEL_GROUPS:
+        in_test_set = np.isin(rows.patients, sorted(test_patients))
+        return tuple(np.unique(rows.groups(split_spec.by)[in_test_set]).tolist())
     if fraction is None:
-        fraction = TEST_FRACTION if len(np.unique(rows.patients)) >= MIN_FOR_TEST else 0.0
+        enough = len(np.unique(rows.patients)) >= MIN_PATIENTS_FOR_TEST
+        fraction = TEST_FRACTION if enough else 0.0
     if not fraction:
         return ()
-    groups, draw = rows.groups(split_spec.by), _test_draw(split_spec.seed)
-    return choose_groups(groups, rows.labels, fraction, draw, rows.class_names)
+    groups, seed = rows.groups(split_spec.by), _test_set_seed(split_spec.seed)
+    return choose_groups(groups, rows.labels, fraction, seed, rows.class_names)
 
 
-def _test_draw(seed: int) -> str:
+def _test_set_seed(seed: int) -> str:
     return f"{seed}/test"
 
 
@@ -252,68 +287,47 @@ def choose_groups(
     seed: str,
     class_names: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """About `fraction` of the groups, at least one, sorted: alike in size and classes to the rest.
+    """Choose about `fraction` of the groups, whose sizes and classes represent all groups.
 
-    The groups stand in order of their share of the rarest class, then of their size; of each run of
-    1 / `fraction` of them, one is drawn. DataError where a class would be missing on one side.
+    The groups are sorted by their fraction of the rarest class, then by size, and are divided into
+    strata of 1 / `fraction` groups. One group of each stratum is chosen pseudo-randomly.
+
+    Args:
+        groups: Group of each row, shape (N,).
+        labels: Class of each row, shape (N,).
+        fraction: Fraction of the groups to choose; at least one group is chosen.
+        seed: Decides which group of a stratum is chosen.
+        class_names: Names of the classes, for error messages.
+
+    Returns:
+        The sorted names of the chosen groups.
+
+    Raises:
+        DataError: If a class would be missing in the chosen groups or in the others.
     """
-    names, counts = tally(groups, labels)
-    wanted = max(1, round(fraction * len(names)))
-    rarest = int(np.argmin(counts.sum(axis=0)))
+    names, counts = class_counts_by_group(groups, labels)
+    num_chosen = max(1, round(fraction * len(names)))
+    rarest_class = int(np.argmin(counts.sum(axis=0)))
     sizes = counts.sum(axis=1)
-    tenth = (10 * counts[:, rarest]) // np.maximum(sizes, 1)
-    draws = [_draw(seed, str(name)) for name in names]
-    order = sorted(range(len(names)), key=lambda one: (tenth[one], sizes[one], draws[one]))
-    cuts = [round(part * len(order) / wanted) for part in range(wanted + 1)]
-    runs = [order[start:end] for start, end in pairwise(cuts)]
-    chosen = [min(run, key=lambda one: draws[one]) for run in runs if run]
-    inside = counts[chosen].sum(axis=0)
-    lacking = np.flatnonzero((inside == 0) | (inside == counts.sum(axis=0)))
-    if len(lacking):
+    prevalence_tenths = (10 * counts[:, rarest_class]) // np.maximum(sizes, 1)
+    sort_keys = [_sort_key(seed, str(name)) for name in names]
+    order = sorted(
+        range(len(names)),
+        key=lambda group: (prevalence_tenths[group], sizes[group], sort_keys[group]),
+    )
+    bounds = [round(stratum * len(order) / num_chosen) for stratum in range(num_chosen + 1)]
+    strata = [order[start:end] for start, end in pairwise(bounds)]
+    chosen = [min(stratum, key=sort_keys.__getitem__) for stratum in strata if stratum]
+    chosen_counts = counts[chosen].sum(axis=0)
+    missing = np.flatnonzero((chosen_counts == 0) | (chosen_counts == counts.sum(axis=0)))
+    if len(missing):
         raise DataError(
-            f"{named(class_names, int(lacking[0]))} would be missing on one side of a hold-out of"
-            f" {wanted} of {len(names)} groups; choose another share or seed, or folds instead"
+            f"{class_text(class_names, int(missing[0]))} would be missing on one side of a hold-out"
+            f" of {num_chosen} of {len(names)} groups; choose another fraction or seed, or folds"
+            " instead"
         )
-    return tuple(sorted(str(names[one]) for one in chosen))
+    return tuple(sorted(str(names[group]) for group in chosen))
 
 
-def _draw(seed: str, name: str) -> bytes:
+def _sort_key(seed: str, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()
-
-
-def reject_leaks(
-    split_manifest: SplitManifest,
-    groups: NDArray[np.str_],
-    patients: NDArray[np.str_],
-    allowed: Sequence[str],
-) -> tuple[str, ...]:
-    """What is not apart, by patient; DataError for a patient that is not among those `allowed`."""
-    if split_manifest.by == "patient":
-        return ()
-    owners: dict[str, set[str]] = {}
-    for group, patient in set(zip(groups.tolist(), patients.tolist(), strict=True)):
-        owners.setdefault(group, set()).add(patient)
-    told: dict[str, str] = {}
-    for scheme, folds in split_manifest.schemes.items():
-        for number, fold in enumerate(folds):
-            for patient in _patients(fold.learn, owners) & _patients(fold.judge, owners):
-                told.setdefault(
-                    patient, f"patient {patient}: both sides of {scheme}, fold {number}"
-                )
-    inside = _patients(split_manifest.held_out, owners)
-    for folds in split_manifest.schemes.values():
-        for fold in folds:
-            for patient in inside & (_patients(fold.learn, owners) | _patients(fold.judge, owners)):
-                told.setdefault(patient, f"patient {patient}: held-out, and in a fold")
-    unknown = sorted(set(told) - set(allowed))
-    if unknown:
-        raise DataError(
-            f"{told[unknown[0]]}, and {len(unknown) - 1} more patients; group by patient, or accept"
-            f" it by --allow-leak {','.join(unknown[:MAX_NAMED])}"
-            + (",..." if len(unknown) > MAX_NAMED else "")
-        )
-    return tuple(told[patient] for patient in sorted(told))
-
-
-def _patients(groups: Sequence[str], owners: Mapping[str, set[str]]) -> set[str]:
-    return set().union(*(owners.get(group, set()) for group in groups))

@@ -1,8 +1,8 @@
-"""The split manifest of a set of shards: which groups are held-out, and which learn and judge in each fold.
+"""The split manifest of a set of shards: the held-out test groups and the folds of each scheme.
 
-A split is written down once, with its hash, and never made again: a library's next version, or
-another order of rows, would move patients. One split manifest serves every study of a set, so that their
-scores can be compared and no test patient is ever trained on.
+A split is computed once and stored with its hash, because another library version or another order
+of rows would assign patients differently. All studies of the shards use one split manifest, so that
+their scores are comparable and no test patient is ever in a training set.
 """
 
 from __future__ import annotations
@@ -10,33 +10,73 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from raysearch.data.files import Folder
-from raysearch.data.shards.shard_manifest import MALFORMED
-from raysearch.data.splits.folds import Fold
+from raysearch.data.splits.folds import Fold, class_counts_by_group
 from raysearch.errors import DataError
 
 FOLDER = "splits"
-VERSION = 1
-HELD_OUT, LEARN, JUDGE = "held_out", "learn", "judge"
-AGAIN = "restore the file, or remove it and write another with `raysearch split`"
+VERSION = 2
+# The role of a group in a split, as the manifest's files name it.
+HELD_OUT, TRAIN, VALIDATION = "held_out", "train", "validation"
+RECREATE = "restore the file, or remove it and create a new one with `raysearch split`"
+
+
+class _GroupRole(NamedTuple):
+    """A row of the manifest's table; a held-out group has an empty scheme and fold -1."""
+
+    scheme: str
+    fold: int
+    role: str
+    group: str
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The content of the manifest's JSON file; its hash is not part of what is hashed."""
+
+    version: int
+    fingerprint: str
+    task: str
+    by: str
+    seed: int
+    counts: Mapping[str, tuple[int, ...]]
+    leaks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _HashedHeader(_Header):
+    hash: str
+
+
+@dataclass(frozen=True)
+class _Version:
+    version: int
 
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """Every split of the shards with `fingerprint`, for one `task`, by the groups of one column.
+    """Every split scheme of the shards with `fingerprint`, for one task.
 
-    `by` is that column; `held_out` are the groups of the test set, which no fold has; `schemes` maps
-    a name such as `3-fold` to its folds. `counts` maps `held_out` and `SCHEME/FOLD/learn|judge` to
-    the number of rows of each class, to be found again whenever rows are mapped. `leaks` says what
-    of it is not apart, where somebody allowed that.
+    Attributes:
+        fingerprint: Hash of the shards.
+        task: The task whose labels stratify the folds.
+        by: The column of the groups, such as `patient`.
+        seed: Seed of the random choices.
+        held_out: The groups of the held-out test set; they are in no fold.
+        schemes: Name of a split scheme, such as `3-fold`, to its folds.
+        counts: `held_out` and `SCHEME/FOLD/train|validation` to the number of rows of each class;
+            `check_split_rows` compares them with the rows that are read.
+        leaks: One message for each patient on both sides of a fold that the user has allowed.
     """
 
     fingerprint: str
@@ -50,33 +90,32 @@ class SplitManifest:
 
     @property
     def hash(self) -> str:
-        """The SHA-256, in hex, over all that it says."""
-        text = json.dumps([self._head(), self._rows()], sort_keys=True, separators=(",", ":"))
+        """The SHA-256, in hex, of the whole content."""
+        content = [asdict(self._header()), self._group_roles()]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _head(self) -> dict[str, object]:
-        return {
-            "version": VERSION,
-            "fingerprint": self.fingerprint,
-            "task": self.task,
-            "by": self.by,
-            "seed": self.seed,
-            "counts": {name: list(counts) for name, counts in sorted(self.counts.items())},
-            "leaks": list(self.leaks),
-        }
+    def numbered_folds(self) -> Iterator[tuple[str, int, Fold]]:
+        """Iterate over (scheme, number, fold) of all schemes."""
+        for scheme, folds in self.schemes.items():
+            for number, fold in enumerate(folds):
+                yield scheme, number, fold
 
-    def _rows(self) -> list[tuple[str, int, str, str]]:
-        """(scheme, fold, role, group), in order; the held-out ones are of no scheme."""
-        rows = [("", -1, HELD_OUT, group) for group in self.held_out]
+    def _header(self) -> _Header:
+        counts = dict(sorted(self.counts.items()))
+        return _Header(VERSION, self.fingerprint, self.task, self.by, self.seed, counts, self.leaks)
+
+    def _group_roles(self) -> list[_GroupRole]:
+        rows = [_GroupRole("", -1, HELD_OUT, group) for group in self.held_out]
         for scheme, folds in sorted(self.schemes.items()):
             for number, fold in enumerate(folds):
-                rows += [(scheme, number, LEARN, group) for group in fold.learn]
-                rows += [(scheme, number, JUDGE, group) for group in fold.judge]
+                rows += [_GroupRole(scheme, number, TRAIN, group) for group in fold.train]
+                rows += [_GroupRole(scheme, number, VALIDATION, group) for group in fold.validation]
         return rows
 
     def write(self, folder: Folder, name: str) -> None:
         """Write `splits/NAME-HASH.parquet`, then `splits/NAME.json`, which names it by its hash."""
-        columns = list(zip(*self._rows(), strict=True)) or [(), (), (), ()]
+        columns = list(zip(*self._group_roles(), strict=True)) or [(), (), (), ()]
         table = pa.table(
             {
                 "scheme": pa.array(columns[0], pa.string()),
@@ -87,143 +126,183 @@ class SplitManifest:
         )
         content = io.BytesIO()
         pq.write_table(table, content, write_page_checksum=True)
-        folder.write(_table_name(name, self.hash), content.getvalue())
-        head = json.dumps({**self._head(), "hash": self.hash}, indent=1)
-        folder.write(f"{FOLDER}/{name}.json", head.encode())
+        folder.write(_table_file(name, self.hash), content.getvalue())
+        header = {**asdict(self._header()), "hash": self.hash}
+        folder.write(_header_file(name), json.dumps(header, indent=1).encode())
 
 
-def _table_name(name: str, split_manifest_hash: str) -> str:
+def _header_file(name: str) -> str:
+    return f"{FOLDER}/{name}.json"
+
+
+def _table_file(name: str, split_manifest_hash: str) -> str:
     return f"{FOLDER}/{name}-{split_manifest_hash[:12]}.parquet"
 
 
 def add_split_manifest(split_manifest: SplitManifest, folder: Folder, name: str) -> None:
-    """Write `split_manifest` beside the shards in `folder`; with the schemes of one that came meanwhile.
+    """Write `split_manifest` next to the shards in `folder`.
 
-    DataError where that one is not the same test set and the same folds.
+    If another process has written a manifest with this name in the meantime, its schemes are kept.
+
+    Raises:
+        DataError: If that manifest has another test set, or other folds in a common scheme.
     """
     if has_split_manifest(folder, name):
-        there = read_split_manifest(folder, name, split_manifest.fingerprint)
-        both = there.schemes.keys() & split_manifest.schemes.keys()
-        same = (there.task, there.by, there.seed, there.held_out) == (
-            *(split_manifest.task, split_manifest.by, split_manifest.seed, split_manifest.held_out),
-        )
-        if not same or any(there.schemes[one] != split_manifest.schemes[one] for one in both):
-            raise DataError(
-                f"{folder.path(f'{FOLDER}/{name}.json')}: was written by somebody else meanwhile,"
-                " with another test set or other folds; start again, to go by it"
-            )
+        stored = read_split_manifest(folder, name, split_manifest.fingerprint)
+        _reject_conflict(split_manifest, stored, folder.path(_header_file(name)))
         split_manifest = replace(
             split_manifest,
-            schemes={**there.schemes, **split_manifest.schemes},
-            counts={**there.counts, **split_manifest.counts},
+            schemes={**stored.schemes, **split_manifest.schemes},
+            counts={**stored.counts, **split_manifest.counts},
         )
     split_manifest.write(folder, name)
 
 
+def _reject_conflict(new: SplitManifest, stored: SplitManifest, path: str) -> None:
+    same_test_set = (new.task, new.by, new.seed, new.held_out) == (
+        *(stored.task, stored.by, stored.seed, stored.held_out),
+    )
+    common = new.schemes.keys() & stored.schemes.keys()
+    if not same_test_set or any(new.schemes[name] != stored.schemes[name] for name in common):
+        raise DataError(
+            f"{path}: another process has written it in the meantime, with another test set or"
+            " other folds; start again to use that split manifest"
+        )
+
+
 def split_manifest_names(folder: Folder) -> list[str]:
-    """The names of the split manifests beside the shards in `folder`."""
-    return [name[:-5] for name in folder.names(FOLDER) if name.endswith(".json")]
+    """The names of the split manifests next to the shards in `folder`."""
+    return [name.removesuffix(".json") for name in folder.names(FOLDER) if name.endswith(".json")]
 
 
 def has_split_manifest(folder: Folder, name: str) -> bool:
     """Whether the shards in `folder` have a split manifest `name`."""
-    return folder.exists(f"{FOLDER}/{name}.json")
+    return folder.exists(_header_file(name))
 
 
 def read_split_manifest(folder: Folder, name: str, fingerprint: str) -> SplitManifest:
-    """The split manifest `name` of the shards in `folder`, whose fingerprint is given.
+    """Read the split manifest `name` of the shards in `folder`.
 
-    DataError where it is not there, was changed, or belongs to other shards.
+    Args:
+        folder: The folder of the shards.
+        name: The name of the split manifest.
+        fingerprint: The fingerprint of the shards.
+
+    Raises:
+        DataError: If it does not exist, was changed, has another format version, or belongs to
+            other shards.
     """
-    place = folder.path(f"{FOLDER}/{name}.json")
+    path = folder.path(_header_file(name))
     if not has_split_manifest(folder, name):
-        raise DataError(f"{place}: no such split manifest; write it with `raysearch split`")
+        raise DataError(f"{path}: no such split manifest; create it with `raysearch split`")
     try:
-        head = json.loads(folder.read(f"{FOLDER}/{name}.json"))
-        content = folder.read(_table_name(name, head["hash"]))
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-        columns = [table.column(one).to_pylist() for one in ("scheme", "fold", "role", "group")]
-        split_manifest = _split_manifest(head, list(zip(*columns, strict=True)))
-        good = head["version"] == VERSION and head["hash"] == split_manifest.hash
-    except (*MALFORMED, OSError, pa.ArrowException):
-        good = False
-    if not good:
-        raise DataError(f"{place}: changed, or of another version; {AGAIN}")
+        content = folder.read(_header_file(name))
+        version = TypeAdapter(_Version).validate_json(content).version
+    except (ValidationError, OSError):
+        raise DataError(f"{path}: changed or damaged; {RECREATE}") from None
+    if version != VERSION:
+        raise DataError(
+            f"{path}: format version {version}, and this raysearch reads {VERSION}; remove it and"
+            " create a new one with `raysearch split`"
+        )
+    try:
+        header = TypeAdapter(_HashedHeader).validate_json(content)
+        split_manifest = _decode(header, folder.read(_table_file(name, header.hash)))
+        unchanged = header.hash == split_manifest.hash
+    except (ValueError, TypeError, KeyError, OSError, pa.ArrowException):
+        unchanged = False
+    if not unchanged:
+        raise DataError(f"{path}: changed or damaged; {RECREATE}")
     if split_manifest.fingerprint != fingerprint:
-        raise DataError(f"{place}: of other shards than those beside it; {AGAIN}")
+        raise DataError(f"{path}: belongs to other shards than those next to it; {RECREATE}")
     return split_manifest
 
 
-def _split_manifest(
-    head: Mapping[str, object], rows: list[tuple[str, int, str, str]]
-) -> SplitManifest:
+def _decode(header: _Header, content: bytes) -> SplitManifest:
+    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    columns = [table.column(name).to_pylist() for name in _GroupRole._fields]
     held_out: list[str] = []
-    found: dict[str, dict[int, dict[str, list[str]]]] = {}
-    for scheme, fold, role, group in rows:
-        if role == HELD_OUT:
-            held_out.append(group)
+    groups: dict[str, dict[int, dict[str, list[str]]]] = {}
+    for row in map(_GroupRole._make, zip(*columns, strict=True)):
+        if row.role == HELD_OUT:
+            held_out.append(row.group)
         else:
-            folds = found.setdefault(scheme, {})
-            folds.setdefault(fold, {LEARN: [], JUDGE: []})[role].append(group)
+            folds = groups.setdefault(row.scheme, {})
+            folds.setdefault(row.fold, {TRAIN: [], VALIDATION: []})[row.role].append(row.group)
     schemes = {
         scheme: tuple(
-            Fold(tuple(folds[number][LEARN]), tuple(folds[number][JUDGE]))
+            Fold(tuple(folds[number][TRAIN]), tuple(folds[number][VALIDATION]))
             for number in range(len(folds))
         )
-        for scheme, folds in found.items()
+        for scheme, folds in groups.items()
     }
-    counts = head["counts"]
-    leaks = head["leaks"]
-    if not isinstance(counts, dict) or not isinstance(leaks, list):
-        raise TypeError
     return SplitManifest(
-        fingerprint=str(head["fingerprint"]),
-        task=str(head["task"]),
-        by=str(head["by"]),
-        seed=int(str(head["seed"])),
+        fingerprint=header.fingerprint,
+        task=header.task,
+        by=header.by,
+        seed=header.seed,
         held_out=tuple(held_out),
         schemes=schemes,
-        counts={str(name): tuple(map(int, one)) for name, one in counts.items()},
-        leaks=tuple(map(str, leaks)),
+        counts=header.counts,
+        leaks=header.leaks,
     )
 
 
 def count_classes(
-    groups: NDArray[np.str_], labels: NDArray[np.int64], classes: int, split_manifest: SplitManifest
+    groups: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    split_manifest: SplitManifest,
 ) -> dict[str, tuple[int, ...]]:
-    """What `SplitManifest.counts` has to be for rows with these `groups` and `labels`, both (N,)."""
-    names, owner = np.unique(groups, return_inverse=True)
-    table = np.zeros((len(names), classes), np.int64)
-    np.add.at(table, (owner, labels), 1)
-    place = {str(name): number for number, name in enumerate(names)}
+    """Count the rows of each class in the test set and in each fold.
 
-    def counted(some: tuple[str, ...]) -> tuple[int, ...]:
-        rows = table[[place[one] for one in some if one in place]]
-        return tuple(int(count) for count in rows.sum(axis=0))
+    Args:
+        groups: Group of each row, shape (N,).
+        labels: Class of each row, shape (N,).
+        num_classes: Number of classes.
+        split_manifest: The groups of the test set and of the folds.
 
-    found = {HELD_OUT: counted(split_manifest.held_out)}
-    for scheme, folds in split_manifest.schemes.items():
-        for number, fold in enumerate(folds):
-            found[f"{scheme}/{number}/{LEARN}"] = counted(fold.learn)
-            found[f"{scheme}/{number}/{JUDGE}"] = counted(fold.judge)
-    return found
+    Returns:
+        The counts in the form of `SplitManifest.counts`.
+    """
+    names, counts = class_counts_by_group(groups, labels)
+    padded = np.pad(counts, ((0, 0), (0, num_classes - counts.shape[1])))
+    positions = {str(name): number for number, name in enumerate(names)}
+
+    def count(selected: tuple[str, ...]) -> tuple[int, ...]:
+        by_group = padded[[positions[name] for name in selected if name in positions]]
+        return tuple(int(total) for total in by_group.sum(axis=0))
+
+    result = {HELD_OUT: count(split_manifest.held_out)}
+    for scheme, number, fold in split_manifest.numbered_folds():
+        result[f"{scheme}/{number}/{TRAIN}"] = count(fold.train)
+        result[f"{scheme}/{number}/{VALIDATION}"] = count(fold.validation)
+    return result
 
 
-def reject_unlike(split_manifest: SplitManifest, counts: Mapping[str, tuple[int, ...]]) -> None:
-    """DataError where groups stand on both sides, or the rows are not those that were split."""
+def check_split_rows(split_manifest: SplitManifest, counts: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that no group is on both sides, and that the rows are those that were split.
+
+    Args:
+        split_manifest: The split manifest to check.
+        counts: The result of `count_classes` for the rows that were read.
+
+    Raises:
+        DataError: If a group is on both sides of a fold, or the counts differ.
+    """
     held_out = set(split_manifest.held_out)
-    for scheme, folds in split_manifest.schemes.items():
-        for number, fold in enumerate(folds):
-            both = (set(fold.learn) & set(fold.judge)) | (
-                held_out & (set(fold.learn) | set(fold.judge))
-            )
-            if both:
-                raise DataError(
-                    f"{split_manifest.by} {min(both)!r} is on both sides of {scheme} {number}; {AGAIN}"
-                )
-    for name, count in counts.items():
-        if tuple(split_manifest.counts.get(name, ())) != count:
+    for scheme, number, fold in split_manifest.numbered_folds():
+        train, validation = set(fold.train), set(fold.validation)
+        overlap = (train & validation) | (held_out & (train | validation))
+        if overlap:
             raise DataError(
-                f"split manifest of {split_manifest.task}: {name} has {count} rows a class, and had"
-                f" {tuple(split_manifest.counts.get(name, ()))} when it was written; {AGAIN}"
+                f"{split_manifest.by} {min(overlap)!r} is on both sides of {scheme} {number};"
+                f" {RECREATE}"
+            )
+    for name, current in counts.items():
+        stored = tuple(split_manifest.counts.get(name, ()))
+        if stored != current:
+            raise DataError(
+                f"split manifest of {split_manifest.task}: {name} has {current} rows of each class,"
+                f" but had {stored} when the split manifest was written; {RECREATE}"
             )

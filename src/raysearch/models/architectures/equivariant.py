@@ -1,4 +1,4 @@
-"""A small net of group convolutions: a flipped or turned patch gives the same answer."""
+"""A small group-equivariant CNN: its logits do not depend on the orientation of a patch."""
 
 from __future__ import annotations
 
@@ -8,121 +8,140 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysearch.models.dihedral import turned
-from raysearch.models.patch_shape import Shape
+from raysearch.models import PatchShape
+from raysearch.models.dihedral import dihedral_transform
 
-TURNS = 8
-STAGES = 3
+GROUP_ORDER = 8  # flips and quarter turns of a square
+NUM_STAGES = 3
 
 
-def _products() -> list[list[int]]:
-    """The number of the turn that comes of two, one after the other: [second][first]."""
+def _cayley_table() -> list[list[int]]:
+    """Return the transform that two transforms compose to, as table[second][first]."""
     square = torch.arange(9.0).view(1, 1, 3, 3)
-    each = [turned(square, kind) for kind in range(TURNS)]
+    images = [dihedral_transform(square, index) for index in range(GROUP_ORDER)]
     return [
         [
-            next(kind for kind in range(TURNS) if torch.equal(turned(one, second), each[kind]))
-            for one in each
+            next(
+                index
+                for index in range(GROUP_ORDER)
+                if torch.equal(dihedral_transform(image, second), images[index])
+            )
+            for image in images
         ]
-        for second in range(TURNS)
+        for second in range(GROUP_ORDER)
     ]
 
 
-PRODUCTS = _products()
-INVERSES = [row.index(0) for row in PRODUCTS]
+CAYLEY_TABLE = _cayley_table()
+INVERSES = [row.index(0) for row in CAYLEY_TABLE]
 
 
-class Lifting(nn.Module):
-    """3x3 filters in all 8 flips and turns: (B, C, H, W) to (B, out, 8, H, W)."""
+class LiftingConvolution(nn.Module):
+    """Convolve an image with 3x3 filters in all 8 orientations.
 
-    def __init__(self, channels: int, out: int) -> None:
+    Maps (B, C, H, W) to (B, out_channels, 8, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.out = out
-        self.weight = nn.Parameter(torch.empty(out, channels, 3, 3))
+        self.out_channels = out_channels
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The answers of each filter in each turn."""
-        bank = torch.stack([turned(self.weight, kind) for kind in range(TURNS)], dim=1)
-        found = functional.conv2d(batch, bank.flatten(0, 1), padding=1)
-        return torch.unflatten(found, 1, (self.out, TURNS))
+        """Return the response of each filter in each orientation."""
+        filters = torch.stack(
+            [dihedral_transform(self.weight, index) for index in range(GROUP_ORDER)], dim=1
+        )
+        responses = functional.conv2d(batch, filters.flatten(0, 1), padding=1)
+        return torch.unflatten(responses, 1, (self.out_channels, GROUP_ORDER))
 
 
 class GroupConvolution(nn.Module):
-    """3x3 filters over the 8 turns (Cohen and Welling, 2016): (B, C, 8, H, W) to (B, out, 8, H, W).
+    """Convolve over positions and orientations with 3x3 filters (Cohen and Welling, 2016).
 
-    Turned with the image, a filter reads the turns in the order that they then have.
+    Maps (B, C, 8, H, W) to (B, out_channels, 8, H, W). A transformed filter reads the orientations
+    in the order to which the transform permutes them.
     """
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.out = out
-        # Four dimensions, and the turns among the channels: a channels-last net has no more.
-        self.weight = nn.Parameter(torch.empty(out, channels * TURNS, 3, 3))
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * TURNS * 9)))
+        self.out_channels = out_channels
+        # The orientations are part of the channels: channels-last needs four dimensions.
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels * GROUP_ORDER, 3, 3))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (in_channels * GROUP_ORDER * 9)))
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The answers of each filter in each turn."""
-        turns = []
-        weight = torch.unflatten(self.weight, 1, (-1, TURNS))
-        for kind in range(TURNS):
-            order = [PRODUCTS[INVERSES[kind]][one] for one in range(TURNS)]
-            filters = weight[:, :, order].flatten(1, 2)
-            turns.append(turned(filters, kind))
-        bank = torch.stack(turns, dim=1).flatten(0, 1)
-        found = functional.conv2d(batch.flatten(1, 2), bank, padding=1)
-        return torch.unflatten(found, 1, (self.out, TURNS))
+        """Return the response of each filter in each orientation."""
+        transformed = []
+        weight = torch.unflatten(self.weight, 1, (-1, GROUP_ORDER))
+        for index in range(GROUP_ORDER):
+            inverse = INVERSES[index]
+            order = [CAYLEY_TABLE[inverse][orientation] for orientation in range(GROUP_ORDER)]
+            transformed.append(dihedral_transform(weight[:, :, order].flatten(1, 2), index))
+        filters = torch.stack(transformed, dim=1).flatten(0, 1)
+        responses = functional.conv2d(batch.flatten(1, 2), filters, padding=1)
+        return torch.unflatten(responses, 1, (self.out_channels, GROUP_ORDER))
 
 
-def halved(batch: Tensor) -> Tensor:
-    """The largest of each few pixels of (B, C, 8, H, W), alike from every side.
+def symmetric_max_pool(batch: Tensor) -> Tensor:
+    """Halve the sides of (B, C, 8, H, W) by a max pooling that commutes with the transforms.
 
-    Windows of 2 on an even side, of 3 around every second pixel on an odd one.
+    The window is 2 on an even side, and 3 around every second pixel on an odd side.
     """
     flat = batch.flatten(1, 2)
-    odd = [side % 2 for side in flat.shape[2:]]
-    kernel, padding = [2 + one for one in odd], odd
-    found = functional.max_pool2d(flat, kernel, stride=2, padding=padding)
-    return torch.unflatten(found, 1, batch.shape[1:3])
+    padding = [side % 2 for side in flat.shape[2:]]
+    kernel_size = [2 + pad for pad in padding]
+    pooled = functional.max_pool2d(flat, kernel_size, stride=2, padding=padding)
+    return torch.unflatten(pooled, 1, batch.shape[1:3])
 
 
 class P4M(nn.Module):
-    """Three stages of two group convolutions, each stage halving the side; then means, and classes.
+    """Three stages of two group convolutions and a pooling, then a linear layer.
 
-    The largest over the turns and the mean over the positions do not change with the patch's turn.
+    The maximum over the orientations and the mean over the positions are invariant.
     """
 
-    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, num_classes: int, width: int, dropout: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = channels
-        for stage in range(STAGES):
-            after = width * 2**stage
-            first = Lifting(before, after) if stage == 0 else GroupConvolution(before, after)
+        for stage in range(NUM_STAGES):
+            out_channels = width * 2**stage
+            convolutions = (
+                LiftingConvolution(in_channels, out_channels)
+                if stage == 0
+                else GroupConvolution(in_channels, out_channels),
+                GroupConvolution(out_channels, out_channels),
+            )
             layers += [
-                nn.Sequential(layer, nn.BatchNorm3d(after), nn.ReLU(inplace=True))
-                for layer in (first, GroupConvolution(after, after))
+                nn.Sequential(convolution, nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True))
+                for convolution in convolutions
             ]
-            before = after
+            in_channels = out_channels
         self.layers = nn.ModuleList(layers)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(before, classes)
+        self.head = nn.Linear(in_channels, num_classes)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The logits (B, classes) of a normalised batch (B, C, H, W)."""
+        """Return the logits (B, classes) of a normalized batch (B, C, H, W)."""
         for number, layer in enumerate(self.layers):
             batch = layer(batch)
             if number % 2:
-                batch = halved(batch)
+                batch = symmetric_max_pool(batch)
         features = batch.amax(dim=2).mean(dim=(2, 3))
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
 
-def p4m(shape: Shape, classes: int, *, width: int = 8, dropout: float = 0.0) -> nn.Module:
-    """A small net whose logits are the same for all 8 flips and turns of a square patch.
+def p4m(shape: PatchShape, num_classes: int, *, width: int, dropout: float) -> nn.Module:
+    """Build a CNN that is invariant to the flips and quarter turns of a square patch.
 
-    Group convolutions over p4m, as the PCam anchor has them (Veeling et al., 2018); `width` is that
-    of the first stage, in filters of 8 turns each.
+    It has group convolutions over p4m, as in Veeling et al. (2018).
+
+    Args:
+        shape: The patch shape (H, W, 3).
+        num_classes: The number of logits.
+        width: The number of filters of the first stage, each in 8 orientations.
+        dropout: The dropout before the linear layer.
     """
-    return P4M(shape[2], classes, width, dropout)
+    return P4M(shape[2], num_classes, width, dropout)

@@ -1,118 +1,117 @@
-"""The small nets that this field trains from scratch."""
+"""Small CNNs that are trained from random weights."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from raysearch.errors import SpaceError
-from raysearch.models.patch_shape import Shape
-
-HEADS = ("pooled", "flat")
-POOLINGS = ("max", "average", "strided")
+from raysearch.models import PatchShape
 
 
-def benchmark(shape: Shape, classes: int) -> nn.Module:
-    """One 3x3 convolution of 32 filters with ReLU, then one dense layer.
+def benchmark(shape: PatchShape, num_classes: int) -> nn.Module:
+    """Build one 3x3 convolution of 32 filters with ReLU, followed by one linear layer.
 
-    The Keras benchmark of "Rapid Diagnosis of IDC" (Levi-Raz, 2018), whose text leaves the
-    number of filters and the kernel open; its softmax is in the loss here.
+    It is the Keras benchmark of "Rapid Diagnosis of IDC" (Levi-Raz, 2018). Its description does not
+    specify the number of filters and the kernel size. The softmax is part of the loss here.
     """
     height, width, channels = shape
-    features = 32 * (height - 2) * (width - 2)
+    num_features = 32 * (height - 2) * (width - 2)
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3),
         nn.ReLU(inplace=True),
         nn.Flatten(),
-        nn.Linear(features, classes),
+        nn.Linear(num_features, num_classes),
     )
 
 
 def cnn(
-    shape: Shape,
-    classes: int,
+    shape: PatchShape,
+    num_classes: int,
     *,
-    stages: int = 3,
-    convolutions: int = 2,
-    width: int = 32,
-    kernel: int = 3,
-    pooling: str = "max",
-    stage_dropout: float = 0.0,
-    head: str = "pooled",
-    dense: int = 256,
-    hidden_layers: int = 1,
-    dropout: float = 0.0,
+    stages: int,
+    convolutions: int,
+    width: int,
+    kernel_size: int,
+    pooling: str,
+    stage_dropout: float,
+    head: str,
+    hidden_units: int,
+    hidden_layers: int,
+    dropout: float,
 ) -> nn.Module:
-    """`stages` of `convolutions` convolutions with batch norm, each stage halving the side.
+    """Build a VGG-style CNN with batch normalization.
 
-    A stage is twice as wide as the one before it; the first is `width` wide. `pooling` halves by
-    the `max`, the `average`, or a further convolution (`strided`); `stage_dropout` follows. The
-    head is `pooled` (global average) or `flat` (all positions, and `hidden_layers` of `dense`
-    units); `dropout` stands before each layer of it but the first, and before the classes. Three
-    convolutions of width 32 and a flat head are the nine-convolution net of
-    "Breast-Cancer-Detection" for 50x50 IDC patches; how much it drops out it does not say.
-    SpaceError for values that are no net, and for more stages than the patch can be halved.
+    Three convolutions, width 32 and a flat head make the nine-convolution network of
+    "Breast-Cancer-Detection" for 50x50 IDC patches; its description does not specify the dropout.
+
+    Args:
+        shape: The patch shape (H, W, 3).
+        num_classes: The number of logits.
+        stages: The number of stages; each halves the side and doubles the width.
+        convolutions: The number of convolutions of a stage.
+        width: The number of filters of the first stage.
+        kernel_size: The kernel size of the convolutions.
+        pooling: How a stage halves the side: `max`, `average`, or `strided` (a convolution).
+        stage_dropout: The dropout after each stage.
+        head: `pooled` (global average pooling) or `flat` (all positions, and hidden layers).
+        hidden_units: The number of units of each hidden layer of a flat head.
+        hidden_layers: The number of hidden layers of a flat head.
+        dropout: The dropout between the hidden layers and before the logits.
+
+    Raises:
+        SpaceError: If the patch is too small for the stages.
     """
-    _reject_values(convolutions, width, kernel, pooling, head, dense)
-    if hidden_layers < 1:
-        raise SpaceError(f"hidden_layers {hidden_layers!r} is not allowed; choose 1 or more")
-    height, across, before = shape
-    if min(height, across) < 2**stages:
+    patch_height, patch_width, channels = shape
+    if min(patch_height, patch_width) < 2**stages:
         raise SpaceError(
-            f"stages {stages} is too many for patches of {across}x{height}: each halves them;"
-            " choose fewer"
+            f"stages {stages} is too many for patches of {patch_width}x{patch_height}: each halves"
+            " them; choose fewer"
         )
     layers: list[nn.Module] = []
     for stage in range(stages):
-        after = width * 2**stage
+        out_channels = width * 2**stage
         for _ in range(convolutions):
-            layers += _convolution(before, after, kernel)
-            before = after
+            layers += _convolution(channels, out_channels, kernel_size)
+            channels = out_channels
         if pooling == "strided":
-            layers += _convolution(before, before, kernel, stride=2)
+            layers += _convolution(channels, channels, kernel_size, stride=2)
         else:
             layers.append(nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2))
         if stage_dropout:
             layers.append(nn.Dropout(stage_dropout))
-    # Pooling drops the last of an odd number; a convolution keeps it.
-    up = (1 << stages) - 1 if pooling == "strided" else 0
-    side = [(one + up) >> stages for one in (height, across)]
     if head == "pooled":
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        num_features = channels
     else:
         layers.append(nn.Flatten())
-        before *= side[0] * side[1]
+        # Pooling drops the last pixel of an odd side; a strided convolution keeps it.
+        round_up = (1 << stages) - 1 if pooling == "strided" else 0
+        rows, columns = ((side + round_up) >> stages for side in (patch_height, patch_width))
+        num_features = channels * rows * columns
         for number in range(hidden_layers):
             layers += [nn.Dropout(dropout)] if number else []
-            layers += [nn.Linear(before, dense), nn.ReLU(inplace=True)]
-            before = dense
-    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(before, classes))
+            layers += [nn.Linear(num_features, hidden_units), nn.ReLU(inplace=True)]
+            num_features = hidden_units
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(num_features, num_classes))
 
 
-def _convolution(before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    pad = kernel - 1
-    # An even kernel has no middle: one pixel more is padded after it than before.
-    uneven = [nn.ZeroPad2d((pad // 2, pad - pad // 2) * 2)] if pad % 2 else []
-    padding = 0 if uneven else pad // 2
+def _convolution(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+) -> list[nn.Module]:
+    total_padding = kernel_size - 1
+    # An even kernel has no center: the second side is padded by one pixel more than the first.
+    before, after = total_padding // 2, total_padding - total_padding // 2
+    is_symmetric = before == after
     return [
-        *uneven,
-        nn.Conv2d(before, after, kernel, stride, padding, bias=False),
-        nn.BatchNorm2d(after),
+        *([] if is_symmetric else [nn.ZeroPad2d((before, after) * 2)]),
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            before if is_symmetric else 0,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     ]
-
-
-def _reject_values(
-    convolutions: int, width: int, kernel: int, pooling: str, head: str, dense: int
-) -> None:
-    if convolutions not in (1, 2, 3):
-        raise SpaceError(f"convolutions {convolutions!r} is not allowed; choose 1, 2 or 3")
-    if kernel < 1:
-        raise SpaceError(f"kernel {kernel!r} is not allowed; choose 1 or more")
-    if width < 1:
-        raise SpaceError(f"width {width!r} is not allowed; choose 1 or more")
-    if pooling not in POOLINGS:
-        raise SpaceError(f"pooling {pooling!r} is unknown; choose one of {', '.join(POOLINGS)}")
-    if head not in HEADS:
-        raise SpaceError(f"head {head!r} is unknown; choose one of {', '.join(HEADS)}")
-    if dense < 1:
-        raise SpaceError(f"dense {dense!r} is not allowed; choose 1 or more")

@@ -1,4 +1,4 @@
-"""Torchvision's nets, without weights.
+"""The models of torchvision as architectures, without weights.
 
 VGG (Simonyan and Zisserman, 2015), ResNet (He et al., 2016), MobileNetV2 and V3 (Sandler et al.,
 2018; Howard et al., 2019), EfficientNet and V2 (Tan and Le, 2019, 2021), MNASNet (Tan et al.,
@@ -13,65 +13,91 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torchvision import models as zoo
+from torchvision import models
 
 from raysearch.errors import SpaceError
-from raysearch.models.patch_shape import Shape
+from raysearch.models import PatchShape
 
-# Without the further heads that they are trained with on ImageNet.
-ONE_HEAD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
-INCEPTION_SIDE = 75
-
-
-def plain(name: str, _shape: Shape, classes: int) -> nn.Module:
-    """The net `name` as it is."""
-    return _made(name, classes, {})
+# The auxiliary heads are for training on ImageNet only.
+WITHOUT_AUXILIARY_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": True}
+MIN_INCEPTION_SIDE = 75
+VIT_PATCH_SIDE = 16
 
 
-def dropping(
-    name: str, _shape: Shape, classes: int, *, dropout: float | None = None, **more: Any
+def model_without_dropout(name: str, _shape: PatchShape, num_classes: int) -> nn.Module:
+    """Build the torchvision model `name`, which has no dropout to set."""
+    return _torchvision_model(name, num_classes, {})
+
+
+def model_with_dropout(
+    name: str,
+    _shape: PatchShape,
+    num_classes: int,
+    *,
+    dropout: float | None,
+    **options: Any,
 ) -> nn.Module:
-    """The net `name`, whose own `dropout` stays where none is given."""
-    return _made(name, classes, more if dropout is None else {**more, "dropout": dropout})
+    """Build the torchvision model `name`; its own dropout is used if `dropout` is None."""
+    if dropout is not None:
+        options["dropout"] = dropout
+    return _torchvision_model(name, num_classes, options)
 
 
-def inception(name: str, shape: Shape, classes: int, *, dropout: float | None = None) -> nn.Module:
-    """Inception v3, for patches of 75 pixels or more; SpaceError for smaller ones."""
-    if min(shape[:2]) < INCEPTION_SIDE:
+def inception(
+    name: str, shape: PatchShape, num_classes: int, *, dropout: float | None
+) -> nn.Module:
+    """Build Inception v3.
+
+    Raises:
+        SpaceError: If the patches are smaller than 75 pixels.
+    """
+    if min(shape[:2]) < MIN_INCEPTION_SIDE:
         raise SpaceError(
             f"architecture {name} cannot take patches of {shape[1]}x{shape[0]}: it halves them five"
-            f" times and needs {INCEPTION_SIDE} or more; choose another, or shard larger patches"
+            f" times and needs {MIN_INCEPTION_SIDE} or more; choose another, or shard larger"
+            " patches"
         )
-    return dropping(name, shape, classes, dropout=dropout, **ONE_HEAD)
+    return model_with_dropout(name, shape, num_classes, dropout=dropout, **WITHOUT_AUXILIARY_HEADS)
 
 
-def transformer(
-    name: str, shape: Shape, classes: int, *, dropout: float | None = None
+def vision_transformer(
+    name: str, shape: PatchShape, num_classes: int, *, dropout: float | None
 ) -> nn.Module:
-    """ViT-B/16, for square patches whose side is a multiple of 16; SpaceError for others."""
+    """Build ViT-B/16.
+
+    Raises:
+        SpaceError: If the patches are not square, or their side is not a multiple of 16.
+    """
     height, width, _channels = shape
-    if height != width or height % 16:
+    if height != width or height % VIT_PATCH_SIDE:
         raise SpaceError(
             f"architecture {name} cannot take patches of {width}x{height}: it cuts them in squares"
-            " of 16; choose another, or shard patches of 48, 64, 96 or 224"
+            f" of {VIT_PATCH_SIDE}; choose another, or shard patches of 48, 64, 96 or 224"
         )
-    return dropping(name, shape, classes, dropout=dropout, image_size=height)
+    return model_with_dropout(name, shape, num_classes, dropout=dropout, image_size=height)
 
 
-def _made(name: str, classes: int, more: dict[str, Any]) -> nn.Module:
-    return zoo.get_model(name, weights=None, num_classes=classes, **more)
+def _torchvision_model(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
-DROPPING = (
+WITH_DROPOUT = (
     *("vgg16", "vgg19", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"),
     *("efficientnet_v2_s", "mnasnet1_0"),
 )
-PLAIN = ("resnet18", "resnet50", "resnet101", "resnet152", "densenet121", "convnext_tiny")
-ZOO: dict[str, Callable[..., nn.Module]] = {
-    **{name: partial(plain, name) for name in PLAIN},
-    **{name: partial(dropping, name) for name in DROPPING},
-    "googlenet": partial(dropping, "googlenet", **ONE_HEAD),
+WITHOUT_DROPOUT = (
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "densenet121",
+    "convnext_tiny",
+)
+TORCHVISION_MODELS: dict[str, Callable[..., nn.Module]] = {
+    **{name: partial(model_without_dropout, name) for name in WITHOUT_DROPOUT},
+    **{name: partial(model_with_dropout, name) for name in WITH_DROPOUT},
+    "googlenet": partial(model_with_dropout, "googlenet", **WITHOUT_AUXILIARY_HEADS),
     "inception_v3": partial(inception, "inception_v3"),
-    "vit_b_16": partial(transformer, "vit_b_16"),
+    "vit_b_16": partial(vision_transformer, "vit_b_16"),
 }

@@ -1,8 +1,7 @@
-"""Pre-processing, by name: what is done to the pixels once, before a net sees them.
+"""The registry of preprocessing methods: transformations of the pixels before the network.
 
-A builder's keyword-only parameters are the hyperparameters that a search space may name. All of it is torch,
-so that it is exported with the champion, and what is registered sees the pixels that its training
-saw.
+A method is a function of keyword-only hyperparameters. The modules are part of the exported
+champion, so that inference sees the same pixels as training.
 """
 
 from __future__ import annotations
@@ -13,30 +12,44 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from raysearch.models.preprocessing import filters, macenko, reinhard
-from raysearch.models.preprocessing.clahe import equalised
+from raysearch.models.preprocessing.filters import clahe, gaussian_blur, median_blur, sharpen
+from raysearch.models.preprocessing.stain_normalization import (
+    MACENKO_SIZE,
+    REINHARD_SIZE,
+    macenko_normalize,
+    macenko_stains,
+    reinhard_normalize,
+    reinhard_statistics,
+)
 
 
 class Preprocessing(nn.Module):
-    """uint8 patches (B, H, W, 3) to uint8 patches, each for itself."""
+    """A map from uint8 patches (B, H, W, 3) to uint8 patches, independently for each patch.
 
-    def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
+    Args:
+        transform: The map; the identity if None.
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
-        self.change = change
+        self.transform = transform
 
     def fit(self, patches: Tensor) -> None:
-        """Learn from the training's `patches` (B, H, W, 3) what there is to learn: nothing."""
+        """Estimate parameters from training `patches` (B, H, W, 3); there are none here."""
 
     def forward(self, patches: Tensor) -> Tensor:
-        """`patches`, changed; the very same tensor where there is nothing to do."""
-        return patches if self.change is None else self.change(patches)
+        """Return the transformed patches; the same tensor if there is no transform."""
+        return patches if self.transform is None else self.transform(patches)
 
 
-class StainNormalisation(Preprocessing):
-    """Patches whose stain is that of a typical patch of the training.
+class StainNormalization(Preprocessing):
+    """A map that gives the median stain of the training patches to each patch.
 
-    `measure` gives the `size` numbers of each patch's stain (B, size), NaN where it has too little
-    tissue to tell; `towards` changes patches to what the numbers (size,) say.
+    Args:
+        measure: Returns the stain parameters (B, size) of patches; NaN for a patch with too little
+            tissue.
+        normalize: Returns patches with the given stain parameters (size,).
+        size: The number of stain parameters.
     """
 
     target: Tensor
@@ -44,20 +57,20 @@ class StainNormalisation(Preprocessing):
     def __init__(
         self,
         measure: Callable[[Tensor], Tensor],
-        towards: Callable[[Tensor, Tensor], Tensor],
+        normalize: Callable[[Tensor, Tensor], Tensor],
         size: int,
     ) -> None:
         super().__init__()
-        self.measure, self.towards = measure, towards
+        self.measure, self.normalize = measure, normalize
         self.register_buffer("target", torch.full((size,), torch.nan, dtype=torch.float64))
 
     def fit(self, patches: Tensor) -> None:
-        """Take each number's median over `patches` as the target; NaN where none has tissue."""
+        """Set the target to the median of each stain parameter; NaN if no patch has tissue."""
         self.target = self.measure(patches).nanmedian(dim=0).values
 
     def forward(self, patches: Tensor) -> Tensor:
-        """`patches`, normalised; those with too little tissue as they are."""
-        return self.towards(patches, self.target)
+        """Return the normalized patches; patches with too little tissue are unchanged."""
+        return self.normalize(patches, self.target)
 
 
 def _none() -> Preprocessing:
@@ -65,27 +78,27 @@ def _none() -> Preprocessing:
 
 
 def _sharpen() -> Preprocessing:
-    return Preprocessing(filters.sharpened)
+    return Preprocessing(sharpen)
 
 
 def _median() -> Preprocessing:
-    return Preprocessing(filters.median)
+    return Preprocessing(median_blur)
 
 
-def _gaussian(*, blur_sigma: float = 1.0) -> Preprocessing:
-    return Preprocessing(partial(filters.blurred, sigma=blur_sigma))
+def _gaussian(*, blur_sigma: float) -> Preprocessing:
+    return Preprocessing(partial(gaussian_blur, sigma=blur_sigma))
 
 
-def _clahe(*, clahe_clip: float = 2.0, clahe_tiles: int = 2) -> Preprocessing:
-    return Preprocessing(partial(equalised, clip=clahe_clip, tiles=clahe_tiles))
+def _clahe(*, clahe_clip_limit: float, clahe_tile_grid: int) -> Preprocessing:
+    return Preprocessing(partial(clahe, clip_limit=clahe_clip_limit, tile_grid=clahe_tile_grid))
 
 
 def _reinhard() -> Preprocessing:
-    return StainNormalisation(reinhard.measured, reinhard.normalised, reinhard.SIZE)
+    return StainNormalization(reinhard_statistics, reinhard_normalize, REINHARD_SIZE)
 
 
 def _macenko() -> Preprocessing:
-    return StainNormalisation(macenko.measured, macenko.normalised, macenko.SIZE)
+    return StainNormalization(macenko_stains, macenko_normalize, MACENKO_SIZE)
 
 
 PREPROCESSINGS: dict[str, Callable[..., Preprocessing]] = {

@@ -1,1 +1,1 @@
-"""From a net trained on other images to one that learns these: its head, weights, layers."""
+"""Transfer learning: pretrained weights, input normalization, heads and blocks."""

@@ -1,26 +1,57 @@
-"""What a net wants its input to be: the mean and the spread of the images it was trained on."""
+"""Converts batches in [-1, 1] to the input normalization that pretrained weights expect."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-from raysearch.models.architectures.timm_models import TIMM, library
-from raysearch.models.transfer.layer_order import Scaled
-from raysearch.models.transfer.pretrained_weights import IMAGENET
+from raysearch.config.names import IMAGENET, TIMM_PREFIX
+from raysearch.models.timm_models import timm_library
 
-# Of ImageNet, in red, green and blue, as torchvision's weights were trained.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NORMALISATIONS = ("auto", "half", "imagenet")
+# Mean and standard deviation of ImageNet in red, green and blue, as used by torchvision's weights.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def scaled(net: nn.Module, architecture: str, normalization: str, weights: str) -> nn.Module:
-    """`net` behind ImageNet's mean and spread, or as it is, from -1 to 1 (`half`).
+class NormalizedInput(nn.Module):
+    """A network behind the standardization of its input.
 
-    `auto` takes, beside ImageNet's weights, what these were trained with.
+    Args:
+        net: The network.
+        mean: The mean of red, green and blue in [0, 1].
+        std: The standard deviation of red, green and blue in [0, 1].
     """
-    if normalization == "auto" and weights == IMAGENET and architecture.startswith(TIMM):
-        told = library().get_pretrained_cfg(architecture.removeprefix(TIMM))
-        return Scaled(net, tuple(told.mean), tuple(told.std))
+
+    def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.mean, self.std = mean, std
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return the logits (B, classes) of a batch (B, 3, H, W) in [-1, 1]."""
+        mean, std = (batch.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        logits: Tensor = self.net(((batch + 1) / 2 - mean) / std)
+        return logits
+
+
+def unwrap(net: nn.Module) -> nn.Module:
+    """Return the architecture itself, without its input normalization."""
+    return net.net if isinstance(net, NormalizedInput) else net
+
+
+def with_input_normalization(
+    net: nn.Module, architecture: str, normalization: str, weights: str
+) -> nn.Module:
+    """Add the input normalization to `net`.
+
+    Args:
+        net: The network.
+        architecture: Its name in the registry.
+        normalization: `half` for an input in [-1, 1], `imagenet` for ImageNet's mean and standard
+            deviation, `auto` for the normalization that the pretrained weights expect.
+        weights: The pretrained weights: `none`, `imagenet`, or a file.
+    """
+    if normalization == "auto" and weights == IMAGENET and architecture.startswith(TIMM_PREFIX):
+        config = timm_library().get_pretrained_cfg(architecture.removeprefix(TIMM_PREFIX))
+        return NormalizedInput(net, tuple(config.mean), tuple(config.std))
     if normalization == "imagenet" or (normalization == "auto" and weights == IMAGENET):
-        return Scaled(net, MEAN, STD)
+        return NormalizedInput(net, IMAGENET_MEAN, IMAGENET_STD)
     return net

@@ -1,4 +1,4 @@
-"""Studies as jobs of a running cluster, reached through the tunnel that `ray` itself opens."""
+"""Runs studies as jobs of a remote cluster, through the tunnel that `ray dashboard` opens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import aiohttp
 import yaml
@@ -31,68 +31,91 @@ from requests import RequestException
 from raysearch.errors import StudyError
 
 DASHBOARD_PORT = 8265
-TUNNEL_S = 60.0
-# The cluster files let a job this long to save what it has; see RAY_JOB_STOP_WAIT_TIME_S there.
-STOP_S = 120.0
+TUNNEL_TIMEOUT_S = 60.0
+# The cluster files give a job this much time to save its state; see RAY_JOB_STOP_WAIT_TIME_S there.
+STOP_TIMEOUT_S = 120.0
+# The key of a job's metadata that holds the study's name.
 STUDY = "raysearch-study"
-CLOSE_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 TUNNEL_ENDED = "raysearch-tunnel-ended"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One launch of a study on a cluster."""
+    """One launch of a study on a cluster.
+
+    Attributes:
+        id: Ray's name of the job.
+        study: Name of the study.
+        status: Ray's status, such as RUNNING.
+        started: Start in seconds since the epoch.
+        ended: End in seconds since the epoch; None while it runs.
+        exit_code: Exit code of its process; None while it runs.
+        message: Ray's message about its end.
+    """
 
     id: str
     study: str
     status: str
-    began: float
+    started: float
     ended: float | None
-    code: int | None
+    exit_code: int | None
     message: str
 
     @property
-    def over(self) -> bool:
-        """Whether it has ended, however."""
+    def is_over(self) -> bool:
+        """Whether it has ended, with success or without."""
         return bool(JobStatus(self.status).is_terminal())
 
 
-class Jobs:
-    """The jobs of the cluster whose dashboard answers at `address`."""
+class ClusterJobs:
+    """The jobs of a cluster.
+
+    Args:
+        address: Address of the cluster's dashboard.
+    """
 
     def __init__(self, address: str) -> None:
-        # Ray would take RAY_ADDRESS before what it is given, but takes this before both.
+        # Ray prefers RAY_ADDRESS to its argument, and this variable to both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
-        logging.getLogger("ray").setLevel(logging.WARNING)  # the view of the study is ours
+        logging.getLogger("ray").setLevel(logging.WARNING)  # the live table shows the study
         with _one_line_errors():
             self._client = JobSubmissionClient(address)
 
     def launches(self) -> list[Job]:
-        """Every launch of a study that the cluster remembers, the newest last."""
+        """Return every launch of a study that the cluster remembers, the newest last."""
         with _one_line_errors():
-            found = [one for one in self._client.list_jobs() if STUDY in (one.metadata or {})]
-        return sorted(map(_job, found), key=lambda job: job.began)
+            records = [job for job in self._client.list_jobs() if STUDY in (job.metadata or {})]
+        return sorted(map(_job_from_ray, records), key=lambda job: job.started)
 
-    def of_study(self, study: str) -> Job:
-        """The newest launch of `study`; StudyError where there is none."""
+    def newest_of_study(self, study: str) -> Job:
+        """Return the newest launch of `study`; StudyError if there is none."""
         return self.all_of_study(study)[-1]
 
     def all_of_study(self, study: str) -> list[Job]:
-        """Every launch of `study`, the newest last; StudyError where there is none."""
-        found = self.launches()
-        mine = [job for job in found if job.study == study]
-        if not mine:
-            names = ", ".join(dict.fromkeys(job.study for job in found)) or "none yet"
-            raise StudyError(f"no study {study!r} was launched on this cluster; there are: {names}")
-        return mine
+        """Return every launch of `study`, the newest last; StudyError if there is none."""
+        launches = self.launches()
+        jobs = [job for job in launches if job.study == study]
+        if not jobs:
+            names = ", ".join(dict.fromkeys(job.study for job in launches)) or "none"
+            raise StudyError(
+                f"study {study!r} was not launched on this cluster; its studies: {names}"
+            )
+        return jobs
 
-    def launch(self, study: str, space: Path, words: Sequence[str]) -> Job:
-        """Launch `study` on the head with `raysearch WORDS`, `space` lying in its folder.
+    def launch(self, study: str, space: Path, command: Sequence[str]) -> Job:
+        """Launch a study on the head.
 
-        StudyError where a launch of it still runs.
+        Args:
+            study: Its name.
+            space: Its search-space file, which is copied into the job's working directory.
+            command: The arguments of `raysearch` on the head.
+
+        Raises:
+            StudyError: If a launch of the study is running.
         """
-        before = [job for job in self.launches() if job.study == study]
-        if before and not before[-1].over:
+        earlier = [job for job in self.launches() if job.study == study]
+        if earlier and not earlier[-1].is_over:
             raise StudyError(
                 f"study {study!r} is running on this cluster; follow it with `raysearch attach"
                 f" {study}`, or end it with `raysearch stop {study}`"
@@ -100,147 +123,150 @@ class Jobs:
         with tempfile.TemporaryDirectory(prefix="raysearch-") as folder, _one_line_errors():
             shutil.copy(space, Path(folder) / space.name)
             self._client.submit_job(
-                entrypoint=shlex.join(["raysearch", *words]),
-                submission_id=f"raysearch-{study}-{len(before) + 1}",
+                entrypoint=shlex.join(["raysearch", *command]),
+                submission_id=f"raysearch-{study}-{len(earlier) + 1}",
                 metadata={STUDY: study},
                 runtime_env={"working_dir": folder},
             )
-        return self.of_study(study)
+        return self.newest_of_study(study)
 
-    def run(self, words: Sequence[str]) -> Iterator[str]:
-        """The lines that `raysearch WORDS` prints on the head."""
+    def run(self, command: Sequence[str]) -> Iterator[str]:
+        """Run `raysearch` with the arguments `command` on the head; yield the lines it prints."""
         with _one_line_errors():
-            job = self._client.submit_job(entrypoint=shlex.join(["raysearch", *words]))
-        yield from self.lines(job)
+            job_id = self._client.submit_job(entrypoint=shlex.join(["raysearch", *command]))
+        yield from self.follow_log(job_id)
 
-    def again(self, job: Job) -> Job:
-        """`job` as it is now."""
+    def refresh(self, job: Job) -> Job:
+        """Return the current state of `job`."""
         with _one_line_errors():
-            return _job(self._client.get_job_info(job.id))
+            return _job_from_ray(self._client.get_job_info(job.id))
 
     def stop(self, job: Job) -> Job:
-        """End `job` as a SIGTERM does, with everything saved; the job as it then is."""
+        """End `job` by SIGTERM, upon which it saves its state; return its final state."""
         with _one_line_errors():
             self._client.stop_job(job.id)
-        until = time.monotonic() + STOP_S
-        while not (now := self.again(job)).over:
-            if time.monotonic() > until:
-                raise StudyError(f"study {job.study!r} does not stop; look at it in the dashboard")
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while not (current := self.refresh(job)).is_over:
+            if time.monotonic() > deadline:
+                raise StudyError(f"study {job.study!r} does not stop; see it in the dashboard")
             time.sleep(0.5)
-        return now
+        return current
 
     def log(self, job_id: str) -> list[str]:
-        """The lines of a job's log up to now."""
+        """Return the lines of a job's log so far."""
         with _one_line_errors():
             return str(self._client.get_job_logs(job_id)).splitlines()
 
-    def lines(self, job_id: str) -> Iterator[str]:
-        """The log of a job, line by line from its first, as it grows, until the job has ended.
+    def follow_log(self, job_id: str) -> Iterator[str]:
+        """Yield the lines of a job's log from the first one on, until the job has ended.
 
-        To be read in the main thread, whose SIGINT raises KeyboardInterrupt here meanwhile.
+        It must run in the main thread. There, SIGINT raises KeyboardInterrupt meanwhile.
         """
-        loop, before = asyncio.new_event_loop(), signal.getsignal(signal.SIGINT)
-        # A KeyboardInterrupt in the middle of aiohttp's own work can get lost; a signal told to the
-        # loop cannot.
+        loop, previous_handler = asyncio.new_event_loop(), signal.getsignal(signal.SIGINT)
+        # A KeyboardInterrupt inside aiohttp can get lost; a signal that the loop handles cannot.
         interrupted = loop.create_future()
-        loop.add_signal_handler(signal.SIGINT, _once, interrupted)
+        loop.add_signal_handler(signal.SIGINT, _set_once, interrupted)
         chunks = self._client.tail_job_logs(job_id)
-        rest = ""
+        partial_line = ""
         try:
             while True:
-                waiting = loop.create_task(_next(chunks))
+                chunk = loop.create_task(_next_chunk(chunks))
                 loop.run_until_complete(
-                    asyncio.wait({waiting, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+                    asyncio.wait({chunk, interrupted}, return_when=asyncio.FIRST_COMPLETED)
                 )
                 if interrupted.done():
-                    _give_up(loop, waiting)
+                    _cancel(loop, chunk)
                     raise KeyboardInterrupt
                 try:
-                    rest += waiting.result()
+                    partial_line += chunk.result()
                 except StopAsyncIteration:
                     break
                 except (RuntimeError, aiohttp.ClientError, OSError) as error:
                     raise StudyError(
-                        f"the connection to the cluster was lost ({error}); what was launched goes"
-                        " on: come back with `raysearch attach`"
+                        f"the connection to the cluster was lost ({error}); the launched study"
+                        " continues: follow it with `raysearch attach`"
                     ) from None
-                *whole, rest = rest.split("\n")
-                yield from whole
-            if rest:
-                yield rest
+                *lines, partial_line = partial_line.split("\n")
+                yield from lines
+            if partial_line:
+                yield partial_line
         finally:
-            _give_up(loop, loop.create_task(_close(chunks)), CLOSE_S)
+            _cancel(loop, loop.create_task(_close(chunks)), CLOSE_TIMEOUT_S)
             loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, previous_handler)
             loop.close()
 
 
-def _once(future: asyncio.Future[None]) -> None:
+def _set_once(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
-def _give_up(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], after_s: float = 0) -> None:
-    """Let `task` end by itself for `after_s`, then cancel it; no more than `CLOSE_S` for that.
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], after_s: float = 0) -> None:
+    """Wait `after_s` for `task`, then cancel it; wait at most `CLOSE_TIMEOUT_S` for the end.
 
-    Whoever presses Ctrl-C waits for no connection that does not close.
+    A user who presses Ctrl-C must not wait for a connection that does not close.
     """
     if after_s:
         loop.run_until_complete(asyncio.wait({task}, timeout=after_s))
     task.cancel()
-    loop.run_until_complete(asyncio.wait({task}, timeout=CLOSE_S))
+    loop.run_until_complete(asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S))
     if task.done() and not task.cancelled():
         task.exception()
 
 
 async def _close(chunks: AsyncIterator[str]) -> None:
-    with suppress(RuntimeError):  # it is still at work where it did not let itself be cancelled
+    with suppress(RuntimeError):  # the generator still runs if its task could not be cancelled
         await cast(AsyncGenerator[str, None], chunks).aclose()
 
 
-async def _next(chunks: AsyncIterator[str]) -> str:
+async def _next_chunk(chunks: AsyncIterator[str]) -> str:
     return await anext(chunks)
 
 
-def _job(found: Any) -> Job:
+def _job_from_ray(record: Any) -> Job:
     return Job(
-        id=found.submission_id,
-        study=(found.metadata or {}).get(STUDY, ""),
-        status=str(found.status.value),
-        began=(found.start_time or 0) / 1000,
-        ended=found.end_time / 1000 if found.end_time else None,
-        code=found.driver_exit_code,
-        message=found.message or "",
+        id=record.submission_id,
+        study=(record.metadata or {}).get(STUDY, ""),
+        status=str(record.status.value),
+        started=(record.start_time or 0) / 1000,
+        ended=record.end_time / 1000 if record.end_time else None,
+        exit_code=record.driver_exit_code,
+        message=record.message or "",
     )
 
 
 @contextmanager
-def tunnel(cluster: Path, say: Callable[[str], None]) -> Iterator[Jobs]:
-    """The jobs of the running cluster that `ray up` made of the file `cluster`.
+def cluster_tunnel(cluster: Path, on_status: Callable[[str], None]) -> Iterator[ClusterJobs]:
+    """Connect to the running cluster that `ray up` started; give its jobs.
 
-    StudyError where it cannot be reached.
+    Args:
+        cluster: The cluster file.
+        on_status: Called with a line of text before the connection opens.
+
+    Raises:
+        StudyError: If the cluster cannot be reached.
     """
     if not cluster.is_file():
-        raise StudyError(f"{cluster}: no such file; give the file that `ray up` was given")
+        raise StudyError(f"{cluster}: no such file; name the file that `ray up` started")
     use_token()
     port = _free_port()
     command = [str(Path(sys.executable).with_name("ray")), "dashboard", str(cluster)]
     command += ["--port", str(port), "--remote-port", str(DASHBOARD_PORT)]
-    say(f"connecting to the cluster of {cluster}")
+    on_status(f"connecting to the cluster of {cluster}")
     with tempfile.TemporaryFile() as log:
-        # It ends with us, however we end: the pipe that it reads from is closed then.
-        ending = f"{shlex.join(command)} < /dev/null; echo; echo {TUNNEL_ENDED}"
-        guarded = f"({ending}) & cat > /dev/null; kill 0"
-        process = subprocess.Popen(  # noqa: S603 our own interpreter's ray
-            ["/bin/sh", "-c", guarded],
+        # It ends with this process, even if that is killed: `cat` then reads the end of file.
+        tunnel = f"{shlex.join(command)} < /dev/null; echo; echo {TUNNEL_ENDED}"
+        process = subprocess.Popen(  # noqa: S603 the `ray` of this Python environment
+            ["/bin/sh", "-c", f"({tunnel}) & cat > /dev/null; kill 0"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            _await_answer(port, log, cluster)
-            yield Jobs(f"http://127.0.0.1:{port}")
+            _wait_for_tunnel(port, log, cluster)
+            yield ClusterJobs(f"http://127.0.0.1:{port}")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -248,42 +274,46 @@ def tunnel(cluster: Path, say: Callable[[str], None]) -> Iterator[Jobs]:
 
 
 def use_token() -> None:
-    """Have Ray's requests carry the token of this user, where there is one."""
+    """Let Ray's requests carry this user's authentication token if there is one."""
     if (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         Config.initialize("")  # Ray read its settings when it was imported
 
 
-def machines_of(cluster: Path) -> int:
-    """How many machines `ray up` brings up at once of the file `cluster`, the head among them."""
+def initial_num_nodes(cluster: Path) -> int:
+    """Return how many nodes `ray up` starts for a cluster file, with the head.
+
+    Raises:
+        StudyError: If the file is no cluster file.
+    """
     try:
-        tree = yaml.safe_load(cluster.read_text(encoding="utf-8"))
-        if tree["provider"]["type"] == "local":
-            return 1 + len(tree["provider"]["worker_ips"])
-        types = tree["available_node_types"].values()
-        return 1 + sum(int(one.get("min_workers", 0)) for one in types)
+        content = yaml.safe_load(cluster.read_text(encoding="utf-8"))
+        if content["provider"]["type"] == "local":
+            return 1 + len(content["provider"]["worker_ips"])
+        node_types = content["available_node_types"].values()
+        return 1 + sum(int(node_type.get("min_workers", 0)) for node_type in node_types)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise StudyError(
-            f"{cluster}: no cluster file; give the one that `ray up` was given"
+            f"{cluster}: not a cluster file; name the file that `ray up` started"
         ) from None
 
 
-def _await_answer(port: int, log: Any, cluster: Path) -> None:
-    until = time.monotonic() + TUNNEL_S
-    said: list[str] = []
-    while time.monotonic() < until and TUNNEL_ENDED not in said:
+def _wait_for_tunnel(port: int, log: IO[bytes], cluster: Path) -> None:
+    deadline = time.monotonic() + TUNNEL_TIMEOUT_S
+    lines: list[str] = []
+    while time.monotonic() < deadline and TUNNEL_ENDED not in lines:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version", timeout=5).close()
         except urllib.error.HTTPError:
-            return  # it answers, if only that it wants a token
+            return  # the dashboard answers, even if it requires a token
         except OSError:
             time.sleep(0.2)
         else:
             return
-        written = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace").splitlines()
-        said = [line.strip() for line in written if line.strip()]
-    reasons = [line for line in said if line != TUNNEL_ENDED]
-    reason = reasons[-1].removeprefix("Error: ")[:200] if reasons else "no answer"
+        content = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+        lines = _nonempty_lines(content)
+    messages = [line for line in lines if line != TUNNEL_ENDED]
+    reason = messages[-1].removeprefix("Error: ")[:200] if messages else "no answer"
     raise StudyError(
         f"the cluster of {cluster} cannot be reached ({reason}); start it with `ray up {cluster}`,"
         " and see `raysearch doctor`"
@@ -296,14 +326,18 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _nonempty_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What the job API raises, as one line for the user."""
+    """Convert the exceptions of the job API to a StudyError of one line."""
     try:
         yield
     except (RuntimeError, ConnectionError, ValueError, RayError, RequestException) as error:
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = said[-1][:300] if said else type(error).__name__
+        lines = _nonempty_lines(str(error))
+        reason = lines[-1][:300] if lines else type(error).__name__
         raise StudyError(
-            f"the cluster rejected ({reason}); see `raysearch doctor --cluster`"
+            f"the cluster rejected the request ({reason}); see `raysearch doctor --cluster`"
         ) from None

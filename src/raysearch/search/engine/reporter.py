@@ -1,41 +1,45 @@
-"""What a worker tells the study of its trial: each fold-epoch, after what has to be kept of it."""
+"""Reports each fold-epoch of a trial to the study, once its scores and checkpoint are stored."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from ray import tune
-
-from raysearch.metrics.classification import score
-from raysearch.search.engine.nodes import dollars_a_second, draining_nodes, this_node
+from raysearch.metrics.classification import classification_metrics
+from raysearch.search.engine.nodes import current_node_id, dollars_per_second, draining_node_ids
+from raysearch.search.engine.worker_messages import WorkerWarning, send_message
+from raysearch.search.journal.events import FoldReport, ModelCosts
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.stopping_rules import PAUSING
-from raysearch.search.study.fold_scores import out_of_fold, scores_file
+from raysearch.search.study.fold_scores import encode_fold_epoch_scores, out_of_fold
 from raysearch.search.study.plan import Plan
-from raysearch.training.checkpoint import pack
+from raysearch.training.checkpoint import pack_checkpoint
 from raysearch.training.cost_measurement import peak_memory
-from raysearch.training.fold_training import Judged, State
-from raysearch.training.loop import FoldEpoch
+from raysearch.training.fold_training import ValidationScores
+from raysearch.training.loop import FoldEpoch, TrainingState
 from raysearch.training.training_data import TrainingData
 
 log = logging.getLogger(__name__)
-# A checkpoint more often than this would cost short trials more than it saves.
-CHECKPOINT_EVERY_S = 10.0
-LEAVING_EVERY_S = 2.0
+# More frequent checkpoints would cost short trials more time than they save.
+CHECKPOINT_INTERVAL_S = 10.0
+DRAINING_INTERVAL_S = 2.0
 
 
 @dataclass
 class Reporter:
-    """Takes each fold-epoch of `trial`: scores at rungs, a checkpoint, then the report.
+    """Takes each fold-epoch of a trial: stores scores and a checkpoint, then sends the report.
 
-    `costs` are told with the first; `micro_batch` is the rows of one where memory is short.
+    Args:
+        folder: The study's folder.
+        plan: The study's plan.
+        data: The data that the trial trains on.
+        trial: Name of the trial.
+        folds: Its number of folds.
+        costs: Sent with the first fold-epoch; None if the journal has it already.
+        micro_batch: Rows of a micro-batch if the device's memory is too small for a batch.
     """
 
     folder: StudyFolder
@@ -43,86 +47,106 @@ class Reporter:
     data: TrainingData
     trial: str
     folds: int
-    costs: Mapping[str, int]
+    costs: ModelCosts | None
     micro_batch: int | None
 
     def __post_init__(self) -> None:
-        whole = self.plan.space.epochs
-        self._end = self.plan.whole(self.folds)
-        self._scored = set(range(whole, self._end + 1, whole))
-        self._scored |= set(self.plan.split(self.folds).rungs)
-        # Where the trial may have to wait, and at its end, in case it is the best.
-        self._waits = self._scored if self.plan.space.stopping.rule in PAUSING else {self._end}
-        self._price = dollars_a_second(self.plan.space.resources)
-        self._saved = time.monotonic()
-        self._asked = 0.0
+        epochs_per_fold = self.plan.space.epochs
+        self._last_epoch = self.plan.total_fold_epochs(self.folds)
+        self._scored_epochs = set(range(epochs_per_fold, self._last_epoch + 1, epochs_per_fold))
+        self._scored_epochs |= set(self.plan.split(self.folds).rungs)
+        # The trial may pause at these; the best trial's checkpoint is kept after its end.
+        pauses = self.plan.space.stopping.rule in PAUSING
+        self._checkpoint_epochs = self._scored_epochs if pauses else {self._last_epoch}
+        self._dollars_per_second = dollars_per_second(self.plan.space.resources)
+        self._last_checkpoint_s = time.monotonic()
+        self._last_draining_check_s = 0.0
 
-    def __call__(self, done: FoldEpoch, judged: Judged, state: Callable[[], State]) -> None:
-        """Keep what is to be kept of `done`, and report it; the process ends where it has to go."""
-        if done.epoch in self._scored:
-            name = self.folder.scores(self.trial, done.epoch)
-            self.folder.write(name, scores_file(done, judged, self.data))
-        leaving = self._draining()
-        due = time.monotonic() - self._saved >= CHECKPOINT_EVERY_S
-        if leaving or due or done.epoch in self._waits:
-            self.folder.keep(self.trial, pack(state()))
-            self._saved = time.monotonic()
-        send({**_told(asdict(done), self.costs), **self._more(done, judged)})
-        if leaving:
-            # The trial goes on elsewhere from here; this worker is not to be reused.
-            log.warning("this machine is being taken away; %s moves", self.trial)
+    def __call__(
+        self, fold_epoch: FoldEpoch, scores: ValidationScores, state: Callable[[], TrainingState]
+    ) -> None:
+        """Store and report a fold-epoch; if the node drains, end the process after that.
+
+        Args:
+            fold_epoch: The fold-epoch.
+            scores: The scores of its validation rows.
+            state: Returns the state of the training, which is the checkpoint.
+        """
+        if fold_epoch.epoch in self._scored_epochs:
+            name = self.folder.scores(self.trial, fold_epoch.epoch)
+            self.folder.write(name, encode_fold_epoch_scores(fold_epoch, scores, self.data))
+        drains = self._drains()
+        is_due = time.monotonic() - self._last_checkpoint_s >= CHECKPOINT_INTERVAL_S
+        if drains or is_due or fold_epoch.epoch in self._checkpoint_epochs:
+            self.folder.write_checkpoint(self.trial, pack_checkpoint(state()))
+            self._last_checkpoint_s = time.monotonic()
+        send_message(self._report(fold_epoch, scores))
+        if drains:
+            # The trial continues on another node; Tune must not reuse this worker.
+            log.warning("this node drains; %s moves to another one", self.trial)
             os._exit(0)
 
-    def _more(self, done: FoldEpoch, judged: Judged) -> dict[str, Any]:
-        """What no checkpoint keeps: what was measured here, and what only some reports have.
+    def _report(self, fold_epoch: FoldEpoch, scores: ValidationScores) -> FoldReport:
+        """Add to the fold-epoch what a checkpoint does not hold.
 
-        Dollars, the metric of all folds' scores pooled, the rows of a micro-batch where memory is
-        short.
+        That is: memory and prediction time, the price, the rows of a micro-batch, and, after the
+        last fold-epoch of a study with several numbers of folds, the pooled objective.
         """
-        more: dict[str, Any] = dict(peak_memory(self.data.device))
-        if judged.inference_ms is not None:
-            more["inference_ms"] = judged.inference_ms
-        if self.micro_batch is not None:
-            more["micro_batch"] = self.micro_batch
-        if self._price:
-            more["dollars"] = done.seconds * self._price
-        if len(self.plan.splits) > 1 and done.epoch == self._end:
-            more["pooled"] = self._pooled()
-        return more
+        price = self._dollars_per_second
+        is_pooled = len(self.plan.splits) > 1 and fold_epoch.epoch == self._last_epoch
+        peaks = peak_memory(self.data.device)
+        return replace(
+            fold_report(self.trial, fold_epoch, self.costs),
+            peak_device_bytes=peaks.get("peak_device_bytes"),
+            peak_rss_bytes=peaks.get("peak_rss_bytes"),
+            inference_ms=scores.inference_ms,
+            micro_batch=self.micro_batch,
+            dollars=fold_epoch.seconds * price if price else None,
+            pooled=self._pooled_objective() if is_pooled else None,
+        )
 
-    def _pooled(self) -> float | None:
-        """The objective over all folds' judged rows at once, each row by its own fold's model."""
-        found = out_of_fold(self.folder, self.plan, self.trial, self.folds)
-        names = self.plan.class_names
-        return score(found.labels, found.probabilities, names)[self.plan.space.metric]
+    def _pooled_objective(self) -> float | None:
+        """Return the objective of all folds' validation rows, each scored by its fold's network."""
+        rows = out_of_fold(self.folder, self.plan, self.trial, self.folds)
+        metrics = classification_metrics(rows.labels, rows.probabilities, self.plan.class_names)
+        return metrics[self.plan.space.metric]
 
-    def _draining(self) -> bool:
-        """Whether this machine was told that it will go; asked now and then."""
-        if time.monotonic() - self._asked < LEAVING_EVERY_S:
+    def _drains(self) -> bool:
+        """Return whether this node drains; False if that was checked a moment ago."""
+        if time.monotonic() - self._last_draining_check_s < DRAINING_INTERVAL_S:
             return False
-        self._asked = time.monotonic()
-        return this_node() in draining_nodes()
+        self._last_draining_check_s = time.monotonic()
+        return current_node_id() in draining_node_ids()
 
 
-def send(report: Mapping[str, Any]) -> None:
-    """Report to the study, with where it was; as text, since Tune flattens what is nested."""
-    report = {**report, "host": socket.gethostname()}
-    tune.report({"report": json.dumps(report), "node": this_node()})
+def fold_report(trial: str, fold_epoch: FoldEpoch, costs: ModelCosts | None) -> FoldReport:
+    """Convert a fold-epoch of `trial` to its report; the first fold-epoch has the `costs`."""
+    return FoldReport(
+        trial=trial,
+        fold=fold_epoch.fold,
+        epoch=fold_epoch.epoch,
+        objective=fold_epoch.objective,
+        metrics=fold_epoch.metrics,
+        loss=fold_epoch.loss,
+        seconds=fold_epoch.seconds,
+        samples=fold_epoch.samples,
+        costs=costs if fold_epoch.epoch == 1 else None,
+    )
 
 
 def warn(text: str) -> None:
-    """Tell the study, and the log, what is not as it should be, and harms nothing."""
+    """Send a warning to the study, and log it."""
     log.warning("%s", text)
-    tune.report({"warning": text, "node": this_node()})
+    send_message(WorkerWarning(text))
 
 
-def resend_reports(state: State, reported: int, costs: Mapping[str, int]) -> None:
-    """Report what the checkpoint knows and the journal does not, as after a kill between them."""
-    for known in state["history"]:
-        if known["epoch"] > reported:
-            send(_told(known, costs))
+def resend_reports(
+    trial: str, state: TrainingState, reported_epochs: int, costs: ModelCosts | None
+) -> None:
+    """Report the fold-epochs that the checkpoint has and the journal has not.
 
-
-def _told(done: Mapping[str, Any], costs: Mapping[str, int]) -> dict[str, Any]:
-    """The fold-epoch `done`; the trial's first one has the `costs` that do not change."""
-    return {**done, "costs": costs} if costs and done["epoch"] == 1 else dict(done)
+    A process that was killed between its checkpoint and its report leaves such fold-epochs.
+    """
+    for fold_epoch in state.history:
+        if fold_epoch.epoch > reported_epochs:
+            send_message(fold_report(trial, fold_epoch, costs))

@@ -1,8 +1,7 @@
-"""Early stopping as pure functions over stored results: rungs along fold-epochs, and paired tests.
+"""The rungs of successive halving: at which fold-epochs trials are compared, and their objectives.
 
-Sources: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, for both
-forms of ASHA: the stopping one as in Ray Tune's `AsyncHyperBandScheduler`, and the promoting one.
-The paired test is that of Optuna's `WilcoxonPruner`.
+Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, for both
+types of ASHA: the stopping type as in Ray Tune's `AsyncHyperBandScheduler`, and the promotion type.
 """
 
 from __future__ import annotations
@@ -12,47 +11,46 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from scipy.stats import wilcoxon
-
 Mode = Literal["max", "min"]
-# Fewer folds than this tell nothing in a paired test.
-FEWEST_PAIRS = 2
 
 
-def rung_levels(epochs: int, folds: int, grace: int, reduction: int) -> tuple[int, ...]:
-    """The fold-epochs after which a trial is compared: inside the first fold, and at fold ends.
+def rung_levels(
+    epochs: int, folds: int, grace_period: int, reduction_factor: int
+) -> tuple[int, ...]:
+    """The rungs of a trial, in fold-epochs: inside the first fold, and at the fold ends.
 
-    The end of the last fold is no rung: the trial is finished there.
+    The end of the last fold is no rung, because the trial is finished there.
     """
     levels = []
-    level = grace
+    level = grace_period
     while level < epochs:
         levels.append(level)
-        level *= reduction
+        level *= reduction_factor
     return tuple(levels + fold_ends(epochs, folds))
 
 
-def even_levels(epochs: int, folds: int, grace: int, step: int) -> tuple[int, ...]:
-    """Rungs every `step` epochs of the first fold, from `grace` on, and at fold ends."""
-    return (*range(grace, epochs, step), *fold_ends(epochs, folds))
+def even_levels(epochs: int, folds: int, grace_period: int, step: int) -> tuple[int, ...]:
+    """Rungs every `step` epochs of the first fold from `grace_period` on, and at the fold ends."""
+    return (*range(grace_period, epochs, step), *fold_ends(epochs, folds))
 
 
 def fold_ends(epochs: int, folds: int) -> list[int]:
-    """The ends of all folds but the last."""
+    """The fold-epochs at the ends of all folds but the last."""
     return [epochs * fold for fold in range(1, folds)]
 
 
 class Rung:
-    """The objectives at one rung, and who waits there.
+    """The objectives at one rung, and the trials that wait there.
 
-    `values` maps each trial to its objective, in the order in which they came.
+    Attributes:
+        values: The objective of each trial, in the order in which they reached the rung.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
         self._sorted: list[float] = []
         self._newest: str | None = None
-        # Those that wait here: objective, place in the order, trial.
+        # The trials that wait: objective, number of trials at the rung when it paused, name.
         self._waiting: list[tuple[float, int, str]] = []
 
     def __eq__(self, other: object) -> bool:
@@ -61,115 +59,90 @@ class Rung:
     __hash__ = None  # type: ignore[assignment]
 
     def add(self, trial: str, value: float) -> None:
-        """Take in the objective of `trial`, which comes here now."""
+        """Add the objective of `trial`, which has reached the rung."""
         self.values[trial] = value
         self._newest = trial
         bisect.insort(self._sorted, value)
 
-    def is_promotable(self, trial: str, reduction: int, mode: Mode) -> bool:
-        """Whether `trial` goes on from here, by those that were here before it."""
+    def is_promotable(self, trial: str, reduction_factor: int, mode: Mode) -> bool:
+        """Whether `trial` continues from this rung, given the trials that reached it before."""
         value = self.values[trial]
-        if trial == self._newest:  # leaves itself out at no cost that grows with the rung
-            own, count = bisect.bisect_left(self._sorted, value), len(self._sorted) - 1
+        if trial == self._newest:  # in time that does not grow with the number of trials
+            own_index = bisect.bisect_left(self._sorted, value)
 
-            def without_own(place: int) -> float:
-                return self._sorted[place + (place >= own)]
+            def earlier_value(index: int) -> float:
+                return self._sorted[index + (index >= own_index)]
 
-            return _reaches(without_own, count, value, reduction, mode)
-        earlier = []
-        for other, theirs in self.values.items():
-            if other == trial:
+            return _reaches_cutoff(
+                earlier_value, len(self._sorted) - 1, value, reduction_factor, mode
+            )
+        earlier_values = []
+        for other_trial, other_value in self.values.items():
+            if other_trial == trial:
                 break
-            earlier.append(theirs)
-        return keeps_on(earlier, value, reduction, mode)
+            earlier_values.append(other_value)
+        return is_among_best(earlier_values, value, reduction_factor, mode)
 
     def wait(self, trial: str) -> None:
-        """`trial` waits here from now on."""
+        """Let `trial` wait at this rung."""
         bisect.insort(self._waiting, (self.values[trial], len(self.values), trial))
 
     def leave(self, trial: str) -> None:
-        """`trial` waits here no more."""
-        place = bisect.bisect_left(self._waiting, (self.values[trial], -1, ""))
-        while self._waiting[place][2] != trial:
-            place += 1
-        del self._waiting[place]
+        """Let `trial` wait at this rung no longer."""
+        index = bisect.bisect_left(self._waiting, (self.values[trial], -1, ""))
+        while self._waiting[index][2] != trial:
+            index += 1
+        del self._waiting[index]
 
     def best_waiting(self, mode: Mode) -> str | None:
-        """The best of those that wait here."""
+        """The best trial that waits at this rung."""
         if not self._waiting:
             return None
         return self._waiting[-1 if mode == "max" else 0][2]
 
-    def promotable(self, reduction: int, mode: Mode) -> str | None:
-        """The best that waits here, where it is among the best 1/`reduction` of all here."""
+    def promotable(self, reduction_factor: int, mode: Mode) -> str | None:
+        """The best waiting trial, if it is among the best 1/`reduction_factor` at this rung."""
         best = self.best_waiting(mode)
-        return best if best is not None and self.among_best(best, reduction, mode) else None
+        is_promotable = best is not None and self.among_best(best, reduction_factor, mode)
+        return best if is_promotable else None
 
-    def among_best(self, trial: str, reduction: int, mode: Mode) -> bool:
-        """Whether `trial` is among the best 1/`reduction` of all that came here."""
+    def among_best(self, trial: str, reduction_factor: int, mode: Mode) -> bool:
+        """Whether `trial` is among the best 1/`reduction_factor` of all that reached the rung."""
         value = self.values[trial]
         if mode == "max":
-            better = len(self._sorted) - bisect.bisect_right(self._sorted, value)
+            num_better = len(self._sorted) - bisect.bisect_right(self._sorted, value)
         else:
-            better = bisect.bisect_left(self._sorted, value)
-        return better < len(self._sorted) // reduction
+            num_better = bisect.bisect_left(self._sorted, value)
+        return num_better < len(self._sorted) // reduction_factor
 
 
-def keeps_on(earlier: Sequence[float], value: float, reduction: int, mode: Mode) -> bool:
-    """Whether a trial with `value` at a rung goes on, given those that were there before it.
-
-    It does when it is not worse than the best 1/`reduction` of `earlier` (the percentile by
-    linear interpolation), and always as the first.
-    """
-    ordered = sorted(earlier)
-    return _reaches(ordered.__getitem__, len(ordered), value, reduction, mode)
-
-
-def _reaches(
-    at: Callable[[int], float], count: int, value: float, reduction: int, mode: Mode
+def is_among_best(
+    earlier_values: Sequence[float], value: float, reduction_factor: int, mode: Mode
 ) -> bool:
-    """Whether `value` reaches the best 1/`reduction` of `count` values, the least `at` 0."""
+    """Whether a trial with `value` continues from a rung that has `earlier_values`.
+
+    It does if it is not worse than the best 1/`reduction_factor` of them (the percentile by linear
+    interpolation), and always as the first.
+    """
+    ordered = sorted(earlier_values)
+    return _reaches_cutoff(ordered.__getitem__, len(ordered), value, reduction_factor, mode)
+
+
+def _reaches_cutoff(
+    value_at: Callable[[int], float], count: int, value: float, reduction_factor: int, mode: Mode
+) -> bool:
+    """Whether `value` reaches the best 1/`reduction_factor` of `count` values, smallest at 0."""
     if not count:
         return True
-    # As numpy's percentile interpolates, so that equals decide equally.
-    place = (count - 1) * ((1 - 1 / reduction) * 100 / 100)
-    below = math.floor(place)
-    above, fraction = min(below + 1, count - 1), place - below
+    # The interpolation is that of numpy's percentile, so that equal values decide equally.
+    position = (count - 1) * ((1 - 1 / reduction_factor) * 100 / 100)
+    lower = math.floor(position)
+    upper, fraction = min(lower + 1, count - 1), position - lower
     sign = 1.0
-    low, high = at(below), at(above)
+    low, high = value_at(lower), value_at(upper)
     if mode == "min":
-        sign, low, high = -1.0, -at(count - 1 - below), -at(count - 1 - above)
+        sign, low, high = -1.0, -value_at(count - 1 - lower), -value_at(count - 1 - upper)
     cutoff = (
         high - (high - low) * (1 - fraction) if fraction >= 0.5 else low + (high - low) * fraction
     )
     return sign * value >= cutoff
-
-
-def cannot_catch_up(
-    values: Sequence[float], best: Sequence[float], mode: Mode, threshold: float
-) -> bool:
-    """Whether a trial is worse than the best one by a paired test over the folds both ended.
-
-    `values` and `best` are the objectives of each fold, in the folds' order; `best` may have more.
-    One-sided Wilcoxon signed-rank test, zeros split; worse where p is below `threshold`, and the
-    mean of `values` is below the mean of all of `best`.
-    """
-    pairs = list(zip(values, best, strict=False))
-    if len(pairs) < FEWEST_PAIRS:
-        return False
-    sign = 1.0 if mode == "max" else -1.0
-    if sign * sum(values) / len(values) >= sign * sum(best) / len(best):
-        return False
-    differences = [sign * (mine - theirs) for mine, theirs in pairs]
-    if not any(differences):
-        return False
-    test = wilcoxon(differences, alternative="less", zero_method="zsplit")
-    return float(test.pvalue) < threshold
-
-
-def out_of_patience(values: Sequence[float], patience: int, mode: Mode) -> bool:
-    """Whether the best of a fold's objectives, one an epoch, is `patience` epochs old."""
-    if not patience or len(values) <= patience:
-        return False
-    pick = max if mode == "max" else min
-    return pick(values[:-patience]) == pick(values)

@@ -1,1 +1,1 @@
-"""Who proposes hyperparameters: samplers, designs and points of the unit cube; Optuna is asked here alone."""
+"""Proposes hyperparameters; the only package that imports Optuna."""

@@ -1,4 +1,4 @@
-"""Proposals that look at no result: a grid, and points that fill the space evenly."""
+"""Proposals that depend on no result: a grid, and quasi-Monte Carlo points."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ from itertools import islice
 
 from scipy.stats import qmc
 
-from raysearch.config.space import RANGES, Hyperparameter, Space, Value
-from raysearch.search.sampling.unit_cube import chosen_at, value_at
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.samplers import QmcSampler
+from raysearch.config.space import RANGES, Hyperparameter, Space
+from raysearch.config.space_geometry import value_at, values_at_point
 
-MAX_OF_A_GRID = 1_000_000
+MAX_GRID_SIZE = 1_000_000
 
 
-def evenly(space: Space, seed: int, number: int, kind: str, scramble: bool) -> dict[str, Value]:
-    """The hyperparameters of the point `number` of a Sobol or Halton sequence over all hyperparameters of `space`."""
-    engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[kind]
-    sequence = engine(len(space.hparams), scramble=scramble, rng=seed)
+def qmc_point(space: Space, sampler: QmcSampler, number: int) -> dict[str, Value]:
+    """The hyperparameters at point `number` of a Sobol or Halton sequence over the unit cube."""
+    engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[sampler.qmc_type]
+    sequence = engine(len(space.hparams), scramble=sampler.scramble, rng=space.seed)
     if number:
         sequence.fast_forward(number)
-    return chosen_at(space, sequence.random(1)[0])
+    return values_at_point(space, sequence.random(1)[0])
 
 
 def grid(space: Space, steps: int) -> Iterator[dict[str, Value]]:
-    """Every combination of the hyperparameters' values that can exist, a range cut into `steps` values."""
-    return _grid(space.hparams, {}, steps)
+    """Every combination of values that can exist, with `steps` values of each range."""
+    return _combinations(space.hparams, {}, steps)
 
 
 def grid_size(space: Space, steps: int) -> int:
-    """How many combinations `grid` has, counted up to `MAX_OF_A_GRID`."""
-    return sum(1 for _one in islice(grid(space, steps), MAX_OF_A_GRID))
+    """The number of combinations of `grid`, at most `MAX_GRID_SIZE`."""
+    return sum(1 for _hparams in islice(grid(space, steps), MAX_GRID_SIZE))
 
 
-def _grid(
+def _combinations(
     hparams: tuple[Hyperparameter, ...], chosen: dict[str, Value], steps: int
 ) -> Iterator[dict[str, Value]]:
     if not hparams:
         yield chosen
         return
-    hyperparameter, *rest = hparams
-    if not hyperparameter.active(chosen):
-        yield from _grid(tuple(rest), chosen, steps)
+    first, *others = hparams
+    if not first.is_active(chosen):
+        yield from _combinations(tuple(others), chosen, steps)
         return
-    for value in _values(hyperparameter, steps):
-        yield from _grid(tuple(rest), {**chosen, hyperparameter.name: value}, steps)
+    for value in _grid_values(first, steps):
+        yield from _combinations(tuple(others), {**chosen, first.name: value}, steps)
 
 
-def _values(hyperparameter: Hyperparameter, steps: int) -> list[Value]:
-    """The choices of `hyperparameter`, or `steps` values of its range, both ends among them."""
+def _grid_values(hyperparameter: Hyperparameter, steps: int) -> list[Value]:
+    """The choices of `hyperparameter`, or `steps` values of its range with both ends."""
     if hyperparameter.kind not in RANGES:
         return list(hyperparameter.values)
-    places = [one / max(1, steps - 1) for one in range(steps)]
-    return list(dict.fromkeys(value_at(hyperparameter, place) for place in places))
+    positions = [step / max(1, steps - 1) for step in range(steps)]
+    return list(dict.fromkeys(value_at(hyperparameter, position) for position in positions))

@@ -1,1 +1,1 @@
-"""What happens next in a study: its course, the rules and rungs, the forest, the budget."""
+"""Decides what happens next in a study: stopping rules, rungs, the surrogate and the budget."""

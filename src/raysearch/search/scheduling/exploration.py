@@ -1,7 +1,7 @@
-"""Trials that show what a value of a choice is worth in the end, where early epochs do not tell.
+"""Trains the best trial of each categorical choice to the end of its first fold.
 
-A `one_cycle` schedule or a slow optimizer is behind after few epochs and may be ahead after all of
-them. A model of curves that never saw such a training end would leave all of them waiting.
+A `one_cycle` schedule or a slow optimizer may be behind after few epochs and ahead at the end. A
+model of learning curves that has seen no such training to its end would leave them all paused.
 """
 
 from __future__ import annotations
@@ -9,73 +9,80 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from raysearch.config.space import Space, Value
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space import Space
+from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial
 
 Choice = tuple[str, Value]
-# So many trials with a value have been compared before the best of them is sent.
-FOLLOWERS = 3
-# Of all trials so many have gone to the end of the first fold, or are on their way there, when no
-# more scouts are sent.
-FRACTION = 1 / 4
+# So many trials with a choice reach a rung before the best of them is explored.
+MIN_COMPARED_TRIALS = 3
+# Exploration stops when this fraction of all trials has trained its first fold or is doing so.
+MAX_FRACTION = 1 / 4
 
 
 class ExplorationTrials:
-    """The leader of each value of each choice, until one with that value has ended a first fold.
+    """Selects, for each categorical choice, the best trial until one has ended its first fold.
 
-    The number of folds is no such choice. A trial that was stopped or failed on its way has shown
-    what it could.
+    The number of folds does not count as a choice. A trial that stopped or failed beyond the grace
+    period counts as explored.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._sign = 1.0 if space.mode == "max" else -1.0
+        self._sign = objective_sign(space.mode)
         self._choices: list[Choice] = [
             (hyperparameter.name, value)
             for hyperparameter in space.hparams
             if hyperparameter.kind == "choice" and hyperparameter.name != "folds"
             for value in hyperparameter.values
         ]
-        self._reports = 0
-        self._begun: set[str] = set()
-        self._followers: Counter[Choice] = Counter()
-        # Those that were compared, and whose first fold is open.
-        self._open: dict[str, Trial] = {}
-        self._gone, self._shown = 0, set[Choice]()
+        self._num_reports = 0
+        self._compared: set[str] = set()
+        self._num_compared: Counter[Choice] = Counter()
+        # The compared trials in their first fold.
+        self._in_first_fold: dict[str, Trial] = {}
+        self._num_explored = 0
+        self._explored: set[Choice] = set()
 
     def next(self, history: History, waiting: Sequence[Trial]) -> Trial | None:
-        """The one of `waiting` that is to go on with its first fold; None where none is."""
-        self._take_in(history)
-        waits = {one.id for one in waiting}
-        under_way = [
-            one for one in history.running() if one.id in self._open and one.id not in waits
+        """The trial among `waiting` that continues its first fold; None for none."""
+        self._update(history)
+        waiting_ids = {trial.id for trial in waiting}
+        exploring = [
+            trial
+            for trial in history.running()
+            if trial.id in self._in_first_fold and trial.id not in waiting_ids
         ]
-        if self._gone + len(under_way) >= FRACTION * len(history.searched()):
+        if self._num_explored + len(exploring) >= MAX_FRACTION * len(history.searched()):
             return None
         for choice in self._choices:
-            if self._followers[choice] < FOLLOWERS or choice in self._shown:
+            if self._num_compared[choice] < MIN_COMPARED_TRIALS or choice in self._explored:
                 continue
-            if any(_has(one, choice) for one in under_way):
+            if any(_has(trial, choice) for trial in exploring):
                 continue
-            able = [one for one in waiting if _has(one, choice)]
-            if able:
-                return max(able, key=lambda one: (one.epoch, self._sign * (one.objective or 0.0)))
+            candidates = [trial for trial in waiting if _has(trial, choice)]
+            if candidates:
+                return max(candidates, key=self._progress)
         return None
 
-    def _take_in(self, history: History) -> None:
-        for trial, _epoch, _value in history.at_rungs[self._reports :]:
-            if trial.id not in self._begun:
-                self._begun.add(trial.id)
-                self._open[trial.id] = trial
-                self._followers.update(one for one in self._choices if _has(trial, one))
-        self._reports = len(history.at_rungs)
-        for trial in [*self._open.values()]:
-            whole = trial.epoch >= self._space.epochs
-            if whole or trial.status not in ("running", "paused"):
-                del self._open[trial.id]
-                if whole or trial.epoch > self._space.stopping.grace:
-                    self._gone += 1
-                    self._shown.update(one for one in self._choices if _has(trial, one))
+    def _progress(self, trial: Trial) -> tuple[int, float]:
+        return trial.epoch, self._sign * (trial.objective or 0.0)
+
+    def _update(self, history: History) -> None:
+        for trial, _epoch, _value in history.at_rungs[self._num_reports :]:
+            if trial.id not in self._compared:
+                self._compared.add(trial.id)
+                self._in_first_fold[trial.id] = trial
+                self._num_compared.update(choice for choice in self._choices if _has(trial, choice))
+        self._num_reports = len(history.at_rungs)
+        for trial in [*self._in_first_fold.values()]:
+            fold_ended = trial.epoch >= self._space.epochs
+            if fold_ended or trial.status not in ("running", "paused"):
+                del self._in_first_fold[trial.id]
+                if fold_ended or trial.epoch > self._space.stopping.grace_period:
+                    self._num_explored += 1
+                    self._explored.update(choice for choice in self._choices if _has(trial, choice))
 
 
 def _has(trial: Trial, choice: Choice) -> bool:

@@ -1,215 +1,253 @@
-"""A model of learning curves that picks what trains next: a forest over all that was reported.
+"""Selects what trains next by a surrogate model: a random forest over learning curves.
 
-It learns, from every pair of rungs of every trial, what the hyperparameters and the curve up to one rung say
-of the objective at a later one. A free slot is given to whichever has the best optimistic forecast
-of its end: a trial that waits at a rung, or one not begun yet. The idea is that of freeze-thaw
-optimisation (Swersky, Snoek, Adams, arXiv:1406.3896), with a forest for its Gaussian process, as
-in SMAC (Hutter, Hoos, Leyton-Brown, LION 2011).
+The forest learns from every pair of rungs of every trial how the hyperparameters and the curve up
+to one rung predict the objective at a later one. A free slot is given to the trial, paused or new,
+with the largest upper confidence bound of its final objective. The idea is freeze-thaw Bayesian
+optimization (Swersky, Snoek, Adams, arXiv:1406.3896), with a random forest as the surrogate in
+place of a Gaussian process, as in SMAC (Hutter, Hoos, Leyton-Brown, LION 2011).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from raysearch.config.constraints import allowed
-from raysearch.config.space import RANGES, Space, Value
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space import RANGES, Space
+from raysearch.config.space_geometry import unit_point, values_at_point
+from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.sampler import propose
-from raysearch.search.sampling.unit_cube import chosen_at, point_of
 from raysearch.search.scheduling.budget import fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
-from raysearch.search.scheduling.learning_curves import Curves, Floats, Model
-from raysearch.search.scheduling.stopping_rules import Begin, Decision, Never, Pick
+from raysearch.search.scheduling.learning_curves import Curves, Floats, Surrogate
+from raysearch.search.scheduling.stopping_rules import Decision, NoStopping, Pick, StartTrial
 from raysearch.training.seeds import key
 
-# So many trials begin before the model is asked.
-STARTUP = 8
-RANDOM, NEAR = 300, 100
-# How far from a good trial its neighbours lie, how many of its hyperparameters change, and of how many.
-STEP, CHANGED, PARENTS = 0.15, 0.4, 5
-# What a fold-epoch e times as dear must promise more, in standard deviations between forecasts.
-# Where the budget is of fold-epochs, all are equally dear.
-COST = 0.6
-# By how many standard deviations a trial that waits is judged better than its forecast. It is less,
-# and more new ones begin instead, where else the budget would be spent before the trials are.
-OPTIMISM, FRUGAL_OPTIMISM = 1.5, 0.75
-# After this share of a budget, trials that wait go before new ones: a study should not end with
-# many trials that were begun and none that was compared on all folds.
-SEARCHING = 0.5
-# So many of the trials that wait are forecast, the best of them.
+# So many trials start before the surrogate is used.
+NUM_STARTUP_TRIALS = 8
+# Candidates for a new trial: random ones, and mutations of the best trials.
+NUM_RANDOM, NUM_MUTATED = 300, 100
+# Standard deviation of a mutation in the unit cube, the probability that it changes a
+# hyperparameter, and the number of trials that are mutated.
+MUTATION_STD, MUTATION_PROBABILITY, NUM_PARENTS = 0.15, 0.4, 5
+# Standard deviations of the acquisition by which a fold-epoch e times as expensive is penalized.
+# If the budget is in fold-epochs, all cost the same.
+COST_WEIGHT = 0.6
+# Exploration weight of a paused trial's upper confidence bound. The frugal one applies, so that
+# more new trials start, if the budget would otherwise be spent before the planned trials started.
+EXPLORATION_WEIGHT, FRUGAL_EXPLORATION_WEIGHT = 1.5, 0.75
+# After this fraction of the budget, paused trials take precedence over new ones, so that the study
+# does not end with many trials of which few were compared on all folds.
+SEARCH_FRACTION = 0.5
+# So many of the paused trials are candidates, the best of them.
 MAX_WAITING = 300
-# A rung in so many parts of a fold's epochs.
-PARTS = 17
-# The model learns again when the reports have grown by this share.
-NEWS = 1 / 10
+# Number of rungs in the first fold.
+NUM_RUNGS = 17
+# The surrogate is fitted again when the number of reports has grown by this fraction.
+REFIT_FRACTION = 1 / 10
 
 
-def last_fit(reports: int) -> int:
-    """After how many of so many reports the model last learned."""
-    every = max(1, int(reports * NEWS))
-    return reports - reports % every
+def last_fit(num_reports: int) -> int:
+    """The number of reports at the last fit of the surrogate, when there are `num_reports`."""
+    interval = max(1, int(num_reports * REFIT_FRACTION))
+    return num_reports - num_reports % interval
 
 
-class ByForest(Never):
-    """Gives each free slot to the trial, waiting or new, whose end has the best forecast.
+@dataclass(frozen=True)
+class Situation:
+    """What a pick depends on; while it stays the same, the pick does not change."""
 
-    Before them go the `ExplorationTrials`.
+    num_reports: int
+    num_trials: int
+    num_finished: int
+    exploration_weight: float
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates for a new trial.
+
+    Args:
+        points: Points of the unit cube, shape (candidates, hyperparameters).
+        rows: The same as inputs of the surrogate, shape (candidates, features).
+    """
+
+    points: Floats
+    rows: Floats
+
+
+class ForestRule(NoStopping):
+    """Gives each free slot to the trial, paused or new, with the largest acquisition value.
+
+    `ExplorationTrials` take precedence.
     """
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
-        self._curves, self._scouts = Curves(space), ExplorationTrials(space)
-        # What was worked out last, with new trials and without them, to be used again as long as
-        # it would come out the same.
-        self._known: dict[bool, tuple[object, Pick]] = {}
-        self._fitted: tuple[int, Model] | None = None
-        self._drawn: tuple[object, tuple[Floats, Floats]] = ((), (np.empty(0), np.empty(0)))
+        self._curves, self._exploration = Curves(space), ExplorationTrials(space)
+        # The last pick, by whether a new trial may start.
+        self._last_picks: dict[bool, tuple[Situation, Pick]] = {}
+        self._surrogate: tuple[int, Surrogate] | None = None
+        self._candidates: tuple[tuple[int, int], Candidates] | None = None
 
     def levels(self, folds: int) -> tuple[int, ...]:
-        """Rungs close to each other in the first fold, then the ends of the folds."""
+        """Evenly spaced rungs in the first fold, then the ends of the folds."""
         epochs = self._space.epochs
-        step = max(1, round(epochs / PARTS))
-        return even_levels(epochs, folds, self._space.stopping.grace, step)
+        step = max(1, round(epochs / NUM_RUNGS))
+        return even_levels(epochs, folds, self._space.stopping.grace_period, step)
 
-    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
-        """It goes on where it would be picked, and waits otherwise."""
-        picked = self._choose(history, [*history.paused(), trial], may_begin)
-        return "on" if picked is trial else "pause"
+    def decide(self, history: History, trial: Trial, may_start: bool) -> Decision:
+        """The trial continues if it would be picked, and pauses otherwise."""
+        pick = self._pick(history, [*history.paused(), trial], may_start)
+        return "continue" if pick is trial else "pause"
 
-    def pick(self, history: History, may_begin: bool) -> Pick:
-        """A scout, or the best forecast of the waiting trials and, if one may begin, of new ones.
+    def pick(self, history: History, may_start: bool) -> Pick:
+        """An exploration trial, else the paused or new trial with the largest acquisition value.
 
-        None where no waiting trial is forecast to become better than the best that finished.
+        None if no new trial may start and no paused trial is expected to become the best.
         """
-        return self._choose(history, history.paused(), may_begin)
+        return self._pick(history, history.paused(), may_start)
 
-    def new(self, history: History) -> dict[str, Value] | None:
-        """The hyperparameters of the new trial with the best forecast; None while too little is known."""
-        self._take_in(history)
-        if len(history.searched()) < STARTUP or not len(self._curves):
+    def propose(self, history: History) -> dict[str, Value] | None:
+        """The hyperparameters of the best new trial; None until the surrogate can be fitted."""
+        self._update(history)
+        if len(history.searched()) < NUM_STARTUP_TRIALS or not len(self._curves):
             return None
-        picked = self._best_forecast(history, [], may_begin=True, exploration_weight=OPTIMISM)
-        return dict(picked.hparams or {}) if isinstance(picked, Begin) else None
+        pick = self._maximize(history, [], True, EXPLORATION_WEIGHT)
+        return dict(pick.hparams or {}) if isinstance(pick, StartTrial) else None
 
-    def _choose(self, history: History, waiting: list[Trial], may_begin: bool) -> Pick:
-        scout = self._scouts.next(history, waiting)
-        if scout is not None:
-            return scout
+    def _pick(self, history: History, waiting: list[Trial], may_start: bool) -> Pick:
+        exploration_trial = self._exploration.next(history, waiting)
+        if exploration_trial is not None:
+            return exploration_trial
         spent = fraction_spent(self._space, history)
-        due = history.planned(self._space.trials) * min(1.0, spent / SEARCHING)
-        exploration_weight = FRUGAL_OPTIMISM if len(history.searched()) < due else OPTIMISM
-        if may_begin and spent >= SEARCHING:
-            picked = self._pick_of(history, waiting, False, exploration_weight)
-            if picked is not None:
-                return picked
-        return self._pick_of(history, waiting, may_begin, exploration_weight)
+        num_due = history.planned(self._space.trials) * min(1.0, spent / SEARCH_FRACTION)
+        is_behind = len(history.searched()) < num_due
+        weight = FRUGAL_EXPLORATION_WEIGHT if is_behind else EXPLORATION_WEIGHT
+        if may_start and spent >= SEARCH_FRACTION:
+            pick = self._cached_pick(history, waiting, False, weight)
+            if pick is not None:
+                return pick
+        return self._cached_pick(history, waiting, may_start, weight)
 
-    def _pick_of(
-        self, history: History, waiting: list[Trial], may_begin: bool, exploration_weight: float
+    def _cached_pick(
+        self, history: History, waiting: list[Trial], may_start: bool, exploration_weight: float
     ) -> Pick:
-        self._take_in(history)
-        number = len(history.searched())
-        if may_begin and (number < STARTUP or not len(self._curves)):
-            return Begin()
+        self._update(history)
+        num_trials = len(history.searched())
+        if may_start and (num_trials < NUM_STARTUP_TRIALS or not len(self._curves)):
+            return StartTrial()
         if not len(self._curves):
             return None
-        waits = tuple(one.id for one in waiting)
-        now = (len(self._curves), number, len(history.done()), exploration_weight, waits)
-        known = self._known.get(may_begin)
-        if known is None or known[0] != now:
-            known = (now, self._best_forecast(history, waiting, may_begin, exploration_weight))
-            self._known[may_begin] = known
-        return known[1]
+        situation = Situation(
+            num_reports=len(self._curves),
+            num_trials=num_trials,
+            num_finished=len(history.done()),
+            exploration_weight=exploration_weight,
+            waiting=tuple(trial.id for trial in waiting),
+        )
+        last = self._last_picks.get(may_start)
+        if last is None or last[0] != situation:
+            pick = self._maximize(history, waiting, may_start, exploration_weight)
+            last = self._last_picks[may_start] = (situation, pick)
+        return last[1]
 
-    def _best_forecast(
-        self, history: History, waiting: list[Trial], may_begin: bool, exploration_weight: float
+    def _maximize(
+        self, history: History, waiting: list[Trial], may_start: bool, exploration_weight: float
     ) -> Pick:
+        """The trial among `waiting` and the new candidates that maximizes the acquisition."""
         space, sign = self._space, self._sign
-        waiting = sorted(waiting, key=lambda one: -sign * (one.objective or 0.0))[:MAX_WAITING]
-        points, new_rows = self._candidates(history)
-        rows = [np.array([self._curves.row(one, 1.0) for one in waiting])] if waiting else []
-        rows += [new_rows] if may_begin else []
+        waiting = sorted(waiting, key=lambda trial: -sign * (trial.objective or 0.0))[:MAX_WAITING]
+        candidates = self._new_candidates(history)
+        rows = [np.array([self._curves.row(trial, 1.0) for trial in waiting])] if waiting else []
+        rows += [candidates.rows] if may_start else []
         if not sum(map(len, rows)):
             return None
-        asked = np.concatenate(rows).astype(np.float32)
-        model = self._model()
-        upper_confidence_bounds = model.upper_confidence_bounds(asked, exploration_weight)
+        features = np.concatenate(rows).astype(np.float32)
+        surrogate = self._fitted_surrogate()
+        bounds = surrogate.upper_confidence_bounds(features, exploration_weight)
         best = history.best(None, space.mode)
-        if not may_begin and best is not None:
-            hopeful = upper_confidence_bounds > model.ranked(sign * best.final_objective)
-            if not hopeful.any():
+        if not may_start and best is not None:
+            improves = bounds > surrogate.normal_score(sign * best.final_objective)
+            if not improves.any():
                 return None
-            upper_confidence_bounds = np.where(hopeful, upper_confidence_bounds, -np.inf)
-        scores = upper_confidence_bounds
+            bounds = np.where(improves, bounds, -np.inf)
+        acquisition = bounds
         if space.budget.fold_epochs is None:
-            scores = upper_confidence_bounds - COST * model.costs(asked) * np.std(
-                upper_confidence_bounds[upper_confidence_bounds > -np.inf]
-            )
-        for place in map(int, np.argsort(-scores, kind="stable")):
-            if place < len(waiting):
-                return waiting[place]
-            hparams = chosen_at(space, points[place - len(waiting)])
+            std = np.std(bounds[bounds > -np.inf])
+            acquisition = bounds - COST_WEIGHT * surrogate.log_costs(features) * std
+        for index in map(int, np.argsort(-acquisition, kind="stable")):
+            if index < len(waiting):
+                return waiting[index]
+            hparams = values_at_point(space, candidates.points[index - len(waiting)])
             if self._curves.is_new(hparams):
-                return Begin(hparams)
-        return Begin(chosen_at(space, points[0]))  # a small space, of which all was tried
+                return StartTrial(hparams)
+        # The space is small, and every candidate has been tried.
+        return StartTrial(values_at_point(space, candidates.points[0]))
 
-    def _model(self) -> Model:
-        """The model that learned what was reported, up to a share of `NEWS` ago.
+    def _fitted_surrogate(self) -> Surrogate:
+        """The surrogate, fitted to the reports up to the last fit.
 
-        That long ago is told by the number of reports alone, so that it does not matter who asked
-        before.
+        The time of that fit depends only on the number of reports, so that the same events lead to
+        the same decisions, however often the rule was called.
         """
-        reports = last_fit(len(self._curves))
-        if self._fitted is None or self._fitted[0] != reports:
-            seed = key(self._space.seed, "forest", reports) % 2**32
-            self._fitted = (reports, Model(self._curves, reports, self._sign, seed))
-        return self._fitted[1]
-
-    def _candidates(self, history: History) -> tuple[Floats, Floats]:
-        """New hyperparameters to choose from, as points and as rows: at random, and near the best trials."""
-        number, reports = len(history.searched()), last_fit(len(self._curves))
-        if self._drawn[0] != (number, reports):
-            seed = key(self._space.seed, "forest", "new", number, reports)
-            generator = np.random.default_rng(seed)
-            points = self._points(history, generator, reports)
-            rows = self._curves.new_rows(points, 1.0)
-            self._drawn = ((number, reports), (points, rows))
-        return self._drawn[1]
-
-    def _points(self, history: History, generator: np.random.Generator, reports: int) -> Floats:
-        """Where the new trials to choose from lie: many, or the one that another sampler names."""
-        space = self._space
-        if space.sampling.name != "forest":
-            named = propose(space, history, len(history.searched()))
-            return (
-                np.array([point_of(space, named)]) if named else np.empty((0, len(space.hparams)))
+        num_reports = last_fit(len(self._curves))
+        if self._surrogate is None or self._surrogate[0] != num_reports:
+            seed = key(self._space.seed, "forest", num_reports) % 2**32
+            self._surrogate = (
+                num_reports,
+                Surrogate(self._curves, num_reports, self._sign, seed),
             )
-        random = generator.random((RANDOM, len(space.hparams)))
-        points = np.concatenate([random, self._near(generator, reports)])
+        return self._surrogate[1]
+
+    def _new_candidates(self, history: History) -> Candidates:
+        """Candidates for a new trial: random ones, and mutations of the best trials."""
+        num_trials, num_reports = len(history.searched()), last_fit(len(self._curves))
+        if self._candidates is None or self._candidates[0] != (num_trials, num_reports):
+            seed = key(self._space.seed, "forest", "new", num_trials, num_reports)
+            points = self._points(history, np.random.default_rng(seed), num_reports)
+            rows = self._curves.new_rows(points, 1.0)
+            self._candidates = ((num_trials, num_reports), Candidates(points, rows))
+        return self._candidates[1]
+
+    def _points(self, history: History, rng: np.random.Generator, num_reports: int) -> Floats:
+        """The points of the candidates; of another sampler, the one point that it proposes."""
+        space = self._space
+        num_hparams = len(space.hparams)
+        if space.sampler.name != "forest":
+            hparams = propose(space, history, len(history.searched()))
+            return np.array([unit_point(space, hparams)]) if hparams else np.empty((0, num_hparams))
+        random = rng.random((NUM_RANDOM, num_hparams))
+        points = np.concatenate([random, self._mutated_points(rng, num_reports)])
         if not space.constraints:
             return points
-        fit = [one for one in points if allowed(space, chosen_at(space, one))]
-        return np.array(fit or np.empty((0, len(space.hparams))))
+        valid = [point for point in points if allowed(space, values_at_point(space, point))]
+        return np.array(valid or np.empty((0, num_hparams)))
 
-    def _near(self, generator: np.random.Generator, reports: int) -> Floats:
-        """Points near those of the best trials, as they were after so many reports."""
-        best = self._curves.best(reports, self._sign)[:PARENTS]
-        parents = np.array([point_of(self._space, one.hparams) for one in best])
-        points = parents[np.arange(NEAR) % len(best)]
-        changed = generator.random(points.shape) < CHANGED
-        changed[np.arange(NEAR), generator.integers(points.shape[1], size=NEAR)] = True  # no copies
-        moved = np.clip(points + generator.normal(0, STEP, points.shape), 0, 1 - 1e-9)
+    def _mutated_points(self, rng: np.random.Generator, num_reports: int) -> Floats:
+        """Mutations of the points of the best trials after `num_reports` reports."""
+        best = self._curves.best(num_reports, self._sign)[:NUM_PARENTS]
+        parents = np.array([unit_point(self._space, trial.hparams) for trial in best])
+        points = parents[np.arange(NUM_MUTATED) % len(best)]
+        changed = rng.random(points.shape) < MUTATION_PROBABILITY
+        # Every mutation changes at least one hyperparameter.
+        changed[np.arange(NUM_MUTATED), rng.integers(points.shape[1], size=NUM_MUTATED)] = True
+        moved = np.clip(points + rng.normal(0, MUTATION_STD, points.shape), 0, 1 - 1e-9)
         ranged = np.array([hyperparameter.kind in RANGES for hyperparameter in self._space.hparams])
-        fresh = np.where(ranged, moved, generator.random(points.shape))
-        return np.where(changed, fresh, points)
+        new_values = np.where(ranged, moved, rng.random(points.shape))
+        return np.where(changed, new_values, points)
 
-    def _take_in(self, history: History) -> None:
-        for trial in history.searched()[self._curves.begun :]:
-            self._curves.begin(trial)
+    def _update(self, history: History) -> None:
+        for trial in history.searched()[self._curves.num_trials :]:
+            self._curves.add_trial(trial)
         for trial, epoch, value in history.at_rungs[len(self._curves) :]:
-            self._curves.take(trial, epoch / (trial.folds * self._space.epochs), value)
+            self._curves.add_report(trial, epoch / (trial.folds * self._space.epochs), value)
 
     @property
     def _sign(self) -> float:
-        return 1.0 if self._space.mode == "max" else -1.0
+        return objective_sign(self._space.mode)

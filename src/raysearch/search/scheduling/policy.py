@@ -1,60 +1,84 @@
-"""What happens next in a study: a function of its space and of the events that happened.
+"""Decides what a study does next, from its space and the events of its journal.
 
-Nothing here is written or run. Fed with a study's journal up to any of its decisions, a course
-decides the same again; that is how a study resumes, and how a simulator tries a search.
+The policy neither writes nor runs anything. For the same events it makes the same decisions; a
+study resumes by this, and a simulation evaluates a search by it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from raysearch.config.constraints import allowed
-from raysearch.config.space import Space, Value
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space import Space
 from raysearch.errors import StudyError
+from raysearch.search.journal.events import (
+    EndStatus,
+    Event,
+    Hparams,
+    TrialEnded,
+    TrialKind,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+)
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.journal.journal import Event
-from raysearch.search.journal.rungs import cannot_catch_up, out_of_patience
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.scheduling.budget import exhausted, last_affordable_trial
-from raysearch.search.scheduling.forest import ByForest
-from raysearch.search.scheduling.stopping_rules import Asha, Begin, Never, Promotion, Rule
+from raysearch.search.scheduling.forest import ForestRule
+from raysearch.search.scheduling.stop_criteria import cannot_catch_up, out_of_patience
+from raysearch.search.scheduling.stopping_rules import (
+    Asha,
+    NoStopping,
+    Promotion,
+    StartTrial,
+    StoppingRule,
+)
 from raysearch.training.seeds import key
 
-# So often the sampler is asked for hyperparameters that satisfy the constraints.
-ATTEMPTS = 200
-RULES: Mapping[str, type[Never]] = {
-    "none": Never,
+# So many proposals are tested against the constraints before the study gives up.
+MAX_ATTEMPTS = 200
+RULES: Mapping[str, type[NoStopping]] = {
+    "none": NoStopping,
     "asha": Asha,
     "promotion": Promotion,
-    "forest": ByForest,
+    "forest": ForestRule,
 }
 
 
-def rule_of(space: Space) -> Rule:
-    """The rule by which trials of `space` stop, wait and go on."""
+def rule_of(space: Space) -> StoppingRule:
+    """The early-stopping rule of `space`."""
     return RULES[space.stopping.rule](space)
 
 
 class SearchPolicy:
-    """The history of a study, and what its space makes of it."""
+    """The search of a study: its history, and the decisions that follow from it.
 
-    def __init__(self, space: Space, events: Iterable[Event] = ()) -> None:
+    Args:
+        space: The search space.
+        events: The events of the study's journal so far.
+        rule: The early-stopping rule; by default that of the space.
+    """
+
+    def __init__(
+        self, space: Space, events: Iterable[Event] = (), rule: StoppingRule | None = None
+    ) -> None:
         self.space = space
-        self.rule = rule_of(space)
-        self._forest = self.rule if isinstance(self.rule, ByForest) else ByForest(space)
+        self.rule = rule or rule_of(space)
+        self._forest = self.rule if isinstance(self.rule, ForestRule) else ForestRule(space)
         self.history = History(events)
 
-    def take(self, event: Event) -> None:
-        """Take in what happened."""
+    def apply(self, event: Event) -> None:
+        """Update the history by the journal's next event."""
         self.history.apply(event)
 
     @property
-    def trials(self) -> int:
-        """How many trials are planned, with what later launches added."""
+    def num_trials(self) -> int:
+        """The planned number of trials, with those that later launches added."""
         return self.history.planned(self.space.trials)
 
-    def whole(self, trial: Trial) -> int:
+    def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
         return trial.folds * self.space.epochs
 
@@ -62,143 +86,139 @@ class SearchPolicy:
         """Whether trials such as `trial` are compared after `epoch` fold-epochs."""
         return trial.kind == "trial" and epoch in self.rule.levels(trial.folds)
 
-    def next(self) -> Event | None:
-        """The event by which a free slot gets a trial, new or waiting; None where there is none."""
-        if self.over() is not None:
+    def next(self) -> TrialStarted | TrialPromoted | None:
+        """Decide what a free slot trains: a new trial, a promoted one, or None for neither."""
+        if self.exhausted() is not None:
             return None
-        alone = last_affordable_trial(self.space, self.history)
-        if alone is not None:
-            return {"event": "promote", "trial": alone.id} if alone.status == "paused" else None
-        pick = self.rule.pick(self.history, self._may_begin())
+        last_trial = last_affordable_trial(self.space, self.history)
+        if last_trial is not None:
+            return TrialPromoted(last_trial.id) if last_trial.status == "paused" else None
+        pick = self.rule.pick(self.history, self._may_start())
         if isinstance(pick, Trial):
-            return {"event": "promote", "trial": pick.id}
-        return None if pick is None else self._new(pick)
+            return TrialPromoted(pick.id)
+        return None if pick is None else self._new_trial(pick)
 
-    def decision(self, trial: Trial) -> Event | None:
-        """The event by which `trial` ends or waits after its last report; None if it goes on."""
-        if trial.epoch >= self.whole(trial):
-            return end_of(trial, "finished", "all folds done")
+    def decide(self, trial: Trial) -> TrialEnded | TrialPaused | None:
+        """Decide whether `trial` ends or pauses after its last report; None if it continues."""
+        if trial.epoch >= self.total_fold_epochs(trial):
+            return trial_ended(trial, "finished", "all folds done")
         if trial.kind != "trial":
             return None
-        alone = last_affordable_trial(self.space, self.history, trial)
-        why = self._stop_reason(trial, alone)
-        if why is not None:
-            return end_of(trial, "stopped", why)
-        if alone is not None or not trial.reports[-1]["rung"]:
+        last_trial = last_affordable_trial(self.space, self.history, trial)
+        reason = self._stop_reason(trial, last_trial)
+        if reason is not None:
+            return trial_ended(trial, "stopped", reason)
+        if last_trial is not None or not trial.reports[-1].rung:
             return None
-        return self._at_rung(trial)
+        return self._decide_at_rung(trial)
 
-    def _at_rung(self, trial: Trial) -> Event | None:
-        decision = self.rule.decision(self.history, trial, self._may_begin())
+    def _decide_at_rung(self, trial: Trial) -> TrialEnded | TrialPaused | None:
+        decision = self.rule.decide(self.history, trial, self._may_start())
         if decision == "pause":
-            return {"event": "pause", "trial": trial.id}
-        if decision == "stop" and not self._is_last_hope(trial, None):
-            return end_of(trial, "stopped", f"rung {trial.epoch}")
+            return TrialPaused(trial.id)
+        if decision == "stop" and not self._is_last_candidate(trial, None):
+            return trial_ended(trial, "stopped", f"rung {trial.epoch}")
         return None
 
-    def over(self) -> str | None:
-        """Why nothing is begun or gone on with any more, by the budget; None while it lasts."""
+    def exhausted(self) -> str | None:
+        """Why the budget ends the study now; None while it may continue."""
         return exhausted(self.space, self.history)
 
-    def last_of(self, trial: Trial) -> Event:
-        """The event that ends a trial which did not when the study did."""
-        why = self.over() or f"not among the best at rung {trial.epoch}"
-        return end_of(trial, "stopped", why)
+    def end_unfinished(self, trial: Trial) -> TrialEnded:
+        """The end of a trial that is unfinished when the study ends."""
+        reason = self.exhausted() or f"not among the best at rung {trial.epoch}"
+        return trial_ended(trial, "stopped", reason)
 
-    def _may_begin(self) -> bool:
-        return len(self.history.searched()) < self.trials
+    def _may_start(self) -> bool:
+        return len(self.history.searched()) < self.num_trials
 
-    def _stop_reason(self, trial: Trial, alone: Trial | None) -> str | None:
-        """Why `trial` is not worth going on with, by its own reports and the best trial's.
+    def _stop_reason(self, trial: Trial, last_trial: Trial | None) -> str | None:
+        """Why `trial` stops, given its own and the best trial's reports; None if it continues.
 
-        `alone` is the one trial that the budget has room for.
+        `last_trial` is the only trial that the budget still allows to finish, if there is one.
         """
-        if alone is not None and alone is not trial:
-            return f"the budget is left to {alone.id}"
-        space, last = self.space, trial.reports[-1]
-        mine = [one["objective"] for one in trial.reports if one["fold"] == last["fold"]]
-        if out_of_patience(mine, space.stopping.patience, space.mode) and not self._is_last_hope(
-            trial, alone
+        if last_trial is not None and last_trial is not trial:
+            return f"the budget is left to {last_trial.id}"
+        space, last_report = self.space, trial.reports[-1]
+        in_fold = [report.objective for report in trial.reports if report.fold == last_report.fold]
+        values = [value for value in in_fold if value is not None]
+        if out_of_patience(values, space.stopping.patience, space.mode) and (
+            not self._is_last_candidate(trial, last_trial)
         ):
             return f"no improvement in {space.stopping.patience} epochs"
-        if not space.stopping.paired or trial.epoch % space.epochs:
+        if not space.stopping.paired_alpha or trial.epoch % space.epochs:
             return None
         best = self.history.best(trial.folds, space.mode)
         if best is None:
             return None
-        mine, theirs = self._fold_values(trial), self._fold_values(best)
-        if not cannot_catch_up(mine, theirs, space.mode, space.stopping.paired):
+        values, best_values = self._fold_values(trial), self._fold_values(best)
+        if not cannot_catch_up(values, best_values, space.mode, space.stopping.paired_alpha):
             return None
-        return f"worse than {best.id} by a paired test of {len(mine)} folds"
+        return f"worse than {best.id} by a paired test of {len(values)} folds"
 
-    def _is_last_hope(self, trial: Trial, alone: Trial | None) -> bool:
-        """Whether none has finished, and but for `trial` none can any more.
+    def _is_last_candidate(self, trial: Trial, last_trial: Trial | None) -> bool:
+        """Whether no trial has finished, and none but `trial` still can.
 
-        A study should end with a champion.
+        Such a trial is not stopped, so that the study ends with a champion.
         """
         if self.history.done():
             return False
-        unended = (*self.history.running(), *self.history.paused())
-        left = any(one.kind == "trial" and one is not trial for one in unended)
-        return alone is trial or not (left or self._may_begin())
+        unfinished = (*self.history.running(), *self.history.paused())
+        has_rival = any(rival.kind == "trial" and rival is not trial for rival in unfinished)
+        return last_trial is trial or not (has_rival or self._may_start())
 
     def _fold_values(self, trial: Trial) -> list[float]:
-        ends = trial.fold_ends(self.space.epochs)
-        return [float(end["metrics"][self.space.metric]) for end in ends]
+        values = [end.metrics[self.space.metric] for end in trial.fold_ends(self.space.epochs)]
+        return [math.nan if value is None else value for value in values]
 
-    def _new(self, begin: Begin) -> Event | None:
-        """The event of a new trial; None where a grid has no further one."""
+    def _new_trial(self, start: StartTrial) -> TrialStarted | None:
+        """The start of a new trial; None if a grid has no further point."""
         number = len(self.history.searched())
-        given = begin.hparams if number >= len(self.space.points) else None
-        hparams = self._hparams(number) if given is None else dict(given)
-        return trial_event(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
+        chosen = start.hparams if number >= len(self.space.points_to_evaluate) else None
+        hparams = self._hparams(number) if chosen is None else dict(chosen)
+        return trial_started(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
 
     def _hparams(self, number: int) -> dict[str, Value]:
-        """The hyperparameters of the trial `number`: a point's, and what the sampler proposes beside it."""
+        """The hyperparameters of trial `number`: a point, completed by the sampler's proposal."""
         space, history = self.space, self.history
-        points = [dict(space.points[number]), {}] if number < len(space.points) else [{}]
+        points = (
+            [dict(space.points_to_evaluate[number]), {}]
+            if number < len(space.points_to_evaluate)
+            else [{}]
+        )
         for point in points:
-            for attempt in range(ATTEMPTS):
+            for attempt in range(MAX_ATTEMPTS):
                 proposal = self._proposal(number, attempt)
-                chosen = {**proposal, **point} if point else proposal
-                chosen = _existing(space, chosen) if point else chosen
-                if not chosen or allowed(space, chosen):
-                    return chosen
+                hparams = {**proposal, **point} if point else proposal
+                hparams = _active(space, hparams) if point else hparams
+                if not hparams or allowed(space, hparams):
+                    return hparams
         raise StudyError(
-            f"trial {number}: none of {ATTEMPTS} proposals satisfies the constraints, with"
-            f" {len(history.searched())} trials begun; loosen them"
+            f"trial {number}: none of {MAX_ATTEMPTS} proposals satisfies the constraints, with"
+            f" {len(history.searched())} trials started; loosen the constraints"
         )
 
     def _proposal(self, number: int, attempt: int) -> dict[str, Value]:
-        if self.space.sampling.name == "forest" and not attempt:
-            new = self._forest.new(self.history)
-            if new is not None:
-                return new
+        if self.space.sampler.name == "forest" and not attempt:
+            hparams = self._forest.propose(self.history)
+            if hparams is not None:
+                return hparams
         return propose(self.space, self.history, number, attempt)
 
 
-def _existing(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Those of `values` whose hyperparameters exist beside the others; the first value of one left out."""
-    chosen: dict[str, Value] = {}
-    for hyperparameter in space.hparams:
-        if hyperparameter.active(chosen):
-            chosen[hyperparameter.name] = values.get(hyperparameter.name, hyperparameter.values[0])
-    return chosen
+def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
+    """The active hyperparameters among `values`; the first choice for one that is missing."""
+    return space.active_values(
+        lambda hyperparameter: values.get(hyperparameter.name, hyperparameter.values[0])
+    )
 
 
-def trial_event(space: Space, trial: str, kind: str, hparams: Mapping[str, Any]) -> Event:
-    """The event by which the trial named `trial` begins."""
-    folds = int(hparams.get("folds", min(map(int, space.values_of("folds", 3)))))
-    return {
-        "event": "trial",
-        "trial": trial,
-        "kind": kind,
-        "hparams": dict(hparams),
-        "seed": key(space.seed, trial),
-        "folds": folds,
-    }
+def trial_started(space: Space, trial: str, kind: TrialKind, hparams: Hparams) -> TrialStarted:
+    """The start of the trial named `trial`."""
+    folds = int(hparams.get("folds", min(map(int, space.values_of("folds")))))
+    return TrialStarted(trial, kind, dict(hparams), key(space.seed, trial), folds)
 
 
-def end_of(trial: Trial, status: str, reason: str) -> Event:
-    """The event by which `trial` ends."""
-    return {"event": "end", "trial": trial.id, "status": status, "reason": reason}
+def trial_ended(trial: Trial, status: EndStatus, reason: str) -> TrialEnded:
+    """The end of `trial`."""
+    return TrialEnded(trial.id, status, reason)

@@ -1,48 +1,45 @@
-"""The rules by which trials stop, wait and go on: each a function of what a study knows.
-
-A rule is asked twice: `decision` when a trial has come to a rung, `pick` when a slot is free.
-"""
+"""The early-stopping rules: which trials stop, pause or continue, and what a free slot trains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysearch.config.space import Space, Value
+from raysearch.config.space import Space
+from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import fold_ends, rung_levels
 
-Decision = Literal["on", "pause", "stop"]
-# The rules by which a trial may wait at a rung.
+Decision = Literal["continue", "pause", "stop"]
+# The rules by which a trial may pause at a rung.
 PAUSING = ("promotion", "forest")
 
 
 @dataclass(frozen=True)
-class Begin:
-    """Start a new trial with these hyperparameters, or with those that the sampler proposes."""
+class StartTrial:
+    """Start a new trial with `hparams`; with those that the sampler proposes if None."""
 
-    hparams: Mapping[str, Value] | None = None
-
-
-Pick = Begin | Trial | None
+    hparams: Hparams | None = None
 
 
-class Rule(Protocol):
-    """What ends trials early, and what a free slot is given."""
+Pick = StartTrial | Trial | None
+
+
+class StoppingRule(Protocol):
+    """Decides at each rung about the trial that reached it, and what a free slot trains."""
 
     def levels(self, folds: int) -> tuple[int, ...]:
-        """The rungs of a trial over `folds` folds, in fold-epochs."""
+        """The rungs of a trial with `folds` folds, in fold-epochs."""
 
-    def decision(self, history: History, trial: Trial, may_begin: bool) -> Decision:
-        """What becomes of `trial`, which has just come to a rung."""
+    def decide(self, history: History, trial: Trial, may_start: bool) -> Decision:
+        """Decide what happens to `trial`, which has just reached a rung."""
 
-    def pick(self, history: History, may_begin: bool) -> Pick:
-        """A paused trial to go on with, or a new one if that is allowed; None for neither."""
+    def pick(self, history: History, may_start: bool) -> Pick:
+        """Pick a paused trial, or a new one if `may_start`; None for neither."""
 
 
-class Never:
-    """Every trial runs to its end."""
+class NoStopping:
+    """Every trial trains all its folds."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -51,57 +48,67 @@ class Never:
         """The ends of the folds."""
         return tuple(fold_ends(self._space.epochs, folds))
 
-    def decision(self, _history: History, _trial: Trial, _may_begin: bool) -> Decision:
-        """It goes on."""
-        return "on"
+    def decide(self, _history: History, _trial: Trial, _may_start: bool) -> Decision:
+        """The trial continues."""
+        return "continue"
 
-    def pick(self, _history: History, may_begin: bool) -> Pick:
-        """A new trial."""
-        return Begin() if may_begin else None
+    def pick(self, _history: History, may_start: bool) -> Pick:
+        """A new trial, if one may start."""
+        return StartTrial() if may_start else None
 
 
-class Asha(Never):
-    """A trial stops unless it is among the best 1/reduction of those at the rung before it."""
+class Asha(NoStopping):
+    """Stopping-type ASHA: a trial stops unless it is among the best 1/reduction_factor at a rung.
+
+    The trial is compared with those that reached the rung before it.
+    """
 
     def levels(self, folds: int) -> tuple[int, ...]:
-        """The rungs, further apart by the reduction, then the ends of the folds."""
+        """Rungs in the first fold, spaced by the reduction factor, then the ends of the folds."""
         stopping = self._space.stopping
-        return rung_levels(self._space.epochs, folds, stopping.grace, stopping.reduction)
+        return rung_levels(
+            self._space.epochs, folds, stopping.grace_period, stopping.reduction_factor
+        )
 
-    def decision(self, history: History, trial: Trial, _may_begin: bool) -> Decision:
-        """It goes on or stops."""
+    def decide(self, history: History, trial: Trial, _may_start: bool) -> Decision:
+        """The trial continues or stops."""
         space = self._space
-        on = history.is_promotable(trial, trial.epoch, space.stopping.reduction, space.mode)
-        return "on" if on else "stop"
+        promotable = history.is_promotable(
+            trial, trial.epoch, space.stopping.reduction_factor, space.mode
+        )
+        return "continue" if promotable else "stop"
 
 
 class Promotion(Asha):
-    """A trial waits at each rung until it is among the best 1/reduction of all that came there."""
+    """Promotion-type ASHA: a trial pauses at each rung until it is promoted.
 
-    def decision(self, history: History, trial: Trial, _may_begin: bool) -> Decision:
-        """It goes on at once where it would be promoted, and waits otherwise."""
+    A trial is promotable if it is among the best 1/reduction_factor of all at its rung.
+    """
+
+    def decide(self, history: History, trial: Trial, _may_start: bool) -> Decision:
+        """The trial continues if it is promotable, and pauses otherwise."""
         rung = history.rungs[trial.folds, trial.epoch]
         space = self._space
-        on = rung.among_best(trial.id, space.stopping.reduction, space.mode)
-        return "on" if on else "pause"
+        promotable = rung.among_best(trial.id, space.stopping.reduction_factor, space.mode)
+        return "continue" if promotable else "pause"
 
-    def pick(self, history: History, may_begin: bool) -> Pick:
-        """The best at the highest rung that may go on, else a new trial.
+    def pick(self, history: History, may_start: bool) -> Pick:
+        """The best promotable trial of the highest rung, else a new trial.
 
-        When there is neither, and nothing trains or finished, the best of the highest rung.
+        If there is neither, and no trial trains or has finished, the best of the highest rung.
         """
         space = self._space
-        ordered = sorted(history.rungs, key=lambda level: -level[1] / level[0])
-        for level in ordered:
-            found = history.rungs[level].promotable(space.stopping.reduction, space.mode)
-            if found is not None:
-                return history.trials[found]
-        if may_begin:
-            return Begin()
-        if any(one.kind == "trial" for one in history.running()) or history.done():
+        levels = sorted(history.rungs, key=lambda level: -level[1] / level[0])
+        for level in levels:
+            trial = history.rungs[level].promotable(space.stopping.reduction_factor, space.mode)
+            if trial is not None:
+                return history.trials[trial]
+        if may_start:
+            return StartTrial()
+        if any(trial.kind == "trial" for trial in history.running()) or history.done():
             return None
-        for level in ordered:
-            found = history.rungs[level].best_waiting(space.mode)
-            if found is not None:
-                return history.trials[found]
+        for level in levels:
+            best = history.rungs[level].best_waiting(space.mode)
+            if best is not None:
+                return history.trials[best]
         return None

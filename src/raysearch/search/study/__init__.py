@@ -1,1 +1,1 @@
-"""study."""
+"""A study: its plan, its files, its lock, and what its launcher records."""

@@ -1,4 +1,4 @@
-"""Shards of other patients that a study learns from beside its own, and is never judged by."""
+"""Auxiliary shards: patches of other patients that trials train on and never validate on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.patches import Rows, load_hashes, load_rows
+from raysearch.data.shards.rows import Rows, View, load_hashes, load_rows
 from raysearch.data.splits.split_creation import held_out_patients
-from raysearch.data.view import View
 from raysearch.errors import DataError
 
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A folder of shards beside a study's own; `fingerprint` is the hash over them.
+    """A folder of auxiliary shards.
 
-    `held_out` are its own test patients, which nobody learns from here either.
+    Args:
+        data: Address of the shards.
+        fingerprint: Hash of the shards.
+        rows: Number of their visible patches.
+        held_out: Their own test patients, which are not trained on either.
+        warnings: What the user should know about them.
     """
 
     data: str
@@ -29,46 +33,62 @@ class Auxiliary:
 
     @property
     def view(self) -> View:
-        """What a study sees of it."""
+        """The rows that a study sees of them."""
         return View(held_out=self.held_out)
 
 
 def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:
-    """What the shards at `address` can add to a study that sees those at `data` by `view`.
+    """Check the auxiliary shards at `address` against the study's shards at `data`.
 
-    DataError where a patient or a patch of theirs is one of the study's, held-out ones among them,
-    and where the patches or the classes are not of its kind.
+    Args:
+        address: Address of the auxiliary shards.
+        view: The rows that the study sees of its own shards.
+        data: Address of the study's shards.
+
+    Raises:
+        DataError: If a patient or a patch is also one of the study's, the held-out ones included,
+            or the patches or classes are not of its kind.
     """
     held_out = tuple(sorted(held_out_patients(address)))
-    own, other = load_rows(data, View(view.task)), load_rows(address, View(held_out=held_out))
-    if other.shape != own.shape:
+    study_rows = load_rows(data, View(view.task))
+    auxiliary_rows = load_rows(address, View(held_out=held_out))
+    if auxiliary_rows.shape != study_rows.shape:
         raise DataError(
-            f"auxiliary {address}: patches of {'x'.join(map(str, other.shape))}, the study's are"
-            f" {'x'.join(map(str, own.shape))}; shard them again with --size"
+            f"auxiliary {address}: patches of {_size(auxiliary_rows)}, but the study's are of"
+            f" {_size(study_rows)}; shard them again with --size"
         )
-    both = set(other.patients.tolist()) & set(own.patients.tolist())
-    if both:
+    common_patients = set(auxiliary_rows.patients.tolist()) & set(study_rows.patients.tolist())
+    if common_patients:
         raise DataError(
-            f"auxiliary {address}: patient {min(both)!r} is in the study, too, and would be learned"
-            " from where it is judged; give shards of other patients"
+            f"auxiliary {address}: patient {min(common_patients)!r} is in the study, too, and would"
+            " be in training and validation; use shards of other patients"
         )
-    same = np.intersect1d(load_hashes(data), load_hashes(address))
-    if len(same):
+    common_patches = np.intersect1d(load_hashes(data), load_hashes(address))
+    if len(common_patches):
         raise DataError(
-            f"auxiliary {address}: {len(same):,} of its patches are in the study, too, under other"
-            " patients; give shards of other images"
+            f"auxiliary {address}: {len(common_patches):,} of its patches are in the study, too,"
+            " under other patients; use shards of other images"
         )
-    unknown = set(other.class_names) - set(own.class_names)
-    if unknown:
+    unknown_classes = set(auxiliary_rows.class_names) - set(study_rows.class_names)
+    if unknown_classes:
         raise DataError(
-            f"auxiliary {address}: class {min(unknown)!r} is none of {', '.join(own.class_names)};"
-            " give both the same names by --classes"
+            f"auxiliary {address}: class {min(unknown_classes)!r} is none of"
+            f" {', '.join(study_rows.class_names)}; use the same names by --classes"
         )
-    place = Folder(address).address  # workers have other working directories
-    return Auxiliary(place, other.fingerprint, len(other.labels), held_out, other.warnings)
+    return Auxiliary(
+        data=Folder(address).address,  # absolute: workers have other working directories
+        fingerprint=auxiliary_rows.fingerprint,
+        rows=len(auxiliary_rows.labels),
+        held_out=held_out,
+        warnings=auxiliary_rows.warnings,
+    )
 
 
 def mapped_labels(rows: Rows, class_names: tuple[str, ...]) -> NDArray[np.int64]:
-    """The labels of `rows` as numbers of the study's `class_names`."""
-    places = np.array([class_names.index(name) for name in rows.class_names], np.int64)
-    return np.asarray(places[rows.labels])
+    """The labels of `rows` as indices of the study's `class_names`."""
+    indices = np.array([class_names.index(name) for name in rows.class_names], np.int64)
+    return np.asarray(indices[rows.labels])
+
+
+def _size(rows: Rows) -> str:
+    return "x".join(map(str, rows.shape))

@@ -1,52 +1,52 @@
-"""What a study's trials have to beat: the majority class."""
+"""Records the class-prior baseline, which a study's trials have to exceed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from raysearch.data.patches import load_rows
+from raysearch.data.shards.rows import load_rows
 from raysearch.data.splits.folds import fold_indices
-from raysearch.metrics.classification import mean_of_all, score
+from raysearch.metrics.classification import classification_metrics, mean_if_all_defined
+from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import MAJORITY
-from raysearch.search.study.study import Study, read_splits
+from raysearch.search.study.stored_study import read_splits
+from raysearch.search.study.study import Study
 
 
 def record_majority(study: Study) -> None:
-    """Write the majority class into the study's journal as a trial of its own, once.
+    """Record the class-prior baseline in the study's journal as a trial of its own, once.
 
-    It knows the class shares of the patches to learn from, and gives every judged patch these.
+    It predicts, for each validation patch, the class frequencies of the training patches.
     """
-    known = study.history.trials.get(MAJORITY)
-    if known is not None and known.status != "running":
+    trial = study.history.trials.get(MAJORITY)
+    if trial is not None and trial.status != "running":
         return
     folds = study.plan.splits[0].folds
-    if known is None:
+    if trial is None:
         study.start(MAJORITY, "majority", {"folds": folds})
     for report in _reports(study, folds):
-        study.report(MAJORITY, report)
+        study.report(report)
 
 
-def _reports(study: Study, folds: int) -> Iterator[dict[str, Any]]:
-    """A report at each fold's end."""
+def _reports(study: Study, folds: int) -> Iterator[FoldReport]:
+    """A report at the end of each fold."""
     rows = load_rows(study.plan.data, study.plan.view)
     split = read_splits(study.folder, study.plan)[folds]
-    metric = study.plan.space.metric
     values: list[float | None] = []
-    sides = fold_indices(rows.groups(study.plan.view.by), split)
-    for fold, (learned, judged) in enumerate(sides):
-        fractions = np.bincount(rows.labels[learned], minlength=len(rows.class_names)) / len(
-            learned
+    indices = fold_indices(rows.groups(study.plan.view.by), split)
+    for fold, (train_indices, val_indices) in enumerate(indices):
+        counts = np.bincount(rows.labels[train_indices], minlength=len(rows.class_names))
+        probabilities = np.tile(counts / len(train_indices), (len(val_indices), 1))
+        metrics = classification_metrics(rows.labels[val_indices], probabilities, rows.class_names)
+        values.append(metrics[study.plan.space.metric])
+        yield FoldReport(
+            trial=MAJORITY,
+            fold=fold,
+            epoch=(fold + 1) * study.plan.space.epochs,
+            objective=mean_if_all_defined(values),
+            metrics=metrics,
+            loss=metrics["log_loss"],
+            seconds=0.0,
         )
-        metrics = score(rows.labels[judged], np.tile(fractions, (len(judged), 1)), rows.class_names)
-        values.append(metrics[metric])
-        yield {
-            "epoch": (fold + 1) * study.plan.space.epochs,
-            "fold": fold,
-            "objective": mean_of_all(values),
-            "loss": metrics["log_loss"],
-            "metrics": metrics,
-            "seconds": 0.0,
-        }

@@ -1,11 +1,10 @@
-"""What a trial's models gave the patches that they judged, as the study's folder keeps it."""
+"""The validation scores of a study's trials, as Parquet files in its folder."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +14,21 @@ from numpy.typing import NDArray
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
-from raysearch.training.fold_training import Judged
+from raysearch.training.fold_training import ValidationScores
 from raysearch.training.loop import FoldEpoch, probabilities
 from raysearch.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Every judged patch, by the model of the fold that did not learn from its patient.
+    """Out-of-fold scores: each patch scored by the network that was not trained on its patient.
 
-    `labels` int64 (N,), `probabilities` float64 (N, C), `patients` text (N,), fold by fold;
-    `folds` and `rows` int64 (N,), the fold and the row in the study's view of the shards.
+    Args:
+        labels: Class of each patch, int64 (N,).
+        probabilities: Class probabilities, float64 (N, C).
+        patients: Patient of each patch, str (N,).
+        folds: Validation fold of each patch, int64 (N,).
+        rows: Row of each patch in the study's view of the shards, int64 (N,).
     """
 
     labels: NDArray[np.int64]
@@ -35,41 +38,48 @@ class OutOfFold:
     rows: NDArray[np.int64]
 
 
-def scores_file(done: FoldEpoch, judged: Judged, data: TrainingData) -> bytes:
-    """The scores after a fold-epoch as Parquet: patch, patient, fold, epoch, a logit a class."""
-    return judged_file(done.fold, done.epoch, judged, data)
+def encode_fold_epoch_scores(
+    fold_epoch: FoldEpoch, val_scores: ValidationScores, data: TrainingData
+) -> bytes:
+    """Encode the scores after a fold-epoch as Parquet, like `encode_scores`."""
+    return encode_scores(fold_epoch.fold, fold_epoch.epoch, val_scores, data)
 
 
-def judged_file(fold: int, epoch: int, judged: Judged, data: TrainingData) -> bytes:
-    """What was `judged` after `epoch` fold-epochs, in `fold`, as `scores_file` has it."""
-    count = len(judged.rows)
-    columns: dict[str, Any] = {
-        "patch": pa.array(judged.rows),
-        "patient": pa.array(data.patients[judged.rows].tolist(), pa.string()),
-        "label": pa.array(data.labels.cpu().numpy()[judged.rows]),
-        "fold": pa.array(np.full(count, fold, np.int16)),
-        "epoch": pa.array(np.full(count, epoch, np.int32)),
+def encode_scores(fold: int, epoch: int, val_scores: ValidationScores, data: TrainingData) -> bytes:
+    """Encode the scores of `fold` after `epoch` fold-epochs as Parquet.
+
+    The columns are patch, patient, label, fold, epoch, and a logit per class.
+    """
+    num_rows = len(val_scores.rows)
+    columns = {
+        "patch": pa.array(val_scores.rows),
+        "patient": pa.array(data.patients[val_scores.rows].tolist(), pa.string()),
+        "label": pa.array(data.labels.cpu().numpy()[val_scores.rows]),
+        "fold": pa.array(np.full(num_rows, fold, np.int16)),
+        "epoch": pa.array(np.full(num_rows, epoch, np.int32)),
     }
     for number, name in enumerate(data.class_names):
-        columns[f"logit_{name}"] = pa.array(judged.logits[:, number])
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, write_page_checksum=True)
-    return bytes(sink.getvalue())
+        columns[f"logit_{name}"] = pa.array(val_scores.logits[:, number])
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), buffer, write_page_checksum=True)
+    return bytes(buffer.getvalue())
 
 
 def out_of_fold(folder: StudyFolder, plan: Plan, trial: str, folds: int) -> OutOfFold:
-    """What `trial`, which has ended all its `folds`, gave at the end of each.
+    """Read the scores of `trial` at the ends of all its `folds`.
 
-    StudyError where the study's files have lost it.
+    Raises:
+        StudyError: If a file is missing or damaged.
     """
-    ends = range(plan.space.epochs, plan.whole(folds) + 1, plan.space.epochs)
-    return scores_after(folder, plan, trial, ends)
+    epochs = range(plan.space.epochs, plan.total_fold_epochs(folds) + 1, plan.space.epochs)
+    return out_of_fold_at(folder, plan, trial, epochs)
 
 
-def scores_after(folder: StudyFolder, plan: Plan, trial: str, epochs: Iterable[int]) -> OutOfFold:
-    """What the models of `trial` gave after `epochs`, rungs or fold ends, each in its own fold.
+def out_of_fold_at(folder: StudyFolder, plan: Plan, trial: str, epochs: Iterable[int]) -> OutOfFold:
+    """Read the scores of `trial` after each of `epochs`, which are rungs or fold ends.
 
-    StudyError where the study's files have lost it.
+    Raises:
+        StudyError: If a file is missing or damaged.
     """
     names = (folder.scores(trial, epoch) for epoch in epochs)
     try:
@@ -80,15 +90,16 @@ def scores_after(folder: StudyFolder, plan: Plan, trial: str, epochs: Iterable[i
         ) from None
 
 
-def out_of_fold_again(
+def repeat_out_of_fold(
     folder: StudyFolder, plan: Plan, trial: str, seed: int, folds: Iterable[int]
 ) -> OutOfFold | None:
-    """What the nets of `trial` with a fresh `seed` gave the patches of `folds`.
+    """Read the scores of `trial` with a repeat `seed` in `folds`.
 
-    None where a file of it is missing or damaged: it can be trained again.
+    Returns:
+        The scores; None if a file is missing or damaged, because it can be computed again.
     """
     try:
-        names = (folder.again_scores(trial, seed, fold) for fold in folds)
+        names = (folder.repeat_scores(trial, seed, fold) for fold in folds)
         return _read(folder, plan, names)
     except (FileNotFoundError, pa.ArrowException):
         return None

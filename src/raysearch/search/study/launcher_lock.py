@@ -1,4 +1,4 @@
-"""One launcher a study."""
+"""The lock of a study: at most one launcher runs it."""
 
 from __future__ import annotations
 
@@ -13,50 +13,57 @@ from contextlib import contextmanager
 
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.lease_lock import BEAT_S, LeaseLock, held_by
+from raysearch.search.study.lease_lock import RENEWAL_S, LeaseLock, held_error
 
 log = logging.getLogger(__name__)
-# A look at the local lock holds it for an instant, which a launcher that begins waits out.
-LOOK_S = 0.2
+# `check_no_launcher` holds a local lock for an instant, so a launcher tries again after this.
+RETRY_S = 0.2
 
 
 @contextmanager
 def launcher_lock(folder: StudyFolder) -> Iterator[Callable[[], None]]:
-    """Hold the study's lock; StudyError, naming the holder, while another launcher has it.
+    """Hold the lock of the study in `folder`.
 
-    Gives what raises StudyError once the lock is another's; it is to be asked before each write.
-    On a local path the kernel gives the lock back when its holder dies, however it dies. On any
-    other address the lock is an object that its holder renews, see `LeaseLock`.
+    On a local path, the kernel releases the lock when its holder dies in any way. The lock file
+    contains the name of the holder, which a lock library would erase. On any other address, the
+    lock is a `LeaseLock`.
+
+    Yields:
+        A function that raises StudyError if another launcher has taken the lock over; it is to be
+        called before each write.
+
+    Raises:
+        StudyError: If another launcher holds the lock.
     """
     if folder.is_local:
         with _local_lock(folder):
             yield lambda: None
         return
     lease_lock = LeaseLock(folder)
-    lease_lock.take()
-    over = threading.Event()
-    thread = threading.Thread(target=_renew, args=(lease_lock, over), name="lock", daemon=True)
+    lease_lock.acquire()
+    released = threading.Event()
+    thread = threading.Thread(target=_renew, args=(lease_lock, released), name="lock", daemon=True)
     thread.start()
     try:
-        yield lease_lock.assure
+        yield lease_lock.check_owner
     finally:
-        over.set()
+        released.set()
         try:
-            lease_lock.leave()
-        except Exception:  # after a minute it is a dead launcher's
-            log.exception("the lock of study %r was not given back", folder.name)
+            lease_lock.release()
+        except Exception:  # the lease expires after a minute
+            log.exception("the lock of study %r could not be released", folder.name)
 
 
-def reject_second(folder: StudyFolder) -> None:
-    """StudyError, naming the holder, while a launcher has the study's lock; takes nothing."""
+def check_no_launcher(folder: StudyFolder) -> None:
+    """Raise StudyError, with its name, if a launcher holds the study's lock; acquires nothing."""
     if not folder.is_local:
-        LeaseLock(folder).look()
+        LeaseLock(folder).inspect()
         return
     path = folder.local / folder.LOCK
     if path.exists():
         with path.open(encoding="utf-8") as file:
-            if not _flock(file.fileno(), fcntl.LOCK_SH):
-                raise held_by(folder, file.read())
+            if not _try_lock(file.fileno(), fcntl.LOCK_SH):
+                raise held_error(folder, file.read())
 
 
 @contextmanager
@@ -64,35 +71,31 @@ def _local_lock(folder: StudyFolder) -> Iterator[None]:
     path = folder.local / folder.LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        if not _flock(file.fileno(), fcntl.LOCK_EX):
-            time.sleep(LOOK_S)
-            if not _flock(file.fileno(), fcntl.LOCK_EX):
+        if not _try_lock(file.fileno(), fcntl.LOCK_EX):
+            time.sleep(RETRY_S)
+            if not _try_lock(file.fileno(), fcntl.LOCK_EX):
                 file.seek(0)
-                raise held_by(folder, file.read())
+                raise held_error(folder, file.read())
         file.truncate(0)
-        file.write(_here())
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 
 
-def _flock(file: int, how: int) -> bool:
+def _try_lock(file_descriptor: int, operation: int) -> bool:
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(file_descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _here() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _renew(lease_lock: LeaseLock, over: threading.Event) -> None:
-    while not over.wait(BEAT_S):
+def _renew(lease_lock: LeaseLock, released: threading.Event) -> None:
+    while not released.wait(RENEWAL_S):
         try:
-            lease_lock.beat()
+            lease_lock.renew()
         except StudyError as error:
-            log.error("%s", error)  # the study halts by it at its next event
+            log.error("%s", error)  # the study halts with this error at its next event
             return
         except Exception:
-            log.exception("the lock was not renewed; it is tried again")
+            log.exception("the lock could not be renewed; the next renewal tries it again")

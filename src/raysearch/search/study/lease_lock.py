@@ -1,4 +1,4 @@
-"""The lock of a study in an object store, which has none that goes with a process."""
+"""The lock of a study in an object store, which has no locks that end with a process."""
 
 from __future__ import annotations
 
@@ -10,27 +10,60 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from raysearch.errors import StudyError
+from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 
 log = logging.getLogger(__name__)
-BEAT_S = 15.0
-# Whoever was silent for this long is dead.
-SILENT_S = 60.0
-# Of two that begin at once, each waits this long before it looks who came last.
+RENEWAL_S = 15.0
+# A holder that has not renewed its lease for so long is dead.
+EXPIRY_S = 60.0
+# A launcher waits so long after writing its token, so that the last of two that started at once
+# can be told.
 SETTLE_S = 2.0
 
 
-class LeaseLock:
-    """An object with the lock's holder, a token and a time.
+@dataclass(frozen=True)
+class Lease:
+    """The content of the lock.
 
-    Whoever wants the lock writes a token of their own, waits a moment, and has it if the token
-    still stands. The holder renews the time
-    every `BEAT_S`; one older than `SILENT_S` is a dead launcher's, and the lock is taken over. The
-    clocks of machines that launch the same study must agree within some seconds. `wall` is the
-    time that machines agree on, `steady` one that only goes on.
+    Args:
+        host: Host of the holder.
+        pid: Process of the holder.
+        token: A random identifier of the holder.
+        renewed: Seconds since the epoch, at which the holder renewed the lease.
+    """
+
+    host: str
+    pid: int
+    token: str
+    renewed: float
+
+    @property
+    def holder(self) -> str:
+        """The holder as text."""
+        return f"process {self.pid} on {self.host}"
+
+    def is_dead(self) -> bool:
+        """Whether the holder was a process of this machine that does not exist any more."""
+        return self.host == socket.gethostname() and not _process_exists(self.pid)
+
+
+class LeaseLock:
+    """An object that contains the lock's lease.
+
+    To acquire the lock, a launcher writes a lease with its own token, waits a moment, and has the
+    lock if its token is still there. The holder renews the lease every `RENEWAL_S`. If a lease is
+    older than `EXPIRY_S`, its holder is dead, and the lock may be taken over. The clocks of
+    machines that launch the same study must agree within some seconds.
+
+    Args:
+        folder: Folder of the study.
+        wall: Clock in seconds since the epoch, on which the machines agree.
+        steady: Monotonic clock in seconds.
+        sleep: Waits for so many seconds.
     """
 
     def __init__(
@@ -42,91 +75,94 @@ class LeaseLock:
     ) -> None:
         self._folder, self._wall, self._steady, self._sleep = folder, wall, steady, sleep
         self._token = uuid.uuid4().hex
-        self._beaten = steady()
-        self._lost = ""
-        self._guard = threading.Lock()
+        self._renewed = steady()
+        self._loss = ""
+        self._lock = threading.Lock()
 
-    def look(self) -> str:
-        """Who died with the lock, in words, or nothing; StudyError where one that lives has it.
+    def inspect(self) -> str:
+        """Describe the dead holder of the lock; empty if the lock is free or damaged.
 
-        A lock that is damaged is nobody's.
+        Raises:
+            StudyError: If a living launcher holds the lock.
         """
-        found = self._stored()
-        if found is None:
+        lease = self._read()
+        if lease is None:
             return ""
-        silent = self._wall() - found["beat"]
-        if silent <= SILENT_S and not found["dead"]:
-            raise held_by(self._folder, found["holder"])
-        return f"{found['holder']}, silent for {silent:.0f} s"
+        age = self._wall() - lease.renewed
+        if age <= EXPIRY_S and not lease.is_dead():
+            raise held_error(self._folder, lease.holder)
+        return f"{lease.holder}, silent for {age:.0f} s"
 
-    def take(self) -> None:
-        """Have the lock; StudyError where a launcher that lives has it, or came just before."""
-        dead = self.look()
+    def acquire(self) -> None:
+        """Acquire the lock.
+
+        Raises:
+            StudyError: If a living launcher holds it, or has just acquired it.
+        """
+        dead_holder = self.inspect()
         self._write()
         self._sleep(SETTLE_S)
-        found = self._stored()
-        if found is None or found["token"] != self._token:
-            raise held_by(self._folder, found["holder"] if found else "")
-        if dead:
-            log.warning("study %r was run by %s; taken over", self._folder.name, dead)
+        lease = self._read()
+        if lease is None or lease.token != self._token:
+            raise held_error(self._folder, lease.holder if lease else "")
+        if dead_holder:
+            log.warning("study %r was run by %s; taken over", self._folder.name, dead_holder)
 
-    def beat(self) -> None:
-        """Renew the lock; StudyError, then and ever after, where it is another launcher's."""
-        with self._guard:
-            found = None if self._lost else self._stored()
-            if found is None or found["token"] != self._token:
-                by = found["holder"] if found else "another launcher"
-                self._lost = self._lost or (
-                    f"study {self._folder.name!r} was taken over by {by}, because this launcher"
-                    " was not heard of for a while; it writes no more"
+    def renew(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            StudyError: If another launcher holds the lock; then at every later call, too.
+        """
+        with self._lock:
+            lease = None if self._loss else self._read()
+            if lease is None or lease.token != self._token:
+                holder = lease.holder if lease else "another launcher"
+                self._loss = self._loss or (
+                    f"study {self._folder.name!r} was taken over by {holder}, because this launcher"
+                    " did not renew its lock for a while; it writes nothing more"
                 )
-                raise StudyError(self._lost)
+                raise StudyError(self._loss)
             self._write()
 
-    def assure(self) -> None:
-        """StudyError where the lock is another launcher's; looks there after a silence only."""
-        if self._lost or self._steady() - self._beaten > 2 * BEAT_S:
-            self.beat()
+    def check_owner(self) -> None:
+        """Raise StudyError if another launcher holds the lock; reads it only after a silence."""
+        if self._loss or self._steady() - self._renewed > 2 * RENEWAL_S:
+            self.renew()
 
-    def leave(self) -> None:
-        """Give the lock back, if it is still held."""
-        with self._guard:
-            found = self._stored()
-            if found is not None and found["token"] == self._token:
+    def release(self) -> None:
+        """Release the lock, if it is still held."""
+        with self._lock:
+            lease = self._read()
+            if lease is not None and lease.token == self._token:
                 self._folder.remove(self._folder.LOCK)
-            self._lost = self._lost or f"study {self._folder.name!r}: its launch is over"
+            self._loss = self._loss or f"study {self._folder.name!r}: its launch has ended"
 
-    def _stored(self) -> dict[str, Any] | None:
+    def _read(self) -> Lease | None:
         self._folder.fs.invalidate_cache()
         try:
-            found = json.loads(self._folder.read(self._folder.LOCK))
-            holder = f"process {int(found['pid'])} on {found['host']}"
-            dead = found["host"] == socket.gethostname() and not _lives(int(found["pid"]))
-            beat = float(found["beat"])
-            return {"holder": holder, "token": found["token"], "beat": beat, "dead": dead}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return record_from_json(Lease, json.loads(self._folder.read(self._folder.LOCK)))
+        except (FileNotFoundError, ValueError, StudyError):
             return None
 
     def _write(self) -> None:
-        asked = self._steady()
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
-        content = json.dumps({**mine, "beat": self._wall()})
-        self._folder.write(self._folder.LOCK, content.encode())
-        self._beaten = asked
+        started = self._steady()
+        lease = Lease(socket.gethostname(), os.getpid(), self._token, self._wall())
+        self._folder.write(self._folder.LOCK, json.dumps(record_to_json(lease)).encode())
+        self._renewed = started
 
 
-def _lives(pid: int) -> bool:
-    """Whether a process of this machine has the number `pid`."""
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
-def held_by(folder: StudyFolder, holder: str) -> StudyError:
-    """What a launch is rejected by while `holder` runs the study."""
+def held_error(folder: StudyFolder, holder: str) -> StudyError:
+    """The error of a launch while `holder` runs the study."""
     holder = holder.strip() or "another launcher"
     return StudyError(f"study {folder.name!r} is being run by {holder}; wait for it, or stop it")

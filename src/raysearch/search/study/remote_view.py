@@ -1,7 +1,7 @@
-"""A study as its messages tell it to somebody who is not its launcher.
+"""A study that runs elsewhere, followed by the messages that its launcher prints.
 
-The launcher on a cluster's head writes a line of JSON a message; the log of its job is the whole
-story, so that whoever comes later reads it from the first line and knows as much.
+The launcher on a cluster's head prints a line of JSON per message. The log of its job contains all
+of them, so that a reader who joins later still rebuilds the whole study.
 """
 
 from __future__ import annotations
@@ -9,77 +9,116 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from raysearch.errors import StudyError
+from raysearch.search.journal.codec import event_from_json, event_to_json, record_to_json
+from raysearch.search.journal.events import Event
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.journal.journal import Event
 from raysearch.search.study.plan import Plan, load_plan
 
-Message = Mapping[str, Any]
-# What every message line begins with; all else in a job's log is talk.
-MARK = '{"raysearch": '
+# The start of every message line; the other lines of a job's log are no messages.
+LINE_START = '{"raysearch": '
 
 
-def phase_message(text: str) -> str:
-    """The line that says where the study is."""
-    return _line("phase", text)
+@dataclass(frozen=True)
+class StatusMessage:
+    """What the launcher is doing, in a few words."""
+
+    text: str
 
 
-def plan_message(plan: Plan) -> str:
-    """The line that says what the study does."""
-    return _line("plan", json.loads(plan.dump()))
+@dataclass(frozen=True)
+class PlanMessage:
+    """The plan of the study, before its first event."""
+
+    plan: Plan
 
 
-def event_message(event: Event) -> str:
-    """The line of an event of the journal."""
-    return _line("event", event)
+@dataclass(frozen=True)
+class EventMessage:
+    """An event of the study's journal."""
+
+    event: Event
 
 
-def end_message(outcome: Mapping[str, Any]) -> str:
-    """The line that says how it ended."""
-    return _line("end", outcome)
+@dataclass(frozen=True)
+class EndMessage:
+    """How the study ended, as JSON values."""
+
+    outcome: Any
 
 
-def read_message(line: str) -> tuple[str, Any] | None:
-    """The kind and the content of a message's line; None for any other line."""
-    if not line.startswith(MARK):
+Message = StatusMessage | PlanMessage | EventMessage | EndMessage
+
+
+def _read_plan(content: Any) -> PlanMessage:
+    return PlanMessage(load_plan(json.dumps(content).encode()))
+
+
+READERS: Mapping[str, Callable[[Any], Message]] = {
+    "status": StatusMessage,
+    "plan": _read_plan,
+    "event": lambda content: EventMessage(event_from_json(content)),
+    "end": EndMessage,
+}
+
+
+def write_message(message: Message) -> str:
+    """Convert `message` to its line."""
+    content: Any
+    match message:
+        case StatusMessage(text):
+            kind, content = "status", text
+        case PlanMessage(plan):
+            kind, content = "plan", json.loads(plan.dump())
+        case EventMessage(event):
+            kind, content = "event", event_to_json(event)
+        case EndMessage(outcome):
+            kind, content = "end", record_to_json(outcome)
+    return json.dumps({"raysearch": kind, "content": content}, separators=(", ", ": "))
+
+
+def read_message(line: str) -> Message | None:
+    """Convert a line of a job's log to its message; None if it contains none."""
+    if not line.startswith(LINE_START):
         return None
     try:
-        message = json.loads(line)
-        return message["raysearch"], message["is"]
-    except (ValueError, KeyError):
+        fields = json.loads(line)
+        return READERS[fields["raysearch"]](fields["content"])
+    except (ValueError, KeyError, TypeError, StudyError):
         return None
-
-
-def _line(kind: str, content: Any) -> str:
-    return json.dumps({"raysearch": kind, "is": content}, separators=(", ", ": "))
 
 
 class RemoteStudyView:
-    """The plan and the history of a study that runs elsewhere."""
+    """The plan and the history of a study that runs elsewhere.
+
+    Attributes:
+        lock: Held while the history changes.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.history = History()
-        self.guard = threading.RLock()
-        self.listeners: list[Callable[[Event], None]] = []
-        self._next = 0
+        self.lock = threading.RLock()
+        self._listeners: list[Callable[[Event], None]] = []
+        self._next_number = 0
 
-    def take(self, event: Event) -> None:
-        """Take in `event`; one that is known already, as after a lost connection, is left out."""
-        if event["n"] < self._next:
+    def add_listener(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with each further event."""
+        self._listeners.append(listener)
+
+    def apply(self, event: Event) -> None:
+        """Update the history by `event`; a repeated one, as after a reconnection, is ignored."""
+        if event.number < self._next_number:
             return
-        with self.guard:
-            self._next = event["n"] + 1
+        with self.lock:
+            self._next_number = event.number + 1
             self.history.apply(event)
-            for listener in self.listeners:
+            for listener in self._listeners:
                 listener(event)
 
-    def whole(self, trial: Trial) -> int:
+    def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return self.plan.whole(trial.folds)
-
-
-def mirror_of(plan: Mapping[str, Any]) -> RemoteStudyView:
-    """The mirror of the study whose plan a message brought."""
-    return RemoteStudyView(load_plan(json.dumps(plan).encode()))
+        return self.plan.total_fold_epochs(trial.folds)

@@ -1,81 +1,66 @@
-"""The champion's folds trained again with fresh seeds: which are missing, and what is done next."""
+"""Repeats of the champion's cross-validation with new seeds: their seeds, and the missing folds."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count, islice
 
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.fold_scores import out_of_fold_again
+from raysearch.search.study.fold_scores import repeat_out_of_fold
 from raysearch.search.study.plan import Plan
 from raysearch.training.checkpoint import unpack
 from raysearch.training.seeds import key
 
 
-def repeats(seed: int, trial: Trial, number: int) -> list[int]:
-    """The first `number` fresh seeds of `trial` in a study of `seed`; its own is none of them."""
-    every = (key(seed, trial.id, "again", repetition) for repetition in count(1))
-    return list(islice((one for one in every if one != trial.seed), number))
-
-
 @dataclass(frozen=True)
 class FoldRepeat:
-    """A fold to be trained with a fresh seed."""
+    """A fold to train with a repeat seed."""
 
     seed: int
     fold: int
 
 
+def repeat_seeds(seed: int, trial: Trial, num_seeds: int) -> list[int]:
+    """The first `num_seeds` repeat seeds of `trial` in a study with `seed`; never its own."""
+    seeds = (key(seed, trial.id, "again", number) for number in count(1))
+    return list(islice((value for value in seeds if value != trial.seed), num_seeds))
+
+
 def missing_folds(
-    folder: StudyFolder, plan: Plan, trial: Trial, seeds: Iterable[int], *, nets: bool
+    folder: StudyFolder, plan: Plan, trial: Trial, seeds: Iterable[int], *, networks: bool
 ) -> list[FoldRepeat]:
-    """The folds of `trial` with each of `seeds` of which no whole scores, or `nets`, are stored."""
+    """The folds of `trial` to train with each of `seeds`.
+
+    Args:
+        folder: Folder of the study.
+        plan: Plan of the study.
+        trial: The repeated trial.
+        seeds: Its repeat seeds.
+        networks: Whether the networks are needed, too, and not only the validation scores.
+
+    Returns:
+        The folds of which a needed file is missing or damaged.
+    """
     return [
         FoldRepeat(seed, fold)
         for seed in seeds
         for fold in range(trial.folds)
-        if not _is_whole(folder, plan, trial, FoldRepeat(seed, fold), nets)
+        if not _is_stored(folder, plan, trial, FoldRepeat(seed, fold), networks)
     ]
 
 
-def _is_whole(folder: StudyFolder, plan: Plan, trial: Trial, one: FoldRepeat, nets: bool) -> bool:
-    # A net is written before its scores: without these there is no need to read it.
-    if out_of_fold_again(folder, plan, trial.id, one.seed, [one.fold]) is None:
+def _is_stored(
+    folder: StudyFolder, plan: Plan, trial: Trial, repeat: FoldRepeat, networks: bool
+) -> bool:
+    # A worker writes the network before the scores: without scores the network is not read.
+    if repeat_out_of_fold(folder, plan, trial.id, repeat.seed, [repeat.fold]) is None:
         return False
-    if not nets:
+    if not networks:
         return True
     try:
-        unpack(folder.read(folder.again_net(trial.id, one.seed, one.fold)))
+        unpack(folder.read(folder.repeat_network(trial.id, repeat.seed, repeat.fold)))
     except (FileNotFoundError, ValueError):
         return False
     return True
-
-
-class Repetitions:
-    """Which fold is trained next, after those that ended, failed or were lost with their worker."""
-
-    def __init__(self, missing: Sequence[FoldRepeat]) -> None:
-        self._waiting = deque(missing)
-        self._losses: Counter[FoldRepeat] = Counter()
-
-    @property
-    def waiting(self) -> int:
-        """How many folds are still to be begun."""
-        return len(self._waiting)
-
-    def next(self) -> FoldRepeat | None:
-        """The fold to begin now; None where none waits."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def lost(self, one: FoldRepeat) -> int:
-        """Let a fold whose worker was lost be begun again; how often it was lost."""
-        self._waiting.appendleft(one)
-        self._losses[one] += 1
-        return self._losses[one]
-
-    def failed(self, seed: int) -> None:
-        """Begin no more folds of a seed with which the training failed: it has no use without."""
-        self._waiting = deque(one for one in self._waiting if one.seed != seed)

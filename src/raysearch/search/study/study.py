@@ -1,269 +1,267 @@
-"""A study under way: what to run next, what a report leads to, and the journal of it all."""
+"""A running study: what to train next, what a report leads to, and the journal of both."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from raysearch.data.splits.folds import Fold, split_hash
 from raysearch.errors import StudyError, UserError
-from raysearch.search.journal.history import History, Kind, Trial
-from raysearch.search.journal.journal import Event, Journal
+from raysearch.search.journal.events import (
+    ChampionDecision,
+    ChampionSelected,
+    EndStatus,
+    Event,
+    FoldReport,
+    Hparams,
+    RepeatFailed,
+    StudyLaunched,
+    TrialEnded,
+    TrialKind,
+    TrialsExtended,
+    TrialWarning,
+)
+from raysearch.search.journal.history import Trial
+from raysearch.search.journal.journal import Journal
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.scheduling.policy import SearchPolicy, end_of, trial_event
-from raysearch.search.study.plan import Plan, Splits, load_plan
+from raysearch.search.scheduling.policy import SearchPolicy, trial_ended, trial_started
+from raysearch.search.study.plan import Plan, Splits
+from raysearch.search.study.stored_study import write_splits
 
-Listener = Callable[[Event], None]
+EventListener = Callable[[Event], None]
+# The study halts after so many consecutive reports that a worker was unavailable.
 MAX_UNAVAILABLE = 3
 
 
-class Study:
-    """The one writer of a study's journal; `launcher_lock` is held while it lives.
+def _always_owner() -> None:
+    """Accept every append: nothing else writes to the study."""
 
-    What happens is appended to the journal first, then taken in by the course and the listeners, so
-    that each of them can be made anew from the journal.
+
+class Study:
+    """The only writer of a study's journal; its launcher holds `launcher_lock` meanwhile.
+
+    An event is first appended to the journal, then passed to the search policy and the listeners,
+    so that each of these can be rebuilt from the journal.
+
+    Args:
+        folder: Folder of a study that has a plan.
+        plan: That plan.
+        check_owner: Called before each append; raises if another launcher owns the study.
+
+    Attributes:
+        lock: Held while the state changes.
+        halt_reason: Why no trial is started or continued any more; None while the study runs.
     """
 
-    def __init__(self, folder: StudyFolder, plan: Plan) -> None:
+    def __init__(
+        self, folder: StudyFolder, plan: Plan, check_owner: Callable[[], None] = _always_owner
+    ) -> None:
         self.folder, self.plan = folder, plan
-        self.journal = Journal(folder / folder.JOURNAL)
+        self.journal = Journal(folder / folder.JOURNAL, check_owner)
         self.policy = SearchPolicy(plan.space, self.journal.events)
         self.history = self.policy.history
-        self.listeners: list[Listener] = []
-        self.guard = threading.RLock()
-        self.halted: str | None = None
-        self._unable = 0
-        self._kept_best = self._best()
-        self._waiting = deque(one for one in self.history.running() if one.kind != "majority")
+        self.lock = threading.RLock()
+        self.halt_reason: str | None = None
+        self._listeners: list[EventListener] = []
+        self._num_unavailable = 0
+        self._best_id = self._best()
+        self._queue = deque(trial for trial in self.history.running() if trial.kind != "majority")
+
+    def add_listener(self, listener: EventListener) -> None:
+        """Call `listener` with each further event."""
+        self._listeners.append(listener)
 
     def begin(self, trials: int | None = None) -> None:
-        """Write down that a launcher began, and end what an earlier one left undecided.
+        """Record the launch, and make the decisions that an earlier launcher left pending.
 
-        `trials` are planned from now on, where they are more than before.
+        Args:
+            trials: The planned number of trials from now on, if it is larger than before.
         """
-        self._happened({"event": "launch", "host": socket.gethostname(), "pid": os.getpid()})
-        if trials is not None and trials > self.policy.trials:
-            self._happened({"event": "extend", "trials": trials})
-        self._remove_strays()
-        for trial in list(self._waiting):
+        self._record(StudyLaunched(socket.gethostname(), os.getpid()))
+        if trials is not None and trials > self.policy.num_trials:
+            self._record(TrialsExtended(trials))
+        self._remove_unused_files()
+        for trial in list(self._queue):
             if trial.reports:
                 self._apply_decision(trial)
             if trial.status != "running":
-                self._waiting.remove(trial)
+                self._queue.remove(trial)
 
     def next_trial(self) -> Trial | None:
-        """The trial to run next, or None: one left over, the benchmark, then by the course."""
-        with self.guard:
-            if self.halted is not None:
+        """The trial to train next: an interrupted one, the benchmark, or the policy's; or None."""
+        with self.lock:
+            if self.halt_reason is not None:
                 return None
-            if self._waiting:
-                return self._waiting.popleft()
+            if self._queue:
+                return self._queue.popleft()
             folds = self.plan.splits[0].folds
             if not any(trial.kind == "benchmark" for trial in self.history.trials.values()):
-                hparams = {"architecture": "benchmark", "folds": folds}
+                hparams: Hparams = {"architecture": "benchmark", "folds": folds}
                 return self.start("benchmark", "benchmark", hparams)
             event = self.policy.next()
             if event is None:
                 return None
-            self._happened(event)
-            return self.history.trials[event["trial"]]
+            self._record(event)
+            return self.history.trials[event.trial]
 
-    def start(self, trial: str, kind: Kind, hparams: Mapping[str, Any]) -> Trial:
-        """Write down the new trial `trial`, and return it."""
-        self._happened(trial_event(self.plan.space, trial, kind, hparams))
+    def start(self, trial: str, kind: TrialKind, hparams: Hparams) -> Trial:
+        """Record the new trial `trial`, and return it."""
+        self._record(trial_started(self.plan.space, trial, kind, hparams))
         return self.history.trials[trial]
 
-    def report(self, trial_id: str, report: Mapping[str, Any]) -> bool:
-        """Take in the fold-epoch `report` of a trial; whether the trial goes on.
+    def report(self, report: FoldReport) -> bool:
+        """Record a report of a trial, and return whether the trial continues.
 
-        A report that is known already, as after a retry from a checkpoint, changes nothing.
+        A repeated report, as after a restart from a checkpoint, changes nothing.
         """
-        with self.guard:
-            trial = self.history.trials[trial_id]
-            if trial.status != "running" or self.halted is not None:
+        with self.lock:
+            trial = self.history.trials[report.trial]
+            if trial.status != "running" or self.halt_reason is not None:
                 return False
-            self._unable = 0
-            if report["epoch"] > trial.epoch:
-                rung = self.policy.is_rung(trial, report["epoch"])
-                event = {"event": "report", "trial": trial_id, **report, "rung": rung}
-                self._happened(event)
+            self._num_unavailable = 0
+            if report.epoch > trial.epoch:
+                self._record(replace(report, rung=self.policy.is_rung(trial, report.epoch)))
                 self._apply_decision(trial)
             return trial.status == "running"
 
     def fail(self, trial_id: str, reason: str) -> None:
-        """End a trial that cannot go on, with the reason in a few words."""
+        """End a trial that cannot continue, with the reason in a few words."""
         self._end_running(trial_id, "failed", reason)
 
     def stop(self, trial_id: str, reason: str) -> None:
-        """End a trial whose net is not wanted, with the reason in a few words."""
+        """End a trial whose network is rejected, with the reason in a few words."""
         self._end_running(trial_id, "stopped", reason)
 
-    def _end_running(self, trial_id: str, status: str, reason: str) -> None:
-        with self.guard:
+    def _end_running(self, trial_id: str, status: EndStatus, reason: str) -> None:
+        with self.lock:
             trial = self.history.trials[trial_id]
             if trial.status == "running" and (status == "failed" or trial.kind == "trial"):
-                self._end(end_of(trial, status, reason))
+                self._end(trial_ended(trial, status, reason))
 
     def requeue(self, trial_id: str, reason: str | None = None) -> None:
-        """Let a trial that did not end go on later, from its checkpoint.
+        """Let an unfinished trial continue later, from its checkpoint.
 
-        `reason` says why its worker was unable to train it, through no error of the trial. After
-        `MAX_UNAVAILABLE` such without a report between them the study is `halted` for that reason: its
-        unfinished trials stay as they are, for a resume.
+        Args:
+            trial_id: Name of the trial.
+            reason: Why its worker was unavailable, if that caused it. After `MAX_UNAVAILABLE` such
+                calls without a report between them, the study halts for this reason, and its
+                unfinished trials keep their state for a resume.
         """
-        with self.guard:
+        with self.lock:
             trial = self.history.trials[trial_id]
-            if trial.status == "running" and trial not in self._waiting:
-                self._waiting.append(trial)
+            if trial.status == "running" and trial not in self._queue:
+                self._queue.append(trial)
             if reason is not None:
-                self._unable += 1
-                if self._unable >= MAX_UNAVAILABLE:
-                    self.halted = reason
+                self._num_unavailable += 1
+                if self._num_unavailable >= MAX_UNAVAILABLE:
+                    self.halt_reason = reason
 
     def warn(self, trial_id: str, text: str) -> None:
-        """Write down what the user should know of a trial that goes on all the same."""
-        self._happened({"event": "warning", "trial": trial_id, "text": text})
+        """Record what the user should know about a trial that continues."""
+        self._record(TrialWarning(trial_id, text))
 
     def record_repeat_failure(self, trial: Trial, seed: int, failure: str) -> None:
-        """Write down that training `trial` with a fresh `seed` failed: it is not tried again."""
-        event = {"event": "again", "trial": trial.id, "seed": seed, "failure": failure}
-        self._happened(event)
+        """Record that training `trial` with a repeat `seed` failed; it is not tried again."""
+        self._record(RepeatFailed(trial.id, seed, failure))
 
-    def crown(self, trial: Trial, locked: Mapping[str, Any], fresh: Sequence[float] = ()) -> None:
-        """Write down that `trial` is the champion, and what is `locked` with it.
+    def record_champion(
+        self, trial: Trial, decision: ChampionDecision, repeat_objectives: Sequence[float] = ()
+    ) -> None:
+        """Record that `trial` is the champion, with its decision rule.
 
-        `fresh` is the objective with each fresh seed.
+        `repeat_objectives` are its objectives with the repeat seeds.
         """
-        event = {"event": "champion", "trial": trial.id, "locked": dict(locked)}
-        self._happened({**event, "fresh": list(fresh)})
+        self._record(ChampionSelected(trial.id, decision, tuple(repeat_objectives)))
 
     def finalize(self) -> None:
-        """End the trials that still wait, where nothing trains and none of them is to go on."""
-        with self.guard:
-            if self.halted is None and not self.history.running() and self.policy.next() is None:
+        """End the paused trials, if no trial is running and none of them would be promoted."""
+        with self.lock:
+            is_over = not self.history.running() and self.policy.next() is None
+            if self.halt_reason is None and is_over:
                 for trial in self.history.paused():
-                    self._end(self.policy.last_of(trial))
+                    self._end(self.policy.end_unfinished(trial))
 
     def ended(self) -> bool:
-        """Whether every trial has ended, and none is to begin."""
-        with self.guard:
-            open_trials = (*self.history.running(), *self.history.paused())
-            return not open_trials and self.policy.next() is None
+        """Whether every trial has ended, and no other would start."""
+        with self.lock:
+            unfinished = (*self.history.running(), *self.history.paused())
+            return not unfinished and self.policy.next() is None
 
-    def whole(self, trial: Trial) -> int:
+    def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return self.policy.whole(trial)
+        return self.policy.total_fold_epochs(trial)
 
     def _apply_decision(self, trial: Trial) -> None:
-        """Do what follows from the last report of `trial`, for it and for the study."""
-        event = self.policy.decision(trial)
-        if event is not None and event["event"] == "end":
-            self._end(event)
-        elif event is not None:
-            self._happened(event)
-        if self.policy.over() is not None:
-            for one in (*self.history.running(), *self.history.paused()):
-                self._end(self.policy.last_of(one))
+        """Record what follows from the last report of `trial`, for it and for the study."""
+        decision = self.policy.decide(trial)
+        if isinstance(decision, TrialEnded):
+            self._end(decision)
+        elif decision is not None:
+            self._record(decision)
+        if self.policy.exhausted() is not None:
+            for unfinished in (*self.history.running(), *self.history.paused()):
+                self._end(self.policy.end_unfinished(unfinished))
 
-    def _end(self, event: Event) -> None:
-        self._happened(event)
-        ended, best = event["trial"], self._best()
-        for trial in {ended, self._kept_best} - {best, None}:
+    def _end(self, event: TrialEnded) -> None:
+        self._record(event)
+        best_id = self._best()
+        for trial in {event.trial, self._best_id or event.trial} - {best_id}:
             self.folder.remove(self.folder.checkpoint(trial))
-        self._kept_best = best
+        self._best_id = best_id
 
     def _best(self) -> str | None:
-        """The best finished trial, whose checkpoint is kept."""
+        """Name of the best finished trial, whose checkpoint is retained."""
         best = self.history.best(None, self.plan.space.mode)
         return best.id if best else None
 
-    def _remove_strays(self) -> None:
-        """Remove what a launcher or a worker that was killed had no time to remove."""
+    def _remove_unused_files(self) -> None:
+        """Remove the files that a killed launcher or worker did not remove."""
         folder = self.folder
-        for place in ("", folder.JOURNAL, folder.CHECKPOINTS):
-            folder.sweep(place)
-        here = (*self.history.running(), *self.history.paused())
-        kept = {f"{trial}.pt" for trial in (*(one.id for one in here), self._best())}
+        for subfolder in ("", folder.JOURNAL, folder.CHECKPOINTS):
+            folder.remove_partial_files(subfolder)
+        unfinished = (*self.history.running(), *self.history.paused())
+        used = {f"{trial}.pt" for trial in (*(trial.id for trial in unfinished), self._best())}
         for name in folder.names(folder.CHECKPOINTS):
-            if name not in kept:
+            if name not in used:
                 folder.remove(f"{folder.CHECKPOINTS}/{name}")
 
-    def _happened(self, event: Event) -> None:
-        with self.guard:
+    def _record(self, event: Event) -> None:
+        with self.lock:
             try:
-                written = self.journal.append(event)
+                recorded = self.journal.append(event)
             except OSError as error:
-                self.halted = (
+                self.halt_reason = (
                     f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({error})"
                 )
                 raise
-            except UserError as error:  # another launcher's now, or its store is away
-                self.halted = str(error)
+            except UserError as error:  # another launcher owns it, or the store is unreachable
+                self.halt_reason = str(error)
                 raise
-            for stamped in written:
-                self.policy.take(stamped)
-                for listener in self.listeners:
-                    listener(stamped)
+            for numbered in recorded:
+                self.policy.apply(numbered)
+                for listener in self._listeners:
+                    listener(numbered)
 
 
-def create_study(folder: StudyFolder, plan: Plan, splits: Splits) -> Study:
-    """A new study in `folder`; StudyError where there is one already."""
+def create_study(
+    folder: StudyFolder,
+    plan: Plan,
+    splits: Splits,
+    check_owner: Callable[[], None] = _always_owner,
+) -> Study:
+    """Create the study of `plan` in `folder`, with its folds `splits`.
+
+    Raises:
+        StudyError: If there is a study already.
+    """
     if folder.exists(folder.PLAN):
         raise StudyError(
-            f"study {folder.name!r} exists already; go on with --resume, or choose another --name"
+            f"study {folder.name!r} exists already; resume it with --resume, or choose another"
+            " --name"
         )
-    folder.write(folder.SPLITS, json.dumps(_told(splits)).encode())
+    write_splits(folder, splits)
     folder.write(folder.PLAN, plan.dump())
-    return Study(folder, plan)
-
-
-def read_plan(folder: StudyFolder) -> Plan:
-    """The plan of the study in `folder`; StudyError where there is none."""
-    if not folder.exists(folder.PLAN):
-        raise StudyError(
-            f"no study {folder.name!r} in {folder.address}; `raysearch results` lists them"
-        )
-    try:
-        return load_plan(folder.read(folder.PLAN))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise StudyError(
-            f"{folder.path(folder.PLAN)}: damaged; restore it from a copy or start a new study"
-        ) from None
-
-
-def _told(splits: Splits) -> dict[str, list[list[Sequence[str]]]]:
-    return {
-        str(number): [[one.learn, one.judge] for one in folds] for number, folds in splits.items()
-    }
-
-
-def read_splits(folder: StudyFolder, plan: Plan) -> Splits:
-    """The splits of the study in `folder`, by number of folds.
-
-    StudyError where they are not those that `plan` was made with.
-    """
-    try:
-        stored = json.loads(folder.read(folder.SPLITS))
-        splits = {
-            int(number): tuple(Fold(tuple(learn), tuple(judge)) for learn, judge in folds)
-            for number, folds in stored.items()
-        }
-        whole = all(split_hash(splits[one.folds]) == one.hash for one in plan.splits)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        whole = False
-    if not whole:
-        raise StudyError(
-            f"{folder.path(folder.SPLITS)}: missing or not the plan's; restore it from a copy or"
-            " start a new study"
-        )
-    return splits
-
-
-def read_history(folder: StudyFolder) -> History:
-    """What the journal of the study in `folder` tells, without taking part in it."""
-    return History(Journal(folder / folder.JOURNAL).events)
+    return Study(folder, plan, check_owner)

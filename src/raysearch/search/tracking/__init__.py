@@ -1,1 +1,4 @@
-"""The only room that imports MLflow: a study's runs, and its model in the registry."""
+"""Records studies in MLflow: their runs, and their models in the registry.
+
+No other package imports MLflow.
+"""

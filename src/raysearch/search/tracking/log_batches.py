@@ -1,4 +1,4 @@
-"""What each event of a trial adds to its run in MLflow: points, parameters and tags."""
+"""Converts the events of a trial to metrics, parameters and tags of its MLflow run."""
 
 from __future__ import annotations
 
@@ -8,135 +8,159 @@ from dataclasses import dataclass, field
 
 from mlflow.entities import Metric, Param, RunTag
 
-from raysearch.metrics.classification import mean_of_all
-from raysearch.search.journal.journal import Event
+from raysearch.metrics.classification import mean_if_all_defined
+from raysearch.search.journal.events import (
+    ChampionSelected,
+    Event,
+    FoldReport,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+    TrialWarning,
+)
 from raysearch.search.journal.trial_costs import fixed_costs, running_costs
 
 
 @dataclass(frozen=True)
 class LogBatch:
-    """What one event, or several joined, adds to a run."""
+    """What one event, or several, add to a run."""
 
-    points: Sequence[Metric] = ()
+    metrics: Sequence[Metric] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """How many things are in it, as MLflow counts them against a request's limit."""
-        return len(self.points) + len(self.params) + len(self.tags)
+        """Its number of metrics, parameters and tags, which MLflow limits per request."""
+        return len(self.metrics) + len(self.params) + len(self.tags)
 
-    def batch(self) -> dict[str, Sequence[Metric | Param | RunTag]]:
-        """The arguments of `log_batch`."""
+    def arguments(self) -> dict[str, Sequence[Metric | Param | RunTag]]:
+        """Return the arguments of `MlflowClient.log_batch`."""
         return {
-            "metrics": list(self.points),
+            "metrics": list(self.metrics),
             "params": [Param(name, value) for name, value in self.params.items()],
             "tags": [RunTag(name, value) for name, value in self.tags.items()],
         }
 
 
-def joined(pieces: Sequence[LogBatch]) -> LogBatch:
-    """`pieces` as one; where several say the same tag, the last one counts."""
+def merge_batches(batches: Sequence[LogBatch]) -> LogBatch:
+    """Merge `batches` to one; of several values of a tag, the last one counts."""
     return LogBatch(
-        [point for piece in pieces for point in piece.points],
-        {name: value for piece in pieces for name, value in piece.params.items()},
-        {name: value for piece in pieces for name, value in piece.tags.items()},
+        [metric for batch in batches for metric in batch.metrics],
+        {name: value for batch in batches for name, value in batch.params.items()},
+        {name: value for batch in batches for name, value in batch.tags.items()},
     )
 
 
-class TrialLogBatches:
-    """Turns the events of one trial, each once and in their order, into pieces of its run.
+def mlflow_name(name: str) -> str:
+    """Replace the characters of `name` that MLflow does not allow in names."""
+    return re.sub(r"[^\w ./-]", "_", name)
 
-    The same events make the same pieces at every launch, to the last bit.
+
+class TrialLogBatches:
+    """Converts the events of one trial to batches, each event once and in order.
+
+    Every launch converts equal events to equal batches, to the last bit.
+
+    Args:
+        epochs: Epochs of a fold.
     """
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._fold_ends: list[Mapping[str, float | None]] = []
-        self._reports: list[Event] = []
+        self._fold_end_metrics: list[Mapping[str, float | None]] = []
+        self._reports: list[FoldReport] = []
         self._seconds = 0.0
 
-    def of(self, event: Event) -> LogBatch:
-        """The piece of `event`; an empty one where it is of no use to MLflow."""
-        match event["event"]:
-            case "trial":
-                params = {**event["hparams"], "trial_seed": event["seed"], "folds": event["folds"]}
-                texts = {name: str(value) for name, value in params.items()}
-                return LogBatch(params=texts, tags={"state": "running"})
-            case "report":
+    def convert(self, event: Event) -> LogBatch:
+        """Convert the trial's next event; an event that MLflow does not store gives no content."""
+        batch = LogBatch()
+        match event:
+            case TrialStarted():
+                params = {**event.hparams, "trial_seed": event.seed, "folds": event.folds}
+                batch = LogBatch(params=_texts(params), tags={"state": "running"})
+            case FoldReport():
                 self._reports.append(event)
-                costs = fixed_costs([event])
-                texts = {name: str(value) for name, value in costs.items()}
-                return LogBatch(self._points(event), texts, _rung(event))
-            case "pause":
-                tags = {"state": "paused"}
-            case "promote":
-                tags = {"state": "running"}
-            case "end":
-                tags = {"state": event["status"], "reason": event["reason"]}
-                return LogBatch(self._finished(event), tags=tags)
-            case "warning":
-                tags = {"warning": event["text"]}
-            case "champion":
-                return LogBatch(_fresh(event), tags={"champion": event["trial"]})
+                costs = _texts(fixed_costs([event]).by_name())
+                batch = LogBatch(self._report_metrics(event), costs, _report_tags(event))
+            case TrialPaused():
+                batch = LogBatch(tags={"state": "paused"})
+            case TrialPromoted():
+                batch = LogBatch(tags={"state": "running"})
+            case TrialEnded():
+                tags = {"state": event.status, "reason": event.reason}
+                batch = LogBatch(self._final_metrics(event), tags=tags)
+            case TrialWarning():
+                batch = LogBatch(tags={"warning": event.text})
+            case ChampionSelected():
+                batch = LogBatch(_repeat_metrics(event), tags={"champion": event.trial})
             case _:
-                tags = {}
-        return LogBatch(tags=tags)
+                pass
+        return batch
 
-    def _points(self, event: Event) -> list[Metric]:
-        at, epoch = int(event["at"] * 1000), event["epoch"]
-        metrics: Mapping[str, float | None] = event["metrics"]
-        ends = self._fold_ends
-        self._seconds += event["seconds"]
-        means: dict[str, float | None] = {}
-        if epoch % self._epochs == 0:
-            ends.append(metrics)
-            means = {name: mean_of_all([end[name] for end in ends]) for name in metrics}
-        points = {
-            "objective": event["objective"],
-            "pooled": event.get("pooled"),
-            "train_loss": event["loss"],
-            **means,
-            "folds_done": len(ends),
+    def _report_metrics(self, report: FoldReport) -> list[Metric]:
+        """Return metrics of the trial by fold-epoch, and of the fold by its epoch."""
+        self._seconds += report.seconds
+        fold_means: dict[str, float | None] = {}
+        if report.epoch % self._epochs == 0:
+            self._fold_end_metrics.append(report.metrics)
+            fold_means = {
+                name: mean_if_all_defined([metrics[name] for metrics in self._fold_end_metrics])
+                for name in report.metrics
+            }
+        of_trial = {
+            "objective": report.objective,
+            "pooled": report.pooled,
+            "train_loss": report.loss,
+            **fold_means,
+            "folds_done": len(self._fold_end_metrics),
             "train_seconds": self._seconds,
-            **running_costs(self._reports),
+            **running_costs(self._reports).by_name(),
         }
-        fold = event["fold"]
-        in_fold = {f"fold_{fold}/{name}": value for name, value in metrics.items()}
-        in_fold[f"fold_{fold}/train_loss"] = event["loss"]
+        of_fold = {f"fold_{report.fold}/{name}": value for name, value in report.metrics.items()}
+        of_fold[f"fold_{report.fold}/train_loss"] = report.loss
+        epoch_in_fold = report.epoch - report.fold * self._epochs
         return [
-            Metric(plain(name), value, at, step)
-            for group, step in ((points, epoch), (in_fold, epoch - fold * self._epochs))
-            for name, value in group.items()
+            Metric(mlflow_name(name), value, _milliseconds(report), step)
+            for values, step in ((of_trial, report.epoch), (of_fold, epoch_in_fold))
+            for name, value in values.items()
             if value is not None
         ]
 
-    def _finished(self, event: Event) -> list[Metric]:
-        """What a finished trial is ranked by: the others' objective is of fewer folds or epochs."""
-        if event["status"] != "finished" or not self._reports:
+    def _final_metrics(self, event: TrialEnded) -> list[Metric]:
+        """Return the objective that ranks a finished trial.
+
+        A trial that did not finish has none: its last objective is of fewer folds or epochs.
+        """
+        if event.status != "finished" or not self._reports:
             return []
         last = self._reports[-1]
-        pooled = last.get("pooled")
-        value = last["objective"] if pooled is None else pooled
+        value = last.objective if last.pooled is None else last.pooled
         if value is None:
             return []
-        return [Metric("objective_finished", value, int(event["at"] * 1000), last["epoch"])]
+        return [Metric("objective_finished", value, _milliseconds(event), last.epoch)]
 
 
-def _fresh(event: Event) -> list[Metric]:
-    """The champion's objective with each fresh seed."""
-    at, values = int(event["at"] * 1000), event.get("fresh", ())
-    return [Metric("objective_fresh", value, at, number) for number, value in enumerate(values, 1)]
+def _repeat_metrics(event: ChampionSelected) -> list[Metric]:
+    """Return the champion's objective with each repeat seed."""
+    return [
+        Metric("objective_repeats", value, _milliseconds(event), number)
+        for number, value in enumerate(event.repeat_objectives, 1)
+    ]
 
 
-def plain(name: str) -> str:
-    """`name` without what MLflow allows in no name."""
-    return re.sub(r"[^\w ./-]", "_", name)
-
-
-def _rung(report: Event) -> dict[str, str]:
-    """The last rung, and the rows of a micro-batch where memory was short."""
-    tags = {"rung": str(report["epoch"])} if report["rung"] else {}
-    if "micro_batch" in report:
-        tags["micro_batch"] = str(report["micro_batch"])
+def _report_tags(report: FoldReport) -> dict[str, str]:
+    tags = {"rung": str(report.epoch)} if report.rung else {}
+    if report.micro_batch is not None:
+        tags["micro_batch"] = str(report.micro_batch)
     return tags
+
+
+def _texts(values: Mapping[str, str | int | float]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def _milliseconds(event: Event) -> int:
+    """Return the time of `event` in milliseconds since the epoch, as MLflow counts."""
+    return int(event.time * 1000)

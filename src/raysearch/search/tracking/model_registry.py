@@ -1,12 +1,12 @@
-"""The champion in MLflow's model registry."""
+"""Registers the champion in MLflow's model registry, and loads registered models from it."""
 
 from __future__ import annotations
 
-import logging
 import re
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,25 +15,32 @@ import mlflow.artifacts
 import numpy as np
 import torch
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
-from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
-from raysearch.errors import StudyError
+from raysearch.errors import StudyError, first_line
 from raysearch.search.tracking.tracker import Tracker
+from raysearch.search.tracking.tracking_store import STORE_ERRORS
 
-log = logging.getLogger(__name__)
 ALIAS = "champion"
-# Beside the exported program, in the model's own folder.
-RECIPE = "raysearch.pt"
-RECIPE_PLACE = f"extra_files/{RECIPE}"
-ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
-REFIT = "refit"
+# The packed ModelArtifact lies beside the exported program, in the folder of the logged model.
+ARTIFACT_FILE = "raysearch.pt"
+ARTIFACT_PATH = f"extra_files/{ARTIFACT_FILE}"
+MODEL_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+# A version has these tags when it is created, and no two versions of a study share them.
+IDENTITY_TAGS = ("trial", "kind")
 REQUIREMENTS = ("mlflow", "numpy", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model version of the registry: its packed ModelArtifact, and the tags of the version."""
+
+    artifact: bytes
+    tags: Mapping[str, str]
 
 
 def register_champion(
@@ -41,115 +48,123 @@ def register_champion(
     name: str,
     model: nn.Module,
     example: NDArray[np.uint8],
-    facts: Mapping[str, str],
-    recipe: bytes,
+    tags: Mapping[str, str],
+    artifact: bytes,
 ) -> str:
-    """Log `model` to the study's run, register it as `name` with the alias `champion`.
+    """Log a model to the study's run, and register it with the alias `champion`.
 
-    `example` is a batch (B, H, W, 3) of at least two patches: one alone would fix the batch's
-    size at 1. The model is kept as an exported program, for MLflow, and as `recipe`, by which
-    `raysearch` builds it again without running what a file says. A version that the study
-    registered already, of the same `trial` and `kind` by its `facts`, is not registered again.
-    Returns the version. StudyError where the store does not take it.
+    MLflow stores the model as an exported program. If the study has registered a version of the
+    same trial and kind already, only its tags and the alias are updated.
+
+    Args:
+        tracker: The study's tracker.
+        name: Name of the registered model.
+        model: The model; it maps patches to probabilities.
+        example: Patches, uint8, shape (batch, height, width, 3), with a batch of at least 2: an
+            export with a batch of 1 would accept no other batch size.
+        tags: Tags of the version; `trial` and `kind` identify it among the study's versions.
+        artifact: The packed ModelArtifact, by which raysearch builds the model without running code
+            from a file.
+
+    Returns:
+        The number of the version.
+
+    Raises:
+        StudyError: If the store does not accept the model.
     """
     try:
-        known = _known_version(tracker, name, facts)
-        number = known or _log(tracker, name, model, example, recipe, _told_apart(facts))
-        for key, value in facts.items():
-            tracker.client.set_model_version_tag(name, number, key, value)
-        tracker.client.set_registered_model_alias(name, ALIAS, number)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        identity = {key: tags[key] for key in IDENTITY_TAGS}
+        version_number = _find_version(tracker, name, identity) or _log_model(
+            tracker, name, model, example, artifact, identity
+        )
+        for key, value in tags.items():
+            tracker.client.set_model_version_tag(name, version_number, key, value)
+        tracker.client.set_registered_model_alias(name, ALIAS, version_number)
+    except STORE_ERRORS as error:
         raise StudyError(
-            f"the champion could not be registered in {tracker.store} ({reason}); put it right,"
-            " then go on with --resume"
+            f"the champion could not be registered in {tracker.store} ({first_line(error)}); fix"
+            " it, then resume with --resume"
         ) from None
-    return number
+    return version_number
 
 
-def _known_version(tracker: Tracker, name: str, facts: Mapping[str, str]) -> str | None:
-    """The version that an earlier launch of the study registered, maybe without all its tags yet.
-
-    What an older program registered is of a refit, and had no tag at first.
-    """
-    query = f"name = '{name}' and run_id = '{tracker.parent}'"
-    asked = _told_apart(facts)
-    for found in tracker.client.search_model_versions(query):
-        if {"trial": facts["trial"], "kind": REFIT, **found.tags}.items() >= asked.items():
-            return str(found.version)
+def _find_version(tracker: Tracker, name: str, identity: Mapping[str, str]) -> str | None:
+    """Return the study's version with the tags `identity`, from an earlier launch; None without."""
+    query = f"name = '{name}' and run_id = '{tracker.parent_run_id}'"
+    for model_version in tracker.client.search_model_versions(query):
+        if identity.items() <= model_version.tags.items():
+            return str(model_version.version)
     return None
 
 
-def _told_apart(facts: Mapping[str, str]) -> dict[str, str]:
-    """What a version has from its first moment, and is told from the study's others by."""
-    return {"trial": facts["trial"], "kind": facts.get("kind", REFIT)}
-
-
-def _log(
+def _log_model(
     tracker: Tracker,
     name: str,
     model: nn.Module,
     example: NDArray[np.uint8],
-    recipe: bytes,
+    artifact: bytes,
     tags: dict[str, str],
 ) -> str:
+    """Log and register a new version with `tags`; return its number."""
     model = model.cpu().eval()
     with torch.inference_mode():
-        answer = model(torch.from_numpy(example)).numpy()
+        output = model(torch.from_numpy(example)).numpy()
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, *answer.shape[1:]))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, *output.shape[1:]))]),
     )
     mlflow.set_tracking_uri(tracker.store)
-    mlflow.set_registry_uri(tracker.store)  # whatever MLFLOW_REGISTRY_URI says: one store
+    mlflow.set_registry_uri(tracker.store)  # the same store, whatever MLFLOW_REGISTRY_URI names
     with (
         warnings.catch_warnings(),
-        tempfile.TemporaryDirectory(prefix="raysearch-") as scratch,
-        mlflow.start_run(run_id=tracker.parent),
+        tempfile.TemporaryDirectory(prefix="raysearch-") as folder,
+        mlflow.start_run(run_id=tracker.parent_run_id),
     ):
         warnings.simplefilter("ignore")
-        (Path(scratch) / RECIPE).write_bytes(recipe)
-        info = mlflow.pytorch.log_model(
+        artifact_file = Path(folder) / ARTIFACT_FILE
+        artifact_file.write_bytes(artifact)
+        model_info = mlflow.pytorch.log_model(
             model,
             name="champion",
             signature=signature,
             input_example=example,
-            pip_requirements=[f"{one}=={version(one)}" for one in REQUIREMENTS],
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             registered_model_name=name,
-            extra_files=[str(Path(scratch) / RECIPE)],
+            extra_files=[str(artifact_file)],
             tags=tags,
         )
-    return str(info.registered_model_version)
+    return str(model_info.registered_model_version)
 
 
-def fetch_recipe(address: str, store: str) -> tuple[bytes, Mapping[str, str]]:
-    """The recipe of the registered model at `address`, `models:/...`, and its version's tags.
+def load_registered_model(address: str, store: str) -> RegisteredModel:
+    """Load the registered model at `address`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
-    StudyError where `store` has no such version, or it is none that a study registered.
+    Raises:
+        StudyError: If `store` has no such version, or no study registered it.
     """
     try:
         client = MlflowClient(tracking_uri=store, registry_uri=store)
-        found = _version(client, address)
-        with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
-            place = f"models:/{found.name}/{found.version}/{RECIPE_PLACE}"
+        model_version = _model_version(client, address)
+        with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
             file = mlflow.artifacts.download_artifacts(
-                place, dst_path=scratch, tracking_uri=store, registry_uri=store
+                f"models:/{model_version.name}/{model_version.version}/{ARTIFACT_PATH}",
+                dst_path=folder,
+                tracking_uri=store,
+                registry_uri=store,
             )
-            return Path(file).read_bytes(), dict(found.tags)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            return RegisteredModel(Path(file).read_bytes(), dict(model_version.tags))
+    except STORE_ERRORS as error:
         raise StudyError(
-            f"{address}: cannot be loaded from {store} ({reason}); see `raysearch ui` for what is"
-            " there, and set MLFLOW_TRACKING_URI to its store"
+            f"{address}: cannot be loaded from {store} ({first_line(error)}); see `raysearch ui`"
+            " for the registered models, and set MLFLOW_TRACKING_URI to their store"
         ) from None
 
 
-def _version(client: MlflowClient, address: str) -> ModelVersion:
-    """The version that `address` names by its number or its alias."""
-    match = ADDRESS.fullmatch(address)
+def _model_version(client: MlflowClient, address: str) -> ModelVersion:
+    match = MODEL_ADDRESS.fullmatch(address)
     if match is None:
         raise StudyError(
-            f"{address}: no address of a registered model; give models:/NAME@{ALIAS} or"
+            f"{address}: not the address of a registered model; use models:/NAME@{ALIAS} or"
             " models:/NAME/VERSION"
         )
     if match["alias"]:

@@ -1,4 +1,7 @@
-"""Losses, a row at a time: logits (B, classes), labels (B,) and class weights give (B,)."""
+"""Loss functions that return one loss per row.
+
+Each maps logits (B, classes), labels (B,) and optional class weights (classes,) to losses (B,).
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# A power below 1 has no slope at 0.
-SMALLEST = 1e-6
+# The derivative of a power below 1 is infinite at 0.
+MIN_FOCAL_BASE = 1e-6
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, weight: Tensor | None, *, label_smoothing: float = 0.0
+    logits: Tensor, labels: Tensor, weight: Tensor | None, *, label_smoothing: float
 ) -> Tensor:
-    """Cross entropy; `label_smoothing` of each label goes to all classes (Szegedy et al., 2016)."""
+    """Return the cross entropy with label smoothing (Szegedy et al., 2016)."""
     return functional.cross_entropy(
         logits, labels, weight, reduction="none", label_smoothing=label_smoothing
     )
 
 
-def focal(
-    logits: Tensor, labels: Tensor, weight: Tensor | None, *, focal_gamma: float = 2.0
-) -> Tensor:
-    """Cross entropy times (1 - p) ** `focal_gamma`, p being the label's (Lin et al., 2017)."""
-    logs = torch.log_softmax(logits, dim=1)
-    sure = logs.gather(1, labels[:, None]).squeeze(1).exp()
-    loss = functional.nll_loss(logs, labels, weight, reduction="none")
-    return (1 - sure).clamp(min=SMALLEST) ** focal_gamma * loss
+def focal(logits: Tensor, labels: Tensor, weight: Tensor | None, *, focal_gamma: float) -> Tensor:
+    """Return the focal loss (Lin et al., 2017): cross entropy times (1 - p) ** `focal_gamma`.
+
+    p is the probability of the label.
+    """
+    log_probabilities = torch.log_softmax(logits, dim=1)
+    probability = log_probabilities.gather(1, labels[:, None]).squeeze(1).exp()
+    loss = functional.nll_loss(log_probabilities, labels, weight, reduction="none")
+    return (1 - probability).clamp(min=MIN_FOCAL_BASE) ** focal_gamma * loss

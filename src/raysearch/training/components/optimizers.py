@@ -1,4 +1,7 @@
-"""Optimizers, by torch's own; fused where torch has that, a fourth to an eighth of the time."""
+"""Optimizers of torch and timm with their hyperparameters.
+
+Fused implementations are used if torch has them: they take a fourth to an eighth of the time.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ Parameters = Iterable[nn.Parameter]
 def adamw(
     parameters: Parameters,
     *,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    learning_rate: float,
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019)."""
+    """Create AdamW (Loshchilov and Hutter, 2019)."""
     betas = (beta1, beta2)
     return torch.optim.AdamW(
         parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
@@ -29,12 +32,12 @@ def adamw(
 def adam(
     parameters: Parameters,
     *,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    learning_rate: float,
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
 ) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba, 2015); `weight_decay` is an L2 penalty, as in its paper."""
+    """Create Adam (Kingma and Ba, 2015); `weight_decay` is an L2 penalty, as in the paper."""
     betas = (beta1, beta2)
     return torch.optim.Adam(
         parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
@@ -44,12 +47,12 @@ def adam(
 def rmsprop(
     parameters: Parameters,
     *,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-    rho: float = 0.9,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
+    rho: float,
 ) -> torch.optim.Optimizer:
-    """RMSprop (Tieleman and Hinton, 2012); `rho` is how much of the mean square is kept."""
+    """Create RMSprop (Tieleman and Hinton, 2012); `rho` is the decay of the mean square."""
     return torch.optim.RMSprop(
         parameters, lr=learning_rate, alpha=rho, weight_decay=weight_decay, momentum=momentum
     )
@@ -58,46 +61,50 @@ def rmsprop(
 def adadelta(
     parameters: Parameters,
     *,
-    learning_rate: float = 1.0,
-    weight_decay: float = 0.0,
-    rho: float = 0.9,
+    learning_rate: float,
+    weight_decay: float,
+    rho: float,
 ) -> torch.optim.Optimizer:
-    """Adadelta (Zeiler, 2012); 1 is the learning rate of its paper."""
+    """Create Adadelta (Zeiler, 2012); the learning rate of the paper is 1."""
     return torch.optim.Adadelta(parameters, lr=learning_rate, rho=rho, weight_decay=weight_decay)
 
 
 def muon(
     parameters: Parameters,
     *,
-    learning_rate: float = 2e-3,
-    weight_decay: float = 0.0,
-    momentum: float = 0.95,
-    nesterov: bool = True,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
 ) -> torch.optim.Optimizer:
-    """Muon (Jordan et al., 2024), timm's: AdamW for what is neither a matrix nor a convolution.
+    """Create timm's Muon (Jordan et al., 2024).
 
-    Torch's own takes matrices alone.
+    It updates matrices and convolutions by Muon, and other parameters by AdamW. Torch's Muon
+    accepts matrices only.
     """
     optim = importlib.import_module("timm.optim")
-    found: torch.optim.Optimizer = optim.Muon(
+    optimizer: torch.optim.Optimizer = optim.Muon(
         list(parameters),
         lr=learning_rate,
         weight_decay=weight_decay,
         momentum=momentum,
         nesterov=nesterov,
     )
-    return found
+    return optimizer
 
 
 def sgd(
     parameters: Parameters,
     *,
-    learning_rate: float = 1e-2,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
-    nesterov: bool = False,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum, Nesterov's (1983) where that is above 0."""
+    """Create stochastic gradient descent with momentum, or with that of Nesterov (1983).
+
+    `nesterov` has no effect if `momentum` is 0.
+    """
     return torch.optim.SGD(
         parameters,
         lr=learning_rate,

@@ -1,7 +1,7 @@
-"""How the learning rate goes over the steps of a fold.
+"""Learning-rate schedules over the steps of a fold.
 
-A schedule is stepped after each step of its optimizer; one that waits for a plateau is told the
-loss of an epoch at its end instead.
+A schedule is stepped after each step of its optimizer; a plateau schedule is stepped with the
+training loss after each epoch.
 """
 
 from __future__ import annotations
@@ -13,62 +13,87 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 
-def constant(optimizer: torch.optim.Optimizer, steps: int, *, warmup: float = 0.0) -> LRScheduler:
-    """The learning rate as it is, after the share `warmup` of `steps`."""
-    return _after(optimizer, steps, warmup, lambda _done: 1.0)
+def constant(
+    optimizer: torch.optim.Optimizer, num_steps: int, *, warmup_fraction: float
+) -> LRScheduler:
+    """Keep the learning rate after a linear warmup.
+
+    The warmup takes the fraction `warmup_fraction` of the steps.
+    """
+    return _with_warmup(optimizer, num_steps, warmup_fraction, lambda _progress: 1.0)
 
 
-def cosine(optimizer: torch.optim.Optimizer, steps: int, *, warmup: float = 0.0) -> LRScheduler:
-    """Half a cosine down to 0 (Loshchilov and Hutter, 2017), after the share `warmup`."""
-    return _after(optimizer, steps, warmup, lambda done: (1 + math.cos(math.pi * done)) / 2)
+def cosine(
+    optimizer: torch.optim.Optimizer, num_steps: int, *, warmup_fraction: float
+) -> LRScheduler:
+    """Anneal the learning rate to 0 by half a cosine (Loshchilov and Hutter, 2017)."""
+    return _with_warmup(
+        optimizer,
+        num_steps,
+        warmup_fraction,
+        lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    )
 
 
 def exponential(
     optimizer: torch.optim.Optimizer,
-    steps: int,
+    num_steps: int,
     *,
-    warmup: float = 0.0,
-    final_lr_fraction: float = 0.01,
+    warmup_fraction: float,
+    final_lr_fraction: float,
 ) -> LRScheduler:
-    """The same share less each step, down to `final_lr_fraction` of the learning rate at the end."""
-    return _after(optimizer, steps, warmup, lambda done: final_lr_fraction**done)
+    """Decay the learning rate exponentially, to `final_lr_fraction` of it at the end."""
+    return _with_warmup(
+        optimizer, num_steps, warmup_fraction, lambda progress: final_lr_fraction**progress
+    )
 
 
-def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, warmup: float = 0.3) -> LRScheduler:
-    """Up to the learning rate in the share `warmup` of `steps`, then down (Smith, 2018).
+def one_cycle(
+    optimizer: torch.optim.Optimizer, num_steps: int, *, warmup_fraction: float
+) -> LRScheduler:
+    """Raise the learning rate, then anneal it (Smith, 2018).
 
-    The momentum stays as it is: it is a hyperparameter of its own.
+    The rise takes the fraction `warmup_fraction` of the steps.
+    The momentum does not change: it is a hyperparameter of the optimizer.
     """
-    highest = [group["lr"] for group in optimizer.param_groups]
-    # A rise of exactly one step is 0 divided by 0 in torch.
-    rise = warmup if warmup * steps != 1 else warmup * (1 - 1e-6)
-    return OneCycleLR(optimizer, highest, total_steps=steps, pct_start=rise, cycle_momentum=False)
+    max_lr = [group["lr"] for group in optimizer.param_groups]
+    # torch divides 0 by 0 if the warmup is exactly one step.
+    pct_start = (
+        warmup_fraction if warmup_fraction * num_steps != 1 else warmup_fraction * (1 - 1e-6)
+    )
+    return OneCycleLR(
+        optimizer, max_lr, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False
+    )
 
 
 def reduce_on_plateau(
     optimizer: torch.optim.Optimizer,
-    steps: int,
+    num_steps: int,
     *,
-    plateau_factor: float = 0.1,
-    plateau_patience: int = 2,
+    plateau_factor: float,
+    plateau_patience: int,
 ) -> ReduceLROnPlateau:
-    """`plateau_factor` of the learning rate after more than `plateau_patience` epochs no better.
+    """Multiply the learning rate by `plateau_factor` if the loss does not improve.
 
-    Better is a lower loss of the rows that are learned: those that judge do not steer a training.
+    It is the training loss, not improved for more than `plateau_patience` epochs: validation rows
+    do not influence a training.
     """
-    del steps
+    del num_steps
     return ReduceLROnPlateau(optimizer, factor=plateau_factor, patience=plateau_patience)
 
 
-def _after(
-    optimizer: torch.optim.Optimizer, steps: int, warmup: float, shape: Callable[[float], float]
+def _with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_steps: int,
+    warmup_fraction: float,
+    decay: Callable[[float], float],
 ) -> LRScheduler:
-    """Linearly up in the share `warmup` of `steps`, then by `shape` of what is done, 0 to 1."""
-    rise = warmup * steps
+    """Warm up linearly, then multiply the learning rate by `decay` of the progress, 0 to 1."""
+    warmup_steps = warmup_fraction * num_steps
 
-    def fraction(step: int) -> float:
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return shape(min(1.0, (step - rise) / max(1.0, steps - rise)))
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return decay(min(1.0, (step - warmup_steps) / max(1.0, num_steps - warmup_steps)))
 
-    return LambdaLR(optimizer, fraction)
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,86 @@
+"""The optimization history: the best objective of a study over the fold-epochs that it spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysearch.metrics.objective import is_better
+from raysearch.search.journal.history import Trial
+
+# The axis leaves out the worst tenth: one trial that diverged would flatten the other values.
+CLIPPED_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """A trial at its last report: the fold-epochs that the study had spent, and its objective."""
+
+    trial: str
+    spent: int
+    objective: float
+    finished: bool
+
+
+@dataclass(frozen=True)
+class OptimizationHistory:
+    """The last report of each trial, and the best finished trial so far.
+
+    Attributes:
+        points: The trials in the order of their last reports.
+        best_so_far: Fold-epochs spent and objective at each improvement. Trials that did not finish
+            are not included, because their objectives are over fewer folds.
+        spent: All fold-epochs that the study spent.
+        scale: The lowest and the highest objective of the axis.
+    """
+
+    points: tuple[HistoryPoint, ...]
+    best_so_far: tuple[tuple[int, float], ...]
+    spent: int
+    scale: tuple[float, float]
+
+
+def optimization_history(trials: Sequence[Trial], folds: int, mode: str) -> OptimizationHistory:
+    """Return the optimization history of the trials with `folds` folds.
+
+    Args:
+        trials: All searched trials, whose fold-epochs are counted together.
+        folds: The number of folds.
+        mode: "max" if a larger objective is better, else "min".
+    """
+    numbers = sorted(report.number for trial in trials for report in trial.reports)
+    spent_at = {number: spent for spent, number in enumerate(numbers, 1)}
+    points = [
+        HistoryPoint(
+            trial.id,
+            spent_at[trial.reports[-1].number],
+            trial.objective,
+            trial.status == "finished",
+        )
+        for trial in trials
+        if trial.folds == folds and trial.objective is not None
+    ]
+    points.sort(key=lambda point: point.spent)
+    best_so_far: list[tuple[int, float]] = []
+    for point in points:
+        if point.finished and (
+            not best_so_far or is_better(point.objective, best_so_far[-1][1], mode)
+        ):
+            best_so_far.append((point.spent, point.objective))
+    return OptimizationHistory(
+        tuple(points), tuple(best_so_far), len(numbers), _scale(points, mode)
+    )
+
+
+def _scale(points: Sequence[HistoryPoint], mode: str) -> tuple[float, float]:
+    if not points:
+        return 0.0, 1.0
+    values = np.array([point.objective for point in points])
+    low, high = float(values.min()), float(values.max())
+    if mode == "max":
+        low = float(np.quantile(values, CLIPPED_FRACTION, method="higher"))
+    else:
+        high = float(np.quantile(values, 1 - CLIPPED_FRACTION, method="lower"))
+    return (low, high) if high > low else (low - 0.01, high + 0.01)

@@ -1,0 +1,183 @@
+"""From the ended search to the model registry: selects, builds and registers the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.champion.build import (
+    RepeatResult,
+    StatusCallback,
+    build_champion,
+    run_repeats,
+)
+from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.champion.stored_champion import champion_scores, load_champion
+from raysearch.data.shards.patches import load_patches
+from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.calibration import apply_temperature
+from raysearch.search.journal.events import ChampionDecision
+from raysearch.search.journal.history import Trial
+from raysearch.search.study.plan import Plan
+from raysearch.search.study.study import Study
+from raysearch.search.tracking.model_registry import register_champion
+from raysearch.search.tracking.tracker import Tracker
+from raysearch.selection.decision_rule import DecisionRule, SelectionOptions, fit_decision_rule
+from raysearch.selection.pooled_scores import (
+    SmoothedAuroc,
+    neighbor_smoothed_auroc,
+    pooled_auroc,
+)
+from raysearch.selection.selection import Selection, select
+
+# Patches of the example that the registry stores; a batch of 1 would fix the batch size at 1.
+NUM_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The selected trial as a registered model.
+
+    Attributes:
+        trial: The selected trial.
+        version: Its version in the model registry.
+        selection: The ranking of the finished trials.
+        decision: The decision rule that is fixed before the held-out test.
+        pooled_auroc: The AUROC of the calibrated out-of-fold predictions; None for more than two
+            classes. Those are the predictions of the search, or of the ensemble's repeat.
+        smoothed_auroc: The same, smoothed over neighboring patches; None if their positions are
+            unknown.
+        repeats: The repeats of its cross-validation.
+    """
+
+    trial: Trial
+    version: str
+    selection: Selection
+    decision: ChampionDecision
+    pooled_auroc: Interval | None
+    smoothed_auroc: SmoothedAuroc | None
+    repeats: tuple[RepeatResult, ...] = ()
+
+
+def select_and_register_champion(
+    study: Study,
+    tracker: Tracker,
+    on_status: StatusCallback,
+    options: SelectionOptions | None = None,
+) -> Champion:
+    """Select the champion of an ended study, train its final networks, and register the model.
+
+    Steps that an earlier call finished are not done again. The repeats of a refit are trained after
+    the model is registered: if they cannot be trained now, the study has a champion all the same.
+
+    Args:
+        study: The ended study.
+        tracker: The tracking store.
+        on_status: Called with what is being done.
+        options: How to select. If None, as the last selection, or as the study's space says.
+
+    Raises:
+        StudyError: If no trial finished, none can be trained, or the model cannot be registered.
+    """
+    on_status("selecting the champion")
+    plan, history = study.plan, study.history
+    options = options or SelectionOptions.of(history.champion_decision, plan.space)
+    selection = select(study.folder, plan, history, options.margin)
+    built = build_champion(study, selection, options, on_status)
+    trial, repeats = built.trial, built.repeats
+    scores = champion_scores(study.folder, plan, trial, built.repeat_seed)
+    rule = fit_decision_rule(scores, options.criterion)
+    decision = freeze_decision(options, rule, built.repeat_seed)
+    if (trial.id, decision) != (history.champion, history.champion_decision):
+        study.record_champion(trial, decision, _objectives(repeats))
+    # Smoothing over neighbors depends on the confidence, so it takes calibrated probabilities.
+    probabilities = apply_temperature(scores.probabilities, decision.temperature)
+    calibrated = replace(scores, probabilities=probabilities)
+    pooled, smoothed = pooled_auroc(calibrated), neighbor_smoothed_auroc(calibrated, plan)
+    tags = _version_tags(plan, trial, selection, decision) | _auroc_tags(pooled, smoothed)
+    on_status("registering the champion")
+    version = _register(study, tracker, tags | _repeat_tags(plan, repeats))
+    if options.kind == "refit" and options.repeats:
+        repeats = run_repeats(study, trial, options, selection.num_replicates, on_status)
+        if _objectives(repeats) != history.repeat_objectives:
+            study.record_champion(trial, decision, _objectives(repeats))
+        _register(study, tracker, tags | _repeat_tags(plan, repeats))
+    return Champion(trial, version, selection, decision, pooled, smoothed, repeats)
+
+
+def freeze_decision(
+    options: SelectionOptions, rule: DecisionRule, repeat_seed: int | None
+) -> ChampionDecision:
+    """Combine the options of the selection and the fitted rule; nothing changes them later."""
+    return ChampionDecision(
+        margin=options.margin,
+        kind=options.kind,
+        repeats=options.repeats,
+        temperature=rule.temperature,
+        threshold=rule.threshold,
+        criterion=rule.criterion,
+        error_before=rule.error_before,
+        error=rule.error,
+        seed=repeat_seed,
+    )
+
+
+def _objectives(repeats: Sequence[RepeatResult]) -> tuple[float, ...]:
+    """The objectives of the repeats that did not fail, if they are defined."""
+    intervals = [result.objective for result in repeats if result.objective is not None]
+    return tuple(interval.value for interval in intervals if interval.value is not None)
+
+
+def _register(study: Study, tracker: Tracker, tags: Mapping[str, str]) -> str:
+    """Register the model, or update the tags of its version; return the version."""
+    artifact, classifier = load_champion(study.folder, study.plan, study.history)
+    return register_champion(
+        tracker,
+        study.plan.name,
+        classifier,
+        _example_batch(study.plan),
+        tags,
+        pack_model_artifact(artifact, classifier),
+    )
+
+
+def _version_tags(
+    plan: Plan, trial: Trial, selection: Selection, decision: ChampionDecision
+) -> dict[str, str]:
+    metric = plan.space.metric
+    tags = {
+        "trial": trial.id,
+        "kind": decision.kind,
+        "study": plan.identity,
+        metric: f"{trial.objective:.6f}",
+        f"{metric}_corrected": str(selection.corrected),
+        "tied": " ".join(candidate.trial.id for candidate in selection.tied),
+        "temperature": f"{decision.temperature:.6g}",
+    }
+    if decision.threshold is not None:
+        tags["threshold"] = f"{decision.threshold:.6g}"
+        tags["threshold_criterion"] = decision.criterion
+    return tags
+
+
+def _auroc_tags(pooled: Interval | None, smoothed: SmoothedAuroc | None) -> dict[str, str]:
+    tags = {}
+    if pooled is not None:
+        tags["pooled_auroc"] = str(pooled)
+    if smoothed is not None:
+        tags["smoothed_auroc"] = str(smoothed.auroc)
+        tags["neighbor_smoothing"] = str(smoothed.smoothing)
+    return tags
+
+
+def _repeat_tags(plan: Plan, repeats: Sequence[RepeatResult]) -> dict[str, str]:
+    objectives = [str(result.objective) for result in repeats if result.objective is not None]
+    return {f"{plan.space.metric}_repeats": "; ".join(objectives)} if objectives else {}
+
+
+def _example_batch(plan: Plan) -> NDArray[np.uint8]:
+    patches = load_patches(plan.data, view=plan.view)
+    return np.array(patches.pixels[:NUM_EXAMPLES].reshape(-1, *patches.shape))

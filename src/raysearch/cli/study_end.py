@@ -1,0 +1,131 @@
+"""How a study ended, as one record that a launcher prints, or sends to another machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from raysearch.cli.selection_text import selection_lines
+from raysearch.cli.tables import champion_table, leaderboard_rows, leaderboard_table
+from raysearch.errors import without_passwords
+from raysearch.metrics.bootstrap import Interval
+from raysearch.search.journal.codec import record_to_json
+from raysearch.search.journal.events import ChampionDecision
+from raysearch.search.journal.history import History
+from raysearch.search.study.plan import Plan
+
+if TYPE_CHECKING:
+    from raysearch.workflow import StudyOutcome
+
+MAX_ROWS = 15
+
+
+@dataclass(frozen=True)
+class RepeatEnd:
+    """One repeat of the champion's cross-validation: its objective, or why it failed."""
+
+    seed: int
+    objective: Interval | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class StudyEnd:
+    """How a study ended.
+
+    Attributes:
+        study: Name of the study.
+        champion: The trial whose model is registered.
+        chosen: The selected trial; another one only if its final training failed.
+        tied: The trials tied with the best, and the best.
+        decision: The decision rule that is fixed before the held-out test.
+        objective: The champion's objective, of pooled out-of-fold scores.
+        corrected: The bias-corrected estimate of the best trial's objective.
+        repeats: The repeats of the champion's cross-validation with new seeds.
+        pooled_auroc: AUROC of the calibrated out-of-fold scores; None for more than two classes.
+        smoothed_auroc: The same after neighbor smoothing; None if positions are unknown.
+        version: Version of the registered model.
+        folder: Address of the study's folder.
+        store: Address of the tracking store.
+        tracking_error: Why the tracking store lacks events; None if it has all.
+    """
+
+    study: str
+    champion: str
+    chosen: str
+    tied: tuple[str, ...]
+    decision: ChampionDecision
+    objective: Interval
+    corrected: Interval
+    repeats: tuple[RepeatEnd, ...]
+    pooled_auroc: Interval | None
+    smoothed_auroc: Interval | None
+    version: str
+    folder: str
+    store: str
+    tracking_error: str | None
+
+
+def study_end(outcome: StudyOutcome) -> StudyEnd:
+    """Summarize the outcome of a launch or of a selection."""
+    champion, selection = outcome.champion, outcome.champion.selection
+    smoothed = champion.smoothed_auroc
+    return StudyEnd(
+        study=outcome.study.plan.name,
+        champion=champion.trial.id,
+        chosen=selection.chosen.id,
+        tied=tuple(candidate.trial.id for candidate in selection.tied),
+        decision=champion.decision,
+        objective=selection.candidate_of(champion.trial).objective,
+        corrected=selection.corrected,
+        repeats=tuple(
+            RepeatEnd(repeat.seed, repeat.objective, repeat.failure) for repeat in champion.repeats
+        ),
+        pooled_auroc=champion.pooled_auroc,
+        smoothed_auroc=None if smoothed is None else smoothed.auroc,
+        version=champion.version,
+        folder=outcome.study.folder.address,
+        store=without_passwords(outcome.store),
+        tracking_error=None if outcome.tracking_error is None else str(outcome.tracking_error),
+    )
+
+
+def show_end(plan: Plan, history: History, end: StudyEnd, as_json: bool, console: Console) -> None:
+    """Print how a study ended: its leaderboard, its champion, and where the results are."""
+    if as_json:
+        content = {**record_to_json(end), "leaderboard": leaderboard_rows(plan, history)}
+        sys.stdout.write(json.dumps(content) + "\n")
+        return
+    console.print(leaderboard_table(plan, history, console.width, MAX_ROWS))
+    console.print(champion_table(plan, history.trials[end.champion]))
+    for line in end_lines(plan, history, end):
+        console.print(line, soft_wrap=True)
+
+
+def end_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
+    """Return the lines below the tables, with Rich markup."""
+    lines = [escape(line) for line in selection_lines(plan, history, end)]
+    if end.pooled_auroc is not None:
+        lines.append(f"Pooled    out-of-fold AUROC {end.pooled_auroc}, 95 % interval by patient")
+    if end.smoothed_auroc is not None:
+        lines.append(f"          {end.smoothed_auroc} after smoothing over neighboring patches")
+    lines.append(f"Study     {escape(end.folder)}")
+    lines.append(model_line(plan, end))
+    if end.tracking_error is not None:
+        lines.append(
+            f"[red]MLflow is incomplete[/]: {escape(end.tracking_error)}; run the launch again with"
+            " --resume to send the rest"
+        )
+    is_server = end.store.startswith("http")
+    lines.append(f"Compare   {escape(f'open {end.store}' if is_server else 'run raysearch ui')}")
+    return lines
+
+
+def model_line(plan: Plan, end: StudyEnd) -> str:
+    """Return the line that names the registered model."""
+    return f"Model     models:/{plan.name}@champion (version {end.version})"

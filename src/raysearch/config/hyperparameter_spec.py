@@ -1,0 +1,86 @@
+"""One row of the table of hyperparameters, and the check of a value against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from raysearch.config.names import TIMM_PREFIX, suggestion
+
+Value = str | int | float | bool
+# The hyperparameters that select a component by name.
+SELECTORS = ("architecture", "optimizer", "schedule", "loss", "preprocess")
+
+
+@dataclass(frozen=True)
+class HyperparameterSpec:
+    """One row of the table.
+
+    Attributes:
+        default: The value if the trial has none; None if the reader then decides itself.
+        default_by_component: Defaults that differ, by the name of the component that reads it.
+        low, high: The bounds of a number, both included.
+        choices: The values of a text.
+        prefix, suffixes: A text may also start with `prefix`, or end with one of `suffixes`.
+        part: The part of a training that reads it; a selector, or the name of another part.
+        components: If `part` is a selector: the names of the components that read it.
+        condition: Another hyperparameter, and the value of it without which nothing reads this one.
+        documentation: One line, without a full stop at its end.
+    """
+
+    default: Value | None
+    documentation: str
+    low: float = float("-inf")
+    high: float = float("inf")
+    choices: tuple[str, ...] = ()
+    prefix: str = ""
+    suffixes: tuple[str, ...] = ()
+    part: str = "training"
+    components: tuple[str, ...] = ()
+    condition: tuple[str, Value] | None = None
+    default_by_component: Mapping[str, Value] = field(default_factory=dict)
+    name: str = ""
+    type: type[Value] = str
+
+    def is_read_by(self, components: Mapping[str, str]) -> bool:
+        """Return whether a training reads it that uses `components`, by selector."""
+        if self.part not in SELECTORS:
+            return True
+        component = components[self.part]
+        is_timm = component.startswith(TIMM_PREFIX) and TIMM_PREFIX in self.components
+        return component in self.components or is_timm
+
+    def default_for(self, values: Mapping[str, Value | None]) -> Value | None:
+        """Return the default in a training whose selectors have `values`."""
+        return self.default_by_component.get(str(values.get(self.part)), self.default)
+
+    def value_error(self, value: object) -> str | None:
+        """Return why `value` is not allowed, or None if it is."""
+        if self.type is str:
+            return None if self._is_known(value) else self._unknown(value)
+        if self.type is bool:
+            return None if isinstance(value, bool) else f"{value!r} is not true or false"
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or (self.type is int and not isinstance(value, int)):
+            return f"{value!r} is not {'an integer' if self.type is int else 'a number'}"
+        if not self.low <= float(str(value)) <= self.high:
+            return f"{value!r} is outside {self.low:g} to {self.high:g}"
+        return None
+
+    def allowed_text(self) -> str:
+        """Return the values of a text in words."""
+        names = [*self.choices, *([f"{self.prefix}NAME"] if self.prefix else [])]
+        files = f", or a file ({', '.join(self.suffixes)})" if self.suffixes else ""
+        return ", ".join(names) + files
+
+    def _is_known(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        has_prefix = bool(self.prefix) and value.startswith(self.prefix)
+        has_suffix = bool(self.suffixes) and value.endswith(self.suffixes)
+        return value in self.choices or has_prefix or has_suffix
+
+    def _unknown(self, value: object) -> str:
+        return (
+            f"{value!r} is unknown{suggestion(value, self.choices)} (known: {self.allowed_text()})"
+        )

@@ -1,0 +1,353 @@
+"""The table of hyperparameters: type, default, bounds, condition, reader and meaning of each.
+
+The fields of `TrialParams` are the table. The validation of space files, their JSON schema, the
+reference page and the resolved parameters of a trial all come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args, get_type_hints
+
+from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
+from raysearch.config.names import (
+    ARCHITECTURES,
+    DROPOUT_ARCHITECTURES,
+    IMAGENET,
+    LOSSES,
+    NO_WEIGHTS,
+    OPTIMIZERS,
+    PREPROCESSINGS,
+    SCHEDULES,
+    TIMM_PREFIX,
+    WEIGHTS_SUFFIXES,
+    suggestion,
+)
+from raysearch.errors import SpaceError
+
+# Readers: a part of a training, and components of it.
+CNN, PLATEAU = ("architecture", "cnn"), ("schedule", "reduce_on_plateau")
+AUGMENTATION = ("augmentation",)
+WITH_WARMUP = ("constant", "one_cycle", "cosine", "exponential")
+
+
+def _row(
+    default: Value | None,
+    documentation: str,
+    bounds: tuple[float, float] = (float("-inf"), float("inf")),
+    reader: tuple[str, ...] = ("training",),
+    **options: Any,
+) -> Any:
+    """Declare a field of `TrialParams` as a row of the table.
+
+    `reader` is the part of a training that reads it, followed by the components if the part has
+    several; `options` are further attributes of `HyperparameterSpec`.
+    """
+    row = HyperparameterSpec(
+        default, documentation, *bounds, part=reader[0], components=reader[1:], **options
+    )
+    return field(metadata={"row": row})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialParams:
+    """The resolved hyperparameters of a trial: sampled values, and defaults of the others.
+
+    `resolve` makes them. A field has no default of its own.
+    """
+
+    architecture: str = _row(
+        "cnn", "The network, or any network of timm", choices=ARCHITECTURES, prefix=TIMM_PREFIX
+    )
+    optimizer: str = _row("adamw", "The optimizer", choices=OPTIMIZERS)
+    schedule: str = _row("one_cycle", "The learning rate schedule", choices=SCHEDULES)
+    loss: str = _row("cross_entropy", "The loss", choices=LOSSES)
+    preprocess: str = _row(
+        "none", "A filter or stain normalization of every patch", choices=PREPROCESSINGS
+    )
+
+    # Architecture
+    stages: int = _row(3, "Stages, each of which halves the side", (1, 6), reader=CNN)
+    convolutions: int = _row(2, "Convolutions per stage", (1, 3), reader=CNN)
+    width: int = _row(
+        32,
+        "Filters of the first stage; each stage has twice as many as the one before",
+        (1, 1024),
+        reader=("architecture", "cnn", "p4m"),
+        default_by_component={"p4m": 8},
+    )
+    kernel_size: int = _row(3, "Side of the convolution kernels", (1, 7), reader=CNN)
+    pooling: str = _row(
+        "max",
+        "How a stage halves the side; `strided` is a convolution with stride 2",
+        choices=("max", "average", "strided"),
+        reader=CNN,
+    )
+    stage_dropout: float = _row(0.0, "Dropout after each stage", (0.0, 0.95), reader=CNN)
+    head: str = _row(
+        "pooled",
+        "Global average pooling, or hidden layers on all positions",
+        choices=("pooled", "flat"),
+        reader=CNN,
+    )
+    hidden_units: int = _row(
+        256, "Units of each hidden layer", (1, 16384), reader=CNN, condition=("head", "flat")
+    )
+    hidden_layers: int = _row(
+        1, "Hidden layers before the classifier", (1, 4), reader=CNN, condition=("head", "flat")
+    )
+    dropout: float | None = _row(
+        None,
+        "Dropout before the classifier; by default 0 for `cnn` and `p4m`, else the network's own",
+        (0.0, 0.95),
+        reader=("architecture", "cnn", "p4m", *DROPOUT_ARCHITECTURES, TIMM_PREFIX),
+        default_by_component={"cnn": 0.0, "p4m": 0.0},
+    )
+
+    # Transfer learning
+    weights: str = _row(
+        NO_WEIGHTS,
+        "Initial weights: none, ImageNet's, or a file with a state dictionary",
+        choices=(NO_WEIGHTS, IMAGENET),
+        suffixes=WEIGHTS_SUFFIXES,
+    )
+    normalization: str = _row(
+        "auto",
+        "Input scaling: -1 to 1 (`half`), ImageNet's mean and deviation, or as the weights need it",
+        choices=("auto", "half", "imagenet"),
+    )
+    head_hidden_units: int = _row(
+        0, "Units of a hidden layer in a new head; 0 for none", (0, 16384), reader=("head",)
+    )
+    head_batch_norm: bool = _row(
+        False, "Batch norm of the features in a new head", reader=("head",)
+    )
+    head_dropout: float = _row(0.0, "Dropout in a new head", (0.0, 0.95), reader=("head",))
+    head_weight_decay: float | None = _row(
+        None, "Weight decay of the head; by default `weight_decay`", (0.0, 10.0), reader=("layers",)
+    )
+    head_epochs: int = _row(0, "First epochs, in which only the head is trained", (0, 10**6))
+    head_learning_rate: float | None = _row(
+        None, "Learning rate in `head_epochs`; by default `learning_rate`", (1e-12, 100.0)
+    )
+    frozen_blocks: int = _row(
+        0, "First blocks whose weights stay as they are", (0, 10**6), reader=("layers",)
+    )
+    layer_decay: float = _row(
+        1.0,
+        "Factor of the learning rate from each block to the one before",
+        (0.01, 1.0),
+        reader=("layers",),
+    )
+
+    # Preprocessing
+    blur_sigma: float = _row(
+        1.0,
+        "Standard deviation of the Gaussian blur, in pixels",
+        (0.1, 10.0),
+        reader=("preprocess", "gaussian"),
+    )
+    clahe_clip_limit: float = _row(
+        2.0,
+        "Highest count of a histogram bin, as a multiple of the mean count",
+        (0.1, 256.0),
+        reader=("preprocess", "clahe"),
+    )
+    clahe_tile_grid: int = _row(2, "Tiles along each side", (1, 64), reader=("preprocess", "clahe"))
+
+    # Augmentation
+    augment: str = _row(
+        "dihedral",
+        "Random flips and quarter turns, or none",
+        choices=("none", "dihedral"),
+        reader=AUGMENTATION,
+    )
+    shift: float = _row(
+        0.0, "Largest shift, as a fraction of the side", (0.0, 0.5), reader=AUGMENTATION
+    )
+    zoom: float = _row(
+        0.0, "Largest change of the size, as a fraction", (0.0, 1.0), reader=AUGMENTATION
+    )
+    rotation: float = _row(0.0, "Largest rotation, in degrees", (0.0, 180.0), reader=AUGMENTATION)
+    color_jitter: float = _row(
+        0.0,
+        "Largest change of brightness, contrast and saturation, as a fraction",
+        (0.0, 0.9),
+        reader=AUGMENTATION,
+    )
+    stain_jitter: float = _row(
+        0.0,
+        "Largest change of the density of each stain, as a fraction",
+        (0.0, 0.9),
+        reader=AUGMENTATION,
+    )
+    cutout: float = _row(
+        0.0, "Side of a grey square, as a fraction of the side", (0.0, 0.9), reader=AUGMENTATION
+    )
+    mixup_alpha: float = _row(
+        0.0, "Parameter of the Beta distribution that blends two patches; 0 for none", (0.0, 10.0)
+    )
+    tta: str = _row(
+        "none",
+        "Test-time augmentation: the mean logits over flips and turns, or none",
+        choices=("none", "dihedral"),
+    )
+
+    # Loss and classes
+    label_smoothing: float = _row(
+        0.0,
+        "Fraction of each label that is spread over all classes",
+        (0.0, 0.9),
+        reader=("loss", "cross_entropy"),
+    )
+    focal_gamma: float = _row(
+        2.0,
+        "Exponent of the focal loss; 0 gives cross entropy",
+        (0.0, 10.0),
+        reader=("loss", "focal"),
+    )
+    class_weights: bool = _row(
+        True,
+        "Weight of a class in the loss by its inverse frequency",
+        condition=("balanced_sampling", False),
+    )
+    balanced_sampling: bool = _row(False, "Each class equally often in an epoch")
+
+    # Optimizer
+    learning_rate: float = _row(
+        1e-3,
+        "Learning rate, the highest of its schedule",
+        (1e-12, 100.0),
+        reader=("optimizer", *OPTIMIZERS),
+        default_by_component={"sgd": 1e-2, "adadelta": 1.0, "muon": 2e-3},
+    )
+    weight_decay: float = _row(
+        0.0,
+        "Decoupled weight decay for `adamw`, else the factor of an L2 penalty",
+        (0.0, 10.0),
+        reader=("optimizer", *OPTIMIZERS),
+        default_by_component={"adamw": 0.01},
+    )
+    momentum: float = _row(
+        0.9,
+        "Momentum",
+        (0.0, 0.9999),
+        reader=("optimizer", "sgd", "rmsprop", "muon"),
+        default_by_component={"rmsprop": 0.0, "muon": 0.95},
+    )
+    nesterov: bool = _row(
+        False,
+        "Nesterov's momentum",
+        reader=("optimizer", "sgd", "muon"),
+        default_by_component={"muon": True},
+    )
+    rho: float = _row(
+        0.9,
+        "Decay of the mean of squared gradients",
+        (0.0, 0.9999),
+        reader=("optimizer", "rmsprop", "adadelta"),
+    )
+    beta1: float = _row(
+        0.9, "Decay of the mean of gradients", (0.0, 0.9999), reader=("optimizer", "adamw", "adam")
+    )
+    beta2: float = _row(
+        0.999,
+        "Decay of the mean of squared gradients",
+        (0.0, 0.99999),
+        reader=("optimizer", "adamw", "adam"),
+    )
+    gradient_clip_norm: float = _row(
+        0.0, "Largest norm of the gradient; 0 for no limit", (0.0, 1e6)
+    )
+    ema_decay: float = _row(
+        0.0, "Decay of the moving average of the weights; 0 for none", (0.0, 0.99999)
+    )
+
+    # Schedule
+    warmup_fraction: float = _row(
+        0.0,
+        "Fraction of the steps in which the learning rate rises",
+        (0.0, 0.999),
+        reader=("schedule", *WITH_WARMUP),
+        default_by_component={"one_cycle": 0.3},
+    )
+    final_lr_fraction: float = _row(
+        0.01,
+        "Learning rate at the end, as a fraction",
+        (1e-9, 1.0),
+        reader=("schedule", "exponential"),
+    )
+    plateau_factor: float = _row(
+        0.1,
+        "Factor of the learning rate at a plateau of the training loss",
+        (0.001, 0.999),
+        reader=PLATEAU,
+    )
+    plateau_patience: int = _row(
+        2,
+        "Epochs without a lower training loss before the learning rate is reduced",
+        (0, 1000),
+        reader=PLATEAU,
+    )
+
+    # Data
+    batch_size: int = _row(64, "Patches per step", (2, 65536))
+    folds: int = _row(3, "Number of folds of the cross-validation", (2, 1000))
+    patient_fraction: float = _row(
+        1.0, "Fraction of the training patients of each fold that is used", (0.01, 1.0)
+    )
+    auxiliary_weight: float = _row(
+        1.0, "Weight of a patch of the `auxiliary` shards in the loss", (0.0, 100.0)
+    )
+
+    def arguments_of(self, part: str) -> dict[str, Value | None]:
+        """Return the keyword arguments of the component, or the other part, that `part` names."""
+        components = {selector: str(getattr(self, selector)) for selector in SELECTORS}
+        return {
+            name: getattr(self, name)
+            for name, row in HYPERPARAMETERS.items()
+            if row.part == part and row.is_read_by(components)
+        }
+
+
+def _table() -> dict[str, HyperparameterSpec]:
+    hints = get_type_hints(TrialParams)
+    rows = {}
+    for row_field in fields(TrialParams):
+        hint = hints[row_field.name]
+        value_type = next((part for part in get_args(hint) if part is not type(None)), hint)
+        row: HyperparameterSpec = row_field.metadata["row"]
+        rows[row_field.name] = replace(row, name=row_field.name, type=value_type)
+    return rows
+
+
+HYPERPARAMETERS: Mapping[str, HyperparameterSpec] = _table()
+
+
+def resolve(hparams: Mapping[str, Value | None]) -> TrialParams:
+    """Return the parameters of a trial with `hparams`: defaults for those that it does not have.
+
+    Raises:
+        SpaceError: If a hyperparameter is unknown or has a value that is not allowed.
+    """
+    values: dict[str, Value | None] = {}
+    for name, value in hparams.items():
+        if name not in HYPERPARAMETERS:
+            raise SpaceError(unknown_hyperparameter(name))
+        row = HYPERPARAMETERS[name]
+        if value is not None or row.default is not None:
+            error = row.value_error(value)
+            if error:
+                raise SpaceError(f"{name}: {error}")
+            values[name] = float(str(value)) if row.type is float else value
+    for name, row in HYPERPARAMETERS.items():  # selectors come first
+        if name not in values:
+            values[name] = row.default_for(values)
+    return TrialParams(**values)  # type: ignore[arg-type]
+
+
+def unknown_hyperparameter(name: object) -> str:
+    """Return the message for a name that is no hyperparameter."""
+    hint = suggestion(name, HYPERPARAMETERS) or f" (known: {', '.join(HYPERPARAMETERS)})"
+    return f"unknown hyperparameter `{name}`{hint}"

@@ -1,0 +1,220 @@
+"""Reads the rows of shards without their pixels, restricted to what a study may see."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysearch.config.names import LABEL
+from raysearch.data.files import Folder
+from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
+from raysearch.errors import DataError, first_line
+
+# A column that can define the groups of a split, and the field of `Rows` with its values.
+GROUP_COLUMNS: Mapping[str, str] = {
+    "patient": "patients",
+    "slide": "slides",
+    "site": "sites",
+    "split": "official_splits",
+}
+COLUMNS = (*GROUP_COLUMNS, "x", "y", "magnification")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a study sees of a set of shards.
+
+    All code that plans, trains, validates or selects reads shards through a view. The rows that a
+    view leaves out are not in the file that the workers memory-map, so they cannot be read.
+
+    Attributes:
+        task: Only rows with a label in this task are visible.
+        by: The column of the groups.
+        held_out: The groups that are not visible.
+    """
+
+    task: str = LABEL
+    by: str = "patient"
+    held_out: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A short hash that differs from that of every other view of the same shards."""
+        text = json.dumps([self.task, self.by, sorted(self.held_out)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def mask(self, table: pa.Table, manifest: Manifest) -> NDArray[np.bool_]:
+        """Which rows of `table` are visible, shape (rows,)."""
+        manifest.classes_of(self.task)
+        labels = table.column(label_column(self.task))
+        visible = np.asarray(labels.is_valid().to_numpy(), np.bool_)
+        if self.held_out:
+            groups = np.array(table.column(self.by).to_pylist(), dtype=np.str_)
+            visible &= ~np.isin(groups, self.held_out)
+        return visible
+
+
+ALL = View()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a set of shards without their pixels, in the order of the shards.
+
+    Attributes:
+        labels: Class numbers, int64, shape (N,).
+        patients: Patient names, shape (N,).
+        slides: Slide names, shape (N,); empty if unknown, as the other texts are.
+        sites: Names of the sites of origin, shape (N,).
+        official_splits: train, valid or test in the official split, shape (N,).
+        magnifications: Magnifications, shape (N,); NaN if unknown, as the other numbers are.
+        xs: Horizontal positions on the slide, in pixels, shape (N,).
+        ys: Vertical positions on the slide, in pixels, shape (N,).
+        shape: (height, width, channels) of a patch.
+        class_names: Name of each class.
+        fingerprint: Hash of the shards.
+        warnings: The warnings of the shard manifest.
+    """
+
+    labels: NDArray[np.int64]
+    patients: NDArray[np.str_]
+    slides: NDArray[np.str_]
+    sites: NDArray[np.str_]
+    official_splits: NDArray[np.str_]
+    magnifications: NDArray[np.float64]
+    xs: NDArray[np.float64]
+    ys: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def from_table(cls, table: pa.Table, manifest: Manifest, task: str) -> Rows:
+        """Convert `table`, with the columns `row_columns`, to rows with the labels of `task`."""
+        labels = table.column(label_column(task)).cast(pa.int64())
+        return cls(
+            labels=np.array(labels.to_numpy()),  # a copy: torch needs a writable array
+            patients=_texts(table, "patient"),
+            slides=_texts(table, "slide"),
+            sites=_texts(table, "site"),
+            official_splits=_texts(table, "split"),
+            magnifications=_numbers(table, "magnification"),
+            xs=_numbers(table, "x"),
+            ys=_numbers(table, "y"),
+            shape=manifest.shape,
+            class_names=manifest.classes_of(task),
+            fingerprint=manifest.fingerprint,
+            warnings=manifest.warnings,
+        )
+
+    def groups(self, by: str) -> NDArray[np.str_]:
+        """The group of each row, shape (N,).
+
+        Args:
+            by: The column of the groups.
+
+        Raises:
+            DataError: If there is no such column, or a row has no value in it.
+        """
+        if by not in GROUP_COLUMNS:
+            raise DataError(f"--by {by!r}: no such column; one of {', '.join(GROUP_COLUMNS)}")
+        groups = self.column(by)
+        num_empty = int((groups == "").sum())
+        if num_empty:
+            raise DataError(
+                f"--by {by}: {num_empty:,} of {len(groups):,} rows have none; choose another column"
+            )
+        return groups
+
+    def column(self, by: str) -> NDArray[np.str_]:
+        """The values of one of the `GROUP_COLUMNS`, shape (N,), which may be empty."""
+        values: NDArray[np.str_] = getattr(self, GROUP_COLUMNS[by])
+        return values
+
+
+def _texts(table: pa.Table, column: str) -> NDArray[np.str_]:
+    return np.array(table.column(column).to_pylist(), dtype=np.str_)
+
+
+def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    values = table.column(column).cast(pa.float64())
+    return np.asarray(values.fill_null(np.nan).to_numpy(), np.float64)
+
+
+def row_columns(manifest: Manifest) -> list[str]:
+    """The columns of a shard from which `Rows` are made."""
+    return [*COLUMNS, *map(label_column, manifest.task_names)]
+
+
+def load_rows(address: str, view: View = ALL) -> Rows:
+    """Read the rows of the shards at `address` that `view` shows.
+
+    Raises:
+        DataError: If the shards are missing or damaged, or have no labels in the view's task.
+    """
+    folder = Folder(address)
+    manifest = read_manifest(folder)
+    tables = []
+    for shard in manifest.shards:
+        with shard_errors(folder, shard.name), folder.open(shard.name) as file:
+            tables.append(
+                pq.read_table(file, columns=row_columns(manifest), page_checksum_verification=True)
+            )
+    table = pa.concat_tables(tables)
+    if table.num_rows != manifest.rows:
+        raise DataError(
+            f"{address}: {table.num_rows} rows, but {manifest.rows} in its manifest; shard the"
+            " images again with `raysearch shard`"
+        )
+    visible = table.filter(view.mask(table, manifest))
+    if not visible.num_rows:
+        raise DataError(f"{address}: no row has a label in task {view.task!r}; name another task")
+    return Rows.from_table(visible, manifest, view.task)
+
+
+def load_hashes(address: str, view: View | None = None) -> NDArray[np.bytes_]:
+    """Read the SHA-256 of each patch of the shards at `address`.
+
+    Args:
+        address: The address of the shards.
+        view: Which rows to read; None for all.
+
+    Returns:
+        The hashes, 32 bytes each, shape (N,).
+    """
+    folder = Folder(address)
+    manifest = read_manifest(folder)
+    columns = ["sha256", *(() if view is None else row_columns(manifest))]
+    hashes: list[bytes] = []
+    for shard in manifest.shards:
+        with shard_errors(folder, shard.name), folder.open(shard.name) as file:
+            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
+        if view is not None:
+            table = table.filter(view.mask(table, manifest))
+        hashes += table.column("sha256").to_pylist()
+    return np.array(hashes, dtype="V32").view("S32")
+
+
+@contextmanager
+def shard_errors(folder: Folder, name: str) -> Iterator[None]:
+    """Convert errors of reading the shard `name` of `folder` to DataError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder.path(name)}: missing; copy the shards again, or shard the images again"
+        ) from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{folder.path(name)}: damaged ({first_line(error)}); copy the shards again, or shard"
+            " the images again"
+        ) from None

@@ -1,0 +1,210 @@
+"""Creates the plan of a new study, and compares it with that of a stored one."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.config.names import FOLDS, NAME
+from raysearch.config.space import Space
+from raysearch.data.shards.rows import Rows, View, load_rows
+from raysearch.data.splits.folds import Fold, fold_indices, split_hash
+from raysearch.data.splits.split_creation import load_or_create_split_manifest
+from raysearch.data.splits.split_manifest import SplitManifest
+from raysearch.errors import DataError, SpaceError, StudyError
+from raysearch.metrics.classification import classification_metrics
+from raysearch.models.architectures.networks import check_patch_shape, check_weights
+from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
+from raysearch.search.scheduling.policy import rule_of
+from raysearch.search.study.auxiliary_data import find_auxiliary
+from raysearch.search.study.plan import Plan, Split, Splits
+
+# Characters of a hash in a message.
+HASH_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class NewStudyFiles:
+    """What a new study stores beside its plan.
+
+    Args:
+        splits: The folds of each split scheme, by their number.
+        split_manifest: The split manifest to add to the shards; None if they have it.
+    """
+
+    splits: Splits
+    split_manifest: SplitManifest | None = None
+
+
+def make_plan(
+    space: Space, name: str, data: str, split_manifest: SplitManifest | None = None
+) -> tuple[Plan, Splits]:
+    """Create the plan of the study `name` over the shards at `data`.
+
+    Args:
+        space: The search space.
+        name: Name of the study.
+        data: Address of the shards.
+        split_manifest: The split manifest; by default the one that the shards have or would get.
+
+    Returns:
+        The plan, and the folds of each split scheme by their number.
+
+    Raises:
+        DataError: If the shards or the folds cannot be used.
+        SpaceError: If the name is invalid, or an architecture cannot process these patches.
+    """
+    if not NAME.fullmatch(name):
+        raise SpaceError(
+            f"--name {name!r}: invalid name; use letters, digits, '.', '_' and '-', at most 100"
+        )
+    split_manifest = split_manifest or split_manifest_of(space, data)[0]
+    view = View(split_manifest.task, split_manifest.by, split_manifest.held_out)
+    rows = load_rows(data, view)
+    _check_architectures(space, rows)
+    schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
+    splits = {len(folds): folds for folds in schemes}
+    if space.validation != FOLDS:
+        space = space.with_folds(*splits)
+    _check_budget(space, min(splits) * space.epochs)
+    auxiliary = tuple(find_auxiliary(address, view, data) for address in space.auxiliary)
+    auxiliary_warnings = [
+        f"auxiliary {shards.data}: {warning}" for shards in auxiliary for warning in shards.warnings
+    ]
+    plan = Plan(
+        name=name,
+        identity=uuid.uuid4().hex,
+        space=space,
+        data=data,
+        fingerprint=rows.fingerprint,
+        shape=rows.shape,
+        class_names=tuple(rows.class_names),
+        class_counts=tuple(
+            int((rows.labels == label).sum()) for label in range(len(rows.class_names))
+        ),
+        splits=tuple(_split(space, rows, view.by, folds) for folds in splits.values()),
+        view=view,
+        split_manifest=split_manifest.hash,
+        auxiliary=auxiliary,
+        warnings=(*rows.warnings, *split_manifest.leaks, *auxiliary_warnings),
+        git_commit=_git_commit(),
+    )
+    return plan, splits
+
+
+def split_manifest_of(space: Space, data: str) -> tuple[SplitManifest, bool]:
+    """The split manifest of a study of `space` over the shards at `data`, and whether it is new."""
+    return load_or_create_split_manifest(data, space.split, space.task, space.schemes())
+
+
+def expected_study_fold_epochs(plan: Plan) -> int:
+    """Estimate the cost of a study: its search by simulation, the benchmark and a refit."""
+    folds = min(split.folds for split in plan.splits)
+    return expected_fold_epochs(plan.space) + plan.total_fold_epochs(folds) + plan.refit_epochs
+
+
+def reject_changes(stored: Plan, new: Plan) -> None:
+    """Raise StudyError with every difference between the plan of a study and a new one."""
+    stored_settings, new_settings = _settings(stored, new), _settings(new, stored)
+    changes = [
+        f"{name} was {stored_settings.get(name, 'absent')}, is {new_settings.get(name, 'absent')}"
+        for name in sorted(stored_settings.keys() | new_settings.keys())
+        if stored_settings.get(name) != new_settings.get(name)
+    ]
+    if changes:
+        raise StudyError(
+            f"study {stored.name!r} cannot be resumed with another space: {'; '.join(changes)};"
+            " restore the old values, or launch under another --name"
+        )
+
+
+def _settings(plan: Plan, other: Plan) -> dict[str, str]:
+    """The settings of `plan` as text, with hashes of as many auxiliary shards as `other` has."""
+    settings = plan.space.settings()
+    for number, (shards, _other) in enumerate(zip(plan.auxiliary, other.auxiliary, strict=False)):
+        settings[f"auxiliary {number}"] = shards.fingerprint[:HASH_LENGTH]
+    settings["data"] = plan.fingerprint[:HASH_LENGTH]
+    settings["split"] = plan.splits[0].hash[:HASH_LENGTH]
+    return settings
+
+
+def _check_architectures(space: Space, rows: Rows) -> None:
+    for architecture, hparams in space.largest_networks().items():
+        check_patch_shape(architecture, rows.shape, hparams)
+        # The benchmark trial starts without weights, whatever the other trials do.
+        if architecture in space.values_of("architecture"):
+            for weights in space.weights_of(architecture):
+                check_weights(architecture, rows.shape, {**hparams, "weights": weights})
+
+
+def _check_budget(space: Space, min_fold_epochs: int) -> None:
+    max_fold_epochs = space.budget.fold_epochs
+    if max_fold_epochs is not None and max_fold_epochs < min_fold_epochs:
+        raise SpaceError(
+            f"budget.fold_epochs: {max_fold_epochs} is less than the {min_fold_epochs} of one trial"
+            f" over its folds; use {min_fold_epochs} or more"
+        )
+
+
+def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
+    """Describe `folds` for the plan; DataError if the objective is undefined in one of them."""
+    groups = rows.groups(by)
+    indices, visible_groups = fold_indices(groups, folds), set(groups.tolist())
+    for number, (train_indices, val_indices) in enumerate(indices):
+        _check_classes(space, rows, number, train_indices, val_indices)
+    return Split(
+        folds=len(folds),
+        hash=split_hash(folds),
+        patients=tuple(len(visible_groups.intersection(fold.validation)) for fold in folds),
+        patches=tuple(len(val_indices) for _train_indices, val_indices in indices),
+        rungs=rule_of(space).levels(len(folds)),
+    )
+
+
+def _check_classes(
+    space: Space,
+    rows: Rows,
+    number: int,
+    train_indices: NDArray[np.int64],
+    val_indices: NDArray[np.int64],
+) -> None:
+    """Raise DataError if fold `number` lacks a class that its training or its metric needs."""
+    train_counts, val_counts = (
+        np.bincount(rows.labels[indices], minlength=len(rows.class_names))
+        for indices in (train_indices, val_indices)
+    )
+    if not train_counts.all():
+        raise DataError(
+            f"fold {number}: no training patch has class"
+            f" {rows.class_names[int(train_counts.argmin())]}; choose other folds, or add patients"
+        )
+    if not val_counts.all() and not _is_defined(space.metric, rows, val_indices):
+        raise DataError(
+            f"fold {number}: no validation patch has class"
+            f" {rows.class_names[int(val_counts.argmin())]}, and {space.metric} is undefined"
+            " without it; choose `objective: {metric: log_loss}`, brier or accuracy, or folds with"
+            " more patients"
+        )
+
+
+def _is_defined(metric: str, rows: Rows, indices: NDArray[np.int64]) -> bool:
+    num_classes = len(rows.class_names)
+    uniform = np.full((len(indices), num_classes), 1 / num_classes)
+    metrics = classification_metrics(rows.labels[indices], uniform, rows.class_names)
+    return metrics[metric] is not None
+
+
+def _git_commit() -> str:
+    """The commit of the installed source; empty if it is no git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return process.stdout.strip() if process.returncode == 0 else ""

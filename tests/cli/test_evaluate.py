@@ -1,0 +1,58 @@
+"""`raysearch evaluate`: an external test set, its report, and classes with other names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raysearch.cli import run
+from raysearch.data.shards.sharding import write_shards
+from raysearch.search.study.study import Study
+from raysearch.testing.test_results import read_evaluations
+from support.external_sets import json_output, rename_patients
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Path:
+    """Shards of patients that no study has."""
+    out = tmp_path / "external"
+    write_shards("20:200:9", out, "synthetic", workers=1)
+    rename_patients(out, "other-")
+    return out
+
+
+def test_an_external_test_set_is_evaluated_and_its_result_stored(
+    champion_study: Study, external: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "first", str(external)]
+    result = json_output([*words, "--report", "external.html"], capsys)
+    page = (tmp_path / "external.html").read_text()
+    assert "External: 200 patches of 20 patients" in page
+    assert result["name"] == "external"
+    assert result["rows"] == 200
+    assert [record.name for record in read_evaluations(champion_study.folder)] == ["external"]
+    assert run([*words, "--report", "missing/x.html"]) == 2
+    assert "the folder missing does not exist" in capsys.readouterr().err
+    assert run([*words, "--name", "held_out"]) == 2
+
+
+@pytest.mark.usefixtures("champion_study")
+def test_a_class_map_gives_the_classes_the_names_of_the_model(
+    external: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "first", str(external)]
+    expected = json_output(words, capsys)
+    manifest = json.loads((external / "manifest.json").read_text())
+    manifest["class_names"] = ["0", "1"]
+    (external / "manifest.json").write_text(json.dumps(manifest))
+    assert run(words) == 2
+    assert "map the class with --class-map 0=NAME" in capsys.readouterr().err
+    result = json_output([*words, "--class-map", "0=negative,1=positive"], capsys)
+    assert result["metrics"] == expected["metrics"]
+    for text, message in (("0", "cannot be read"), ("2=negative", "not a class of")):
+        assert run([*words, "--class-map", text]) == 2
+        assert message in capsys.readouterr().err

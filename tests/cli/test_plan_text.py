@@ -1,0 +1,68 @@
+"""A plan's search in words."""
+
+from dataclasses import replace
+
+from raysearch.cli.plan_text import hparam_rows, hparams_title, search_rows, stopping_text
+from raysearch.cli.tables import plan_tables
+from raysearch.config.space import Budget, Space, Stopping
+from raysearch.config.space_file import parse_space
+from raysearch.search.study.plan import Plan, Split
+from support.spaces import HPARAMS, full_space
+
+
+def plan_of(space: Space, *rungs: tuple[int, ...]) -> Plan:
+    splits = tuple(Split(2, "a" * 64, (4, 4), (9, 9), levels) for levels in rungs)
+    classes = (("negative", "positive"), (9, 9))
+    return Plan("x", "id", space, "data", "f" * 64, (50, 50, 3), *classes, splits)
+
+
+def test_a_plan_has_every_setting_in_words() -> None:
+    rows = search_rows(plan_of(full_space(), (2, 8, 20)))
+    texts = {
+        "sampler": "tpe: a tree-structured Parzen estimator; multivariate true, constant_liar true,"
+        " n_startup_trials 10",
+        "points to evaluate": "2, evaluated first:\nlearning_rate=0.001 architecture=cnn",
+        "constraints": "width * convolutions <= 64\n",
+        "limits": "parameters at most 1,000,000; inference_ms at most 2",
+        "warm start": "first, second",
+        "stopping": "best 1/4 there; rungs after fold-epochs 2, 8, 20; 5 epochs of a fold without"
+        " improvement stop a trial; a paired test over folds with p below 0.2",
+        "budget": "2 hours, 10 GPU-hours, 5.00 dollars, 400 fold-epochs, 20 trials in a row without"
+        " improvement, auroc of 0.95 reached, whichever comes first",
+        "prices": "g5.xlarge 1.01, m5.large 0.1 dollars per hour",
+    }
+    for name, text in texts.items():
+        assert text in rows[name], name
+
+
+def test_hyperparameters_are_counted_and_follow_those_they_depend_on() -> None:
+    space = full_space()
+    assert hparams_title(space) == "Space: 4 choices, 7 ranges, 1 fixed; 7 conditional"
+    conditions = {row[0]: row[3] for row in hparam_rows(space)}
+    assert conditions["    hidden_units"] == "if head is flat"
+    names = [name.strip() for name in conditions]
+    assert names.index("hidden_units") == names.index("head") + 1
+
+
+def test_a_plan_of_a_space_with_few_settings_is_short() -> None:
+    space = parse_space({"space": HPARAMS, "stopping": {"rule": "none"}}, "x")
+    rows = search_rows(plan_of(space, ()))
+    assert rows["stopping"] == "none: every trial trains to its end"
+    assert rows["budget"] == "no limit"
+    assert not any(rows[name] for name in ("points to evaluate", "constraints", "limits", "prices"))
+    asha = replace(space, stopping=Stopping(1, 3, "asha"))
+    assert stopping_text(plan_of(asha, (1, 3), (1, 3, 10))).endswith("the rungs are below")
+    without_gpu = replace(space, budget=Budget(gpu_hours=3.0))
+    assert "use no GPU" in search_rows(plan_of(without_gpu, ()))["budget"]
+    (table, *_rest) = plan_tables(plan_of(space, ()), 1)
+    cells = dict(zip(*(list(column.cells) for column in table.columns), strict=True))
+    assert "points to evaluate" not in cells
+
+
+def test_a_point_that_a_constraint_excludes_is_marked() -> None:
+    points = [{"width": 8}, {"width": 16}]
+    space = parse_space(
+        {"space": HPARAMS, "points_to_evaluate": points, "constraints": ["width < 9"]}, "x"
+    )
+    rows = search_rows(plan_of(space, ()))
+    assert "width=16  (excluded by width < 9)" in rows["points to evaluate"]

@@ -1,0 +1,80 @@
+"""The lines on a selection: what the repeats of the champion show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raysearch.cli.selection_text import repeat_lines
+from raysearch.cli.study_end import RepeatEnd, StudyEnd
+from raysearch.config.space import ChampionKind
+from raysearch.metrics.bootstrap import Interval
+from raysearch.search.journal.events import ChampionDecision
+from support.champion_studies import (
+    ENSEMBLE_DECISION,
+    REFIT_DECISION,
+    study_with_started_trial,
+)
+
+
+def study_end(decision: ChampionDecision, *objectives: float | None) -> StudyEnd:
+    """How a study ended whose repeats have these objectives; None for a failed one."""
+    repeats = tuple(
+        RepeatEnd(1, None, "nan-loss")
+        if objective is None
+        else RepeatEnd(1, Interval(0.9, objective, 0.95))
+        for objective in objectives
+    )
+    return StudyEnd(
+        study="repeated",
+        champion="t0000",
+        chosen="t0000",
+        tied=("t0000",),
+        decision=decision,
+        objective=Interval(0.91, 0.9347, 0.95),
+        corrected=Interval(0.9, 0.93, 0.95),
+        repeats=repeats,
+        pooled_auroc=None,
+        smoothed_auroc=None,
+        version="1",
+        folder="studies/repeated",
+        store="mlflow.db",
+        tracking_error=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "objectives", "lines"),
+    [
+        ("refit", (), []),
+        (
+            "refit",
+            (0.9312,),
+            [
+                "Repeats   auroc 0.9312 (0.9000 to 0.9500) with another seed, 0.9347 at its"
+                " selection"
+            ],
+        ),
+        (
+            "ensemble",
+            (0.92, None, 0.94),
+            [
+                "Repeats   auroc 0.9300 (0.9200 to 0.9400) with 2 other seeds, 0.9347 at its"
+                " selection; the training failed with 1 of 3 (nan-loss)",
+                "Ensemble  the mean of 2 networks, one per fold of a repeat",
+            ],
+        ),
+        ("refit", (None,), ["Repeats   the training failed with 1 of 1 (nan-loss)"]),
+    ],
+)
+def test_the_repeats_are_summarized(
+    shards: Path,
+    tmp_path: Path,
+    kind: ChampionKind,
+    objectives: tuple[float | None, ...],
+    lines: list[str],
+) -> None:
+    study = study_with_started_trial(shards, tmp_path / "studies" / "repeated")
+    decision = REFIT_DECISION if kind == "refit" else ENSEMBLE_DECISION
+    assert repeat_lines(study.plan, study.history, study_end(decision, *objectives)) == lines

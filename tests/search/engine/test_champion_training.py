@@ -1,0 +1,77 @@
+"""Training repeats on workers: a lost worker is replaced, and a failed seed is left out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from raysearch.search.engine.champion_training import train_repeats
+from raysearch.search.engine.ray_session import ray_session
+from raysearch.search.journal.events import RepeatFailed
+from raysearch.search.journal.history import History
+from raysearch.search.journal.journal import Journal
+from raysearch.search.study.repeats import missing_folds
+from support.champion_studies import REPEATED_HPARAMS, study_with_started_trial
+
+
+def test_a_seed_that_failed_is_read_from_the_journal_and_not_trained_again(
+    shards: Path, tmp_path: Path
+) -> None:
+    study = study_with_started_trial(shards, tmp_path / "studies" / "repeated")
+    trial = study.history.trials["t0000"]
+    study.record_repeat_failure(trial, 11, "nan-loss")
+    train_repeats(study, trial, [11], networks=False)  # without Ray, as nothing is trained
+    events = Journal(study.folder / study.folder.JOURNAL).events
+    assert History(events).repeat_failures == {("t0000", 11): "nan-loss"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_all_folds_are_trained_after_a_worker_is_lost_and_a_seed_fails(
+    cluster: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    study = study_with_started_trial(shards, tmp_path / "studies" / "repeated")
+    trial = study.history.trials["t0000"]
+    diverging = study.start("t0001", "trial", {**REPEATED_HPARAMS, "learning_rate": 1e30})
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    progress: list[tuple[int, int]] = []
+    with ray_session():
+        killer.start()
+        train_repeats(study, trial, [11], lambda *counts: progress.append(counts), networks=True)
+        train_repeats(study, diverging, [12], networks=True)
+    assert progress == [(0, 2), (1, 2)]
+    killer.join(1.0)
+    assert not killer.is_alive()
+    assert missing_folds(study.folder, study.plan, trial, [11], networks=True) == []
+    failures = [event for event in study.journal.events if isinstance(event, RepeatFailed)]
+    assert {(event.trial, event.seed) for event in failures} == {("t0001", 12)}
+    assert study.history.repeat_failures.keys() == {("t0001", 12)}
+
+
+def kill_a_worker() -> None:
+    """Kill the first process that trains a fold of a repeat."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            if b"ray::_FunctionRunner.run" in read(path) and belongs_to_this_test(path.parent):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                return
+        time.sleep(0.05)
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def belongs_to_this_test(process: Path) -> bool:
+    """Return whether `process` belongs to this test's cluster, and to no other on the machine."""
+    return os.environ["RAYSEARCH_CACHE"].encode() in read(process / "environ")
