@@ -56,6 +56,7 @@ def test_a_plan_of_a_space_with_few_settings_is_short() -> None:
     assert "use no GPU" in search_rows(plan_of(without_gpu, ()))["budget"]
     (table, *_rest) = plan_tables(plan_of(space, ()), 1)
     cells = dict(zip(*(list(column.cells) for column in table.columns), strict=True))
+    assert "none" in cells.values()  # no patients are held out
     assert "points to evaluate" not in cells
 
 

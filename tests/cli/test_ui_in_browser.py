@@ -86,7 +86,8 @@ def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
     server = raysearch.start("ui", "--port", str(port))
     try:
         await_answer(f"http://127.0.0.1:{port}/health")
-        client = MlflowClient(tracking_uri=f"sqlite:///{raysearch.folder}/mlflow.db")
+        store = f"sqlite:///{raysearch.folder}/mlflow.db"
+        client = MlflowClient(tracking_uri=store)
         experiment = client.get_experiment_by_name("seen")
         assert experiment is not None
         number = experiment.experiment_id
@@ -94,8 +95,9 @@ def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
         trials = [run for run in runs if run.data.tags["kind"] == "trial"]
         assert len(trials) == 10
         top = f"http://127.0.0.1:{port}/#"
-        page_text(browser, f"{top}/experiments/{number}/runs", ["benchmark", "majority", "13 matching"])
-        ((name, link),) = study_links(f"sqlite:///{raysearch.folder}/mlflow.db", top.removesuffix("/#"))
+        runs_page = f"{top}/experiments/{number}/runs"
+        page_text(browser, runs_page, ["benchmark", "majority", "13 matching"])
+        ((name, link),) = study_links(store, top.removesuffix("/#"))
         assert name == "seen"
         texts = ["Model training", "objective_finished", "learning_rate", "state", "13 matching"]
         text = page_text(browser, link, texts)

@@ -61,8 +61,8 @@ def test_rows_of_perfect_values_may_repeat() -> None:
 
 
 def test_a_support_that_exceeds_its_set_is_explained_by_other_sets() -> None:
-    (note,) = check_support({"a": 30, "b": 10}, 10, {"train": 20}, "the test set")
+    (note,) = check_support({"a": 30, "b": 15}, 10, {"train": 25}, "the test set")
     assert note.text == (
-        "the support, 40, exceeds the 10 rows of the test set: it is train + 2 x the test set"
+        "the support, 45, exceeds the 10 rows of the test set: it is train + 2 x the test set"
     )
     assert note.is_error

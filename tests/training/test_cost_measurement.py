@@ -99,7 +99,7 @@ def test_the_effective_batch_size_includes_micro_batches_and_is_at_most_the_trai
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"parameters": 10.0}, "parameters 1,162 above 10"),
+        ({"parameters": 10.0}, "parameters 438 above 10"),
         ({"parameters": 1e6, "inference_ms": 1e6}, None),
     ],
 )

@@ -1,4 +1,4 @@
-"""The door: one file a command. The only room that prints or exits."""
+"""The command line: the only package that prints or exits."""
 
 from __future__ import annotations
 
@@ -7,78 +7,63 @@ import sys
 
 import typer
 
-from raysearch.cli.attach import attach
-from raysearch.cli.compare import compare
-from raysearch.cli.doctor import doctor
-from raysearch.cli.evaluate import evaluate
-from raysearch.cli.harvest import harvest
-from raysearch.cli.inspect import inspect
-from raysearch.cli.launch import launch
-from raysearch.cli.predict import predict
-from raysearch.cli.replay import replay
-from raysearch.cli.report import report
-from raysearch.cli.results import results
-from raysearch.cli.select import select
-from raysearch.cli.shard import shard
-from raysearch.cli.split import split
-from raysearch.cli.status import status
-from raysearch.cli.stop import stop
-from raysearch.cli.test import test
-from raysearch.cli.ui import ui
-from raysearch.cli.weights import weights
+from raysearch.cli.command_table import LazyGroup
 from raysearch.errors import UserError
 
 app = typer.Typer(
+    cls=LazyGroup,
     help="Distributed hyperparameter search for breast-histology patch classifiers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = (
-    *(harvest, shard, inspect, split, launch, results, select, compare, replay),
-    *(test, evaluate, predict, report),
-    *(weights, ui),
-    *(attach, status, stop, doctor),
-)
-for command in COMMANDS:
-    needs_no_words = command in (results, select, report, ui, status, doctor)
-    app.command(no_args_is_help=not needs_no_words)(command)
+
+
+@app.callback()
+def raysearch() -> None:
+    """Run one of the commands."""
 
 
 def main() -> None:
-    """The console script: run the command, and leave with its exit code."""
+    """Run the command of `sys.argv`, and leave the process with its exit code."""
     code = run(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Ray's and MLflow's threads have nothing left to do, and could hold up the exit.
+    # The threads of Ray and MLflow have nothing left to do, and could delay the exit.
     os._exit(code)
 
 
-def run(words: list[str]) -> int:
-    """Run the command `words`; an error of the user's is one line, and the exit code 2."""
+def run(arguments: list[str]) -> int:
+    """Run the command line `arguments`; return the exit code.
+
+    Errors of the user are printed, one line an error, and the exit code is 2.
+    """
     try:
-        code = app(words, standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except UserError as error:
-        code = _reject(str(error))
+        code = _print_errors(str(error))
     except typer.exceptions.TyperException as error:
-        code = _reject(_usage(error)) if str(error) else 2
-    except OSError as error:  # a disk that is full, a folder that is not ours
-        where = f"{error.filename}: " if error.filename else ""
-        advice = "make room, or choose a place that can be read and written"
-        code = _reject(f"{where}{error.strerror or error}; {advice}")
+        code = _print_errors(_usage_error(error)) if str(error) else 2
+    except OSError as error:  # for example a full disk, or a folder without permission
+        path = f"{error.filename}: " if error.filename else ""
+        advice = "free some space, or choose a path that can be read and written"
+        code = _print_errors(f"{path}{error.strerror or error}; {advice}")
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     return code if isinstance(code, int) else 0
 
 
-def _reject(message: str) -> int:
-    sys.stderr.write("raysearch: " + " ".join(message.split()) + "\n")
+def _print_errors(message: str) -> int:
+    """Print each line of `message`, which is one error a line; return the exit code."""
+    lines = [" ".join(line.split()) for line in message.splitlines()]
+    sys.stderr.writelines(f"raysearch: {line}\n" for line in lines if line)
     return 2
 
 
-def _usage(error: Exception) -> str:
-    message = getattr(error, "format_message", lambda: str(error))()
+def _usage_error(error: Exception) -> str:
+    """Return the text of an error in the arguments, and which help to read."""
+    text = getattr(error, "format_message", lambda: str(error))()
     context = getattr(error, "ctx", None)
-    where = context.command_path if context else "raysearch"
-    return f"{message} See `{where} --help`."
+    command = context.command_path if context else "raysearch"
+    return f"{' '.join(text.split())} See `{command} --help`."

@@ -58,8 +58,8 @@ def _check_here(studies: str, nodes: int | None) -> list[Check]:
 
 
 def _check_remotely(cluster: Path, studies: str | None, nodes: int | None) -> list[Check]:
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel, initial_num_nodes
     from raysearch.search.engine.cluster_checks import Check
+    from raysearch.search.engine.cluster_jobs import cluster_tunnel, initial_num_nodes
     from raysearch.search.journal.codec import record_from_json
 
     command = ["doctor", "--json", "--nodes", str(nodes or initial_num_nodes(cluster))]

@@ -61,9 +61,10 @@ PREPROCESSINGS = ("none", "sharpen", "clahe", "gaussian", "median", "reinhard", 
 
 # Pretrained weights: none, ImageNet's, or a file with one of these suffixes.
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
-# A name with fewer characters is not looked for inside longer ones.
-MIN_LENGTH = 4
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+# A text with fewer characters is not searched for inside longer names.
+MIN_LENGTH = 4
 
 
 def suggestion(text: object, known_names: Iterable[str]) -> str:

@@ -152,7 +152,7 @@ def test_a_changed_plan_is_rejected(stored: StudyFolder) -> None:
     plan["space"]["seed"] += 1
     other = Folder(stored.address + "-other")
     other.write(stored.PLAN, json.dumps(plan).encode())
-    with pytest.raises(StudyError, match=r"plan\.json: damaged; restore it from a copy"):
+    with pytest.raises(StudyError, match=r"plan\.json: damaged; restore the plan from a copy"):
         read_plan(StudyFolder(other.address))
 
 

@@ -58,7 +58,7 @@ def test_an_official_split_needs_its_split_manifest(cohort: Path, tmp_path: Path
     space = scheme_tree(validation="official", split="published")
     with pytest.raises(DataError, match="no split manifest 'published'"):
         make_plan(parse_space(space, "x"), "x", str(cohort))
-    with pytest.raises(DataError, match="no official lists; write one with `raysearch split"):
+    with pytest.raises(DataError, match="no official split; create one with `raysearch split"):
         make_plan(parse_space(scheme_tree(validation="official"), "x"), "x", str(cohort))
     rows = load_rows(str(cohort))
     names = np.unique(rows.patients).tolist()

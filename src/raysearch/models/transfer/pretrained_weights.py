@@ -210,8 +210,9 @@ def _download_once(path: Path, source: str, fetch: Callable[[], None]) -> Path:
                 fetch()
             except Exception as error:  # torch, timm, the hub and the network have their own
                 raise DataError(
-                    f"weights imagenet: {source} cannot be fetched ({first_line(error, 100)}); fetch it"
-                    f" elsewhere and put it at {path} on every node, or choose `weights: none`"
+                    f"weights imagenet: {source} cannot be fetched ({first_line(error, 100)});"
+                    f" fetch it elsewhere and put it at {path} on every node, or choose"
+                    " `weights: none`"
                 ) from None
     return path
 
@@ -233,8 +234,8 @@ def _resized_by_timm(architecture: str, path: Path, shape: PatchShape) -> StateD
         )
     except RuntimeError as error:
         raise SpaceError(
-            f"weights {path}: not those of {architecture} ({first_line(error, 100)}); give a file of"
-            " the same net"
+            f"weights {path}: not those of {architecture} ({first_line(error, 100)}); give a file"
+            " of the same net"
         ) from None
     return dict(net.state_dict())
 

@@ -18,8 +18,8 @@ _ADVICE = "restore the journal from a copy or start a new study"
 _HEAD = "raysearch journal "
 
 
-def _allow() -> None:
-    """Allow every append."""
+def always_owner() -> None:
+    """Accept every append: no other process writes to the journal."""
 
 
 class Journal:
@@ -46,7 +46,7 @@ class Journal:
     def __init__(
         self,
         folder: Folder,
-        check_owner: Callable[[], None] = _allow,
+        check_owner: Callable[[], None] = always_owner,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -25,7 +25,7 @@ from raysearch.search.journal.events import (
     TrialWarning,
 )
 from raysearch.search.journal.history import Trial
-from raysearch.search.journal.journal import Journal
+from raysearch.search.journal.journal import Journal, always_owner
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.policy import SearchPolicy, trial_ended, trial_started
 from raysearch.search.study.plan import Plan, Splits
@@ -34,10 +34,6 @@ from raysearch.search.study.stored_study import write_splits
 EventListener = Callable[[Event], None]
 # The study halts after so many consecutive reports that a worker was unavailable.
 MAX_UNAVAILABLE = 3
-
-
-def _always_owner() -> None:
-    """Accept every append: nothing else writes to the study."""
 
 
 class Study:
@@ -57,7 +53,7 @@ class Study:
     """
 
     def __init__(
-        self, folder: StudyFolder, plan: Plan, check_owner: Callable[[], None] = _always_owner
+        self, folder: StudyFolder, plan: Plan, check_owner: Callable[[], None] = always_owner
     ) -> None:
         self.folder, self.plan = folder, plan
         self.journal = Journal(folder / folder.JOURNAL, check_owner)
@@ -250,7 +246,7 @@ def create_study(
     folder: StudyFolder,
     plan: Plan,
     splits: Splits,
-    check_owner: Callable[[], None] = _always_owner,
+    check_owner: Callable[[], None] = always_owner,
 ) -> Study:
     """Create the study of `plan` in `folder`, with its folds `splits`.
 
