@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from raysearch.analysis.stored_importances import write_importances
 from raysearch.champion.register import Champion, select_and_register_champion
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import add_split_manifest
@@ -170,6 +171,7 @@ def _search_and_register_champion(
     run_search(study)
     champion = select_and_register_champion(study, tracker, listener.on_status)
     listener.on_status("sending the remaining events to MLflow")
-    tracker.send_files(study_files(study.plan, study.history))
+    importances = write_importances(study.folder, study.plan, study.history)
+    tracker.send_files(study_files(study.plan, study.history, importances))
     tracking_error = tracker.close("FINISHED", CLOSE_TIMEOUT_S)
     return StudyOutcome(study, champion, tracker.store, tracking_error)

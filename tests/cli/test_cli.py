@@ -11,7 +11,7 @@ from PIL import Image
 
 from raysearch.cli import COMMANDS
 from raysearch.cli import run as run_command
-from raysearch.cli.shard import file_progress
+from raysearch.cli.progress_bar import file_progress
 
 SPACE = """
 epochs: 2

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from raysearch.cli.live_table import LiveView, StudyView
-from raysearch.cli.tables import champion_table, leaderboard_table
+from raysearch.cli.leaderboard_table import champion_table, leaderboard_table
 from raysearch.config.space_file import parse_space
 from raysearch.search.journal.events import TrialWarning
 from raysearch.search.journal.history import History, Trial, leaderboard

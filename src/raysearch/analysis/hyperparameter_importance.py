@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
+from typing import TYPE_CHECKING
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.space import RANGES, Hyperparameter
@@ -16,13 +13,19 @@ from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from sklearn.ensemble import RandomForestRegressor
+
+    Floats = NDArray[np.float64]
+
 MIN_TRIALS = 4
 NUM_TREES, NUM_CONFIGURATIONS, NUM_GRID_STEPS = 100, 64, 12
 # Quantiles of the reported fold-epochs at which the variance is computed: early, middle and late.
 EPOCH_QUANTILES = (1 / 6, 1 / 2, 5 / 6)
 # Below this, the variance of the forest's predictions is numerical noise.
 MIN_VARIANCE = 1e-12
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def hyperparameter_importances(plan: Plan, trials: Sequence[Trial]) -> Hyperpara
         plan: The study's plan.
         trials: Trials with the same number of folds.
     """
+    import numpy as np
+    from sklearn.ensemble import RandomForestRegressor
+
     rows = [
         (trial.hparams, report.epoch, report.objective)
         for trial in trials
@@ -97,6 +103,8 @@ class _VarianceAnalysis:
         self, plan: Plan, forest: RandomForestRegressor, levels: Floats, folds: int
     ) -> None:
         """Draw the configurations; `levels` are the fold-epochs at which predictions are made."""
+        import numpy as np
+
         self._space, self._searched = plan.space, plan.space.searched_hparams()
         self._forest, self._levels = forest, levels
         generator = np.random.default_rng(0)
@@ -139,6 +147,8 @@ class _VarianceAnalysis:
 
     def _predict(self, configurations: Sequence[Hparams]) -> Floats:
         """Return the predictions, shape (levels, configurations)."""
+        import numpy as np
+
         features = np.array(
             [_features(self._searched, self._active(hparams)) for hparams in configurations]
         )

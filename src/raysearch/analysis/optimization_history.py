@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from raysearch.metrics.objective import is_better
 from raysearch.search.journal.history import Trial
 
@@ -75,6 +73,8 @@ def optimization_history(trials: Sequence[Trial], folds: int, mode: str) -> Opti
 
 
 def _scale(points: Sequence[HistoryPoint], mode: str) -> tuple[float, float]:
+    import numpy as np
+
     if not points:
         return 0.0, 1.0
     values = np.array([point.objective for point in points])

@@ -16,6 +16,11 @@ from raysearch.search.study.plan import Plan
 BEST_DIVISOR = 3
 
 
+def value_text(value: object) -> str:
+    """Return a hyperparameter's value with at most four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class TrialLine:
     """A trial, the position of each of its hyperparameters from 0 to 1, and if it is a best one."""

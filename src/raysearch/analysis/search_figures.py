@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raysearch.analysis.hyperparameter_importance import (
-    HyperparameterImportances,
-    hyperparameter_importances,
-)
+from raysearch.analysis.hyperparameter_importance import HyperparameterImportances
 from raysearch.analysis.optimization_history import OptimizationHistory, optimization_history
 from raysearch.analysis.parallel_coordinates import ParallelCoordinates, parallel_coordinates
+from raysearch.analysis.stored_importances import ImportancesByFolds, importances_by_folds
 from raysearch.search.journal.history import History
 from raysearch.search.study.plan import Plan
 
@@ -74,24 +72,39 @@ class SearchFigures:
         )
 
 
-def study_figures(plan: Plan, history: History) -> list[SearchFigures]:
-    """Compute the figures for each number of folds; none if no searched trial has reported."""
-    trials = history.searched()
-    numbers_of_folds = sorted({trial.folds for trial in trials if trial.reports})
+def study_figures(
+    plan: Plan, history: History, importances: ImportancesByFolds | None = None
+) -> list[SearchFigures]:
+    """Compute the figures for each number of folds; none if no searched trial has reported.
+
+    Args:
+        plan: The study's plan.
+        history: Its trials.
+        importances: The importances if they are known already; None to compute them.
+    """
+    if importances is None:
+        importances = importances_by_folds(plan, history)
     return [
-        _figures(plan, history, folds, is_only_group=len(numbers_of_folds) == 1)
-        for folds in numbers_of_folds
+        _figures(plan, history, folds, importance, is_only_group=len(importances) == 1)
+        for folds, importance in importances.items()
     ]
 
 
-def _figures(plan: Plan, history: History, folds: int, *, is_only_group: bool) -> SearchFigures:
+def _figures(
+    plan: Plan,
+    history: History,
+    folds: int,
+    importance: HyperparameterImportances,
+    *,
+    is_only_group: bool,
+) -> SearchFigures:
     trials = history.searched()
     group = [trial for trial in trials if trial.folds == folds]
     return SearchFigures(
         metric=plan.space.metric,
         folds=folds,
         is_only_group=is_only_group,
-        importance=hyperparameter_importances(plan, group),
+        importance=importance,
         optimization_history=optimization_history(trials, folds, plan.space.mode),
         parallel_coordinates=parallel_coordinates(plan, group),
     )

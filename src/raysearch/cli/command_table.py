@@ -9,6 +9,11 @@ from importlib import import_module
 import typer
 import typer.core
 import typer.main
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "Machines",
         "Check every node: versions, GPUs, storage, tracking, clocks, disk, token, dashboard.",
     ),
-    "ui": CommandEntry("Machines", "Start the MLflow UI on the store that `launch` uses in this folder."),
+    "ui": CommandEntry(
+        "Machines", "Start the MLflow UI on the store that `launch` uses in this folder."
+    ),
 }
 
 
@@ -109,14 +116,13 @@ def load_command(name: str) -> typer.core.TyperCommand | typer.core.TyperGroup:
     command.name = name
     if isinstance(command, typer.core.TyperCommand):
         command.no_args_is_help = any(parameter.required for parameter in command.params)
-    assert isinstance(command, typer.core.TyperCommand | typer.core.TyperGroup)
     return command
 
 
 class LazyGroup(typer.core.TyperGroup):
     """A group that imports a command when it is used."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 the signature of the library
         """Return the names of the commands, in the order of `--help`."""
         return list(COMMANDS)
 
@@ -127,16 +133,21 @@ class LazyGroup(typer.core.TyperGroup):
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_help(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
-        """Print the help of the application, whose list of commands is that of `COMMANDS`."""
-        summaries = {
-            name: typer.core.TyperCommand(name, help=entry.help, rich_help_panel=entry.panel)
-            for name, entry in COMMANDS.items()
-        }
-        summary = typer.core.TyperGroup(
-            name=self.name,
-            commands=dict(summaries),
-            help=self.help,
-            params=self.params,
-            rich_markup_mode=self.rich_markup_mode,
+        """Print the help of the application: its commands in panels, as typer prints options.
+
+        Typer's own function renders Markdown, whose libraries take longer to import than the rest
+        of this help.
+        """
+        console = Console(highlight=False)
+        console.print(
+            f"\n [bold]Usage:[/] {ctx.command_path} COMMAND \\[OPTIONS]\n\n {self.help}\n"
         )
-        summary.format_help(ctx, formatter)  # type: ignore[arg-type]
+        for panel in dict.fromkeys(entry.panel for entry in COMMANDS.values()):
+            table = Table(box=None, show_header=False, padding=(0, 1), expand=True)
+            table.add_column(style="bold cyan", no_wrap=True, width=max(map(len, COMMANDS)))
+            table.add_column(ratio=1)
+            for name, entry in COMMANDS.items():
+                if entry.panel == panel:
+                    table.add_row(name, Text(entry.help.replace("`", "")))
+            console.print(Panel(table, title=panel, title_align="left", border_style="dim"))
+        console.print(f" `{ctx.command_path} COMMAND --help` explains a command.\n", markup=False)

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
 from raysearch.cli.selection_text import four_digits, signed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compare(
     ],
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
     studies: StudiesOption = STUDIES,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Compare the values of a hyperparameter by pairs of trials that are equal in all others.
 

@@ -13,7 +13,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.options import STUDIES, StudiesOption, given, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    JsonOption,
+    StudiesOption,
+    command_line_value,
+    make_console,
+)
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ def doctor(
     ] = None,
     studies: StudiesOption = STUDIES,
     nodes: Annotated[int | None, typer.Option(help="The expected number of machines.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Check every node: versions, GPUs, storage, tracking, clocks, disk, token, dashboard.
 
@@ -40,7 +46,7 @@ def doctor(
         if cluster is None:
             checks = _check_here(studies, nodes)
         else:
-            checks = _check_remotely(cluster, given(context, "studies"), nodes)
+            checks = _check_remotely(cluster, command_line_value(context, "studies"), nodes)
     if as_json:
         sys.stdout.write(json.dumps([asdict(check) for check in checks]) + "\n")
     else:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysearch.cli.options import STUDIES, StudiesOption, make_console
-from raysearch.errors import DataError, StudyError
+from raysearch.cli.options import (
+    STUDIES,
+    JsonOption,
+    OpenOption,
+    StudiesOption,
+    check_out_folder,
+    make_console,
+    open_page,
+)
+from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from raysearch.testing.evaluation_run import EvaluationOutcome
@@ -35,11 +43,12 @@ def evaluate(
             help="The model's names of the shards' classes, such as 0=negative,1=positive."
         ),
     ] = "",
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write the result as a web page.")
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write the result to this page.")
     ] = None,
+    open_in_browser: OpenOption = False,
     studies: StudiesOption = STUDIES,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Evaluate a model on an external test set, by patch, by class and by patient.
 
@@ -49,18 +58,14 @@ def evaluate(
 
     Example: `raysearch evaluate first data/pcam`
     """
-    from raysearch.cli.shard import file_progress
+    check_out_folder(out)
+    from raysearch.cli.progress_bar import file_progress
     from raysearch.data.files import Folder
     from raysearch.data.shards.shard_manifest import read_manifest
     from raysearch.search.journal.study_folder import StudyFolder
 
     read_manifest(Folder(data)).classes_of(task)
     class_names = _parse_class_map(class_map)
-    if report is not None and not report.parent.is_dir():
-        raise StudyError(
-            f"--report {report}: the folder {report.parent} does not exist; create it, or name"
-            " another"
-        )
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.cli.evaluation_text import evaluation_json, print_evaluation
@@ -74,8 +79,12 @@ def evaluate(
     study_folder = folder if folder.exists(folder.PLAN) else None
     with file_progress("Evaluating") as on_progress:
         outcome = evaluate_external(model, study_folder, external, on_progress)
-    if report is not None:
-        _write_report(report, outcome)
+    if open_in_browser and out is None:
+        out = Path(f"{outcome.record.name}.html")
+    if out is not None:
+        _write_page(out, outcome)
+    if open_in_browser and out is not None:
+        open_page(out)
     record, evaluation = outcome.record, outcome.evaluation
     if as_json:
         sys.stdout.write(evaluation_json(record, evaluation, outcome.tracking_error))
@@ -84,7 +93,7 @@ def evaluate(
     return 0
 
 
-def _write_report(report: Path, outcome: EvaluationOutcome) -> None:
+def _write_page(out: Path, outcome: EvaluationOutcome) -> None:
     from raysearch.reports.report_page import sets_page
     from raysearch.reports.study_report import set_of
 
@@ -92,7 +101,7 @@ def _write_report(report: Path, outcome: EvaluationOutcome) -> None:
     text = f"The external test set {record.data}, evaluated with {record.model}."
     test_set = set_of(record.name, text, outcome.scored, notes=record.notes)
     title = f"{record.model} on {test_set.name}"
-    report.write_text(sets_page(title, [test_set]), encoding="utf-8")
+    out.write_text(sets_page(title, [test_set]), encoding="utf-8")
 
 
 def _parse_class_map(text: str) -> dict[str, str]:

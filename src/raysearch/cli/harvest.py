@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from raysearch.cli.options import make_console
-from raysearch.cli.shard import file_progress
+from raysearch.cli.options import JsonOption, make_console
+from raysearch.cli.progress_bar import file_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def harvest(
         str | None,
         typer.Option(help="Base URL of a mirror of NCBI's services.", envvar="RAYSEARCH_NCBI"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Cut the H&E images of published papers into tiles.
 

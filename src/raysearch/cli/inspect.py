@@ -11,9 +11,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from raysearch.cli.options import make_console
-from raysearch.cli.shard import file_progress
-from raysearch.errors import DataError
+from raysearch.cli.options import (
+    JsonOption,
+    OpenOption,
+    check_out_folder,
+    make_console,
+    open_page,
+)
+from raysearch.cli.progress_bar import file_progress
 
 
 def inspect(
@@ -21,34 +26,38 @@ def inspect(
     task: Annotated[
         str, typer.Option(help="Task whose labels to inspect, if the shards have several.")
     ] = "label",
-    html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("inspect.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML page to write.")] = Path(
+        "inspect.html"
+    ),
+    open_in_browser: OpenOption = False,
     seed: Annotated[int, typer.Option(help="Seed of samples and folds.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Inspect a set of shards: counts, outliers, duplicates, labels and splits.
 
     Writes an HTML page with pictures. The exit code is 1 if there are errors, such as leakage or
     contradictory labels.
 
-    Example: `raysearch inspect data/idc --html idc.html`
+    Example: `raysearch inspect data/idc --out idc.html`
     """
+    check_out_folder(out)
     from raysearch.cli.audit_text import audit_record, audit_tables
     from raysearch.data.audit.checks import run_checks
     from raysearch.data.audit.findings import has_errors, summarize
     from raysearch.data.audit.shard_audit import audit_shards
     from raysearch.reports.audit_page import write_audit_page
 
-    if not html.parent.is_dir():
-        raise DataError(f"--html {html}: no folder {html.parent}; create it, or choose another")
     with file_progress("Inspecting") as on_progress:
         audit = audit_shards(data, task, seed, on_progress)
     findings = run_checks(audit)
-    write_audit_page(audit, findings, html)
+    write_audit_page(audit, findings, out)
     if as_json:
         sys.stdout.write(json.dumps(asdict(audit_record(audit, findings))) + "\n")
     else:
         console = make_console()
         for table in audit_tables(audit, findings):
             console.print(table)
-        console.print(f"{summarize(findings)} Page: {escape(str(html))}")
+        console.print(f"{summarize(findings)} Page: {escape(str(out))}")
+    if open_in_browser:
+        open_page(out)
     return int(has_errors(findings))

@@ -1,4 +1,4 @@
-"""`raysearch launch`: plan a study, run it, crown its champion."""
+"""`raysearch launch`: plans a study, runs it, and registers its champion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from raysearch.cli.options import STUDIES, StudiesOption, given
+from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, command_line_value
+from raysearch.errors import SpaceError
 
 
 def launch(
@@ -18,43 +19,61 @@ def launch(
     ] = None,
     trials: Annotated[
         str | None,
-        typer.Option(help="How many trials; +N with --resume for N more. Default: the space's."),
+        typer.Option(help="Number of trials; +N with --resume adds N. Default: the space's."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed. Default: the space's.")] = None,
     name: Annotated[
         str | None, typer.Option(help="The study's name. Default: a new one from the file's name.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the study.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
     ] = False,
     studies: StudiesOption = STUDIES,
     cluster: Annotated[
         Path | None,
-        typer.Option(help="Launch on the cluster that `ray up` made of this file, and follow it."),
+        typer.Option(help="Launch on the cluster that `ray up` started with this file."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: JsonOption = False,
     events: Annotated[
         bool, typer.Option("--events", hidden=True, help="Print each event as a line of JSON.")
     ] = False,
 ) -> int:
-    """Run a study: search, stop the weak early, refit the best, register it.
+    """Run a study: search, train the selected trial, register the champion.
+
+    Unpromising trials stop early. An interrupted study is resumed with --resume.
 
     Example: `raysearch launch searchspace/quickstart.yaml --trials 8 --name first`
 
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
-    # torch takes seconds to import, which help and mistakes need not wait for.
+    if not space.is_file():
+        raise SpaceError(f"{space}: no such file; pass a search space such as searchspace/*.yaml")
+    # Each step imports more than the one before it: a mistake is reported before the next import.
+    from raysearch.config.space_file import read_space
+
+    read_space(space)
     if cluster is None and not dry_run and (name or resume):
         from raysearch.search.journal.study_folder import StudyFolder
         from raysearch.search.study.launcher_lock import check_no_launcher
 
         check_no_launcher(StudyFolder(f"{studies}/{name or space.stem}"))
-    from raysearch.cli.launch_study import Launch, start
+    from raysearch.cli.launch_study import LaunchOptions, launch_here
 
-    asked = Launch(space, data, trials, seed, name, resume, dry_run, studies, as_json, events)
+    options = LaunchOptions(
+        space=space,
+        data=data,
+        trials=trials,
+        seed=seed,
+        name=name,
+        resume=resume,
+        dry_run=dry_run,
+        studies=studies,
+        as_json=as_json,
+        events=events,
+    )
     if cluster is None:
-        return start(asked)
+        return launch_here(options)
     from raysearch.cli.remote_launch import launch_on_cluster
 
-    return launch_on_cluster(asked, given(context, "studies"), cluster)
+    return launch_on_cluster(options, command_line_value(context, "studies"), cluster)

@@ -1,4 +1,4 @@
-"""What `raysearch launch` does, once its options are read."""
+"""Launches a study on this machine, or prints its plan."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from raysearch.cli.event_stream import EventStream
-from raysearch.cli.live_table import LiveView, quiet_errors
-from raysearch.cli.options import STOPPED, make_console
-from raysearch.cli.study_end import show_end, study_end
+from raysearch.cli.live_table import LiveView, stderr_in_log
+from raysearch.cli.options import INTERRUPTED, make_console
+from raysearch.cli.plan_text import plan_tables
+from raysearch.cli.study_end import study_end
+from raysearch.cli.study_end_text import show_end
 from raysearch.cli.study_paths import new_name, resolve_data
-from raysearch.cli.tables import plan_tables
 from raysearch.config.space import Space
 from raysearch.config.space_file import read_space
 from raysearch.errors import SpaceError, StudyError
@@ -32,17 +32,13 @@ from raysearch.search.study.plan_creation import (
     split_manifest_of,
 )
 from raysearch.search.study.remote_view import EndMessage, write_message
-from raysearch.search.study.stored_study import load_study, read_plan
+from raysearch.search.study.stored_study import StudySnapshot, load_study
 from raysearch.search.study.warm_start import warm_started
-
-if TYPE_CHECKING:
-    pass
-
 
 
 @dataclass(frozen=True)
-class Launch:
-    """The options of one launch, as the user gave them."""
+class LaunchOptions:
+    """The options of `raysearch launch`, as the user passed them."""
 
     space: Path
     data: str | None
@@ -56,109 +52,161 @@ class Launch:
     events: bool = False
 
 
-def start(asked: Launch) -> int:
-    """Plan what is `asked`, and print the plan or run it; the exit code."""
-    console = make_console(stderr=asked.as_json or asked.events)
-    space = read_space(asked.space)
-    stem = asked.space.stem
-    name = asked.name or (stem if asked.resume else new_name(asked.studies, stem))
-    folder = StudyFolder(f"{asked.studies}/{name}")
-    stored = read_plan(folder) if asked.resume else None
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that is ready to run.
+
+    Args:
+        folder: Folder of the study.
+        plan: What the study does.
+        new_study_files: What a new study stores beside its plan; None to resume a study.
+        num_trials: The planned number of trials from now on.
+        split_manifest: The path of the new split manifest; empty if the shards have one.
+    """
+
+    folder: StudyFolder
+    plan: Plan
+    new_study_files: NewStudyFiles | None
+    num_trials: int
+    split_manifest: str
+
+
+def launch_here(options: LaunchOptions) -> int:
+    """Print the plan of a study, or run it; return the exit code."""
+    console = make_console(stderr=options.as_json or options.events)
+    prepared = _prepare(options, console)
+    if not options.dry_run:
+        return _run(prepared, options, console)
+    _show_plan(prepared.plan, options.as_json, console)
+    if prepared.split_manifest and not options.as_json:
+        path = escape(prepared.split_manifest)
+        console.print(f"The split is new; a launch writes it to {path}", soft_wrap=True)
+    return 0
+
+
+def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
+    """Plan a new study, or compare the plan of a stored one with the options.
+
+    Raises:
+        StudyError: If the name is taken, or the options and the stored study disagree.
+        SpaceError: If the space or an option is invalid.
+        DataError: If the shards cannot be used.
+    """
+    space, stem = read_space(options.space), options.space.stem
+    name = options.name or (stem if options.resume else new_name(options.studies, stem))
+    folder = StudyFolder(f"{options.studies}/{name}")
+    stored = load_study(folder) if options.resume else None
     if stored is None and folder.exists(folder.PLAN):
         raise StudyError(f"study {name!r} exists already; add --resume, or choose another --name")
-    begun = load_study(folder).history if stored else None
-    planned = _planned(asked.trials, space, stored, begun)
     if stored is None:
-        space = warm_started(replace(space, trials=planned), asked.studies)
-    elif space.warm_start == stored.space.warm_start:
-        space = replace(space, points_to_evaluate=stored.space.points_to_evaluate)  # as they were found then
-    space = _seeded(space, stored, asked.seed)
-    address = resolve_data(asked.data, space.data, asked.studies, console)
-    split_manifest, new = split_manifest_of(space, address)
-    plan, splits = make_plan(space, name, address, split_manifest)
+        num_trials = _planned_trials(options.trials, space, None, None)
+        space = warm_started(replace(space, trials=num_trials), options.studies)
+    else:
+        num_trials = _planned_trials(options.trials, space, stored.plan, stored.history)
+        space = _as_launched(space, stored)
+    space = _with_seed(space, options.seed, stored)
+    data = resolve_data(options.data, space.data, options.studies, console)
+    split_manifest, is_new = split_manifest_of(space, data)
+    plan, splits = make_plan(space, name, data, split_manifest)
+    path = f"{data}/splits/{space.split or space.task}.json" if is_new else ""
     if stored is not None:
-        reject_changes(stored, plan)
-        plan = replace(stored, data=plan.data)  # the same shards may have moved
-    place = f"{address}/splits/{space.split or space.task}.json"
-    if asked.dry_run:
-        _show_plan(plan, asked.as_json, console)
-        if new and not asked.as_json:
-            console.print(
-                f"The split is new; a launch writes it to {escape(place)}", soft_wrap=True
-            )
-        return 0
-    new_study_files = None if stored else NewStudyFiles(splits, split_manifest if new else None)
-    return _run(folder, plan, new_study_files, asked, console, planned)
+        reject_changes(stored.plan, plan)
+        # The address of the same shards may have changed.
+        return PreparedStudy(folder, replace(stored.plan, data=data), None, num_trials, path)
+    files = NewStudyFiles(splits, split_manifest if is_new else None)
+    return PreparedStudy(folder, plan, files, num_trials, path)
 
 
-def _planned(asked: str | None, space: Space, stored: Plan | None, begun: History | None) -> int:
-    """How many trials the study is to have, by the option `asked`; a resume may only add some."""
-    more = asked is not None and asked.startswith("+")
-    known = None if stored is None or begun is None else begun.extended or stored.space.trials
-    if asked is None:
-        return known or space.trials
-    if not asked.removeprefix("+").isdecimal() or not int(asked) > 0:
-        raise SpaceError(f"--trials {asked}: give 1 or more, or +1 or more with --resume")
-    if known is None:
-        if more:
+def _planned_trials(
+    option: str | None, space: Space, plan: Plan | None, history: History | None
+) -> int:
+    """Return the planned number of trials.
+
+    Args:
+        option: The option `--trials`: a number, `+N`, or None for as many as before.
+        space: The space of the launch.
+        plan: The plan of a study to resume, else None.
+        history: Its trials, else None.
+
+    Raises:
+        SpaceError: If the option is no number of at least 1, or adds trials to a new study.
+        StudyError: If the study already has more trials.
+    """
+    stored_trials = None if plan is None or history is None else history.planned(plan.space.trials)
+    if option is None:
+        return stored_trials or space.trials
+    is_addition = option.startswith("+")
+    if not option.removeprefix("+").isdecimal() or not int(option) > 0:
+        raise SpaceError(f"--trials {option}: give 1 or more, or +1 or more with --resume")
+    if stored_trials is None:
+        if is_addition:
             raise SpaceError(
-                f"--trials {asked}: a new study has no trials to add to; give a number"
+                f"--trials {option}: a new study has no trials to add to; give a number"
             )
-        return int(asked)
-    wanted = known + int(asked) if more else int(asked)
-    if wanted < known:
+        return int(option)
+    num_trials = stored_trials + int(option) if is_addition else int(option)
+    if num_trials < stored_trials:
         raise StudyError(
-            f"--trials {asked}: the study has {known} already, and none is taken back; give more,"
-            " or +N"
+            f"--trials {option}: the study has {stored_trials} already, and none can be removed;"
+            " give more, or +N"
         )
-    return wanted
+    return num_trials
 
 
-def _seeded(space: Space, stored: Plan | None, seed: int | None) -> Space:
-    """`space` with the seed asked for; what a resume does not name is as it was launched."""
+def _as_launched(space: Space, stored: StudySnapshot) -> Space:
+    """Return the space of a resume with the trials, and the warm start, of the first launch."""
+    launched = stored.plan.space
+    space = replace(space, trials=launched.trials)
+    if space.warm_start == launched.warm_start:
+        # The earlier studies may have better trials by now.
+        space = replace(space, points_to_evaluate=launched.points_to_evaluate)
+    return space
+
+
+def _with_seed(space: Space, seed: int | None, stored: StudySnapshot | None) -> Space:
+    """Return `space` with the seed of `--seed`; by default that of the stored study."""
     if seed is not None and seed < 0:
         raise SpaceError(f"--seed {seed}: not a seed; give 0 or more")
-    if stored is not None:
-        space = replace(space, trials=stored.space.trials)
-        seed = stored.space.seed if seed is None else seed
-    return replace(space, seed=space.seed if seed is None else seed)
+    if seed is None:
+        seed = space.seed if stored is None else stored.plan.space.seed
+    return replace(space, seed=seed)
 
 
 def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
-    if as_json:
-        costs = {
-            "expected": expected_study_fold_epochs(plan),
-            "most": plan.max_fold_epochs,
-            "fresh": plan.repeat_fold_epochs,
-        }
-        sys.stdout.write(json.dumps({**record_to_json(plan), **costs}) + "\n")
+    expected = expected_study_fold_epochs(plan)
+    if not as_json:
+        for table in plan_tables(plan, expected):
+            console.print(table)
         return
-    for table in plan_tables(plan, expected_study_fold_epochs(plan)):
-        console.print(table)
+    costs = {
+        "expected_fold_epochs": expected,
+        "max_fold_epochs": plan.max_fold_epochs,
+        "repeat_fold_epochs": plan.repeat_fold_epochs,
+    }
+    sys.stdout.write(json.dumps({**record_to_json(plan), **costs}) + "\n")
 
 
-def _run(
-    folder: StudyFolder,
-    plan: Plan,
-    new_study_files: NewStudyFiles | None,
-    asked: Launch,
-    console: Console,
-    planned: int,
-) -> int:
+def _run(prepared: PreparedStudy, options: LaunchOptions, console: Console) -> int:
+    """Run a study to its end and print how it ended; return the exit code."""
     # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait for them.
     with console.status("Importing Ray and MLflow"):
         from raysearch.search.engine.ray_session import InterruptedStudyError
         from raysearch.workflow import run_study
 
+    folder, plan = prepared.folder, prepared.plan
+    view = EventStream() if options.events else LiveView(console)
     try:
-        with quiet_errors(folder), EventStream() if asked.events else LiveView(console) as view:
-            outcome = run_study(folder, plan, new_study_files, view, planned)
+        with stderr_in_log(folder), view as listener:
+            outcome = run_study(
+                folder, plan, prepared.new_study_files, listener, prepared.num_trials
+            )
     except InterruptedStudyError as interrupt:
-        console.print(f"{STOPPED}. To go on, add: --name {plan.name} --resume")
+        resume = f"raysearch launch {options.space} --name {plan.name} --resume"
+        console.print(f"{INTERRUPTED}. Resume with: {escape(resume)}", soft_wrap=True)
         return 128 + interrupt.signum
     end = study_end(outcome)
-    if asked.events:
+    if options.events:
         sys.stdout.write(write_message(EndMessage(end)) + "\n")
     else:
-        show_end(outcome.study.plan, outcome.study.history, end, asked.as_json, console)
+        show_end(outcome.study.plan, outcome.study.history, end, options.as_json, console)
     return 0

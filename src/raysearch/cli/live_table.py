@@ -1,4 +1,4 @@
-"""What a study looks like while it runs: one table, not a scroll of lines."""
+"""The live table of a running study: one table that is updated in place, not a growing log."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.tables import STYLES, hparams_text
-from raysearch.search.journal.history import History, Trial, finished, leaderboard
+from raysearch.cli.leaderboard_table import STYLES, hparams_text
 from raysearch.search.journal.events import Event, StudyLaunched, TrialEnded, TrialWarning
+from raysearch.search.journal.history import History, Trial, finished, leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
 
 MAX_ROWS = 12
 MAX_WARNINGS = 3
+BAR_WIDTH = 60
+# The remaining time is estimated once so many of the planned trials have ended.
+MIN_ENDED_FRACTION = 1 / 4
 
 
-class Shown(Protocol):
-    """A study as it is looked at: the launcher's own, or the mirror of one that runs elsewhere."""
+class ViewedStudy(Protocol):
+    """A study that is viewed: the launcher's own, or the view of one on another machine."""
 
     plan: Plan
     history: History
@@ -42,82 +45,86 @@ class Shown(Protocol):
         """Call `listener` with each further event."""
 
     def total_fold_epochs(self, trial: Trial) -> int:
-        """The fold-epochs after which `trial` is finished."""
+        """Return the fold-epochs after which `trial` is finished."""
 
 
 class StudyView:
-    """The live table of `study`; rich asks for it four times a second."""
+    """The live table of a study, which rich renders four times a second.
 
-    def __init__(self, study: Shown, console: Console) -> None:
+    Args:
+        study: The study.
+        console: Where warnings and ended trials are printed if it is no terminal.
+    """
+
+    def __init__(self, study: ViewedStudy, console: Console) -> None:
         self._study, self._console = study, console
-        self._began = time.time()
-        self._done_before = sum(trial.epoch for trial in study.history.trials.values())
+        self._start_time = time.time()
+        self._initial_fold_epochs = _num_fold_epochs(study.history)
         self.warnings: list[str] = []
 
     def __rich__(self) -> RenderableType:
         with self._study.lock:
             warnings = (Text(text, "yellow") for text in self.warnings[-MAX_WARNINGS:])
-            return Group(*warnings, self._head(), Padding(self._bar(), 0), self._table())
+            return Group(*warnings, self._status_line(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
-        """Say on a line that a trial ended or has a warning, where no terminal shows the table.
+        """Follow an event of the study; print a warning or an ended trial without a terminal.
 
-        A launch that is heard of later, as by who attaches to it, began when it says it did.
+        The events of a launch that is attached to arrive later than they occurred, so the start
+        time is that of the first `StudyLaunched`.
         """
         if isinstance(event, StudyLaunched):
-            self._began = min(self._began, event.time)
-            self._done_before = sum(one.epoch for one in self._study.history.trials.values())
+            self._start_time = min(self._start_time, event.time)
+            self._initial_fold_epochs = _num_fold_epochs(self._study.history)
         if isinstance(event, TrialWarning):
             self.warnings.append(f"{event.trial}: {event.text}")
             if not self._console.is_terminal:
-                self._say(self.warnings[-1])
+                self._print(self.warnings[-1])
         if isinstance(event, TrialEnded) and not self._console.is_terminal:
             trial = self._study.history.trials[event.trial]
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
-            self._say(
+            self._print(
                 f"{trial.id} {trial.status}{value} after {trial.epoch} fold-epochs"
                 f" ({trial.reason})  {hparams_text(trial, self._study.plan)}"
             )
 
-    def say_warnings(self) -> None:
-        """Print every warning on a line."""
+    def print_warnings(self) -> None:
+        """Print each warning on a line."""
         for warning in self.warnings:
-            self._say(warning)
+            self._print(warning)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    def _head(self) -> Text:
+    def _num_planned(self) -> int:
+        return self._study.history.planned(self._study.plan.space.trials)
+
+    def _status_line(self) -> Text:
         plan, history = self._study.plan, self._study.history
         trials = history.searched()
-        counts = {status: sum(one.status == status for one in trials) for status in STYLES}
         text = Text(f"{plan.name}  ", style="bold")
-        for status, count in counts.items():
-            text.append(f"{count} {status}  ", style=STYLES[status])
-        text.append(f"{history.planned(plan.space.trials) - len(trials)} to come  ")
+        for status, style in STYLES.items():
+            count = sum(trial.status == status for trial in trials)
+            text.append(f"{count} {status}  ", style=style)
+        text.append(f"{self._num_planned() - len(trials)} pending  ")
         for best in finished(history, plan.space.mode)[:1]:
             text.append(
                 f"best {plan.space.metric} {best.final_objective:.4f} ({best.id})  ", "bold"
             )
-        text.append(f"{clock(time.time() - self._began)} gone")
-        left = self.seconds_left()
-        text.append("" if left is None else f", about {clock(left)} left")
+        text.append(f"{clock(time.time() - self._start_time)} elapsed")
+        remaining_s = self.remaining_seconds()
+        text.append("" if remaining_s is None else f", about {clock(remaining_s)} remaining")
         return text
 
     def _bar(self) -> ProgressBar:
-        trials = self._study.history.trials.values()
-        ended = sum(one.status != "running" for one in trials if one.kind == "trial")
-        return ProgressBar(
-            total=self._study.history.planned(self._study.plan.space.trials),
-            completed=ended,
-            width=60,
-        )
+        searched = self._study.history.searched()
+        num_ended = sum(trial.status != "running" for trial in searched)
+        return ProgressBar(total=self._num_planned(), completed=num_ended, width=BAR_WIDTH)
 
     def _table(self) -> Table:
         plan = self._study.plan
-        table = Table(
-            "trial", "state", "fold", "fold-epochs", plan.space.metric, "hparams", box=None
-        )
+        names = ("trial", "state", "fold", "fold-epochs", plan.space.metric, "hyperparameters")
+        table = Table(*names, box=None)
         for trial in self._rows():
             value = "" if trial.objective is None else f"{trial.objective:.4f}"
             fold = min(trial.epoch // plan.space.epochs, trial.folds - 1)
@@ -132,51 +139,53 @@ class StudyView:
         return table
 
     def _rows(self) -> list[Trial]:
-        """The running trials, then the best of the others."""
+        """Return the running trials, then the best of the others."""
         history = self._study.history
-        running = history.running()
         ranked = leaderboard(history, self._study.plan.space.mode)
-        rest = [trial for trial in ranked if trial.status != "running"]
-        return (running + rest)[:MAX_ROWS]
+        not_running = [trial for trial in ranked if trial.status != "running"]
+        return (history.running() + not_running)[:MAX_ROWS]
 
-    def seconds_left(self) -> float | None:
-        """The time left, at the pace and by the mean length of the trials so far.
+    def remaining_seconds(self) -> float | None:
+        """Estimate the remaining time from the speed and the mean length of the trials so far.
 
-        None while fewer than a quarter of them ended. Half of the trials that outlive the mean are
-        taken to run out.
+        A running trial is taken to train to the mean length of the ended ones, or half of its own
+        remaining fold-epochs, whichever is more. None until `MIN_ENDED_FRACTION` of the planned
+        trials have ended.
         """
         history, plan = self._study.history, self._study.plan
-        ended = [one for one in history.searched() if one.status != "running"]
-        done = sum(one.epoch for one in history.trials.values()) - self._done_before
-        if len(ended) < history.planned(plan.space.trials) / 4 or done <= 0:
+        num_planned = self._num_planned()
+        ended = [trial for trial in history.searched() if trial.status != "running"]
+        num_trained = _num_fold_epochs(history) - self._initial_fold_epochs
+        if len(ended) < num_planned * MIN_ENDED_FRACTION or num_trained <= 0:
             return None
-        mean = sum(one.epoch for one in ended) / len(ended)
+        mean_length = sum(trial.epoch for trial in ended) / len(ended)
         running = sum(
-            max(mean - one.epoch, (self._study.total_fold_epochs(one) - one.epoch) / 2)
-            for one in history.running()
+            max(mean_length - trial.epoch, (self._study.total_fold_epochs(trial) - trial.epoch) / 2)
+            for trial in history.running()
         )
-        left = (
-            running
-            + mean * (history.planned(plan.space.trials) - len(history.searched()))
-            + plan.space.epochs
-        )
-        return left * (time.time() - self._began) / done
+        pending = mean_length * (num_planned - len(history.searched()))
+        remaining = running + pending + plan.space.epochs  # the epochs are those of the refit
+        return remaining * (time.time() - self._start_time) / num_trained
+
+
+def _num_fold_epochs(history: History) -> int:
+    return sum(trial.epoch for trial in history.trials.values())
 
 
 class LiveView:
-    """Shows a study on `console` from the first moment to the last; a `StudyListener`."""
+    """Shows a study on a console from its start to its end; a `StudyListener`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._view: StudyView | None = None
-        self._phase = "starting"
+        self._status = "starting"
         self._live = Live(
             self, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         )
 
     def __rich__(self) -> RenderableType:
-        waiting = Spinner("dots", f"{self._phase} ...")
-        return Group(waiting, self._view) if self._view else waiting
+        spinner = Spinner("dots", f"{self._status} ...")
+        return Group(spinner, self._view) if self._view else spinner
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -184,32 +193,33 @@ class LiveView:
 
     def __exit__(self, *_error: object) -> None:
         self._live.stop()
-        if self._view and self._console.is_terminal:  # the table is gone, and they with it
-            self._view.say_warnings()
+        if self._view and self._console.is_terminal:  # they disappeared with the table
+            self._view.print_warnings()
 
     def on_status(self, text: str) -> None:
-        """The study is at `text` now."""
-        self._phase = text
+        """Show what the launcher is doing."""
+        self._status = text
         if not self._console.is_terminal:
             self._console.print(f"{text} ...")
 
-    def on_study(self, study: Shown) -> None:
-        """The study is open, and about to search."""
+    def on_study(self, study: ViewedStudy) -> None:
+        """Show the table of a study that is open and about to search."""
         self._view = StudyView(study, self._console)
         study.add_listener(self._view.on_event)
 
 
 @contextmanager
-def quiet_errors(folder: StudyFolder) -> Iterator[None]:
-    """Send what Ray and MLflow say, in Python or not, to the study's log, for as long as it lasts.
+def stderr_in_log(folder: StudyFolder) -> Iterator[None]:
+    """Send standard error, also that of native code, to the study's log inside the `with` block.
 
-    On an address that is no local folder the log is a file beside the temporary ones.
+    Ray and MLflow would otherwise write over the table. If the study is not on a local path, the
+    log is in the folder for temporary files.
     """
     local = folder.local if folder.is_local else Path(tempfile.gettempdir()) / folder.name
     path = local / folder.LOGS / "launch.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 2)
     try:
@@ -217,12 +227,14 @@ def quiet_errors(folder: StudyFolder) -> Iterator[None]:
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
 
 
 def clock(seconds: float) -> str:
-    """`seconds` as people read them."""
-    minutes, rest = divmod(int(seconds), 60)
+    """Return a duration as minutes:seconds, or hours:minutes:seconds."""
+    minutes, seconds_left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    if hours:
+        return f"{hours}:{minutes:02d}:{seconds_left:02d}"
+    return f"{minutes}:{seconds_left:02d}"

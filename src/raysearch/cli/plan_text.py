@@ -1,10 +1,14 @@
-"""The search of a plan in words: its sampler, stopping rules, limits and hyperparameters."""
+"""The plan of a study as tables, and its search in words: sampler, stopping rules and limits."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
+
+from rich.markup import escape
+from rich.table import Table
 
 from raysearch.config.constraints import holds
 from raysearch.config.space import RANGES, Hyperparameter, Space
@@ -33,6 +37,76 @@ BUDGET = {
     "no_improvement": "{:,} trials in a row without improvement",
     "target": "{:g} reached",
 }
+# A table lists at most so many folds; leave-one-out has as many as patients.
+MAX_FOLDS = 7
+# What a table shows of more folds.
+FOLD_SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "lowest": min,
+    "median": median,
+    "highest": max,
+}
+
+
+def plan_tables(plan: Plan, expected_fold_epochs: int) -> list[Table]:
+    """Return the tables of `--dry-run`: the plan, the hyperparameters, each split scheme."""
+    title = f"Plan of {plan.name}"
+    settings = Table(title=title, title_justify="left", show_header=False)
+    for name, text in _setting_rows(plan, expected_fold_epochs).items():
+        if text:
+            settings.add_row(name, escape(text))
+    for warning in plan.warnings:
+        settings.add_row("[yellow]warning[/]", escape(warning))
+    hparams = Table(title=hparams_title(plan.space), title_justify="left", show_header=False)
+    for row in hparam_rows(plan.space):
+        hparams.add_row(*map(escape, row))
+    return [settings, hparams, *(_split_table(plan, split.folds) for split in plan.splits)]
+
+
+def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:
+    """Return the settings of a plan as text by their titles; empty if the plan has none."""
+    space, resources = plan.space, plan.space.resources
+    class_counts = zip(plan.class_names, plan.class_counts, strict=True)
+    counts = ", ".join(f"{count:,} {name}" for name, count in class_counts)
+    size = "x".join(map(str, plan.shape))
+    held_out = f"{len(plan.view.held_out):,} {plan.view.by}s, which no trial sees"
+    auxiliary = (f"{shards.data}: {shards.rows:,} patches" for shards in plan.auxiliary)
+    precision = "selected by a few steps of each architecture before the first trial"
+    for kind, settings in plan.precision_settings.items():
+        formats = (
+            f"{name}: {setting.precision} {setting.memory_format}"
+            for name, setting in settings.items()
+        )
+        precision = f"{kind}: {'; '.join(formats)}"
+    return {
+        "data": f"{plan.data} ({plan.fingerprint[:12]})",
+        "patches": f"{sum(plan.class_counts):,} of {size}: {counts}",
+        "held out": held_out if plan.view.held_out else "none",
+        "auxiliary": ", ".join(auxiliary),
+        "objective": f"{space.metric}, {space.mode}, mean over the folds",
+        "trials": f"{space.trials}, beside the benchmark network and the class-prior baseline",
+        "epochs": f"{space.epochs} per fold",
+        "seed": str(space.seed),
+        "resources": f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs per trial",
+        **search_rows(plan),
+        "cost": f"about {expected_fold_epochs:,} fold-epochs, at most {plan.max_fold_epochs:,}",
+        "repeats": repeats_text(plan),
+        "precision": precision,
+    }
+
+
+def _split_table(plan: Plan, folds: int) -> Table:
+    split = plan.split(folds)
+    rungs = ", ".join(map(str, split.rungs)) or "none"
+    title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch {rungs}"
+    table = Table("fold", "patients", "patches", title=title, title_justify="left")
+    if folds > MAX_FOLDS:
+        for name, summary in FOLD_SUMMARIES.items():
+            cells = (f"{summary(counts):,.15g}" for counts in (split.patients, split.patches))
+            table.add_row(name, *cells)
+        return table
+    for fold in range(folds):
+        table.add_row(str(fold), f"{split.patients[fold]:,}", f"{split.patches[fold]:,}")
+    return table
 
 
 def search_rows(plan: Plan) -> dict[str, str]:
@@ -69,9 +143,9 @@ def stopping_text(plan: Plan) -> str:
     text = f"{stopping.rule}: {RULES[stopping.rule].format(factor=stopping.reduction_factor)}"
     rungs_of_splits = {split.rungs for split in plan.splits}
     if stopping.rule != "none":
-        (rungs, *others) = rungs_of_splits
-        epochs = ", ".join(map(str, rungs)) or "none"
-        text += "; the rungs are below" if others else f"; rungs after fold-epochs {epochs}"
+        epochs = ", ".join(map(str, min(rungs_of_splits))) or "none"
+        is_same = len(rungs_of_splits) == 1
+        text += f"; rungs after fold-epochs {epochs}" if is_same else "; the rungs are below"
     if stopping.patience:
         text += f"; {stopping.patience} epochs of a fold without improvement stop a trial"
     if stopping.paired_alpha:
@@ -146,10 +220,10 @@ def hparam_rows(space: Space) -> list[tuple[str, str, str, str]]:
     depths: dict[str, int] = {}
     parents: dict[str, str] = {}
     for hparam in space.hparams:
-        others = [name for name, _values in hparam.when]
-        depths[hparam.name] = max((depths[name] + 1 for name in others), default=0)
-        if others:
-            parents[hparam.name] = max(others, key=depths.__getitem__)
+        conditions = [name for name, _values in hparam.when]
+        depths[hparam.name] = max((depths[name] + 1 for name in conditions), default=0)
+        if conditions:
+            parents[hparam.name] = max(conditions, key=depths.__getitem__)
 
     def rows_below(parent: str | None) -> Iterator[tuple[str, str, str, str]]:
         for hparam in space.hparams:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from raysearch.cli.options import STOPPED, STUDIES, StudiesOption, make_console
+from raysearch.cli.options import INTERRUPTED, STUDIES, StudiesOption, make_console
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def predict(
 
     Example: `raysearch predict first slides/8863 scores --explain 20`
     """
-    from raysearch.cli.shard import file_progress
+    from raysearch.cli.progress_bar import file_progress
     from raysearch.data.files import Folder
 
     if min(explain, workers) < 0:
@@ -81,7 +81,7 @@ def predict(
         with file_progress("Scoring") as on_progress:
             summary = _predict(model, source, Folder(out), on_progress, workers)
         if isinstance(summary, int):
-            console.print(f"{STOPPED}. Run the same command to resume.")
+            console.print(f"{INTERRUPTED}. Run the same command to resume.")
             return summary
         num_overlays = _write_overlays(model, source, Folder(out), explain)
     sys.stdout.write(_summary_line(summary, out))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raysearch.cli.launch_study import Launch
+from raysearch.cli.launch_study import LaunchOptions
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
-from raysearch.cli.study_end import StudyEnd, show_end
+from raysearch.cli.study_end import StudyEnd
+from raysearch.cli.study_end_text import show_end
 from raysearch.config.names import NAME, reject_login
 from raysearch.config.space_file import read_space
 from raysearch.errors import StudyError
@@ -30,7 +31,7 @@ from raysearch.search.study.remote_view import (
 ERROR_START = "raysearch: "
 
 
-def launch_on_cluster(options: Launch, studies: str | None, cluster: Path) -> int:
+def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path) -> int:
     """Launch a study on a cluster, and follow it.
 
     Args:
@@ -56,7 +57,7 @@ def launch_on_cluster(options: Launch, studies: str | None, cluster: Path) -> in
         return Follower(jobs, cluster, console, options.as_json).follow(job)
 
 
-def _check_options(options: Launch, studies: str | None) -> None:
+def _check_options(options: LaunchOptions, studies: str | None) -> None:
     if options.dry_run:
         raise StudyError("--dry-run: only the machine with the data can plan; remove --cluster")
     if options.name is not None and not NAME.fullmatch(options.name):
@@ -73,7 +74,7 @@ def _check_options(options: Launch, studies: str | None) -> None:
         )
 
 
-def _head_command(options: Launch, studies: str | None, name: str) -> list[str]:
+def _head_command(options: LaunchOptions, studies: str | None, name: str) -> list[str]:
     """Return the arguments of `raysearch` on the head."""
     command = ["launch", options.space.name, "--events", "--name", name]
     values = {

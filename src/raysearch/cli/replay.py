@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import STUDIES, StudiesOption, make_console
-from raysearch.cli.shard import file_progress
+from raysearch.cli.progress_bar import file_progress
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:

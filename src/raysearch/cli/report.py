@@ -1,4 +1,4 @@
-"""`raysearch report`: a study as one page worth reading, or what others have published."""
+"""`raysearch report`: writes the page of a study, or checks published results."""
 
 from __future__ import annotations
 
@@ -9,93 +9,119 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from raysearch.cli.options import STUDIES, StudiesOption, make_console
-from raysearch.errors import StudyError
+from raysearch.cli.options import (
+    STUDIES,
+    OpenOption,
+    StudiesOption,
+    check_out_folder,
+    make_console,
+    open_page,
+)
+from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from raysearch.metrics.plausibility import PlausibilityNote
 
+FILE_SUFFIXES = (".yaml", ".yml", ".csv")
+
 
 def report(
-    what: Annotated[
+    source: Annotated[
         str | None,
         typer.Argument(
-            metavar="STUDY", help="Or published figures (.yaml), or a score table (.csv)."
+            metavar="STUDY",
+            help="A study, published results (.yaml), or a table of scores (.csv). Default: the"
+            " newest study.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Default: STUDY.html.")
+        Path | None, typer.Option(metavar="FILE.html", help="The page. Default: STUDY.html.")
     ] = None,
     card: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.yaml", help="What people say of the card's open topics."),
+        typer.Option(metavar="FILE.yaml", help="Texts for the topics of the model card."),
     ] = None,
+    open_in_browser: OpenOption = False,
     studies: StudiesOption = STUDIES,
 ) -> int:
-    """Write how a champion was chosen, and how it did on each set, as one page without a network.
+    """Write a page on how a champion was selected, and its results on each set.
 
-    With a model card, by the items of CLAIM 2024 and TRIPOD+AI. The same is sent to the study's run
-    in MLflow, with the maps of the largest slide as files: PNG, and GeoJSON for QuPath. Published
-    figures are checked against themselves, a score table as `raysearch predict` writes it is judged
-    by its labels; the exit code is 1 where something in them cannot be.
+    The page needs no network. It contains a model card by the items of CLAIM 2024 and TRIPOD+AI. It
+    is also sent to the study's run in MLflow, with the maps of the largest slide as PNG, and as
+    GeoJSON for QuPath. Published results are checked for consistency. A table of scores, as
+    `raysearch predict` writes it, is evaluated by its labels. The exit code is 1 if a value in them
+    is impossible.
 
     Example: `raysearch report first --out first.html`
     """
     console = make_console()
-    file = Path(what or "")
-    if file.suffix in (".yaml", ".yml", ".csv"):
-        return _of_file(file, _place(out, file.stem), console)
-    from raysearch.cli.study_paths import newest_name
-    from raysearch.search.journal.study_folder import StudyFolder
+    path = Path(source or "")
+    is_file = path.suffix in FILE_SUFFIXES
+    if is_file and not path.is_file():
+        raise DataError(
+            f"{path}: no such file; give published results, a table of scores, or a study's name"
+        )
+    check_out_folder(out)
+    if is_file:
+        out = out or Path(f"{path.stem}.html")
+        exit_code = _check_file(path, out, console)
+    else:
+        from raysearch.cli.study_paths import newest_name
 
-    chosen = what or newest_name(studies)
-    place = _place(out, chosen)
+        name = source or newest_name(studies)
+        out = out or Path(f"{name}.html")
+        exit_code = _write_study_report(name, studies, out, card, console)
+    if open_in_browser:
+        open_page(out)
+    return exit_code
+
+
+def _write_study_report(
+    name: str, studies: str, out: Path, card: Path | None, console: Console
+) -> int:
+    """Write the report of a study to `out` and to MLflow; return the exit code."""
+    from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.stored_study import read_plan
+
+    folder = StudyFolder(f"{studies}/{name}")
+    read_plan(folder)  # reports a wrong name before torch is imported
     with console.status("Importing torch and MLflow"):
         from raysearch.reports.model_card import read_said
         from raysearch.reports.report_files import write_report
 
-    said = {} if card is None else read_said(card)
+    answers = {} if card is None else read_said(card)
     with console.status("Writing the report"):
-        done = write_report(StudyFolder(f"{studies}/{chosen}"), chosen, studies, place, said)
-    _show(done.notes, place, console)
-    if done.unsent is not None:
-        console.print(f"[red]Not in MLflow[/]: {escape(str(done.unsent))}", soft_wrap=True)
+        written = write_report(folder, name, studies, out, answers)
+    _show(written.notes, out, console)
+    if written.unsent is not None:
+        console.print(f"[red]Not in MLflow[/]: {escape(str(written.unsent))}", soft_wrap=True)
     return 0
 
 
-def _place(out: Path | None, stem: str) -> Path:
-    place = out or Path(f"{stem}.html")
-    if not place.parent.is_dir():
-        raise StudyError(f"--out {place}: no folder {place.parent}; make it, or name another")
-    return place
-
-
-def _of_file(file: Path, place: Path, console: Console) -> int:
-    """Published figures, or a score table; the exit code."""
-    if not file.is_file():
-        raise StudyError(f"{file}: no such file; give figures, a score table, or a study's name")
-    if file.suffix == ".csv":
+def _check_file(path: Path, out: Path, console: Console) -> int:
+    """Check published results or evaluate a table of scores; return the exit code."""
+    if path.suffix == ".csv":
         from raysearch.reports.published_results import scores_in
         from raysearch.reports.report_page import sets_page
         from raysearch.reports.study_report import set_of
 
-        one = set_of(file.stem, f"The scores in {file}.", scores_in(file))
-        notes: Sequence[PlausibilityNote] = one.notes
-        page = sets_page(f"Scores: {file.stem}", [one])
+        test_set = set_of(path.stem, f"The scores in {path}.", scores_in(path))
+        notes: Sequence[PlausibilityNote] = test_set.notes
+        page = sets_page(f"Scores: {path.stem}", [test_set])
     else:
         from raysearch.reports.published_results import notes_of, published_page, read_published
 
-        found = read_published(file)
-        notes = notes_of(found)
-        page = published_page(found, list(notes))
-    place.write_text(page, encoding="utf-8")
-    _show([note.text for note in notes], place, console)
+        published = read_published(path)
+        notes = notes_of(published)
+        page = published_page(published, list(notes))
+    out.write_text(page, encoding="utf-8")
+    _show([note.text for note in notes], out, console)
     return int(any(note.is_error for note in notes))
 
 
-def _show(notes: Sequence[str], place: Path, console: Console) -> None:
+def _show(notes: Sequence[str], out: Path, console: Console) -> None:
     for note in notes:
         console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
-    console.print(f"Report    {escape(str(place))}", soft_wrap=True)
+    console.print(f"Report    {escape(str(out))}", soft_wrap=True)

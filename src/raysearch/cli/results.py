@@ -1,120 +1,130 @@
-"""`raysearch results`: the leaderboard of a study, and its figures."""
+"""`raysearch results`: prints the leaderboard and the figures of a study."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from raysearch.cli.options import STUDIES, StudiesOption, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    JsonOption,
+    NewestStudyArgument,
+    OpenOption,
+    StudiesOption,
+    check_out_folder,
+    make_console,
+    open_page,
+)
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
+    from raysearch.analysis.stored_importances import ImportancesByFolds
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
 
 
-def results(
-    name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
-    studies: StudiesOption = STUDIES,
-    cluster: Annotated[
-        Path | None, typer.Option(help="Ask the cluster that `ray up` made of this file.")
-    ] = None,
-    optuna: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write an Optuna journal, which `optuna-dashboard` opens."
-        ),
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option("--figures", metavar="FILE.html", help="Also write the figures as one page."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> int:
-    """Print the leaderboard and the figures of a study, also while it runs.
-
-    Example: `raysearch results quickstart --figures quickstart.html`
-    """
-    _reject_place("--optuna", optuna)
-    _reject_place("--figures", page)
-    console = make_console(stderr=as_json)
-    found = _here(name, studies) if cluster is None else _there(name, cluster, console)
-    if optuna is not None:
-        from raysearch.search.sampling.optuna_export import ExportedStudy, export_study
-
-        plan = found.plan
-        exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, found.history)
-        export_study(exported, optuna)
-    if page is not None:
-        _write_page(found, page)
-    if as_json:
-        from raysearch.cli.tables import leaderboard_rows
-
-        sys.stdout.write(json.dumps(leaderboard_rows(found.plan, found.history)) + "\n")
-    else:
-        _show(found, console)
-    return 0
-
-
 @dataclass(frozen=True)
-class Found:
-    """A study as it is now, and the names of the others."""
+class StudyResults:
+    """The current state of a study.
+
+    Args:
+        plan: What the study does.
+        history: Its trials.
+        importances: Its hyperparameter importances; None if they have to be computed.
+    """
 
     plan: Plan
     history: History
-    others: Sequence[str] = ()
+    importances: ImportancesByFolds | None = None
 
 
-def _reject_place(option: str, path: Path | None) -> None:
-    if path is not None and not path.parent.is_dir():
-        raise StudyError(f"{option} {path}: no folder {path.parent}; make it, or name another")
+def results(
+    name: NewestStudyArgument = None,
+    studies: StudiesOption = STUDIES,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="The study is on the cluster that `ray up` started with this file."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write the figures to this page."),
+    ] = None,
+    open_in_browser: OpenOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Print the leaderboard and the figures of a study, also while it runs.
+
+    `raysearch studies` lists the studies. With --open, the figures are written to STUDY.html.
+
+    Example: `raysearch results quickstart --out quickstart.html`
+    """
+    check_out_folder(out)
+    console = make_console(stderr=as_json)
+    if cluster is None:
+        study = _local_results(name, studies)
+    else:
+        study = _cluster_results(name, cluster, console)
+    if open_in_browser and out is None:
+        out = Path(f"{study.plan.name}.html")
+    if out is not None:
+        _write_page(study, out)
+    if as_json:
+        from raysearch.cli.leaderboard_table import leaderboard_rows
+
+        rows = [asdict(row) for row in leaderboard_rows(study.plan, study.history)]
+        sys.stdout.write(json.dumps(rows) + "\n")
+    else:
+        _show(study, console)
+        if out is not None:
+            console.print(f"Page      {escape(str(out))}", soft_wrap=True)
+    if open_in_browser and out is not None:
+        open_page(out)
+    return 0
 
 
-def _show(found: Found, console: Console) -> None:
-    """The leaderboard, and the figures below it."""
+def _show(study: StudyResults, console: Console) -> None:
+    """Print the leaderboard, and the figures below it."""
     from raysearch.analysis.search_figures import study_figures
+    from raysearch.cli.leaderboard_table import leaderboard_table
     from raysearch.cli.results_text import figures_text
-    from raysearch.cli.tables import leaderboard_table
 
-    console.print(leaderboard_table(found.plan, found.history, console.width))
-    figures = study_figures(found.plan, found.history)
-    for one in figures:
-        console.print(figures_text(one, console.width))
-    if not figures:
+    console.print(leaderboard_table(study.plan, study.history, console.width))
+    all_figures = study_figures(study.plan, study.history, study.importances)
+    for figures in all_figures:
+        console.print(figures_text(figures, console.width))
+    if not all_figures:
         console.print("No figures yet: no searched trial has reported.")
-    if found.others:
-        console.print(f"Other studies here: {', '.join(found.others)}")
 
 
-def _write_page(found: Found, path: Path) -> None:
+def _write_page(study: StudyResults, path: Path) -> None:
     from raysearch.analysis.search_figures import study_figures
     from raysearch.reports.search_page import figures_page
 
-    figures = study_figures(found.plan, found.history)
-    path.write_text(figures_page(found.plan, found.history, figures), encoding="utf-8")
+    figures = study_figures(study.plan, study.history, study.importances)
+    path.write_text(figures_page(study.plan, study.history, figures), encoding="utf-8")
 
 
-def _here(name: str | None, studies: str) -> Found:
-    from raysearch.cli.study_paths import newest_name, study_names
+def _local_results(name: str | None, studies: str) -> StudyResults:
+    from raysearch.analysis.stored_importances import read_importances
+    from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study
 
-    chosen = name or newest_name(studies)
-    folder = StudyFolder(f"{studies}/{chosen}")
+    folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     study = load_study(folder)
-    others = [other for other in study_names(studies) if other != chosen]
-    return Found(study.plan, study.history, others)
+    importances = read_importances(folder, study.plan, study.history)
+    return StudyResults(study.plan, study.history, importances)
 
 
-def _there(name: str | None, cluster: Path, console: Console) -> Found:
-    """What the newest launch of the study on the cluster tells."""
+def _cluster_results(name: str | None, cluster: Path, console: Console) -> StudyResults:
+    """Return the state that the newest launch of the study on the cluster reports."""
     from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
@@ -122,7 +132,7 @@ def _there(name: str | None, cluster: Path, console: Console) -> Found:
         launches = jobs.launches()
         if not launches:
             raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
-        job, mirror = newest_opened_launch(jobs, name or launches[-1].study)
-    if mirror is None:
-        raise StudyError(f"study {job.study!r} never began; see `raysearch attach {job.study}`")
-    return Found(mirror.plan, mirror.history)
+        job, study = newest_opened_launch(jobs, name or launches[-1].study)
+    if study is None:
+        raise StudyError(f"study {job.study!r} has not started; see `raysearch attach {job.study}`")
+    return StudyResults(study.plan, study.history)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysearch.cli.options import STOPPED, STUDIES, StudiesOption, make_console
+from raysearch.cli.options import INTERRUPTED, STUDIES, JsonOption, StudiesOption, make_console
 from raysearch.cli.selection_text import selection_lines, selection_table
 from raysearch.errors import StudyError
 from raysearch.metrics.bootstrap import Interval
@@ -76,7 +76,7 @@ def select(
         bool, typer.Option("--dry-run", help="Only print; train and register nothing.")
     ] = False,
     studies: StudiesOption = STUDIES,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Select the champion of a study: the fastest of the trials that are tied with the best.
 
@@ -150,7 +150,7 @@ def _show_selection(
 
 
 def _run(folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console) -> int:
-    from raysearch.cli.live_table import LiveView, quiet_errors
+    from raysearch.cli.live_table import LiveView, stderr_in_log
 
     # Ray, torch and MLflow take seconds to import: a mistake in an option does not wait for them.
     with console.status("Importing Ray and MLflow"):
@@ -158,10 +158,10 @@ def _run(folder: StudyFolder, options: SelectionOptions, as_json: bool, console:
         from raysearch.workflow import reselect_champion
 
     try:
-        with quiet_errors(folder), LiveView(console) as view:
+        with stderr_in_log(folder), LiveView(console) as view:
             outcome = reselect_champion(folder, options, view)
     except InterruptedStudyError as interrupt:
-        console.print(f"{STOPPED}. Resume with the same command.")
+        console.print(f"{INTERRUPTED}. Resume with the same command.")
         return 128 + interrupt.signum
     _show_outcome(outcome, as_json, console)
     return 0
@@ -170,7 +170,8 @@ def _run(folder: StudyFolder, options: SelectionOptions, as_json: bool, console:
 def _show_outcome(outcome: StudyOutcome, as_json: bool, console: Console) -> None:
     from rich.markup import escape
 
-    from raysearch.cli.study_end import MAX_ROWS, model_line, study_end
+    from raysearch.cli.study_end import study_end
+    from raysearch.cli.study_end_text import MAX_ROWS, model_line
     from raysearch.search.journal.codec import record_to_json
 
     end, selection = study_end(outcome), outcome.champion.selection

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from raysearch.cli.options import make_console
+from raysearch.cli.options import JsonOption, make_console
+from raysearch.cli.progress_bar import file_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,19 +21,6 @@ if TYPE_CHECKING:
 
 # `Path` removes one slash of an address such as s3://bucket.
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
-
-
-@contextmanager
-def file_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error; the yielded function takes (done, total)."""
-    description = TextColumn("{task.description}", markup=False)
-    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def shard(
@@ -75,7 +59,7 @@ def shard(
         str | None,
         typer.Option(help="For pcam-kaggle: the folder of PCam's HDF5 and meta files."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Decode images once, on all cores, into Parquet shards with a manifest.
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.options import make_console
+from raysearch.cli.options import JsonOption, make_console
 from raysearch.config.names import LABEL, NAME, parse_holdouts
 from raysearch.errors import DataError
 
@@ -60,7 +60,7 @@ def split(
         str | None,
         typer.Option(help="Patients that may be on both sides of a fold, separated by commas."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Create a split manifest: a held-out test set, and folds that are grouped by patient.
 

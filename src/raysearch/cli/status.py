@@ -11,21 +11,21 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from raysearch.cli.options import CLUSTER, ClusterOption, make_console
+from raysearch.cli.options import CLUSTER, ClusterOption, JsonOption, make_console
 
 
 def status(
     name: Annotated[str | None, typer.Argument(help="A study. Default: all studies.")] = None,
     cluster: ClusterOption = CLUSTER,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Print the launches on a cluster; for one study, also its current leaderboard.
 
     Example: `raysearch status --cluster cluster.yaml`
     """
+    from raysearch.cli.leaderboard_table import leaderboard_table
     from raysearch.cli.live_table import clock
     from raysearch.cli.remote_launch import newest_opened_launch
-    from raysearch.cli.tables import leaderboard_table
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     console = make_console(stderr=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysearch.cli.options import CLUSTER, STOPPED, ClusterOption, StudyArgument, make_console
+from raysearch.cli.options import CLUSTER, INTERRUPTED, ClusterOption, StudyArgument, make_console
 
 
 def stop(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
@@ -20,12 +20,12 @@ def stop(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
             return 0
         with console.status(f"Stopping {name}"):
             job = jobs.stop(job)
-        is_saved = any(STOPPED in line for line in jobs.log(job.id)[-20:])
+        is_saved = any(INTERRUPTED in line for line in jobs.log(job.id)[-20:])
     resume = f"Resume with: raysearch launch SPACE --cluster {cluster} --name {name} --resume"
     if job.status == "SUCCEEDED":
         text = f"{name} ended by itself; see: raysearch results {name} --cluster {cluster}"
     elif is_saved:
-        text = f"{STOPPED}. {resume}"
+        text = f"{INTERRUPTED}. {resume}"
     else:
         text = f"Killed; the reported fold-epochs are saved. {resume}"
     console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -1,44 +1,43 @@
-"""Where studies, their data and their tracking store are, as the commands agree on it."""
+"""Finds studies by their names, and the data that a study is launched on."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from raysearch.cli.shard import file_progress
 from raysearch.data.files import Folder
-from raysearch.data.shards.shard_manifest import MANIFEST_FILE
-from raysearch.data.shards.sharding import write_shards
-from raysearch.data.synthetic import parse_synthetic
 from raysearch.errors import SpaceError, StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 SYNTHETIC = "synthetic:"
+# The folder of synthetic shards, next to the studies.
 SHARDS = ".shards"
 
 
 def study_names(studies: str) -> list[str]:
-    """The names of the studies in `studies`, the newest last."""
+    """Return the names of the studies in the folder `studies`, the newest last."""
     folder = Folder(studies)
     plans = {name: f"{name}/{StudyFolder.PLAN}" for name in folder.names()}
-    made = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
-    return sorted(made, key=lambda name: made[name])
+    created = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
+    return sorted(created, key=created.__getitem__)
 
 
 def new_name(studies: str, stem: str) -> str:
-    """`stem`, or the first of `stem-2`, `stem-3` and so on that no study has."""
-    taken = set(study_names(studies))
+    """Return `stem`, or the first of `stem-2`, `stem-3` and so on that no study has."""
+    existing = set(study_names(studies))
     number, name = 1, stem
-    while name in taken:
+    while name in existing:
         number += 1
         name = f"{stem}-{number}"
     return name
 
 
 def newest_name(studies: str) -> str:
-    """The name of the newest study; StudyError where there is none."""
+    """Return the name of the newest study; StudyError if there is none."""
     names = study_names(studies)
     if not names:
         raise StudyError(
@@ -47,36 +46,52 @@ def newest_name(studies: str) -> str:
     return names[-1]
 
 
-def resolve_data(asked: str | None, named: str | None, studies: str, console: Console) -> str:
-    """The address of the shards: `asked` for with --data, or `named` in the space.
+def resolve_data(option: str | None, space_data: str | None, studies: str, console: Console) -> str:
+    """Return the address of the shards of a launch.
 
-    `synthetic:PATIENTS:PATCHES:SEED` is drawn once, beside the studies.
+    Args:
+        option: The option `--data`, which takes precedence.
+        space_data: The `data` of the space. `synthetic:PATIENTS:PATCHES:SEED` generates patches
+            once, next to the studies.
+        studies: The folder of all studies.
+        console: Where to print that patches are generated.
+
+    Raises:
+        SpaceError: If neither names data.
+        DataError: If synthetic data has no valid parameters.
     """
-    source = asked or named
-    if source is None:
+    data = option or space_data
+    if data is None:
         raise SpaceError(
-            "no data: the space names none; give --data DIR, made by `raysearch shard`"
+            "no data: the space names none; give --data DIR, created by `raysearch shard`"
         )
-    if not source.startswith(SYNTHETIC):
-        return Folder(source).address
-    return _synthetic(source.removeprefix(SYNTHETIC), studies, console)
+    if not data.startswith(SYNTHETIC):
+        return Folder(data).address
+    return _synthetic_shards(data.removeprefix(SYNTHETIC), studies, console)
 
 
-def _synthetic(source: str, studies: str, console: Console) -> str:
-    """The address of the synthetic shards of `source`, made the first time."""
-    parse_synthetic(source)
+def _synthetic_shards(source: str, studies: str, console: Console) -> str:
+    """Return the address of the synthetic shards of `source`; create them if they do not exist."""
+    from raysearch.data.shards.shard_manifest import MANIFEST_FILE
+
     name = "synthetic-" + source.replace(":", "-")
     shards = Folder(studies) / SHARDS
     if shards.exists(f"{name}/{MANIFEST_FILE}"):
         return (shards / name).address
-    console.print(f"Drawing the synthetic set {source}", highlight=False)
+    from raysearch.cli.progress_bar import file_progress
+    from raysearch.data.shards.sharding import write_shards
+    from raysearch.data.synthetic import parse_synthetic
+
+    parse_synthetic(source)
+    console.print(f"Generating the synthetic data set {source}", highlight=False)
     with file_progress("Sharding") as update:
         if shards.is_local:
             write_shards(source, shards.local / name, "synthetic", progress=update)
         else:
             with tempfile.TemporaryDirectory() as scratch:
-                made = Path(scratch) / name
-                write_shards(source, made, "synthetic", progress=update)
-                for path in sorted(made.iterdir(), key=lambda one: one.name == MANIFEST_FILE):
+                local = Path(scratch) / name
+                write_shards(source, local, "synthetic", progress=update)
+                # The manifest is copied last, so that shards with a manifest are complete.
+                for path in sorted(local.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
                     shards.write(f"{name}/{path.name}", path.read_bytes())
     return (shards / name).address

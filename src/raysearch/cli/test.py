@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 
-from raysearch.cli.options import STUDIES, StudiesOption, StudyArgument, make_console
+from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, StudyArgument, make_console
 
 
 def test(
     name: StudyArgument,
     studies: StudiesOption = STUDIES,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Evaluate the champion of a study on the patients of the held-out test set.
 
@@ -24,7 +22,7 @@ def test(
 
     Example: `raysearch test first`
     """
-    from raysearch.cli.shard import file_progress
+    from raysearch.cli.progress_bar import file_progress
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study
 

@@ -31,7 +31,7 @@ def _text(value: Value | None) -> str:
 
 def _default_cell(row: HyperparameterSpec) -> str:
     special = [f"{_text(value)} with `{name}`" for name, value in row.default_by_component.items()]
-    return "; ".join(filter(None, [_text(row.default), *special])) or "see right"
+    return "; ".join(filter(None, [_text(row.default), *special])) or "(see meaning)"
 
 
 def _reader_cell(row: HyperparameterSpec) -> str:

@@ -14,6 +14,7 @@ from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, OBJECTIVES
 from raysearch.config.samplers import TpeSampler
 from raysearch.config.space import Hyperparameter, Space
+from raysearch.config.space_geometry import sample_hparams
 from raysearch.config.space_model import SpaceFile
 from raysearch.config.space_points import completed_point
 
@@ -205,9 +206,7 @@ def _unsatisfiable_errors(space: Space) -> Iterator[FileError]:
     if not space.constraints:
         return
     # numpy takes longer to import than all else that reads a file.
-    import numpy as np  # noqa: PLC0415
-
-    from raysearch.config.space_geometry import sample_hparams  # noqa: PLC0415
+    import numpy as np
 
     generator = np.random.default_rng(0)
     samples = [sample_hparams(space, generator) for _ in range(NUM_SAMPLES)]

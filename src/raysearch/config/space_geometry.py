@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.space import RANGES, Hyperparameter, Space
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # The feature of a hyperparameter that does not exist.
 ABSENT = -1.0
@@ -76,6 +78,8 @@ def sample_hparams(space: Space, generator: np.random.Generator) -> dict[str, Va
 
 def unit_point(space: Space, hparams: Mapping[str, Value]) -> NDArray[np.float64]:
     """Return the point of `hparams`, shape (hyperparameters,); 0.5 for those that do not exist."""
+    import numpy as np
+
     return np.array(
         [
             unit_position(hparam, hparams[hparam.name]) if hparam.name in hparams else 0.5
@@ -98,6 +102,8 @@ def feature_row(space: Space, hparams: Mapping[str, Value]) -> list[float]:
 
 def feature_rows_at(space: Space, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return `feature_row` at `points`, shape (points, hyperparameters), as (points, features)."""
+    import numpy as np
+
     columns: list[NDArray[np.float64]] = []
     # The index of the value of each choice at each point; -1 if the choice does not exist there.
     indices: dict[str, NDArray[np.int64]] = {}

@@ -17,8 +17,8 @@ from raysearch.data.audit.shard_audit import Audit
 from raysearch.data.audit.shard_reader import Images, iter_row_groups
 from raysearch.data.audit.split_integrity import SplitManifestCheck
 from raysearch.inference.image_rendering import data_uri
-from raysearch.reports.bar_charts import Bar, bars, histogram
-from raysearch.reports.html_page import rendered
+from raysearch.reports.html_page import Chart, render_page
+from raysearch.reports.svg_charts import Bar, bar_chart, histogram
 
 MAX_CASES, MAX_PICTURES_PER_CASE, MAX_SAMPLES = 24, 4, 18
 # Larger patches are embedded as downscaled JPEG files, because a page can have hundreds of them.
@@ -45,7 +45,7 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class Picture:
+class PatchPicture:
     """A patch as a data URI, with its label, patient, part of the official split and file."""
 
     uri: str
@@ -66,16 +66,8 @@ class FindingSection:
     """A finding, the pictures of its first cases and the number of cases without pictures."""
 
     finding: Finding
-    cases: tuple[tuple[Picture, ...], ...]
+    cases: tuple[tuple[PatchPicture, ...], ...]
     num_hidden_cases: int
-
-
-@dataclass(frozen=True)
-class Chart:
-    """An SVG chart and its title."""
-
-    title: str
-    svg: str
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class SampleSection:
 
     class_name: str
     num_rows: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PatchPicture, ...]
 
 
 @dataclass(frozen=True)
@@ -132,11 +124,9 @@ class AuditPage:
 
 def write_audit_page(audit: Audit, findings: Sequence[Finding], path: Path) -> None:
     """Write the page to `path`."""
-    context = {
-        "title": f"Inspection of {audit.shards.folder.address}",
-        "page": build_audit_page(audit, findings),
-    }
-    path.write_text(rendered(Path(__file__).with_suffix(".html"), context), encoding="utf-8")
+    title = f"Inspection of {audit.shards.folder.address}"
+    page = build_audit_page(audit, findings)
+    path.write_text(render_page("audit_page.html", title=title, page=page), encoding="utf-8")
 
 
 def build_audit_page(audit: Audit, findings: Sequence[Finding]) -> AuditPage:
@@ -203,18 +193,18 @@ def _sample_rows(audit: Audit) -> list[list[int]]:
     for label in range(len(audit.rows.class_names)):
         rows = rng.permutation(np.flatnonzero(audit.rows.labels == label))
         _patients, first = np.unique(audit.rows.patients[rows], return_index=True)
-        others = np.setdiff1d(np.arange(len(rows)), first)
-        order = np.concatenate([np.sort(first), others])[:MAX_SAMPLES].astype(np.int64)
+        remaining = np.setdiff1d(np.arange(len(rows)), first)
+        order = np.concatenate([np.sort(first), remaining])[:MAX_SAMPLES].astype(np.int64)
         sample_rows.append(sorted(rows[order].tolist()))
     return sample_rows
 
 
-def _read_pictures(audit: Audit, row_numbers: Iterable[int]) -> dict[int, Picture]:
+def _read_pictures(audit: Audit, row_numbers: Iterable[int]) -> dict[int, PatchPicture]:
     rows, pictures = audit.rows, {}
     selected = np.array(sorted(row_numbers), np.int64)
     for group_rows, pixels in iter_row_groups(audit.shards, selected):
         for row, image in zip(group_rows.tolist(), pixels, strict=True):
-            pictures[row] = Picture(
+            pictures[row] = PatchPicture(
                 _embed(image),
                 rows.class_names[rows.labels[row]],
                 str(rows.patients[row]),
@@ -240,7 +230,7 @@ def _class_chart(audit: Audit) -> str:
         Bar(name, count, f"{count:,} ({count / num_rows:.0%})")
         for name, count in zip(audit.rows.class_names, audit.class_counts, strict=True)
     ]
-    return bars("Patches by class", class_bars)
+    return bar_chart("Patches by class", class_bars)
 
 
 def _patient_charts(audit: Audit) -> tuple[Chart, ...]:
@@ -314,5 +304,5 @@ def _leakage_gap_section(audit: Audit) -> LeakageGapSection:
     text = f"A random split changes the AUROC of a color model by {gap:+.3f}."
     if result.single_row_patients:
         text = "Each row has its own patient, so both splits are random and the gap means nothing."
-    svg = bars("AUROC of a color model", auroc_bars, full=1.0)
+    svg = bar_chart("AUROC of a color model", auroc_bars, full_length=1.0)
     return LeakageGapSection(text, svg, method)

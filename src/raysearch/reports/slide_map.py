@@ -1,4 +1,4 @@
-"""Patches put back where they were cut from: maps of a slide, and what other programs open."""
+"""Stitches the patches of a slide to maps, and exports them as GeoJSON tiles for QuPath."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from numpy.typing import NDArray
 from raysearch.errors import DataError
 from raysearch.inference.image_rendering import Floats, Image, viridis
 
-# A map is not larger on either side.
-LARGEST = 1400
-WHITE = 255
-STRENGTH = 0.5
-# Who was missed, and who was taken for one: told apart by the cross, too.
-MISSED, ALARM = (200, 30, 30), (20, 80, 200)
+# The largest side of a map, in pixels.
+MAX_SIDE = 1400
+BACKGROUND = 255
+OVERLAY_OPACITY = 0.5
+# A diagonal distinguishes false negatives, also for readers with a color vision deficiency.
+FALSE_NEGATIVE_COLOR, FALSE_POSITIVE_COLOR = (200, 30, 30), (20, 80, 200)
+FRAME_WIDTH = 2
+# Multiples of the golden ratio give each class number another color.
+GOLDEN_RATIO = 0.618
 
 
 @dataclass(frozen=True)
 class SlideMap:
-    """A slide of patches: `image` uint8 (H, W, 3), the left and top of each patch in it (N,).
+    """A slide that is stitched from N patches.
 
-    `side` is a patch's height and width in it, `scale` how many pixels of the slide are one of it.
+    Attributes:
+        image: The map, uint8 (H, W, 3).
+        lefts: Left side of each patch in the map, shape (N,).
+        tops: Top side of each patch in the map, shape (N,).
+        side: Height and width of a patch in the map.
+        scale: How many pixels of the slide are one pixel of the map.
     """
 
     image: Image
@@ -35,62 +43,84 @@ class SlideMap:
     scale: int
 
 
-def stitched(pixels: Image, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> SlideMap:
-    """The patches (N, H, W, 3) at their places `xs`, `ys` (N,) in pixels, on white.
+def stitch_slide(pixels: Image, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> SlideMap:
+    """Stitch patches at their positions on white; a large slide is downscaled.
 
-    Places count from 1 or 0, as they come: the smallest of each is at the edge. DataError where one
-    is not known.
+    Args:
+        pixels: The patches, uint8 (N, H, W, 3).
+        xs: Left side of each patch in pixels, shape (N,); the smallest one is at the edge.
+        ys: Top side of each patch in pixels, shape (N,); the smallest one is at the edge.
+
+    Raises:
+        DataError: If a position is unknown, or there is no patch.
     """
     if not len(xs) or not (np.isfinite(xs) & np.isfinite(ys)).all():
-        raise DataError("a slide's map needs the place of every patch: x and y are not known here")
+        raise DataError("a slide map requires the position of every patch; some x or y is unknown")
     height, width = pixels.shape[1:3]
-    lefts, tops = ((one - one.min()).astype(np.int64) for one in (xs, ys))
-    whole = max(int(lefts.max()) + width, int(tops.max()) + height)
-    scale = min(max(1, -(-whole // LARGEST)), height, width)
+    lefts, tops = ((values - values.min()).astype(np.int64) for values in (xs, ys))
+    slide_side = max(int(lefts.max()) + width, int(tops.max()) + height)
+    scale = min(max(1, -(-slide_side // MAX_SIDE)), height, width)
     side = (max(1, height // scale), max(1, width // scale))
     lefts, tops = lefts * side[1] // width, tops * side[0] // height
-    image = np.full((int(tops.max()) + side[0], int(lefts.max()) + side[1], 3), WHITE, np.uint8)
+    shape = (int(tops.max()) + side[0], int(lefts.max()) + side[1], 3)
+    image = np.full(shape, BACKGROUND, np.uint8)
     for patch, left, top in zip(pixels, lefts.tolist(), tops.tolist(), strict=True):
         small = cv2.resize(patch, (side[1], side[0]), interpolation=cv2.INTER_AREA)
         image[top : top + side[0], left : left + side[1]] = small
     return SlideMap(image, lefts, tops, side, scale)
 
 
-def heat_map(found: SlideMap, values: Floats) -> Image:
-    """The map under the colours of `values` (N,) a patch, or (N, h, w) over it, from 0 to 1."""
-    image = found.image.copy()
-    height, width = found.side
-    for place, (left, top) in enumerate(
-        zip(found.lefts.tolist(), found.tops.tolist(), strict=True)
-    ):
-        here = image[top : top + height, left : left + width]
-        own = np.asarray(values[place], np.float32)
-        spread = np.full((height, width), own) if own.ndim == 0 else _fitted(own, (width, height))
-        here[:] = cv2.addWeighted(here, 1 - STRENGTH, viridis(spread), STRENGTH, 0)
+def draw_heatmap(slide_map: SlideMap, values: Floats) -> Image:
+    """Return the map, overlaid with colors for values from 0 to 1.
+
+    Args:
+        slide_map: The map of N patches.
+        values: A value of each patch, shape (N,), or a heatmap of each patch, shape (N, h, w).
+    """
+    image = slide_map.image.copy()
+    height, width = slide_map.side
+    positions = zip(slide_map.lefts.tolist(), slide_map.tops.tolist(), strict=True)
+    for index, (left, top) in enumerate(positions):
+        region = image[top : top + height, left : left + width]
+        patch_values = np.asarray(values[index], np.float32)
+        if patch_values.ndim == 0:
+            resized = np.full((height, width), patch_values)
+        else:
+            resized = _resize(patch_values, (width, height))
+        colors = viridis(resized)
+        region[:] = cv2.addWeighted(region, 1 - OVERLAY_OPACITY, colors, OVERLAY_OPACITY, 0)
     return image
 
 
-def _fitted(values: Floats, size: tuple[int, int]) -> Floats:
+def _resize(values: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def error_map(found: SlideMap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Image:
-    """The map with a frame around each error: red and crossed where a label above 0 was missed."""
-    image = found.image.copy()
-    height, width = found.side
-    for place in np.flatnonzero(labels != predicted).tolist():
-        # A line of two pixels lies on both sides of its place.
-        left, top = int(found.lefts[place]) + 1, int(found.tops[place]) + 1
+def draw_errors(
+    slide_map: SlideMap, labels: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> Image:
+    """Return the map with a frame around each error; false negatives also have a diagonal.
+
+    Args:
+        slide_map: The map of N patches.
+        labels: True class of each patch, shape (N,).
+        predicted: Predicted class of each patch, shape (N,); below the true one is a false negative.
+    """
+    image = slide_map.image.copy()
+    height, width = slide_map.side
+    for index in np.flatnonzero(labels != predicted).tolist():
+        # A line of two pixels extends by one pixel to each side of its position.
+        left, top = int(slide_map.lefts[index]) + 1, int(slide_map.tops[index]) + 1
         corner = (left + width - 3, top + height - 3)
-        missed = labels[place] > predicted[place]
-        colour = MISSED if missed else ALARM
-        cv2.rectangle(image, (left, top), corner, colour, 2)
-        if missed:
-            cv2.line(image, (left, top), corner, colour, 2)
+        is_false_negative = labels[index] > predicted[index]
+        color = FALSE_NEGATIVE_COLOR if is_false_negative else FALSE_POSITIVE_COLOR
+        cv2.rectangle(image, (left, top), corner, color, FRAME_WIDTH)
+        if is_false_negative:
+            cv2.line(image, (left, top), corner, color, FRAME_WIDTH)
     return image
 
 
-def geojson(
+def tiles_geojson(
     xs: NDArray[np.float64],
     ys: NDArray[np.float64],
     side: tuple[int, int],
@@ -98,29 +128,38 @@ def geojson(
     labels: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> bytes:
-    """The patches as tiles for QuPath: squares in pixels of the slide from `xs`, `ys` (N,) on.
+    """Return the patches as GeoJSON tiles for QuPath.
 
-    Places that count from 1 are brought to 0. Each has the class of the highest of its
-    `probabilities` (N, C), these as measurements, and its true class.
+    Each tile has the class of the highest probability, the probabilities as measurements, and the
+    true class as metadata. Positions that count from 1 are moved to 0.
+
+    Args:
+        xs: Left side of each patch in pixels of the slide, shape (N,).
+        ys: Top side of each patch in pixels of the slide, shape (N,).
+        side: Height and width of a patch in pixels of the slide.
+        probabilities: Probability of each class, shape (N, C).
+        labels: True class of each patch, shape (N,).
+        class_names: Names of the C classes.
     """
-    first = [1.0 if len(one) and float(one.min()) % 10 == 1 else 0.0 for one in (xs, ys)]
+    origin_x, origin_y = _origin(xs), _origin(ys)
     features = []
     for row in range(len(xs)):
-        said = int(probabilities[row].argmax())
-        left, top = float(xs[row]) - first[0], float(ys[row]) - first[1]
+        predicted = int(probabilities[row].argmax())
+        left, top = float(xs[row]) - origin_x, float(ys[row]) - origin_y
         right, bottom = left + side[1], top + side[0]
         corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
         scores = {
             f"score_{name}": round(float(value), 6)
             for name, value in zip(class_names, probabilities[row], strict=True)
         }
+        color = _class_color(predicted)
         features.append(
             {
                 "type": "Feature",
                 "geometry": {"type": "Polygon", "coordinates": [corners]},
                 "properties": {
                     "objectType": "tile",
-                    "classification": {"name": class_names[said], "color": _colour(said)},
+                    "classification": {"name": class_names[predicted], "color": color},
                     "measurements": scores,
                     "metadata": {"label": class_names[int(labels[row])]},
                 },
@@ -129,7 +168,12 @@ def geojson(
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
 
-def _colour(number: int) -> list[int]:
-    """Of a class: viridis, apart from each other."""
-    place = np.array([(number * 0.618) % 1.0], np.float32)
-    return [int(one) for one in viridis(place)[0]]
+def _origin(positions: NDArray[np.float64]) -> float:
+    """Return 1 if the positions count from 1, as in file names of IDC; else 0."""
+    return 1.0 if len(positions) and float(positions.min()) % 10 == 1 else 0.0
+
+
+def _class_color(number: int) -> list[int]:
+    """Return the color (red, green, blue) of a class."""
+    color = viridis(np.array([(number * GOLDEN_RATIO) % 1.0], np.float32))[0]
+    return [int(channel) for channel in color]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 from raysearch.analysis.search_figures import study_figures
+from raysearch.analysis.stored_importances import ImportancesByFolds
 from raysearch.reports.search_page import figures_page
 from raysearch.search.journal.history import History, leaderboard
 from raysearch.search.study.plan import Plan
 
 
-def study_files(plan: Plan, history: History) -> dict[str, bytes]:
+def study_files(
+    plan: Plan, history: History, importances: ImportancesByFolds | None = None
+) -> dict[str, bytes]:
     """The files by their names: `figures.html` and `leaderboard.json`."""
-    page = figures_page(plan, history, study_figures(plan, history))
+    page = figures_page(plan, history, study_figures(plan, history, importances))
     return {"figures.html": page.encode(), "leaderboard.json": _leaderboard(plan, history)}
 
 

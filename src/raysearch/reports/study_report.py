@@ -1,4 +1,4 @@
-"""What a report of a study tells: how its champion was chosen, and how it did on each set."""
+"""Collects what the report of a study shows: its selection and the evaluations of its champion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raysearch.champion.stored_champion import champion_of, champion_scores
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import load_rows
 from raysearch.data.shards.shard_manifest import Manifest, read_manifest
-from raysearch.errors import StudyError, UserError
+from raysearch.errors import UserError
 from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import Reliability, apply_temperature, reliability
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
@@ -38,33 +38,61 @@ from raysearch.testing.test_results import (
 )
 
 OUT_OF_FOLD = "out of fold"
+HELD_OUT_TITLE = "held-out test set"
+OUT_OF_FOLD_TEXT = (
+    "Each patch is scored by the model of the fold that did not train on its patient, with the"
+    " decision rule of the champion. The champion was selected, and its temperature and threshold"
+    " were fitted, on the same patients: these results are optimistic."
+)
 
 
 @dataclass(frozen=True)
-class Set:
-    """One set that the champion was judged on: its rows with their scores, and all said of them.
+class EvaluatedSet:
+    """A set that a model was evaluated on.
 
-    `before` is the reliability without the temperature, and `in_context` the AUROC with what the
-    patches near each one say, where they are known; `about` is None of the study's own folds.
+    Attributes:
+        name: The name of the set.
+        text: What was evaluated, and how, in sentences.
+        scored: The rows with their labels and probabilities.
+        evaluation: Their evaluation.
+        notes: What limits the validity of the result.
+        uncalibrated: The reliability diagram before temperature scaling; None if it is unknown.
+        smoothed_auroc: The AUROC after neighbor smoothing; None if positions are unknown.
+        record: The stored record of a test set; None for other sets.
     """
 
     name: str
     text: str
     scored: ScoredRows
-    found: Evaluation
+    evaluation: Evaluation
     notes: tuple[PlausibilityNote, ...]
-    before: Reliability | None = None
-    in_context: Interval | None = None
-    about: EvaluationRecord | None = None
+    uncalibrated: Reliability | None = None
+    smoothed_auroc: Interval | None = None
+    record: EvaluationRecord | None = None
+
+    @property
+    def support(self) -> str:
+        """The numbers of patches and patients."""
+        return f"{self.evaluation.rows:,} patches of {self.evaluation.patients:,} patients"
 
 
 @dataclass(frozen=True)
-class Report:
-    """A study with a champion, as it is told; the first of `sets` is the study's own folds.
+class StudyReport:
+    """The content of the report of a study with a champion.
 
-    Its patches are the `rows` (N,) of the study's view of its shards, on the `slides` (N,), where
-    it is known of all where they lie. `manifest` is that of the shards, where they are still there.
-    `notes` say what was left out.
+    Attributes:
+        plan: The plan of the study.
+        history: Its trials.
+        champion: The trial of the champion.
+        decision: The decision rule of the champion.
+        selection: The ranking of the finished trials.
+        out_of_fold: The evaluation on the study's own folds.
+        held_out: The evaluation on the held-out test set; None before it.
+        external: The evaluations on external test sets.
+        rows: Index of each out-of-fold patch among the study's rows, shape (N,).
+        slides: Slide of each out-of-fold patch, shape (N,); None if a position is unknown.
+        manifest: The manifest of the shards; None if they are gone.
+        notes: What the report leaves out.
     """
 
     plan: Plan
@@ -72,121 +100,174 @@ class Report:
     champion: Trial
     decision: ChampionDecision
     selection: Selection
-    sets: tuple[Set, ...]
+    out_of_fold: EvaluatedSet
+    held_out: EvaluatedSet | None
+    external: tuple[EvaluatedSet, ...]
     rows: NDArray[np.int64]
     slides: NDArray[np.str_] | None
     manifest: Manifest | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def sets(self) -> tuple[EvaluatedSet, ...]:
+        """All evaluated sets: out of fold, held-out test set, external test sets."""
+        held_out = () if self.held_out is None else (self.held_out,)
+        return (self.out_of_fold, *held_out, *self.external)
 
-def study_report(folder: StudyFolder) -> Report:
-    """What is to be told of the study in `folder`; StudyError where it has no champion yet."""
+
+def study_report(folder: StudyFolder) -> StudyReport:
+    """Collect the report of the study in `folder`.
+
+    Raises:
+        StudyError: If the study has no champion.
+    """
     study = load_study(folder)
     plan, history = study.plan, study.history
     champion, decision = champion_of(plan, history)
-    selection = select(folder, plan, history, decision.margin)
-    raw = champion_scores(folder, plan, champion, decision.seed)
-    manifest = _manifest(plan.data)
-    form = manifest.format if manifest else ""
-    sets = [_own(plan, decision, raw, form)]
-    judged = read_evaluations(folder)
-    mine = [one for one in judged if (one.trial, one.repeat_seed) == (champion.id, decision.seed)]
-    sets += [_other(folder, about, form) for about in mine]
-    notes = tuple(
-        f"{one.name} was judged by {one.model}, which is the champion no more, and is left out"
-        for one in judged
-        if one not in mine
+    scores = champion_scores(folder, plan, champion, decision.seed)
+    manifest = _read_manifest_if_present(plan.data)
+    source_format = manifest.format if manifest else ""
+    held_out, external, notes = None, [], []
+    for record in read_evaluations(folder):
+        if (record.trial, record.repeat_seed) == (champion.id, decision.seed):
+            evaluated = _evaluate_test_set(folder, record, source_format)
+            if record.name == HELD_OUT:
+                held_out = evaluated
+            else:
+                external.append(evaluated)
+        else:
+            notes.append(
+                f"The evaluation of {record.name} is not shown: its model, {record.model}, is no"
+                " longer the champion"
+            )
+    return StudyReport(
+        plan=plan,
+        history=history,
+        champion=champion,
+        decision=decision,
+        selection=select(folder, plan, history, decision.margin),
+        out_of_fold=_evaluate_out_of_fold(plan, decision, scores, source_format),
+        held_out=held_out,
+        external=tuple(external),
+        rows=scores.rows,
+        slides=_slides(plan, scores),
+        manifest=manifest,
+        notes=tuple(notes),
     )
-    slides = _slides(plan, raw)
-    return Report(
-        *(plan, history, champion, decision, selection, tuple(sets), raw.rows, slides, manifest, notes)
+
+
+def evaluate_set(
+    name: str, text: str, scored: ScoredRows, notes: Sequence[str] = ()
+) -> EvaluatedSet:
+    """Evaluate scored rows that belong to no study.
+
+    Args:
+        name: The name of the set.
+        text: What was evaluated, and how.
+        scored: The rows with their labels and probabilities.
+        notes: Notes to show before those of the plausibility checks.
+    """
+    evaluation = evaluate_predictions(scored)
+    all_notes = (*map(PlausibilityNote, notes), *_check_plausibility(evaluation, ""))
+    return EvaluatedSet(name, text, scored, evaluation, all_notes)
+
+
+def _evaluate_out_of_fold(
+    plan: Plan, decision: ChampionDecision, scores: OutOfFold, source_format: str
+) -> EvaluatedSet:
+    probabilities = apply_temperature(scores.probabilities, decision.temperature)
+    scored = ScoredRows(
+        scores.labels, probabilities, scores.patients, plan.class_names, decision.threshold
+    )
+    evaluation = evaluate_predictions(scored, scores.folds)
+    return EvaluatedSet(
+        OUT_OF_FOLD,
+        OUT_OF_FOLD_TEXT,
+        scored,
+        evaluation,
+        _check_plausibility(evaluation, source_format),
+        uncalibrated=reliability(scores.labels, scores.probabilities),
+        smoothed_auroc=_smoothed_auroc(plan, replace(scores, probabilities=probabilities)),
     )
 
 
+def _smoothed_auroc(plan: Plan, scores: OutOfFold) -> Interval | None:
+    """Return the AUROC after neighbor smoothing; None if it is undefined or the shards are gone."""
+    try:
+        smoothed = neighbor_smoothed_auroc(scores, plan)
+    except UserError:
+        return None
+    return None if smoothed is None else smoothed.auroc
 
 
+def _evaluate_test_set(
+    folder: StudyFolder, record: EvaluationRecord, source_format: str
+) -> EvaluatedSet:
+    scored = read_evaluation_scores(folder, record)
+    evaluation = evaluate_predictions(scored)
+    evaluated = f"evaluated on {record.time} with {record.model}."
+    if record.accesses is not None:
+        text = (
+            f"The held-out test set, {evaluated} Accesses: {record.accesses.by_study} by this"
+            f" study, {record.accesses.total} in total."
+        )
+    else:
+        text = f"The external test set {record.data}, {evaluated}"
+    name = HELD_OUT_TITLE if record.name == HELD_OUT else record.name
+    if record.name != HELD_OUT:
+        manifest = _read_manifest_if_present(record.data)
+        source_format = manifest.format if manifest else ""
+    plausibility = _check_plausibility(evaluation, source_format)
+    return EvaluatedSet(
+        name,
+        text,
+        scored,
+        evaluation,
+        (*map(PlausibilityNote, record.notes), *plausibility),
+        smoothed_auroc=record.smoothed_auroc,
+        record=record,
+    )
 
-def _manifest(data: str) -> Manifest | None:
-    """What the shards at `data` say of themselves; None where they have gone."""
+
+def _check_plausibility(
+    evaluation: Evaluation, source_format: str
+) -> tuple[PlausibilityNote, ...]:
+    return (
+        *check_row_counts(evaluation),
+        *check_reference_result(source_format, evaluation),
+        *check_baseline(evaluation),
+    )
+
+
+def _read_manifest_if_present(data: str) -> Manifest | None:
+    """Return the manifest of the shards at `data`; None if they are gone."""
     try:
         return read_manifest(Folder(data))
     except UserError:
         return None
 
 
-def set_of(name: str, text: str, scored: ScoredRows, notes: Sequence[str] = ()) -> Set:
-    """`scored` rows as a set of their own, of which `notes` are to be known, too."""
-    found = evaluate_predictions(scored)
-    return Set(name, text, scored, found, (*map(PlausibilityNote, notes), *_notes(found, "")))
-
-
-def _own(plan: Plan, decision: ChampionDecision, raw: OutOfFold, form: str) -> Set:
-    probabilities = apply_temperature(raw.probabilities, decision.temperature)
-    scored = ScoredRows(
-        *(raw.labels, probabilities, raw.patients),
-        *(plan.class_names, decision.threshold),
-    )
-    found = evaluate_predictions(scored, raw.folds)
-    text = (
-        "Each patch by the model of the fold that did not learn from its patient, at the locked"
-        " temperature and threshold. The champion was chosen by these very patients, and both were"
-        " fitted to them, so that these figures flatter it."
-    )
-    before = reliability(raw.labels, raw.probabilities)
-    near = _in_context(plan, replace(raw, probabilities=probabilities))
-    return Set(OUT_OF_FOLD, text, scored, found, _notes(found, form), before, near)
-
-
-def _in_context(plan: Plan, calibrated: OutOfFold) -> Interval | None:
-    """None as well where the shards have gone, which alone know where the patches lie."""
-    try:
-        near = neighbor_smoothed_auroc(calibrated, plan)
-    except UserError:
-        return None
-    return None if near is None else near.auroc
-
-
-def _other(folder: StudyFolder, about: EvaluationRecord, form: str) -> Set:
-    scored = read_evaluation_scores(folder, about)
-    found = evaluate_predictions(scored)
-    if about.accesses is not None:
-        text = (
-            f"The held-out test set, evaluated on {about.time} with {about.model}. Accesses:"
-            f" {about.accesses.by_study} by this study, {about.accesses.total} in total."
-        )
-    else:
-        text = (
-            f"The external test set {about.data}, evaluated on {about.time} with {about.model}."
-        )
-    if about.name != HELD_OUT:
-        manifest = _manifest(about.data)
-        form = manifest.format if manifest else ""
-    notes = (*(PlausibilityNote(one) for one in about.notes), *_notes(found, form))
-    return Set(about.name, text, scored, found, notes, in_context=about.smoothed_auroc, about=about)
-
-
-def _notes(found: Evaluation, form: str) -> tuple[PlausibilityNote, ...]:
-    return (*check_row_counts(found), *check_reference_result(form, found), *check_baseline(found))
-
-
-def _slides(plan: Plan, raw: OutOfFold) -> NDArray[np.str_] | None:
-    """The slides of the judged patches, where it is known of each where it lies there."""
+def _slides(plan: Plan, scores: OutOfFold) -> NDArray[np.str_] | None:
+    """Return the slide of each scored patch; None if the position of a patch is unknown."""
     try:
         rows = load_rows(plan.data, plan.view)
     except UserError:
         return None
-    if patch_positions(rows, raw) is None:
+    if patch_positions(rows, scores) is None:
         return None
-    return np.asarray(rows.slides[raw.rows])
+    return np.asarray(rows.slides[scores.rows])
 
 
-def fresh_text(report: Report) -> str:
-    """The champion's objective with fresh seeds, and how often they failed; empty without any."""
+def repeats_text(report: StudyReport) -> str:
+    """Return the champion's objectives in the repeats, and their failures; empty without any."""
     history = report.history
-    values = ", ".join(f"{one:.4f}" for one in history.repeat_objectives)
-    failed = [
-        why for (trial, _), why in history.repeat_failures.items() if trial == history.champion
+    values = ", ".join(f"{objective:.4f}" for objective in history.repeat_objectives)
+    reasons = [
+        reason
+        for (trial, _seed), reason in history.repeat_failures.items()
+        if trial == history.champion
     ]
-    told = [f"{report.plan.space.metric} {values}"] if values else []
-    told += [f"{len(failed)} failed ({', '.join(sorted(set(failed)))})"] if failed else []
-    return "; ".join(told)
+    texts = [f"{report.plan.space.metric} {values}"] if values else []
+    if reasons:
+        texts.append(f"{len(reasons)} failed ({', '.join(sorted(set(reasons)))})")
+    return "; ".join(texts)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raysearch.cli.tables import plan_tables
+from raysearch.cli.plan_text import plan_tables
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import load_rows

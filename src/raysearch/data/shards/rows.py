@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
 from raysearch.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 # A column that can define the groups of a split, and the field of `Rows` with its values.
 GROUP_COLUMNS: Mapping[str, str] = {
@@ -53,6 +54,8 @@ class View:
 
     def mask(self, table: pa.Table, manifest: Manifest) -> NDArray[np.bool_]:
         """Which rows of `table` are visible, shape (rows,)."""
+        import numpy as np
+
         manifest.classes_of(self.task)
         labels = table.column(label_column(self.task))
         visible = np.asarray(labels.is_valid().to_numpy(), np.bool_)
@@ -100,6 +103,9 @@ class Rows:
     @classmethod
     def from_table(cls, table: pa.Table, manifest: Manifest, task: str) -> Rows:
         """Convert `table`, with the columns `row_columns`, to rows with the labels of `task`."""
+        import numpy as np
+        import pyarrow as pa
+
         labels = table.column(label_column(task)).cast(pa.int64())
         return cls(
             labels=np.array(labels.to_numpy()),  # a copy: torch needs a writable array
@@ -142,10 +148,15 @@ class Rows:
 
 
 def _texts(table: pa.Table, column: str) -> NDArray[np.str_]:
+    import numpy as np
+
     return np.array(table.column(column).to_pylist(), dtype=np.str_)
 
 
 def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    import numpy as np
+    import pyarrow as pa
+
     values = table.column(column).cast(pa.float64())
     return np.asarray(values.fill_null(np.nan).to_numpy(), np.float64)
 
@@ -161,6 +172,9 @@ def load_rows(address: str, view: View = ALL) -> Rows:
     Raises:
         DataError: If the shards are missing or damaged, or have no labels in the view's task.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     folder = Folder(address)
     manifest = read_manifest(folder)
     tables = []
@@ -191,6 +205,9 @@ def load_hashes(address: str, view: View | None = None) -> NDArray[np.bytes_]:
     Returns:
         The hashes, 32 bytes each, shape (N,).
     """
+    import numpy as np
+    import pyarrow.parquet as pq
+
     folder = Folder(address)
     manifest = read_manifest(folder)
     columns = ["sha256", *(() if view is None else row_columns(manifest))]
@@ -207,6 +224,8 @@ def load_hashes(address: str, view: View | None = None) -> NDArray[np.bytes_]:
 @contextmanager
 def shard_errors(folder: Folder, name: str) -> Iterator[None]:
     """Convert errors of reading the shard `name` of `folder` to DataError that names it."""
+    import pyarrow as pa
+
     try:
         yield
     except FileNotFoundError:

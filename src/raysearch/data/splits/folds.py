@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from raysearch.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def assign_folds(
         DataError: If there are fewer groups than folds, or fewer groups with a class than folds:
             a validation set would lack that class.
     """
+    import numpy as np
+
     names, counts = class_counts_by_group(groups, labels)
     _reject_too_few_groups(counts, num_folds, class_names)
     tie_breaks = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names.tolist()]
@@ -97,6 +101,8 @@ class _FoldSums:
     @classmethod
     def empty(cls, num_folds: int, num_classes: int) -> _FoldSums:
         """The sums before any group is assigned."""
+        import numpy as np
+
         shape = (num_folds, num_classes)
         return cls(np.zeros(shape), np.zeros(shape, np.int64), np.zeros(num_folds, np.int64))
 
@@ -138,6 +144,8 @@ def class_counts_by_group(
     Returns:
         The sorted group names, shape (groups,), and the counts, shape (groups, classes).
     """
+    import numpy as np
+
     names, group_indices = np.unique(groups, return_inverse=True)
     num_classes = int(labels.max()) + 1 if len(labels) else 0
     counts = np.zeros((len(names), num_classes), np.int64)
@@ -190,6 +198,8 @@ def take_fraction(
     Returns:
         The selected `train_indices`, in increasing order.
     """
+    import numpy as np
+
     names, group_indices = np.unique(groups[train_indices], return_inverse=True)
     sort_keys = [hashlib.sha256(f"share/{name}".encode()).digest() for name in names.tolist()]
     order = sorted(range(len(names)), key=sort_keys.__getitem__)
@@ -239,6 +249,8 @@ def fold_indices(
     Raises:
         DataError: If one of the two has no rows, or a group is in both.
     """
+    import numpy as np
+
     names, group_indices = np.unique(groups, return_inverse=True)
     indices = []
     for number, fold in enumerate(folds):

@@ -21,6 +21,7 @@ class StudyFolder(Folder):
     | `repeats/TRIAL/SEED/fold-FOLD.pt` | its network, with its pre-processing | that worker |
     | `champion.pt` | the refitted champion, with its pre-processing | the worker that refits |
     | `evaluations/SET/` | the champion's scores of another set | `test`, `evaluate` |
+    | `importances.json` | the hyperparameter importances | the launcher, at the end |
     | `launcher.lock` | which launcher runs the study | the launcher |
     | `logs/` | the logs of the launcher and the workers | the launcher |
     """
@@ -33,6 +34,7 @@ class StudyFolder(Folder):
     REPEATS = "repeats"
     CHAMPION = "champion.pt"
     EVALUATIONS = "evaluations"
+    IMPORTANCES = "importances.json"
     LOGS = "logs"
     LOCK = "launcher.lock"
     # A checkpoint leaves so many bytes of a local disk to the journal.

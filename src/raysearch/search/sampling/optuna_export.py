@@ -57,7 +57,7 @@ def export_study(exported: ExportedStudy, path: Path) -> int:
         StudyError: If `path` exists.
     """
     if path.exists():
-        raise StudyError(f"--optuna {path}: the file exists; choose another name, or remove it")
+        raise StudyError(f"{path}: the file exists; choose another name, or remove it")
     space, trials = exported.space, exported.history.searched()
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,30 +9,7 @@ from raysearch.data.files import Folder
 from raysearch.data.shards.rows import Rows, View, load_hashes, load_rows
 from raysearch.data.splits.split_creation import held_out_patients
 from raysearch.errors import DataError
-
-
-@dataclass(frozen=True)
-class Auxiliary:
-    """A folder of auxiliary shards.
-
-    Args:
-        data: Address of the shards.
-        fingerprint: Hash of the shards.
-        rows: Number of their visible patches.
-        held_out: Their own test patients, which are not trained on either.
-        warnings: What the user should know about them.
-    """
-
-    data: str
-    fingerprint: str
-    rows: int
-    held_out: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def view(self) -> View:
-        """The rows that a study sees of them."""
-        return View(held_out=self.held_out)
+from raysearch.search.study.plan import Auxiliary
 
 
 def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:

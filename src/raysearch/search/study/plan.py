@@ -12,7 +12,6 @@ from raysearch.data.shards.rows import ALL, View
 from raysearch.data.splits.folds import Fold
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import record_from_json, record_to_json
-from raysearch.search.study.auxiliary_data import Auxiliary
 from raysearch.training.precision_settings import PrecisionSettings
 
 FORMAT = 2
@@ -37,6 +36,30 @@ class Split:
     patients: tuple[int, ...]
     patches: tuple[int, ...]
     rungs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A folder of auxiliary shards.
+
+    Args:
+        data: Address of the shards.
+        fingerprint: Hash of the shards.
+        rows: Number of their visible patches.
+        held_out: Their own test patients, which are not trained on either.
+        warnings: What the user should know about them.
+    """
+
+    data: str
+    fingerprint: str
+    rows: int
+    held_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def view(self) -> View:
+        """The rows that a study sees of them."""
+        return View(held_out=self.held_out)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def read_plan(folder: StudyFolder) -> Plan:
     """
     if not folder.exists(folder.PLAN):
         raise StudyError(
-            f"no study {folder.name!r} in {folder.address}; `raysearch results` lists them"
+            f"no study {folder.name!r} in {folder.address}; `raysearch studies` lists them"
         )
     try:
         return load_plan(folder.read(folder.PLAN))

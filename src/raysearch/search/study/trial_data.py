@@ -14,8 +14,8 @@ from raysearch.data.splits.folds import fold_indices, take_fraction
 from raysearch.errors import DataError
 from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.auxiliary_data import Auxiliary, mapped_labels
-from raysearch.search.study.plan import Plan
+from raysearch.search.study.auxiliary_data import mapped_labels
+from raysearch.search.study.plan import Auxiliary, Plan
 from raysearch.search.study.stored_study import read_plan, read_splits
 from raysearch.training.precision_settings import device_kind
 from raysearch.training.train_config import TrainConfig

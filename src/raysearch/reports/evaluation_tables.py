@@ -1,0 +1,234 @@
+"""Writes an evaluation as tables of texts, for the terminal and for pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.calibration import Reliability
+from raysearch.metrics.classification import METRICS
+from raysearch.metrics.evaluation import Evaluation, PatientLevelEvaluation
+from raysearch.metrics.patient_level import CONFIDENT, TOP
+from raysearch.metrics.selective_prediction import RuleOut
+from raysearch.reports.html_page import Table
+
+# The metrics that the terminal prints, for two classes and for more.
+BINARY_METRICS = (
+    *("auroc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall"),
+    *("specificity", "f1", "mcc", "brier", "log_loss"),
+)
+MULTICLASS_METRICS = (
+    *("auroc", "average_precision", "accuracy", "balanced_accuracy", "macro_precision"),
+    *("macro_recall", "macro_specificity", "macro_f1", "mcc", "brier", "log_loss"),
+)
+
+
+def metrics_table(
+    title: str,
+    evaluation: Evaluation,
+    names: Sequence[str] = tuple(METRICS),
+    uncalibrated: Reliability | None = None,
+    smoothed_auroc: Interval | None = None,
+) -> Table:
+    """Return the metrics next to those of the class-prior baseline.
+
+    Args:
+        title: The caption of the table.
+        evaluation: The evaluation.
+        names: The metrics.
+        uncalibrated: The reliability diagram before temperature scaling; its calibration error is
+            added if it is known.
+        smoothed_auroc: The AUROC after neighbor smoothing; added if it is known.
+    """
+    rows = [
+        [
+            name,
+            number(evaluation.metrics[name].value),
+            interval_text(evaluation.metrics[name]),
+            number(evaluation.baseline[name]),
+        ]
+        for name in names
+    ]
+    if smoothed_auroc is not None:
+        value = number(smoothed_auroc.value)
+        rows.insert(1, ["auroc, neighbor-smoothed", value, interval_text(smoothed_auroc), ""])
+    note = "" if uncalibrated is None else f"{number(uncalibrated.error)} before temperature scaling"
+    rows.append(["expected calibration error", number(evaluation.reliability.error), note, ""])
+    columns = ["metric", "value", "95 % CI by patient", "class-prior baseline"]
+    return Table(title, columns, rows)
+
+
+def headline_metrics(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the names of the metrics that the terminal prints."""
+    return BINARY_METRICS if len(evaluation.class_names) == 2 else MULTICLASS_METRICS
+
+
+def detail_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield the tables by class, of selective prediction, of rule-out and of the patients."""
+    yield _class_table(evaluation)
+    yield _selective_prediction_table(evaluation)
+    if evaluation.rule_out:
+        yield _rule_out_table("Rule-out by patch", evaluation.rule_out)
+    if evaluation.patient_level is not None:
+        yield _patient_auroc_table(evaluation, evaluation.patient_level)
+        yield _detection_table(evaluation, evaluation.patient_level)
+        yield _rule_out_table("Rule-out by patient", evaluation.patient_level.rule_out)
+
+
+def _class_table(evaluation: Evaluation) -> Table:
+    rows = [
+        [
+            report.name,
+            *(
+                _with_interval(value, 4)
+                for value in (report.precision, report.recall, report.f1, report.specificity)
+            ),
+            f"{report.support:,}",
+        ]
+        for report in evaluation.classes
+    ]
+    rule = "class of highest probability"
+    if evaluation.threshold is not None:
+        rule = f"{evaluation.class_names[1]} from threshold {evaluation.threshold:.3f}"
+    columns = ["class", "precision", "recall", "F1", "specificity", "support"]
+    return Table(f"By class; prediction: {rule}", columns, rows)
+
+
+def _selective_prediction_table(evaluation: Evaluation) -> Table:
+    columns = ["min. confidence", "coverage", "patients", "accuracy"]
+    for name in evaluation.class_names:
+        columns += [f"{name}: coverage", f"{name}: precision", f"{name}: recall"]
+    rows = [
+        [
+            f"{selective.confidence:g}",
+            number(selective.coverage, 3),
+            f"{selective.patients:,} of {selective.total_patients:,}",
+            number(selective.accuracy, 3),
+            *(
+                number(value, 3)
+                for by_class in selective.classes
+                for value in (by_class.coverage, by_class.precision, by_class.recall)
+            ),
+        ]
+        for selective in evaluation.coverage
+    ]
+    augrc = "" if evaluation.risk.augrc is None else f"; AUGRC {evaluation.risk.augrc:.4f}"
+    return Table(f"Selective prediction by confidence{augrc}", columns, rows)
+
+
+def _rule_out_table(title: str, results: Sequence[RuleOut]) -> Table:
+    rows = [
+        [
+            f"{result.confidence:g}",
+            f"{result.ruled_out:,} of {result.total:,}",
+            f"{result.missed:,} of {result.positives:,}",
+            _with_interval(result.missed_fraction),
+            _with_interval(result.npv),
+        ]
+        for result in results
+    ]
+    columns = ["min. confidence", "ruled out", "missed positives", "false negative rate", "NPV"]
+    return Table(title, columns, rows)
+
+
+def _patient_auroc_table(evaluation: Evaluation, patient_level: PatientLevelEvaluation) -> Table:
+    rows = [
+        [name, number(interval.value), interval_text(interval)]
+        for name, interval in patient_level.auroc.items()
+    ]
+    error = patient_level.table.positive_fraction_error()
+    rows.append(["mean absolute error of the positive fraction", number(error), ""])
+    positives = int(patient_level.table.labels.sum())
+    title = (
+        f"Patient-level AUROC: {positives:,} of {evaluation.patients:,} patients have a patch of"
+        f" class {evaluation.class_names[1]}"
+    )
+    return Table(title, ["patient score", "AUROC", "95 % CI"], rows)
+
+
+def _detection_table(evaluation: Evaluation, patient_level: PatientLevelEvaluation) -> Table:
+    rows = [
+        [
+            detection.rule,
+            f"{detection.true_positives:,} of {detection.positives:,}",
+            _with_interval(detection.sensitivity),
+            f"{detection.true_negatives:,} of {detection.negatives:,}",
+            _with_interval(detection.specificity),
+        ]
+        for detection in patient_level.detection
+    ]
+    title = (
+        "Patients detected as positive by the patches with a probability of"
+        f" {evaluation.class_names[1]} of at least {CONFIDENT:g}"
+    )
+    columns = ["patches", "true positives", "sensitivity", "true negatives", "specificity"]
+    return Table(title, columns, rows)
+
+
+def patient_table(
+    evaluation: Evaluation, patient_level: PatientLevelEvaluation, max_patients: int
+) -> Table:
+    """Return the patients with the largest errors of the predicted positive fraction."""
+    table = patient_level.table
+    true_fractions = table.positive / table.rows
+    errors = abs(table.above - true_fractions)
+    order = sorted(range(len(table.names)), key=lambda index: -errors[index])
+    rows = [
+        [
+            str(table.names[index]),
+            f"{table.rows[index]:,}",
+            f"{true_fractions[index]:.3f}",
+            f"{table.above[index]:.3f}",
+            f"{table.mean[index]:.3f}",
+            f"{table.top[index]:.3f}",
+            f"{table.confident[index]:,}",
+        ]
+        for index in order[:max_patients]
+    ]
+    num_hidden = max(len(table.names) - max_patients, 0)
+    hidden = f" ({num_hidden:,} more are not shown)" if num_hidden else ""
+    class_name = evaluation.class_names[1]
+    columns = [
+        "patient",
+        "patches",
+        f"true fraction of {class_name}",
+        "predicted fraction",
+        "mean probability",
+        f"mean of the {TOP} highest",
+        f"patches from {CONFIDENT:g}",
+    ]
+    title = f"By patient, largest error of the predicted fraction of {class_name} first{hidden}"
+    return Table(title, columns, rows)
+
+
+def fold_table(evaluation: Evaluation) -> Table:
+    """Return every metric of each fold, and of all folds pooled."""
+    rows = [
+        [f"fold {fold + 1}", *(number(values[name]) for name in METRICS)]
+        for fold, values in evaluation.folds.items()
+    ]
+    rows.append(["pooled", *(number(evaluation.metrics[name].value) for name in METRICS)])
+    return Table("By fold, and pooled", ["", *METRICS], rows)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number with `digits` decimals; a dash if it is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def interval_text(interval: Interval, digits: int = 4) -> str:
+    """Return the bounds of an interval."""
+    return f"{number(interval.low, digits)} to {number(interval.high, digits)}"
+
+
+def _with_interval(interval: Interval, digits: int = 3) -> str:
+    return f"{number(interval.value, digits)} ({interval_text(interval, digits)})"
+
+
+def hparams_summary(hparams: Mapping[str, object]) -> str:
+    """Return the hyperparameters of a trial in one line, with four significant digits."""
+    texts = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in hparams.items()
+    )
+    return ", ".join(texts)

@@ -1,0 +1,141 @@
+"""Renders the pictures of a report: the highest-confidence errors, and maps of the largest slide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
+from raysearch.inference.image_rendering import Floats, Image, data_uri, encode_png
+from raysearch.inference.model_loading import Model
+from raysearch.reports.html_page import Picture
+from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson
+from raysearch.reports.study_report import StudyReport
+
+MAX_ERRORS = 24
+GRAD_CAM_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class ReportPictures:
+    """The pictures of a report.
+
+    Attributes:
+        errors: The out-of-fold errors with the highest confidence, with Grad-CAM overlays.
+        slide: The slide with the most patches; empty if positions are unknown.
+        slide_maps: Maps of that slide.
+        files: The maps as PNG files, and GeoJSON for QuPath, by file name.
+    """
+
+    errors: tuple[Picture, ...] = ()
+    slide: str = ""
+    slide_maps: tuple[Picture, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def report_pictures(report: StudyReport, model: Model) -> ReportPictures:
+    """Render the pictures of the out-of-fold predictions.
+
+    Args:
+        report: The report; its scores are of the folds' models, which did not train on the patches.
+        model: The registered champion, which did; only the Grad-CAM heatmaps are computed with it.
+    """
+    patches = load_patches(report.plan.data, view=report.plan.view)
+    errors = _error_pictures(report, model, patches)
+    if report.slides is None:
+        return ReportPictures(errors)
+    slides, counts = np.unique(report.slides, return_counts=True)
+    slide = str(slides[counts.argmax()])
+    on_slide = np.flatnonzero(report.slides == slide)
+    slide_maps, files = _slide_maps(report, model, patches, on_slide)
+    return ReportPictures(errors, slide, slide_maps, files)
+
+
+def _error_pictures(report: StudyReport, model: Model, patches: Patches) -> tuple[Picture, ...]:
+    scored = report.out_of_fold.scored
+    predicted = scored.predicted
+    confidence = scored.probabilities[np.arange(len(predicted)), predicted]
+    errors = np.flatnonzero(predicted != scored.labels)
+    order = np.argsort(-confidence[errors], kind="stable")
+    shown = errors[order][:MAX_ERRORS]
+    if not len(shown):
+        return ()
+    pixels = _pixels(patches, report.rows[shown])
+    heatmaps = grad_cam_heatmaps(model, pixels, predicted[shown])
+    names = scored.class_names
+    return tuple(
+        Picture(
+            data_uri(overlay_image(patch, heatmap)),
+            f"true {names[scored.labels[row]]}, predicted {names[predicted[row]]}"
+            f" ({confidence[row]:.3f}), patient {scored.patients[row]}",
+        )
+        for row, patch, heatmap in zip(shown.tolist(), pixels, heatmaps, strict=True)
+    )
+
+
+def _pixels(patches: Patches, rows: NDArray[np.int64]) -> Image:
+    """Return patches (N, H, W, C) by their rows (N,)."""
+    return np.array(patches.pixels[rows]).reshape(-1, *patches.shape)
+
+
+def _slide_maps(
+    report: StudyReport, model: Model, patches: Patches, on_slide: NDArray[np.int64]
+) -> tuple[tuple[Picture, ...], dict[str, bytes]]:
+    """Return the maps of the patches `on_slide`, indices of out-of-fold rows, and their files."""
+    rows, scored = report.rows[on_slide], report.out_of_fold.scored
+    pixels, labels = _pixels(patches, rows), scored.labels[on_slide]
+    predicted, probabilities = scored.predicted[on_slide], scored.probabilities[on_slide]
+    slide_map = stitch_slide(pixels, patches.xs[rows], patches.ys[rows])
+    positive_probability = (1 - probabilities[:, 0]).astype(np.float32)
+    heatmaps = _heatmaps(model, pixels, predicted)
+    negative, num_errors = scored.class_names[0], int((labels != predicted).sum())
+    images = {
+        "tissue": (
+            slide_map.image,
+            f"{len(on_slide):,} patches at their positions, on white",
+        ),
+        "probability": (
+            draw_heatmap(slide_map, positive_probability),
+            f"probability of a class other than {negative}; yellow is 1, violet is 0",
+        ),
+        "truth": (
+            draw_heatmap(slide_map, (labels > 0).astype(np.float32)),
+            f"true class; violet is {negative}, yellow is another class",
+        ),
+        "errors": (
+            draw_errors(slide_map, labels, predicted),
+            f"{num_errors:,} errors; a red frame with a diagonal is a false negative, a blue frame"
+            " is a false positive",
+        ),
+        "activation": (
+            draw_heatmap(slide_map, heatmaps),
+            "Grad-CAM activation of the champion in each patch",
+        ),
+    }
+    pictures = tuple(
+        Picture(data_uri(image, "jpeg"), f"{name}: {caption}")
+        for name, (image, caption) in images.items()
+    )
+    files = {f"slide-{name}.png": encode_png(image) for name, (image, _caption) in images.items()}
+    files["slide.geojson"] = tiles_geojson(
+        patches.xs[rows],
+        patches.ys[rows],
+        patches.shape[:2],
+        probabilities,
+        labels,
+        scored.class_names,
+    )
+    return pictures, files
+
+
+def _heatmaps(model: Model, pixels: Image, predicted: NDArray[np.int64]) -> Floats:
+    """Return the Grad-CAM heatmaps (N, h, w) for the predicted classes, computed in batches."""
+    starts = range(0, len(pixels), GRAD_CAM_BATCH_SIZE)
+    batches = [slice(start, start + GRAD_CAM_BATCH_SIZE) for start in starts]
+    return np.concatenate(
+        [grad_cam_heatmaps(model, pixels[batch], predicted[batch]) for batch in batches]
+    )
