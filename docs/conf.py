@@ -16,9 +16,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nitpicky = True
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "raysearch"
 html_static_path = ["_static"]
+html_css_files = ["raysearch.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,

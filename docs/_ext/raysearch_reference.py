@@ -6,7 +6,8 @@ the pages cannot disagree with the program. `raysearch-commands` lists the comma
 `raysearch-samplers` the keys of a space file, `raysearch-metrics` and `raysearch-criteria` the
 metrics, `raysearch-study-files` the files of a study, `raysearch-events` the events of its journal,
 `raysearch-tree` the packages, and `raysearch-object` the signature and the docstring of one object.
-The role `format-number` writes the format number of a file.
+The role `format-number` writes the format number of a file. Formulas become MathML, so that no page
+needs a network.
 """
 
 import ast
@@ -22,11 +23,13 @@ import typer
 import typer.core
 from docutils import nodes
 from docutils.parsers.rst.states import Inliner
+from docutils.utils.math.latex2mathml import tex2mathml
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
+from sphinx.writers.html5 import HTML5Translator
 
 from raysearch.champion import model_artifact
 from raysearch.cli.command_table import COMMANDS, load_command
@@ -34,6 +37,7 @@ from raysearch.config.reference_table import hyperparameter_table_markdown
 from raysearch.config.samplers import SAMPLERS
 from raysearch.config.space import Budget, NetworkLimits, Resources, Stopping
 from raysearch.config.space_model import (
+    SCHEMES,
     ObjectiveSection,
     ResourcesSection,
     SpaceFile,
@@ -74,6 +78,8 @@ KEY_MEANINGS = {
     ("resources", "gpus"): "GPUs of one trial; a fraction lets several trials share a device.",
     ("resources", "prices"): "Dollars per hour of a machine, by node type.",
 }
+# A maximum that only keeps out mistakes.
+UNBOUNDED = 1e6
 Row = Sequence[str]
 
 
@@ -102,25 +108,28 @@ def attribute_docs(documented: Any) -> dict[str, str]:
 
 def type_text(schema: Mapping[str, Any]) -> str:
     """Return the values that a JSON schema allows, in words."""
-    if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
         parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
         return ", or ".join(type_text(part) for part in parts)
     if "if" in schema:
         return f"{type_text(schema['else'])}, or a list of them"
-    if "pattern" in schema and schema.get("type") != "string":
-        return f"`{schema['pattern'].strip('^$')}`"
-    kind = schema.get("type", "")
     names = {"string": "text", "boolean": "`true`, `false`", "array": "list", "object": "mapping"}
+    kind = str(schema.get("type", ""))
+    return names.get(kind, kind) + _bounds_text(schema)
+
+
+def _bounds_text(schema: Mapping[str, Any]) -> str:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    text = names.get(kind, str(kind))
-    if low is not None and high is not None:
-        below = "above " if "exclusiveMinimum" in schema else ""
-        upper = "below " if "exclusiveMaximum" in schema else ""
-        return f"{text}, {below}{low:g} to {upper}{high:g}"
-    return text
+    if low is None or high is None:
+        return ""
+    if high >= UNBOUNDED:
+        return f", at least {low:g}"
+    below = "above " if "exclusiveMinimum" in schema else ""
+    upper = "below " if "exclusiveMaximum" in schema else ""
+    return f", {below}{low:g} to {upper}{high:g}"
 
 
 def default_text(value: object) -> str:
@@ -159,12 +168,10 @@ class CommandsDirective(MarkdownDirective):
 def _command_lines(command: Any, path: str) -> Iterator[str]:
     context = typer.Context(command, info_name=path)
     yield f"### {path}\n"
+    yield from _usage_lines(command, context)
     if hasattr(command, "list_commands"):
-        yield f"{command.help or ''}\n"
         for name in command.list_commands(context):
             yield from _member_lines(command.get_command(context, name), f"{path} {name}")
-        return
-    yield from _usage_lines(command, context)
 
 
 def _member_lines(command: Any, path: str) -> Iterator[str]:
@@ -173,7 +180,8 @@ def _member_lines(command: Any, path: str) -> Iterator[str]:
 
 
 def _usage_lines(command: Any, context: typer.Context) -> Iterator[str]:
-    usage = " ".join(command.collect_usage_pieces(context))
+    pieces = " ".join(command.collect_usage_pieces(context))
+    usage = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), pieces)
     yield f"```text\n{context.info_name} {usage}\n```\n"
     yield f"{inspect.cleandoc(command.help or '')}\n"
     arguments, options = [], []
@@ -250,6 +258,8 @@ def _key_row(name: str, field: Any) -> Row:
         values = "a name, or a mapping"
     if name == "points_to_evaluate":
         values = "list of mappings"
+    if name == "validation":
+        values = f"{type_text({'enum': SCHEMES})}, or such as `holdout-5x0.2`"
     default = "required" if field.is_required() else default_text(field.default)
     if is_nested and not field.is_required():
         default = "`forest`" if name == "sampler" else "see below"
@@ -332,8 +342,8 @@ class TreeDirective(MarkdownDirective):
         """Yield the table of the packages and their subpackages."""
         root = Path(inspect.getfile(shard_manifest)).parents[2]
         paths = [*root.glob("*/__init__.py"), *root.glob("*/*/__init__.py"), root / "workflow.py"]
-        rows = [(_package_name(path, root), _summary(path)) for path in paths]
-        yield from table(("package", "content"), sorted((f"`{name}`", text) for name, text in rows))
+        rows = sorted((_package_name(path, root), _summary(path)) for path in paths)
+        yield from table(("package", "content"), [(f"`{name}`", text) for name, text in rows])
 
 
 def _package_name(path: Path, root: Path) -> str:
@@ -366,8 +376,9 @@ class ObjectDirective(MarkdownDirective):
 
 
 def _signature(member: Any) -> str:
-    text = str(inspect.signature(member)).replace("'", "")
-    if len(text) <= 70:
+    text = re.sub(r"= <function \w+ at 0x\w+>", "= ...", str(inspect.signature(member)))
+    text = text.replace("'", "")
+    if len(text) <= 50:
         return text
     parameters = ",\n    ".join(re.split(r", (?=\*?\*?\w+(?::|,|$))", text[1 : text.rindex(")")]))
     return f"(\n    {parameters},\n){text[text.rindex(')') + 1 :]}"
@@ -390,6 +401,14 @@ def format_number(
     return [nodes.Text(str(FORMAT_NUMBERS[text]))], []
 
 
+def visit_math(translator: HTML5Translator, node: nodes.Element) -> None:
+    """Write the formula of `node` as MathML."""
+    is_block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext().strip(), as_block=is_block)
+    translator.body.append(f'<div class="formula">{formula}</div>' if is_block else formula)
+    raise nodes.SkipNode
+
+
 DIRECTIVES = {
     "raysearch-commands": CommandsDirective,
     "raysearch-hyperparameters": HyperparametersDirective,
@@ -409,6 +428,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     for name, directive in DIRECTIVES.items():
         app.add_directive(name, directive)
     app.add_role("format-number", format_number)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     # A page changes with the source, which Sphinx does not watch.
     source = Path(inspect.getfile(shard_manifest)).parents[2]
     app.add_config_value("raysearch_source", str(source), "env")

@@ -11,7 +11,7 @@ from raysearch.analysis.stored_importances import write_importances
 from raysearch.champion.register import Champion, select_and_register_champion
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import add_split_manifest
-from raysearch.reports.study_artifacts import study_files
+from raysearch.reports.search_page import search_artifacts
 from raysearch.search.engine.nodes import cluster_address, request_nodes
 from raysearch.search.engine.precision_probe import probe_cluster
 from raysearch.search.engine.ray_session import copy_worker_logs, ray_session
@@ -172,6 +172,6 @@ def _search_and_register_champion(
     champion = select_and_register_champion(study, tracker, listener.on_status)
     listener.on_status("sending the remaining events to MLflow")
     importances = write_importances(study.folder, study.plan, study.history)
-    tracker.send_files(study_files(study.plan, study.history, importances))
+    tracker.send_files(search_artifacts(study.plan, study.history, importances))
     tracking_error = tracker.close("FINISHED", CLOSE_TIMEOUT_S)
     return StudyOutcome(study, champion, tracker.store, tracking_error)

@@ -1,6 +1,7 @@
-"""What a user's mistakes look like: one line, exit code 2, nothing half-written."""
+"""The command line: its commands, and errors of one line each with exit code 2."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ import pytest
 import s3fs
 from PIL import Image
 
-from raysearch.cli import COMMANDS
 from raysearch.cli import run as run_command
+from raysearch.cli.command_table import COMMANDS, load_command
 from raysearch.cli.progress_bar import file_progress
 
 SPACE = """
@@ -26,57 +27,67 @@ def space(tmp_path: Path) -> str:
     return "small.yaml"
 
 
-class Here:
-    """Runs commands in this very process, in a folder of their own."""
+class CommandRunner:
+    """Runs commands in this process, in an empty working directory."""
 
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capture = folder, capture
 
-    def __call__(self, *words: str, code: int = 0) -> SimpleNamespace:
+    def __call__(self, *arguments: str, code: int = 0) -> SimpleNamespace:
         self._capture.readouterr()
-        ended = run_command(list(words))
+        exit_code = run_command(list(arguments))
         out, err = self._capture.readouterr()
-        assert ended == code, out + err
+        assert exit_code == code, out + err
         return SimpleNamespace(stdout=out, stderr=err)
 
 
 @pytest.fixture
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Here:
+) -> CommandRunner:
     monkeypatch.chdir(tmp_path)
-    return Here(tmp_path, capsys)
+    return CommandRunner(tmp_path, capsys)
 
 
-def rejection(run: Here, *words: str) -> str:
-    before = sorted(run.folder.rglob("*"))
-    done = run(*words, code=2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("raysearch: ")
-    assert done.stderr.count("\n") == 1
-    assert sorted(run.folder.rglob("*")) == before
-    return str(done.stderr)
+def rejection(run: CommandRunner, *arguments: str, num_errors: int = 1) -> str:
+    """Return the errors that a command prints, one a line, without writing a file."""
+    files_before = sorted(run.folder.rglob("*"))
+    process = run(*arguments, code=2)
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    assert len(lines) == num_errors
+    assert all(line.startswith("raysearch: ") for line in lines)
+    assert sorted(run.folder.rglob("*")) == files_before
+    return str(process.stderr)
 
 
-def test_mistakes_in_launch_are_told_in_one_line(run: Here, space: str, shards: Path) -> None:
+def test_errors_in_launch_are_one_line(run: CommandRunner, space: str, shards: Path) -> None:
     data = ("--data", str(shards))
-    told = {
+    arguments_by_error = {
         "no such file": ("launch", "none.yaml"),
         "no data: the space names none; give --data DIR": ("launch", space),
         "no such folder": ("launch", space, "--data", "nowhere"),
         "--trials 0: give 1 or more": ("launch", space, *data, "--trials", "0"),
         "--seed -1: not a seed": ("launch", space, *data, "--seed", "-1"),
-        "not a name": ("launch", space, *data, "--name", "../up"),
+        "invalid name": ("launch", space, *data, "--name", "../up"),
         "no study 'small'": ("launch", space, *data, "--resume"),
         "--trials many: give 1 or more": ("launch", space, *data, "--trials", "many"),
         "No such option": ("launch", space, "--trails", "3"),
         "PATIENTS:PATCHES:SEED": ("launch", space, "--data", "synthetic:x"),
     }
-    for said, words in told.items():
-        assert said in rejection(run, *words), words
+    for error, arguments in arguments_by_error.items():
+        assert error in rejection(run, *arguments), arguments
 
 
-def test_a_study_that_was_cut_off_is_told_in_one_line(run: Here, space: str, shards: Path) -> None:
+def test_each_error_of_a_space_is_a_line(run: CommandRunner) -> None:
+    text = SPACE.replace("learning_rate", "lerning_rate").replace("epochs: 2", "epoch: 2")
+    (run.folder / "typos.yaml").write_text(text)
+    errors = rejection(run, "launch", "typos.yaml", num_errors=3)
+    assert "typos.yaml: line 2: unknown key `epoch`" in errors
+    assert "did you mean `learning_rate`?" in errors
+
+
+def test_a_damaged_study_is_one_line(run: CommandRunner, space: str, shards: Path) -> None:
     folder = run.folder / "studies" / "small"
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text('{"name": "sma')
@@ -85,25 +96,21 @@ def test_a_study_that_was_cut_off_is_told_in_one_line(run: Here, space: str, sha
     assert "plan.json: damaged" in rejection(run, *words)
 
 
-def test_addresses_that_cannot_be_used_are_told_in_one_line(
-    run: Here, space: str, shards: Path
-) -> None:
-    assert "foo://x: not a valid address" in rejection(
-        run, "results", "--studies", "foo://x"
-    )
+def test_an_invalid_address_is_one_line(run: CommandRunner, space: str, shards: Path) -> None:
+    assert "foo://x: not a valid address" in rejection(run, "results", "--studies", "foo://x")
     (run.folder / "file").write_text("")
     words = ("launch", space, "--data", str(shards), "--studies", "file/studies")
     assert "choose a place that can be read and written" in rejection(run, *words)
 
 
-def test_more_folds_than_patients_are_rejected(run: Here, shards: Path) -> None:
+def test_more_folds_than_patients_are_rejected(run: CommandRunner, shards: Path) -> None:
     (run.folder / "wide.yaml").write_text(SPACE.replace("folds: 2", "folds: 13"))
-    said = rejection(run, "launch", "wide.yaml", "--data", str(shards))
-    assert "12 patients for 13 folds" in said
-    assert "use 12 folds or fewer" in said
+    error = rejection(run, "launch", "wide.yaml", "--data", str(shards))
+    assert "12 patients for 13 folds" in error
+    assert "use 12 folds or fewer" in error
 
 
-def test_mistakes_in_the_other_commands_are_told_in_one_line(run: Here) -> None:
+def test_errors_in_other_commands_are_one_line(run: CommandRunner) -> None:
     assert "'zip' is unknown; one of synthetic, csv, pcam" in rejection(
         run, "shard", ".", "out", "--format", "zip"
     )
@@ -114,7 +121,9 @@ def test_mistakes_in_the_other_commands_are_told_in_one_line(run: Here) -> None:
     assert "no study 'x'" in rejection(run, "results", "x")
 
 
-def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Here, space: str, shards: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_starts_nothing(
+    run: CommandRunner, space: str, shards: Path
+) -> None:
     out = run("launch", space, "--data", str(shards), "--dry-run").stdout
     for text in ("240 of 50x50x3", "auroc, max", "2 folds", "fold-epochs", "learning_rate"):
         assert text in out, text
@@ -123,12 +132,12 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Here, space: str, sha
     assert plan["space"]["trials"] == 2
     assert plan["splits"][0]["rungs"] == [1, 2]
     assert sum(plan["splits"][0]["patients"]) == 12
-    assert plan["most"] == 14
-    assert plan["fresh"] == 4
-    assert "again: 4 fold-epochs, not of the budget" in out
+    assert plan["max_fold_epochs"] == 14
+    assert plan["repeat_fold_epochs"] == 4
+    assert "4 fold-epochs beyond the budget" in out
 
 
-def test_a_warning_of_the_shards_stands_in_the_plan(run: Here, tmp_path: Path) -> None:
+def test_the_plan_shows_a_warning_of_the_shards(run: CommandRunner, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
@@ -137,26 +146,57 @@ def test_a_warning_of_the_shards_stands_in_the_plan(run: Here, tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
         Image.fromarray(pixels).save(path)
-    told = run("shard", "tissue", "shards", "--format", "folder").stdout
-    assert "no patient is known" in told
+    out = run("shard", "tissue", "shards", "--format", "folder").stdout
+    assert "no patient is known" in out
     (tmp_path / "small.yaml").write_text(SPACE)
     assert (
         "no patient is known" in run("launch", "small.yaml", "--data", "shards", "--dry-run").stdout
     )
 
 
-def test_sharding_prints_what_it_found_also_as_json(run: Here) -> None:
-    assert "60: " in run("shard", "6:60:1", "one", "--format", "synthetic").stdout
-    found = json.loads(run("shard", "6:60:1", "two", "--format", "synthetic", "--json").stdout)
-    assert (found["rows"], found["rejected"], found["files"]) == (60, 0, 60)
+def test_sharding_prints_the_manifest_also_as_json(run: CommandRunner) -> None:
+    assert "60: " in run("shard", "6:60:1", "first", "--format", "synthetic").stdout
+    out = run("shard", "6:60:1", "second", "--format", "synthetic", "--json").stdout
+    manifest = json.loads(out)
+    assert (manifest["rows"], manifest["rejected"], manifest["files"]) == (60, 0, 60)
 
 
-@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
-def test_each_command_has_help_with_an_example(run: Here, command: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(run: CommandRunner, command: str) -> None:
     assert f"Example: raysearch {command}" in run(command, "--help").stdout.replace("`", "")
 
 
-def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_table_of_commands_has_the_first_sentence_of_their_help(command: str) -> None:
+    text = load_command(command).help or ""
+    assert " ".join(text.split("\n\n")[0].split()) == COMMANDS[command].help
+
+
+def test_the_help_of_the_application_lists_all_commands_in_their_panels(
+    run: CommandRunner,
+) -> None:
+    lines = run("--help").stdout.splitlines()
+    panels: dict[str, list[str]] = {}
+    for line in lines:
+        if title := re.match("╭─ (\\w+) ─", line):
+            panels[title.group(1)] = []
+        elif name := re.match("│  (\\w+) ", line):
+            panels[list(panels)[-1]].append(name.group(1))
+    assert panels == {
+        "Data": ["shard", "split", "inspect", "harvest"],
+        "Search": ["launch", "status", "attach", "stop", "studies"],
+        "Results": ["results", "select", "test", "compare", "report", "replay"],
+        "Models": ["predict", "evaluate", "weights"],
+        "Machines": ["doctor", "ui"],
+    }
+
+
+def test_a_command_without_its_required_arguments_prints_its_help(run: CommandRunner) -> None:
+    assert "Usage: raysearch shard" in run("shard", code=2).stdout
+    assert "No such command" in run("lunch", code=2).stderr
+
+
+def test_names_that_look_like_markup_are_printed_unchanged(run: CommandRunner) -> None:
     images = run.folder / "[" / "b] [red]"  # as a text: [/b] [red]
     images.mkdir(parents=True)
     lines = ["path,label,patient"]
@@ -165,11 +205,11 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
         Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
         lines.append(f"{number}.png,{'[/x]' if number % 2 else '[red]'},{number}")
     (images / "list.csv").write_text("\n".join(lines) + "\n")
-    told = run("shard", "[/b] [red]/list.csv", "[/b] out").stdout
-    assert "Sharded [/b] [red]/list.csv" in told
-    assert "2 [/x], 2 [red]" in told
-    told = run("split", "[/b] out", "--folds", "2").stdout
-    assert "Split manifest [/b] out/splits/label.json" in told
+    out = run("shard", "[/b] [red]/list.csv", "[/b] out").stdout
+    assert "Sharded [/b] [red]/list.csv" in out
+    assert "2 [/x], 2 [red]" in out
+    out = run("split", "[/b] out", "--folds", "2").stdout
+    assert "Split manifest [/b] out/splits/label.json" in out
 
 
 @pytest.mark.parametrize(
@@ -182,32 +222,33 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Here) -> None:
     ],
 )
 def test_data_commands_reject_what_they_cannot_do(
-    run: Here, words: tuple[str, ...], error: str
+    run: CommandRunner, words: tuple[str, ...], error: str
 ) -> None:
     assert error in rejection(run, *words)
 
 
 @pytest.mark.parametrize("words", [("launch", "{space}", "--name", "x"), ("results",)])
-def test_a_storage_that_cannot_be_used_is_told_in_one_line(
-    run: Here, space: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_an_unreachable_storage_is_one_line(
+    run: CommandRunner, space: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # nobody answers there
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
-    told = rejection(run, *(one.format(space=space) for one in words), "--studies", "s3://b/all")
+    arguments = [word.format(space=space) for word in words]
+    error = rejection(run, *arguments, "--studies", "s3://b/all")
     s3fs.S3FileSystem.clear_instance_cache()
-    assert told.startswith("raysearch: s3://b/all")
-    assert "cannot be used (Could not connect" in told
-    assert "check the credentials" in told
+    assert error.startswith("raysearch: s3://b/all")
+    assert "cannot be used (Could not connect" in error
+    assert "check the credentials" in error
 
 
-def test_a_bar_shows_a_users_words_as_they_are(
+def test_a_progress_bar_prints_its_title_unchanged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # to Rich, a terminal
     monkeypatch.setenv("TTY_INTERACTIVE", "1")
-    with file_progress("Training {x} [/y] again") as update:
+    with file_progress("Training {x} [/y] twice") as update:
         update(1, 2)
-    assert "Training {x} [/y] again" in capsys.readouterr().err
+    assert "Training {x} [/y] twice" in capsys.readouterr().err

@@ -29,13 +29,13 @@ def test_an_external_test_set_is_evaluated_and_its_result_stored(
     champion_study: Study, external: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", "first", str(external)]
-    result = json_output([*words, "--report", "external.html"], capsys)
+    result = json_output([*words, "--out", "external.html"], capsys)
     page = (tmp_path / "external.html").read_text()
     assert "External: 200 patches of 20 patients" in page
     assert result["name"] == "external"
     assert result["rows"] == 200
     assert [record.name for record in read_evaluations(champion_study.folder)] == ["external"]
-    assert run([*words, "--report", "missing/x.html"]) == 2
+    assert run([*words, "--out", "missing/x.html"]) == 2
     assert "the folder missing does not exist" in capsys.readouterr().err
     assert run([*words, "--name", "held_out"]) == 2
 

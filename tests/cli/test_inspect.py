@@ -26,7 +26,7 @@ def inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> InspectComman
     (tmp_path / "page").mkdir()
 
     def run_inspect(*arguments: str) -> tuple[int, str]:
-        code = run(["inspect", *arguments, "--html", str(tmp_path / "page" / "inspect.html")])
+        code = run(["inspect", *arguments, "--out", str(tmp_path / "page" / "inspect.html")])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 

@@ -1,22 +1,16 @@
-"""The live table and the tables of a study."""
+"""The live table of a running study."""
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from raysearch.cli.live_table import LiveView, StudyView
-from raysearch.cli.leaderboard_table import champion_table, leaderboard_table
-from raysearch.config.space_file import parse_space
+from raysearch.cli.live_table import LiveView, StudyView, clock
 from raysearch.search.journal.events import TrialWarning
-from raysearch.search.journal.history import History, Trial, leaderboard
-from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.baselines import record_majority
-from raysearch.search.study.plan_creation import make_plan
-from raysearch.search.study.study import Study, create_study
+from raysearch.search.journal.history import History
+from raysearch.search.study.study import Study
 from support.result_studies import TREE, fold_report, new_study, next_searched
 
 
@@ -50,55 +44,7 @@ def test_a_warning_is_shown_by_the_launcher_and_changes_nothing_else(
     assert states(resumed.history) == before
 
 
-def test_a_reason_with_brackets_is_printed_unchanged(study: Study) -> None:
-    trial = study.next_trial()
-    assert trial is not None
-    study.fail(trial.id, "RuntimeError at [/y/z.cpp:3]")
-    text = Console(width=200, file=io.StringIO(), record=True)
-    text.print(leaderboard_table(study.plan, study.history, 200))
-    assert "[/y/z.cpp:3]" in text.export_text()
-
-
-def test_a_table_of_many_folds_shows_their_range(study: Study) -> None:
-    for folds, heading in ((3, "fold 2"), (9, "lowest")):
-        trial = Trial("t0000", "trial", {}, 0, folds)
-        for fold in range(folds):
-            values = dict.fromkeys(("auroc", "average_precision", "accuracy", "f1"), fold / 10)
-            metrics = values | {"balanced_accuracy": None if fold == 1 else 0.5}
-            epoch = (fold + 1) * study.plan.space.epochs
-            trial.reports.append(fold_report(trial.id, epoch, 0.5, metrics=metrics))
-        text = Console(width=200, file=io.StringIO(), record=True)
-        text.print(champion_table(study.plan, trial))
-        table = text.export_text()
-        assert heading in table
-        assert ("fold 2" in table) == (folds == 3)
-        (auroc,) = [line for line in table.splitlines() if "auroc" in line]
-        numbers = [float(number) for number in re.findall(r"\d\.\d+", auroc)]
-        assert numbers == ([0, 0.1, 0.2, 0.1] if folds == 3 else [0, 0.4, 0.8, 0.4])
-        (balanced,) = [line for line in table.splitlines() if "balanced" in line]
-        # The mean is over all folds, or undefined.
-        assert re.findall(r"(-|0\.\d+) +│", balanced)[-1] == "-"
-
-
-def test_an_undefined_objective_is_null_and_ranks_last(shards: Path, tmp_path: Path) -> None:
-    tree = TREE | {"objective": {"metric": "precision"}}
-    plan, splits = make_plan(parse_space(tree, "x"), "x", str(shards))
-    study = create_study(StudyFolder(tmp_path / "x"), plan, splits)
-    record_majority(study)
-    trial = study.next_trial()
-    assert trial is not None
-    for epoch in range(1, study.total_fold_epochs(trial) + 1):
-        study.report(fold_report(trial.id, epoch, 0.01, metrics={"precision": 0.01}))
-    ranked = leaderboard(study.history, "max")
-    assert [trial.id for trial in ranked] == ["benchmark", "majority"]
-    assert ranked[-1].objective is None
-    text = Console(width=200, file=io.StringIO(), record=True)
-    text.print(leaderboard_table(plan, study.history, 200))
-    [line] = [line for line in text.export_text().splitlines() if " majority " in line]
-    assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "- -"]
-
-
-def test_trials_with_several_numbers_of_folds_are_ranked_by_pooled_scores(
+def test_the_best_trial_is_the_one_with_the_best_pooled_scores(
     shards: Path, tmp_path: Path
 ) -> None:
     tree = TREE | {"stopping": {"rule": "none"}}
@@ -111,15 +57,28 @@ def test_trials_with_several_numbers_of_folds_are_ranked_by_pooled_scores(
             last = pooled if epoch == end else None
             study.report(fold_report(trial.id, epoch, objective, pooled=last))
     text = Console(width=200, file=io.StringIO(), record=True)
-    text.print(leaderboard_table(study.plan, study.history, 200))
-    lines = text.export_text(clear=False).splitlines()
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:5]] for line in lines if " finished " in line
-    ]
-    assert rows[:2] == [
-        ["t0001", "finished", "0.8000", "0.7500"],
-        ["t0000", "finished", "0.9000", "0.7000"],
-    ]
-    assert "are ranked by their pooled" in text.export_text(clear=False)
     text.print(StudyView(study, text))
-    assert "best auroc 0.7500 (t0001)" in text.export_text()
+    table = text.export_text()
+    assert "best auroc 0.7500 (t0001)" in table
+    assert "pending" in table
+    assert "elapsed" in table
+
+
+def test_the_remaining_time_is_known_after_a_quarter_of_the_trials(study: Study) -> None:
+    view = StudyView(study, Console(file=io.StringIO()))
+    assert view.remaining_seconds() is None
+    num_trials = study.plan.space.trials
+    while sum(trial.status != "running" for trial in study.history.searched()) < num_trials / 4:
+        assert view.remaining_seconds() is None
+        trial = next_searched(study)
+        for epoch in range(1, study.total_fold_epochs(trial) + 1):
+            if trial.status == "running":
+                study.report(fold_report(trial.id, epoch, 0.7))
+    remaining_s = view.remaining_seconds()
+    assert remaining_s is not None
+    assert remaining_s > 0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
+def test_a_duration_is_shown_in_minutes(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -2,8 +2,13 @@
 
 from dataclasses import replace
 
-from raysearch.cli.plan_text import hparam_rows, hparams_title, search_rows, stopping_text
-from raysearch.cli.plan_text import plan_tables
+from raysearch.cli.plan_text import (
+    hparam_rows,
+    hparams_title,
+    plan_tables,
+    search_rows,
+    stopping_text,
+)
 from raysearch.config.space import Budget, Space, Stopping
 from raysearch.config.space_file import parse_space
 from raysearch.search.study.plan import Plan, Split

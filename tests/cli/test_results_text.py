@@ -62,16 +62,16 @@ def test_the_command_shows_the_figures_and_writes_the_page(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert study.plan.name == "seen"
-    assert run(["results", "--figures", "seen.html"]) == 0
+    assert run(["results", "--out", "seen.html"]) == 0
     output = capsys.readouterr().out
     for title in (
         "Leaderboard of seen",
         "Importance of the hyperparameters",
-        "Where the best third lies",
+        "Hyperparameters of the best third",
     ):
         assert title in output
     assert (tmp_path / "seen.html").read_text().startswith("<!doctype html>")
-    assert run(["results", "--figures", "none/seen.html"]) == 2
+    assert run(["results", "--out", "none/seen.html"]) == 2
     assert "no folder none" in capsys.readouterr().err
-    assert run(["results", "--json", "--figures", "seen.html"]) == 0
+    assert run(["results", "--json", "--out", "seen.html"]) == 0
     assert capsys.readouterr().out.startswith("[")

@@ -10,7 +10,8 @@ import pytest
 
 from raysearch.cli import run
 from raysearch.cli.selection_text import selection_lines
-from raysearch.cli.study_end import StudyEnd, end_lines
+from raysearch.cli.study_end import StudyEnd
+from raysearch.cli.study_end_text import end_lines
 from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import CRITERIA
 from raysearch.metrics.model_selection import MARGIN

@@ -56,7 +56,7 @@ def test_an_accuracy_like_that_of_the_most_frequent_class_is_noted() -> None:
 
 def test_rows_of_perfect_values_may_repeat() -> None:
     row = {"accuracy": ReportedValue("1.0"), "recall": ReportedValue("1.0")}
-    table = {0.99: {**row, "covered": ReportedValue("0.2")}, 0.999: row}
+    table = {0.99: {**row, "coverage": ReportedValue("0.2")}, 0.999: row}
     assert check_confidence_table(table) == []
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from conftest import Commands
 from raysearch.config.space_file import parse_space, read_space
 from raysearch.data.sources.breakhis import SUBTYPES
-from raysearch.reports.published_results import notes_of, read_published
+from raysearch.reports.published_results import check_published, read_published
 from support.harvest_services import FakeNcbi, build_pdf, image_object, serve, tissue_image
 
 TOP = Path(__file__).parents[2]
@@ -170,4 +170,4 @@ def test_the_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
 def test_the_published_figures_of_the_readme_hold(tmp_path: Path) -> None:
     (figures,) = [block for block in blocks() if block.startswith("name: A paper")]
     (tmp_path / "paper.yaml").write_text(figures)
-    assert notes_of(read_published(tmp_path / "paper.yaml")) == []
+    assert check_published(read_published(tmp_path / "paper.yaml")) == []

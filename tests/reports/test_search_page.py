@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raysearch.analysis.search_figures import study_figures
-from raysearch.reports.search_page import figures_page
+from raysearch.reports.search_page import search_page
 from raysearch.search.study.study import Study
 from support.figure_studies import figure_study, study_with_two_numbers_of_folds
 from support.result_studies import fold_report, new_study, next_searched, report_epochs
@@ -18,7 +18,7 @@ def study(shards: Path, tmp_path: Path) -> Study:
 
 
 def page_of(study: Study) -> str:
-    return figures_page(study.plan, study.history, study_figures(study.plan, study.history))
+    return search_page(study.plan, study.history, study_figures(study.plan, study.history))
 
 
 def test_the_page_needs_no_other_file_and_describes_its_drawings(study: Study) -> None:
@@ -50,7 +50,7 @@ def test_a_study_without_reports_has_no_figures(shards: Path, tmp_path: Path) ->
 
 def test_numbers_of_folds_are_not_compared(shards: Path, tmp_path: Path) -> None:
     study = study_with_two_numbers_of_folds(shards, tmp_path / "x")
-    assert page_of(study).count("Values of different numbers of folds are not compared.") == 2
+    assert page_of(study).count("Objectives over different numbers of folds are not compared.") == 2
 
 
 def test_names_are_escaped(shards: Path, tmp_path: Path) -> None:

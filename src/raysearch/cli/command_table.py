@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import typer
 import typer.core
 import typer.main
-from rich.console import Console
-from rich.markup import escape
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+    from typer._click.formatting import HelpFormatter
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
 }
 
 
-def load_command(name: str) -> typer.core.TyperCommand | typer.core.TyperGroup:
+def load_command(name: str) -> Command:
     """Import the command `name` of `COMMANDS`.
 
     A command with required arguments prints its help if it is called without any.
@@ -122,26 +122,29 @@ def load_command(name: str) -> typer.core.TyperCommand | typer.core.TyperGroup:
 class LazyGroup(typer.core.TyperGroup):
     """A group that imports a command when it is used."""
 
-    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 the signature of the library
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands, in the order of `--help`."""
         return list(COMMANDS)
 
-    def get_command(  # type: ignore[override]
-        self, ctx: typer.Context, cmd_name: str
-    ) -> typer.core.TyperCommand | typer.core.TyperGroup | None:
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
         """Return the command `cmd_name`; None if there is none."""
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_help(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         """Print the help of the application: its commands in panels, as typer prints options.
 
         Typer's own function renders Markdown, whose libraries take longer to import than the rest
         of this help.
         """
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
         console = Console(highlight=False)
-        console.print(
-            f"\n [bold]Usage:[/] {ctx.command_path} COMMAND \\[OPTIONS]\n\n {self.help}\n"
-        )
+        usage = escape(f"{ctx.command_path} COMMAND [OPTIONS]")
+        console.print(f"\n [bold]Usage:[/] {usage}\n\n {self.help}\n")
         for panel in dict.fromkeys(entry.panel for entry in COMMANDS.values()):
             table = Table(box=None, show_header=False, padding=(0, 1), expand=True)
             table.add_column(style="bold cyan", no_wrap=True, width=max(map(len, COMMANDS)))

@@ -94,14 +94,14 @@ def evaluate(
 
 
 def _write_page(out: Path, outcome: EvaluationOutcome) -> None:
-    from raysearch.reports.report_page import sets_page
-    from raysearch.reports.study_report import set_of
+    from raysearch.reports.evaluation_page import evaluation_page
+    from raysearch.reports.study_report import evaluate_set
 
     record = outcome.record
     text = f"The external test set {record.data}, evaluated with {record.model}."
-    test_set = set_of(record.name, text, outcome.scored, notes=record.notes)
+    test_set = evaluate_set(record.name, text, outcome.scored, notes=record.notes)
     title = f"{record.model} on {test_set.name}"
-    out.write_text(sets_page(title, [test_set]), encoding="utf-8")
+    out.write_text(evaluation_page(title, [test_set]), encoding="utf-8")
 
 
 def _parse_class_map(text: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.reports.tables import judged_tables, metrics_table, short_metrics
+from raysearch.reports.evaluation_tables import detail_tables, headline_metrics, metrics_table
 
 if TYPE_CHECKING:
     from raysearch.metrics.bootstrap import Interval
@@ -44,10 +44,12 @@ def evaluation_tables(
             are unknown.
     """
     text = f"{title}: {evaluation.rows:,} patches of {evaluation.patients:,} patients"
-    metrics = metrics_table(text, evaluation, short_metrics(evaluation), in_context=smoothed_auroc)
-    for summary in (metrics, *judged_tables(evaluation)):
+    metrics = metrics_table(
+        text, evaluation, headline_metrics(evaluation), smoothed_auroc=smoothed_auroc
+    )
+    for summary in (metrics, *detail_tables(evaluation)):
         table = Table(title=summary.title, title_justify="left")
-        for index, name in enumerate(summary.heads):
+        for index, name in enumerate(summary.columns):
             table.add_column(name, justify="right" if index else "left")
         for row in summary.rows:
             table.add_row(*row)

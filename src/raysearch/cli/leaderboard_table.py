@@ -107,7 +107,7 @@ def leaderboard_table(
 ) -> Table:
     """Return the leaderboard for a terminal of `width` columns, with at most `max_rows` trials."""
     has_several_folds = len(plan.splits) > 1
-    hidden = () if width >= MIN_WIDE_WIDTH else WIDE_COLUMNS
+    hidden: tuple[str, ...] = () if width >= MIN_WIDE_WIDTH else WIDE_COLUMNS
     hidden += () if has_several_folds else (POOLED,)
     caption = "A trial that was stopped early ranks below every finished one."
     if has_several_folds:

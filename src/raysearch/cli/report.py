@@ -88,33 +88,38 @@ def _write_study_report(
     folder = StudyFolder(f"{studies}/{name}")
     read_plan(folder)  # reports a wrong name before torch is imported
     with console.status("Importing torch and MLflow"):
-        from raysearch.reports.model_card import read_said
-        from raysearch.reports.report_files import write_report
+        from raysearch.reports.model_card import read_card_answers
+        from raysearch.reports.report_page import write_report
 
-    answers = {} if card is None else read_said(card)
+    answers = {} if card is None else read_card_answers(card)
     with console.status("Writing the report"):
         written = write_report(folder, name, studies, out, answers)
     _show(written.notes, out, console)
-    if written.unsent is not None:
-        console.print(f"[red]Not in MLflow[/]: {escape(str(written.unsent))}", soft_wrap=True)
+    if written.tracking_error is not None:
+        console.print(
+            f"[red]Not in MLflow[/]: {escape(str(written.tracking_error))}", soft_wrap=True
+        )
     return 0
 
 
 def _check_file(path: Path, out: Path, console: Console) -> int:
     """Check published results or evaluate a table of scores; return the exit code."""
     if path.suffix == ".csv":
-        from raysearch.reports.published_results import scores_in
-        from raysearch.reports.report_page import sets_page
-        from raysearch.reports.study_report import set_of
+        from raysearch.reports.evaluation_page import evaluation_page, read_score_table
+        from raysearch.reports.study_report import evaluate_set
 
-        test_set = set_of(path.stem, f"The scores in {path}.", scores_in(path))
+        test_set = evaluate_set(path.stem, f"The scores in {path}.", read_score_table(path))
         notes: Sequence[PlausibilityNote] = test_set.notes
-        page = sets_page(f"Scores: {path.stem}", [test_set])
+        page = evaluation_page(f"Scores: {path.stem}", [test_set])
     else:
-        from raysearch.reports.published_results import notes_of, published_page, read_published
+        from raysearch.reports.published_results import (
+            check_published,
+            published_page,
+            read_published,
+        )
 
         published = read_published(path)
-        notes = notes_of(published)
+        notes = check_published(published)
         page = published_page(published, list(notes))
     out.write_text(page, encoding="utf-8")
     _show([note.text for note in notes], out, console)

@@ -105,10 +105,10 @@ def _show(study: StudyResults, console: Console) -> None:
 
 def _write_page(study: StudyResults, path: Path) -> None:
     from raysearch.analysis.search_figures import study_figures
-    from raysearch.reports.search_page import figures_page
+    from raysearch.reports.search_page import search_page
 
     figures = study_figures(study.plan, study.history, study.importances)
-    path.write_text(figures_page(study.plan, study.history, figures), encoding="utf-8")
+    path.write_text(search_page(study.plan, study.history, figures), encoding="utf-8")
 
 
 def _local_results(name: str | None, studies: str) -> StudyResults:

@@ -62,12 +62,12 @@ def list_studies(
         return 0
     table = Table("study", "trials", "objective", "best", "champion")
     for summary in summaries:
+        if summary.error:
+            table.add_row(summary.name, "-", "-", "-", escape(summary.error))
+            continue
         best = "-" if summary.best is None else f"{summary.best:.4f}"
         trials = f"{summary.num_started}/{summary.num_planned}"
-        cells = (trials, summary.metric, best, summary.champion or "-")
-        table.add_row(
-            summary.name, *(("-", "-", "-", escape(summary.error)) if summary.error else cells)
-        )
+        table.add_row(summary.name, trials, summary.metric, best, summary.champion or "-")
     make_console().print(table)
     return 0
 

@@ -127,17 +127,17 @@ def check_confidence_table(
     """Check that coverage falls with confidence, and that no row repeats another one.
 
     Args:
-        table: By confidence, the reported coverage, named `covered`, and metrics of the selected
+        table: By confidence, the reported coverage, named `coverage`, and metrics of the selected
             rows.
     """
     coverage = [
-        (confidence, row["covered"].value)
+        (confidence, row["coverage"].value)
         for confidence, row in sorted(table.items())
-        if "covered" in row
+        if "coverage" in row
     ]
     notes = check_coverage(coverage)
     for (low, low_row), (high, high_row) in combinations(sorted(table.items()), 2):
-        metrics = sorted((low_row.keys() & high_row.keys()) - {"covered"})
+        metrics = sorted((low_row.keys() & high_row.keys()) - {"coverage"})
         repeated = len(metrics) > 1 and all(
             low_row[metric].text == high_row[metric].text for metric in metrics
         )

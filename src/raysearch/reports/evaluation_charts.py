@@ -1,4 +1,4 @@
-"""Draws the charts of an evaluation: ROC, precision-recall, calibration, risk-coverage, confusion."""
+"""Draws the curves and the confusion matrix of an evaluation as inline SVG."""
 
 from __future__ import annotations
 

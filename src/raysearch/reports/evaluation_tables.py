@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from raysearch.analysis.parallel_coordinates import value_text
 from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.classification import METRICS
@@ -52,7 +53,9 @@ def metrics_table(
     if smoothed_auroc is not None:
         value = number(smoothed_auroc.value)
         rows.insert(1, ["auroc, neighbor-smoothed", value, interval_text(smoothed_auroc), ""])
-    note = "" if uncalibrated is None else f"{number(uncalibrated.error)} before temperature scaling"
+    note = (
+        "" if uncalibrated is None else f"{number(uncalibrated.error)} before temperature scaling"
+    )
     rows.append(["expected calibration error", number(evaluation.reliability.error), note, ""])
     columns = ["metric", "value", "95 % CI by patient", "class-prior baseline"]
     return Table(title, columns, rows)
@@ -226,9 +229,5 @@ def _with_interval(interval: Interval, digits: int = 3) -> str:
 
 
 def hparams_summary(hparams: Mapping[str, object]) -> str:
-    """Return the hyperparameters of a trial in one line, with four significant digits."""
-    texts = (
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in hparams.items()
-    )
-    return ", ".join(texts)
+    """Return the hyperparameters of a trial in one line."""
+    return ", ".join(f"{name} {value_text(value)}" for name, value in hparams.items())

@@ -1,4 +1,4 @@
-"""A model card: the items of reporting guidelines, answered by the study, by people, or open."""
+"""The model card of a champion: reporting guidelines answered by the study and by its authors."""
 
 from __future__ import annotations
 
@@ -10,127 +10,150 @@ from pathlib import Path
 import yaml
 
 from raysearch.errors import StudyError
-from raysearch.reports.model_card_facts import Answer, answers
+from raysearch.reports.model_card_answers import Answer, study_answers
 from raysearch.reports.reporting_checklists import CHECKLISTS, TOPICS, Checklist, Item
-from raysearch.reports.study_report import Report
+from raysearch.reports.study_report import StudyReport
 
-KNOWN, PARTLY, OPEN = "filled", "in part", "open"
-# What a card begins with, before the checklists.
-FIRST = {
-    "What it is": "technology",
-    "For what and whom": "intended_use",
-    "Learned from": "sources",
+ANSWERED, PARTLY_ANSWERED, OPEN = "answered", "partly answered", "open"
+UNKNOWN_TO_STUDY = "not recorded in the study"
+# The topics at the top of a card, by their headings.
+SUMMARY_TOPICS = {
+    "Technology": "technology",
+    "Intended use": "intended_use",
+    "Training data": "sources",
     "Model": "model",
     "Output": "output",
-    "How it was chosen": "selection",
-    "Out of fold and held-out": "internal",
-    "Elsewhere": "external",
-    "Limits": "limits",
+    "Model selection": "selection",
+    "Internal evaluation": "internal",
+    "External evaluation": "external",
+    "Limitations": "limitations",
 }
 
 
 @dataclass(frozen=True)
-class Line:
-    """An item of a checklist: its `state`, what is known, and what a person has yet to say.
+class AnsweredItem:
+    """An item of a checklist with its answer.
 
-    `missing` maps the topics that are open to what is asked of a person.
+    Attributes:
+        number: The number of the item.
+        requirement: What the item requires.
+        state: `ANSWERED`, `PARTLY_ANSWERED` or `OPEN`.
+        text: The answer; may be empty.
+        missing: What the authors have to add, by topic.
     """
 
     number: str
-    asks: str
+    requirement: str
     state: str
-    known: str
+    text: str
     missing: Mapping[str, str]
 
     @property
-    def text(self) -> str:
-        """What is known, and what is open, in one."""
-        open_ = "; ".join(f"{asked} (`{topic}`)" for topic, asked in self.missing.items())
-        return " ".join(one for one in (self.known, f"Open: {open_}." if open_ else "") if one)
+    def full_text(self) -> str:
+        """The answer, then what is missing."""
+        missing = "; ".join(f"{request} (`{topic}`)" for topic, request in self.missing.items())
+        return f"{self.text} {f'Open: {missing}.' if missing else ''}".strip()
 
 
 @dataclass(frozen=True)
-class Part:
-    """A checklist, answered."""
+class AnsweredChecklist:
+    """A checklist with its answers."""
 
     name: str
-    lines: tuple[Line, ...]
+    items: tuple[AnsweredItem, ...]
 
     @property
     def counts(self) -> str:
-        """How many items are in which state."""
-        states = [one.state for one in self.lines]
-        told = (f"{states.count(one)} {one}" for one in (KNOWN, PARTLY, OPEN))
-        return f"{len(states)} items: {', '.join(told)}"
+        """The number of items in each state."""
+        states = [item.state for item in self.items]
+        counts = (f"{states.count(state)} {state}" for state in (ANSWERED, PARTLY_ANSWERED, OPEN))
+        return f"{len(states)} items: {', '.join(counts)}"
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a reader wants first, by its heading, and the checklists."""
+class ModelCard:
+    """A model card: a summary, with a text for each heading, and the checklists."""
 
     name: str
-    first: Mapping[str, str]
-    parts: tuple[Part, ...]
+    summary: Mapping[str, str]
+    checklists: tuple[AnsweredChecklist, ...]
 
 
-def model_card(report: Report, said: Mapping[str, str]) -> Card:
-    """The card of the champion of `report`; `said` is what people say of topics, as `read_said`."""
-    known = answers(report)
-    told = {topic: _with_words(known.get(topic), said.get(topic)) for topic in TOPICS}
-    first = {heading: told[topic].known or f"Open (`{topic}`)." for heading, topic in FIRST.items()}
-    return Card(report.plan.name, first, tuple(_part(one, told) for one in CHECKLISTS))
+def model_card(report: StudyReport, card_answers: Mapping[str, str]) -> ModelCard:
+    """Return the card of the champion of a study.
+
+    Args:
+        report: The report of the study.
+        card_answers: The authors' answers by topic, as `read_card_answers` returns them.
+    """
+    from_study = study_answers(report)
+    answers = {topic: _complete(from_study.get(topic), card_answers.get(topic)) for topic in TOPICS}
+    summary = {
+        heading: answers[topic].text or f"Open (`{topic}`)."
+        for heading, topic in SUMMARY_TOPICS.items()
+    }
+    checklists = tuple(_answer_checklist(checklist, answers) for checklist in CHECKLISTS)
+    return ModelCard(report.plan.name, summary, checklists)
 
 
-def _with_words(answer: Answer | None, words: str | None) -> Answer:
-    """What is known with what a person adds, who leaves nothing open."""
-    answer = answer or Answer(open="only a person can say")
-    if not words:
-        return answer
-    return Answer(f"{answer.known} {words}".strip())
+def _complete(answer: Answer | None, card_answer: str | None) -> Answer:
+    """Return the study's answer, completed by the authors' one, which leaves nothing open."""
+    answer = answer or Answer(missing=UNKNOWN_TO_STUDY)
+    return Answer(f"{answer.text} {card_answer}".strip()) if card_answer else answer
 
 
-def _part(checklist: Checklist, told: Mapping[str, Answer]) -> Part:
-    return Part(checklist.name, tuple(_line(item, told) for item in checklist.items))
+def _answer_checklist(checklist: Checklist, answers: Mapping[str, Answer]) -> AnsweredChecklist:
+    items = tuple(_answer_item(item, answers) for item in checklist.items)
+    return AnsweredChecklist(checklist.name, items)
 
 
-def _line(item: Item, told: Mapping[str, Answer]) -> Line:
-    found = {topic: told[topic] for topic in item.topics}
-    known = " ".join(one.known for one in found.values() if one.known)
-    missing = {topic: one.open for topic, one in found.items() if one.open}
-    state = KNOWN if not missing else PARTLY if known else OPEN
-    return Line(item.number, item.asks, state, known, missing)
+def _answer_item(item: Item, answers: Mapping[str, Answer]) -> AnsweredItem:
+    text = " ".join(answers[topic].text for topic in item.topics if answers[topic].text)
+    missing = {topic: answers[topic].missing for topic in item.topics if answers[topic].missing}
+    state = ANSWERED if not missing else PARTLY_ANSWERED if text else OPEN
+    return AnsweredItem(item.number, item.requirement, state, text, missing)
 
 
-def card_text(card: Card) -> str:
-    """The card as Markdown."""
-    return "\n".join(_lines(card))
+def card_markdown(card: ModelCard) -> str:
+    """Return the card as Markdown."""
+    return "\n".join(_markdown_lines(card))
 
 
-def _lines(card: Card) -> Iterator[str]:
+def _markdown_lines(card: ModelCard) -> Iterator[str]:
     yield f"# Model card of {card.name}\n"
-    for heading, text in card.first.items():
+    for heading, text in card.summary.items():
         yield f"**{heading}.** {text}\n"
-    for part in card.parts:
-        yield f"## {part.name}\n\n{part.counts}.\n"
-        yield "| item | asks for | state | |\n|---|---|---|---|"
-        for line in part.lines:
-            text = line.text.replace("|", "\\|").replace("\n", " ")
-            yield f"| {line.number} | {line.asks} | {line.state} | {text} |"
+    for checklist in card.checklists:
+        yield f"## {checklist.name}\n\n{checklist.counts}.\n"
+        yield "| item | requirement | state | answer |\n|---|---|---|---|"
+        for item in checklist.items:
+            text = item.full_text.replace("|", "\\|").replace("\n", " ")
+            yield f"| {item.number} | {item.requirement} | {item.state} | {text} |"
         yield ""
 
 
-def read_said(file: Path) -> dict[str, str]:
-    """What people say of topics, from YAML: `topic: text`. StudyError where it is not that."""
+def read_card_answers(file: Path) -> dict[str, str]:
+    """Read the authors' answers by topic from a YAML file with lines `topic: text`.
+
+    Raises:
+        StudyError: If the file cannot be read, is not such a mapping, or has an unknown topic.
+    """
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"--card {file}: {error.strerror}; name a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise StudyError(f"--card {file}: no YAML; write lines such as `funding: none`") from None
-    if not isinstance(tree, dict) or not all(isinstance(one, str) for one in tree.values()):
-        raise StudyError(f"--card {file}: give topics and texts, such as `funding: none`")
-    for topic in tree:
-        if topic not in TOPICS:
-            near = get_close_matches(str(topic), TOPICS, 1) or [", ".join(TOPICS)]
-            raise StudyError(f"--card {file}: {topic!r} is no topic; maybe {near[0]}")
+        raise StudyError(f"--card {file}: not YAML; write lines such as `funding: none`") from None
+    if not isinstance(tree, dict) or not all(isinstance(text, str) for text in tree.values()):
+        raise StudyError(f"--card {file}: give a text for each topic, such as `funding: none`")
+    unknown = [str(topic) for topic in tree if topic not in TOPICS]
+    if unknown:
+        hints = [_unknown_topic(topic) for topic in unknown]
+        raise StudyError(f"--card {file}: {'; '.join(hints)}")
     return {topic: " ".join(text.split()) for topic, text in tree.items()}
+
+
+def _unknown_topic(topic: str) -> str:
+    matches = get_close_matches(topic, TOPICS, 1)
+    hint = f"did you mean {matches[0]!r}?" if matches else f"topics: {', '.join(TOPICS)}"
+    return f"unknown topic {topic!r}; {hint}"

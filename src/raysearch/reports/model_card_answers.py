@@ -1,323 +1,310 @@
-"""What a study knows of the topics of a model card, and what it cannot know."""
+"""Answers the topics of a model card from the records of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from raysearch.config.hyperparameters import resolve
-from raysearch.reports.study_report import Report, Set, fresh_text
-from raysearch.reports.tables import hparams_text
-from raysearch.testing.test_results import HELD_OUT
+from raysearch.metrics.evaluation import NUM_REPLICATES
+from raysearch.reports.evaluation_tables import hparams_summary
+from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
+MAIN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1", "macro_f1", "brier")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is `known` of a topic, and what is still `open`: only a person can say it."""
+    """The answer to a topic, and what is missing from it, because no study records it."""
 
-    known: str = ""
-    open: str = ""
-
-
-def answers(report: Report) -> dict[str, Answer]:
-    """An answer to every topic that the study knows something of."""
-    told = dict[str, Answer]()
-    for part in (_idea, _data, _partitions, _model, _training, _judging, _results, _use):
-        told.update(part(report))
-    return told
+    text: str = ""
+    missing: str = ""
 
 
-def _idea(report: Report) -> Iterator[tuple[str, Answer]]:
-    plan, history = report.plan, report.history
-    architecture = _hparam(report, "architecture")
-    yield (
-        "technology",
-        Answer(f"Deep learning: {architecture}, which gives a patch of histology its class."),
+Answers = dict[str, Answer]
+
+
+def study_answers(report: StudyReport) -> Answers:
+    """Return an answer to each topic that the study has records of."""
+    return {
+        **_design_answers(report),
+        **_data_answers(report),
+        **_partition_answers(report),
+        **_model_answers(report),
+        **_training_answers(report),
+        **_method_answers(report),
+        **_result_answers(report),
+        **_use_answers(report),
+    }
+
+
+def _design_answers(report: StudyReport) -> Answers:
+    metric, selection = report.plan.space.metric, report.selection
+    direction = "Maximize" if report.plan.space.mode == "max" else "Minimize"
+    summary = (
+        f"{len(report.history.searched()):,} trials were evaluated by cross-validation,"
+        f" {report.champion.folds} folds by patient, on {selection.num_patients:,} patients."
+        f" Champion: {report.champion.id}, out-of-fold"
+        f" {_metric_text(report.out_of_fold, metric)}. Bias-corrected estimate of the best trial"
+        f" (BBC-CV): {selection.corrected}."
     )
-    yield (
-        "summary",
-        Answer(
-            f"Of {len(history.searched()):,} trials, judged over {report.champion.folds} folds of"
-            f" {report.selection.num_patients:,} patients, {report.champion.id} is the champion."
-            f" {_figure(report.sets[0], plan.space.metric)} out of fold; corrected for having been"
-            f" chosen {report.selection.corrected}."
+    architecture = resolve(report.champion.hparams).architecture
+    return {
+        "technology": Answer(
+            f"Deep learning ({architecture}): classification of histology patches."
         ),
-    )
-    yield (
-        "aims",
-        Answer(f"Sought: the {_best(report)} {plan.space.metric}.", "the clinical hypothesis"),
-    )
-    yield "design", Answer("Retrospective: patches and labels were there before the study.")
-    yield "goal", Answer("To develop a model and to choose it; nothing is claimed of its use.")
+        "summary": Answer(summary),
+        "aims": Answer(f"{direction} {metric} of patch classification.", "clinical hypotheses"),
+        "design": Answer("Retrospective: patches and labels existed before the study."),
+        "goal": Answer("Model development and selection. Clinical use is not evaluated."),
+    }
 
 
-def _data(report: Report) -> Iterator[tuple[str, Answer]]:
+def _data_answers(report: StudyReport) -> Answers:
     plan, manifest = report.plan, report.manifest
-    counts = ", ".join(
-        f"{count:,} {name}" for name, count in zip(plan.class_names, plan.class_counts, strict=True)
-    )
-    kept = f" (format {manifest.format}, from {manifest.source})" if manifest else ""
-    where = f"Shards at {plan.data}{kept}, fingerprint {plan.fingerprint[:12]}"
-    more = "".join(f"; learned from, too: {one.data}" for one in plan.auxiliary)
-    yield (
-        "sources",
-        Answer(where + more + ".", "who collected the slides, and whether they stand for the use"),
-    )
-    if manifest:
-        text = (
-            f"Of {manifest.files:,} files {manifest.rows:,} became patches and"
-            f" {manifest.rejected:,} were rejected, each with its reason."
-        )
-        yield "eligibility", Answer(text, "which patients and slides were taken, and why")
-        yield "missing", Answer(f"Nothing is imputed. {text}")
-        fitted = ", ".join(f"{count:,} {what}" for what, count in manifest.resize_modes.items())
-    else:
-        fitted = ""
-    made = f"; while being read, {fitted}" if fitted else ""
-    normalised = f"Pixels from -1 to 1; before that `{_hparam(report, 'preprocess')}`{made}."
-    yield "preprocessing", Answer(f"{normalised} It is fitted to what is learned from alone.")
-    fraction = resolve(report.champion.hparams).patient_fraction
-    part = (
-        "" if fraction == 1 else f" Each fold's nets learned from {fraction:.0%} of its patients."
-    )
-    yield "subsets", Answer(f"Patches with a label of {plan.view.task!r}: {counts}.{part}")
-    height, width, _channels = plan.shape
-    yield (
-        "acquisition",
-        Answer(f"Patches of {height} x {width} pixels, RGB.", "staining, scanner, magnification"),
-    )
-    yield (
-        "reference",
-        Answer(
-            f"The classes that the data set gives: {', '.join(plan.class_names)}.",
-            "how they are told",
-        ),
-    )
-    yield "predictors", Answer("The pixels of a patch, and nothing else; nobody assesses them.")
-    yield "imbalance", Answer(f"{counts}; {_balance(report)}")
-
-
-def _balance(report: Report) -> str:
-    if resolve(report.champion.hparams).balanced_sampling:
-        return "each class is drawn as often as another."
-    weighed = resolve(report.champion.hparams).class_weights
-    return "losses are weighed by class." if weighed else "nothing is done about it."
-
-
-def _partitions(report: Report) -> Iterator[tuple[str, Answer]]:
-    plan, champion = report.plan, report.champion
-    split = next((one for one in plan.splits if one.folds == champion.folds), plan.splits[0])
-    held_out = len(plan.view.held_out)
-    aside = (
-        f"{held_out:,} {plan.view.by}s were put aside for the test"
-        if held_out
-        else "none put aside"
-    )
-    yield (
-        "partitions",
-        Answer(
-            f"{split.folds} folds by the split manifest {plan.space.split or plan.space.task!r}, written"
-            f" down before the first trial (hash {split.hash[:12]}); {aside}."
-        ),
-    )
-    by = plan.view.by
-    level = f"By {by}: no {by} is learned from and judged in one fold"
-    warned = "".join(f" {one}." for one in plan.warnings)
-    yield "level", Answer(f"{level}; but the plan warns:{warned}" if warned else f"{level}.")
-    judged = "; ".join(f"{one.name}: {_support(one)}" for one in report.sets)
-    patches = f"{sum(plan.class_counts):,} patches to learn from and to judge by"
-    yield "size", Answer(f"{patches}; judged, {judged}.", "why so many")
-    yield "flow", Answer(f"{patches}; judged, {judged}.")
-    groups = ", ".join(
-        f"{one.name} {', '.join(f'{part.support:,} {part.name}' for part in one.found.classes)}"
-        for one in report.sets
-    )
-    yield "demographics", Answer(f"Classes: {groups}.", "age, sex, stage, receptors, of each part")
-    outside = [one for one in report.sets[1:] if one.name != HELD_OUT]
-    yield (
-        "difference",
-        Answer(f"Classes: {groups}." if len(report.sets) > 1 else "", "how the patients differ")
-        if outside
-        else Answer("No set from elsewhere was judged."),
-    )
-
-
-def _model(report: Report) -> Iterator[tuple[str, Answer]]:
-    plan, champion, decision = report.plan, report.champion, report.decision
-    known_costs = champion.costs.by_name()
-    height, width, channels = plan.shape
-    costs = ", ".join(
-        f"{known_costs[name]:,.0f} {name}"
-        for name in ("parameters", "flops")
-        if name in known_costs
-    )
+    hparams = resolve(report.champion.hparams)
+    source = f" (format {manifest.format}, source {manifest.source})" if manifest else ""
+    auxiliary = "".join(f" Auxiliary training data: {data.data}." for data in plan.auxiliary)
+    sources = f"Shards at {plan.data}{source}, fingerprint {plan.fingerprint[:12]}.{auxiliary}"
     names = ", ".join(plan.class_names)
-    yield (
-        "model",
-        Answer(
-            f"{_hparam(report, 'architecture')} ({costs}): uint8 patches {height} x {width} x"
-            f" {channels} in, a calibrated probability of each of {names} out."
+    counts = _class_counts(report)
+    subsets = f"Patches with a label of task {plan.view.task!r}: {counts}."
+    if hparams.patient_fraction != 1:
+        subsets += f" Each fold trains on {hparams.patient_fraction:.0%} of its training patients."
+    preprocessing = f"Preprocessing `{hparams.preprocess}`, then pixels scaled to -1 to 1."
+    if manifest and manifest.resize_modes:
+        modes = ", ".join(f"{rows:,} {mode}" for mode, rows in manifest.resize_modes.items())
+        preprocessing += f" Resize modes of the source images: {modes}."
+    preprocessing += " Preprocessing parameters are fitted on training patches only."
+    height, width, _channels = plan.shape
+    answers = {
+        "sources": Answer(sources, "who collected the slides, and how representative they are"),
+        "preprocessing": Answer(preprocessing),
+        "subsets": Answer(subsets),
+        "acquisition": Answer(
+            f"RGB patches of {height} x {width} pixels.", "staining, scanner, magnification"
         ),
-    )
-    yield "software", Answer(", ".join(f"{one} {version(one)}" for one in PACKAGES) + ".")
-    weights = resolve(champion.hparams).weights
-    drawn = f"Drawn with the seed {champion.seed if decision.seed is None else decision.seed}."
-    yield (
-        "initial",
-        Answer(drawn if weights == "none" else f"Weights of {weights}; the head drawn."),
-    )
-    mean = f"The mean of {champion.folds} nets, one a fold of a fresh seed."
-    yield "ensemble", Answer(mean if decision.kind == "ensemble" else "None: one net of all patients.")
-    yield (
-        "output",
-        Answer(
-            f"Probabilities at the temperature {decision.temperature:.3f}; "
-            + (
-                "the likeliest class is decided on."
-                if decision.threshold is None
-                else f"{plan.class_names[1]} from {decision.threshold:.3f} on, which is best for"
-                f" {decision.criterion} out of fold."
-            )
+        "reference_standard": Answer(
+            f"Class labels of the data set: {names}.", "how the classes are defined"
         ),
-    )
-    yield (
-        "specification",
-        Answer("Weights and recipe are one file, `raysearch.pt`, in the registry."),
-    )
-    yield "prediction", Answer("`raysearch predict`: the registered model, patch by patch.")
-    yield "explained", Answer("Grad-CAM at the last layer with places (Selvaraju et al., 2017).")
-
-
-def _training(report: Report) -> Iterator[tuple[str, Answer]]:
-    plan, selection = report.plan, report.selection
-    hparams = hparams_text(report.champion.hparams)
-    yield "training", Answer(f"{plan.space.epochs} epochs a fold; {hparams}; the rest is default.")
-    yield (
-        "selection",
-        Answer(
-            f"{plan.space.sampler.name} proposed, {plan.space.stopping.rule} stopped early;"
-            f" {len(selection.tied)} of {len(selection.candidates)} are not worse than the best by"
-            f" {selection.margin:g} in {plan.space.metric}, pooled out of fold (paired by patient,"
-            f" Holm), and the fastest of them is chosen"
-            + ("." if report.champion is selection.chosen else "; the next best where it fails.")
-        ),
-    )
-
-
-def _judging(report: Report) -> Iterator[tuple[str, Answer]]:
-    names = ", ".join(report.sets[0].found.metrics)
-    of_two = ", triage; by patient, too" if report.sets[0].found.patient_level else ""
-    yield "metrics", Answer(f"{names}; by class and fold; calibration error, AUGRC{of_two}.")
-    yield (
-        "uncertainty",
-        Answer("95 % intervals by the percentiles of 2,000 draws of patients; exact for triage."),
-    )
-    fresh = fresh_text(report)
-    told = f"With fresh seeds {fresh}. " if fresh else ""
-    yield "robustness", Answer(f"{told}Each fold alone is told.", "other scanners and stainings")
-    yield "heterogeneity", Answer(f"Each fold is told: {_folds(report)}.", "centres")
-    yield (
-        "updating",
-        Answer("None: temperature and threshold are of the out-of-fold scores, and locked."),
-    )
-
-
-def _folds(report: Report) -> str:
-    metric = report.plan.space.metric
-    values = [one.get(metric) for one in report.sets[0].found.folds.values()]
-    known = [one for one in values if one is not None]
-    return f"{metric} {min(known):.4f} to {max(known):.4f} by fold" if known else "by fold"
-
-
-def _results(report: Report) -> Iterator[tuple[str, Answer]]:
-    metric = report.plan.space.metric
-    sets = {one.name: one for one in report.sets}
-    held_out = sets.get(HELD_OUT)
-    own = f"Out of fold: {_figure(report.sets[0], metric)}."
-    if held_out is not None:
-        yield "internal", Answer(f"{own} Sealed: {_figure(held_out, metric)}. {held_out.text}")
-    elif report.plan.view.held_out:
-        yield (
-            "internal",
-            Answer(f"{own} The held-out set is unopened.", "`raysearch test` opens it"),
+        "predictors": Answer("The pixels of a patch only; no human assessment."),
+        "imbalance": Answer(f"{counts}. {_imbalance_text(report)}"),
+    }
+    if manifest:
+        files = (
+            f"Of {manifest.files:,} source files, {manifest.rows:,} became patches and"
+            f" {manifest.rejected:,} were rejected, each with a recorded reason."
         )
-    else:
-        yield "internal", Answer(own, "a set that chose nothing: none was put aside")
-    outside = [one for one in report.sets[1:] if one.name != HELD_OUT]
-    text = " ".join(f"{one.name}: {_figure(one, metric)}." for one in outside)
-    yield "external", Answer(text, "" if outside else "`raysearch evaluate` judges such a set")
-    yield "performance", Answer("; ".join(f"{one.name}: {_main(one)}" for one in report.sets) + ".")
-    yield (
-        "diagnostic",
-        Answer("; ".join(f"{one.name}: {_decided(one)}" for one in report.sets) + "."),
-    )
-    yield "subgroups", Answer("", "performance by age, sex, stage, centre")
-    wrong = int((report.sets[0].scored.predicted != report.sets[0].scored.labels).sum())
-    yield (
-        "failures",
-        Answer(f"{wrong:,} errors out of fold; the surest are shown, if patches are.", "why"),
-    )
-    notes = " ".join(f"{one.name}: {note.text}." for one in report.sets for note in one.notes)
-    yield (
-        "limits",
-        Answer(
-            f"The patients out of fold chose the model, so that their figures flatter it. {notes}",
-            "what the data cannot show",
-        ),
-    )
+        answers["eligibility"] = Answer(files, "inclusion criteria of patients and slides")
+        answers["missing_data"] = Answer(f"No imputation. {files}")
+    return answers
 
 
-def _use(report: Report) -> Iterator[tuple[str, Answer]]:
+def _class_counts(report: StudyReport) -> str:
     plan = report.plan
-    yield (
-        "protocol",
-        Answer(
-            f"The study's plan, splits and journal ({plan.identity})"
-            + (f", code at {plan.git_commit[:12]}" if plan.git_commit else "")
-            + ".",
-            "where a protocol was laid down",
+    counts = zip(plan.class_names, plan.class_counts, strict=True)
+    return ", ".join(f"{count:,} {name}" for name, count in counts)
+
+
+def _imbalance_text(report: StudyReport) -> str:
+    hparams = resolve(report.champion.hparams)
+    if hparams.balanced_sampling:
+        return "Class-balanced sampling."
+    return "Class-weighted loss." if hparams.class_weights else "No correction."
+
+
+def _partition_answers(report: StudyReport) -> Answers:
+    plan, champion = report.plan, report.champion
+    splits = [split for split in plan.splits if split.folds == champion.folds]
+    split = splits[0] if splits else plan.splits[0]
+    by, num_held_out = plan.view.by, len(plan.view.held_out)
+    held_out = f"Held-out test set: {num_held_out:,} {by}s." if num_held_out else "No held-out set."
+    partitions = (
+        f"{split.folds} folds of the split manifest {plan.space.split or plan.space.task!r}, fixed"
+        f" before the first trial (hash {split.hash[:12]}). {held_out}"
+    )
+    warnings = " ".join(f"{warning}." for warning in plan.warnings)
+    level = f"Partitions are disjoint by {by}."
+    flow = f"Development set: {sum(plan.class_counts):,} patches. Evaluated: " + "; ".join(
+        f"{evaluated.name}, {evaluated.support}" for evaluated in report.sets
+    )
+    classes = "Classes: " + "; ".join(
+        f"{evaluated.name}, {_supports(evaluated)}" for evaluated in report.sets
+    )
+    difference = Answer("No external test set was evaluated.")
+    if report.external:
+        difference = Answer(f"{classes}.", "differences between the patients")
+    return {
+        "partitions": Answer(partitions),
+        "partition_level": Answer(f"{level} Warnings: {warnings}" if warnings else level),
+        "sample_size": Answer(f"{flow}.", "justification of the sample size"),
+        "participant_flow": Answer(f"{flow}."),
+        "demographics": Answer(
+            f"{classes}.", "age, sex, stage and receptor status in each partition"
         ),
+        "difference": difference,
+    }
+
+
+def _supports(evaluated: EvaluatedSet) -> str:
+    return ", ".join(f"{report.support:,} {report.name}" for report in evaluated.evaluation.classes)
+
+
+def _model_answers(report: StudyReport) -> Answers:
+    plan, champion, decision = report.plan, report.champion, report.decision
+    hparams, costs = resolve(champion.hparams), champion.costs.by_name()
+    sizes = [f"{costs[name]:,.0f} {name}" for name in ("parameters", "flops") if name in costs]
+    height, width, channels = plan.shape
+    model = (
+        f"{hparams.architecture} ({', '.join(sizes)}). Input: uint8 patches of {height} x {width} x"
+        f" {channels}. Output: calibrated probabilities of {', '.join(plan.class_names)}."
     )
-    yield (
-        "availability",
-        Answer(f"models:/{plan.name}@champion in MLflow.", "licence, and for whom"),
+    seed = champion.seed if decision.seed is None else decision.seed
+    initialization = f"Random, seed {seed}."
+    if hparams.weights != "none":
+        initialization = f"Weights of {hparams.weights}; random initialization of the head."
+    ensemble = "None: one network, trained on all development patients."
+    if decision.kind == "ensemble":
+        ensemble = f"Mean of {champion.folds} networks, one for each fold of a repeat."
+    rule = "The class of highest probability is predicted."
+    if decision.threshold is not None:
+        rule = (
+            f"{plan.class_names[1]} is predicted from a probability of {decision.threshold:.3f},"
+            f" which maximizes the out-of-fold {decision.criterion}."
+        )
+    return {
+        "model": Answer(model),
+        "software": Answer(", ".join(f"{name} {version(name)}" for name in PACKAGES) + "."),
+        "initialization": Answer(initialization),
+        "ensemble": Answer(ensemble),
+        "output": Answer(
+            f"Class probabilities, calibrated at temperature {decision.temperature:.3f}. {rule}"
+        ),
+        "specification": Answer(
+            "Weights and settings are one file, `raysearch.pt`, in the model registry."
+        ),
+        "prediction": Answer("`raysearch predict` applies the registered model to each patch."),
+        "explainability": Answer(
+            "Grad-CAM (Selvaraju et al., 2017) at the last layer with spatial dimensions."
+        ),
+    }
+
+
+def _training_answers(report: StudyReport) -> Answers:
+    space, selection = report.plan.space, report.selection
+    training = (
+        f"{space.epochs} epochs a fold; {hparams_summary(report.champion.hparams)}; defaults for"
+        " all other hyperparameters."
     )
-    yield (
-        "input_quality",
-        Answer("Files that cannot be read, or are of another size, are rejected and listed."),
+    selected = (
+        f"Sampler {space.sampler.name}, early stopping {space.stopping.rule}."
+        f" {len(selection.tied)} of {len(selection.candidates)} finished trials are tied with the"
+        f" best: non-inferior by a margin of {selection.margin:g} in out-of-fold {space.metric}"
+        " (paired bootstrap by patient, Holm correction). The tied trial with the lowest inference"
+        " time is selected."
     )
-    yield "users", Answer("", "what a user has to know and to do")
+    if report.champion is not selection.chosen:
+        selected += " Its final training failed; the champion is the next trial in this order."
+    return {"training": Answer(training), "selection": Answer(selected)}
 
 
-def _hparam(report: Report, name: str) -> str:
-    return str(getattr(resolve(report.champion.hparams), name))
+def _method_answers(report: StudyReport) -> Answers:
+    evaluation = report.out_of_fold.evaluation
+    metrics = f"{', '.join(evaluation.metrics)}; by class and fold; calibration error; AUGRC"
+    if evaluation.patient_level:
+        metrics += "; rule-out by patch and patient; patient-level AUROC and detection"
+    uncertainty = (
+        f"95 % confidence intervals: percentiles of {NUM_REPLICATES:,} bootstrap replicates of"
+        " patients; exact (Clopper and Pearson) intervals of rule-out and detection."
+    )
+    repeats = repeats_text(report)
+    repeated = f"Repeats with new seeds: {repeats}. " if repeats else ""
+    return {
+        "metrics": Answer(f"{metrics}."),
+        "uncertainty": Answer(uncertainty),
+        "robustness": Answer(
+            f"{repeated}Results of each fold are reported.", "other scanners and stainings"
+        ),
+        "heterogeneity": Answer(f"By fold: {_fold_range(report)}.", "results by center"),
+        "updating": Answer(
+            "None. Temperature and threshold are fitted to the out-of-fold scores and then fixed."
+        ),
+    }
 
 
-def _best(report: Report) -> str:
-    return "highest" if report.plan.space.mode == "max" else "lowest"
+def _fold_range(report: StudyReport) -> str:
+    metric = report.plan.space.metric
+    metrics_by_fold = report.out_of_fold.evaluation.folds.values()
+    values = [value for metrics in metrics_by_fold if (value := metrics.get(metric)) is not None]
+    return f"{metric} {min(values):.4f} to {max(values):.4f}" if values else f"{metric} undefined"
 
 
-def _support(one: Set) -> str:
-    return f"{one.found.rows:,} patches of {one.found.patients:,} patients"
+def _result_answers(report: StudyReport) -> Answers:
+    metric, scored = report.plan.space.metric, report.out_of_fold.scored
+    external = " ".join(f"{test.name}: {_metric_text(test, metric)}." for test in report.external)
+    performance = "; ".join(f"{test.name}: {_main_metrics(test)}" for test in report.sets)
+    diagnostic = "; ".join(f"{test.name}: {_diagnostic_metrics(test)}" for test in report.sets)
+    num_errors = int((scored.predicted != scored.labels).sum())
+    notes = " ".join(f"{test.name}: {note.text}." for test in report.sets for note in test.notes)
+    limitations = (
+        "The out-of-fold results are optimistic, because the model was selected on the same"
+        f" patients. {notes}"
+    )
+    return {
+        "internal": _internal_answer(report),
+        "external": Answer(
+            external, "" if external else "`raysearch evaluate` evaluates an external test set"
+        ),
+        "performance": Answer(f"{performance}."),
+        "diagnostic": Answer(f"{diagnostic}."),
+        "subgroups": Answer(missing="performance by age, sex, stage and center"),
+        "failures": Answer(
+            f"{num_errors:,} out-of-fold errors; the report shows those with the highest"
+            " confidence.",
+            "causes of the errors",
+        ),
+        "limitations": Answer(limitations.strip(), "limitations of the data"),
+    }
 
 
-def _figure(one: Set, metric: str) -> str:
-    return f"{metric} {one.found.metrics[metric]}"
+def _internal_answer(report: StudyReport) -> Answer:
+    metric = report.plan.space.metric
+    out_of_fold = f"Out of fold: {_metric_text(report.out_of_fold, metric)}."
+    if report.held_out is not None:
+        held_out = f"Held-out test set: {_metric_text(report.held_out, metric)}."
+        return Answer(f"{out_of_fold} {held_out} {report.held_out.text}")
+    if report.plan.view.held_out:
+        text = f"{out_of_fold} The held-out test set is not evaluated yet."
+        return Answer(text, "`raysearch test` evaluates it")
+    return Answer(out_of_fold, "a test set that was not used for selection; none was held out")
 
 
-def _main(one: Set) -> str:
-    found: Mapping[str, object] = one.found.metrics
-    names = ("auroc", "average_precision", "balanced_accuracy", "f1", "macro_f1", "brier")
-    return ", ".join(f"{name} {found[name]}" for name in names if name in found)
+def _use_answers(report: StudyReport) -> Answers:
+    plan = report.plan
+    commit = f", code at commit {plan.git_commit[:12]}" if plan.git_commit else ""
+    protocol = f"Plan, splits and journal of the study {plan.identity}{commit}."
+    return {
+        "protocol": Answer(protocol, "where a protocol is registered"),
+        "availability": Answer(f"models:/{plan.name}@champion in MLflow.", "license and access"),
+        "input_quality": Answer("Unreadable files and other image sizes are rejected and listed."),
+        "user_requirements": Answer(missing="required expertise and interaction of users"),
+    }
 
 
-def _decided(one: Set) -> str:
-    """Sensitivity and specificity as decided: of the second of two classes, or of each."""
-    classes = one.found.classes[1:] if len(one.found.classes) == 2 else one.found.classes
+def _metric_text(evaluated: EvaluatedSet, metric: str) -> str:
+    return f"{metric} {evaluated.evaluation.metrics[metric]}"
+
+
+def _main_metrics(evaluated: EvaluatedSet) -> str:
+    metrics = evaluated.evaluation.metrics
+    return ", ".join(f"{name} {metrics[name]}" for name in MAIN_METRICS if name in metrics)
+
+
+def _diagnostic_metrics(evaluated: EvaluatedSet) -> str:
+    """Return sensitivity and specificity of the second of two classes, or of each class."""
+    reports = evaluated.evaluation.classes
     return ", ".join(
-        f"{part.name}: sensitivity {part.recall}, specificity {part.specificity}"
-        for part in classes
+        f"{report.name}: sensitivity {report.recall}, specificity {report.specificity}"
+        for report in (reports[1:] if len(reports) == 2 else reports)
     )

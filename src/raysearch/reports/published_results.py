@@ -1,22 +1,24 @@
-"""Published results, typed from a paper, checked against themselves."""
+"""Checks published results, which a user writes down in a YAML file, against themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ValidationInfo
 
-from raysearch.config.yaml_loader import load_tree
-from raysearch.errors import DataError, first_line
-from raysearch.metrics.evaluation import ScoredRows
+from raysearch.config.hyperparameter_entry import rejected
+from raysearch.config.names import suggestion
+from raysearch.config.yaml_loader import load_document
+from raysearch.errors import DataError
 from raysearch.metrics.plausibility import PlausibilityNote
 from raysearch.metrics.reported_values import (
+    REPORTED_CLASS_METRICS,
     ReportedValue,
     check_confidence_table,
     check_confusion,
@@ -25,232 +27,243 @@ from raysearch.metrics.reported_values import (
     check_support,
     reported_metrics,
 )
-from raysearch.reports.html_page import rendered
+from raysearch.reports.html_page import Table, render_page
 
-KEYS = (*("name", "rows", "others", "classes", "confusion", "claims", "fractions", "confident"),)
-CLASS_METRICS = ("precision", "recall", "f1")
-Figures = Mapping[str, ReportedValue]
-
-
-@dataclass(frozen=True)
-class Fraction:
-    """What is claimed to be `count` of `of`."""
-
-    name: str
-    claimed: ReportedValue
-    count: int
-    of: int
+EVALUATED_SET = "the evaluated set"
+MODEL = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a paper says: of `rows` judged rows, and of `others`, its other sets by their sizes.
-
-    `classes` and `support` are its classification report, `confusion` (C, C) counts by true class,
-    `claims` figures of it, `confident` measures by the confidence that is asked for.
-    """
-
-    name: str
-    rows: int | None = None
-    others: Mapping[str, int] = field(default_factory=dict)
-    classes: Mapping[str, Figures] = field(default_factory=dict)
-    support: Mapping[str, int] = field(default_factory=dict)
-    confusion: NDArray[np.int64] | None = None
-    claims: Figures = field(default_factory=dict)
-    fractions: tuple[Fraction, ...] = ()
-    confident: Mapping[float, Figures] = field(default_factory=dict)
-
-
-def read_published(path: Path) -> Published:
-    """What the YAML file at `path` says; DataError with every error of it."""
-    tree = load_tree(path)
-    if not isinstance(tree, dict):
-        raise DataError(f"{path}: holds no figures; its keys are {', '.join(KEYS)}")
-    errors = [f"{key}: no such key; they are {', '.join(KEYS)}" for key in tree if key not in KEYS]
-    classes = _mapping(tree, "classes", errors)
-    found = Published(
-        name=str(tree.get("name", path.stem)),
-        rows=_count(tree.get("rows"), "rows", errors) if "rows" in tree else None,
-        others={
-            str(name): _count(size, f"others.{name}", errors)
-            for name, size in _mapping(tree, "others", errors).items()
-        },
-        classes={
-            str(name): _figures(row, f"classes.{name}", errors, ("support",))
-            for name, row in classes.items()
-        },
-        support={
-            str(name): _count(row["support"], f"classes.{name}.support", errors)
-            for name, row in classes.items()
-            if isinstance(row, dict) and "support" in row
-        },
-        confusion=_matrix(tree, len(classes), errors),
-        claims=_figures(tree.get("claims", {}), "claims", errors),
-        fractions=tuple(_fractions(tree, errors)),
-        confident={
-            _confidence(one, errors): _figures(row, f"confident.{one}", errors)
-            for one, row in _mapping(tree, "confident", errors).items()
-        },
-    )
-    if errors:
-        raise DataError(f"{path}: {'; '.join(dict.fromkeys(errors))}")
-    return found
-
-
-def notes_of(found: Published) -> list[PlausibilityNote]:
-    """Everything in it that cannot be, or says nothing."""
-    notes: list[PlausibilityNote] = []
-    if found.support and found.rows is not None:
-        notes += check_support(found.support, found.rows, found.others, "the set that was judged")
-    for name, row in found.classes.items():
-        if all(one in row for one in CLASS_METRICS):
-            notes += check_f1(name, row["precision"], row["recall"], row["f1"])
-    if found.confusion is not None:
-        claims = dict(found.claims)
-        for name, row in found.classes.items():
-            claims |= {f"{metric}_{name}": value for metric, value in row.items()}
-        notes += check_confusion(found.confusion, list(found.classes), claims)
-        if found.rows is not None:
-            counted = zip(found.classes, found.confusion.sum(axis=1).tolist(), strict=True)
-            notes += check_support(dict(counted), found.rows, found.others, "the set")
-    for one in found.fractions:
-        notes += check_fraction(one.name, one.claimed, one.count, one.of)
-    return notes + check_confidence_table(found.confident)
-
-
-def published_page(found: Published, notes: list[PlausibilityNote]) -> str:
-    """What was typed in, what was counted again, and what cannot be, as a page."""
-    known = {} if found.confusion is None else reported_metrics(found.confusion, list(found.classes))
-    metrics = [*CLASS_METRICS, "support"]
-    context = {
-        "title": f"Published: {found.name}",
-        "notes": notes,
-        "report": [
-            [
-                name,
-                *(row[one].text if one in row else "-" for one in CLASS_METRICS),
-                f"{found.support[name]:,}" if name in found.support else "-",
-            ]
-            for name, row in found.classes.items()
-        ],
-        "metrics": metrics,
-        "counted": [[name, "-" if one is None else f"{one:.4f}"] for name, one in known.items()],
-        "fractions": [
-            [one.name, one.claimed.text, f"{one.count:,}/{one.of:,}", f"{one.count / one.of:.4f}"]
-            for one in found.fractions
-            if one.of
-        ],
-        "confident": [
-            [f"{one:g}", *(f"{name} {value.text}" for name, value in row.items())]
-            for one, row in sorted(found.confident.items())
-        ],
-    }
-    return rendered(Path(__file__).with_name("published.html"), context)
-
-
-def scores_in(path: Path) -> ScoredRows:
-    """The score table at `path`, as `raysearch predict` writes one, with labels and patients.
-
-    DataError where a column is missing, a score is no number, rows do not add up to 1, or a row's
-    label or patient is not known.
-    """
+def _parse_reported(value: object) -> ReportedValue:
+    """Return a metric as it is printed; a quoted one keeps its zeros at the end."""
+    text = str(value)
     try:
-        table = pyarrow.csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: no score table ({first_line(error)})") from None
-    names = [name[6:] for name in table.column_names if name.startswith("score_")]
-    lacking = {"patient", "label"} - set(table.column_names)
-    if len(names) < 2 or lacking:
-        raise DataError(
-            f"{path}: has no {', '.join(sorted(lacking)) or 'score_CLASS of two classes'}; give a"
-            " table with patient, label and a score_CLASS for each class"
-        )
-    try:
-        columns = [table[f"score_{name}"].cast(pa.float64()).to_numpy() for name in names]
-    except pa.ArrowException:
-        raise DataError(f"{path}: a score is no number; give probabilities") from None
-    given = np.column_stack(columns)
-    _reject(path, ~np.isfinite(given).all(axis=1), "a score that is no number; take it out")
-    _reject(path, np.abs(given.sum(axis=1) - 1) > 0.01, "scores that do not add up to 1")
-    labels = [None if one is None else str(one) for one in table["label"].to_pylist()]
-    known = np.array([one in names for one in labels])
-    _reject(path, ~known, f"a label that is none of {', '.join(names)}")
-    patients = np.array([str(one or "") for one in table["patient"].to_pylist()])
-    _reject(path, patients == "", "no patient: intervals need one of every row")
-    numbers = np.array([names.index(str(one)) for one in labels], np.int64)
-    return ScoredRows(numbers, given, patients, tuple(names))
+        is_fraction = 0 <= float(text) <= 1 and not isinstance(value, bool)
+    except ValueError:
+        is_fraction = False
+    if not is_fraction:
+        raise rejected(f"{text!r} is not from 0 to 1; write the value as it is printed")
+    return ReportedValue(text)
 
 
-def _reject(path: Path, wrong: NDArray[np.bool_], what: str) -> None:
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0]) + 2
-        raise DataError(f"{path}: line {row}, and {int(wrong.sum()) - 1:,} more, with {what}")
-
-
-def _mapping(tree: Mapping[str, Any], key: str, errors: list[str]) -> Mapping[Any, Any]:
-    value = tree.get(key, {})
-    if isinstance(value, dict):
-        return value
-    errors.append(f"{key}: not names with values; write `{key}: {{NAME: ...}}`")
-    return {}
-
-
-def _figures(row: object, place: str, errors: list[str], beside: tuple[str, ...] = ()) -> Figures:
-    """The figures of `row` as they are printed; texts keep zeros at the end."""
-    if not isinstance(row, dict):
-        errors.append(f"{place}: not figures by their names")
-        return {}
-    found = {}
-    for name, value in row.items():
-        if name in beside:
-            continue
-        text = str(value)
-        try:
-            good = 0 <= float(text) <= 1 and not isinstance(value, bool)
-        except ValueError:
-            good = False
-        if good:
-            found[str(name)] = ReportedValue(text)
-        else:
-            errors.append(f"{place}.{name}: {text!r} is no share; give 0 to 1, as it was printed")
-    return found
-
-
-def _count(value: object, place: str, errors: list[str]) -> int:
+def _parse_count(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    errors.append(f"{place}: {value!r} is no count; give a whole number")
-    return 0
+    raise rejected(f"{value!r} is not a count; write an integer of at least 0")
 
 
-def _confidence(value: object, errors: list[str]) -> float:
-    if isinstance(value, int | float) and 0 <= value <= 1:
+def _parse_confidence(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
-    errors.append(f"confident.{value}: no confidence; give 0 to 1")
-    return 0.0
+    raise rejected(f"{value!r} is not a confidence from 0 to 1")
 
 
-def _matrix(tree: Mapping[str, Any], classes: int, errors: list[str]) -> NDArray[np.int64] | None:
-    if "confusion" not in tree:
-        return None
-    rows = tree["confusion"]
-    good = isinstance(rows, list) and len(rows) == classes > 1
-    good = good and all(isinstance(row, list) and len(row) == classes for row in rows)
-    if good and all(type(one) is int and one >= 0 for row in rows for one in row):
-        return np.array(rows, np.int64)
-    errors.append("confusion: give a row of counts for each of `classes`, as many in each")
-    return None
+Reported = Annotated[ReportedValue, BeforeValidator(_parse_reported)]
+Count = Annotated[int, BeforeValidator(_parse_count)]
+Confidence = Annotated[float, BeforeValidator(_parse_confidence)]
+Name = Annotated[str, BeforeValidator(str)]
 
 
-def _fractions(tree: Mapping[str, Any], errors: list[str]) -> list[Fraction]:
-    rows = tree.get("fractions", [])
-    found = []
-    for place, row in enumerate(rows if isinstance(rows, list) else [rows]):
-        here = f"shares.{place}"
-        if not isinstance(row, dict) or set(row) != {"name", "claimed", "count", "of"}:
-            errors.append(f"{here}: give name, claimed, count and of")
-            continue
-        claimed = _figures({"claimed": row["claimed"]}, here, errors).get("claimed", ReportedValue("0"))
-        counts = [_count(row[one], f"{here}.{one}", errors) for one in ("count", "of")]
-        found.append(Fraction(str(row["name"]), claimed, counts[0], counts[1]))
-    return found
+class ReportedFraction(BaseModel):
+    """A fraction that is reported together with its counts."""
+
+    model_config = MODEL
+
+    name: Name
+    reported: Reported
+    count: Count
+    total: Count
+
+
+class ReportedClass(BaseModel):
+    """A row of a classification report: its metrics by name, and its support."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Reported] = Field(init=False)
+
+    support: Count | None = None
+
+    @property
+    def metrics(self) -> Mapping[str, ReportedValue]:
+        """The reported metrics by name."""
+        return self.__pydantic_extra__
+
+
+class PublishedResults(BaseModel):
+    """What a publication reports of a model on one set.
+
+    Attributes:
+        name: The name of the publication.
+        rows: The number of rows of the evaluated set.
+        other_sets: The numbers of rows of its other sets, by name.
+        classes: The classification report.
+        confusion: The confusion matrix; rows are true classes, columns predicted ones.
+        metrics: Metrics by the names that `reported_metrics` uses.
+        fractions: Fractions with their counts.
+        by_confidence: `coverage` and metrics of the rows with at least this confidence.
+    """
+
+    model_config = MODEL
+
+    name: Name = ""
+    rows: Count | None = None
+    other_sets: dict[Name, Count] = Field(default_factory=dict)
+    classes: dict[Name, ReportedClass] = Field(default_factory=dict)
+    confusion: tuple[tuple[Count, ...], ...] | None = None
+    metrics: dict[Name, Reported] = Field(default_factory=dict)
+    fractions: tuple[ReportedFraction, ...] = ()
+    by_confidence: dict[Confidence, dict[Name, Reported]] = Field(default_factory=dict)
+
+    @field_validator("confusion")
+    @classmethod
+    def _check_shape(
+        cls, rows: tuple[tuple[int, ...], ...] | None, info: ValidationInfo
+    ) -> tuple[tuple[int, ...], ...] | None:
+        classes = info.data.get("classes")
+        if rows is None or classes is None:  # `classes` has an error of its own
+            return rows
+        if len(rows) < 2 or {len(rows), *map(len, rows)} != {len(classes)}:
+            raise rejected(
+                "give one row of counts for each class of `classes`, with one column for each class"
+            )
+        return rows
+
+    @property
+    def support(self) -> dict[str, int]:
+        """The reported support by class."""
+        return {name: row.support for name, row in self.classes.items() if row.support is not None}
+
+    @property
+    def confusion_matrix(self) -> NDArray[np.int64] | None:
+        """The confusion matrix (C, C), if it is reported."""
+        return None if self.confusion is None else np.array(self.confusion, np.int64)
+
+
+def read_published(path: Path) -> PublishedResults:
+    """Read published results from a YAML file.
+
+    Raises:
+        DataError: With all errors of the file, one on each line.
+    """
+    document = load_document(path)
+    if not isinstance(document.tree, dict):
+        keys = ", ".join(PublishedResults.model_fields)
+        raise DataError(f"{path}: the file has no results; its keys are {keys}")
+    try:
+        results = PublishedResults.model_validate({"name": path.stem, **document.tree})
+    except ValidationError as error:
+        lines = []
+        for details in error.errors(include_url=False):
+            keys_of_value = tuple(key for key in details["loc"] if key != "[key]")
+            line = document.line_of(keys_of_value)
+            prefix = "" if line is None else f"line {line}: "
+            location = ".".join(map(str, keys_of_value))
+            lines.append(f"{prefix}{location}: {_message(details)}")
+        errors = list(dict.fromkeys(lines))
+        if len(errors) > 1:
+            errors.insert(0, f"{len(errors)} errors")
+        raise DataError("\n  ".join([f"{path}: {errors[0]}", *errors[1:]])) from None
+    return results
+
+
+def _message(details: ErrorDetails) -> str:
+    """Return what is wrong with a value, without its location."""
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        model = ReportedFraction if details["loc"][0] == "fractions" else PublishedResults
+        keys = list(model.model_fields)
+        return f"unknown key{suggestion(details['loc'][-1], keys)} (known: {', '.join(keys)})"
+    if kind == "missing":
+        return "this key is required"
+    if kind in ("dict_type", "model_type"):
+        return f"{details['input']!r} is not a mapping; write names with values"
+    if kind in ("list_type", "tuple_type"):
+        return f"{details['input']!r} is not a list"
+    return details["msg"]
+
+
+def check_published(results: PublishedResults) -> list[PlausibilityNote]:
+    """Return a note for each result that contradicts the other ones, or is not informative."""
+    notes: list[PlausibilityNote] = []
+    if results.support and results.rows is not None:
+        notes += check_support(results.support, results.rows, results.other_sets, EVALUATED_SET)
+    for name, row in results.classes.items():
+        if all(metric in row.metrics for metric in REPORTED_CLASS_METRICS):
+            precision, recall, f1 = (row.metrics[metric] for metric in REPORTED_CLASS_METRICS)
+            notes += check_f1(name, precision, recall, f1)
+    confusion = results.confusion_matrix
+    if confusion is not None:
+        reported = dict(results.metrics)
+        for name, row in results.classes.items():
+            reported |= {f"{metric}_{name}": value for metric, value in row.metrics.items()}
+        notes += check_confusion(confusion, list(results.classes), reported)
+        if results.rows is not None:
+            counts = dict(zip(results.classes, confusion.sum(axis=1).tolist(), strict=True))
+            notes += check_support(counts, results.rows, results.other_sets, EVALUATED_SET)
+    for fraction in results.fractions:
+        notes += check_fraction(fraction.name, fraction.reported, fraction.count, fraction.total)
+    return notes + check_confidence_table(results.by_confidence)
+
+
+def published_page(results: PublishedResults, notes: list[PlausibilityNote]) -> str:
+    """Render a page of published results with the notes of `check_published`."""
+    return render_page(
+        "published_results.html",
+        title=f"Published results: {results.name}",
+        notes=notes,
+        tables=[table for table in _tables(results) if table.rows],
+    )
+
+
+def _tables(results: PublishedResults) -> list[Table]:
+    confusion = results.confusion_matrix
+    computed = {} if confusion is None else reported_metrics(confusion, list(results.classes))
+    return [
+        Table(
+            "Classification report",
+            ["class", *REPORTED_CLASS_METRICS, "support"],
+            [
+                [
+                    name,
+                    *(
+                        row.metrics[metric].text if metric in row.metrics else "-"
+                        for metric in REPORTED_CLASS_METRICS
+                    ),
+                    "-" if row.support is None else f"{row.support:,}",
+                ]
+                for name, row in results.classes.items()
+            ],
+        ),
+        Table(
+            "Metrics of the confusion matrix",
+            ["metric", "computed"],
+            [[name, "-" if value is None else f"{value:.4f}"] for name, value in computed.items()],
+        ),
+        Table(
+            "Fractions",
+            ["fraction", "reported", "counts", "computed"],
+            [
+                [
+                    fraction.name,
+                    fraction.reported.text,
+                    f"{fraction.count:,}/{fraction.total:,}",
+                    f"{fraction.count / fraction.total:.4f}",
+                ]
+                for fraction in results.fractions
+                if fraction.total
+            ],
+        ),
+        _confidence_table(results),
+    ]
+
+
+def _confidence_table(results: PublishedResults) -> Table:
+    rows = sorted(results.by_confidence.items())
+    names = list(dict.fromkeys(name for _confidence, row in rows for name in row))
+    return Table(
+        "By minimum confidence",
+        ["confidence", *names],
+        [
+            [f"{confidence:g}", *(row[name].text if name in row else "-" for name in names)]
+            for confidence, row in rows
+        ],
+    )

@@ -1,142 +1,171 @@
-"""A report as one page that needs nothing beside it."""
+"""Writes the report of a study as one self-contained page, and adds it to MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from raysearch.analysis.search_figures import study_figures
-from raysearch.reports.evaluation_charts import (
-    confusion_chart,
-    coverage_chart,
-    leaderboard_chart,
-    learning_charts,
-    ranking_charts,
-    reliability_chart,
-)
-from raysearch.reports.galleries import Pictures
-from raysearch.reports.html_page import rendered
-from raysearch.reports.model_card import Card
-from raysearch.reports.search_page import figures_group
-from raysearch.reports.study_report import Report, Set, fresh_text
-from raysearch.reports.tables import (
-    Table,
-    folds_table,
-    hparams_text,
-    judged_tables,
-    metrics_table,
-    number,
-    patients_table,
-    span,
-)
+from raysearch.errors import UserError
+from raysearch.inference.model_loading import load_model
+from raysearch.reports.evaluation_page import evaluation_section
+from raysearch.reports.evaluation_tables import hparams_summary, interval_text, number
+from raysearch.reports.html_page import Table, render_page
+from raysearch.reports.model_card import ModelCard, card_markdown, model_card
+from raysearch.reports.report_pictures import ReportPictures, report_pictures
+from raysearch.reports.search_charts import learning_curves, ranking_chart
+from raysearch.reports.search_page import search_section
+from raysearch.reports.study_report import StudyReport, repeats_text, study_report
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
+from raysearch.search.tracking.tracking_store import default_store
 
-MAX_TRIALS, MAX_PATIENTS = 20, 40
+# The ranking chart shows this many trials; the table below it shows all.
+MAX_TRIALS = 20
+PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna")
 
 
-def study_page(report: Report, pictures: Pictures, card: Card) -> str:
-    """The page as HTML."""
-    plan, selection = report.plan, report.selection
-    metric = plan.space.metric
-    context = {
-        "title": f"Report of {plan.name}",
-        "facts": list(_facts(report)),
-        "metric": metric,
-        "leaderboard": leaderboard_chart(metric, selection, MAX_TRIALS),
-        "hidden": max(len(selection.candidates) - MAX_TRIALS, 0),
-        "candidates": _candidates(report),
-        "corrected": str(selection.corrected),
-        "margin": f"{selection.margin:g}",
-        "tied": [one.trial.id for one in selection.tied],
-        "sets": [_set(one) for one in report.sets],
-        "learning": learning_charts(report.champion, plan.space.epochs),
-        "pictures": pictures,
-        "card": card,
-        "notes": report.notes,
-        "groups": [figures_group(one) for one in study_figures(plan, report.history)],
-    }
-    return rendered(Path(__file__).with_suffix(".html"), context)
+@dataclass(frozen=True)
+class WrittenReport:
+    """The notes of a report, and the error if the tracking store did not accept the report."""
+
+    notes: tuple[str, ...]
+    tracking_error: Exception | None
 
 
-def sets_page(title: str, sets: Sequence[Set]) -> str:
-    """Of `sets` alone, without a study, as HTML."""
-    context = {"title": title, "sets": [_set(one) for one in sets]}
-    return rendered(Path(__file__).with_name("sets_page.html"), context)
+@dataclass(frozen=True)
+class SelectionSection:
+    """The section on the selection of the champion.
+
+    Attributes:
+        metric: The objective's metric.
+        margin: The margin of non-inferiority.
+        tied: The trials that are tied with the best one.
+        corrected: The bias-corrected estimate of the best trial's objective.
+        chart: The chart of the best trials.
+        num_hidden: The number of trials that only the table shows.
+        table: The table of all finished trials.
+    """
+
+    metric: str
+    margin: str
+    tied: tuple[str, ...]
+    corrected: str
+    chart: str
+    num_hidden: int
+    table: Table
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
-    """What is to be known first, by its name."""
-    plan, history, champion = report.plan, report.history, report.champion
-    decision = report.decision
-    counts = zip(plan.class_names, plan.class_counts, strict=True)
-    yield (
-        "champion",
-        f"{champion.id}: {hparams_text(champion.hparams)}",
-    )
-    yield (
-        "locked",
-        f"temperature {decision.temperature:.3f}"
-        + (
-            ""
-            if decision.threshold is None
-            else f", threshold {decision.threshold:.3f} by {decision.criterion}"
+def write_report(
+    folder: StudyFolder, name: str, studies: str, out: Path, card_answers: Mapping[str, str]
+) -> WrittenReport:
+    """Write the report of a study to a file, and add it to the study's run in MLflow.
+
+    If the patches or the weights are gone, the report has no pictures, and a note says so.
+
+    Args:
+        folder: The folder of the study.
+        name: The name of the study.
+        studies: The folder or address with all studies.
+        out: The file; an existing one is replaced.
+        card_answers: The authors' answers to topics of the model card.
+
+    Raises:
+        StudyError: If the study has no champion.
+    """
+    report = study_report(folder)
+    notes = [
+        *report.notes,
+        *(
+            f"{evaluated.name}: {note.text}"
+            for evaluated in report.sets
+            for note in evaluated.notes
         ),
+    ]
+    try:
+        pictures = report_pictures(report, load_model(name, studies))
+    except UserError as error:
+        pictures = ReportPictures()
+        notes.append(f"no pictures: {error}")
+    card = model_card(report, card_answers)
+    page = report_page(report, pictures, card).encode()
+    # A reader never sees a part of a page.
+    temporary = out.with_name(f".{out.name}.part")
+    temporary.write_bytes(page)
+    temporary.replace(out)
+    files = {"report.html": page, "card.md": card_markdown(card).encode(), **pictures.files}
+    tracking_error = log_to_parent_run(report.plan, default_store(), RunContent(files=files))
+    return WrittenReport(tuple(notes), tracking_error)
+
+
+def report_page(report: StudyReport, pictures: ReportPictures, card: ModelCard) -> str:
+    """Render the page of the report of a study."""
+    plan = report.plan
+    return render_page(
+        "report_page.html",
+        title=f"Report of {plan.name}",
+        facts=tuple(_facts(report)),
+        selection=_selection_section(report),
+        sections=[evaluation_section(evaluated) for evaluated in report.sets],
+        learning_curves=learning_curves(report.champion, plan.space.epochs),
+        pictures=pictures,
+        card=card,
+        notes=report.notes,
+        search_sections=[search_section(group) for group in study_figures(plan, report.history)],
     )
-    yield "with fresh seeds", fresh_text(report) or "not trained again"
+
+
+def _facts(report: StudyReport) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each fact at the top of the page."""
+    plan, history, champion = report.plan, report.history, report.champion
+    decision, view = report.decision, report.plan.view
+    yield "champion", f"{champion.id}: {hparams_summary(champion.hparams)}"
+    rule = f"temperature {decision.temperature:.3f}"
+    if decision.threshold is not None:
+        rule += f", threshold {decision.threshold:.3f} (maximizes {decision.criterion})"
+    yield "decision rule", rule
+    yield "repeats with new seeds", repeats_text(report) or "none"
     if decision.kind == "ensemble":
-        yield "made of", f"the mean of {champion.folds} nets, one a fold of the first fresh seed"
+        networks = f"the mean of {champion.folds} networks, one for each fold of the first repeat"
     else:
-        yield "made of", "one net of all patients"
-    yield "trials", f"{len(history.searched()):,}, of which {len(history.done()):,} finished"
+        networks = "one network, trained on all development patients"
+    yield "registered model", networks
+    yield "trials", f"{len(history.searched()):,} searched, {len(history.done()):,} finished"
+    counts = zip(plan.class_names, plan.class_counts, strict=True)
     patches = ", ".join(f"{count:,} {name}" for name, count in counts)
-    yield "learned from", f"{patches}; {report.selection.num_patients:,} patients, {plan.data}"
-    held_out = len(plan.view.held_out)
-    yield "put aside", f"{held_out:,} {plan.view.by}s" if held_out else "none"
-    yield "data", f"fingerprint {plan.fingerprint[:12]}, split {plan.splits[0].hash[:12]}"
+    num_patients = report.selection.num_patients
+    yield "development data", f"{plan.data}; patches: {patches}; {num_patients:,} patients"
+    yield "held-out test set", f"{len(view.held_out):,} {view.by}s" if view.held_out else "none"
+    split_hash = plan.splits[0].hash
+    yield "fingerprints", f"data {plan.fingerprint[:12]}, split {split_hash[:12]}"
     yield "seed", str(plan.space.seed)
-    packages = ("raysearch", "torch", "torchvision", "ray", "optuna")
-    yield "versions", ", ".join(f"{one} {version(one)}" for one in packages)
+    yield "software", ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
-def _candidates(report: Report) -> Table:
+def _selection_section(report: StudyReport) -> SelectionSection:
+    selection, metric = report.selection, report.plan.space.metric
     rows = [
         [
-            one.trial.id,
-            number(one.objective.value),
-            span(one.objective),
-            number(one.comparison.difference.value),
-            "yes" if one.comparison.tied else "no",
-            "-" if one.inference_ms is None else f"{one.inference_ms:.3g}",
-            "champion" if one.trial is report.selection.chosen else "",
+            candidate.trial.id,
+            number(candidate.objective.value),
+            interval_text(candidate.objective),
+            number(candidate.comparison.difference.value),
+            "yes" if candidate.comparison.tied else "no",
+            "-" if candidate.inference_ms is None else f"{candidate.inference_ms:.3g}",
+            "yes" if candidate.trial is selection.chosen else "",
         ]
-        for one in report.selection.candidates
+        for candidate in selection.candidates
     ]
-    heads = ("trial", report.plan.space.metric, "95 % by patient", "to the best", "as good")
-    return Table("", [*heads, "ms a patch", ""], rows)
-
-
-def _set(one: Set) -> dict[str, Any]:
-    found = one.found
-    charts = [*ranking_charts(one.scored)]
-    charts.append(("Reliability", reliability_chart(found.reliability, one.before)))
-    charts.append(("Errors among what is decided on", coverage_chart(found.risk)))
-    charts.append(("Confusion matrix", confusion_chart(found.confusion, found.class_names)))
-    return {
-        "name": one.name,
-        "text": one.text,
-        "support": f"{found.rows:,} patches of {found.patients:,} patients",
-        "notes": one.notes,
-        "tables": list(_tables(one)),
-        "charts": charts,
-    }
-
-
-def _tables(one: Set) -> Iterator[Table]:
-    found = one.found
-    yield metrics_table("Metrics", found, before=one.before, in_context=one.in_context)
-    yield from judged_tables(found)
-    if found.patient_level is not None:
-        yield patients_table(found, found.patient_level, MAX_PATIENTS)
-    if found.folds:
-        yield folds_table(found)
+    columns = ["trial", metric, "95 % CI by patient", "difference from best", "tied"]
+    table = Table("", [*columns, "ms per patch", "selected"], rows)
+    return SelectionSection(
+        metric=metric,
+        margin=f"{selection.margin:g}",
+        tied=tuple(candidate.trial.id for candidate in selection.tied),
+        corrected=str(selection.corrected),
+        chart=ranking_chart(metric, selection, MAX_TRIALS),
+        num_hidden=max(len(selection.candidates) - MAX_TRIALS, 0),
+        table=table,
+    )

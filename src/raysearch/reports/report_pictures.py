@@ -1,4 +1,4 @@
-"""Renders the pictures of a report: the highest-confidence errors, and maps of the largest slide."""
+"""Renders the pictures of a report: errors with Grad-CAM overlays, and maps of a slide."""
 
 from __future__ import annotations
 

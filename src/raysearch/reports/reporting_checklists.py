@@ -1,8 +1,8 @@
-"""What two reporting guidelines ask of a study, by the topics that answer each item.
+"""The items of the reporting guidelines CLAIM and TRIPOD+AI, with the topics that answer them.
 
 CLAIM, 2024 update: Tejani et al., Radiology: Artificial Intelligence 2024, 6(4):e240300.
-TRIPOD+AI: Collins et al., BMJ 2024, 385:e078378. The items are told in few words; what counts is
-their text.
+TRIPOD+AI: Collins et al., BMJ 2024, 385:e078378. The items are abbreviated; the published texts are
+authoritative.
 """
 
 from __future__ import annotations
@@ -12,70 +12,73 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Item:
-    """An item by its `number` in its checklist, what it asks for, and the topics that answer it."""
+    """An item of a checklist: its number, what it requires, and the topics that answer it."""
 
     number: str
-    asks: str
+    requirement: str
     topics: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """A guideline's items."""
+    """The items of a reporting guideline."""
 
     name: str
     items: tuple[Item, ...]
 
 
 def _items(*rows: tuple[str, str, str]) -> tuple[Item, ...]:
-    return tuple(Item(number, asks, tuple(topics.split())) for number, asks, topics in rows)
+    """Return items from their number, requirement, and topics separated by spaces."""
+    return tuple(
+        Item(number, requirement, tuple(topics.split())) for number, requirement, topics in rows
+    )
 
 
 CLAIM = Checklist(
     "CLAIM 2024",
     _items(
-        ("1", "The technology, in the title", "technology"),
-        ("2", "A summary of design, methods, results and conclusions", "summary conclusions"),
+        ("1", "Title: category of technology", "technology"),
+        ("2", "Abstract: design, methods, results, conclusions", "summary conclusions"),
         ("3", "Background, intended use and role", "background intended_use"),
-        ("4", "Aims and hypotheses", "aims"),
-        ("5", "Prospective or retrospective", "design"),
-        ("6", "Goal of the study", "goal"),
-        ("7", "Sources of the data", "sources"),
-        ("8", "Inclusion and exclusion", "eligibility"),
-        ("9", "Pre-processing", "preprocessing"),
-        ("10", "Selection of subsets", "subsets"),
-        ("11", "De-identification", "deidentification"),
-        ("12", "Missing data", "missing"),
-        ("13", "Image acquisition", "acquisition"),
-        ("14", "Definition of the reference standard", "reference"),
-        ("15", "Why this reference standard", "reference_why"),
-        ("16", "Who annotated", "annotators"),
+        ("4", "Aims, objectives and hypotheses", "aims"),
+        ("5", "Prospective or retrospective study", "design"),
+        ("6", "Study goal", "goal"),
+        ("7", "Data sources", "sources"),
+        ("8", "Inclusion and exclusion criteria", "eligibility"),
+        ("9", "Data preprocessing", "preprocessing"),
+        ("10", "Selection of data subsets", "subsets"),
+        ("11", "De-identification methods", "deidentification"),
+        ("12", "Missing data", "missing_data"),
+        ("13", "Image acquisition protocol", "acquisition"),
+        ("14", "Definition of the reference standard", "reference_standard"),
+        ("15", "Rationale for the reference standard", "reference_rationale"),
+        ("16", "Source of the annotations", "annotators"),
         ("17", "Annotation of the test set", "test_annotation"),
-        ("18", "Variability within and between annotators", "variability"),
-        ("19", "How data were assigned to partitions", "partitions"),
-        ("20", "At what level partitions are apart", "level"),
-        ("21", "Intended size of the sample", "size"),
-        ("22", "The model in detail", "model"),
-        ("23", "Software", "software"),
-        ("24", "Initial parameters", "initial"),
-        ("25", "Training in detail", "training"),
+        ("18", "Inter- and intrarater variability", "variability"),
+        ("19", "Assignment of data to partitions", "partitions"),
+        ("20", "Level at which partitions are disjoint", "partition_level"),
+        ("21", "Intended sample size", "sample_size"),
+        ("22", "Detailed description of the model", "model"),
+        ("23", "Software libraries", "software"),
+        ("24", "Initialization of the parameters", "initialization"),
+        ("25", "Details of the training", "training"),
         ("26", "Selection of the final model", "selection"),
-        ("27", "Ensembles", "ensemble"),
-        ("28", "Metrics", "metrics"),
-        ("29", "Significance and uncertainty", "uncertainty"),
-        ("30", "Robustness or sensitivity", "robustness"),
-        ("31", "Explainability", "explained"),
+        ("27", "Ensembling", "ensemble"),
+        ("28", "Performance metrics", "metrics"),
+        ("29", "Statistical significance and uncertainty", "uncertainty"),
+        ("30", "Robustness or sensitivity analysis", "robustness"),
+        ("31", "Explainability or interpretability", "explainability"),
         ("32", "Evaluation on internal data", "internal"),
         ("33", "Testing on external data", "external"),
-        ("34", "Registration of the trial", "registration"),
-        ("35", "Numbers included and excluded", "flow"),
-        ("36", "Patients of each partition", "demographics"),
+        ("34", "Clinical trial registration", "registration"),
+        ("35", "Numbers of patients included and excluded", "participant_flow"),
+        ("36", "Demographic and clinical characteristics", "demographics"),
         ("37", "Performance and its uncertainty", "performance"),
         ("38", "Diagnostic performance and its precision", "diagnostic"),
-        ("39", "Analysis of failures", "failures"),
-        ("40", "Limitations", "limits"),
-        ("41", "What it means for practice", "implications"),
-        ("42", "Protocol and further details", "protocol"),
+        ("39", "Failure analysis", "failures"),
+        ("40", "Limitations", "limitations"),
+        ("41", "Implications for practice", "implications"),
+        ("42", "Study protocol and technical details", "protocol"),
         ("43", "Availability of software, model and data", "availability"),
         ("44", "Funding", "funding"),
     ),
@@ -86,59 +89,61 @@ TRIPOD = Checklist(
     _items(
         ("1", "Title: model, population, outcome", "technology population"),
         ("2", "Abstract", "summary conclusions"),
-        ("3a", "Context of care, and existing models", "background"),
-        ("3b", "Population, purpose and users", "population intended_use"),
-        ("3c", "Known inequalities", "inequalities"),
+        ("3a", "Healthcare context and existing models", "background"),
+        ("3b", "Target population, purpose and users", "population intended_use"),
+        ("3c", "Known health inequalities", "inequalities"),
         ("4", "Objectives", "aims goal"),
-        ("5a", "Sources of the data", "sources"),
+        ("5a", "Data sources", "sources"),
         ("5b", "Dates of the data", "dates"),
-        ("6a", "Setting and centres", "centres"),
-        ("6b", "Eligibility", "eligibility"),
+        ("6a", "Setting and centers", "centers"),
+        ("6b", "Eligibility criteria", "eligibility"),
         ("6c", "Treatments", "treatments"),
-        ("7", "Preparation and quality of the data", "preprocessing missing"),
-        ("8a", "The outcome and how it was assessed", "reference reference_why"),
-        ("8b", "Who assessed the outcome", "annotators"),
-        ("8c", "Blinding of that", "blinding"),
+        ("7", "Data preparation and quality", "preprocessing missing_data"),
+        ("8a", "Outcome and its assessment", "reference_standard reference_rationale"),
+        ("8b", "Assessors of the outcome", "annotators"),
+        ("8c", "Blinding of the outcome assessment", "blinding"),
         ("9a", "Choice of predictors", "predictors"),
         ("9b", "Definition of predictors", "predictors acquisition"),
-        ("9c", "Who assessed predictors", "predictors"),
-        ("10", "Size of the sample", "size"),
-        ("11", "Missing data", "missing"),
-        ("12a", "How the data were used", "partitions level"),
+        ("9c", "Assessors of the predictors", "predictors"),
+        ("10", "Sample size", "sample_size"),
+        ("11", "Missing data", "missing_data"),
+        ("12a", "Use of the data for development and evaluation", "partitions partition_level"),
         ("12b", "Handling of predictors", "preprocessing"),
-        ("12c", "Type of model, building, tuning, validation", "model training selection"),
-        ("12d", "Differences between clusters", "heterogeneity"),
-        ("12e", "Measures and plots of performance", "metrics uncertainty"),
-        ("12f", "Updating of the model", "updating"),
-        ("12g", "How predictions were calculated", "prediction"),
-        ("13", "Imbalance of classes", "imbalance"),
+        ("12c", "Model type, building, tuning, validation", "model training selection"),
+        ("12d", "Heterogeneity between clusters", "heterogeneity"),
+        ("12e", "Performance measures and plots", "metrics uncertainty"),
+        ("12f", "Model updating", "updating"),
+        ("12g", "Calculation of predictions", "prediction"),
+        ("13", "Class imbalance", "imbalance"),
         ("14", "Fairness", "fairness"),
-        ("15", "Output and thresholds", "output"),
+        ("15", "Model output and thresholds", "output"),
         ("16", "Differences of training and evaluation data", "difference"),
         ("17", "Ethical approval", "ethics"),
         ("18a", "Funding", "funding"),
         ("18b", "Conflicts of interest", "conflicts"),
         ("18c", "Protocol", "protocol"),
         ("18d", "Registration", "registration"),
-        ("18e", "Sharing of data", "data_sharing"),
-        ("18f", "Sharing of code", "availability"),
-        ("19", "Involvement of patients and public", "involvement"),
-        ("20a", "Flow of participants", "flow"),
-        ("20b", "Characteristics of participants", "demographics"),
-        ("20c", "Comparison with development data", "difference"),
-        ("21", "Numbers in each analysis", "flow"),
-        ("22", "The full model", "specification"),
-        ("23a", "Performance with intervals, in subgroups", "performance diagnostic subgroups"),
-        ("23b", "Differences of performance between clusters", "heterogeneity"),
+        ("18e", "Data sharing", "data_sharing"),
+        ("18f", "Code sharing", "availability"),
+        ("19", "Patient and public involvement", "involvement"),
+        ("20a", "Participant flow", "participant_flow"),
+        ("20b", "Participant characteristics", "demographics"),
+        ("20c", "Comparison with the development data", "difference"),
+        ("21", "Numbers in each analysis", "participant_flow"),
+        ("22", "Specification of the full model", "specification"),
+        ("23a", "Performance, also in subgroups", "performance diagnostic subgroups"),
+        ("23b", "Heterogeneity of the performance", "heterogeneity"),
         ("24", "Results of updating", "updating"),
         ("25", "Interpretation", "conclusions"),
-        ("26", "Limitations", "limits"),
-        ("27a", "Poor or missing input in use", "input_quality"),
-        ("27b", "What users have to do and know", "users"),
-        ("27c", "Next steps", "implications"),
+        ("26", "Limitations", "limitations"),
+        ("27a", "Poor or missing input data in use", "input_quality"),
+        ("27b", "User interaction and expertise", "user_requirements"),
+        ("27c", "Next steps of research", "implications"),
     ),
 )
 CHECKLISTS = (CLAIM, TRIPOD)
 TOPICS = tuple(
-    dict.fromkeys(topic for one in CHECKLISTS for item in one.items for topic in item.topics)
+    dict.fromkeys(
+        topic for checklist in CHECKLISTS for item in checklist.items for topic in item.topics
+    )
 )

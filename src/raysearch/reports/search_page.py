@@ -1,80 +1,157 @@
-"""The figures of a study as one page that needs nothing beside it."""
+"""Renders the figures of a search as a page, and the files that MLflow gets of a search."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from raysearch.analysis.search_figures import SearchFigures
-from raysearch.reports.html_page import rendered
+from raysearch.analysis.parallel_coordinates import value_text
+from raysearch.analysis.search_figures import SearchFigures, study_figures
+from raysearch.analysis.stored_importances import ImportancesByFolds
+from raysearch.reports.html_page import render_page
 from raysearch.reports.search_charts import (
     coordinates_chart,
+    history_chart,
     importance_chart,
-    progress_chart,
-    value_text,
 )
-from raysearch.search.journal.history import History
+from raysearch.search.journal.history import History, leaderboard
 from raysearch.search.study.plan import Plan
 
-# What a trial cost: how the table heads it, in what unit, and how it writes it.
-COSTS = {
-    "parameters": ("million parameters", 1e6, "{:.3g}"),
-    "flops": ("GFLOPs a patch", 1e9, "{:.3g}"),
-    "effective_batch_size": ("batch", 1, "{:,}"),
-    "samples_seen": ("samples seen", 1, "{:,}"),
-    "inference_ms": ("ms a patch", 1, "{:.3g}"),
-    "peak_device_bytes": ("device memory, GB", 1e9, "{:.2f}"),
-    "peak_rss_bytes": ("peak RSS, GB", 1e9, "{:.2f}"),
+
+@dataclass(frozen=True)
+class CostColumn:
+    """A column of the trial table with a cost: its title, the unit of a cell, and its format."""
+
+    title: str
+    unit: float
+    cell_format: str
+
+    def cell(self, cost: float | None) -> str:
+        """Return the text of a cost; empty if it was not measured."""
+        if cost is None:
+            return ""
+        return self.cell_format.format(cost if self.unit == 1 else cost / self.unit)
+
+
+COST_COLUMNS = {
+    "parameters": CostColumn("million parameters", 1e6, "{:.3g}"),
+    "flops": CostColumn("GFLOPs per patch", 1e9, "{:.3g}"),
+    "effective_batch_size": CostColumn("batch size", 1, "{:,}"),
+    "samples_seen": CostColumn("samples seen", 1, "{:,}"),
+    "inference_ms": CostColumn("ms per patch", 1, "{:.3g}"),
+    "peak_device_bytes": CostColumn("device memory, GB", 1e9, "{:.2f}"),
+    "peak_rss_bytes": CostColumn("peak RSS, GB", 1e9, "{:.2f}"),
 }
 
 
-def figures_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) -> str:
-    """The page as HTML."""
+@dataclass(frozen=True)
+class TrialRow:
+    """A row of the trial table."""
+
+    trial: str
+    state: str
+    fold_epochs: int
+    objective: str
+    hparams: tuple[str, ...]
+    costs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchSection:
+    """The figures of the trials with the same number of folds; `search_figures.html` renders it.
+
+    Attributes:
+        figures: The figures with their captions.
+        importance: The chart of the importances; empty if they are undefined.
+        history: The chart of the optimization history.
+        coordinates: The chart of the parallel coordinates; empty without hyperparameters.
+        hparam_names: The columns of the hyperparameters.
+        cost_titles: The columns of the costs.
+        rows: The trials, the best first.
+    """
+
+    figures: SearchFigures
+    importance: str
+    history: str
+    coordinates: str
+    hparam_names: tuple[str, ...]
+    cost_titles: tuple[str, ...]
+    rows: tuple[TrialRow, ...]
+
+
+def search_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) -> str:
+    """Render the page of the figures of a study."""
     trials = history.searched()
-    ended = sum(trial.status in ("finished", "stopped", "failed") for trial in trials)
-    context = {
-        "title": f"Figures of {plan.name}",
-        "state": f"{plan.space.metric}, {plan.space.mode}; {ended} of {plan.space.trials} trials"
-        f" have ended. Data {plan.fingerprint[:12]}, seed {plan.space.seed}.",
-        "metric": plan.space.metric,
-        "groups": [figures_group(one) for one in figures],
+    num_ended = sum(trial.status in ("finished", "stopped", "failed") for trial in trials)
+    state = (
+        f"Objective: {plan.space.metric}, {plan.space.mode}imized. {num_ended} of"
+        f" {plan.space.trials} trials have ended. Data {plan.fingerprint[:12]}, seed"
+        f" {plan.space.seed}."
+    )
+    sections = [search_section(group) for group in figures]
+    title = f"Search figures of {plan.name}"
+    return render_page("search_page.html", title=title, state=state, search_sections=sections)
+
+
+def search_section(figures: SearchFigures) -> SearchSection:
+    """Return the section of the trials with the same number of folds."""
+    importance, coordinates = figures.importance, figures.parallel_coordinates
+    names = tuple(hparam.name for hparam in coordinates.hparams)
+    costs_by_trial = [line.trial.costs.by_name() for line in coordinates.lines]
+    columns = {
+        name: column
+        for name, column in COST_COLUMNS.items()
+        if any(name in costs for costs in costs_by_trial)
     }
-    return rendered(Path(__file__).with_suffix(".html"), context)
+    rows = tuple(
+        TrialRow(
+            line.trial.id,
+            line.trial.status,
+            line.trial.epoch,
+            f"{line.trial.objective:.4f}",
+            tuple(value_text(line.trial.hparams.get(name, "")) for name in names),
+            tuple(column.cell(costs.get(name)) for name, column in columns.items()),
+        )
+        for line, costs in zip(coordinates.lines, costs_by_trial, strict=True)
+    )
+    return SearchSection(
+        figures=figures,
+        importance=importance_chart(importance) if importance.fractions else "",
+        history=history_chart(figures.optimization_history, figures.progress_text),
+        coordinates=coordinates_chart(coordinates, figures.metric) if names else "",
+        hparam_names=names,
+        cost_titles=tuple(column.title for column in columns.values()),
+        rows=rows,
+    )
 
 
-def figures_group(one: SearchFigures) -> dict[str, Any]:
-    """What `figures_groups.html` shows of the trials over one number of folds."""
-    names = [hyperparameter.name for hyperparameter in one.parallel_coordinates.hparams]
-    lines = one.parallel_coordinates.lines
-    told = [line.trial.costs.by_name() for line in lines]
-    costs = [name for name in COSTS if any(name in some for some in told)]
-    return {
-        "folds": one.folds,
-        "metric": one.metric,
-        "alone": one.is_only_group,
-        "importance": importance_chart(one.importance) if one.importance.fractions else "",
-        "importance_text": one.importance_text,
-        "progress": progress_chart(one.optimization_history, one.progress_text),
-        "progress_text": one.progress_text,
-        "coordinates": coordinates_chart(one.parallel_coordinates, one.metric) if names else "",
-        "coordinates_text": one.coordinates_text,
-        "names": names,
-        "costs": [COSTS[name][0] for name in costs],
-        "rows": [
-            {
-                "trial": line.trial.id,
-                "state": line.trial.status,
-                "epoch": line.trial.epoch,
-                "objective": f"{line.trial.objective:.4f}",
-                "costs": [_cost(name, some[name]) if name in some else "" for name in costs],
-                "hparams": [value_text(line.trial.hparams.get(name, "")) for name in names],
-            }
-            for line, some in zip(lines, told, strict=True)
-        ],
-    }
+def search_artifacts(
+    plan: Plan, history: History, importances: ImportancesByFolds | None = None
+) -> dict[str, bytes]:
+    """Return the files that the parent run in MLflow gets, by name.
+
+    Args:
+        plan: The plan of the study.
+        history: Its trials.
+        importances: The hyperparameter importances, if they are computed already.
+
+    Returns:
+        `figures.html`, the page of the figures, and `leaderboard.json`, a table of the trials.
+    """
+    page = search_page(plan, history, study_figures(plan, history, importances))
+    return {"figures.html": page.encode(), "leaderboard.json": _leaderboard_json(plan, history)}
 
 
-def _cost(name: str, value: float) -> str:
-    _head, unit, text = COSTS[name]
-    return text.format(value if unit == 1 else value / unit)
+def _leaderboard_json(plan: Plan, history: History) -> bytes:
+    names = [hparam.name for hparam in plan.space.hparams]
+    columns = ["trial", "kind", "state", "reason", plan.space.metric, "fold_epochs", "seconds"]
+    rows = [
+        [
+            *(trial.id, trial.kind, trial.status, trial.reason, trial.objective),
+            *(trial.epoch, round(trial.seconds, 3)),
+            *(trial.hparams.get(name) for name in names),
+        ]
+        for trial in leaderboard(history, plan.space.mode)
+    ]
+    return json.dumps({"columns": [*columns, *names], "data": rows}).encode()

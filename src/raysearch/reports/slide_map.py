@@ -104,7 +104,8 @@ def draw_errors(
     Args:
         slide_map: The map of N patches.
         labels: True class of each patch, shape (N,).
-        predicted: Predicted class of each patch, shape (N,); below the true one is a false negative.
+        predicted: Predicted class of each patch, shape (N,); an error is a false negative if its
+            number is below that of the true class.
     """
     image = slide_map.image.copy()
     height, width = slide_map.side

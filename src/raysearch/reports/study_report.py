@@ -229,9 +229,7 @@ def _evaluate_test_set(
     )
 
 
-def _check_plausibility(
-    evaluation: Evaluation, source_format: str
-) -> tuple[PlausibilityNote, ...]:
+def _check_plausibility(evaluation: Evaluation, source_format: str) -> tuple[PlausibilityNote, ...]:
     return (
         *check_row_counts(evaluation),
         *check_reference_result(source_format, evaluation),

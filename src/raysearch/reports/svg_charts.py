@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Series:
-    """A line through `x` and `y`, each (K,), with a band from `low` to `high`, if they are known."""
+    """A line through `x` and `y`, each (K,); a band from `low` to `high`, if they are known."""
 
     name: str
     x: Floats

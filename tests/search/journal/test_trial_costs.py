@@ -9,7 +9,7 @@ import pytest
 
 from raysearch.analysis.search_figures import study_figures
 from raysearch.cli import run
-from raysearch.reports.search_page import figures_page
+from raysearch.reports.search_page import search_page
 from raysearch.search.journal.events import FoldReport, ModelCosts
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.journal.trial_costs import TrialCosts, fixed_costs, running_costs
@@ -60,11 +60,11 @@ def test_results_and_the_page_show_the_recorded_costs(
     study = new_study(shards, tmp_path / "studies" / "costly")
     without, costly = next_searched(study), next_searched(study)
     study.report(fold_report(without.id, 1, 0.6))
-    page = figures_page(study.plan, study.history, study_figures(study.plan, study.history))
+    page = search_page(study.plan, study.history, study_figures(study.plan, study.history))
     assert "GFLOPs" not in page
     for epoch in (1, 2):
         study.report(costly_report(costly.id, epoch, 0.7))
-    page = figures_page(study.plan, study.history, study_figures(study.plan, study.history))
+    page = search_page(study.plan, study.history, study_figures(study.plan, study.history))
     for cell in (">5.68e-06</td>", ">200</td>", ">0.15</td>", ">0.00</td>"):
         assert page.count(cell) == 1
     assert run(["results", "costly", "--studies", str(tmp_path / "studies"), "--json"]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from raysearch.reports.study_artifacts import study_files
+from raysearch.reports.search_page import search_artifacts
 from raysearch.search.study.study import Study
 from raysearch.search.tracking import tracker as tracker_module
 from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
@@ -32,7 +32,7 @@ def test_files_that_are_sent_twice_are_in_the_parent_run_once(study: Study) -> N
     client = MlflowClient(STORE)
     for _launch in range(2):
         tracker = Tracker(study.plan, STORE)
-        tracker.send_files(study_files(study.plan, study.history))
+        tracker.send_files(search_artifacts(study.plan, study.history))
         assert tracker.close("FINISHED", 60) is None
     run_id = tracker.parent_run_id
     names = [artifact.path for artifact in client.list_artifacts(run_id)]
@@ -48,7 +48,7 @@ def test_files_that_are_sent_twice_are_in_the_parent_run_once(study: Study) -> N
 
 
 def test_the_leaderboard_is_plain_json(study: Study) -> None:
-    table = json.loads(study_files(study.plan, study.history)["leaderboard.json"])
+    table = json.loads(search_artifacts(study.plan, study.history)["leaderboard.json"])
     assert all(len(row) == len(table["columns"]) for row in table["data"])
     assert table["columns"][4] == "auroc"
     finished = [trial for trial in study.history.searched() if trial.status == "finished"]
@@ -64,7 +64,7 @@ def test_files_that_the_store_does_not_accept_are_reported_at_the_end(
     monkeypatch.setattr(tracker_module, "log_files", reject)
     monkeypatch.setattr(tracker_module, "RETRY_DELAYS_S", (0.01,))
     tracker = Tracker(study.plan, STORE)
-    tracker.send_files(study_files(study.plan, study.history))
+    tracker.send_files(search_artifacts(study.plan, study.history))
     assert "No space left" in str(tracker.close("FINISHED", 60))
 
 

@@ -1,0 +1,124 @@
+"""The report of a study: a self-contained page with every section, and its artifacts in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.champion.stored_champion import repeat_scores
+from raysearch.cli import run
+from raysearch.data.shards.patches import load_patches
+from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps
+from raysearch.inference.model_loading import load_model, predict_proba
+from raysearch.metrics.calibration import apply_temperature
+from raysearch.models.classifier import Ensemble, PatchClassifier
+from raysearch.reports.study_report import study_report
+from raysearch.search.study.study import Study
+from raysearch.search.tracking.model_registry import ARTIFACT_PATH
+from raysearch.search.tracking.tracker import Tracker
+from support.champion_studies import REPEAT_SEED, study_with_champion
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Page(HTMLParser):
+    """The addresses that a page refers to, and its images and charts without a text alternative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.without_text: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Record the addresses of a tag, and whether its text alternative is missing."""
+        values = dict(attributes)
+        self.addresses += [values[name] or "" for name in ("src", "href") if name in values]
+        if tag == "img" and not values.get("alt"):
+            self.without_text.append(tag)
+        if tag == "svg" and not values.get("aria-label"):
+            self.without_text.append(tag)
+
+
+def test_the_page_has_every_section_and_needs_no_other_file(
+    champion_study: Study, tmp_path: Path
+) -> None:
+    tracker = Tracker(champion_study.plan, f"sqlite:///{tmp_path}/runs.db")
+    tracker.close("FINISHED", 60)
+    assert run(["test", "first"]) == 0
+    assert run(["report", "first"]) == 0
+    text = (tmp_path / "first.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.without_text == []
+    schemes = {address.split(":")[0] for address in page.addresses if not address.startswith("#")}
+    assert schemes == {"data"}
+    for words in (
+        *("How the champion was selected", "Out of fold: 4", "Held-out test set: 7"),
+        "Accesses: 1 by this study",
+        *("ROC curve", "Reliability", "Confusion matrix", "AUGRC", "NPV", "By fold, and pooled"),
+        "Learning curves of the champion&#39;s folds",
+        *("loss of each fold", "Importance of the hyperparameters"),
+        *("Model card", "CLAIM 2024", "44 items", "TRIPOD+AI", "52 items"),
+        "No slide map: the positions of the patches are unknown",
+    ):
+        assert words in text or words.replace("&#39;", "'") in text, words
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs.db")
+    names = {artifact.path for artifact in client.list_artifacts(tracker.parent_run_id)}
+    assert {"report.html", "card.md", "test.json"} <= names
+    parent_run = client.get_run(tracker.parent_run_id)
+    assert parent_run.data.tags["test_accesses"] == "1"
+    assert 0 < parent_run.data.metrics["test_auroc"] <= 1
+
+
+def test_a_study_without_a_champion_has_no_report(
+    champion_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", "nobody"]) == 2
+    assert run(["report", "first", "--out", "nowhere/x.html"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
+    champion_study.history.champion = None
+    champion_study.folder.remove(champion_study.folder.JOURNAL)
+    assert run(["report", "first"]) == 2
+    assert "no champion yet" in capsys.readouterr().err
+
+
+def test_the_report_of_an_ensemble_uses_all_of_its_networks(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    study = study_with_champion(shards, tmp_path / "studies" / "five", kind="ensemble")
+    report = study_report(study.folder)
+    scores = repeat_scores(study.folder, study.plan, report.champion, REPEAT_SEED)
+    decision = study.history.champion_decision
+    assert decision is not None
+    calibrated = apply_temperature(scores.probabilities, decision.temperature)
+    assert np.array_equal(report.out_of_fold.scored.probabilities, calibrated)
+    model = load_model("five", "studies")
+    assert isinstance(model.classifier, Ensemble)
+    assert len(model.classifier.members) == model.artifact.num_members == 2
+    stored = tmp_path / "stored" / ARTIFACT_PATH
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(pack_model_artifact(model.artifact, model.classifier))
+    stored_model, pixels = load_model("stored", "studies"), load_patches(str(shards)).pixels[:9]
+    assert np.array_equal(predict_proba(stored_model, pixels), predict_proba(model, pixels))
+    patches = np.array(pixels).reshape(-1, *study.plan.shape)
+    classes = np.ones(9, np.int64)
+    first, second = (
+        grad_cam_heatmaps(replace(model, classifier=member), patches, classes)
+        for member in model.classifier.members
+        if isinstance(member, PatchClassifier)
+    )
+    heatmaps = grad_cam_heatmaps(model, patches, classes)
+    assert np.abs(heatmaps - (first + second) / 2).max() < 1e-6
+    assert not np.allclose(first, second)
+    assert run(["report", "five"]) == 0
+    page = Path("five.html").read_text()
+    assert "the mean of 2 networks, one for each fold of the first repeat" in page
+    assert run(["weights", "five", "x.pt"]) == 2

@@ -1,0 +1,75 @@
+"""Slide maps: patches at their positions, errors, heatmaps, and GeoJSON tiles for QuPath."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from raysearch.errors import DataError
+from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson
+
+
+def positioned_patches() -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    """Return six patches in two rows, each of one gray level, from pixel (51, 101) on."""
+    xs, ys = np.array([51, 101, 151, 51, 101, 201.0]), np.array([101, 101, 101, 151, 151, 151.0])
+    grays = np.arange(20, 140, 20, dtype=np.uint8)
+    return np.broadcast_to(grays[:, None, None, None], (6, 50, 50, 3)).copy(), xs, ys
+
+
+def test_patches_are_stitched_at_their_positions() -> None:
+    pixels, xs, ys = positioned_patches()
+    slide_map = stitch_slide(pixels, xs, ys)
+    assert slide_map.image.shape == (100, 200, 3)
+    assert slide_map.image[25, 25].tolist() == [20] * 3
+    assert slide_map.image[75, 175].tolist() == [120] * 3
+    assert slide_map.image[75, 125].tolist() == [255] * 3  # there is no patch
+
+
+def test_a_heatmap_colors_patches_and_leaves_the_background_white() -> None:
+    slide_map = stitch_slide(*positioned_patches())
+    heatmap = draw_heatmap(slide_map, np.linspace(0, 1, 6, dtype=np.float32))
+    assert heatmap[75, 125].tolist() == [255] * 3
+    assert heatmap[25, 25].tolist() != heatmap[75, 175].tolist()
+
+
+def test_errors_are_framed() -> None:
+    slide_map = stitch_slide(*positioned_patches())
+    labels, predicted = np.array([0, 1, 0, 0, 0, 0]), np.array([0, 0, 0, 1, 0, 0])
+    image = draw_errors(slide_map, labels, predicted)
+    changed = np.argwhere((image != slide_map.image).any(axis=2))
+    assert {(y // 50, x // 50) for y, x in changed.tolist()} == {(0, 1), (1, 0)}
+
+
+def test_an_unknown_position_is_rejected() -> None:
+    pixels, _xs, ys = positioned_patches()
+    with pytest.raises(DataError, match="position of every patch"):
+        stitch_slide(pixels, np.full(6, np.nan), ys)
+
+
+def test_a_large_slide_is_downscaled_without_gaps() -> None:
+    side = 60
+    positions = np.arange(side) * 50.0 + 1
+    pixels = np.full((side * side, 50, 50, 3), 100, np.uint8)
+    slide_map = stitch_slide(pixels, np.tile(positions, side), np.repeat(positions, side))
+    assert max(slide_map.image.shape) <= 1400
+    assert (slide_map.image == 100).all()
+
+
+def test_geojson_tiles_lie_at_their_pixels() -> None:
+    _pixels, xs, ys = positioned_patches()
+    scores = np.column_stack([np.linspace(1, 0, 6), np.linspace(0, 1, 6)])
+    content = tiles_geojson(xs, ys, (50, 50), scores, np.ones(6, np.int64), ("no", "yes"))
+    features = json.loads(content)["features"]
+    first, last = features[0], features[-1]
+    assert first["geometry"]["coordinates"][0][0] == [50, 100]
+    assert last["geometry"]["coordinates"][0][2] == [250, 200]
+    assert last["properties"]["objectType"] == "tile"
+    assert last["properties"]["classification"]["name"] == "yes"
+    assert last["properties"]["measurements"] == {"score_no": 0.0, "score_yes": 1.0}
+    assert first["properties"]["classification"] != last["properties"]["classification"]
+    color = first["properties"]["classification"]["color"]
+    assert all(re.fullmatch(r"\d+", str(channel)) for channel in color)
