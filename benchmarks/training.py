@@ -30,7 +30,7 @@ from torch import nn
 from plain_loop import BenchmarkSetup, PlainLoopProcess, synthetic_data
 from raysearch.config.hyperparameters import resolve
 from raysearch.errors import SpaceError
-from raysearch.models import Hparams
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network
 from raysearch.training.components import OPTIMIZERS

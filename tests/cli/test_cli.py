@@ -83,7 +83,7 @@ def test_each_error_of_a_space_is_a_line(run: CommandRunner) -> None:
     text = SPACE.replace("learning_rate", "lerning_rate").replace("epochs: 2", "epoch: 2")
     (run.folder / "typos.yaml").write_text(text)
     errors = rejection(run, "launch", "typos.yaml", num_errors=3)
-    assert "typos.yaml: line 2: unknown key `epoch`" in errors
+    assert "line 2: epoch: unknown key; did you mean `epochs`?" in errors
     assert "did you mean `learning_rate`?" in errors
 
 
@@ -100,7 +100,7 @@ def test_an_invalid_address_is_one_line(run: CommandRunner, space: str, shards: 
     assert "foo://x: not a valid address" in rejection(run, "results", "--studies", "foo://x")
     (run.folder / "file").write_text("")
     words = ("launch", space, "--data", str(shards), "--studies", "file/studies")
-    assert "choose a place that can be read and written" in rejection(run, *words)
+    assert "choose a path that can be read and written" in rejection(run, *words)
 
 
 def test_more_folds_than_patients_are_rejected(run: CommandRunner, shards: Path) -> None:

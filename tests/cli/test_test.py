@@ -37,10 +37,10 @@ def test_the_tables_show_the_metrics_and_the_number_of_accesses(
     output = capsys.readouterr().out
     for text in (
         "Held-out test set of first: 7",
-        "95 % by patient",
-        "By class, decided by threshold 0.",
-        "Decided only where sure enough",
-        "Cleared without a person, by patient",
+        "95 % CI by patient",
+        "By class; ",
+        "Selective prediction by confidence",
+        "Rule-out by patient",
         "number of confident positives",
         "Accesses  1 by this study, 1 in total; logged next to the split manifest in ",
     ):
@@ -63,10 +63,10 @@ def test_known_positions_add_the_auroc_smoothed_over_neighbors(
     assert smoothed["low"] < smoothed["value"] <= smoothed["high"]
     assert run(["test", "placed"]) == 0
     output = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert f"auroc in context {smoothed['value']:.4f}" in output
+    assert f"auroc, neighbor-smoothed {smoothed['value']:.4f}" in output
     assert run(["report", "placed"]) == 0
     page = (tmp_path / "placed.html").read_text()
-    assert page.count("auroc in context") == 2  # out of fold, and held-out
+    assert page.count("auroc, neighbor-smoothed") == 2  # out of fold, and held-out
 
 
 def write_noisy_slides(top: Path) -> None:

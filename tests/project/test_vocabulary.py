@@ -97,13 +97,17 @@ def help_texts() -> dict[str, str]:
     from typer.testing import CliRunner
 
     from raysearch.cli import app
+    from raysearch.cli.command_table import COMMANDS, load_command
 
+    names = ["", *COMMANDS]
+    for name in COMMANDS:
+        names += [
+            f"{name} {subcommand}" for subcommand in getattr(load_command(name), "commands", ())
+        ]
     runner = CliRunner()
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    names += [group.name for group in app.registered_groups if group.name]
     return {
         name: runner.invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"}).output
-        for name in ("", *names)
+        for name in names
     }
 
 
@@ -120,6 +124,8 @@ def test_no_key_of_a_space_file_uses_a_replaced_word() -> None:
 def test_no_help_text_uses_a_replaced_word() -> None:
     texts = help_texts()
     assert len(texts) > 20
+    assert "studies export" in texts
+    assert all("--help" in text for text in texts.values())
     assert {
         name: words for name, text in texts.items() if (words := TEXT_WORDS.findall(text))
     } == {}

@@ -9,13 +9,14 @@ import pytest
 
 from raysearch.champion.register import freeze_decision
 from raysearch.champion.stored_champion import champion_scores
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import ChampionKind
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import add_split_manifest
 from raysearch.search.engine import reporter, worker_tasks
 from raysearch.search.engine.worker_messages import WorkerMessage, trial_task
-from raysearch.search.journal.events import ChampionDecision, FoldReport, Hparams
+from raysearch.search.journal.events import ChampionDecision, FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan_creation import make_plan, split_manifest_of

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.samplers import SAMPLERS, RandomSampler
 from raysearch.config.space import Budget, Hyperparameter, Rule, Space, Stopping
 from raysearch.search.journal.events import (
     Event,
     FoldReport,
-    Hparams,
     StudyLaunched,
     TrialEnded,
     TrialPaused,

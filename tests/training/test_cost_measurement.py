@@ -9,7 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from raysearch.models import Hparams, PatchShape
+from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.models import PatchShape
 from raysearch.models.architectures import networks
 from raysearch.training import cost_measurement
 from raysearch.training.cost_measurement import (

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.config.space_geometry import ABSENT, unit_position, value_at
-from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
 from raysearch.data.shards.rows import View
 from raysearch.errors import StudyError
@@ -18,7 +19,7 @@ from raysearch.models.architectures.networks import build_network
 from raysearch.models.classifier import Classifier, PatchClassifier, build_ensemble
 from raysearch.models.dihedral import TEST_TIME_AUGMENTATIONS
 from raysearch.search.journal.codec import record_from_json, record_to_json
-from raysearch.search.journal.events import ChampionDecision, Hparams
+from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
 from raysearch.training.checkpoint import pack, unpack

@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
     Errors of the user are printed, one line an error, and the exit code is 2.
     """
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="raysearch", standalone_mode=False)
     except UserError as error:
         code = _print_errors(str(error))
     except typer.exceptions.TyperException as error:

@@ -26,6 +26,7 @@ from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.plan_creation import (
     NewStudyFiles,
+    are_known_to_be_accepted,
     expected_study_fold_epochs,
     make_plan,
     reject_changes,
@@ -108,6 +109,11 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
     data = resolve_data(options.data, space.data, options.studies, console)
     split_manifest, is_new = split_manifest_of(space, data)
     plan, splits = make_plan(space, name, data, split_manifest)
+    if not are_known_to_be_accepted(space, plan.shape):
+        # torch takes seconds to import, and most architectures need no check.
+        from raysearch.search.study.architecture_checks import check_architectures
+
+        check_architectures(space, plan.shape)
     path = f"{data}/splits/{space.split or space.task}.json" if is_new else ""
     if stored is not None:
         reject_changes(stored.plan, plan)

@@ -18,6 +18,7 @@ FILE_WIDTH = 160
 StudiesOption = Annotated[
     str,
     typer.Option(
+        "--studies",
         help="The folder of all studies: a path or an fsspec address such as s3://bucket/studies.",
         envvar="RAYSEARCH_STUDIES",
     ),

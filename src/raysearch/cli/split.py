@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -88,7 +89,7 @@ def split(
     notes = _notes(split_manifest, rows, held_out)
     split_manifest.write(Folder(data), manifest_name)
     if as_json:
-        sys.stdout.write(json.dumps({**_summary(split_manifest), "notes": notes}) + "\n")
+        sys.stdout.write(_json_summary(split_manifest, notes) + "\n")
         return 0
     console = make_console()
     console.print(_table(split_manifest, rows.class_names, f"{data}/splits/{manifest_name}.json"))
@@ -166,17 +167,21 @@ def _parse_holdout(text: str | None) -> tuple[int, float] | None:
     return holdouts
 
 
-def _summary(split_manifest: SplitManifest) -> dict[str, object]:
-    return {
-        "task": split_manifest.task,
-        "by": split_manifest.by,
-        "seed": split_manifest.seed,
-        "held_out": list(split_manifest.held_out),
-        "schemes": {name: len(folds) for name, folds in split_manifest.schemes.items()},
-        "counts": {name: list(counts) for name, counts in split_manifest.counts.items()},
-        "leaks": list(split_manifest.leaks),
-        "hash": split_manifest.hash,
-    }
+def _json_summary(split_manifest: SplitManifest, notes: Sequence[str]) -> str:
+    """Return the split manifest as one line of JSON: of each scheme its number of folds."""
+    return json.dumps(
+        {
+            "task": split_manifest.task,
+            "by": split_manifest.by,
+            "seed": split_manifest.seed,
+            "held_out": list(split_manifest.held_out),
+            "schemes": {name: len(folds) for name, folds in split_manifest.schemes.items()},
+            "counts": {name: list(counts) for name, counts in split_manifest.counts.items()},
+            "leaks": list(split_manifest.leaks),
+            "hash": split_manifest.hash,
+            "notes": list(notes),
+        }
+    )
 
 
 def _table(split_manifest: SplitManifest, class_names: tuple[str, ...], path: str) -> Table:

@@ -13,6 +13,7 @@ from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS, unknown_hyperparameter
 from raysearch.config.names import suggestion
 from raysearch.config.space import RANGES, Hyperparameter
+from raysearch.config.yaml_loader import YamlMapping
 
 KINDS = ("value", "choice", *RANGES)
 # Keys that no file has: the name of the hyperparameter, and the mapping of a nested choice.
@@ -56,7 +57,7 @@ class HyperparameterEntry(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_keys(cls, entry: dict[Any, Any]) -> dict[Any, Any]:
+    def _check_keys(cls, entry: YamlMapping) -> YamlMapping:
         """Check the name and the keys; divide a nested choice into its values and its branches."""
         if entry[NAME_KEY] not in HYPERPARAMETERS:
             raise rejected(unknown_hyperparameter(entry[NAME_KEY]))

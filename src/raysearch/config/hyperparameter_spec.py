@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from raysearch.config.names import TIMM_PREFIX, suggestion
 
 Value = str | int | float | bool
+# The hyperparameters of a trial, by name.
+Hparams = Mapping[str, Value]
 # The hyperparameters that select a component by name.
 SELECTORS = ("architecture", "optimizer", "schedule", "loss", "preprocess")
 

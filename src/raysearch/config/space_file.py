@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,7 +14,7 @@ from raysearch.config.space import Resources, Space, Stopping
 from raysearch.config.space_checks import setting_errors, space_errors
 from raysearch.config.space_model import SpaceFile
 from raysearch.config.space_points import parse_points
-from raysearch.config.yaml_loader import YamlDocument, load_document
+from raysearch.config.yaml_loader import YamlDocument, YamlMapping, load_document
 from raysearch.errors import SpaceError
 
 PAIRED_ALPHA = 0.1
@@ -58,13 +56,13 @@ def _parse(document: YamlDocument, origin: str) -> Space:
     return space
 
 
-def _validate(content: Mapping[str, Any]) -> tuple[SpaceFile | None, list[FileError]]:
+def _validate(content: YamlMapping) -> tuple[SpaceFile | None, list[FileError]]:
     """Return the model of the valid parts of `content`, and the errors of the others.
 
     The model is None if no part of the space is valid.
     """
     errors: list[FileError] = []
-    valid: dict[Any, Any] = dict(content)
+    valid: YamlMapping = dict(content)
     while True:
         try:
             return SpaceFile.model_validate(valid), errors
@@ -77,7 +75,7 @@ def _validate(content: Mapping[str, Any]) -> tuple[SpaceFile | None, list[FileEr
         valid = remaining
 
 
-def _without(content: dict[Any, Any], paths: list[tuple[object, ...]]) -> dict[Any, Any]:
+def _without(content: YamlMapping, paths: list[tuple[object, ...]]) -> YamlMapping:
     """Return `content` without its keys, and its hyperparameters, that have an error at `paths`."""
     hparams = {path[1] for path in paths if path[0] == "space" and len(path) > 1}
     keys = {path[0] for path in paths if path[0] != "space" or len(path) == 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 
 from raysearch.config.bounded_types import (
     Count,
@@ -101,7 +102,7 @@ def _as_sampler(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _list_schema(item: dict[str, Any]) -> WithJsonSchema:
+def _list_schema(item: JsonSchemaValue) -> WithJsonSchema:
     """The JSON schema of one `item`, or a list of them."""
     items = {"type": "array", "items": item, "uniqueItems": True}
     return WithJsonSchema({"if": {"type": "array"}, "then": items, "else": item})

@@ -15,6 +15,8 @@ from raysearch.errors import SpaceError
 MAX_BYTES = 256 * 1024
 # The keys and list indices that lead to a value, as text.
 Location = tuple[str, ...]
+# A mapping of a YAML file before it is validated.
+YamlMapping = dict[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics as sk
 
 from raysearch.metrics.confusion_matrix import (
     CLASS_METRICS,
@@ -128,6 +127,8 @@ def squared_distances(labels: Ints, probabilities: Floats) -> Floats:
 
 def _probability_metrics(labels: Ints, probabilities: Floats) -> MetricValues:
     """Compute the Brier score and the log loss; None if there are no rows."""
+    from sklearn import metrics as sk
+
     if not len(labels):
         return {"brier": None, "log_loss": None}
     total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
@@ -145,6 +146,8 @@ def _ranking_metrics(
     positive: NDArray[np.bool_], scores: Floats
 ) -> tuple[float | None, float | None]:
     """Compute AUROC and average precision of one class against the others."""
+    from sklearn import metrics as sk
+
     if positive.all() or not positive.any():
         return None, None
     return (

@@ -135,8 +135,8 @@ def confusion_chart(counts: NDArray[np.int64], class_names: Sequence[str]) -> st
             f"<g><title>{escape(f'{names}: {count:,} ({fraction:.1%})')}</title>"
             f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell_width - 2}"'
             f' height="{CELL_HEIGHT - 2}" fill-opacity="{0.08 + 0.6 * fraction:.2f}"/>'
-            f'<text x="{center}" y="{y + 28}" text-anchor="middle">{count:,}</text>'
-            f'<text x="{center}" y="{y + 46}" text-anchor="middle" class="small">'
+            f'<text x="{center}" y="{y + 26}" text-anchor="middle">{count:,}</text>'
+            f'<text x="{center}" y="{y + 49}" text-anchor="middle" class="small">'
             f"{fraction:.1%}</text></g>"
         )
     title = "Confusion matrix: rows are true classes, columns are predicted classes"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from raysearch.analysis.parallel_coordinates import value_text
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.classification import METRICS
@@ -90,11 +91,12 @@ def _class_table(evaluation: Evaluation) -> Table:
         ]
         for report in evaluation.classes
     ]
-    rule = "class of highest probability"
+    rule = "the most probable class is predicted"
     if evaluation.threshold is not None:
-        rule = f"{evaluation.class_names[1]} from threshold {evaluation.threshold:.3f}"
+        threshold = f"a probability of {evaluation.threshold:.3f}"
+        rule = f"{evaluation.class_names[1]} is predicted from {threshold} on"
     columns = ["class", "precision", "recall", "F1", "specificity", "support"]
-    return Table(f"By class; prediction: {rule}", columns, rows)
+    return Table(f"By class; {rule}", columns, rows)
 
 
 def _selective_prediction_table(evaluation: Evaluation) -> Table:
@@ -161,8 +163,8 @@ def _detection_table(evaluation: Evaluation, patient_level: PatientLevelEvaluati
         for detection in patient_level.detection
     ]
     title = (
-        "Patients detected as positive by the patches with a probability of"
-        f" {evaluation.class_names[1]} of at least {CONFIDENT:g}"
+        "Patients detected as positive by their patches with a probability of"
+        f" class {evaluation.class_names[1]} of at least {CONFIDENT:g}"
     )
     columns = ["patches", "true positives", "sensitivity", "true negatives", "specificity"]
     return Table(title, columns, rows)
@@ -220,14 +222,19 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def interval_text(interval: Interval, digits: int = 4) -> str:
-    """Return the bounds of an interval."""
+    """Return the bounds of an interval; a dash if both are undefined."""
+    if interval.low is None and interval.high is None:
+        return "-"
     return f"{number(interval.low, digits)} to {number(interval.high, digits)}"
 
 
 def _with_interval(interval: Interval, digits: int = 3) -> str:
+    """Return value and bounds; a dash if the value is undefined."""
+    if interval.value is None:
+        return "-"
     return f"{number(interval.value, digits)} ({interval_text(interval, digits)})"
 
 
-def hparams_summary(hparams: Mapping[str, object]) -> str:
+def hparams_summary(hparams: Hparams) -> str:
     """Return the hyperparameters of a trial in one line."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in hparams.items())

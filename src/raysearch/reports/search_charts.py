@@ -32,7 +32,7 @@ LEFT, RIGHT, TOP, PLOT_HEIGHT, AXIS_HEIGHT = 70, 12, 12, 220, 40
 ABSENT_X, AXIS_START, AXIS_END, AXIS_ROW = 24, 80, WIDTH - 24, 84
 MAX_VALUE_LENGTH = 14
 # Ranking: height of a row, y of the first one, width of the names and of the values.
-ROW_HEIGHT, FIRST_ROW, NAMES_WIDTH, VALUES_WIDTH = 26, 34, 86, 70
+ROW_HEIGHT, FIRST_ROW, NAMES_WIDTH, VALUES_WIDTH = 26, 34, 110, 70
 LEARNING_CURVES = ("loss", "accuracy", "precision", "recall", "f1", "auroc")
 
 

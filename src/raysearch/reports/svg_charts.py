@@ -195,7 +195,7 @@ def _grid(axes: Axes) -> list[str]:
         )
     center = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
-        f'<text x="{center}" y="{TOP + PLOT_HEIGHT + 36}" text-anchor="middle">{escape(axes.x)}'
+        f'<text x="{center}" y="{TOP + PLOT_HEIGHT + 38}" text-anchor="middle">{escape(axes.x)}'
         f'</text><text x="8" y="16">{escape(axes.y)}</text>'
     )
     return parts

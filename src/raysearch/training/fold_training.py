@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from raysearch.training.batches import (
 )
 from raysearch.training.components import LOSSES
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
-from raysearch.training.optimization import Optimization, OptimizationState
+from raysearch.training.optimization import Optimization, OptimizationState, StateDict
 from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig
@@ -62,9 +61,9 @@ class FoldTrainerState:
         average: The exponential moving average of the model; None if there is none.
     """
 
-    model: dict[str, Any]
+    model: StateDict
     optimization: OptimizationState
-    average: dict[str, Any] | None
+    average: StateDict | None
 
 
 class FoldTrainer:

@@ -13,6 +13,9 @@ from raysearch.training.components import OPTIMIZERS, SCHEDULES
 from raysearch.training.layer_groups import LayerGroups, scale_learning_rates
 from raysearch.training.train_config import TrainConfig
 
+# What `state_dict` of torch's objects returns.
+StateDict = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class OptimizationState:
@@ -25,8 +28,8 @@ class OptimizationState:
     """
 
     stage: int
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
+    optimizer: StateDict
+    schedule: StateDict
 
 
 class Optimization:

@@ -7,7 +7,8 @@ import time
 import torch
 from torch import nn
 
-from raysearch.models import Hparams, PatchShape
+from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.models import PatchShape
 from raysearch.models.architectures.networks import build_network
 from raysearch.training.precision_settings import PrecisionSettings
 

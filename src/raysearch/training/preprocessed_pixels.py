@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
-from raysearch.models import Hparams, PatchShape
+from raysearch.models import PatchShape
 from raysearch.models.preprocessing import PREPROCESSINGS, Preprocessing
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import TrialParams, resolve
-from raysearch.models import Hparams
 from raysearch.training.precision_settings import PrecisionSettings
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.search.engine import worker_messages
 from raysearch.search.engine.worker_messages import (
     TrialFailed,
@@ -20,7 +21,7 @@ from raysearch.search.engine.worker_messages import (
     task_from_config,
     task_to_config,
 )
-from raysearch.search.journal.events import FoldReport, Hparams, ModelCosts
+from raysearch.search.journal.events import FoldReport, ModelCosts
 
 REPORT = FoldReport(
     trial="t0001",

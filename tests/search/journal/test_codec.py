@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import (
     EVENT_NAMES,
@@ -18,7 +19,6 @@ from raysearch.search.journal.events import (
     ChampionSelected,
     Event,
     FoldReport,
-    Hparams,
     ModelCosts,
     RepeatFailed,
     StudyLaunched,

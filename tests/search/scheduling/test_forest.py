@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.samplers import ForestSampler
 from raysearch.config.space import Budget, Stopping
-from raysearch.search.journal.events import FoldReport, Hparams, TrialStarted
+from raysearch.search.journal.events import FoldReport, TrialStarted
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.simulated_studies import SPACE, SimulatedStudy, quality
 

@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space_file import parse_space
 from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
@@ -20,7 +21,6 @@ from raysearch.search.journal.events import (
     ChampionSelected,
     Event,
     FoldReport,
-    Hparams,
     ModelCosts,
     StudyLaunched,
     TrialEnded,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
 from raysearch.errors import SpaceError
-from raysearch.models import Hparams, PatchShape
+from raysearch.models import PatchShape
 from raysearch.models.architectures import ARCHITECTURES
+from raysearch.models.patch_limits import MIN_PATCH_SIDE
 from raysearch.models.transfer.input_normalization import unwrap, with_input_normalization
 from raysearch.models.transfer.network_layers import with_custom_head
 from raysearch.models.transfer.pretrained_weights import compatible_weights, load_weights
 
-MIN_PATCH_SIDE = 8
 # The sides that are tried to find the smallest patch that an architecture accepts.
 CANDIDATE_SIDES = (16, 32, 64, 96, 128, 224, 256, 299, 384, 512)
 

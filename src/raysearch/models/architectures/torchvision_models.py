@@ -17,16 +17,21 @@ from torchvision import models
 
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
+from raysearch.models.patch_limits import MIN_SIDES, VIT_PATCH_SIDE
 
 # The auxiliary heads are for training on ImageNet only.
 WITHOUT_AUXILIARY_HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": True}
-MIN_INCEPTION_SIDE = 75
-VIT_PATCH_SIDE = 16
+MIN_INCEPTION_SIDE = MIN_SIDES["inception_v3"]
+
+
+def model_with_options(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """Build the torchvision model `name` without weights, with its builder's `options`."""
+    return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
 def model_without_dropout(name: str, _shape: PatchShape, num_classes: int) -> nn.Module:
     """Build the torchvision model `name`, which has no dropout to set."""
-    return _torchvision_model(name, num_classes, {})
+    return model_with_options(name, num_classes)
 
 
 def model_with_dropout(
@@ -40,7 +45,7 @@ def model_with_dropout(
     """Build the torchvision model `name`; its own dropout is used if `dropout` is None."""
     if dropout is not None:
         options["dropout"] = dropout
-    return _torchvision_model(name, num_classes, options)
+    return model_with_options(name, num_classes, **options)
 
 
 def inception(
@@ -75,10 +80,6 @@ def vision_transformer(
             f" of {VIT_PATCH_SIDE}; choose another, or shard patches of 48, 64, 96 or 224"
         )
     return model_with_dropout(name, shape, num_classes, dropout=dropout, image_size=height)
-
-
-def _torchvision_model(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
 WITH_DROPOUT = (

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import cache_folder
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.nodes import Slot, request_nodes
 from raysearch.search.engine.worker_pool import WorkerPool
 from raysearch.search.engine.worker_tasks import prepare_process
-from raysearch.search.journal.events import Hparams
 from raysearch.search.study.plan import Plan
 from raysearch.training.precision_choice import choose_precision
 from raysearch.training.precision_settings import PrecisionSettings, device_kind

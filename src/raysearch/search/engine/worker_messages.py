@@ -10,9 +10,10 @@ from typing import Any
 
 from ray import tune
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.search.engine.nodes import current_node_id
 from raysearch.search.journal.codec import record_from_json, record_to_json
-from raysearch.search.journal.events import FoldReport, Hparams
+from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.study import Study
 

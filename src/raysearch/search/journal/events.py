@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import ChampionKind
 
 TrialKind = Literal["trial", "benchmark", "majority"]
 EndStatus = Literal["finished", "stopped", "failed"]
-Hparams = Mapping[str, Value]
 
 
 @dataclass(frozen=True)

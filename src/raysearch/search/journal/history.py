@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.events import (
     ChampionDecision,
     ChampionSelected,
     Event,
     FoldReport,
-    Hparams,
     RepeatFailed,
     StudyLaunched,
     TrialEnded,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from scipy.stats import qmc
-
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.samplers import QmcSampler
 from raysearch.config.space import RANGES, Hyperparameter, Space
@@ -17,6 +15,8 @@ MAX_GRID_SIZE = 1_000_000
 
 def qmc_point(space: Space, sampler: QmcSampler, number: int) -> dict[str, Value]:
     """The hyperparameters at point `number` of a Sobol or Halton sequence over the unit cube."""
+    from scipy.stats import qmc
+
     engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[sampler.qmc_type]
     sequence = engine(len(space.hparams), scramble=sampler.scramble, rng=space.seed)
     if number:

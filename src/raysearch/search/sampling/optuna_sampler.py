@@ -8,19 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.samplers import GpSampler, TpeSampler
@@ -28,13 +18,20 @@ from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.metrics.objective import objective_sign, optimization_direction
 from raysearch.search.journal.history import History, Status, Trial
 
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
 MAX_HISTORY = 500
-STATES: Mapping[Status, TrialState] = {
-    "running": TrialState.RUNNING,
-    "paused": TrialState.PRUNED,
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
+# The names of Optuna's states.
+STATES: Mapping[Status, str] = {
+    "running": "RUNNING",
+    "paused": "PRUNED",
+    "finished": "COMPLETE",
+    "stopped": "PRUNED",
+    "failed": "FAIL",
 }
 # Steps of Optuna's intermediate values per fold, if trials have different numbers of folds.
 STEPS_PER_FOLD = 1000
@@ -44,6 +41,9 @@ def propose_by_optuna(
     space: Space, sampler: TpeSampler | GpSampler, history: History, seed: int
 ) -> dict[str, Value]:
     """Propose hyperparameters by Optuna's sampler with `seed`, given the trials of `history`."""
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     direction = optimization_direction(space.mode)
     by_rung = sampler.by_rung if isinstance(sampler, TpeSampler) else True
@@ -56,6 +56,8 @@ def propose_by_optuna(
 
 
 def _optuna_sampler(sampler: TpeSampler | GpSampler, seed: int) -> BaseSampler:
+    from optuna.samplers import GPSampler, TPESampler
+
     if isinstance(sampler, GpSampler):
         return GPSampler(seed=seed, n_startup_trials=sampler.n_startup_trials)
     return TPESampler(
@@ -84,6 +86,8 @@ def _suggest(trial: optuna.Trial, hyperparameter: Hyperparameter) -> Value:
 
 def distribution_of(hyperparameter: Hyperparameter) -> BaseDistribution:
     """The values of `hyperparameter` as Optuna's distribution."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     low_high: Any = hyperparameter.values
     log = hyperparameter.kind.startswith("log")
     if hyperparameter.kind in ("int", "logint"):
@@ -139,12 +143,14 @@ def _optuna_trial(
     value_at_level: float | None,
     has_several_folds: bool,
 ) -> FrozenTrial:
+    from optuna.trial import TrialState, create_trial
+
     searched = {
         hyperparameter.name: hyperparameter
         for hyperparameter in space.hparams
         if hyperparameter.kind != "fixed" and hyperparameter.name in trial.hparams
     }
-    state, value, intermediate_values = STATES[trial.status], None, {}
+    state, value, intermediate_values = TrialState[STATES[trial.status]], None, {}
     if value_at_level is not None:
         state, value = TrialState.COMPLETE, value_at_level
     elif state is TrialState.COMPLETE:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
-from sklearn.ensemble import ExtraTreesRegressor
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import ABSENT, feature_row, feature_rows_at
-from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import Trial
+
+if TYPE_CHECKING:
+    pass
 
 NUM_TREES, NUM_COST_TREES = 20, 10
 # Exploration weight of a new trial's upper confidence bound. It is small, because the largest of
@@ -147,6 +148,8 @@ class Surrogate:
     """
 
     def __init__(self, curves: Curves, num_reports: int, sign: float, seed: int) -> None:
+        from scipy.stats import norm, rankdata
+
         rows, targets = curves.training_rows(num_reports)
         self._targets = np.sort(sign * targets)
         scores = norm.ppf((rankdata(sign * targets) - 0.5) / len(targets))
@@ -197,6 +200,8 @@ class Surrogate:
 def _fit_trees(
     rows: Floats, targets: Floats, num_trees: int, seed: int, min_leaf_rows: int = 1
 ) -> list[Tree]:
+    from sklearn.ensemble import ExtraTreesRegressor
+
     model = ExtraTreesRegressor(
         num_trees, max_features=None, min_samples_leaf=min_leaf_rows, random_state=seed
     )

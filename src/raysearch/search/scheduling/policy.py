@@ -10,13 +10,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 from raysearch.config.constraints import allowed
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.space import Space
 from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
     EndStatus,
     Event,
-    Hparams,
     TrialEnded,
     TrialKind,
     TrialPaused,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy.stats import wilcoxon
-
 from raysearch.metrics.objective import best_value, objective_sign
 from raysearch.search.journal.rungs import Mode
 
@@ -28,6 +26,8 @@ def cannot_catch_up(
         mode: Whether a larger or a smaller objective is better.
         alpha: Significance level.
     """
+    from scipy.stats import wilcoxon
+
     pairs = list(zip(values, best_values, strict=False))
     if len(pairs) < MIN_PAIRS:
         return False

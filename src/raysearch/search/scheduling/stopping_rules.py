@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Space
-from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import fold_ends, rung_levels
 

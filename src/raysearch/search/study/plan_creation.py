@@ -19,7 +19,8 @@ from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
 from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import classification_metrics
-from raysearch.models.architectures.networks import check_patch_shape, check_weights
+from raysearch.models import PatchShape
+from raysearch.models.patch_limits import is_accepted_shape
 from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
 from raysearch.search.scheduling.policy import rule_of
 from raysearch.search.study.auxiliary_data import find_auxiliary
@@ -47,6 +48,8 @@ def make_plan(
 ) -> tuple[Plan, Splits]:
     """Create the plan of the study `name` over the shards at `data`.
 
+    The caller checks that the architectures accept the patches: `are_known_to_be_accepted`.
+
     Args:
         space: The search space.
         name: Name of the study.
@@ -58,7 +61,7 @@ def make_plan(
 
     Raises:
         DataError: If the shards or the folds cannot be used.
-        SpaceError: If the name is invalid, or an architecture cannot process these patches.
+        SpaceError: If the name is invalid, or the budget is less than the cost of one trial.
     """
     if not NAME.fullmatch(name):
         raise SpaceError(
@@ -67,7 +70,6 @@ def make_plan(
     split_manifest = split_manifest or split_manifest_of(space, data)[0]
     view = View(split_manifest.task, split_manifest.by, split_manifest.held_out)
     rows = load_rows(data, view)
-    _check_architectures(space, rows)
     schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
     splits = {len(folds): folds for folds in schemes}
     if space.validation != FOLDS:
@@ -96,6 +98,18 @@ def make_plan(
         git_commit=_git_commit(),
     )
     return plan, splits
+
+
+def are_known_to_be_accepted(space: Space, shape: PatchShape) -> bool:
+    """Return whether all architectures of `space` accept patches of `shape`, without weights.
+
+    If not, `raysearch.search.study.architecture_checks` builds the networks to decide it.
+    """
+    return all(
+        is_accepted_shape(architecture, shape, hparams)
+        and set(space.weights_of(architecture)) <= {"none"}
+        for architecture, hparams in space.largest_networks().items()
+    )
 
 
 def split_manifest_of(space: Space, data: str) -> tuple[SplitManifest, bool]:
@@ -132,15 +146,6 @@ def _settings(plan: Plan, other: Plan) -> dict[str, str]:
     settings["data"] = plan.fingerprint[:HASH_LENGTH]
     settings["split"] = plan.splits[0].hash[:HASH_LENGTH]
     return settings
-
-
-def _check_architectures(space: Space, rows: Rows) -> None:
-    for architecture, hparams in space.largest_networks().items():
-        check_patch_shape(architecture, rows.shape, hparams)
-        # The benchmark trial starts without weights, whatever the other trials do.
-        if architecture in space.values_of("architecture"):
-            for weights in space.weights_of(architecture):
-                check_weights(architecture, rows.shape, {**hparams, "weights": weights})
 
 
 def _check_budget(space: Space, min_fold_epochs: int) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.errors import StudyError, UserError
 from raysearch.search.journal.events import (
     ChampionDecision,
@@ -16,7 +17,6 @@ from raysearch.search.journal.events import (
     EndStatus,
     Event,
     FoldReport,
-    Hparams,
     RepeatFailed,
     StudyLaunched,
     TrialEnded,

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.data.shards.patches import Patches, load_patches
 from raysearch.data.shards.rows import View
 from raysearch.data.splits.folds import fold_indices, take_fraction
 from raysearch.errors import DataError
-from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.auxiliary_data import mapped_labels
 from raysearch.search.study.plan import Auxiliary, Plan

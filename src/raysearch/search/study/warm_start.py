@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Point, Space
 from raysearch.errors import StudyError
-from raysearch.search.journal.events import Hparams
 from raysearch.search.journal.history import finished
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.stored_study import load_study

@@ -1,6 +1,6 @@
 """Compares a study's champion with a model of color statistics, on the same folds.
 
-    uv run python benchmarks/colours.py idc --studies studies
+    uv run python benchmarks/color_baseline.py idc --studies studies
 
 Peer: logistic regression on the 15 color statistics of a patch, which `raysearch inspect` also
 computes, fitted on the training patients of each fold. Both are evaluated by the AUROC of pooled
@@ -106,7 +106,7 @@ def main() -> None:
         to_unsmoothed = compare_aurocs(smoothed[0], color_scores)[2]
         print(f"smoothed, difference to the unsmoothed colors {to_unsmoothed}")
     result = {
-        "benchmark": "colours",
+        "benchmark": "color_baseline",
         "value": round(auroc, 4),
         "unit": "pooled AUROC",
         "peer": round(color_auroc, 4),
