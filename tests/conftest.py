@@ -30,10 +30,11 @@ SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all tests of the shared Ray cluster in one process of a parallel run."""
+    """In a parallel run, one process runs a file, and one all tests of the Ray cluster."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray-cluster"))
+        shares_cluster = "cluster" in getattr(item, "fixturenames", ())
+        group = "ray-cluster" if shares_cluster else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

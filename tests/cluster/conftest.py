@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from .testbed import Testbed, open_testbed
+from .testbed import ClusterTestbed, open_testbed
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Testbed]:
+def cluster() -> Iterator[ClusterTestbed]:
     """The three hosts after `ray up`."""
     with open_testbed() as testbed:
         testbed.run("ray", "up", "-y", "--no-config-cache", str(testbed.file))

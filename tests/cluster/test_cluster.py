@@ -28,7 +28,7 @@ from raysearch.search.journal.events import Event, FoldReport, TrialEnded, Trial
 from raysearch.training.checkpoint import unpack_checkpoint
 
 from .hosts import GATEWAY, Host, ssh
-from .testbed import PASSWORD, TOKEN, TOP, Recovery, Testbed
+from .testbed import PASSWORD, TOKEN, TOP, ClusterTestbed, Recovery
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -63,7 +63,7 @@ def wait_for(condition: Callable[[], T], timeout_s: float, step_s: float = 0.5) 
     return value
 
 
-def launch_command(testbed: Testbed, study: str, num_trials: int = FEW_TRIALS) -> list[str]:
+def launch_command(testbed: ClusterTestbed, study: str, num_trials: int = FEW_TRIALS) -> list[str]:
     """The command that launches `study` on the cluster."""
     command = ["raysearch", "launch", SPACE, "--cluster", str(testbed.file), "--name", study]
     return [*command, "--trials", str(num_trials)]
@@ -73,11 +73,11 @@ def of_type(events: list[Event], kind: type[E]) -> list[E]:
     return [event for event in events if isinstance(event, kind)]
 
 
-def reports(testbed: Testbed, study: str) -> list[FoldReport]:
+def reports(testbed: ClusterTestbed, study: str) -> list[FoldReport]:
     return of_type(testbed.events(study), FoldReport)
 
 
-def check_complete(testbed: Testbed, study: str, num_trials: int = FEW_TRIALS) -> None:
+def check_complete(testbed: ClusterTestbed, study: str, num_trials: int = FEW_TRIALS) -> None:
     """Check that the study has the planned trials, each fold-epoch once and each run once."""
     events = testbed.events(study)
     started = [event.trial for event in of_type(events, TrialStarted) if event.kind == "trial"]
@@ -93,14 +93,14 @@ def check_complete(testbed: Testbed, study: str, num_trials: int = FEW_TRIALS) -
     assert {run["status"] for run in runs} <= {"FINISHED", "KILLED"}
 
 
-def running_trials(testbed: Testbed, study: str) -> list[str]:
+def running_trials(testbed: ClusterTestbed, study: str) -> list[str]:
     """The trials that have started and not ended."""
     events = testbed.events(study)
     ended = {event.trial for event in of_type(events, TrialEnded)}
     return [event.trial for event in of_type(events, TrialStarted) if event.trial not in ended]
 
 
-def lost_work(testbed: Testbed, study: str, host: str | None) -> tuple[int, float]:
+def lost_work(testbed: ClusterTestbed, study: str, host: str | None) -> tuple[int, float]:
     """The largest number of fold-epochs of a running trial since its checkpoint; their seconds.
 
     If `host` is a name, only trials whose last report is from that host count.
@@ -120,7 +120,7 @@ def lost_work(testbed: Testbed, study: str, host: str | None) -> tuple[int, floa
 
 
 def await_recovery(
-    testbed: Testbed, study: str, failure: str, failed_at: float, host: Host | None = None
+    testbed: ClusterTestbed, study: str, failure: str, failed_at: float, host: Host | None = None
 ) -> None:
     """Wait until every trial continues after a failure of `host`; record what that cost."""
     lost_epochs, lost_s = lost_work(testbed, study, host.name if host else None)
@@ -137,7 +137,7 @@ def await_recovery(
     testbed.recoveries.append(Recovery(failure, lost_epochs, lost_s, time.time() - failed_at))
 
 
-def trained_on(testbed: Testbed, study: str, host: Host, since: float) -> bool:
+def trained_on(testbed: ClusterTestbed, study: str, host: Host, since: float) -> bool:
     """Whether a fold-epoch was reported from `host` after `since`."""
     return any(
         report.host == host.name and report.time > since for report in reports(testbed, study)
@@ -145,7 +145,7 @@ def trained_on(testbed: Testbed, study: str, host: Host, since: float) -> bool:
 
 
 @contextmanager
-def ec2_metadata(testbed: Testbed, host: Host) -> Iterator[threading.Event]:
+def ec2_metadata(testbed: ClusterTestbed, host: Host) -> Iterator[threading.Event]:
     """Run the script of `cluster.yaml` for spot machines on `host`, with a metadata service.
 
     Once the yielded event is set, the service announces that the machine will be interrupted.
@@ -186,7 +186,7 @@ def ec2_metadata(testbed: Testbed, host: Host) -> Iterator[threading.Event]:
         server.server_close()
 
 
-def mlflow_runs(testbed: Testbed, study: str) -> list[dict[str, Any]]:
+def mlflow_runs(testbed: ClusterTestbed, study: str) -> list[dict[str, Any]]:
     import base64
 
     store = re.search(r"MLFLOW_TRACKING_URI=(\S+)", testbed.file.read_text())
@@ -226,7 +226,7 @@ def training_processes(host: Host) -> list[int]:
     return [pid for pid, line in lines.items() if line.startswith("ray::") and "IDLE" not in line]
 
 
-def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: Testbed) -> None:
+def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: ClusterTestbed) -> None:
     output = cluster.run("raysearch", "doctor", "--cluster", str(cluster.file), "--json")
     checks = json.loads(output[output.index("[{") :])
     assert all(check["passed"] for check in checks)
@@ -237,7 +237,7 @@ def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: Testbed) -> Non
     assert "3 answered of 3" in checks[0]["details"]
 
 
-def test_requests_without_the_token_are_rejected(cluster: Testbed) -> None:
+def test_requests_without_the_token_are_rejected(cluster: ClusterTestbed) -> None:
     jobs = "http://127.0.0.1:8265/api/jobs/"
     curl = f"curl -s -o /dev/null -w %{{http_code}} {jobs}"
     head, key = cluster.head, cluster.network.key
@@ -259,12 +259,14 @@ def test_requests_without_the_token_are_rejected(cluster: Testbed) -> None:
     assert answers.stdout.split() == ["UNAUTHENTICATED", "UNAUTHENTICATED", "OK"], answers.stderr
 
 
-def test_the_dashboard_cannot_be_reached_from_outside(cluster: Testbed) -> None:
+def test_the_dashboard_cannot_be_reached_from_outside(cluster: ClusterTestbed) -> None:
     with pytest.raises((urllib.error.URLError, OSError)):
         urllib.request.urlopen(f"http://{cluster.head.address}:8265/", timeout=3)
 
 
-def test_no_trial_is_lost_with_a_host_and_the_restarted_host_trains(cluster: Testbed) -> None:
+def test_no_trial_is_lost_with_a_host_and_a_restarted_host_trains(
+    cluster: ClusterTestbed,
+) -> None:
     process = cluster.start(*launch_command(cluster, "dies", NUM_TRIALS))
     victim = cluster.workers[0]
     try:
@@ -292,7 +294,7 @@ def test_no_trial_is_lost_with_a_host_and_the_restarted_host_trains(cluster: Tes
     assert "dies" in cluster.run("raysearch", "status", "--cluster", str(cluster.file))
 
 
-def test_a_killed_worker_process_loses_one_report_at_most(cluster: Testbed) -> None:
+def test_a_killed_worker_process_loses_one_report_at_most(cluster: ClusterTestbed) -> None:
     process = cluster.start(*launch_command(cluster, "worker"))
     wait_for(lambda: len(reports(cluster, "worker")) > 15, 180)
     for pid in wait_for(lambda: training_processes(cluster.workers[1]), 30):
@@ -303,7 +305,7 @@ def test_a_killed_worker_process_loses_one_report_at_most(cluster: Testbed) -> N
     check_complete(cluster, "worker")
 
 
-def test_trials_move_off_a_spot_machine_after_its_notice(cluster: Testbed) -> None:
+def test_trials_move_off_a_spot_machine_after_its_notice(cluster: ClusterTestbed) -> None:
     process = cluster.start(*launch_command(cluster, "notice"))
     wait_for(lambda: len(reports(cluster, "notice")) > 15, 180)
     draining = cluster.workers[1]
@@ -322,7 +324,7 @@ def test_trials_move_off_a_spot_machine_after_its_notice(cluster: Testbed) -> No
 
 
 def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
-    cluster: Testbed,
+    cluster: ClusterTestbed,
 ) -> None:
     cluster.network.revive(cluster.workers[1])
     cluster.run("ray", "up", "-y", "--no-config-cache", "--restart-only", str(cluster.file))
@@ -356,7 +358,7 @@ def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
     assert cluster.events("stopped")[: len(before)] == before
 
 
-def test_a_killed_launcher_is_resumed(cluster: Testbed) -> None:
+def test_a_killed_launcher_is_resumed(cluster: ClusterTestbed) -> None:
     for host in cluster.workers:
         cluster.network.revive(host)
     cluster.await_nodes()
@@ -379,7 +381,7 @@ def test_a_killed_launcher_is_resumed(cluster: Testbed) -> None:
     check_complete(cluster, "killed")
 
 
-def test_no_secret_is_in_files_logs_arguments_or_runs(cluster: Testbed) -> None:
+def test_no_secret_is_in_files_logs_arguments_or_runs(cluster: ClusterTestbed) -> None:
     secrets = [PASSWORD, TOKEN, cluster.environment["AWS_SECRET_ACCESS_KEY"]]
     fs = cluster.bucket()
     stored = [name for name in fs.find("raysearch/studies") if not name.endswith(".parquet")]
@@ -404,7 +406,7 @@ def test_no_secret_is_in_files_logs_arguments_or_runs(cluster: Testbed) -> None:
     assert not leaks
 
 
-def test_ray_down_leaves_no_process(cluster: Testbed) -> None:
+def test_ray_down_leaves_no_process(cluster: ClusterTestbed) -> None:
     cluster.run("ray", "down", "-y", str(cluster.file))
     deadline = time.monotonic() + 60
     while processes := ray_processes(cluster):
@@ -412,7 +414,7 @@ def test_ray_down_leaves_no_process(cluster: Testbed) -> None:
         time.sleep(1)
 
 
-def ray_processes(testbed: Testbed) -> list[str]:
+def ray_processes(testbed: ClusterTestbed) -> list[str]:
     """The command lines of Ray's processes on the hosts."""
     lines = [command_line(pid) for host in testbed.network.hosts for pid in host.processes()]
     return [line[:80] for line in lines if "ray" in line and "ssh" not in line]

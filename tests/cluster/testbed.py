@@ -58,7 +58,7 @@ class Recovery:
 
 
 @dataclass
-class Testbed:
+class ClusterTestbed:
     """The cluster, as a user at the laptop sees it."""
 
     network: Network
@@ -156,7 +156,7 @@ class Testbed:
 
 
 @contextmanager
-def open_testbed(**environment: str) -> Iterator[Testbed]:
+def open_testbed(**environment: str) -> Iterator[ClusterTestbed]:
     """Three hosts, a bucket and a tracking server, on which Ray does not run yet.
 
     Args:
@@ -213,7 +213,7 @@ def open_testbed(**environment: str) -> Iterator[Testbed]:
             "TERM": "dumb",
             **access,
         }
-        testbed = Testbed(network, file, laptop, laptop_environment)
+        testbed = ClusterTestbed(network, file, laptop, laptop_environment)
         stack.callback(testbed.end)
         yield testbed
 

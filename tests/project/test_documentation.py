@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from conftest import Commands
+from raysearch.cli.command_table import load_command
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import OBJECTIVES
 from raysearch.config.space_file import parse_space, read_space
@@ -143,6 +144,23 @@ def test_every_marked_block_says_what_it_needs_or_what_it_is_part_of() -> None:
 def test_no_block_of_console_commands_lacks_the_prompt() -> None:
     texts = [block.text for block in BLOCKS if block.language == "console" and not block.commands()]
     assert texts == []
+
+
+def test_every_command_of_the_documentation_has_the_options_that_exist() -> None:
+    """The marked blocks, too, and the overview of the README, which has comments."""
+    (overview,) = [block.text for block in BLOCKS if block.text.startswith("raysearch shard")]
+    lines = [re.split(" {3,}", line)[0] for line in overview.splitlines()]
+    lines += [line for block in BLOCKS if block.language == "console" for line in block.commands()]
+    commands = [re.sub(r"^(uv run )?(\w+=\S+ )*", "", line) for line in lines]
+    words = [shlex.split(line)[1:] for line in commands if line.startswith("raysearch ")]
+    assert len(words) >= 50
+    for name, *arguments in words:
+        command = load_command(name)
+        subcommand = getattr(command, "commands", {}).get(arguments[0] if arguments else "")
+        if subcommand:
+            subcommand.make_context(name, arguments[1:])
+        else:
+            command.make_context(name, arguments)  # raises an error for an unknown option
 
 
 @pytest.mark.parametrize(
@@ -302,8 +320,8 @@ def write_images(folder: Path, home: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
 
-    for patient, label, x in product(range(60), (0, 1), range(2)):
-        name = f"{patient}_idx5_x{x + 1}_y{label + 1}_class{label}.png"
+    for patient, label in product(range(60), (0, 1)):
+        name = f"{patient}_idx5_x1_y{label + 1}_class{label}.png"
         write(home / "idc" / str(patient) / str(label) / name)
     for patient, label, x in product(range(12), (0, 1), range(4)):
         write(home / "tissue" / str(label) / f"{patient}_{x}.png")

@@ -174,7 +174,8 @@ class _LaunchLog:
             case EndMessage(outcome):
                 self.outcome = record_from_json(StudyEnd, outcome)
             case None if line.startswith(ERROR_START):
-                self.error = line.removeprefix(ERROR_START)
+                # Each error of a space is a line.
+                self.error = f"{self.error}\n{line.removeprefix(ERROR_START)}".strip()
             case _:
                 pass
 

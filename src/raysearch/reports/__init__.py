@@ -1,1 +1,1 @@
-"""What people read: how a champion was chosen, how it did on every set, and its card."""
+"""Pages for readers: the report of a study, audits, published results, and the model card."""

@@ -43,8 +43,9 @@ def _design_answers(report: StudyReport) -> Answers:
     metric, selection = report.plan.space.metric, report.selection
     direction = "Maximize" if report.plan.space.mode == "max" else "Minimize"
     summary = (
-        f"{len(report.history.searched()):,} trials were evaluated by cross-validation,"
-        f" {report.champion.folds} folds by patient, on {selection.num_patients:,} patients."
+        f"Trials: {len(report.history.searched()):,}, evaluated by cross-validation on"
+        f" {selection.num_patients:,} patients, {report.champion.folds} folds grouped by"
+        f" {report.plan.view.by}."
         f" Champion: {report.champion.id}, out-of-fold"
         f" {_metric_text(report.out_of_fold, metric)}. Bias-corrected estimate of the best trial"
         f" (BBC-CV): {selection.corrected}."
@@ -170,8 +171,8 @@ def _model_answers(report: StudyReport) -> Answers:
     rule = "The class of highest probability is predicted."
     if decision.threshold is not None:
         rule = (
-            f"{plan.class_names[1]} is predicted from a probability of {decision.threshold:.3f},"
-            f" which maximizes the out-of-fold {decision.criterion}."
+            f"Class {plan.class_names[1]} is predicted from a probability of"
+            f" {decision.threshold:.3f}, which maximizes the out-of-fold {decision.criterion}."
         )
     return {
         "model": Answer(model),

@@ -1,1 +1,1 @@
-"""Space, plan, journal and study; who proposes, who decides, who runs, who keeps track."""
+"""The search of a study: its journal, scheduling, sampling, and its ties to Ray and MLflow."""
