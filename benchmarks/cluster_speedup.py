@@ -17,7 +17,7 @@ from pathlib import Path
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP / "tests"))
 
-from cluster.testbed import Testbed, open_testbed  # noqa: E402
+from cluster.testbed import ClusterTestbed, open_testbed  # noqa: E402
 from raysearch.search.journal.events import FoldReport  # noqa: E402
 
 GOAL = 1.7
@@ -46,7 +46,7 @@ TRAINING_SPACE = (
 )
 
 
-def fold_epochs_per_second(testbed: Testbed, name: str, space: Path) -> float:
+def fold_epochs_per_second(testbed: ClusterTestbed, name: str, space: Path) -> float:
     """Run the study `name`; return its rate from the fourth report to the last."""
     command = ["raysearch", "launch", str(space), "--cluster", str(testbed.file), "--name", name]
     testbed.run(*command, timeout_s=1200)

@@ -96,7 +96,7 @@ def seconds_taken(study: Study, slots: int = SLOTS) -> float:
 @contextmanager
 def ray_with_slots(slots: int) -> Iterator[None]:
     """Start a Ray cluster with so many logical CPUs on this machine, and join it."""
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - after the engine, which sets it up
+    from ray.cluster_utils import Cluster
 
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": slots, "include_dashboard": False}

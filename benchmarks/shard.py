@@ -35,7 +35,7 @@ def pillow_seconds(paths: list[Path]) -> float:
 
 def sharding_seconds(folder: Path, out: Path) -> float:
     """Seconds to shard all files, including the start of the processes."""
-    from raysearch.data.shards.sharding import write_shards  # noqa: PLC0415 each process imports this file
+    from raysearch.data.shards.sharding import write_shards
 
     start = time.perf_counter()
     write_shards(str(folder), out, "idc")

@@ -28,9 +28,9 @@ import torch
 from torch import nn
 
 from plain_loop import BenchmarkSetup, PlainLoopProcess, synthetic_data
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
 from raysearch.errors import SpaceError
-from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network
 from raysearch.training.components import OPTIMIZERS

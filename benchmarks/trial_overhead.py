@@ -66,8 +66,8 @@ def raysearch_seconds(scratch: Path) -> float:
 
 def ray_tune_seconds(scratch: Path) -> float:
     """Seconds per trial of plain Ray Tune, with an actor per trial."""
-    import ray  # noqa: PLC0415 after raysearch, which sets how Ray starts its workers
-    from ray import tune  # noqa: PLC0415
+    import ray
+    from ray import tune
 
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     end_times: list[float] = []

@@ -215,7 +215,10 @@ def source_texts() -> Iterator[str]:
                 yield node.value
 
 
-# The built pages
+# The built pages; one worker of pytest-xdist builds them once.
+
+
+BUILD_GROUP = pytest.mark.xdist_group("documentation")
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +237,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@BUILD_GROUP
 def test_the_build_has_no_warnings_and_names_every_option_of_a_study(html: Path) -> None:
     hyperparameters = (html / "reference" / "hyperparameters.html").read_text()
     metrics = (html / "reference" / "metrics.html").read_text()
@@ -241,6 +245,7 @@ def test_the_build_has_no_warnings_and_names_every_option_of_a_study(html: Path)
     assert [name for name in OBJECTIVES if f">{name}<" not in metrics] == []
 
 
+@BUILD_GROUP
 def test_the_architecture_page_names_what_is_there(html: Path) -> None:
     page = (html / "design" / "architecture.html").read_text()
     packages = [path.parent.name for path in (TOP / "src" / "raysearch").glob("*/__init__.py")]
@@ -248,6 +253,7 @@ def test_the_architecture_page_names_what_is_there(html: Path) -> None:
     assert [name for name in packages if name not in page] == []
 
 
+@BUILD_GROUP
 def test_every_page_is_reached_from_the_contents(html: Path) -> None:
     pages = {path.relative_to(DOCS).with_suffix(".html") for path in PAGES if path != README}
     assert [str(page) for page in pages if not (html / page).is_file()] == []
