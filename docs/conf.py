@@ -29,3 +29,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+# Pages without a section of their own have nothing to navigate there.
+html_sidebars = {
+    name: [] for name in ("index", "tutorial", "limits", "glossary", "search", "genindex")
+}

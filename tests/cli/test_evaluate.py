@@ -36,7 +36,7 @@ def test_an_external_test_set_is_evaluated_and_its_result_stored(
     assert result["rows"] == 200
     assert [record.name for record in read_evaluations(champion_study.folder)] == ["external"]
     assert run([*words, "--out", "missing/x.html"]) == 2
-    assert "the folder missing does not exist" in capsys.readouterr().err
+    assert "no folder missing; create it, or name another" in capsys.readouterr().err
     assert run([*words, "--name", "held_out"]) == 2
 
 

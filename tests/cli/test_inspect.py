@@ -81,7 +81,7 @@ def test_usage_errors_are_one_line(shards: Path, tmp_path: Path, inspect: Inspec
     (tmp_path / "page").rmdir()
     code, output = inspect(str(shards))
     assert (code, output.count("\n")) == (2, 1)
-    assert "create it, or choose another" in output
+    assert "create it, or name another" in output
 
 
 def test_the_synthetic_set_has_a_leakage_gap(tmp_path: Path, inspect: InspectCommand) -> None:

@@ -65,7 +65,7 @@ def test_files_that_the_store_does_not_accept_are_reported_at_the_end(
     monkeypatch.setattr(tracker_module, "RETRY_DELAYS_S", (0.01,))
     tracker = Tracker(study.plan, STORE)
     tracker.send_files(search_artifacts(study.plan, study.history))
-    assert "No space left" in str(tracker.close("FINISHED", 60))
+    assert "No space left" in str(tracker.close("FINISHED", 5))
 
 
 def test_results_are_added_to_a_parent_run_that_has_ended(study: Study) -> None:
