@@ -128,5 +128,5 @@ def test_a_report_fits_a_narrow_screen(tmp_path: Path, browser: webdriver.Chrome
     assert main(["report", "first"]) == 0
     size = {"width": 340, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page_text(browser, (tmp_path / "first.html").as_uri(), ["Out of fold", "Held", "Card"])
+    page_text(browser, (tmp_path / "first.html").as_uri(), ["Out of fold", "Held-out test set", "Model card"])
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 340
