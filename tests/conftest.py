@@ -26,6 +26,7 @@ from support.image_folders import write_image_folders
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
 # What a user may have set, and a test wants to say itself.
+RAY_SETTINGS = ("RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS")
 SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS")
 
 
@@ -110,6 +111,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in SETTINGS:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _ray_environment() -> Iterator[None]:
+    """Remove what a command that ran in this process set for Ray: later tests start without it."""
+    before = {name: os.environ.get(name) for name in RAY_SETTINGS}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")
