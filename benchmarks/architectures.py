@@ -1,6 +1,6 @@
 """Compares a plan's check of each architecture and patch size with a real training step.
 
-    uv run python benchmarks/architectures.py
+    .venv/bin/python benchmarks/architectures.py
 
 Each row is a combination: whether the plan accepts it, or the reason; millions of parameters;
 GFLOP of the forward pass of a patch, with a multiply-add as two. The reference is a training step

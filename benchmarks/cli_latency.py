@@ -1,6 +1,6 @@
 """CPU seconds that commands take before they answer, as multiples of `import typer, rich.table`.
 
-    uv run python benchmarks/cli_latency.py
+    .venv/bin/python benchmarks/cli_latency.py
 
 Each command runs five times in a process of its own; the best counts. Python's caches of compiled
 modules are on: `PYTHONDONTWRITEBYTECODE` is removed from the environment. The study whose results

@@ -1,6 +1,6 @@
 """Measures the speedup of a study by a second worker host, on simulated hosts after `ray up`.
 
-    uv run python benchmarks/cluster_speedup.py [--train]
+    .venv/bin/python benchmarks/cluster_speedup.py [--train]
 
 It requires root: the hosts are network namespaces of this machine, with one slot each, and the head
 and the launcher share its cores. A fold-epoch waits two seconds instead of training; with `--train`

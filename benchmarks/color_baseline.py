@@ -1,6 +1,6 @@
 """Compares a study's champion with a model of color statistics, on the same folds.
 
-    uv run python benchmarks/color_baseline.py idc --studies studies
+    .venv/bin/python benchmarks/color_baseline.py idc --studies studies
 
 Peer: logistic regression on the 15 color statistics of a patch, which `raysearch inspect` also
 computes, fitted on the training patients of each fold. Both are evaluated by the AUROC of pooled
@@ -95,7 +95,7 @@ def main() -> None:
     if champion_name is None or len(plan.class_names) != 2:
         parser.error(f"{options.study} has no champion, or not two classes")
     champion = study.history.trials[champion_name]
-    champion_scores = out_of_fold(folder, plan, champion.id, champion.folds)
+    champion_scores = out_of_fold(folder, plan, champion)
     color_scores = color_model_scores(folder, plan, champion.folds)
     auroc, color_auroc, difference = compare_aurocs(champion_scores, color_scores)
     print(f"{champion.id} {auroc:.4f}, colors {color_auroc:.4f}, difference {difference}")

@@ -1,6 +1,6 @@
 """Measures patches a second from shards to shuffled batches, against ImageFolder and DataLoader.
 
-    uv run python benchmarks/data_path.py [FOLDER]
+    .venv/bin/python benchmarks/data_path.py [FOLDER]
 
 FOLDER contains images in the layout of IDC; without it, synthetic images are written. The value is
 for uint8 batches; the line before it is for normalized float32 batches, with another goal.

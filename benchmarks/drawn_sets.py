@@ -1,8 +1,8 @@
 """Generates a synthetic data set in the layout of one that is not public: confocal or microarray.
 
-    uv run python benchmarks/drawn_sets.py secm ~/secm
-    uv run python benchmarks/drawn_sets.py secm-he ~/secm-he
-    uv run python benchmarks/drawn_sets.py tma ~/tma
+    .venv/bin/python benchmarks/drawn_sets.py secm ~/secm
+    .venv/bin/python benchmarks/drawn_sets.py secm-he ~/secm-he
+    .venv/bin/python benchmarks/drawn_sets.py tma ~/tma
 
 `secm` has as many images, patients and classes as a published set of confocal images: 124 images of
 23 patients; adipose, fibrous and other. `secm-he` has the same classes in H&E, of other patients,

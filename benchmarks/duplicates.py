@@ -1,6 +1,6 @@
 """Seconds to find all exact duplicates, rotated ones included, in a set of the size of IDC.
 
-    uv run python benchmarks/duplicates.py
+    .venv/bin/python benchmarks/duplicates.py
 
 The set has 277,524 patches of 50x50 random pixels, some of which are copies, rotated and not. Their
 SHA-256 are in the shards already and are not part of the measured time. Measured: the histogram

@@ -1,6 +1,6 @@
 """Measures the coverage of the intervals by patient, and the time of their replicates.
 
-    uv run python benchmarks/intervals.py
+    .venv/bin/python benchmarks/intervals.py
 
 Sets of 279 patients are simulated. Scores have a random effect of the patient, and each patient has
 its own fraction of positives, so that the AUROC of the population is known. Peer: the interval that

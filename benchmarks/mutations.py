@@ -1,6 +1,6 @@
 """Reads mutated images, shards and HDF5 files: no reader may crash, hang or return wrong rows.
 
-    uv run python benchmarks/mutations.py [COUNT]
+    .venv/bin/python benchmarks/mutations.py [COUNT]
 
 COUNT files (100,000 by default), a fifth each of PNG, JPEG, TIFF, Parquet and HDF5, are mutated:
 bytes are flipped, removed, duplicated and overwritten (every other PNG inside its compressed data,
@@ -155,7 +155,7 @@ def _encoded(kind: str, image: Any) -> bytes:
 
 
 def _read_image(kind: str, content: bytes) -> str:
-    pixels, _resize_mode = decode(content, f"x.{kind}", SIZE)
+    pixels = decode(content, f"x.{kind}", SIZE).pixels
     return "read" if pixels.shape == (*SIZE[::-1], 3) else f"shape {pixels.shape}"
 
 

@@ -1,6 +1,6 @@
 """Measures how reproducible the AUROC of a trial is, if it is trained again in several ways.
 
-    uv run python benchmarks/replays.py
+    .venv/bin/python benchmarks/replays.py
 
 Three trials are trained on the quickstart's synthetic patches, for four epochs of the first fold,
 each time in a new process. The result is the largest difference of a fold-epoch's AUROC from the

@@ -1,6 +1,6 @@
 """Measures the engine with many short trials: 10,000 that sleep a second, on 16 logical slots.
 
-    uv run python benchmarks/scale.py [--trials 10000] [--seconds 1]
+    .venv/bin/python benchmarks/scale.py [--trials 10000] [--seconds 1]
 
 The ideal is trials x seconds / 16. Some trials before these start the slots and do not count. The
 standard error shows the launcher's memory, and the seconds of a decision at a rung and of a

@@ -1,6 +1,6 @@
 """Measures the error of the bias-corrected estimate of the best trial, with early stopping.
 
-    uv run python benchmarks/selection.py
+    .venv/bin/python benchmarks/selection.py
 
 Studies of synthetic patches are trained: trials of random hyperparameters over folds by patient,
 half of which are stopped by their objective on the first fold. The best has the highest pooled

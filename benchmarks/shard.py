@@ -1,6 +1,6 @@
 """Measures sharding of PNG files in patches a second, against a plain Pillow loop on one core.
 
-    uv run python benchmarks/shard.py [FOLDER]
+    .venv/bin/python benchmarks/shard.py [FOLDER]
 
 FOLDER contains images in the layout of IDC; without it, synthetic images are written.
 """

@@ -1,6 +1,6 @@
 """Measures by how much a tracking server with a second of latency slows a study.
 
-    uv run python benchmarks/slow_server.py [--trials 60]
+    .venv/bin/python benchmarks/slow_server.py [--trials 60]
 
 The trials sleep for a second and report twice, on two slots. Each turn runs a study without delay
 and a study with a delay of one second, every second turn in the other order. The final flush and

@@ -1,6 +1,6 @@
 """Measures the time to split as many rows as IDC has: 277,524 patches of 279 patients.
 
-    uv run python benchmarks/split.py
+    .venv/bin/python benchmarks/split.py
 
 The value is the number of seconds for a held-out test set and 3, 5 and 10 folds, including the hash
 and the class counts.

@@ -1,7 +1,7 @@
 """Training throughput against a plain PyTorch loop and the network's own limit.
 
-    uv run python benchmarks/training.py --architectures cnn benchmark
-    uv run python benchmarks/training.py --gpu-study
+    .venv/bin/python benchmarks/training.py --architectures cnn benchmark
+    .venv/bin/python benchmarks/training.py --gpu-study
 
 Peer: the loop of a tutorial over the same patches, decoded and in memory, in a process of its own
 (`plain_loop.py`). Limit: forward pass, backward pass and optimizer step of the network on one batch

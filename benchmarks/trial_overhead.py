@@ -1,6 +1,6 @@
 """Measures the seconds per trial of the engine: 200 trials of trivial training, warm.
 
-    uv run python benchmarks/trial_overhead.py
+    .venv/bin/python benchmarks/trial_overhead.py
 
 Peer: plain Ray Tune without actor reuse, 10 trials of nothing, in the same run.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from raysearch.config.space_file import parse_space
 from raysearch.data.shards.sharding import write_shards
+from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import TrialEnded
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan_creation import NewStudyFiles, make_plan
@@ -44,6 +45,9 @@ class StatusPrinter:
 
     def on_status(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
+
+    def on_progress(self, _progress: StepProgress) -> None:
+        """Do nothing."""
 
     def on_study(self, _study: Study) -> None:
         """Do nothing."""

@@ -9,11 +9,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from raysearch.data.child_processes import descendants, kill_processes
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.sharding import write_shards
@@ -27,15 +29,60 @@ settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
 # What a user may have set, and a test wants to say itself.
 RAY_SETTINGS = ("RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS")
-SETTINGS = ("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS")
+SETTINGS = (
+    *("RAYSEARCH_STUDIES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS"),
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+)
+
+RAY_CLUSTER = "ray-cluster"
+# Groups and tests that take a minute or more, the longest first, by a part of their name. A
+# parallel run starts with them: no process is left with one at the end.
+LONGEST = (
+    *(RAY_CLUSTER, "commands_of_the_guides", "commands_of_the_tutorial", "damaged_checkpoint"),
+    *("one_slot", "a_killed_study", "weights_of_a_champion", "served_loaded", "test_postgresql"),
+    *("test_other_accounts", "lost_workers", "names_the_license", "in_thousands_of_ways"),
+    *("messages_of_a_launch", "test_the_doctor", "no_packet_leaves", "test_tracker"),
+    *("test_model_registry", "test_clean_repository", "test_documentation", "test_mutations"),
+)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a parallel run, one process runs a file, and one all tests of the Ray cluster."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a parallel run, one process runs a group of tests, and the longest groups start first.
+
+    The scheduler of pytest-xdist reads a group from the test's id. What xdist itself adds to an id
+    for `xdist_group`, pytest 9.2 ignores (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+    """
+    if not config.getoption("loadgroup", False):
+        return  # the tests of a file stay together, and share the fixtures of its module
+    items.sort(key=rank)
     for item in items:
-        shares_cluster = "cluster" in getattr(item, "fixturenames", ())
-        group = "ray-cluster" if shares_cluster else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        if group := group_of(item):
+            item._id = item.id.parse(f"{item.nodeid}@{group}")
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group of a test: those that use the Ray cluster, or the tests of its file.
+
+    It is empty, and the test runs in any process, if it is slow and shares no fixture of its file.
+    """
+    is_slow = item.get_closest_marker("slow") is not None
+    if is_slow and "cluster" in getattr(item, "fixturenames", ()):
+        return RAY_CLUSTER
+    shares_fixture = any(scope == "module" for scope in fixture_scopes(item))
+    return "" if is_slow and not shares_fixture else str(item.path)
+
+
+def fixture_scopes(item: pytest.Item) -> list[str]:
+    """The scopes of the fixtures that a test uses."""
+    assert isinstance(item, pytest.Function)
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return [overriding[-1].scope for overriding in definitions]
+
+
+def rank(item: pytest.Item) -> int:
+    """The place of a test's group among the longest; 0 is the longest."""
+    name = f"{item.nodeid} {group_of(item)}"
+    return next((place for place, part in enumerate(LONGEST) if part in name), len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +155,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pixel files of tests lie apart from the user's, and studies where each test says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RAYSEARCH_SCHEMES", "memory")  # an object store without a server
         for name in SETTINGS:
             patch.delenv(name, raising=False)
         yield
@@ -157,18 +205,34 @@ def bucket() -> Iterator[str]:
 def cluster(bucket: str) -> Iterator[str]:
     """The address of a Ray cluster of two nodes, each a slot for one trial.
 
-    Its nodes find the S3 server of `bucket`.
+    Its nodes find the S3 server of `bucket`. On a loaded machine, Ray may start too slowly; it is
+    then started once more.
     """
     assert bucket
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 1, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    made.add_node(num_cpus=1)
+    try:
+        made = start_cluster()
+    except Exception:  # Ray raises a bare Exception if a process is too slow
+        made = start_cluster()
     try:
         yield made.address
     finally:
         made.shutdown()
+
+
+def start_cluster() -> Any:
+    """A Ray cluster of two nodes; nothing of it is left if it does not start."""
+    from ray.cluster_utils import Cluster
+
+    earlier = set(descendants(os.getpid()))
+    made = Cluster()
+    try:
+        made.add_node(num_cpus=1, include_dashboard=False)  # the head
+        made.add_node(num_cpus=1)
+    except BaseException:
+        kill_processes(descendants(os.getpid(), earlier))
+        made.shutdown()
+        raise
+    return made
 
 
 class Commands:
@@ -202,7 +266,7 @@ class Commands:
 
 def await_answer(address: str) -> None:
     """Wait until a server answers at `address`."""
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while time.monotonic() < until:
         try:
             with urllib.request.urlopen(address, timeout=2):

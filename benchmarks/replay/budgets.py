@@ -1,6 +1,6 @@
 """What a small budget of fold-epochs finds over noisy folds, against random search.
 
-    LCBENCH=... uv run --group replay python benchmarks/replay/budgets.py --tasks 3945 --seeds 3
+    LCBENCH=... .venv/bin/python benchmarks/replay/budgets.py --tasks 3945 --seeds 3
 
 Studies over 3 folds, as of a net on few patients: a training has 6 epochs (of the 52 of a replayed
 curve, every 8.7 one), and the budget is so many whole trainings of all folds. Random search trains

@@ -36,7 +36,7 @@ def lcbench() -> ModuleType:
     try:
         return importlib.import_module("lcbench")
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; use `uv run --group replay`") from None
+        raise UserError(f"{error.name} is not installed; run `uv sync --group replay`") from None
 
 
 def tasks_known() -> list[str]:

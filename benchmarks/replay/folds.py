@@ -1,6 +1,6 @@
 """What further folds cost a study that gives them to the good trials alone, on replayed curves.
 
-    LCBENCH=... uv run --group replay python benchmarks/replay/folds.py --tasks 3945 --seeds 2
+    LCBENCH=... .venv/bin/python benchmarks/replay/folds.py --tasks 3945 --seeds 2
 
 Each configuration has 5 folds. The curve of one is the replayed curve, the truth, and noise, in
 shares of the spread between configurations, which is that of the regret (oracle - median,

@@ -78,6 +78,18 @@ class Raysearch:
             policy.apply(decision)
         return decision is None
 
+    @property
+    def champion(self) -> Config:
+        """The best configuration of the finished trials."""
+        best = self._policy.history.best(None, "max")
+        assert best is not None, "a budget suffices for one trial"
+        return dict(best.hparams)
+
+    @property
+    def fold_epochs(self) -> int:
+        """The fold-epochs of all trials."""
+        return self._policy.history.spent.fold_epochs
+
 
 class Budgeted(Raysearch):
     """A study of `searched` with `folds` folds per trial and a budget of fold-epochs."""
@@ -98,13 +110,6 @@ class Budgeted(Raysearch):
         """Report as in any study; a spent budget ends the trials that train."""
         continues = super().report(trial, epoch, value, seconds)
         return continues and self._policy.exhausted() is None
-
-    @property
-    def champion(self) -> Config:
-        """The best configuration of the finished trials."""
-        best = self._policy.history.best(None, "max")
-        assert best is not None, "a budget suffices for one trial"
-        return dict(best.hparams)
 
 
 def method(ranges: Ranges, seed: int) -> Raysearch:

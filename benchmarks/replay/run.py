@@ -1,6 +1,6 @@
 """How good the best trial is that a search finds, on replayed real learning curves.
 
-    LCBENCH=... uv run --group replay python benchmarks/replay/run.py \
+    LCBENCH=... .venv/bin/python benchmarks/replay/run.py \
         --tasks 3945,7593 --seeds 2 --budgets 2,4
 
 LCBENCH is the folder of lcbench.py: a surrogate of real trainings (52 epochs, 7 hyperparameters),

@@ -259,7 +259,7 @@ def _key_row(name: str, field: Any) -> Row:
     if name == "points_to_evaluate":
         values = "list of mappings"
     if name == "validation":
-        values = f"{type_text({'enum': SCHEMES})}, or such as `holdout-5x0.2`"
+        values = f"{type_text({'enum': SCHEMES})}, or repeated hold-outs such as `holdout-5x0.2`"
     default = "required" if field.is_required() else default_text(field.default)
     if is_nested and not field.is_required():
         default = "`forest`" if name == "sampler" else "see below"

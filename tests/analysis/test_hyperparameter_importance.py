@@ -35,6 +35,11 @@ def test_the_hyperparameter_with_the_largest_effect_is_the_most_important(study:
     assert importances.num_trials == len(num_reports)
     assert importances.num_reports == sum(num_reports)
     assert importances_of(study) == importances
+    assert [interval.name for interval in importances.intervals] == list(fractions)
+    for interval in importances.intervals:
+        assert 0 <= interval.low <= fractions[interval.name] <= interval.high <= 1
+    widest, *others = importances.intervals
+    assert widest.low > 2 * max(interval.high for interval in others[1:])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -51,8 +56,8 @@ def test_the_most_important_one_is_that_of_optunas_fanova(study: Study, tmp_path
 
 def test_a_hyperparameter_that_depends_on_a_fixed_one_counts(shards: Path, tmp_path: Path) -> None:
     space = {**TREE["space"], "optimizer": "sgd"}
-    study = new_study(shards, tmp_path / "x", TREE | {"space": space})
-    for _ in range(12):
+    study = new_study(shards, tmp_path / "x", TREE | {"space": space, "trials": 20})
+    for _ in range(20):
         trial = next_searched(study)
         for epoch in range(1, 9):
             study.report(fold_report(trial.id, epoch, float(trial.hparams["momentum"])))
@@ -60,11 +65,11 @@ def test_a_hyperparameter_that_depends_on_a_fixed_one_counts(shards: Path, tmp_p
 
 
 def test_importances_of_few_or_equal_reports_are_undefined(shards: Path, tmp_path: Path) -> None:
-    study = new_study(shards, tmp_path / "x")
+    study = new_study(shards, tmp_path / "x", TREE | {"trials": 20})
     study.report(fold_report(next_searched(study).id, 1, 0.7))
     importances = importances_of(study)
     assert importances.fractions == ()
-    assert importances.reason_undefined == "4 trials with reports are needed, there are 1"
-    for _ in range(3):
+    assert importances.reason_undefined == "too few trials: 20 with reports are needed, not 1"
+    for _ in range(19):
         study.report(fold_report(next_searched(study).id, 1, 0.7))
     assert importances_of(study).reason_undefined == "every report has the same value"

@@ -39,6 +39,6 @@ def test_the_captions_of_a_study_that_has_just_started(shards: Path, tmp_path: P
     assert study_figures(study.plan, study.history) == []
     study.report(fold_report(next_searched(study).id, 1, 0.7))
     (figures,) = study_figures(study.plan, study.history)
-    assert "4 trials with reports are needed, there are 1" in figures.importance_text
+    assert "too few trials: 20 with reports are needed, not 1" in figures.importance_text
     assert "no trial has finished" in figures.progress_text
     assert "1 of 1 trials" in figures.coordinates_text

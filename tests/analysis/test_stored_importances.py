@@ -10,6 +10,7 @@ from raysearch.analysis.stored_importances import (
     read_importances,
     write_importances,
 )
+from raysearch.config.json_values import dump_checked, parse_checked
 from raysearch.search.study.study import Study
 from support.figure_studies import figure_study
 from support.result_studies import fold_report, next_searched
@@ -34,6 +35,16 @@ def test_missing_or_damaged_importances_are_computed(study: Study, content: byte
     if content is not None:
         study.folder.write(study.folder.IMPORTANCES, content)
     expected = importances_by_folds(study.plan, study.history)
+    assert read_importances(study.folder, study.plan, study.history) == expected
+
+
+def test_importances_without_intervals_are_computed_again(study: Study) -> None:
+    expected = write_importances(study.folder, study.plan, study.history)
+    content = parse_checked(study.folder.read(study.folder.IMPORTANCES))
+    assert isinstance(content, dict)
+    for importances in content["by_folds"].values():
+        del importances["intervals"]
+    study.folder.write(study.folder.IMPORTANCES, dump_checked(content))
     assert read_importances(study.folder, study.plan, study.history) == expected
 
 

@@ -75,6 +75,7 @@ def altered_study(study: Study, place: Path, increase: float) -> Study:
     copy = StudyFolder(place / "altered")
     shutil.copytree(study.folder.address, copy.address)
     shutil.rmtree(f"{copy.address}/journal")
+    copy.remove(copy.JOURNAL_HEAD)
     journal = Journal(copy / copy.JOURNAL)
     for event in study.journal.events:
         if isinstance(event, FoldReport) and (event.trial, event.epoch) == ("benchmark", 2):

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from raysearch.champion import build
-from raysearch.champion.build import BuiltChampion, RepeatResult, build_champion, run_repeats
+from raysearch.champion.build import BuiltChampion, build_champion, run_repeats
+from raysearch.champion.repeat_result import RepeatResult
+from raysearch.data.step_progress import StepCallback
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.model_selection import PairedComparison
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.study import Study
@@ -49,7 +51,7 @@ def test_a_failed_refit_is_followed_by_that_of_the_next_trial(
     first, second = study.history.trials.values()
     texts: list[str] = []
 
-    def refit(_study: Study, trial: Trial) -> None:
+    def refit(_study: Study, trial: Trial, _on_progress: StepCallback) -> None:
         if trial is first:
             raise TrainingFailedError("nan-loss")
 

@@ -17,8 +17,10 @@ from raysearch.champion.register import select_and_register_champion
 from raysearch.search.journal.events import ChampionSelected
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.study import Study
+from raysearch.search.tracking.served_model import ServedRule
 from raysearch.search.tracking.tracker import Tracker
 from raysearch.selection.decision_rule import SelectionOptions
+from raysearch.selection.stored_intervals import read_intervals, selection_intervals
 from support.champion_studies import study_with_champion, train_repeat
 
 # The fake registry below takes its place.
@@ -40,6 +42,7 @@ class FakeRegistry:
         example: NDArray[np.uint8],
         tags: Mapping[str, str],
         artifact: bytes,
+        _rule: ServedRule,
     ) -> str:
         assert (name, len(example)) == ("first", 2)
         self.tags.append(tags)
@@ -87,8 +90,11 @@ def test_the_version_has_the_decision_and_after_the_repeats_their_objectives(
     assert repeat.objective is not None
     assert last_tags == {**first_tags, "auroc_repeats": str(repeat.objective)}
     assert study.history.repeat_objectives == (repeat.objective.value,)
-    artifact, _classifier = unpack_model_artifact(registry.artifacts[0])
+    artifact = unpack_model_artifact(registry.artifacts[0]).artifact
     assert artifact.threshold == champion.decision.threshold
+    intervals = read_intervals(study.folder, study.history)
+    assert intervals == selection_intervals(champion.selection)
+    assert intervals["t0000"].value is not None
 
 
 def test_the_journal_has_each_decision_once(study: Study, registry: FakeRegistry) -> None:

@@ -24,8 +24,8 @@ from raysearch.errors import StudyError
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.models.classifier import Ensemble, PatchClassifier
 from raysearch.models.preprocessing import PREPROCESSINGS
+from raysearch.search.engine.champion_tasks import refit_trial
 from raysearch.search.engine.worker_messages import trial_task
-from raysearch.search.engine.worker_tasks import refit_trial
 from raysearch.search.study.fold_scores import repeat_out_of_fold
 from raysearch.search.study.study import Study
 from raysearch.search.study.trial_data import WorkerCache, train_config
@@ -84,7 +84,7 @@ def test_the_ensemble_is_the_mean_of_its_members_each_with_its_own_preprocessing
 
 def test_a_member_predicts_its_validation_rows_as_they_were_stored(study: Study) -> None:
     trial, plan = study.history.trials["t0000"], study.plan
-    scores = repeat_out_of_fold(study.folder, plan, "t0000", REPEAT_SEED, [0])
+    scores = repeat_out_of_fold(study.folder, plan, trial, REPEAT_SEED, [0])
     assert scores is not None
     pixels = np.array(load_patches(plan.data).pixels[scores.rows])
     artifact = model_artifact_of(plan, trial, REFIT_DECISION)
@@ -151,7 +151,7 @@ def test_the_champion_predicts_with_the_preprocessing_of_its_training(
     study = new_study(shards, tmp_path / "x", tree)
     trial = study.start("t0000", "trial", hparams)
     task = trial_task(study, trial)
-    refit_trial(task)
+    study.record_refit(trial, refit_trial(task).network)
     study.record_champion(trial, REFIT_DECISION)
     _artifact, classifier = load_champion(study.folder, study.plan, study.history)
     assert isinstance(classifier, PatchClassifier)

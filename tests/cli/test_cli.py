@@ -97,7 +97,9 @@ def test_a_damaged_study_is_one_line(run: CommandRunner, space: str, shards: Pat
 
 
 def test_an_invalid_address_is_one_line(run: CommandRunner, space: str, shards: Path) -> None:
-    assert "foo://x: not a valid address" in rejection(run, "results", "--studies", "foo://x")
+    assert "foo://x: file system foo is not allowed, only file, s3" in rejection(
+        run, "results", "--studies", "foo://x"
+    )
     (run.folder / "file").write_text("")
     words = ("launch", space, "--data", str(shards), "--studies", "file/studies")
     assert "choose a path that can be read and written" in rejection(run, *words)
@@ -187,7 +189,7 @@ def test_the_help_of_the_application_lists_all_commands_in_their_panels(
         "Search": ["launch", "status", "attach", "stop", "studies"],
         "Results": ["results", "select", "test", "compare", "report", "replay"],
         "Models": ["predict", "evaluate", "weights"],
-        "Machines": ["doctor", "ui"],
+        "Machines": ["doctor", "ray", "ui"],
     }
 
 
@@ -249,6 +251,8 @@ def test_a_progress_bar_prints_its_title_unchanged(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # to Rich, a terminal
     monkeypatch.setenv("TTY_INTERACTIVE", "1")
-    with file_progress("Training {x} [/y] twice") as update:
+    with file_progress("Training {x} [/y] twice", "epochs") as update:
         update(1, 2)
-    assert "Training {x} [/y] twice" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "Training {x} [/y] twice" in printed
+    assert "1 of 2 epochs" in printed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raysearch.cli import run
+from raysearch.data.files import Folder
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.sharding import write_shards
 from raysearch.search.study.study import Study
 from raysearch.testing.test_results import read_evaluations
@@ -46,9 +48,8 @@ def test_a_class_map_gives_the_classes_the_names_of_the_model(
 ) -> None:
     words = ["evaluate", "first", str(external)]
     expected = json_output(words, capsys)
-    manifest = json.loads((external / "manifest.json").read_text())
-    manifest["class_names"] = ["0", "1"]
-    (external / "manifest.json").write_text(json.dumps(manifest))
+    manifest = replace(read_manifest(Folder(external)), class_names=("0", "1"))
+    (external / "manifest.json").write_bytes(manifest.dump())
     assert run(words) == 2
     assert "map the class with --class-map 0=NAME" in capsys.readouterr().err
     result = json_output([*words, "--class-map", "0=negative,1=positive"], capsys)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from raysearch.cli import run
+from raysearch.data.files import Folder
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.sharding import write_shards
 from support.audit_sets import ImageSet, clean_image_set, distinct_patches
 
@@ -69,6 +71,26 @@ def test_names_that_look_like_markup_are_printed(tmp_path: Path, inspect: Inspec
         image_set.add(patches[number], f"<b>[red]{number // 4}", ["no", "yes"][number % 2])
     code, _output = inspect(image_set.shard())
     assert code == 0
+
+
+def test_the_outliers_are_left_out_of_the_next_shards(
+    image_set: ImageSet, inspect: InspectCommand, tmp_path: Path
+) -> None:
+    black = image_set.add(np.full((50, 50, 3), 4, np.uint8), "p5", "no")
+    listed = tmp_path / "outliers.csv"
+    code, _output = inspect(image_set.shard(), "--outliers-csv", str(listed))
+    assert code == 0
+    assert listed.read_text().splitlines() == [
+        "file,reason",
+        f'{black},"near-gray, near-uniform, black"',
+    ]
+    words = ["shard", str(image_set.folder / "set.csv"), str(tmp_path / "without")]
+    assert run([*words, "--exclude", str(listed)]) == 0
+    manifest = read_manifest(Folder(tmp_path / "without"))
+    assert manifest.excluded == {black: "excluded: near-gray, near-uniform, black"}
+    assert manifest.rows == 48
+    listed.write_text("file\n048.pgn\n")
+    assert run([*words[:2], str(tmp_path / "other"), "--exclude", str(listed)]) == 2
 
 
 def test_usage_errors_are_one_line(shards: Path, tmp_path: Path, inspect: InspectCommand) -> None:

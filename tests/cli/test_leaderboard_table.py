@@ -102,7 +102,7 @@ def test_the_rows_are_json(study: Study) -> None:
     for epoch in range(1, study.total_fold_epochs(trial) + 1):
         study.report(fold_report(trial.id, epoch, 0.7))
     rows = json.loads(
-        json.dumps([asdict(row) for row in leaderboard_rows(study.plan, study.history)])
+        json.dumps([asdict(row) for row in leaderboard_rows(study.plan, study.history, {})])
     )
     [row] = [row for row in rows if row["trial"] == trial.id]
     assert (row["state"], row["objective"], row["champion"]) == ("finished", 0.7, False)

@@ -12,8 +12,8 @@ from raysearch.cli import run
 from raysearch.cli.selection_text import selection_lines
 from raysearch.cli.study_end import StudyEnd
 from raysearch.cli.study_end_text import end_lines
-from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import CRITERIA
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.model_selection import MARGIN
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.events import ChampionDecision
@@ -31,7 +31,7 @@ def study(shards: Path, tmp_path: Path) -> Study:
 @pytest.fixture
 def end(study: Study) -> StudyEnd:
     """The end of the study, without repeats."""
-    rule = fit_decision_rule(out_of_fold(study.folder, study.plan, "t0001", 2))
+    rule = fit_decision_rule(out_of_fold(study.folder, study.plan, study.history.trials["t0001"]))
     return StudyEnd(
         study="chosen",
         champion="t0001",
@@ -85,6 +85,9 @@ def test_the_end_is_the_same_after_a_message_to_another_machine(
     assert received == end
     lines = end_lines(study.plan, study.history, received)
     assert "Model     models:/chosen@champion (version 1)" in lines
+    assert lines[-1] == "Compare   run raysearch ui --open"
+    served = replace(end, store="http://a:5000", comparison="http://a:5000#/experiments/1/runs")
+    assert end_lines(study.plan, study.history, served)[-1] == f"Compare   {served.comparison}"
 
 
 def test_the_help_names_the_criteria_and_the_default(

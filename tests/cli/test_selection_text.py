@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from raysearch.champion.repeat_result import RepeatResult
 from raysearch.cli.selection_text import repeat_lines
-from raysearch.cli.study_end import RepeatEnd, StudyEnd
+from raysearch.cli.study_end import StudyEnd
 from raysearch.config.space import ChampionKind
-from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import ChampionDecision
 from support.champion_studies import (
     ENSEMBLE_DECISION,
@@ -21,9 +22,9 @@ from support.champion_studies import (
 def study_end(decision: ChampionDecision, *objectives: float | None) -> StudyEnd:
     """How a study ended whose repeats have these objectives; None for a failed one."""
     repeats = tuple(
-        RepeatEnd(1, None, "nan-loss")
+        RepeatResult(1, None, "nan-loss")
         if objective is None
-        else RepeatEnd(1, Interval(0.9, objective, 0.95))
+        else RepeatResult(1, Interval(0.9, objective, 0.95))
         for objective in objectives
     )
     return StudyEnd(

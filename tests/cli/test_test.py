@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,13 @@ import pytest
 from PIL import Image
 
 from raysearch.cli import run
+from raysearch.data.files import Folder
 from raysearch.data.shards.sharding import write_shards
+from raysearch.data.splits.access_log import read_test_set_accesses
+from raysearch.inference import model_loading
 from raysearch.search.study.study import Study
+from raysearch.testing import held_out_test
+from raysearch.testing.test_results import HELD_OUT, RECORD
 from support.champion_studies import HPARAMS, study_with_champion
 from support.external_sets import json_output
 
@@ -24,9 +30,58 @@ def test_the_json_has_the_record_the_metrics_and_the_error_of_mlflow(
     assert first["patients"] == len(champion_study.plan.view.held_out) == 9
     assert first["accesses"] == {"by_study": 1, "total": 1}
     assert "no run of study" in str(first["tracking_error"])
-    second = json_output(["test", "first"], capsys)
-    assert second["accesses"] == {"by_study": 2, "total": 2}
-    assert second["metrics"] == first["metrics"]
+    assert first["stored"] is False
+
+
+def test_a_tested_champion_has_its_stored_result_without_another_access(
+    champion_study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json_output(["test", "first"], capsys)
+    with monkeypatch.context() as patch:
+        # Neither the test set nor the model is read.
+        patch.setattr(held_out_test, "load_patches", None)
+        patch.setattr(model_loading, "load_champion", None)
+        second = json_output(["test", "first"], capsys)
+        assert run(["test", "first"]) == 0
+        output = " ".join(capsys.readouterr().out.split())
+    assert second == first | {"stored": True}
+    assert f"Stored the result of {first['time']}, without another access" in output
+    assert "Accesses 1 by this study, 1 in total" in output
+    plan = champion_study.plan
+    assert len(read_test_set_accesses(Folder(plan.data), "label")) == 1
+    again = json_output(["test", "first", "--again"], capsys)
+    assert again["accesses"] == {"by_study": 2, "total": 2}
+    assert (again["stored"], again["metrics"]) == (False, first["metrics"])
+    assert json_output(["test", "first"], capsys)["accesses"] == {"by_study": 2, "total": 2}
+
+
+def test_another_champion_has_no_stored_result(
+    champion_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["test", "first"]) == 0
+    capsys.readouterr()
+    history = champion_study.history
+    decision = history.champion_decision
+    assert decision is not None
+    trial = history.trials[str(history.champion)]
+    champion_study.record_champion(trial, replace(decision, temperature=2.0))
+    assert run(["test", "first"]) == 2
+    assert "the decision rule now has another temperature" in capsys.readouterr().err
+
+
+def test_an_interrupted_evaluation_has_no_stored_result(
+    champion_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_output(["test", "first"], capsys)
+    folder = champion_study.folder
+    record = f"{folder.evaluation(HELD_OUT)}/{RECORD}"
+    content = folder.read(record)
+    folder.remove(record)
+    assert json_output(["test", "first"], capsys)["accesses"] == {"by_study": 2, "total": 2}
+    folder.write(record, content[:-9])
+    assert run(["test", "first"]) == 2
+    assert "evaluate that test set again with `raysearch test --again`" in capsys.readouterr().err
+    assert json_output(["test", "first", "--again"], capsys)["stored"] is False
 
 
 @pytest.mark.usefixtures("champion_study")

@@ -4,27 +4,38 @@ import json
 import os
 import shutil
 import signal
-import socket
+import threading
 import time
+import webbrowser
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import uvicorn
 from mlflow.tracking import MlflowClient
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 from conftest import Commands, await_answer
 from raysearch.cli import run as main
-from raysearch.search.tracking.tracking_store import study_links
+from raysearch.cli.login_page import open_privately
+from raysearch.search.tracking.study_view import study_links
+from raysearch.search.tracking.ui_access import UiAccess
+from support.free_ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync"
-    " --window-size=4000,3000"
+    " --window-size=1600,1200"
 )
 SPACE = """
 epochs: 1
@@ -56,19 +67,14 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     browser.quit()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def page_text(browser: webdriver.Chrome, address: str, texts: list[str]) -> str:
     """The text of the page at `address` as soon as it contains all of `texts`."""
     browser.get(address)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     content = ""
     while time.monotonic() < deadline:
-        content = str(browser.find_element(By.TAG_NAME, "body").text)
+        with suppress(NoSuchElementException, StaleElementReferenceException):  # the page changes
+            content = str(browser.find_element(By.TAG_NAME, "body").text)
         if all(text in content for text in texts):
             return content
         time.sleep(0.5)
@@ -84,6 +90,9 @@ def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
     raysearch("launch", "seen.yaml", "--data", str(shards))
     port = free_port()
     server = raysearch.start("ui", "--port", str(port))
+    assert server.stdout is not None
+    address = server.stdout.readline().split("mlflow.db: ")[1].split()[0]
+    comparison = server.stdout.readline().strip()
     try:
         await_answer(f"http://127.0.0.1:{port}/health")
         store = f"sqlite:///{raysearch.folder}/mlflow.db"
@@ -96,12 +105,33 @@ def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
         assert len(trials) == 10
         top = f"http://127.0.0.1:{port}/#"
         runs_page = f"{top}/experiments/{number}/runs"
+        page_text(browser, runs_page, ["Not logged in"])
+        browser.get(address)
+        (cookie,) = browser.get_cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert "token" not in browser.current_url
         page_text(browser, runs_page, ["benchmark", "majority", "13 matching"])
-        ((name, link),) = study_links(store, top.removesuffix("/#"))
+        ((name, link),) = study_links(store, address)
         assert name == "seen"
-        columns = ["objective_finished", "learning_rate", "state"]
-        text = page_text(browser, link, ["Model training", *columns, "13 matching", "t0"])
-        assert text.index("Runs") < text.index("t0")
+        # MLflow titles a chart by its metrics.
+        charts = ["Parallel Coordinates", "train_seconds vs. objective"]
+        curves = ["objective", "fold_0/auroc vs fold_1/auroc"]
+        sections = ["Model training", "10 matching runs", "Search", "Learning curves"]
+        shown = [*sections, *charts, *curves]
+        text = page_text(browser, link, shown)
+        # The table draws only the columns that fit.
+        browser.set_window_size(4000, 1200)
+        assert "benchmark" not in text
+        columns = [
+            "objective_finished",
+            "objective_low",
+            "objective_high",
+            "learning_rate",
+            "state",
+        ]
+        table = link.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
+        text = page_text(browser, table, [*columns, "selection", "champion", "10 matching runs"])
+        assert "convolutions" not in text
         ids = json.dumps([trial.info.run_id for trial in trials])
         text = page_text(
             browser,
@@ -112,14 +142,43 @@ def test_the_ui_shows_the_runs_of_a_study_and_their_comparison(
         for trial in trials:
             assert trial.info.run_name in text
         values = {f"{trial.data.metrics['objective']:.3f}".rstrip("0") for trial in trials}
-        WebDriverWait(browser, 60).until(
+        WebDriverWait(browser, 180).until(
             lambda driver: all(value in driver.page_source for value in values),
             f"not all of {values} appeared",
         )
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        output, _ = server.communicate(timeout=30)
-    assert f"Compare   seen: {link}" in output
+        server.communicate(timeout=120)
+    assert comparison == f"Compare   seen: {link}"
+
+
+def test_the_page_of_open_logs_a_browser_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: webdriver.Chrome
+) -> None:
+    token, port = "a" * 24, free_port()
+
+    async def first_page(_request: Request) -> HTMLResponse:
+        return HTMLResponse("<script>document.write('logged in at ' + location.hash)</script>")
+
+    routes = [Route("/", first_page), Route("/health", first_page)]
+    app = UiAccess(Starlette(routes=routes), [f"127.0.0.1:{port}"], token)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(
+        webbrowser,
+        "open",
+        lambda page: page_text(browser, page, ["logged in at #/experiments/1?a=b&c=d"]),
+    )
+    try:
+        await_answer(f"http://127.0.0.1:{port}/health")
+        address = f"http://127.0.0.1:{port}/?token={token}#/experiments/1?a=b&c=d"
+        open_privately(address, lambda: False)
+        assert "token" not in browser.current_url
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.mark.usefixtures("champion_study")

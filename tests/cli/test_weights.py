@@ -1,5 +1,7 @@
-"""The command `raysearch weights`: a study that starts with the champion's weights of another."""
+"""The commands `raysearch weights`: pretrained weights, and those of a champion for a study."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from conftest import Commands
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.models.architectures.networks import build_network
+from raysearch.models.transfer.input_normalization import unwrap
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.stored_study import load_study
 
@@ -23,12 +26,13 @@ def write_space(run: Commands, name: str, hparams: dict[str, Any], **settings: A
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_weights_of_a_champion_start_another_study(run: Commands) -> None:
     write_space(run, "first", {"normalization": "imagenet"})
     run("launch", "first.yaml", "--data", "synthetic:6:120:0")
-    assert "no study 'none'" in run("weights", "none", "first.pt", code=2).stderr
-    assert "no file of weights" in run("weights", "first", "first.txt", code=2).stderr
-    run("weights", "first", "first.pt")
+    assert "no study 'none'" in run("weights", "export", "none", "first.pt", code=2).stderr
+    assert "no file of weights" in run("weights", "export", "first", "first.txt", code=2).stderr
+    run("weights", "export", "first", "first.pt")
     state = torch.load(run.folder / "first.pt", weights_only=True)
     assert list(state) == list(build_network("cnn", SHAPE, 2, SMALL_CNN).state_dict())
     transfer = {"weights": "first.pt", "head_epochs": 1, "frozen_blocks": 1, "head_hidden_units": 4}
@@ -43,3 +47,35 @@ def test_the_weights_of_a_champion_start_another_study(run: Commands) -> None:
     assert by_width[2].status == "failed"
     assert "not those of cnn" in by_width[2].reason
     assert by_width[4].status == "finished"
+
+
+def test_the_weights_of_a_machine_are_listed_and_checked(run: Commands) -> None:
+    run.environment |= {
+        "RAYSEARCH_CACHE": str(run.folder / "cache"),
+        "RAYSEARCH_WEIGHTS": str(run.folder / "weights"),
+        "TORCH_HOME": str(run.folder / "torch"),
+        "HF_HOME": str(run.folder / "hub"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    assert "No pretrained weights are on this machine" in run("weights", "list").stdout
+    snapshot = run.folder / "weights/lunit-s16"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    with torch.device("meta"):
+        network = unwrap(build_network("lunit-s16", (224, 224, 3), 2, {}))
+    state = {
+        name.removeprefix("encoder."): torch.zeros(value.shape)
+        for name, value in network.state_dict().items()
+        if name.startswith("encoder.")
+    }
+    torch.save({"teacher": state}, snapshot / "pytorch_model.bin")
+    (listed,) = json.loads(run("weights", "list", "--json").stdout)["weights"]
+    assert (listed["architecture"], listed["weights"]) == ("lunit-s16", "pretrained")
+    (checked,) = json.loads(run("weights", "check", "lunit-s16", "--json").stdout)["weights"]
+    content = (snapshot / "pytorch_model.bin").read_bytes()
+    assert checked["sha256"] == hashlib.sha256(content).hexdigest()
+    error = run("weights", "check", "lunit-s8", str(snapshot / "pytorch_model.bin"), code=2).stderr
+    assert error.count("\n") == 1
+    assert error.endswith("these are weights of lunit-s16\n")
+    assert "is unknown" in run("weights", "fetch", "nonet", code=2).stderr
+    assert "cannot be fetched" in run("weights", "fetch", "uni", code=2).stderr

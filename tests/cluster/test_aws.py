@@ -16,9 +16,11 @@ import boto3
 import pytest
 import yaml
 
+from support.free_ports import free_port
+
 from .testbed import BIN, TOP, moto_server
 
-ADDRESS, PORT = "127.0.0.1", 5057
+ADDRESS = "127.0.0.1"
 REGION = "eu-central-1"
 # Requests a worker from Ray's provider, as the autoscaler on the head does.
 WORKER = """
@@ -40,7 +42,9 @@ class Cloud:
     file: Path
     environment: dict[str, str]
     group: str
+    images: tuple[str, str]
     ec2: Any
+    iam: Any
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """A started command on the laptop."""
@@ -63,15 +67,23 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    with moto_server(tmp_path, ADDRESS, PORT) as address:
+    with moto_server(tmp_path, ADDRESS, free_port()) as address:
         keys = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": "planted"}
         session = boto3.Session("planted", "planted", region_name=REGION)
-        ec2, stacks = (
-            session.client(service, endpoint_url=address) for service in ("ec2", "cloudformation")
+        ec2, stacks, parameters, roles = (
+            session.client(service, endpoint_url=address)
+            for service in ("ec2", "cloudformation", "ssm", "iam")
         )
+        found = ec2.describe_images(Owners=["amazon"])["Images"]
+        images = (found[0]["ImageId"], found[1]["ImageId"])
+        template = (TOP / "clusters" / "aws.yaml").read_text()
+        # moto has no public parameters with images.
+        for name, image in zip(("/head", "/worker"), images, strict=True):
+            parameters.put_parameter(Name=name, Value=image, Type="String")
+            template = re.sub("Default: /aws/service/.*", f"Default: {name}", template, count=1)
         stacks.create_stack(
             StackName="raysearch",
-            TemplateBody=(TOP / "clusters" / "aws.yaml").read_text(),
+            TemplateBody=template,
             Capabilities=["CAPABILITY_NAMED_IAM"],
             Parameters=[
                 {"ParameterKey": "Bucket", "ParameterValue": "my-bucket"},
@@ -80,12 +92,17 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         )
         (stack,) = stacks.describe_stacks(StackName="raysearch")["Stacks"]
         assert stack["StackStatus"] == "CREATE_COMPLETE"
-        group = stack["Outputs"][0]["OutputValue"]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        group = outputs["Group"]
+        assert (outputs["HeadImage"], outputs["WorkerImage"]) == images
         for name in (".ray/auth_token", ".mlflow/credentials"):
             (tmp_path / name).parent.mkdir()
             (tmp_path / name).write_text("planted")
         file = tmp_path / "cluster.yaml"
-        file.write_text(re.sub(r"sg-0+", group, (TOP / "cluster.yaml").read_text()))
+        text = re.sub(r"sg-0+", group, (TOP / "cluster.yaml").read_text())
+        for number, image in enumerate(images, start=1):
+            text = text.replace(f"ami-{number:017}", image)
+        file.write_text(text)
         environment = {
             "PATH": f"{BIN}:/usr/bin:/bin",
             "HOME": str(tmp_path),
@@ -93,7 +110,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
             "AWS_ENDPOINT_URL": address,
             **keys,
         }
-        yield Cloud(file, environment, group, ec2)
+        yield Cloud(file, environment, group, images, ec2, roles)
 
 
 def test_the_security_group_admits_one_address_by_ssh_and_its_own_machines(cloud: Cloud) -> None:
@@ -106,6 +123,17 @@ def test_the_security_group_admits_one_address_by_ssh_and_its_own_machines(cloud
         else:
             assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
             assert [ip_range["CidrIp"] for ip_range in rule["IpRanges"]] == ["192.0.2.1/32"]
+
+
+def test_the_head_may_start_only_the_images_of_the_stack(cloud: Cloud) -> None:
+    policy = cloud.iam.get_role_policy(RoleName="raysearch-head", PolicyName="StartAndEndWorkers")
+    document = yaml.safe_load(str(policy["PolicyDocument"]))
+    statements = {statement["Sid"]: statement for statement in document["Statement"]}
+    resources = statements["StartThemFromThese"]["Resource"]
+    images = [resource for resource in resources if ":image/" in resource]
+    assert images == [f"arn:aws:ec2:{REGION}::image/{image}" for image in cloud.images]
+    (group,) = [resource for resource in resources if ":security-group/" in resource]
+    assert group.endswith(f":security-group/{cloud.group}")
 
 
 def test_ray_up_starts_the_machines_of_the_file_and_ray_down_terminates_them(cloud: Cloud) -> None:
@@ -128,6 +156,11 @@ def test_ray_up_starts_the_machines_of_the_file_and_ray_down_terminates_them(clo
         expected = node_type["node_config"]
         assert instance["InstanceType"] == expected["InstanceType"]
         assert instance["ImageId"] == expected["ImageId"]
+        assert instance["ImageId"] in cloud.images
+        (disk,) = cloud.ec2.describe_volumes(
+            Filters=[{"Name": "attachment.instance-id", "Values": [instance["InstanceId"]]}]
+        )["Volumes"]
+        assert disk["Encrypted"]
         assert [group["GroupId"] for group in instance["SecurityGroups"]] == [cloud.group]
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
         tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}

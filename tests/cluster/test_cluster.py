@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from raysearch.search.journal.events import Event, FoldReport, TrialEnded, Trial
 from raysearch.training.checkpoint import unpack_checkpoint
 
 from .hosts import GATEWAY, Host, ssh
-from .testbed import PASSWORD, TOKEN, TOP, ClusterTestbed, Recovery
+from .testbed import PASSWORD, START_S, TOKEN, TOP, ClusterTestbed, Recovery
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -100,12 +100,13 @@ def running_trials(testbed: ClusterTestbed, study: str) -> list[str]:
     return [event.trial for event in of_type(events, TrialStarted) if event.trial not in ended]
 
 
-def lost_work(testbed: ClusterTestbed, study: str, host: str | None) -> tuple[int, float]:
+def lost_work(testbed: ClusterTestbed, study: str, host: str | None) -> tuple[int, float, float]:
     """The largest number of fold-epochs of a running trial since its checkpoint; their seconds.
 
-    If `host` is a name, only trials whose last report is from that host count.
+    The last number is the seconds of the trial's longest fold-epoch. If `host` is a name, only
+    trials whose last report is from that host count.
     """
-    fs, largest = testbed.bucket(), (0, 0.0)
+    fs, largest = testbed.bucket(), (0, 0.0, 0.0)
     for trial in running_trials(testbed, study):
         name = f"raysearch/studies/{study}/checkpoints/{trial}.pt"
         saved_epoch = 0
@@ -115,7 +116,8 @@ def lost_work(testbed: ClusterTestbed, study: str, host: str | None) -> tuple[in
         if host is not None and (not of_trial or of_trial[-1].host != host):
             continue
         lost_s = [report.seconds for report in of_trial if report.epoch > saved_epoch]
-        largest = max(largest, (len(lost_s), sum(lost_s)))
+        longest_s = max((report.seconds for report in of_trial), default=0.0)
+        largest = max(largest, (len(lost_s), sum(lost_s), longest_s))
     return largest
 
 
@@ -123,8 +125,9 @@ def await_recovery(
     testbed: ClusterTestbed, study: str, failure: str, failed_at: float, host: Host | None = None
 ) -> None:
     """Wait until every trial continues after a failure of `host`; record what that cost."""
-    lost_epochs, lost_s = lost_work(testbed, study, host.name if host else None)
-    assert lost_epochs <= 1 or lost_s < 15  # a checkpoint every ten seconds, and one fold-epoch
+    lost_epochs, lost_s, longest_s = lost_work(testbed, study, host.name if host else None)
+    # A checkpoint every ten seconds; one fold-epoch ends after that time, and one while it is sent.
+    assert lost_epochs <= 1 or lost_s < 10 + 2 * longest_s + 5
     interrupted = set(running_trials(testbed, study))
 
     def have_continued() -> bool:
@@ -133,7 +136,7 @@ def await_recovery(
             event.trial for event in later if isinstance(event, (FoldReport, TrialEnded))
         }
 
-    wait_for(have_continued, 120)
+    wait_for(have_continued, START_S)
     testbed.recoveries.append(Recovery(failure, lost_epochs, lost_s, time.time() - failed_at))
 
 
@@ -228,7 +231,7 @@ def training_processes(host: Host) -> list[int]:
 
 def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: ClusterTestbed) -> None:
     output = cluster.run("raysearch", "doctor", "--cluster", str(cluster.file), "--json")
-    checks = json.loads(output[output.index("[{") :])
+    checks = json.loads(output[output.index('{"checks"') :])["checks"]
     assert all(check["passed"] for check in checks)
     assert {check["name"] for check in checks} >= {
         "nodes", "versions", "GPUs", "shared storage", "tracking server", "clocks", "disk",
@@ -264,13 +267,14 @@ def test_the_dashboard_cannot_be_reached_from_outside(cluster: ClusterTestbed) -
         urllib.request.urlopen(f"http://{cluster.head.address}:8265/", timeout=3)
 
 
+@pytest.mark.timeout(2400)
 def test_no_trial_is_lost_with_a_host_and_a_restarted_host_trains(
     cluster: ClusterTestbed,
 ) -> None:
     process = cluster.start(*launch_command(cluster, "dies", NUM_TRIALS))
     victim = cluster.workers[0]
     try:
-        wait_for(lambda: len(reports(cluster, "dies")) > 8, 180)
+        wait_for(lambda: len(reports(cluster, "dies")) > 8, START_S)
         assert training_processes(victim)
         watch = cluster.watch(victim.address)
         assert watch.stdout is not None
@@ -282,7 +286,7 @@ def test_no_trial_is_lost_with_a_host_and_a_restarted_host_trains(
         await_recovery(cluster, "dies", "a host lost", killed_at, victim)
         cluster.network.revive(victim)
         restarted_at = time.time()
-        wait_for(lambda: trained_on(cluster, "dies", victim, restarted_at), 120)
+        wait_for(lambda: trained_on(cluster, "dies", victim, restarted_at), START_S)
         output, _ = process.communicate(timeout=400)
     finally:
         if process.poll() is None:
@@ -294,20 +298,31 @@ def test_no_trial_is_lost_with_a_host_and_a_restarted_host_trains(
     assert "dies" in cluster.run("raysearch", "status", "--cluster", str(cluster.file))
 
 
+@pytest.mark.long
 def test_a_killed_worker_process_loses_one_report_at_most(cluster: ClusterTestbed) -> None:
     process = cluster.start(*launch_command(cluster, "worker"))
-    wait_for(lambda: len(reports(cluster, "worker")) > 15, 180)
-    for pid in wait_for(lambda: training_processes(cluster.workers[1]), 30):
-        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(reports(cluster, "worker")) > 15, START_S)
+    assert wait_for(lambda: killed_processes(cluster.workers[1]), 30)
     await_recovery(cluster, "worker", "a worker process killed", time.time(), cluster.workers[1])
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     check_complete(cluster, "worker")
 
 
+def killed_processes(host: Host) -> list[int]:
+    """Kill the training processes of `host`; return those that had not ended by themselves."""
+    killed = []
+    for pid in training_processes(host):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    return killed
+
+
+@pytest.mark.long
 def test_trials_move_off_a_spot_machine_after_its_notice(cluster: ClusterTestbed) -> None:
     process = cluster.start(*launch_command(cluster, "notice"))
-    wait_for(lambda: len(reports(cluster, "notice")) > 15, 180)
+    wait_for(lambda: len(reports(cluster, "notice")) > 15, START_S)
     draining = cluster.workers[1]
     with ec2_metadata(cluster, draining) as notice:
         assert not notice.is_set()
@@ -323,6 +338,7 @@ def test_trials_move_off_a_spot_machine_after_its_notice(cluster: ClusterTestbed
     check_complete(cluster, "notice")
 
 
+@pytest.mark.long
 def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
     cluster: ClusterTestbed,
 ) -> None:
@@ -330,7 +346,7 @@ def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
     cluster.run("ray", "up", "-y", "--no-config-cache", "--restart-only", str(cluster.file))
     launch = launch_command(cluster, "stopped")
     process = cluster.start(*launch)
-    wait_for(lambda: len(reports(cluster, "stopped")) > 15, 180)
+    wait_for(lambda: len(reports(cluster, "stopped")) > 15, START_S)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
@@ -364,7 +380,7 @@ def test_a_killed_launcher_is_resumed(cluster: ClusterTestbed) -> None:
     cluster.await_nodes()
     launch = launch_command(cluster, "killed")
     process = cluster.start(*launch)
-    wait_for(lambda: len(reports(cluster, "killed")) > 15, 180)
+    wait_for(lambda: len(reports(cluster, "killed")) > 15, START_S)
     launchers = [
         pid for pid in cluster.head.processes() if "--events" in command_line(pid).split("\0")
     ]
@@ -389,8 +405,9 @@ def test_no_secret_is_in_files_logs_arguments_or_runs(cluster: ClusterTestbed) -
     contents = {name: fs.cat_file(name) for name in stored}
     for host in cluster.network.hosts:
         for path in (host.folder / "ray").rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                contents[str(path)] = path.read_bytes()
+            with suppress(FileNotFoundError):  # Ray removes it meanwhile
+                if path.is_file() and not path.is_symlink():
+                    contents[str(path)] = path.read_bytes()
         for pid in host.processes():
             contents[f"{host.name}: command line of {pid}"] = command_line(pid).encode()
     studies = {name.split("/")[2] for name in stored} - {".shards"}

@@ -40,6 +40,8 @@ while alive():
     time.sleep(0.1)
 print(time.time(), flush=True)
 """
+# On a machine that other programs slow down, nodes and the first reports of a study take so long.
+START_S = 420
 NODES = "http://127.0.0.1:8265/nodes?view=summary"
 TOKEN = "planted0ray0token0" + "0" * 46
 
@@ -112,7 +114,7 @@ class ClusterTestbed:
 
     def await_nodes(self, count: int = 3) -> None:
         """Wait until `count` nodes are up: `ray up` itself waits for the head alone."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + START_S
         while list(self.node_states().values()).count("ALIVE") < count:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{count} nodes expected, there are {self.node_states()}")
@@ -140,7 +142,7 @@ class ClusterTestbed:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
 
-    def run(self, *words: str, code: int = 0, timeout_s: float = 300) -> str:
+    def run(self, *words: str, code: int = 0, timeout_s: float = 800) -> str:
         """The output of a command that must end with `code`."""
         process = self.start(*words)
         try:

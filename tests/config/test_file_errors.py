@@ -1,5 +1,6 @@
 """Each error of a space file is one line, with its line of the file and the nearest name."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
         "line 3: colour: unknown key",
         "line 5: space.learning_rate: `loguniform: [0.01, 0.0001]`: low is not below high",
         "line 6: space.architecture: 'alexnet' is unknown",
-        "line 7: space.speed: unknown hyperparameter `speed` (known: architecture,",
+        "line 7: space.speed: unknown hyperparameter `speed` (nearest of 68: ",
         "line 8: space.lerning_rate: unknown hyperparameter `lerning_rate`; did you mean"
         " `learning_rate`?",
         "line 12: space.optimizer.choice.sgd.momentum: 3 is outside 0 to 0.9999",
@@ -52,7 +53,14 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"sampler": "bohb"}, "sampler: 'bohb' is unknown (known: forest, tpe, gp"),
+        ({"sampler": "bohb"}, "sampler: 'bohb' is unknown (nearest of "),
+        ({"optimizer": "sgd"}, "optimizer: a hyperparameter; move it into the section `space`"),
+        ({"space": {"optimizer": ["adam", "sgd"]}}, "write `optimizer: {choice: [adam, sgd]}`"),
+        (
+            {"space": {"learning_rate": [1e-4, 1e-2]}},
+            "write `learning_rate: {choice: [0.0001, 0.01]}` or"
+            " `learning_rate: {loguniform: [0.0001, 0.01]}`",
+        ),
         ({"sampler": {"n_startup_trials": 3}}, "sampler: `name` is missing"),
         ({"sampler": 3}, "sampler: 3 is not a mapping or the name of a sampler"),
         (
@@ -69,12 +77,16 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
             "sampler.qmc_type: 'grey' is unknown (known: sobol, halton)",
         ),
         ({"sampler": {"name": "tpe", "group": "yes"}}, "'yes' is not true or false"),
+        (
+            {"validation": "holdout"},
+            "five repeated hold-outs of 20 % are `holdout-5x0.2`",
+        ),
         ({"stopping": {"rule": "median"}}, "stopping.rule: 'median' is unknown (known: forest"),
         ({"stopping": {"paired_alpha": 5}}, "stopping.paired_alpha: 5 is above the maximum 1"),
         ({"stopping": {"patience": -1}}, "stopping.patience: -1 is below the minimum 0"),
         ({"stopping": {"grace": 1}}, "unknown key; did you mean `grace_period`?"),
         ({"stopping": "asha"}, "stopping: 'asha' is not a mapping with keys rule"),
-        ({"budget": {"days": 2}}, "budget.days: unknown key (known: hours"),
+        ({"budget": {"days": 2}}, "budget.days: unknown key (nearest of 6: dollars, "),
         ({"budget": {"hours": 0}}, "budget.hours: 0 is below the minimum 0.001"),
         ({"budget": {"hours": float("nan")}}, "budget.hours: nan is not a number"),
         ({"budget": {"hours": "two"}}, "budget.hours: 'two' is not a number"),
@@ -96,7 +108,7 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
         ({"task": "../up"}, "task: '../up' is not a name"),
         ({"repeats": 21}, "repeats: 21 is above the maximum 20"),
         ({"champion": "best"}, "champion: 'best' is unknown (known: refit, ensemble)"),
-        ({"data": "s3://key:secret@host/x"}, "data: s3://key:***@host/x: contains a password"),
+        ({"data": "s3://key:secret@host/x"}, "data: s3://***@host/x: contains a password"),
         ({"auxiliary": ["s3://key:secret@host/x"]}, "contains a password"),
     ],
 )
@@ -117,3 +129,18 @@ def test_all_errors_of_all_sections_are_in_one_message() -> None:
     )
     assert message.startswith("x: 6 errors\n")
     assert len(message.splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"space": {"lerning_rate": 3}},
+        {"space": {"architecture": "alexnet"}},
+        {"epoch": 3},
+        {"objective": {"metric": "beauty"}},
+        {"validation": "holdout"},
+    ],
+)
+def test_a_wrong_name_lists_at_most_five_candidates(sections: dict[str, Any]) -> None:
+    (listed,) = re.findall(r"\((?:known|nearest of \d+): ([^)]*)\)", rejection(**sections))
+    assert 1 <= len(listed.split(", ")) <= 5

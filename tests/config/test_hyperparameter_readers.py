@@ -1,12 +1,11 @@
-"""Which hyperparameters a training, or a network, reads."""
+"""Which hyperparameters a network reads."""
 
-from raysearch.config.hyperparameter_readers import hparams_read_by, network_hparams
+from raysearch.config.hyperparameter_readers import network_hparams
 
 
 def test_hyperparameters_are_read_by_their_components_only() -> None:
-    assert "momentum" in hparams_read_by({"optimizer": "sgd"})
-    assert "momentum" not in hparams_read_by({})
-    assert {"learning_rate", "batch_size", "head_dropout", "zoom"} <= hparams_read_by({})
-    assert network_hparams("benchmark") == {"head_hidden_units", "head_batch_norm", "head_dropout"}
+    read_by_all = {"head_hidden_units", "head_batch_norm", "head_dropout", "input_size", "resize"}
+    read_by_all |= {"adaptation", "features", "classifier", "num_neighbors"}
+    assert network_hparams("benchmark") == read_by_all
     assert "dropout" in network_hparams("timm:resnetv2_50")
     assert "stages" not in network_hparams("p4m")

@@ -1,20 +1,22 @@
 """A space has a codec, settings as text, and the walk over its active hyperparameters."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from raysearch.config.samplers import GpSampler
-from raysearch.config.space import SPACE_CODEC, Budget, Hyperparameter, NetworkLimits, Stopping
+from raysearch.config.space import Budget, Hyperparameter, NetworkLimits, Space, Stopping
 from raysearch.config.space_file import parse_space
+from raysearch.search.journal.codec import record_from_json, record_to_json
 from support.spaces import HPARAMS, full_space
 
 
 def test_a_space_is_the_same_after_its_codec() -> None:
     for space in (full_space(), parse_space({"space": HPARAMS}, "x")):
-        assert SPACE_CODEC.validate_json(SPACE_CODEC.dump_json(space)) == space
-        plain = SPACE_CODEC.dump_python(space, mode="json")
-        assert SPACE_CODEC.validate_python(plain) == space
-        assert hash(SPACE_CODEC.validate_python(plain)) == hash(space)
+        assert record_from_json(Space, json.loads(json.dumps(record_to_json(space)))) == space
+        plain = record_to_json(space)
+        assert record_from_json(Space, plain) == space
+        assert hash(record_from_json(Space, plain)) == hash(space)
 
 
 def test_the_codec_keeps_the_type_of_each_value() -> None:
@@ -24,7 +26,7 @@ def test_the_codec_keeps_the_type_of_each_value() -> None:
         Hyperparameter("dropout", "choice", (0, 0.5)),
     )
     space = replace(full_space(), hparams=hparams, points_to_evaluate=())
-    decoded = SPACE_CODEC.validate_json(SPACE_CODEC.dump_json(space))
+    decoded = record_from_json(Space, json.loads(json.dumps(record_to_json(space))))
     types = [type(value) for hparam in decoded.hparams for value in hparam.values]
     assert types == [bool, bool, int, int, int, float]
 

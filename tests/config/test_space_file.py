@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysearch.config.names import LABEL, OPTIMIZERS, PREPROCESSINGS, SCHEDULES
 from raysearch.config.samplers import ForestSampler, RandomSampler, TpeSampler
 from raysearch.config.space import RANGES, Budget, NetworkLimits, Stopping
 from raysearch.config.space_file import parse_space, read_space
 from raysearch.config.space_model import SpaceFile
 from raysearch.errors import SpaceError
-from support.spaces import FULL, HPARAMS, full_space
+from support.spaces import FULL, HPARAMS, full_space, rejection
 
 GOOD = """
 objective: {metric: auroc, mode: max}
@@ -107,8 +109,8 @@ def test_the_order_of_options_and_prices_in_a_file_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- 1\n", "the file is not a mapping; required keys: `epochs`, `trials`, `space`"),
-        ("", "the file is empty; required keys: `epochs`, `trials`, `space`"),
+        ("- 1\n", "the file is not a mapping; the key `space` is required"),
+        ("", "the file is empty; the key `space` is required"),
         ("epochs: 3\n", "space: this key is required"),
         ("space: {}\n", "line 1: space: no hyperparameter is given"),
         ("space: {learning_rate: .nan}\n", "nan is outside"),
@@ -126,6 +128,8 @@ def test_the_order_of_options_and_prices_in_a_file_does_not_matter() -> None:
         ("space: {dropout: {loguniform: [0.0, 0.5]}}\n", "low must be above 0"),
         ("space: {dropout: {uniform: [0, 0.5], when: 3}}\n", "3 is not `other: value`"),
         ("space: {folds: 3}\ntrials: 0\n", "line 2: trials: 0 is below the minimum 1"),
+        ("space: [1]\n", "is not a mapping of hyperparameters, such as {learning_rate: 0.001}"),
+        ("space: {folds: 3}\n3: 1\n", "3: a key is text; put it in quotation marks"),
         ("space: {folds: 3}\ntrials: 2.5\n", "trials: 2.5 is not an integer"),
     ],
 )
@@ -133,6 +137,22 @@ def test_a_bad_file_is_rejected_in_one_line(tmp_path: Path, text: str, message: 
     rejected = file_rejection(tmp_path, text)
     assert message in rejected
     assert "\n" not in rejected
+
+
+def test_the_valid_keys_of_a_section_with_an_error_still_count() -> None:
+    tree = {
+        "space": HPARAMS,
+        "resources": {"cpus": "many", "prices": {"g5": 1.0}},
+        "budget": {"dollars": 5},
+    }
+    with pytest.raises(SpaceError) as caught:
+        parse_space(tree, "x")
+    assert "cpus" in str(caught.value)
+    assert "prices" not in str(caught.value)
+
+
+def test_an_empty_task_is_the_default_task() -> None:
+    assert parse_space({"space": HPARAMS, "task": None}, "x").task == LABEL
 
 
 def test_a_file_of_weights_gets_an_absolute_path() -> None:
@@ -180,3 +200,55 @@ def test_any_tree_is_accepted_or_rejected_with_one_line_an_error(
             assert title.startswith("x: ")
             assert not lines or title == f"x: {len(lines)} errors"
             assert all(line.startswith("  ") and line.strip() for line in lines)
+
+
+HOSTILE_LISTS = {
+    "constraints": [f"width <= {number}" for number in range(100, 5100)],
+    "points_to_evaluate": [{"width": number % 1024 + 1} for number in range(5000)],
+    "warm_start": [f"study-{number}" for number in range(5000)],
+    "auxiliary": [f"shards-{number}" for number in range(5000)],
+}
+
+
+@pytest.mark.parametrize("key", HOSTILE_LISTS)
+def test_a_list_with_thousands_of_entries_is_rejected(key: str) -> None:
+    message = rejection(**{key: HOSTILE_LISTS[key]})
+    assert f"x: {key}: 5,000 " in message
+    assert "\n" not in message
+
+
+def test_thousands_of_errors_are_counted() -> None:
+    with pytest.raises(SpaceError) as rejected:
+        parse_space({"space": {f"x{number}": 1 for number in range(2000)}}, "x")
+    lines = str(rejected.value).splitlines()
+    assert lines[0] == "x: 2,000 errors"
+    assert lines[-1].strip() == "and 1,950 more"
+    assert len(lines) == 52
+
+
+def test_thousands_of_architectures_are_checked_in_time() -> None:
+    start = time.monotonic()
+    names = [f"timm:net{number}" for number in range(3000)]
+    selectors = {
+        "optimizer": {"choice": list(OPTIMIZERS)},
+        "schedule": {"choice": list(SCHEDULES)},
+        "preprocess": {"choice": list(PREPROCESSINGS)},
+    }
+    tree = {"space": {"learning_rate": 0.1, "architecture": {"choice": names}, **selectors}}
+    assert len(parse_space(tree, "x").values_of("architecture")) == len(names)
+    assert time.monotonic() - start < 30
+
+
+def test_addresses_that_are_not_allowed_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYSEARCH_SCHEMES", raising=False)
+    for address in ("http://host/x", "zip://a::s3://b", "gs://bucket/x", "memory://x"):
+        assert "not allowed" in rejection(data=address)
+        assert "not allowed" in rejection(auxiliary=[address])
+    parse_space({"space": {"learning_rate": 0.1}, "data": "data/a::b"}, "x")
+
+
+def test_a_folder_of_an_encoder_gets_an_absolute_path() -> None:
+    hparams = {"folds": 2, "architecture": {"choice": ["./enc", "../other", "~/third", "uni"]}}
+    space = parse_space({"epochs": 1, "trials": 1, "space": hparams}, "x")
+    folders = (Path.cwd() / "enc", Path.cwd().parent / "other", Path.home() / "third")
+    assert space.values_of("architecture") == (*map(str, folders), "uni")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raysearch.config.yaml_loader import load_document, load_tree
+from raysearch.config.yaml_loader import load_document
 from raysearch.errors import SpaceError
 
 
@@ -32,7 +32,7 @@ def test_unsafe_or_broken_yaml_is_rejected_in_one_line(
     tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(SpaceError) as rejected:
-        load_tree(write(tmp_path, text))
+        load_document(write(tmp_path, text))
     assert message in str(rejected.value)
     assert "\n" not in str(rejected.value)
 
@@ -41,16 +41,16 @@ def test_an_alias_bomb_is_rejected_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     with pytest.raises(SpaceError, match="aliases"):
-        load_tree(write(tmp_path, "\n".join(lines)))
+        load_document(write(tmp_path, "\n".join(lines)))
 
 
 def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="no such file"):
-        load_tree(tmp_path / "none.yaml")
+        load_document(tmp_path / "none.yaml")
 
 
 def test_numbers_may_have_an_exponent_without_a_point(tmp_path: Path) -> None:
-    assert load_tree(write(tmp_path, "a: 1e-3\nb: 2E5\nc: 1e\n")) == {
+    assert load_document(write(tmp_path, "a: 1e-3\nb: 2E5\nc: 1e\n")).tree == {
         "a": 1e-3,
         "b": 2e5,
         "c": "1e",

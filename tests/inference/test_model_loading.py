@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -20,7 +23,11 @@ from conftest import Commands, await_answer
 from raysearch.champion.model_artifact import pack_model_artifact
 from raysearch.data.shards.patches import load_patches
 from raysearch.errors import StudyError
+from raysearch.inference import model_loading
 from raysearch.inference.model_loading import load_model, model_from_artifact, predict_proba
+from raysearch.search.tracking.model_registry import ARTIFACT_PATH
+from support.bare_environment import bare_environment
+from support.free_ports import free_port
 from support.score_tables import read_scores
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,6 +57,20 @@ def test_a_damaged_model_is_rejected_in_one_line(studies: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("tag", ["many\nlines", "nan", "inf", "7", "-0.1", ""])
+def test_a_registered_threshold_is_a_number_from_0_to_1(studies: str, tag: str) -> None:
+    model = load_model("first", studies)
+    changed = model_loading._with_registered_threshold(model, {"threshold": "0.25"})
+    assert changed.artifact.threshold == 0.25
+    rounded = model_loading._with_registered_threshold(
+        model, {"threshold": f"{model.artifact.threshold:.6g}"}
+    )
+    assert rounded.artifact.threshold == model.artifact.threshold
+    with pytest.raises(StudyError, match="the tag `threshold` of the registered version") as error:
+        model_loading._with_registered_threshold(model, {"threshold": tag})
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.slow
 def test_the_registered_model_gives_the_same_scores_served_loaded_and_from_its_folder(
     run: Commands, shards: Path, image_folders: Path
@@ -68,20 +89,31 @@ def test_the_registered_model_gives_the_same_scores_served_loaded_and_from_its_f
     paths = table["path"].to_pylist()
     first_rows = np.argsort(table["x"].to_numpy())[:8]
     batch = np.stack([np.asarray(Image.open(images / paths[row])) for row in first_rows])
-    assert np.allclose(served_predictions(run, batch), expected[:8], atol=1e-5)
+    answer = served_answer(run, batch)
+    columns = ["score_negative", "score_positive"]
+    assert [list(row) for row in answer] == [["class", "probability", "decision", *columns]] * 8
+    scores = np.array([[row[name] for name in columns] for row in answer], np.float64)
+    assert np.allclose(scores, expected[:8], atol=1e-5)
+    for name in ("class", "decision"):
+        expected_names = [table[name].to_pylist()[row] for row in first_rows]
+        assert [row[name] for row in answer] == expected_names
 
 
-def served_predictions(run: Commands, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the predictions of `mlflow models serve`."""
+def served_answer(run: Commands, batch: NDArray[np.uint8]) -> list[dict[str, object]]:
+    """Return the answer of `mlflow models serve`, where raysearch is not installed.
+
+    What is no batch of patches is rejected.
+    """
     words = ("models", "serve", "-m", "models:/first@champion", "--env-manager", "local")
-    programs = Path(sys.executable).parent
+    programs, port = Path(sys.executable).parent, free_port()
     environment = {
         **run.environment,
+        **bare_environment(run.folder / "site"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{run.folder}/mlflow.db",
         "PATH": f"{programs}:{run.environment['PATH']}",  # it starts uvicorn by its name
     }
     server = subprocess.Popen(
-        [str(programs / "mlflow"), *words, "-p", "5099", "-w", "1"],
+        [str(programs / "mlflow"), *words, "-p", str(port), "-w", "1"],
         cwd=run.folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -89,14 +121,47 @@ def served_predictions(run: Commands, batch: NDArray[np.uint8]) -> NDArray[np.fl
         start_new_session=True,
     )
     try:
-        await_answer("http://127.0.0.1:5099/ping")
-        request = urllib.request.Request(
-            "http://127.0.0.1:5099/invocations",
-            json.dumps({"inputs": batch.tolist()}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return np.array(json.loads(answer.read())["predictions"])
+        await_answer(f"http://127.0.0.1:{port}/ping")
+        for wrong in (batch[:, 1:], batch.astype(np.int64) + 256):
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                post(wrong, port)
+        assert len(post(batch[:1], port)) == 1  # other programs send one patch at a time
+        return post(batch, port)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+
+
+def post(patches: NDArray[np.generic], port: int) -> list[dict[str, object]]:
+    """Send patches to the served model, and return its answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps({"inputs": patches.tolist()}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        predictions: list[dict[str, object]] = json.loads(answer.read())["predictions"]
+    return predictions
+
+
+def test_loading_a_folder_runs_nothing_from_it(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "loader.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (tmp_path / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    loader_module: loader\n    code: code\n"
+    )
+    with pytest.raises(StudyError, match="loading it would run code from its files"):
+        load_model(str(tmp_path), str(tmp_path / "studies"))
+    (tmp_path / "extra_files").mkdir()
+    (tmp_path / ARTIFACT_PATH).write_bytes(pickle.dumps([str(code)]))
+    with pytest.raises(StudyError, match="register the champion again"):
+        load_model(str(tmp_path), str(tmp_path / "studies"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_command_uses_the_loaders_of_mlflow() -> None:
+    source = Path(model_loading.__file__).parents[1]
+    loaders = re.compile(r"(pyfunc|pytorch|sklearn)\.load_model|mlflow\.models\.predict")
+    files = [path for path in source.rglob("*.py") if loaders.search(path.read_text())]
+    assert not files

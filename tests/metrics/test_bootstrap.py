@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from raysearch.metrics.bootstrap import (
-    Interval,
     auroc_interval,
     auroc_replicates,
     count_concordant_pairs,
     patient_weights,
 )
+from raysearch.metrics.interval import Interval
 
 
 def random_rows(

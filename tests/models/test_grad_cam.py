@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,9 @@ from torch import nn
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.classifier import PatchClassifier
 from raysearch.models.dihedral import DihedralMean
+from raysearch.models.encoders.encoder_table import ENCODERS
 from raysearch.models.grad_cam import grad_cam, peak_region
+from raysearch.models.transfer.input_normalization import unwrap
 
 NETWORKS = (
     *("benchmark", "cnn", "p4m", "resnet18", "densenet121", "mobilenet_v3_small"),
@@ -76,3 +80,29 @@ def test_a_class_without_contributions_has_no_peak_region() -> None:
     heatmaps = grad_cam(model, black_patch, torch.tensor([1]))
     assert float(heatmaps.max()) == 0
     assert peak_region(heatmaps[0]) is None
+
+
+@pytest.mark.parametrize("num_registers", [0, 4])
+def test_the_heatmap_of_an_encoder_is_that_of_the_tokens_of_its_patches(num_registers: int) -> None:
+    torch.manual_seed(0)
+    arguments = {"depth": 2, "embed_dim": 32, "num_heads": 2, "reg_tokens": num_registers}
+    encoder = replace(ENCODERS["lunit-s16"], arguments=arguments, pooling="mean", input_size=96)
+    net = build_network("lunit-s16", (96, 96, 3), 2, {}, encoder)
+    # Only one patch of the grid differs from the others, and only its token is large.
+    pixels = torch.zeros(1, 96, 96, 3, dtype=torch.uint8)
+    pixels[:, 32:48, 64:80] = 255
+    model = PatchClassifier(net, nn.Identity()).eval()
+    outputs = []
+    hook = unwrap(net).encoder.norm.register_forward_hook(  # type: ignore[union-attr]
+        lambda _layer, _inputs, output: outputs.append(output.detach())
+    )
+    heatmap = grad_cam(model, pixels, torch.tensor([1]))
+    hook.remove()
+    assert heatmap.shape == (1, 96, 96)
+    (tokens,) = outputs
+    weights = unwrap(net).head.weight[1]  # type: ignore[union-attr,index]
+    # The gradient of each token is the weight of the head, divided by the number of patches.
+    expected = torch.relu((tokens[0, 1 + num_registers :] * weights).sum(dim=1)).reshape(6, 6)
+    assert expected.max() > 0
+    coarse = torch.nn.functional.interpolate(expected[None, None], (96, 96), mode="bilinear")[0]
+    assert torch.allclose(heatmap, coarse.detach() / coarse.max(), atol=1e-4)

@@ -8,6 +8,7 @@ import pytest
 
 # From the top to the bottom: a package imports itself and those behind it in this list.
 PACKAGES = (
+    "__main__",
     "cli",
     "workflow",
     "reports",
@@ -23,13 +24,14 @@ PACKAGES = (
     "config",
     "metrics",
     "errors",
+    "printable_text",
 )
 # The same for the subpackages of a package. A module directly below the package, such as
 # `data.files`, is the lowest layer, and may be imported by every subpackage.
 SUBPACKAGES = {
     "search": ("engine", "tracking", "study", "scheduling", "sampling", "journal"),
     "data": ("audit", "harvest", "splits", "shards", "sources", "images"),
-    "models": ("architectures", "preprocessing", "transfer"),
+    "models": ("architectures", "preprocessing", "transfer", "encoders", "weights"),
 }
 # Packages that do not import each other, although one stands above the other.
 INDEPENDENT = ({"search.engine", "search.tracking"}, {"config", "metrics"})

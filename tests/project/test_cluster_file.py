@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from raysearch.config.telemetry import NO_TELEMETRY
+
 TOP = Path(__file__).parents[2]
 FILES = [TOP / "cluster.yaml", TOP / "clusters" / "onprem.yaml"]
 
@@ -30,6 +32,11 @@ def test_the_cluster_file_fulfils_rays_own_schema(path: Path) -> None:
 def test_every_node_installs_the_locked_versions_by_hash(path: Path) -> None:
     commands = " ".join(load(path)["setup_commands"])
     assert "--require-hashes -r requirements.lock" in commands
+    assert "pip install -q --require-hashes -r ~/raysearch/requirements-build.lock" in commands
+    assert "--require-build-hashes --build-constraints requirements-build.lock ." in commands
+    mounts = load(path)["file_mounts"]
+    for lock in ("requirements.lock", "requirements-build.lock"):
+        assert mounts[f"~/raysearch/{lock}"] == lock
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -63,7 +70,7 @@ def test_every_machine_on_aws_is_in_the_users_own_security_group() -> None:
 
 
 def test_the_roles_on_aws_are_minimal_and_match_the_cluster_file() -> None:
-    resources = load(TOP / "clusters" / "aws.yaml")["Resources"]
+    resources = aws_resources()
     cluster = load(TOP / "cluster.yaml")
     types = cluster["available_node_types"].values()
     names = {node_type["node_config"]["IamInstanceProfile"]["Name"] for node_type in types}
@@ -73,17 +80,113 @@ def test_the_roles_on_aws_are_minimal_and_match_the_cluster_file() -> None:
         if resource["Type"] == "AWS::IAM::InstanceProfile"
     ]
     assert names == {profile["Properties"]["InstanceProfileName"] for profile in profiles}
+    assert cluster["cluster_name"] == template_parameters()["Cluster"]["Default"]
+    for statement in aws_statements().values():
+        assert not [action for action in statement["Action"] if action.endswith("*")]
+        if statement["Resource"] == "*":
+            assert statement["Sid"] == "Describe"
+            assert all(action.startswith("ec2:Describe") for action in statement["Action"])
+
+
+def template_parameters() -> dict[str, Any]:
+    parameters: dict[str, Any] = load(TOP / "clusters" / "aws.yaml")["Parameters"]
+    return parameters
+
+
+def aws_resources() -> dict[str, Any]:
+    """The resources of `clusters/aws.yaml`, with the values of the parameters filled in."""
+    text = (TOP / "clusters" / "aws.yaml").read_text()
+    values: dict[str, str] = {
+        name: value.get("Default", name) for name, value in template_parameters().items()
+    }
+    values |= {"AWS::Region": "REGION", "AWS::AccountId": "ACCOUNT", "Group.GroupId": "GROUP"}
+    text = re.sub(r"\$\{([\w:.]+)\}", lambda match: values[match[1]], text)
+    text = re.sub(r'\{"Fn::Sub": ("[^"]*")\}', r"\1", text)
+    text = re.sub(r"\{Ref: (\w+)\}", lambda match: values.get(match[1], match[1]), text)
+    resources: dict[str, Any] = yaml.safe_load(text)["Resources"]
+    return resources
+
+
+def aws_statements() -> dict[str, Any]:
+    """The statements of all policies of `clusters/aws.yaml` by their ids."""
+    resources = aws_resources()
     head_policies = resources["HeadRole"]["Properties"]["Policies"]
     policies = [policy["PolicyDocument"] for policy in head_policies]
     policies.append(resources["UseTheBucket"]["Properties"]["PolicyDocument"])
-    for statement in (statement for policy in policies for statement in policy["Statement"]):
-        assert not [action for action in statement["Action"] if action.endswith("*")]
-        if statement["Resource"] == "*":
-            assert (statement["Sid"] == "Describe") != ("Condition" in statement)
-        tags = statement.get("Condition", {}).get("StringLike", {})
-        for name, pattern in tags.items():
-            assert name.endswith("/ray-cluster-name")
-            assert fnmatch(cluster["cluster_name"], pattern)
+    return {statement["Sid"]: statement for policy in policies for statement in policy["Statement"]}
+
+
+def test_the_machines_on_aws_read_only_the_public_image_parameters() -> None:
+    (statement,) = [
+        statement
+        for statement in aws_statements().values()
+        if any(action.startswith("ssm:") for action in statement["Action"])
+    ]
+    assert statement["Action"] == ["ssm:GetParameters"]
+    # The account is empty in the name of a public parameter.
+    public = "arn:aws:ssm:REGION::parameter/aws/service/"
+    assert all(resource.startswith(public) for resource in statement["Resource"])
+    images = [template_parameters()[name]["Default"] for name in ("HeadImage", "WorkerImage")]
+    for image in images:
+        name = f"arn:aws:ssm:REGION::parameter{image}"
+        assert any(fnmatch(name, resource) for resource in statement["Resource"])
+
+
+def test_the_head_on_aws_starts_tags_and_ends_only_machines_of_its_cluster() -> None:
+    statements = aws_statements()
+    start = statements["StartMachinesOfThisCluster"]["Condition"]["StringEquals"]
+    assert start["aws:RequestTag/ray-cluster-name"] == "raysearch"
+    assert start["ec2:MetadataHttpTokens"] == "required"
+    for name in ("TagMachinesOfThisCluster", "EndMachinesOfThisCluster"):
+        condition = statements[name]["Condition"]["StringEquals"]
+        assert condition["ec2:ResourceTag/ray-cluster-name"] == "raysearch"
+    for statement in statements.values():
+        changes = [action for action in statement["Action"] if re.match("ec2:(?!Describe)", action)]
+        resources = statement["Resource"]
+        for resource in [resources] if isinstance(resources, str) else resources:
+            if changes:
+                assert resource.startswith("arn:aws:ec2:REGION:")
+            if changes and ":instance/" in resource:
+                assert "ray-cluster-name" in str(statement["Condition"]) or (
+                    statement["Sid"] == "TagThemAtTheirStart"
+                )
+
+
+def test_the_machines_on_aws_use_only_one_folder_of_the_bucket() -> None:
+    statements = aws_statements()
+    used = [
+        statement
+        for statement in statements.values()
+        if any(action.startswith("s3:") for action in statement["Action"])
+    ]
+    assert len(used) == 2
+    prefixes = statements["ListOnePrefix"]["Condition"]["StringLike"]["s3:prefix"]
+    assert prefixes == ["raysearch", "raysearch/*"]
+    assert statements["UseOnePrefix"]["Resource"] == "arn:aws:s3:::Bucket/raysearch/*"
+    environment = (TOP / "cluster.yaml").read_text()
+    assert "RAYSEARCH_STUDIES=s3://my-bucket/raysearch/" in environment
+
+
+def test_disks_on_aws_are_encrypted_images_are_pinned_and_metadata_requires_a_token() -> None:
+    types = load(TOP / "cluster.yaml")["available_node_types"]
+    for node_type in types.values():
+        config = node_type["node_config"]
+        assert all(device["Ebs"]["Encrypted"] for device in config["BlockDeviceMappings"])
+        assert re.fullmatch("ami-[0-9a-f]{17}", config["ImageId"])
+        assert config["MetadataOptions"] == {"HttpTokens": "required"}
+    assert aws_statements()["WithEncryptedDisks"]["Condition"] == {
+        "Bool": {"ec2:Encrypted": "true"}
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_library_of_a_node_sends_telemetry(path: Path) -> None:
+    environment = next(
+        command for command in load(path)["setup_commands"] if "raysearch.env <<" in command
+    )
+    exports = " ".join(line for line in environment.splitlines() if "export " in line)
+    for name, value in NO_TELEMETRY.items():
+        assert f"{name}={value}" in exports.split()
 
 
 def test_both_cluster_files_install_and_start_ray_in_the_same_way() -> None:

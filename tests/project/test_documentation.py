@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from conftest import Commands
-from raysearch.cli.command_table import load_command
+from raysearch.cli.command_table import COMMANDS, load_command
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import OBJECTIVES
 from raysearch.config.space_file import parse_space, read_space
@@ -43,7 +43,7 @@ FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 CAPTION = re.compile(r"\A:caption: ([^\n]*)\n")
 NEEDS = "Needs "
 PART_OF_SPACE = "Part of a space file"
-PYTHON = "uv run python "
+PYTHON = "python "
 # The accessions that the authors' split of BreakHis has on both sides.
 LEAKING = ("13412", "18842", "19979", "22549", "29960")
 # A space file to which the examples of single keys are added.
@@ -111,8 +111,8 @@ def identify(block: Block) -> str:
 def test_the_two_commands_stand_alone_before_any_other_mention() -> None:
     text = README.read_text()
     launch, tests = (block.text.strip() for block in list(blocks_of(README))[:2])
-    assert launch.endswith("uv run raysearch launch searchspace/quickstart.yaml")
-    assert tests.endswith("uv run pytest")
+    assert launch == "./install.sh && .venv/bin/raysearch launch searchspace/quickstart.yaml"
+    assert tests == "./install.sh dev && .venv/bin/pytest"
     assert "\n" not in launch + tests
     assert text.index("raysearch launch") > text.index(launch)
     assert text.index("pytest") > text.index(tests)
@@ -151,7 +151,7 @@ def test_every_command_of_the_documentation_has_the_options_that_exist() -> None
     (overview,) = [block.text for block in BLOCKS if block.text.startswith("raysearch shard")]
     lines = [re.split(" {3,}", line)[0] for line in overview.splitlines()]
     lines += [line for block in BLOCKS if block.language == "console" for line in block.commands()]
-    commands = [re.sub(r"^(uv run )?(\w+=\S+ )*", "", line) for line in lines]
+    commands = [re.sub(r"^(\w+=\S+ )*", "", line) for line in lines]
     words = [shlex.split(line)[1:] for line in commands if line.startswith("raysearch ")]
     assert len(words) >= 50
     for name, *arguments in words:
@@ -202,6 +202,17 @@ def test_the_messages_of_the_troubleshooting_page_are_in_the_source() -> None:
     assert missing == []
 
 
+def test_each_row_of_the_troubleshooting_page_has_a_cause_and_a_command_that_exists() -> None:
+    lines = (GUIDES / "troubleshooting.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| message")]
+    assert len(rows) >= 80
+    for row in rows:
+        symptom, cause, action = row.strip("| ").split(" | ")
+        assert min(map(len, (symptom, cause, action))) >= len("Wait."), row
+        for command in re.findall(r"`raysearch (?:--allow )?([a-z]+)", action):
+            assert command in COMMANDS, (command, row)
+
+
 def source_texts() -> Iterator[str]:
     """The string literals of the package; a formatted one with a space for each value."""
     for path in (TOP / "src").rglob("*.py"):
@@ -215,10 +226,7 @@ def source_texts() -> Iterator[str]:
                 yield node.value
 
 
-# The built pages; one worker of pytest-xdist builds them once.
-
-
-BUILD_GROUP = pytest.mark.xdist_group("documentation")
+# The built pages.
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +245,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@BUILD_GROUP
 def test_the_build_has_no_warnings_and_names_every_option_of_a_study(html: Path) -> None:
     hyperparameters = (html / "reference" / "hyperparameters.html").read_text()
     metrics = (html / "reference" / "metrics.html").read_text()
@@ -245,7 +252,6 @@ def test_the_build_has_no_warnings_and_names_every_option_of_a_study(html: Path)
     assert [name for name in OBJECTIVES if f">{name}<" not in metrics] == []
 
 
-@BUILD_GROUP
 def test_the_architecture_page_names_what_is_there(html: Path) -> None:
     page = (html / "design" / "architecture.html").read_text()
     packages = [path.parent.name for path in (TOP / "src" / "raysearch").glob("*/__init__.py")]
@@ -253,7 +259,6 @@ def test_the_architecture_page_names_what_is_there(html: Path) -> None:
     assert [name for name in packages if name not in page] == []
 
 
-@BUILD_GROUP
 def test_every_page_is_reached_from_the_contents(html: Path) -> None:
     pages = {path.relative_to(DOCS).with_suffix(".html") for path in PAGES if path != README}
     assert [str(page) for page in pages if not (html / page).is_file()] == []
@@ -289,17 +294,21 @@ class Reader:
     def __init__(self, folder: Path, environment: dict[str, str], idc: Path | None = None) -> None:
         self.folder, self.home = folder, folder / "home"
         self.run = Commands(folder, environment)
-        for name in ("searchspace", "benchmarks"):
-            (folder / name).symlink_to(TOP / name)
+        (folder / "benchmarks").symlink_to(TOP / "benchmarks")
+        write_spaces(folder / "searchspace")
         write_images(folder, self.home)
         self.idc = idc or self.home / "idc.zip"
 
     def type_commands(self, page: Path) -> int:
-        """Run the unmarked commands of a page, with two trials each; return their number."""
+        """Run the unmarked commands of a page; return their number.
+
+        Studies have two trials, and the synthetic set has a fifth of its patches.
+        """
         commands = [line for block in unmarked(page, "console") for line in block.commands()]
         for command in commands:
             line = command.replace("~/idc.zip", str(self.idc)).replace("~", str(self.home))
             line = re.sub(r"--trials \d+", "--trials 2", line)
+            line = line.replace("24:1200:0", "24:240:0")
             if line.startswith(PYTHON):
                 words = [sys.executable, *shlex.split(line.removeprefix(PYTHON))]
                 subprocess.run(words, cwd=self.folder, check=True, capture_output=True)
@@ -316,6 +325,17 @@ class Reader:
         program = "\n".join((PYTHON_PREAMBLE, *examples, check))
         words = [sys.executable, "-c", program]
         subprocess.run(words, cwd=self.folder, env=self.run.environment, check=True)
+
+
+def write_spaces(folder: Path) -> None:
+    """Write the spaces with three trials of one epoch; repeats are for `idc.yaml` only."""
+    folder.mkdir()
+    for path in (TOP / "searchspace").glob("*.yaml"):
+        text = re.sub(r"^trials: \d+$", "trials: 3", path.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^epochs: \d+$", "epochs: 1", text, flags=re.MULTILINE)
+        if path.name != "idc.yaml" and "\nrepeats:" not in text:
+            text += "\nrepeats: 0\n"
+        (folder / path.name).write_text(text)
 
 
 def write_images(folder: Path, home: Path) -> None:
@@ -369,6 +389,8 @@ def guide_pages() -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_commands_of_the_tutorial_run_as_written(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -385,12 +407,39 @@ def test_the_commands_of_the_tutorial_run_as_written(
     assert reader.type_commands(TUTORIAL) >= 9
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_guides_run_as_written(tmp_path: Path) -> None:
-    """In the order of the guides, in one folder, on small sets and with two trials."""
+@pytest.fixture(scope="module")
+def guide_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader of the guides, in one folder."""
     ncbi = FakeNcbi()
     ncbi.pdfs, ncbi.search_results = {"11": build_pdf([image_object(tissue_image(2))])}, ["11"]
     with serve(ncbi):
-        reader = Reader(tmp_path, {"RAYSEARCH_NCBI": ncbi.url})
-        assert sum(reader.type_commands(page) for page in guide_pages()) >= 30
-        reader.run_python(DOCS / "reference" / "python-api.md")
+        yield Reader(tmp_path_factory.mktemp("guides"), {"RAYSEARCH_NCBI": ncbi.url})
+
+
+def page_prompts(page: Path) -> int:
+    """The number of prompts of a page outside the blocks that need something."""
+    return sum(block.text.count("\n$ ") + 1 for block in unmarked(page, "console"))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in guide_pages() if unmarked(page, "console")],
+    ids=lambda page: page.stem,
+)
+def test_the_commands_of_the_guides_run_as_written(guide_reader: Reader, page: Path) -> None:
+    """In the order of the guides, in one folder, on small sets and with two or three trials."""
+    assert guide_reader.type_commands(page) == page_prompts(page)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_python_examples_run_after_the_commands_of_the_guides(guide_reader: Reader) -> None:
+    guide_reader.run_python(DOCS / "reference" / "python-api.md")
+
+
+def test_the_guides_have_commands_that_run() -> None:
+    blocks = [block for page in guide_pages() for block in unmarked(page, "console")]
+    assert sum(len(block.commands()) for block in blocks) >= 30

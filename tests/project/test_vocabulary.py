@@ -134,6 +134,7 @@ def test_no_help_text_uses_a_replaced_word() -> None:
 def documents() -> list[Path]:
     """Return the documentation that is written by hand, without the changelog's old names."""
     documents = [*TOP.glob("*.md"), *sorted((TOP / "docs").rglob("*.md"))]
+    documents += sorted((TOP / "searchspace").glob("*.yaml"))
     return [path for path in documents if path.name != "CHANGELOG.md"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.errors import StudyError
 from raysearch.reports.model_card import (
     ANSWERED,
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def test_a_card_has_the_answers_of_the_study_and_lists_what_is_open(champion_study: Study) -> None:
     report = study_report(champion_study.folder)
-    claim, tripod = model_card(report, {}).checklists
+    claim, tripod = model_card(report, {}, DisplayedNames(None)).checklists
     assert [item.number for item in claim.items] == [str(number + 1) for number in range(44)]
     assert len(tripod.items) == 52
     by_number = {item.number: item for item in claim.items}
@@ -46,7 +47,7 @@ def test_answers_of_the_authors_complete_a_card(champion_study: Study, tmp_path:
     report = study_report(champion_study.folder)
     file = tmp_path / "card.yaml"
     file.write_text("funding: |\n  None,\n  from nobody.\nsources: Two hospitals | 2008.\n")
-    card = model_card(report, read_card_answers(file))
+    card = model_card(report, read_card_answers(file), DisplayedNames(None))
     by_number = {item.number: item for item in card.checklists[0].items}
     assert (by_number["44"].state, by_number["44"].full_text) == (ANSWERED, "None, from nobody.")
     assert by_number["7"].state == ANSWERED
@@ -62,7 +63,7 @@ def test_answers_of_the_authors_complete_a_card(champion_study: Study, tmp_path:
         ("fundin: none\nethic: none", "'fundin'; did you mean 'funding'?; unknown topic 'ethic'"),
         ("funding: 3", "give a text for each topic, such as `funding: none`"),
         ("[", "not YAML"),
-        (None, "No such file"),
+        (None, "no such file"),
     ],
 )
 def test_a_file_that_does_not_answer_topics_is_rejected(

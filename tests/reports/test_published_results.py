@@ -11,6 +11,7 @@ from raysearch.cli import run
 from raysearch.errors import DataError
 from raysearch.reports.published_results import check_published, read_published
 
+MANY_SETS = "other_sets: {s" + ": 1, s".join(map(str, range(600))) + ": 1}"
 PUBLISHED = Path(__file__).with_name("published")
 
 
@@ -65,18 +66,24 @@ def test_consistent_results_have_no_note(
     ("text", "message"),
     [
         ("rows: many", "line 1: rows: 'many' is not a count"),
-        ("rows: true", "rows: True is not a count"),
+        ("rows: true", "rows: 'true' is not a count"),
         ("row: 5", "row: unknown key; did you mean `rows`?"),
         ("metrics: {accuracy: 85}", "metrics.accuracy: '85' is not from 0 to 1"),
-        ("metrics: {accuracy: true}", "metrics.accuracy: 'True' is not from 0 to 1"),
+        ("metrics: {accuracy: true}", "metrics.accuracy: 'true' is not from 0 to 1"),
         ("classes: {a: {f1: '0.5'}, b: {}}\nconfusion: [[1, 2]]", "line 2: confusion: give one"),
         ("classes: {a: {f1: 2}}", "classes.a.f1: '2' is not from 0 to 1"),
-        ("classes: {a: {support: -1}}", "classes.a.support: -1 is not a count"),
-        ("classes: 3", "classes: 3 is not a mapping"),
+        ("classes: {a: {support: -1}}", "classes.a.support: '-1' is not a count"),
+        ("classes: 3", "classes: '3' is not a mapping"),
         ("fractions: [{name: x}]", "fractions.0.reported: this key is required"),
         ("fractions: [{name: x, reported: 0.5, count: 1, of: 2}]", "fractions.0.of: unknown key"),
-        ("fractions: 3", "fractions: 3 is not a list"),
+        ("fractions: 3", "fractions: '3' is not a list"),
         ("by_confidence: {very: {}}", "by_confidence.very: 'very' is not a confidence"),
+        ("metrics: {f1: 1e-05}", "metrics.f1: '1e-05' is not from 0 to 1"),
+        ("rows: 1%s" % ("0" * 400), "is not a count"),
+        ("by_confidence: {0.8: {}, 0.80: {}}", "by_confidence: a confidence is written twice"),
+        ("fractions: [{name: x, reported: .5, count: 9999999999999, total: 1}]", "not a count"),
+        (MANY_SETS, "at most 500 items"),
+        ('classes: {"a\\e[31m\\n": 3}', "classes.a\x1b[31m : '3' is not a mapping"),
         ("- a", "the file has no results"),
     ],
 )
@@ -93,3 +100,35 @@ def test_all_errors_of_a_file_are_reported_one_on_each_line(tmp_path: Path) -> N
     first, *errors = str(error.value).splitlines()
     assert first.endswith("x.yaml: 3 errors")
     assert [line.split(":")[1].strip() for line in errors] == ["rows", "confusion", "metrics.f1"]
+
+
+@pytest.mark.parametrize(
+    "names", [("00", "01"), ("true", "false"), ("1e1", "10"), ("yes", "no"), ("007", "7")]
+)
+def test_classes_are_texts(names: tuple[str, str], tmp_path: Path) -> None:
+    classes = ", ".join(f"{name}: {{f1: 0.90, support: 100}}" for name in names)
+    (tmp_path / "x.yaml").write_text(
+        f"name: 007\nrows: 200\nclasses: {{{classes}}}\nother_sets: {{2020-01-02: 5, 1: 3}}\n"
+    )
+    results = read_published(tmp_path / "x.yaml")
+    assert (results.name, tuple(results.classes)) == ("007", names)
+    assert results.classes[names[0]].metrics["f1"].text == "0.90"
+    assert results.other_sets == {"2020-01-02": 5, "1": 3}
+    assert check_published(results) == []
+
+
+def test_many_sets_are_not_combined(tmp_path: Path) -> None:
+    sets = ", ".join(f"s{number}: {1000 + number}" for number in range(200))
+    (tmp_path / "x.yaml").write_text(
+        f"rows: 10\nclasses: {{a: {{support: 7}}}}\nother_sets: {{{sets}}}\n"
+    )
+    (note,) = check_published(read_published(tmp_path / "x.yaml"))
+    assert note.text == "the support, 7, is less than the 10 rows of the evaluated set"
+
+
+def test_a_file_with_many_errors_names_the_first_of_them(tmp_path: Path) -> None:
+    classes = ", ".join(f"c{number}: {{f1: x}}" for number in range(300))
+    (tmp_path / "x.yaml").write_text(f"classes: {{{classes}}}\n")
+    with pytest.raises(DataError) as error:
+        read_published(tmp_path / "x.yaml")
+    assert len(str(error.value).splitlines()) == 22

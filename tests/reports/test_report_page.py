@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from raysearch.analysis import stored_importances
+from raysearch.analysis.stored_importances import write_importances
 from raysearch.champion.model_artifact import pack_model_artifact
 from raysearch.champion.stored_champion import repeat_scores
 from raysearch.cli import run
@@ -23,6 +25,7 @@ from raysearch.search.study.study import Study
 from raysearch.search.tracking.model_registry import ARTIFACT_PATH
 from raysearch.search.tracking.tracker import Tracker
 from support.champion_studies import REPEAT_SEED, study_with_champion
+from support.result_studies import new_study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -46,11 +49,13 @@ class Page(HTMLParser):
 
 
 def test_the_page_has_every_section_and_needs_no_other_file(
-    champion_study: Study, tmp_path: Path
+    champion_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Tracker(champion_study.plan, f"sqlite:///{tmp_path}/runs.db")
     tracker.close("FINISHED", 60)
     assert run(["test", "first"]) == 0
+    write_importances(champion_study.folder, champion_study.plan, champion_study.history)
+    monkeypatch.delattr(stored_importances, "hyperparameter_importances")  # they are read
     assert run(["report", "first"]) == 0
     text = (tmp_path / "first.html").read_text()
     page = Page()
@@ -59,11 +64,12 @@ def test_the_page_has_every_section_and_needs_no_other_file(
     schemes = {address.split(":")[0] for address in page.addresses if not address.startswith("#")}
     assert schemes == {"data"}
     for words in (
-        *("How the champion was selected", "Out of fold: 4", "Held-out test set: 7"),
+        *("How the champion was selected", "Out of fold: 4", "Held-out test set, 7"),
         "Accesses: 1 by this study",
         *("ROC curve", "Reliability", "Confusion matrix", "AUGRC", "NPV", "By fold, and pooled"),
-        "Learning curves of the champion&#39;s folds",
-        *("loss of each fold", "Importance of the hyperparameters"),
+        *("Learning curves of the champion&#39;s folds", "Importance of the hyperparameters"),
+        *("why it differs", "mean over folds", "pooled out of fold", "bias-corrected estimate"),
+        "Undefined: the space has no hyperparameter to search",
         *("Model card", "CLAIM 2024", "44 items", "TRIPOD+AI", "52 items"),
         "No slide map: the positions of the patches are unknown",
     ):
@@ -77,14 +83,13 @@ def test_the_page_has_every_section_and_needs_no_other_file(
 
 
 def test_a_study_without_a_champion_has_no_report(
-    champion_study: Study, capsys: pytest.CaptureFixture[str]
+    champion_study: Study, many: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["report", "nobody"]) == 2
     assert run(["report", "first", "--out", "nowhere/x.html"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
-    champion_study.history.champion = None
-    champion_study.folder.remove(champion_study.folder.JOURNAL)
-    assert run(["report", "first"]) == 2
+    new_study(many, champion_study.folder.local.with_name("second"))
+    assert run(["report", "second"]) == 2
     assert "no champion yet" in capsys.readouterr().err
 
 

@@ -51,8 +51,8 @@ def train_trial(study: Study, trial: Trial, data: TrainingData) -> None:
 
     def report(fold_epoch: FoldEpoch, val_scores: ValidationScores, _state: object) -> None:
         content = encode_fold_epoch_scores(fold_epoch, val_scores, data)
-        study.folder.write(study.folder.scores(trial.id, fold_epoch.epoch), content)
-        study.report(report_of(trial.id, fold_epoch, None))
+        scores = study.folder.write_scores(trial.id, fold_epoch.epoch, content)
+        study.report(dataclasses.replace(report_of(trial.id, fold_epoch, None), scores=scores))
 
     train(train_config(study.plan, trial.hparams, trial.seed, torch.device("cpu")), data, report)
 
@@ -88,7 +88,7 @@ def test_the_difference_is_of_pooled_scores_and_its_interval_resamples_patients(
     pairs = trial_pairs(plan.space, history.done(), "preprocess")["none", "sharpen"]
 
     def auroc(trial: Trial, weights: NDArray[np.float64]) -> float:
-        scores = out_of_fold(folder, plan, trial.id, trial.folds)
+        scores = out_of_fold(folder, plan, trial)
         patient_index = np.unique(scores.patients, return_inverse=True)[1]
         rows = np.repeat(np.arange(len(patient_index)), weights[patient_index].astype(int))
         metrics = classification_metrics(scores.labels[rows], scores.probabilities[rows], NAMES)
@@ -220,11 +220,11 @@ def test_a_comparison_without_data_is_rejected_in_one_line(shards: Path, tmp_pat
     message = rejection("preprocess", new_study(shards, tmp_path / "y", TREE))
     assert "no two of the 0 finished trials of 'y' differ in it alone" in message
     assert "`sampler: grid`" in message
-    name = study.folder.scores("t0001", 2)
+    name = study.folder.scores("t0001", 2, study.history.trials["t0001"].score_hashes[2])
     study.folder.write(name, study.folder.read(name)[:-9])
-    assert "t0001: missing or damaged" in rejection("preprocess")
+    assert f"{name}: damaged (its SHA-256 is not" in rejection("preprocess")
     study.folder.remove(name)
-    assert "t0001: missing or damaged" in rejection("preprocess")
+    assert f"{name}: missing; restore it" in rejection("preprocess")
 
 
 def test_the_command_prints_a_table_or_json(
@@ -236,7 +236,7 @@ def test_the_command_prints_a_table_or_json(
     for text in ("auroc by preprocess in seen", "none -> sharpen", "seed of their training"):
         assert text in " ".join(output.split())
     assert run(["compare", "--hyperparameter", "learning_rate", "--json"]) == 0
-    (record,) = json.loads(capsys.readouterr().out)
+    (record,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert (record["first"], record["second"], record["num_pairs"]) == (0.001, 0.01, 2)
     assert record["difference"]["low"] <= record["difference"]["value"]
     assert run(["compare", "seen", "--hyperparameter", "width"]) == 2

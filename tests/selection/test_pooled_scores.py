@@ -71,7 +71,7 @@ def scored_trial(slides: Path, tmp_path: Path) -> tuple[Study, Trial]:
 def scores_of(scored_trial: tuple[Study, Trial]) -> OutOfFold:
     """Read the out-of-fold scores of the trial."""
     study, trial = scored_trial
-    return out_of_fold(study.folder, study.plan, trial.id, trial.folds)
+    return out_of_fold(study.folder, study.plan, trial)
 
 
 def positions_of(scored_trial: tuple[Study, Trial]) -> PatchPositions:

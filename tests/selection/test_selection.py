@@ -24,7 +24,7 @@ def study(shards: Path, tmp_path: Path) -> Study:
 
 
 def scores_of(study: Study, trial: str) -> OutOfFold:
-    return out_of_fold(study.folder, study.plan, trial, 2)
+    return out_of_fold(study.folder, study.plan, study.history.trials[trial])
 
 
 def inference_ms_by_trial(selection: Selection) -> dict[str, float | None]:
@@ -107,6 +107,7 @@ def test_a_study_without_a_finished_trial_is_rejected(shards: Path, tmp_path: Pa
 
 
 def test_missing_scores_are_reported(study: Study) -> None:
-    study.folder.remove(study.folder.scores("t0002", 4))
-    with pytest.raises(StudyError, match=r"scores/t0002: missing or damaged"):
+    name = study.folder.scores("t0002", 4, study.history.trials["t0002"].score_hashes[4])
+    study.folder.remove(name)
+    with pytest.raises(StudyError, match=f"{name}: missing; restore it"):
         select(study.folder, study.plan, study.history)

@@ -14,7 +14,7 @@ from raysearch.config.space import ChampionKind
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import add_split_manifest
-from raysearch.search.engine import reporter, worker_tasks
+from raysearch.search.engine import champion_tasks, reporter, worker_tasks
 from raysearch.search.engine.worker_messages import WorkerMessage, trial_task
 from raysearch.search.journal.events import ChampionDecision, FoldReport
 from raysearch.search.journal.history import Trial
@@ -70,7 +70,7 @@ def study_with_champion(
     if kind == "ensemble":
         train_repeat(study, trial)
     else:
-        worker_tasks.refit_trial(trial_task(study, trial))
+        study.record_refit(trial, champion_tasks.refit_trial(trial_task(study, trial)).network)
     select_champion(study, SelectionOptions(kind=kind))
     return study
 
@@ -101,7 +101,7 @@ def train_repeat(study: Study, trial: Trial, seed: int = REPEAT_SEED, *folds: in
     """Train folds of `trial` with a repeat seed as their workers do; all folds by default."""
     task = replace(trial_task(study, trial), seed=seed)
     for fold in folds or range(trial.folds):
-        worker_tasks.train_repeat_fold(task, fold, keep_network=True)
+        study.record_repeat(trial, champion_tasks.train_repeat_fold(task, fold, keep_network=True))
 
 
 def select_champion(study: Study, options: SelectionOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysearch.cli import run
+from raysearch.data.files import Folder
+from raysearch.data.shards.shard_manifest import read_manifest
 
 
 def json_output(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -24,9 +27,10 @@ def json_output(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[st
 
 def rename_patients(shards: Path, prefix: str) -> None:
     """Put `prefix` before the name of each patient of the shards."""
-    manifest = json.loads((shards / "manifest.json").read_text())
-    for shard in manifest["shards"]:
-        path = shards / shard["name"]
+    manifest = read_manifest(Folder(shards))
+    renamed = []
+    for shard in manifest.shards:
+        path = shards / shard.name
         table = pq.read_table(path)
         names = pa.array([prefix + name for name in table["patient"].to_pylist()])
         index = table.column_names.index("patient")
@@ -36,7 +40,7 @@ def rename_patients(shards: Path, prefix: str) -> None:
             table, path, compression="none", use_dictionary=False, write_page_checksum=True
         )
         content = path.read_bytes()
-        shard |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    hashes = "\n".join(shard["sha256"] for shard in manifest["shards"])
-    manifest["fingerprint"] = hashlib.sha256(hashes.encode()).hexdigest()
-    (shards / "manifest.json").write_text(json.dumps(manifest))
+        sha256 = hashlib.sha256(content).hexdigest()
+        renamed.append(replace(shard, bytes=len(content), sha256=sha256))
+    manifest = replace(manifest, shards=tuple(renamed))
+    (shards / "manifest.json").write_bytes(manifest.dump())

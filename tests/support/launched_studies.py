@@ -146,10 +146,11 @@ def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None
     folder, plan = study(run), read_plan(study(run))
     for trial in history.searched():
         scored = [report for report in trial.reports if report.rung or report.epoch % 3 == 0]
-        names = [f"{report.epoch:05d}.parquet" for report in scored]
+        hashes = trial.score_hashes
+        names = [f"{report.epoch:05d}-{hashes[report.epoch][:8]}.parquet" for report in scored]
         assert (folder / f"scores/{trial.id}").names() == names
         for report in scored:
-            file = folder.read(folder.scores(trial.id, report.epoch))
+            file = folder.read(folder.scores(trial.id, report.epoch, hashes[report.epoch]))
             table = pq.read_table(io.BytesIO(file))
             assert table.num_rows == plan.splits[0].patches[report.fold]
             margin = (
@@ -164,7 +165,8 @@ def check_scores_at_rungs(run: Commands, history: History, shards: Path) -> None
 def check_the_pooled_auroc(run: Commands, champion: Trial, interval: dict[str, float]) -> None:
     """Check the AUROC of both folds' last scores together, and its interval."""
     folder = study(run)
-    files = [folder.read(folder.scores(champion.id, epoch)) for epoch in (3, 6)]
+    hashes = champion.score_hashes
+    files = [folder.read(folder.scores(champion.id, epoch, hashes[epoch])) for epoch in (3, 6)]
     table = pa.concat_tables([pq.read_table(io.BytesIO(file)) for file in files])
     margin = table["logit_positive"].to_numpy() - table["logit_negative"].to_numpy()
     assert interval["value"] == pytest.approx(
@@ -179,12 +181,12 @@ def check_the_repeat(run: Commands, champion: Trial, outcome: dict[str, Any]) ->
     folder, plan = study(run), read_plan(study(run))
     assert (folder / f"repeats/{champion.id}").names() == [str(repeat["seed"])]
     assert repeat["seed"] != champion.seed
-    rows = repeat_out_of_fold(folder, plan, champion.id, repeat["seed"], range(2))
+    rows = repeat_out_of_fold(folder, plan, champion, repeat["seed"], range(2))
     assert rows is not None
     value = roc_auc_score(rows.labels, rows.probabilities[:, 1])
     assert repeat["objective"]["value"] == pytest.approx(value, abs=1e-9)
     assert repeat["objective"]["value"] != outcome["objective"]["value"]
-    searched_rows = out_of_fold(folder, plan, champion.id, 2)
+    searched_rows = out_of_fold(folder, plan, champion)
     searched = roc_auc_score(searched_rows.labels, searched_rows.probabilities[:, 1])
     assert outcome["objective"]["value"] == pytest.approx(searched, abs=1e-9)
     assert runs(run)[0].data.metrics["objective_repeats"] == repeat["objective"]["value"]
@@ -199,30 +201,34 @@ def check_the_registered_model(run: Commands, shards: Path) -> None:
     import mlflow
 
     from raysearch.data.shards.patches import load_patches
+    from raysearch.search.tracking.tracking_store import global_store
 
     store = f"sqlite:///{run.folder}/mlflow.db"
-    mlflow.set_tracking_uri(store)
-    mlflow.set_registry_uri(store)
     working_folder = Path.cwd()
     os.chdir(run.folder)
     try:
-        model = mlflow.pyfunc.load_model("models:/small@champion")
+        with global_store(store):
+            model = mlflow.pyfunc.load_model("models:/small@champion")
         patches = load_patches(str(shards))
         batch = np.array(patches.pixels[:7]).reshape(7, 50, 50, 3)
-        probabilities = np.asarray(model.predict(batch))
+        answer = model.predict(batch)
     finally:
         os.chdir(working_folder)
-    assert probabilities.shape == (7, 2)
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    scores = answer[[f"score_{name}" for name in patches.class_names]].to_numpy()
+    assert scores.shape == (7, 2)
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert set(answer["decision"]) <= set(patches.class_names)
     assert model.metadata.signature is not None
     artifacts = [path.name for path in run.folder.rglob("*") if "mlruns" in str(path)]
     assert not [name for name in artifacts if name.endswith((".pkl", ".pickle", ".pth"))], artifacts
 
 
-def wait_for_reports(run: Commands, count: int, timeout_s: float = 200) -> None:
-    """Wait until the study's journal has `count` reports of searched trials."""
+def wait_for_reports(
+    run: Commands, count: int, timeout_s: float = 200, name: str = "small"
+) -> None:
+    """Wait until the journal of a study has `count` reports of searched trials."""
     deadline = time.monotonic() + timeout_s
-    folder = study(run)
+    folder = study(run, name)
     while time.monotonic() < deadline:
         if folder.exists(folder.JOURNAL):
             events = Journal(folder / folder.JOURNAL).events
@@ -277,7 +283,8 @@ def check_the_ensemble(run: Commands, selected: dict[str, Any]) -> None:
     decision = load_study(study(run)).history.champion_decision
     assert decision == record_from_json(ChampionDecision, selected["decision"])
     assert (decision.kind, decision.seed) == ("ensemble", repeat["seed"])
-    plan, champion = read_plan(study(run)), selected["champion"]
+    plan, history = read_plan(study(run)), load_study(study(run)).history
+    champion = history.trials[selected["champion"]]
     rows = repeat_out_of_fold(study(run), plan, champion, repeat["seed"], range(2))
     assert rows is not None
     rule = fit_decision_rule(rows, "f1")
@@ -288,7 +295,7 @@ def check_the_ensemble(run: Commands, selected: dict[str, Any]) -> None:
     )
     client = MlflowClient(*[f"sqlite:///{run.folder}/mlflow.db"] * 2)
     tags = client.get_model_version_by_alias("small", "champion").tags
-    assert (tags["trial"], tags["kind"]) == (champion, "ensemble")
+    assert (tags["trial"], tags["kind"]) == (champion.id, "ensemble")
 
 
 def read_bytes_or_nothing(path: Path) -> bytes:

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-COLUMNS = ["path", "patient", "x", "y", "label", "score_negative", "score_positive"]
+COLUMNS = [
+    *("path", "patient", "x", "y", "label", "class", "probability", "decision"),
+    *("score_negative", "score_positive"),
+]
 
 
 def read_scores(folder: Path) -> NDArray[np.float64]:

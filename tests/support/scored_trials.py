@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def record_scores(
     """
     both = np.column_stack([-logits / 2, logits / 2]).astype(np.float32)
     content = encode_scores(report.fold, report.epoch, ValidationScores(rows, both), data)
-    study.folder.write(study.folder.scores(report.trial, report.epoch), content)
-    return study.report(report)
+    sha256 = study.folder.write_scores(report.trial, report.epoch, content)
+    return study.report(replace(report, scores=sha256))
 
 
 def record_noisy_trial(

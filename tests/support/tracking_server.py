@@ -26,6 +26,11 @@ class Server:
         self._folder = folder
         self._start()
 
+    @property
+    def session(self) -> int:
+        """The session of its processes."""
+        return self._process.pid
+
     def signal(self, signum: signal.Signals) -> None:
         os.killpg(self._process.pid, signum)
         if signum == signal.SIGKILL:

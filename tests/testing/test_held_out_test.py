@@ -95,7 +95,10 @@ def test_another_trial_is_rejected_and_another_study_is_not(champion_study: Stud
 def test_further_repeats_do_not_make_another_champion(champion_study: Study) -> None:
     test_set = replace(held_out_test_set(champion_study.plan), accesses=(ACCESS,))
     decision = replace(REFIT_DECISION, repeats=3)
-    reject_other_champion(test_set, TestSetAccess.now("first", "identity", "t0000", decision))
+    access = TestSetAccess.now("first", "identity", "t0000", decision)
+    assert access.decision != ACCESS.decision
+    assert ACCESS.same_champion(access)
+    reject_other_champion(test_set, access)
 
 
 def test_a_study_without_a_held_out_test_set_is_rejected(shards: Path, tmp_path: Path) -> None:

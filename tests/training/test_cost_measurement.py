@@ -12,6 +12,7 @@ from torch import nn
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.models import PatchShape
 from raysearch.models.architectures import networks
+from raysearch.models.encoders.encoder import Encoder
 from raysearch.training import cost_measurement
 from raysearch.training.cost_measurement import (
     exceeded_limit,
@@ -70,10 +71,10 @@ def test_a_network_is_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch)
     build_network = networks.build_network
 
     def recording_build(
-        name: str, shape: PatchShape, num_classes: int, hparams: Hparams
+        name: str, shape: PatchShape, num_classes: int, hparams: Hparams, encoder: Encoder | None
     ) -> nn.Module:
         widths.append(int(hparams["width"]))
-        return build_network(name, shape, num_classes, hparams)
+        return build_network(name, shape, num_classes, hparams, encoder)
 
     monkeypatch.setattr(cost_measurement, "build_network", recording_build)
     data = constant_patches(31)

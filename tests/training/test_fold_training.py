@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from raysearch.training.batches import split_batches
 from raysearch.training.checkpoint import unpack_checkpoint
 from raysearch.training.failures import TrainingFailedError
+from raysearch.training.fold_loss import FoldLoss
 from raysearch.training.fold_training import FoldTrainer
 from raysearch.training.loop import train
 from raysearch.training.training_data import TrainingData
@@ -18,7 +19,7 @@ from support.recorded_training import Recorder, recorded_training, small_config
 
 def test_balanced_sampling_uses_no_class_weights(data: TrainingData) -> None:
     trainer = FoldTrainer(small_config(balanced_sampling=True), data, 0)
-    assert trainer.class_weights() is None
+    assert trainer.loss.class_weight is None
     order = trainer.row_order(0)
     assert np.ptp(np.bincount(data.labels.numpy()[order])) <= 1
     assert len(order) == len(trainer.train_indices)
@@ -27,11 +28,11 @@ def test_balanced_sampling_uses_no_class_weights(data: TrainingData) -> None:
 def test_class_weights_are_inverse_frequencies_with_mean_one_over_the_rows(
     data: TrainingData,
 ) -> None:
-    weights = FoldTrainer(small_config(), data, 0).class_weights()
+    weights = FoldTrainer(small_config(), data, 0).loss.class_weight
     assert weights is not None
     labels = data.labels[torch.from_numpy(data.folds[0][0])]
     assert float(weights[labels].mean()) == pytest.approx(1.0)
-    assert FoldTrainer(small_config(class_weights=False), data, 0).class_weights() is None
+    assert FoldTrainer(small_config(class_weights=False), data, 0).loss.class_weight is None
 
 
 def test_the_loss_of_a_mixup_batch_is_the_weighted_sum_of_two_losses(data: TrainingData) -> None:
@@ -41,7 +42,7 @@ def test_the_loss_of_a_mixup_batch_is_the_weighted_sum_of_two_losses(data: Train
     batch, partners = trainer.load_batch(rows), rows.roll(1)
     loss = trainer.backward(batch, [(rows, 0.3), (partners, 0.7)])
     logits = trainer.model(batch)
-    expected = 0.3 * trainer.mean_loss(logits, rows) + 0.7 * trainer.mean_loss(logits, partners)
+    expected = 0.3 * trainer.loss.mean(logits, rows) + 0.7 * trainer.loss.mean(logits, partners)
     assert torch.allclose(loss, expected)
 
 
@@ -127,7 +128,7 @@ def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights
     trainer = FoldTrainer(config, extended, 0)
     rows = torch.tensor([0, 5, 9, len(data.labels) + 3, len(data.labels) + 45])
     logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
-    labels, weights = trainer.labels[rows], trainer.class_weights()
+    labels, weights = trainer.loss.labels[rows], trainer.loss.class_weight
     row_weights = torch.tensor([1, 1, 1, 0.25, 0.25])
     label_weights = torch.ones(5) if weights is None else weights[labels]
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * label_weights
@@ -135,13 +136,13 @@ def test_an_auxiliary_row_counts_by_its_weight(data: TrainingData, class_weights
     num_auxiliary = len(trainer.epoch_indices) - num_own
     mean_weight = (num_own + 0.25 * num_auxiliary) / (num_own + num_auxiliary)
     expected = (losses * row_weights).sum() / label_weights.sum() / mean_weight
-    assert torch.allclose(trainer.mean_loss(logits, rows), expected)
-    auxiliary_only = trainer.mean_loss(logits[3:], rows[3:])
+    assert torch.allclose(trainer.loss.mean(logits, rows), expected)
+    auxiliary_only = trainer.loss.mean(logits[3:], rows[3:])
     criterion = torch.nn.CrossEntropyLoss(weight=weights)
     assert torch.allclose(auxiliary_only, criterion(logits[3:], labels[3:]) * 0.25 / mean_weight)
     config = small_config(auxiliary_weight=1.0, class_weights=class_weights)
     unweighted = FoldTrainer(config, extended, 0)
-    assert torch.allclose(unweighted.mean_loss(logits, rows), criterion(logits, labels))
+    assert torch.allclose(unweighted.loss.mean(logits, rows), criterion(logits, labels))
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 4, 100])
@@ -174,13 +175,13 @@ def test_a_micro_batch_has_at_least_two_rows(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    mean_loss = FoldTrainer.mean_loss
+    mean_loss = FoldLoss.mean
 
-    def recording_loss(trainer: FoldTrainer, logits: Tensor, rows: Tensor) -> Tensor:
+    def recording_loss(fold_loss: FoldLoss, logits: Tensor, rows: Tensor) -> Tensor:
         sizes.append(len(rows))
-        return mean_loss(trainer, logits, rows)
+        return mean_loss(fold_loss, logits, rows)
 
-    monkeypatch.setattr(FoldTrainer, "mean_loss", recording_loss)
+    monkeypatch.setattr(FoldLoss, "mean", recording_loss)
     config = replace(small_config(batch_size=5), epochs=1, accumulate=4)
     record = recorded_training(config, data)
     assert set(sizes) <= {2, 3}
@@ -191,14 +192,14 @@ def test_a_micro_batch_has_at_least_two_rows(
 def test_a_batch_without_a_finite_loss_ends_the_trial_at_the_end_of_its_epoch(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    mean_loss, sizes = FoldTrainer.mean_loss, list[int]()
+    mean_loss, sizes = FoldLoss.mean, list[int]()
 
-    def failing_loss(trainer: FoldTrainer, logits: Tensor, rows: Tensor) -> Tensor:
+    def failing_loss(fold_loss: FoldLoss, logits: Tensor, rows: Tensor) -> Tensor:
         sizes.append(len(rows))
-        loss = mean_loss(trainer, logits, rows)
+        loss = mean_loss(fold_loss, logits, rows)
         return loss + value if len(sizes) == 2 else loss
 
-    monkeypatch.setattr(FoldTrainer, "mean_loss", failing_loss)
+    monkeypatch.setattr(FoldLoss, "mean", failing_loss)
     record = Recorder()
     with pytest.raises(TrainingFailedError, match="nan-loss"):
         train(small_config(), data, record)

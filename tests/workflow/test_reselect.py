@@ -9,7 +9,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from conftest import Commands
-from raysearch.search.study.stored_study import load_study
+from raysearch.search.study.stored_study import load_study, read_plan
+from raysearch.selection.selection import select
 from support.launched_studies import (
     check_mlflow_has_the_history,
     check_the_ensemble,
@@ -21,9 +22,12 @@ from support.launched_studies import (
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-def test_a_champion_is_registered_once(run_on_cluster: Commands, shards: Path) -> None:
+@pytest.mark.long
+def test_a_champion_is_registered_once_and_is_the_best_of_more_trials(
+    run_on_cluster: Commands, shards: Path
+) -> None:
     run = run_on_cluster
-    write_space(run.folder, 1)
+    write_space(run.folder, 1, stopping="{rule: none}")
     words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
     run(*words, "--trials", "2")
     store = f"sqlite:///{run.folder}/mlflow.db"
@@ -34,8 +38,17 @@ def test_a_champion_is_registered_once(run_on_cluster: Commands, shards: Path) -
     # SQLite gives the version as a number, a server as text.
     assert str(client.get_model_version_by_alias("small", "champion").version) == "1"
     assert len(client.search_model_versions("name = 'small'")) == 1
+    for num_more in (1, 3):
+        run(*words, "--resume", "--trials", f"+{num_more}")
+    history = load_study(study(run)).history
+    assert len(history.searched()) == 6
+    selection = select(study(run), read_plan(study(run)), history)
+    assert len(selection.candidates) == len(history.done())
+    assert history.champion == selection.chosen.id
+    check_mlflow_has_the_history(run, history)
 
 
+@pytest.mark.long
 def test_a_selection_by_other_options_moves_the_alias(
     run_on_cluster: Commands, shards: Path
 ) -> None:
@@ -71,5 +84,10 @@ def test_a_selection_by_other_options_moves_the_alias(
     assert (version.tags["trial"], version.tags["kind"]) == (selected["champion"], "refit")
     assert version.tags["threshold_criterion"] == "f1"
     versions = client.search_model_versions("name = 'small'")
-    assert len(versions) == 1 + len({first["champion"], selected["champion"]})
+    names = ("trial", "kind", "threshold")
+    identities = {tuple(version.tags[name] for name in names) for version in versions}
+    assert len(versions) == len(identities)  # a selection that changes nothing adds no version
+    assert {version.tags["trial"] for version in versions} == {
+        *(first["champion"], selected["champion"])
+    }
     check_mlflow_has_the_history(run, load_study(study(run)).history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,24 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_TRIALS = 4
+# With fewer trials, the intervals of most hyperparameters span more than half of the variance.
+MIN_TRIALS = 20
 NUM_TREES, NUM_CONFIGURATIONS, NUM_GRID_STEPS = 100, 64, 12
+# The intervals: forests of fewer trees, each on resampled trials.
+NUM_REPLICATES, NUM_REPLICATE_TREES = 60, 10
 # Quantiles of the reported fold-epochs at which the variance is computed: early, middle and late.
 EPOCH_QUANTILES = (1 / 6, 1 / 2, 5 / 6)
 # Below this, the variance of the forest's predictions is numerical noise.
 MIN_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class ImportanceInterval:
+    """The 95 % interval of the importance of a hyperparameter."""
+
+    name: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -37,12 +49,14 @@ class HyperparameterImportances:
         num_trials: Trials with reports.
         num_reports: Reports that the forest is fitted on.
         reason_undefined: Why there are no importances; empty if there are.
+        intervals: Their intervals, in the same order; empty if no replicate has a variance.
     """
 
     fractions: tuple[tuple[str, float], ...]
     num_trials: int
     num_reports: int
     reason_undefined: str = ""
+    intervals: tuple[ImportanceInterval, ...] = ()
 
 
 def hyperparameter_importances(plan: Plan, trials: Sequence[Trial]) -> HyperparameterImportances:
@@ -56,58 +70,126 @@ def hyperparameter_importances(plan: Plan, trials: Sequence[Trial]) -> Hyperpara
     "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014, as in Optuna's
     `FanovaImportanceEvaluator`.
 
+    The intervals are percentiles over forests on trials drawn with replacement: the reports of a
+    trial are correlated, so they are drawn together. Each interval contains the importance itself.
+
     Args:
         plan: The study's plan.
         trials: Trials with the same number of folds.
     """
     import numpy as np
-    from sklearn.ensemble import RandomForestRegressor
 
-    rows = [
-        (trial.hparams, report.epoch, report.objective)
-        for trial in trials
-        for report in trial.reports
-        if report.objective is not None
-    ]
-    objectives = np.array([objective for _hparams, _epoch, objective in rows])
-    num_trials = sum(bool(trial.reports) for trial in trials)
-    searched = plan.space.searched_hparams()
+    rows = _Rows.of_trials(plan, trials)
+    num_trials, num_rows = len(np.unique(rows.trials)), len(rows.objectives)
 
     def undefined(reason: str) -> HyperparameterImportances:
-        return HyperparameterImportances((), num_trials, len(rows), reason)
+        return HyperparameterImportances((), num_trials, num_rows, reason)
 
-    if not searched:
+    if not plan.space.searched_hparams():
         return undefined("the space has no hyperparameter to search")
     if num_trials < MIN_TRIALS:
-        return undefined(f"{MIN_TRIALS} trials with reports are needed, there are {num_trials}")
-    if not len(objectives) or np.ptp(objectives) == 0:
+        return undefined(f"too few trials: {MIN_TRIALS} with reports are needed, not {num_trials}")
+    if not np.ptp(rows.objectives):
         return undefined("every report has the same value")
-    epochs = np.array([float(epoch) for _hparams, epoch, _objective in rows])
-    features = np.array([_features(searched, hparams) for hparams, _epoch, _objective in rows])
-    forest = RandomForestRegressor(NUM_TREES, min_samples_leaf=2, max_features=0.5, random_state=0)
-    forest.fit(np.column_stack([features, epochs]), objectives)
-    levels = np.unique(np.quantile(epochs, EPOCH_QUANTILES, method="nearest"))
-    analysis = _VarianceAnalysis(plan, forest, levels, trials[0].folds)
-    fractions = analysis.fractions()
+    analysis = _VarianceAnalysis(plan, rows.levels(), trials[0].folds)
+    fractions = analysis.fractions(rows.forest(NUM_TREES))
     if not fractions:
         return undefined("the forest predicts the same value for all configurations")
-    ranked = sorted(fractions.items(), key=lambda item: -item[1])
-    return HyperparameterImportances(tuple(ranked), num_trials, len(rows))
+    ranked = tuple(sorted(fractions.items(), key=lambda item: -item[1]))
+    intervals = _intervals(ranked, rows, analysis)
+    return HyperparameterImportances(ranked, num_trials, num_rows, intervals=intervals)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The reports that a forest is fitted on: features (R, F), objectives and trials, each (R,)."""
+
+    features: Floats
+    objectives: Floats
+    trials: NDArray[np.int64]
+
+    @classmethod
+    def of_trials(cls, plan: Plan, trials: Sequence[Trial]) -> _Rows:
+        """Return the reports with an objective; their last feature is the fold-epoch."""
+        import numpy as np
+
+        searched = plan.space.searched_hparams()
+        rows = [
+            (number, [*_features(searched, trial.hparams), float(report.epoch)], report.objective)
+            for number, trial in enumerate(trials)
+            for report in trial.reports
+            if report.objective is not None
+        ]
+        return cls(
+            np.array([features for _number, features, _objective in rows]),
+            np.array([objective for _number, _features, objective in rows]),
+            np.array([number for number, _features, _objective in rows], np.int64),
+        )
+
+    def levels(self) -> Floats:
+        """Return an early, a middle and a late fold-epoch of the reports."""
+        import numpy as np
+
+        epochs = self.features[:, -1]
+        return np.unique(np.quantile(epochs, EPOCH_QUANTILES, method="nearest"))
+
+    def forest(self, num_trees: int, seed: int = 0) -> RandomForestRegressor:
+        """Fit a forest."""
+        from sklearn.ensemble import RandomForestRegressor
+
+        forest = RandomForestRegressor(
+            num_trees, min_samples_leaf=2, max_features=0.5, random_state=seed
+        )
+        return forest.fit(self.features, self.objectives)
+
+    def resampled(self, generator: np.random.Generator) -> _Rows:
+        """Draw as many trials as there are, with replacement, with all of their reports."""
+        import numpy as np
+
+        numbers = np.unique(self.trials)
+        rows_of = {number: np.flatnonzero(self.trials == number) for number in numbers.tolist()}
+        drawn = generator.choice(numbers, len(numbers)).tolist()
+        index = np.concatenate([rows_of[number] for number in drawn])
+        return _Rows(self.features[index], self.objectives[index], self.trials[index])
+
+
+def _intervals(
+    ranked: Sequence[tuple[str, float]], rows: _Rows, analysis: _VarianceAnalysis
+) -> tuple[ImportanceInterval, ...]:
+    """Return the interval of each hyperparameter over forests on resampled trials."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    replicates = []
+    for seed in range(NUM_REPLICATES):
+        resampled = rows.resampled(generator)
+        fractions = analysis.fractions(resampled.forest(NUM_REPLICATE_TREES, seed))
+        if fractions:
+            replicates.append([fractions[name] for name, _fraction in ranked])
+    if not replicates:
+        return ()
+    lows, highs = np.quantile(np.array(replicates), (0.025, 0.975), axis=0)
+    return tuple(
+        ImportanceInterval(name, min(low, fraction), max(high, fraction))
+        for (name, fraction), low, high in zip(ranked, lows.tolist(), highs.tolist(), strict=True)
+    )
 
 
 class _VarianceAnalysis:
-    """The variance of a forest's predictions over random configurations of a space."""
+    """The variance of the predictions of forests over random configurations of a space.
 
-    def __init__(
-        self, plan: Plan, forest: RandomForestRegressor, levels: Floats, folds: int
-    ) -> None:
+    The rows that the forests predict are computed once.
+    """
+
+    def __init__(self, plan: Plan, levels: Floats, folds: int) -> None:
         """Draw the configurations; `levels` are the fold-epochs at which predictions are made."""
         import numpy as np
 
         self._space, self._searched = plan.space, plan.space.searched_hparams()
-        self._forest, self._levels = forest, levels
+        self._levels = levels
+        self._num_features = len(_features(self._searched, {})) + 1
         generator = np.random.default_rng(0)
-        self._configurations: list[dict[str, Value]] = [
+        configurations: list[dict[str, Value]] = [
             {
                 hparam.name: value_at(hparam, generator.random(), cells=False)
                 for hparam in self._space.hparams
@@ -115,50 +197,84 @@ class _VarianceAnalysis:
             | {"folds": folds}
             for _ in range(NUM_CONFIGURATIONS)
         ]
+        self._marginals = [
+            _Marginal(hparam.name, *self._grid_rows(hparam, configurations))
+            for hparam in self._searched
+        ]
+        parts = [self._rows_of(configurations), *(marginal.rows for marginal in self._marginals)]
+        # One call for all rows: a call of a forest costs as much as thousands of rows.
+        self._rows = np.concatenate(parts)
+        self._ends = np.cumsum([len(part) for part in parts])[:-1]
 
-    def fractions(self) -> dict[str, float]:
+    def fractions(self, forest: RandomForestRegressor) -> dict[str, float]:
         """Return the fraction of the variance by hyperparameter; empty if there is no variance."""
-        total_variance = float(self._predict(self._configurations).var(axis=1).mean())
+        import numpy as np
+
+        predictions = np.split(np.asarray(forest.predict(self._rows)), self._ends)
+        at_levels = predictions[0].reshape(len(self._levels), -1)
+        total_variance = float(at_levels.var(axis=1).mean())
         if total_variance < MIN_VARIANCE:
             return {}
         return {
-            hparam.name: min(self._marginal_variance(hparam) / total_variance, 1.0)
-            for hparam in self._searched
+            marginal.name: min(self._variance(values, marginal) / total_variance, 1.0)
+            for marginal, values in zip(self._marginals, predictions[1:], strict=True)
         }
 
-    def _marginal_variance(self, hparam: Hyperparameter) -> float:
-        """Return the variance of the mean prediction as `hparam` alone varies."""
-        configurations = [
+    def _variance(self, predictions: Floats, marginal: _Marginal) -> float:
+        """Return the variance of the mean prediction as one hyperparameter alone varies."""
+        if not marginal.num_configurations:
+            return 0.0
+        values = predictions.reshape(len(self._levels), -1, marginal.num_configurations)
+        variance = float(values.mean(axis=2).var(axis=1).mean())
+        return variance * marginal.num_configurations / NUM_CONFIGURATIONS
+
+    def _grid_rows(
+        self, hparam: Hyperparameter, configurations: Sequence[Mapping[str, Value]]
+    ) -> tuple[Floats, int]:
+        """Return the rows of a marginal, and the number of configurations that have `hparam`."""
+        having = [
             configuration
-            for configuration in self._configurations
+            for configuration in configurations
             if hparam.name in self._active(configuration)
         ]
-        if not configurations:
-            return 0.0
         grid = [
             {**configuration, hparam.name: value}
             for value in _grid(hparam)
-            for configuration in configurations
+            for configuration in having
         ]
-        predictions = self._predict(grid).reshape(len(self._levels), -1, len(configurations))
-        variance = float(predictions.mean(axis=2).var(axis=1).mean())
-        return variance * len(configurations) / len(self._configurations)
+        return self._rows_of(grid), len(having)
 
-    def _predict(self, configurations: Sequence[Hparams]) -> Floats:
-        """Return the predictions, shape (levels, configurations)."""
+    def _rows_of(self, configurations: Sequence[Mapping[str, Value]]) -> Floats:
+        """Return the rows of all configurations at each level, shape (levels * N, features)."""
         import numpy as np
 
         features = np.array(
             [_features(self._searched, self._active(hparams)) for hparams in configurations]
         )
-        rows = np.concatenate(
+        if not len(features):
+            return np.empty((0, self._num_features))
+        return np.concatenate(
             [np.column_stack([features, np.full(len(features), level)]) for level in self._levels]
         )
-        return np.asarray(self._forest.predict(rows)).reshape(len(self._levels), -1)
 
-    def _active(self, configuration: Hparams) -> dict[str, Value]:
+    def _active(self, configuration: Mapping[str, Value]) -> dict[str, Value]:
         """Return the hyperparameters of `configuration` that exist beside the others."""
         return self._space.active_values(lambda hparam: configuration[hparam.name])
+
+
+@dataclass(frozen=True)
+class _Marginal:
+    """What a forest predicts to vary one hyperparameter.
+
+    Attributes:
+        name: The hyperparameter.
+        rows: Each configuration with each value, at each level.
+        num_configurations: The configurations in which the hyperparameter exists.
+    """
+
+    name: str
+    rows: Floats
+    num_configurations: int
 
 
 def _grid(hparam: Hyperparameter) -> list[Value]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.config.space_geometry import unit_position
+from raysearch.data.pseudonyms import without_folders
 from raysearch.metrics.objective import sort_key
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
@@ -17,8 +18,8 @@ BEST_DIVISOR = 3
 
 
 def value_text(value: object) -> str:
-    """Return a hyperparameter's value with at most four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a hyperparameter's value: four significant digits, and no folder of a file."""
+    return f"{value:.4g}" if isinstance(value, float) else without_folders(str(value))
 
 
 @dataclass(frozen=True)

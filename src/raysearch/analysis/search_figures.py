@@ -18,6 +18,7 @@ class SearchFigures:
 
     Attributes:
         metric: The objective's metric.
+        mode: "max" if a larger objective is better, else "min".
         folds: The number of folds of the trials.
         is_only_group: Whether all trials of the study have this number of folds.
         importance: The hyperparameter importances.
@@ -26,6 +27,7 @@ class SearchFigures:
     """
 
     metric: str
+    mode: str
     folds: int
     is_only_group: bool
     importance: HyperparameterImportances
@@ -47,6 +49,7 @@ class SearchFigures:
             "The fraction of the variance that each hyperparameter alone explains, by a random"
             f" forest on {importance.num_reports:,} reports of {importance.num_trials:,} trials, at"
             " the fold-epochs that they reached; interactions explain the remainder."
+            " Intervals are of 95 %, over trials drawn with replacement."
         )
 
     @property
@@ -58,8 +61,9 @@ class SearchFigures:
             return f"{spent}; no trial has finished, and the dots show the last report of each."
         return (
             f"{spent}. The line shows the best finished trial so far, now"
-            f" {history.best_so_far[-1][1]:.4f}. The dots show the last report of each trial, over"
-            " fewer folds if it was stopped; the worst tenth is at the edge."
+            f" {history.best_so_far[-1][1]:.4f}, the mean over its folds. The dots show the last"
+            " report of each trial, over fewer folds if it was stopped; the worst tenth is at the"
+            " edge."
         )
 
     @property
@@ -102,6 +106,7 @@ def _figures(
     group = [trial for trial in trials if trial.folds == folds]
     return SearchFigures(
         metric=plan.space.metric,
+        mode=plan.space.mode,
         folds=folds,
         is_only_group=is_only_group,
         importance=importance,

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from raysearch.champion.repeat_result import RepeatResult
 from raysearch.champion.stored_champion import load_refit_weights, repeat_scores
+from raysearch.data.step_progress import StepCallback, ignore_progress
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Interval, percentile_interval
+from raysearch.metrics.bootstrap import percentile_interval
+from raysearch.metrics.interval import Interval
 from raysearch.search.engine.champion_training import refit, train_repeats
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.repeats import repeat_seeds
@@ -20,22 +23,6 @@ from raysearch.training.failures import TrainingFailedError
 
 log = logging.getLogger(__name__)
 StatusCallback = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RepeatResult:
-    """The cross-validation of a trial, repeated with another seed.
-
-    Attributes:
-        seed: The repeat seed.
-        objective: The objective of the pooled out-of-fold predictions, and its 95 % interval over
-            patient-level bootstrap replicates; None if the training failed.
-        failure: Why the training failed; empty if it did not.
-    """
-
-    seed: int
-    objective: Interval | None
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,11 @@ class BuiltChampion:
 
 
 def build_champion(
-    study: Study, selection: Selection, options: SelectionOptions, on_status: StatusCallback
+    study: Study,
+    selection: Selection,
+    options: SelectionOptions,
+    on_status: StatusCallback,
+    on_progress: StepCallback = ignore_progress,
 ) -> BuiltChampion:
     """Train the final networks of the first trial in the selection's order that can be trained.
 
@@ -67,22 +58,25 @@ def build_champion(
         options: Whether the champion is a refit on all patients, or the ensemble of the networks of
             a repeated cross-validation.
         on_status: Called with what is being trained.
+        on_progress: Called with the number of epochs of what is being trained.
 
     Raises:
         StudyError: If no trial can be trained.
     """
     if options.kind == "ensemble":
-        return _build_ensemble(study, selection, options, on_status)
+        return _build_ensemble(study, selection, options, on_status, on_progress)
     if _has_refit_weights(study, selection.chosen):
         return BuiltChampion(selection.chosen)
-    return _build_refit(study, selection.order, on_status)
+    return _build_refit(study, selection.order, on_status, on_progress)
 
 
-def _build_refit(study: Study, trials: Sequence[Trial], on_status: StatusCallback) -> BuiltChampion:
+def _build_refit(
+    study: Study, trials: Sequence[Trial], on_status: StatusCallback, on_progress: StepCallback
+) -> BuiltChampion:
     for trial in trials:
         on_status(f"refitting {trial.id} on all patients")
         try:
-            refit(study, trial)
+            refit(study, trial, on_progress)
         except TrainingFailedError as error:
             log.warning("the refit of %s failed: %s", trial.id, error)
             continue
@@ -102,11 +96,17 @@ def _has_refit_weights(study: Study, trial: Trial) -> bool:
 
 
 def _build_ensemble(
-    study: Study, selection: Selection, options: SelectionOptions, on_status: StatusCallback
+    study: Study,
+    selection: Selection,
+    options: SelectionOptions,
+    on_status: StatusCallback,
+    on_progress: StepCallback,
 ) -> BuiltChampion:
     """Repeat the cross-validation; the first repeat that did not fail gives the ensemble."""
     for trial in selection.order:
-        results = run_repeats(study, trial, options, selection.num_replicates, on_status)
+        results = run_repeats(
+            study, trial, options, selection.num_replicates, on_status, on_progress
+        )
         seeds = [result.seed for result in results if result.objective is not None]
         if seeds:
             return BuiltChampion(trial, results, seeds[0])
@@ -124,6 +124,7 @@ def run_repeats(
     options: SelectionOptions,
     num_replicates: int,
     on_status: StatusCallback,
+    on_progress: StepCallback = ignore_progress,
 ) -> tuple[RepeatResult, ...]:
     """Repeat the cross-validation of `trial` with new seeds.
 
@@ -136,13 +137,11 @@ def run_repeats(
         options: The number of repeats, and whether the networks are stored for an ensemble.
         num_replicates: Number of bootstrap replicates of the intervals; the patients are those of
             the selection's replicates.
-        on_status: Called with the number of finished folds.
+        on_status: Called with what is being trained.
+        on_progress: Called with the number of epochs of all folds.
     """
     seeds = repeat_seeds(study.plan.space.seed, trial, options.repeats)
-
-    def on_progress(num_done: int, num_folds: int) -> None:
-        on_status(f"repeating {trial.id} with new seeds, {num_done} of {num_folds} folds done")
-
+    on_status(f"repeating {trial.id} with new seeds")
     train_repeats(study, trial, seeds, on_progress, networks=options.kind == "ensemble")
     failures = {seed: study.history.repeat_failures.get((trial.id, seed), "") for seed in seeds}
     return tuple(

@@ -1,4 +1,4 @@
-"""A champion as one file: how its network is built, its weights, and its training data.
+"""A champion as one file: how its network is built, its weights, and a record of its data.
 
 Reading the file executes nothing from it: the weights are plain tensors behind a hash, and this
 package builds the network.
@@ -6,53 +6,40 @@ package builds the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from raysearch.champion.training_record import TrainingDataRecord
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
-from raysearch.data.shards.rows import View
-from raysearch.errors import StudyError
+from raysearch.config.names import encoder_path, is_encoder
+from raysearch.data.pseudonyms import without_folders
+from raysearch.errors import StudyError, first_line, shortened
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.classifier import Classifier, PatchClassifier, build_ensemble
 from raysearch.models.dihedral import TEST_TIME_AUGMENTATIONS
+from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.tensor_files import is_state_dict, load_state
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
+from raysearch.search.tracking.served_model import ServedRule
 from raysearch.training.checkpoint import pack, unpack
 from raysearch.training.network_weights import NetworkWeights
 from raysearch.training.preprocessed_pixels import build_preprocessing
 
 # The version of the file's layout; it increases with every change of the fields.
-FORMAT = 2
-
-
-@dataclass(frozen=True)
-class AuxiliaryDataRecord:
-    """Auxiliary shards of a training: their address, and the rows that it sees."""
-
-    data: str
-    view: View
-
-
-@dataclass(frozen=True)
-class TrainingDataRecord:
-    """The data that a model was trained on.
-
-    Attributes:
-        data: Path or address of the shards.
-        fingerprint: The hash over the shards.
-        view: The rows of the shards that the training sees.
-        auxiliary: Auxiliary shards.
-    """
-
-    data: str
-    fingerprint: str
-    view: View
-    auxiliary: tuple[AuxiliaryDataRecord, ...] = ()
+FORMAT = 4
+# Format 3 has no description of an encoder.
+READ_FORMATS = (3, 4)
+# The architecture of a model whose encoder came from a folder.
+ENCODER_FOLDER = "./encoder"
+NUM_CHANNELS = 3
+MAX_SIDE, MAX_CLASSES, MAX_MEMBERS = 16384, 1000, 1000
 
 
 @dataclass(frozen=True)
@@ -69,9 +56,10 @@ class ModelArtifact:
         temperature: Calibration temperature of the logits.
         threshold: Smallest calibrated probability of the second class that counts as positive;
             None for more than two classes.
-        training_data: The data that the model was trained on.
         num_members: Number of networks whose probabilities are averaged; 1 for a refit.
         repeat_seed: The repeat seed of an ensemble's networks; None for a refit.
+        encoder: The description of the network if it is a pretrained encoder: a model is built
+            without the files of its encoder.
     """
 
     study: str
@@ -82,30 +70,45 @@ class ModelArtifact:
     class_names: tuple[str, ...]
     temperature: float
     threshold: float | None
-    training_data: TrainingDataRecord
     num_members: int = 1
     repeat_seed: int | None = None
+    encoder: Encoder | None = None
+
+    @property
+    def served_rule(self) -> ServedRule:
+        """The classes, and how the model decides between them."""
+        return ServedRule(self.class_names, self.threshold)
 
     def build_untrained(self) -> Classifier:
         """Build the classifier with newly initialized weights."""
         return build_ensemble([self._build_member(None) for _ in range(self.num_members)])
 
     def build_trained(self, weights: Sequence[NetworkWeights]) -> Classifier:
-        """Build the classifier with the weights of each member."""
+        """Build the classifier with the weights of each member.
+
+        Raises:
+            ValueError: If a member's weights are those of another network.
+        """
         return build_ensemble([self._build_member(member) for member in weights])
 
     def build_network(self, weights: NetworkWeights | None) -> nn.Module:
-        """Build one network without preprocessing; newly initialized if `weights` is None."""
+        """Build one network without preprocessing; newly initialized if `weights` is None.
+
+        Raises:
+            ValueError: If the weights are those of another network.
+        """
         architecture = resolve(self.hparams).architecture
-        network = build_network(architecture, self.shape, len(self.class_names), self.hparams)
-        if weights is not None:
-            network.load_state_dict(dict(weights.model))
-        return network
+        num_classes = len(self.class_names)
+
+        def build() -> nn.Module:
+            return build_network(architecture, self.shape, num_classes, self.hparams, self.encoder)
+
+        return build() if weights is None else load_state(build, weights.model)
 
     def _build_member(self, weights: NetworkWeights | None) -> PatchClassifier:
         preprocessing = build_preprocessing(self.hparams)
         if weights is not None:
-            preprocessing.load_state_dict(dict(weights.preprocessing))
+            load_state(lambda: preprocessing, weights.preprocessing)
         augmentation = TEST_TIME_AUGMENTATIONS[resolve(self.hparams).tta]
         network = augmentation(self.build_network(weights))
         return PatchClassifier(network, preprocessing, self.temperature).eval()
@@ -113,50 +116,104 @@ class ModelArtifact:
 
 def model_artifact_of(plan: Plan, trial: Trial, decision: ChampionDecision) -> ModelArtifact:
     """Describe the champion `trial` of the study of `plan`, with its frozen decision rule."""
+    architecture = resolve(trial.hparams).architecture
+    encoder = plan.encoder(architecture)
+    encoder_name = ENCODER_FOLDER if encoder_path(architecture) else architecture
     return ModelArtifact(
         study=plan.name,
         study_identity=plan.identity,
         trial=trial.id,
-        hparams=dict(trial.hparams),
+        hparams={
+            name: without_folders(value) if isinstance(value, str) else value
+            for name, value in trial.hparams.items()
+        }
+        | ({"architecture": ENCODER_FOLDER} if encoder_path(architecture) else {}),
         shape=plan.shape,
         class_names=plan.class_names,
         temperature=decision.temperature,
         threshold=decision.threshold,
-        training_data=TrainingDataRecord(
-            plan.data,
-            plan.fingerprint,
-            plan.view,
-            tuple(AuxiliaryDataRecord(shards.data, shards.view) for shards in plan.auxiliary),
-        ),
         num_members=trial.folds if decision.kind == "ensemble" else 1,
         repeat_seed=decision.seed,
+        encoder=None if encoder is None else replace(encoder, name=encoder_name),
     )
 
 
-def pack_model_artifact(artifact: ModelArtifact, classifier: Classifier) -> bytes:
-    """Pack the description and the weights of a model into one file, with a hash over both."""
+@dataclass(frozen=True)
+class StoredModel:
+    """The content of a model's file.
+
+    Attributes:
+        artifact: The description.
+        classifier: The model with its weights.
+        training_data: The record of the training data; None in a copy for a worker.
+    """
+
+    artifact: ModelArtifact
+    classifier: Classifier
+    training_data: TrainingDataRecord | None
+
+
+def pack_model_artifact(
+    artifact: ModelArtifact,
+    classifier: Classifier,
+    training_data: TrainingDataRecord | None = None,
+) -> bytes:
+    """Pack the description and the weights of a model into one file, with a hash over all of it.
+
+    Args:
+        artifact: The description.
+        classifier: The model with its weights.
+        training_data: The record of the training data; None for a copy that only predicts.
+    """
     weights: dict[str, Tensor] = {
         name: value.cpu() for name, value in classifier.state_dict().items()
     }
-    return pack({"format": FORMAT, "artifact": record_to_json(artifact), "weights": weights})
+    stored = {"format": FORMAT, "artifact": record_to_json(artifact), "weights": weights}
+    if training_data is not None:
+        stored["training_data"] = training_data.to_content()
+    return pack(stored)
 
 
-def unpack_model_artifact(content: bytes) -> tuple[ModelArtifact, Classifier]:
-    """Unpack the description and the model that `pack_model_artifact` packed.
+def unpack_model_artifact(content: bytes) -> StoredModel:
+    """Unpack the model that `pack_model_artifact` packed.
 
     Raises:
         ValueError: If the content is damaged, or has another format.
     """
     stored = unpack(content)
     file_format = stored.get("format", 1)
-    if file_format != FORMAT:
+    if not isinstance(file_format, int) or file_format not in READ_FORMATS:
         raise ValueError(
-            f"has format {file_format}, and this version of raysearch reads format {FORMAT}"
+            f"has format {shortened(file_format)}, and this version of raysearch reads format"
+            f" {FORMAT}"
         )
     try:
         artifact = record_from_json(ModelArtifact, stored["artifact"])
-        classifier = artifact.build_untrained()
-        classifier.load_state_dict(stored["weights"])
-    except (KeyError, TypeError, RuntimeError, StudyError) as error:
-        raise ValueError(f"damaged ({error})") from None
-    return artifact, classifier
+        _check_description(artifact)
+        if not is_state_dict(stored["weights"]):
+            raise ValueError("weights: not a mapping of names to tensors")
+        classifier = load_state(artifact.build_untrained, stored["weights"])
+    except (KeyError, ValueError, StudyError) as error:
+        raise ValueError(f"damaged ({first_line(error)})") from None
+    record = stored.get("training_data")
+    training_data = None if record is None else TrainingDataRecord.from_content(record)
+    return StoredModel(artifact, classifier, training_data)
+
+
+def _check_description(artifact: ModelArtifact) -> None:
+    """Check the numbers of a description; ValueError if one is out of its range."""
+    if is_encoder(str(artifact.hparams.get("architecture"))) != (artifact.encoder is not None):
+        # Without a description, files of this machine would be read, or files be downloaded.
+        raise ValueError("encoder: missing, or not one of the architecture")
+    names = artifact.class_names
+    thresholds = () if artifact.threshold is None else (artifact.threshold,)
+    checks = {
+        "shape": artifact.shape[2] == NUM_CHANNELS and max(artifact.shape) <= MAX_SIDE,
+        "class_names": 2 <= len(names) <= MAX_CLASSES and len(set(names)) == len(names),
+        "temperature": math.isfinite(artifact.temperature) and artifact.temperature > 0,
+        "threshold": all(map(math.isfinite, thresholds)),
+        "num_members": 1 <= artifact.num_members <= MAX_MEMBERS,
+    }
+    for name, is_valid in checks.items():
+        if not is_valid:
+            raise ValueError(f"{name}: out of range")

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from raysearch.champion.build import (
-    RepeatResult,
-    StatusCallback,
-    build_champion,
-    run_repeats,
-)
+from raysearch.champion.build import StatusCallback, build_champion, run_repeats
 from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.champion.repeat_result import RepeatResult
 from raysearch.champion.stored_champion import champion_scores, load_champion
-from raysearch.data.shards.patches import load_patches
-from raysearch.metrics.bootstrap import Interval
+from raysearch.champion.training_record import record_training_data
+from raysearch.data.images.decoding import resize
+from raysearch.data.step_progress import StepCallback, ignore_progress
+from raysearch.data.synthetic import synthesize_patches
 from raysearch.metrics.calibration import apply_temperature
+from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
@@ -32,9 +32,12 @@ from raysearch.selection.pooled_scores import (
     pooled_auroc,
 )
 from raysearch.selection.selection import Selection, select
+from raysearch.selection.stored_intervals import write_intervals
 
-# Patches of the example that the registry stores; a batch of 1 would fix the batch size at 1.
+# The registry stores an example of the input: synthetic patches, because a model is passed on. A
+# batch of 1 would fix the batch size at 1.
 NUM_EXAMPLES = 2
+EXAMPLE_SOURCE = f"{NUM_EXAMPLES}:{NUM_EXAMPLES}:0"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def select_and_register_champion(
     tracker: Tracker,
     on_status: StatusCallback,
     options: SelectionOptions | None = None,
+    on_progress: StepCallback = ignore_progress,
 ) -> Champion:
     """Select the champion of an ended study, train its final networks, and register the model.
 
@@ -78,6 +82,7 @@ def select_and_register_champion(
         tracker: The tracking store.
         on_status: Called with what is being done.
         options: How to select. If None, as the last selection, or as the study's space says.
+        on_progress: Called with the number of epochs of a refit or of repeats.
 
     Raises:
         StudyError: If no trial finished, none can be trained, or the model cannot be registered.
@@ -86,7 +91,8 @@ def select_and_register_champion(
     plan, history = study.plan, study.history
     options = options or SelectionOptions.of(history.champion_decision, plan.space)
     selection = select(study.folder, plan, history, options.margin)
-    built = build_champion(study, selection, options, on_status)
+    write_intervals(study.folder, selection)
+    built = build_champion(study, selection, options, on_status, on_progress)
     trial, repeats = built.trial, built.repeats
     scores = champion_scores(study.folder, plan, trial, built.repeat_seed)
     rule = fit_decision_rule(scores, options.criterion)
@@ -101,10 +107,14 @@ def select_and_register_champion(
     on_status("registering the champion")
     version = _register(study, tracker, tags | _repeat_tags(plan, repeats))
     if options.kind == "refit" and options.repeats:
-        repeats = run_repeats(study, trial, options, selection.num_replicates, on_status)
+        repeats = run_repeats(
+            study, trial, options, selection.num_replicates, on_status, on_progress
+        )
+        on_status("registering the repeats")
         if _objectives(repeats) != history.repeat_objectives:
             study.record_champion(trial, decision, _objectives(repeats))
         _register(study, tracker, tags | _repeat_tags(plan, repeats))
+    study.folder.remove(study.folder.UNFINISHED)
     return Champion(trial, version, selection, decision, pooled, smoothed, repeats)
 
 
@@ -138,9 +148,10 @@ def _register(study: Study, tracker: Tracker, tags: Mapping[str, str]) -> str:
         tracker,
         study.plan.name,
         classifier,
-        _example_batch(study.plan),
+        example_batch(study.plan.shape),
         tags,
-        pack_model_artifact(artifact, classifier),
+        pack_model_artifact(artifact, classifier, record_training_data(study.folder, study.plan)),
+        artifact.served_rule,
     )
 
 
@@ -178,6 +189,9 @@ def _repeat_tags(plan: Plan, repeats: Sequence[RepeatResult]) -> dict[str, str]:
     return {f"{plan.space.metric}_repeats": "; ".join(objectives)} if objectives else {}
 
 
-def _example_batch(plan: Plan) -> NDArray[np.uint8]:
-    patches = load_patches(plan.data, view=plan.view)
-    return np.array(patches.pixels[:NUM_EXAMPLES].reshape(-1, *patches.shape))
+def example_batch(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return synthetic patches of a shape (H, W, 3), uint8, shape (2, H, W, 3)."""
+    numbers = np.arange(NUM_EXAMPLES)
+    size = (shape[1], shape[0])
+    patches = synthesize_patches(EXAMPLE_SOURCE, numbers, numbers % 2, numbers)
+    return np.stack([resize(Image.fromarray(patch), size)[0] for patch in patches])

@@ -10,6 +10,7 @@ from raysearch.champion.model_artifact import ModelArtifact, model_artifact_of
 from raysearch.errors import StudyError
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.models.classifier import Classifier
+from raysearch.models.transfer.feature_network import FeatureExtractor, FeatureNetwork
 from raysearch.models.transfer.input_normalization import unwrap
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
@@ -41,6 +42,8 @@ def load_champion_network(
 ) -> tuple[Trial, nn.Module]:
     """Load the champion of a study and its refitted network, without preprocessing.
 
+    Of a classifier of frozen features, it is the frozen network without the classifier.
+
     Raises:
         StudyError: If the study has no champion, the champion is an ensemble, or its weights are
             missing or damaged.
@@ -55,7 +58,11 @@ def load_champion_network(
         weights = load_refit_weights(folder, trial)
     except (OSError, ValueError):
         raise _missing_weights(folder, folder.CHAMPION) from None
-    return trial, unwrap(model_artifact_of(plan, trial, decision).build_network(weights))
+    network = model_artifact_of(plan, trial, decision).build_network(weights)
+    if isinstance(network, FeatureNetwork):  # whose head is a classifier of its features
+        network = network.extractor
+    network = unwrap(network)
+    return trial, network.net if isinstance(network, FeatureExtractor) else network
 
 
 def champion_of(plan: Plan, history: History) -> tuple[Trial, ChampionDecision]:
@@ -77,9 +84,11 @@ def load_refit_weights(folder: StudyFolder, trial: Trial) -> NetworkWeights:
 
     Raises:
         OSError: If there are none.
-        ValueError: If they are damaged, or those of another trial.
+        ValueError: If they are damaged, those of another trial, or not those that the journal
+            names.
     """
-    weights = unpack_network_weights(folder.read(folder.CHAMPION))
+    content = folder.read_verified(folder.CHAMPION, trial.refit_hash)
+    weights = unpack_network_weights(content)
     # They are of another trial if a launch was killed between a refit and its journal entry.
     if weights.trial != trial.id:
         raise ValueError(f"the weights are those of {weights.trial}")
@@ -102,7 +111,7 @@ def champion_scores(
         StudyError: If they are missing or damaged.
     """
     if repeat_seed is None:
-        return out_of_fold(folder, plan, trial.id, trial.folds)
+        return out_of_fold(folder, plan, trial)
     return repeat_scores(folder, plan, trial, repeat_seed)
 
 
@@ -121,7 +130,7 @@ def repeat_scores(folder: StudyFolder, plan: Plan, trial: Trial, seed: int) -> O
     Raises:
         StudyError: If they are missing or damaged.
     """
-    scores = repeat_out_of_fold(folder, plan, trial.id, seed, range(trial.folds))
+    scores = repeat_out_of_fold(folder, plan, trial, seed, range(trial.folds))
     if scores is None:
         raise StudyError(
             f"{folder.path(folder.REPEATS)}/{trial.id}/{seed}: missing or damaged; run `raysearch"
@@ -142,8 +151,13 @@ def _load_classifier(folder: StudyFolder, artifact: ModelArtifact, trial: Trial)
     seed = artifact.repeat_seed
     if seed is None:
         return artifact.build_trained([load_refit_weights(folder, trial)])
-    files = [folder.repeat_network(trial.id, seed, fold) for fold in range(trial.folds)]
-    return artifact.build_trained([unpack_network_weights(folder.read(file)) for file in files])
+    members = []
+    for fold in range(trial.folds):
+        trained = trial.repeats.get((seed, fold))
+        file = folder.repeat_network(trial.id, seed, fold)
+        content = folder.read_verified(file, None if trained is None else trained.network)
+        members.append(unpack_network_weights(content))
+    return artifact.build_trained(members)
 
 
 def _missing_weights(folder: StudyFolder, file: str) -> StudyError:

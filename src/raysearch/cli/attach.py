@@ -1,19 +1,40 @@
-"""`raysearch attach`: follows a study that runs on a cluster."""
+"""`raysearch attach`: follows a study that another process, or a cluster, runs."""
 
 from __future__ import annotations
 
-from raysearch.cli.options import CLUSTER, ClusterOption, StudyArgument, make_console
+import typer
+
+from raysearch.cli.options import (
+    STUDIES,
+    ClusterOption,
+    StudiesOption,
+    StudyArgument,
+    chosen_cluster,
+    make_console,
+)
 
 
-def attach(name: StudyArgument, cluster: ClusterOption = CLUSTER) -> int:
-    """Show the live table of a study on a cluster; Ctrl-C leaves the study running.
+def attach(
+    context: typer.Context,
+    name: StudyArgument,
+    studies: StudiesOption = STUDIES,
+    cluster: ClusterOption = None,
+) -> int:
+    """Show the live table of a running study until Ctrl-C.
+
+    The study goes on.
 
     Example: `raysearch attach quickstart --cluster cluster.yaml`
     """
+    console = make_console()
+    cluster = chosen_cluster(context)
+    if cluster is None:
+        from raysearch.cli.local_study import follow, local_study
+
+        return follow(local_study(studies, name), console)
     from raysearch.cli.remote_launch import Follower, newest_opened_launch
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
-    console = make_console()
     with cluster_tunnel(cluster, console.print) as jobs:
         job, _study = newest_opened_launch(jobs, name)
         return Follower(jobs, cluster, console).follow(job)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import typer.core
 import typer.main
 
+from raysearch.data.file_access import SHARED_GROUP, process_umask
+
 if TYPE_CHECKING:
     from typer._click import Command, Context
     from typer._click.formatting import HelpFormatter
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass(frozen=True)
@@ -34,68 +39,47 @@ class CommandEntry:
 
 # In the order of `--help`.
 COMMANDS: Mapping[str, CommandEntry] = {
-    "shard": CommandEntry(
-        "Data", "Decode images once, on all cores, into Parquet shards with a manifest."
-    ),
-    "split": CommandEntry(
-        "Data",
-        "Create a split manifest: a held-out test set, and folds that are grouped by patient.",
-    ),
+    "shard": CommandEntry("Data", "Decode images into Parquet shards, once and on all cores."),
+    "split": CommandEntry("Data", "Create a held-out test set and folds, grouped by patient."),
     "inspect": CommandEntry(
-        "Data", "Inspect a set of shards: counts, outliers, duplicates, labels and splits."
+        "Data", "Inspect shards: counts, outliers, duplicates, labels, splits."
     ),
     "harvest": CommandEntry("Data", "Cut the H&E images of published papers into tiles."),
-    "launch": CommandEntry(
-        "Search", "Run a study: search, train the selected trial, register the champion."
-    ),
-    "status": CommandEntry(
-        "Search",
-        "Print the launches on a cluster; for one study, also its current leaderboard.",
-    ),
-    "attach": CommandEntry(
-        "Search", "Show the live table of a study on a cluster; Ctrl-C leaves the study running."
-    ),
-    "stop": CommandEntry(
-        "Search", "Stop a study on a cluster; `launch --cluster ... --resume` resumes it."
-    ),
-    "studies": CommandEntry("Search", "List the studies of a folder, the newest first."),
-    "results": CommandEntry(
-        "Results", "Print the leaderboard and the figures of a study, also while it runs."
-    ),
-    "select": CommandEntry(
-        "Results",
-        "Select the champion of a study: the fastest of the trials that are tied with the best.",
-    ),
-    "test": CommandEntry(
-        "Results",
-        "Evaluate the champion of a study on the patients of the held-out test set.",
-    ),
+    "launch": CommandEntry("Search", "Run a study: search, then train and register the champion."),
+    "status": CommandEntry("Search", "Print where a study stands, on this machine or a cluster."),
+    "attach": CommandEntry("Search", "Show the live table of a running study until Ctrl-C."),
+    "stop": CommandEntry("Search", "Stop a running study; `launch --resume` continues it."),
+    "studies": CommandEntry("Search", "List, export, import and delete studies."),
+    "results": CommandEntry("Results", "Print the leaderboard and the figures of a study."),
+    "select": CommandEntry("Results", "Select the champion: the fastest of the tied best trials."),
+    "test": CommandEntry("Results", "Evaluate the champion of a study on the held-out test set."),
     "compare": CommandEntry(
-        "Results",
-        "Compare the values of a hyperparameter by pairs of trials that are equal in all others.",
+        "Results", "Compare the values of a hyperparameter by pairs of trials."
     ),
-    "report": CommandEntry(
-        "Results", "Write a page on how a champion was selected, and its results on each set."
-    ),
-    "replay": CommandEntry(
-        "Results",
-        "Train a trial again from its record, and compare the objective at each fold-epoch.",
-    ),
+    "report": CommandEntry("Results", "Write a page on a study, its champion and its results."),
+    "replay": CommandEntry("Results", "Train a trial again, and compare it with its record."),
     "predict": CommandEntry("Models", "Predict the calibrated class probabilities of patches."),
-    "evaluate": CommandEntry(
-        "Models", "Evaluate a model on an external test set, by patch, by class and by patient."
-    ),
+    "evaluate": CommandEntry("Models", "Evaluate a model on an external test set."),
     "weights": CommandEntry(
-        "Models", "Write the champion's weights, for `weights: FILE` in the space of another study."
+        "Models", "List, fetch and check pretrained weights; export those of a champion."
     ),
     "doctor": CommandEntry(
-        "Machines",
-        "Check every node: versions, GPUs, storage, tracking, clocks, disk, token, dashboard.",
+        "Machines", "Check nodes: versions, GPUs, storage, tracking, clocks, disk."
     ),
-    "ui": CommandEntry(
-        "Machines", "Start the MLflow UI on the store that `launch` uses in this folder."
+    "ray": CommandEntry(
+        "Machines", "Start or stop a cluster as `ray` does, over checked ssh.", module="ray_command"
     ),
+    "ui": CommandEntry("Machines", "Start the MLflow UI on the tracking store of this folder."),
 }
+
+# The other commands write no file that may contain patches or identifiers.
+WRITING_COMMANDS = frozenset(COMMANDS) - frozenset(
+    ("status", "attach", "stop", "studies", "compare", "replay", "doctor", "ray", "ui")
+)
+# The commands that connect to a cluster.
+SSH_COMMANDS = {"launch", "status", "attach", "stop", "results", "doctor", "ray"}
+# The variable of `--known-hosts`; see `search.engine.cluster_ssh`.
+KNOWN_HOSTS = "RAYSEARCH_KNOWN_HOSTS"
 
 
 def load_command(name: str) -> Command:
@@ -109,14 +93,62 @@ def load_command(name: str) -> Command:
         command = typer.main.get_command(member)
     else:
         application = typer.Typer(
-            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+            add_completion=False,
+            context_settings=CONTEXT_SETTINGS,
+            pretty_exceptions_enable=False,
+            rich_markup_mode="markdown",
         )
         application.command(name)(member)
         command = typer.main.get_command(application)
     command.name = name
     if isinstance(command, typer.core.TyperCommand):
         command.no_args_is_help = any(parameter.required for parameter in command.params)
+        if name in WRITING_COMMANDS:
+            _add_option(command, _shared)
+        if name in SSH_COMMANDS:
+            _add_option(command, _known_hosts)
     return command
+
+
+def _shared(
+    shared: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            envvar=SHARED_GROUP,
+            help="Let the members of a group read and write the new files. Default: no others.",
+        ),
+    ] = None,
+) -> None:
+    """Set the group of new files, for this process and its children."""
+    if shared:
+        os.environ[SHARED_GROUP] = shared
+        os.umask(process_umask())
+
+
+def _known_hosts(
+    known_hosts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar=KNOWN_HOSTS,
+            help="The keys of the cluster's hosts, for ssh. Default: keys are not checked.",
+        ),
+    ] = None,
+) -> None:
+    """Set the file of host keys, for this process and its children."""
+    if known_hosts:
+        os.environ[KNOWN_HOSTS] = known_hosts
+
+
+def _add_option(command: Command, set_value: Callable[..., None]) -> None:
+    """Add the option that `set_value` has as its parameter; it is called before the command."""
+    application = typer.Typer(add_completion=False)
+    application.command()(set_value)
+    (option,) = typer.main.get_command(application).params
+    option.expose_value = False
+    option.callback = lambda _context, _option, value: set_value(value)
+    command.params.append(option)
 
 
 class LazyGroup(typer.core.TyperGroup):
@@ -153,4 +185,9 @@ class LazyGroup(typer.core.TyperGroup):
                 if entry.panel == panel:
                     table.add_row(name, Text(entry.help.replace("`", "")))
             console.print(Panel(table, title=panel, title_align="left", border_style="dim"))
-        console.print(f" `{ctx.command_path} COMMAND --help` explains a command.\n", markup=False)
+        console.print(
+            f" `{ctx.command_path} COMMAND --help` explains a command.\n"
+            f" `{ctx.command_path} --install-completion` completes names in the shell, and"
+            " `--version` prints the version.\n",
+            markup=False,
+        )

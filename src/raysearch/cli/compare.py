@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +10,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from raysearch.cli.json_output import print_json
 from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
 from raysearch.cli.selection_text import four_digits, signed
 
+BEST_NOTES = (
+    "Each row has the best of its finished trials; the intervals do not contain that choice, which"
+    " favors a value with more trials. The differences are paired: both trials score the same"
+    " patients. Times are those of the training, without the features of frozen networks."
+)
+
 if TYPE_CHECKING:
+    from raysearch.metrics.interval import Interval
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
+    from raysearch.selection.best_of_values import BestOfValue
     from raysearch.selection.comparison import HyperparameterComparison
 
 
@@ -26,29 +33,83 @@ def compare(
         str, typer.Option(help="The hyperparameter whose values are compared.")
     ],
     name: Annotated[str | None, typer.Argument(help="The study. Default: the newest.")] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Compare the best trial of each value, with its costs.")
+    ] = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Compare the values of a hyperparameter by pairs of trials that are equal in all others.
+    """Compare the values of a hyperparameter by pairs of trials.
 
     Example: `raysearch compare prepared --hyperparameter preprocess`
     """
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study
-    from raysearch.selection.comparison import compare_values
+    from raysearch.selection.best_of_values import best_of_values
+    from raysearch.selection.comparison import compare_values, reject_unsearched
 
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     study = load_study(folder)
+    record = {"study": folder.name, "hyperparameter": hyperparameter}
+    objective = {"metric": study.plan.space.metric, "mode": study.plan.space.mode}
+    if best:
+        reject_unsearched(study.plan, hyperparameter)
+        rows = best_of_values(folder, study.plan, study.history, hyperparameter)
+        if as_json:
+            print_json({**record, **objective, "best": [asdict(row) for row in rows]})
+            return 0
+        console = make_console()
+        console.print(_best_table(study.plan, hyperparameter, rows))
+        console.print(escape(BEST_NOTES), soft_wrap=True)
+        return 0
     comparisons = compare_values(folder, study.plan, study.history, hyperparameter)
     if as_json:
         records = [asdict(comparison) for comparison in comparisons]
-        sys.stdout.write(json.dumps(records) + "\n")
+        print_json({**record, **objective, "comparisons": records})
         return 0
     console = make_console()
     console.print(_comparison_table(study.plan, hyperparameter, comparisons))
     console.print(escape(_notes(study.plan, study.history, hyperparameter)), soft_wrap=True)
     return 0
+
+
+def _best_table(plan: Plan, hyperparameter: str, rows: Sequence[BestOfValue]) -> Table:
+    # It imports numpy, which other commands do not need.
+    from raysearch.cli.time_text import duration_text
+
+    title = f"Best {plan.space.metric} by {hyperparameter} in {plan.name}"
+    table = Table(title=title, title_justify="left")
+    table.add_column(hyperparameter)
+    table.add_column("trial")
+    for name in (
+        "finished",
+        plan.space.metric,
+        "95 % by patient",
+        "to the best",
+        "95 % by patient",
+    ):
+        table.add_column(name, justify="right")
+    for name in ("trial", "all its trials"):
+        table.add_column(f"time of {name}", justify="right")
+    for row in rows:
+        table.add_row(
+            escape(row.value),
+            row.trial,
+            str(row.num_finished),
+            four_digits(row.objective.value),
+            f"{four_digits(row.objective.low)} to {four_digits(row.objective.high)}",
+            *_difference_cells(row.difference),
+            duration_text(row.trial_seconds),
+            duration_text(row.total_seconds),
+        )
+    return table
+
+
+def _difference_cells(difference: Interval | None) -> tuple[str, str]:
+    if difference is None:
+        return "", ""
+    return signed(difference.value), f"{signed(difference.low)} to {signed(difference.high)}"
 
 
 def _comparison_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +20,26 @@ from raysearch.cli.options import (
     command_line_value,
     make_console,
 )
+from raysearch.cli.package_licenses import InstalledPackage, installed_packages, package_table
+from raysearch.cli.supervisor import SUPERVISOR
+from raysearch.config.json_values import parse_json
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.search.engine.cluster_checks import Check
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """What the doctor found.
+
+    Attributes:
+        checks: The checks of all nodes.
+        packages: The packages that are installed on this machine, or on the head of a cluster.
+    """
+
+    checks: list[Check]
+    packages: list[InstalledPackage]
 
 
 def doctor(
@@ -35,23 +51,28 @@ def doctor(
     nodes: Annotated[int | None, typer.Option(help="The expected number of machines.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Check every node: versions, GPUs, storage, tracking, clocks, disk, token, dashboard.
+    """Check nodes: versions, GPUs, storage, tracking, clocks, disk.
 
-    Exits with 1 if a check fails.
+    A second table lists the versions and licenses of the packages that raysearch requires; with
+    --json, of all that are installed. Exits with 1 if a check fails.
 
     Example: `raysearch doctor --cluster cluster.yaml`
     """
+    code = SUPERVISOR.supervise() if cluster is None else None
+    if code is not None:
+        return code
     console = make_console(stderr=as_json)
     with console.status("Checking every node"):
         if cluster is None:
-            checks = _check_here(studies, nodes)
+            report = DoctorReport(_check_here(studies, nodes), installed_packages())
         else:
-            checks = _check_remotely(cluster, command_line_value(context, "studies"), nodes)
+            report = _check_remotely(cluster, command_line_value(context, "studies"), nodes)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(check) for check in checks]) + "\n")
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
     else:
-        console.print(_table(checks))
-    return 0 if all(check.passed for check in checks) else 1
+        console.print(_table(report.checks))
+        console.print(package_table(report.packages))
+    return 0 if all(check.passed for check in report.checks) else 1
 
 
 def _check_here(studies: str, nodes: int | None) -> list[Check]:
@@ -63,22 +84,33 @@ def _check_here(studies: str, nodes: int | None) -> list[Check]:
         return check_cluster(studies, nodes, store_error)
 
 
-def _check_remotely(cluster: Path, studies: str | None, nodes: int | None) -> list[Check]:
+def _check_remotely(cluster: Path, studies: str | None, nodes: int | None) -> DoctorReport:
     from raysearch.search.engine.cluster_checks import Check
     from raysearch.search.engine.cluster_jobs import cluster_tunnel, initial_num_nodes
     from raysearch.search.journal.codec import record_from_json
 
     command = ["doctor", "--json", "--nodes", str(nodes or initial_num_nodes(cluster))]
     command += [] if studies is None else ["--studies", studies]
-    lines = []
+    lines: list[str] = []
     with cluster_tunnel(cluster, lambda _text: None) as jobs:
         for line in jobs.run(command):
             lines.append(line)
-            if line.startswith('[{"name"'):
-                return [record_from_json(Check, content) for content in json.loads(line)]
+            if line.startswith('{"checks"') and isinstance(content := _parse(line), dict):
+                return DoctorReport(
+                    [record_from_json(Check, check) for check in content["checks"]],
+                    [record_from_json(InstalledPackage, entry) for entry in content["packages"]],
+                )
     raise StudyError(
         f"the head could not run the checks ({_last_line(lines)}); run `ray up {cluster}` again"
     )
+
+
+def _parse(line: str) -> object:
+    """Parse JSON; None if the line, which may have been cut, is none."""
+    try:
+        return parse_json(line)
+    except ValueError:
+        return None
 
 
 def _last_line(lines: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from raysearch.cli.options import (
     STUDIES,
+    IdentifiersOption,
     JsonOption,
     OpenOption,
     StudiesOption,
@@ -17,9 +17,11 @@ from raysearch.cli.options import (
     make_console,
     open_page,
 )
+from raysearch.data.file_access import write_file
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
+    from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.testing.evaluation_run import EvaluationOutcome
 
 
@@ -43,23 +45,32 @@ def evaluate(
             help="The model's names of the shards' classes, such as 0=negative,1=positive."
         ),
     ] = "",
+    other_patients: Annotated[
+        bool,
+        typer.Option(
+            "--other-patients",
+            help="Declare that patients with the names of training patients are other patients.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write the result to this page.")
     ] = None,
+    identifiers: IdentifiersOption = False,
     open_in_browser: OpenOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Evaluate a model on an external test set, by patch, by class and by patient.
+    """Evaluate a model on an external test set.
 
     The patches must have the size and the classes of the model. A test set that shares patients or
-    pixels with the training data is rejected. A study stores the results of its champion, and its
+    pixels with the training data is rejected; file names and patches of a single color prove
+    nothing. A study stores the results of its champion, and its
     report shows them.
 
     Example: `raysearch evaluate first data/pcam`
     """
     check_out_folder(out)
-    from raysearch.cli.progress_bar import file_progress
+    from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder
     from raysearch.data.shards.shard_manifest import read_manifest
     from raysearch.search.journal.study_folder import StudyFolder
@@ -68,45 +79,59 @@ def evaluate(
     class_names = _parse_class_map(class_map)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
-        from raysearch.cli.evaluation_text import evaluation_json, print_evaluation
+        from raysearch.cli.evaluation_text import (
+            print_evaluation,
+            print_evaluation_json,
+            print_tracking_error,
+        )
         from raysearch.inference.model_loading import load_model
         from raysearch.testing.evaluation_run import evaluate_external
         from raysearch.testing.external_test_set import ExternalTestSet
 
     folder = StudyFolder(f"{studies}/{address}")
     model = load_model(address, studies)
-    external = ExternalTestSet(data, task, name, class_names)
+    external = ExternalTestSet(data, task, name, class_names, other_patients)
     study_folder = folder if folder.exists(folder.PLAN) else None
-    with file_progress("Evaluating") as on_progress:
+    with step_progress("Reading the patches") as on_progress:
         outcome = evaluate_external(model, study_folder, external, on_progress)
     if open_in_browser and out is None:
         out = Path(f"{outcome.record.name}.html")
     if out is not None:
-        _write_page(out, outcome)
+        _write_page(out, outcome, model.study, identifiers=identifiers)
     if open_in_browser and out is not None:
         open_page(out)
     record, evaluation = outcome.record, outcome.evaluation
     if as_json:
-        sys.stdout.write(evaluation_json(record, evaluation, outcome.tracking_error))
+        print_evaluation_json(outcome)
         return 0
     print_evaluation(f"External test set {record.name}", record, evaluation, console)
+    print_tracking_error(outcome.tracking_error, console)
     return 0
 
 
-def _write_page(out: Path, outcome: EvaluationOutcome) -> None:
+def _write_page(
+    out: Path, outcome: EvaluationOutcome, study: StudyFolder | None, *, identifiers: bool
+) -> None:
+    from raysearch.data.pseudonyms import last_part
+    from raysearch.reports.displayed_names import displayed_names
     from raysearch.reports.evaluation_page import evaluation_page
     from raysearch.reports.study_report import evaluate_set
 
     record = outcome.record
-    text = f"The external test set {record.data}, evaluated with {record.model}."
-    test_set = evaluate_set(record.name, text, outcome.scored, notes=record.notes)
+    text = f"The external test set {last_part(record.data)}, evaluated with {record.model}."
+    test_set = evaluate_set(
+        record.name, text, outcome.scored, notes=record.notes, is_calibrated=True
+    )
     title = f"{record.model} on {test_set.name}"
-    out.write_text(evaluation_page(title, [test_set]), encoding="utf-8")
+    names = displayed_names(study, identifiers=identifiers)
+    write_file(out, evaluation_page(title, [test_set], names).encode())
 
 
 def _parse_class_map(text: str) -> dict[str, str]:
     """Parse `0=negative,1=positive` to a mapping; DataError for anything else."""
-    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    from raysearch.data.csv_files import clean_name
+
+    pairs = [clean_name(pair).partition("=") for pair in text.split(",") if pair]
     if not all(name and model_name for name, _equals, model_name in pairs):
         raise DataError(f"--class-map {text}: cannot be read; write it as in 0=negative,1=positive")
-    return {name: model_name for name, _equals, model_name in pairs}
+    return {name.rstrip(): model_name.lstrip() for name, _equals, model_name in pairs}

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.reports.evaluation_tables import detail_tables, headline_metrics, metrics_table
+from raysearch.cli.json_output import print_json
+from raysearch.errors import first_line
+from raysearch.reports.evaluation_tables import (
+    detail_tables,
+    headline_metrics,
+    key_tables,
+    metrics_table,
+)
 
 if TYPE_CHECKING:
-    from raysearch.metrics.bootstrap import Interval
     from raysearch.metrics.evaluation import Evaluation
+    from raysearch.metrics.interval import Interval
+    from raysearch.testing.evaluation_run import EvaluationOutcome
     from raysearch.testing.test_results import EvaluationRecord
+
+
+def print_tracking_error(error: Exception | None, console: Console) -> None:
+    """Print why an evaluation is not in MLflow, if there is an error."""
+    if error is not None:
+        console.print(f"[red]Not in MLflow[/]: {escape(first_line(error))}", soft_wrap=True)
 
 
 def print_evaluation(
@@ -47,32 +58,20 @@ def evaluation_tables(
     metrics = metrics_table(
         text, evaluation, headline_metrics(evaluation), smoothed_auroc=smoothed_auroc
     )
-    for summary in (metrics, *detail_tables(evaluation)):
-        table = Table(title=summary.title, title_justify="left")
+    for summary in (metrics, *key_tables(evaluation), *detail_tables(evaluation)):
+        table = Table(title=escape(summary.title), title_justify="left")
         for index, name in enumerate(summary.columns):
-            table.add_column(name, justify="right" if index else "left")
+            table.add_column(escape(name), justify="right" if index else "left")
         for row in summary.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         yield table
 
 
-def evaluation_json(
-    record: EvaluationRecord, evaluation: Evaluation, tracking_error: Exception | None
-) -> str:
-    """Return the record, the metrics and the error of the tracking store as one line of JSON.
+def print_evaluation_json(outcome: EvaluationOutcome) -> None:
+    """Print the record, the metrics and the error of the tracking store as JSON.
 
-    Numbers that are not finite are null.
+    `stored` says whether the result is that of an earlier evaluation.
     """
-    error = None if tracking_error is None else str(tracking_error)
-    content = {**asdict(record), **asdict(evaluation), "tracking_error": error}
-    return json.dumps(_json_value(content)) + "\n"
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _json_value(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    error = None if outcome.tracking_error is None else first_line(outcome.tracking_error)
+    content = {**asdict(outcome.record), **asdict(outcome.evaluation)}
+    print_json({**content, "tracking_error": error, "stored": outcome.is_stored})

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.options import JsonOption, make_console
-from raysearch.cli.progress_bar import file_progress
+from raysearch.cli.progress_bar import file_progress, step_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def harvest(
     pubmed_ids = [] if query or is_folder else read_pubmed_ids(path)
     source_name = f"query: {source}" if query else str(path.resolve())
     with output_folder(out, source_name, settings) as folder:
-        with file_progress("Harvesting") as on_progress:
+        with file_progress("Harvesting", "papers") as on_progress:
             if client is None:
                 papers = papers_in_folder(path)
             else:
@@ -112,7 +113,7 @@ def _write_shards(out: Path, summary: HarvestSummary, size: int) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     if not summary.num_tiles:
         return ""
-    with file_progress("Sharding") as on_progress:
+    with step_progress("Sharding") as on_progress:
         write_shards(summary.tiles_folder, folder, "tiles", size=(size, size), progress=on_progress)
     return str(folder)
 
@@ -129,7 +130,7 @@ def _summary_table(source: str, out: Path, summary: HarvestSummary, shards: str)
         "tiles": f"{summary.num_tiles:,} in {summary.tiles_folder}",
         "shards": shards or "none",
     }
-    table = Table(title=f"Harvested {source}", title_justify="left", show_header=False)
+    table = Table(title=f"Harvested {escape(source)}", title_justify="left", show_header=False)
     for name, text in rows.items():
-        table.add_row(name, text)
+        table.add_row(name, escape(text))
     return table

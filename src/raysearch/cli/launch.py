@@ -8,14 +8,26 @@ from typing import Annotated
 import typer
 
 from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, command_line_value
+from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.errors import SpaceError
 
 
 def launch(
     context: typer.Context,
     space: Annotated[Path, typer.Argument(help="The search space, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Values that replace those of the file, such as `space.architecture=resnet18`;"
+            " `KEY=` removes a key.",
+        ),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(help="The folder of shards. Default: the space's `data`.")
+        str | None,
+        typer.Option(
+            help="The folder of shards. Default: the space's `data`; with --resume, the study's."
+        ),
     ] = None,
     trials: Annotated[
         str | None,
@@ -27,7 +39,7 @@ def launch(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the study.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan and its time; start no study.")
     ] = False,
     studies: StudiesOption = STUDIES,
     cluster: Annotated[
@@ -39,11 +51,11 @@ def launch(
         bool, typer.Option("--events", hidden=True, help="Print each event as a line of JSON.")
     ] = False,
 ) -> int:
-    """Run a study: search, train the selected trial, register the champion.
+    """Run a study: search, then train and register the champion.
 
     Unpromising trials stop early. An interrupted study is resumed with --resume.
 
-    Example: `raysearch launch searchspace/quickstart.yaml --trials 8 --name first`
+    Example: `raysearch launch searchspace/quickstart.yaml epochs=2 --trials 8 --name first`
 
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
@@ -52,16 +64,21 @@ def launch(
     # Each step imports more than the one before it: a mistake is reported before the next import.
     from raysearch.config.space_file import read_space
 
-    read_space(space)
-    if cluster is None and not dry_run and (name or resume):
-        from raysearch.search.journal.study_folder import StudyFolder
-        from raysearch.search.study.launcher_lock import check_no_launcher
+    read_space(space, overrides or ())
+    if cluster is None and not dry_run:
+        code = SUPERVISOR.supervise()
+        if code is not None:
+            return code
+        if name or resume:
+            from raysearch.search.journal.study_folder import StudyFolder
+            from raysearch.search.study.launcher_lock import check_no_launcher
 
-        check_no_launcher(StudyFolder(f"{studies}/{name or space.stem}"))
+            check_no_launcher(StudyFolder(f"{studies}/{name or space.stem}"))
     from raysearch.cli.launch_study import LaunchOptions, launch_here
 
     options = LaunchOptions(
         space=space,
+        overrides=tuple(overrides or ()),
         data=data,
         trials=trials,
         seed=seed,
@@ -71,8 +88,9 @@ def launch(
         studies=studies,
         as_json=as_json,
         events=events,
+        cluster=cluster,
     )
-    if cluster is None:
+    if cluster is None or dry_run:
         return launch_here(options)
     from raysearch.cli.remote_launch import launch_on_cluster
 

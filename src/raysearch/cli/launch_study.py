@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +13,27 @@ from rich.console import Console
 from rich.markup import escape
 
 from raysearch.cli.event_stream import EventStream
+from raysearch.cli.launch_advice import LaunchAdvice
+from raysearch.cli.live_estimate import times_of_resume
 from raysearch.cli.live_table import LiveView, stderr_in_log
-from raysearch.cli.options import INTERRUPTED, make_console
+from raysearch.cli.options import STUDIES, make_console
 from raysearch.cli.plan_text import plan_tables
 from raysearch.cli.study_end import study_end
 from raysearch.cli.study_end_text import show_end
 from raysearch.cli.study_paths import new_name, resolve_data
+from raysearch.cli.supervisor import SUPERVISOR
+from raysearch.cli.time_probe import local_times, probe_speeds, remote_times
+from raysearch.cli.time_text import time_json
 from raysearch.config.space import Space
 from raysearch.config.space_file import read_space
+from raysearch.data.files import Folder
+from raysearch.data.pseudonyms import without_folders
 from raysearch.errors import SpaceError, StudyError
+from raysearch.search.engine.interrupts import (
+    InterruptedStudyError,
+    RayLostError,
+    signals_interrupt,
+)
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
@@ -51,6 +65,8 @@ class LaunchOptions:
     studies: str
     as_json: bool
     events: bool = False
+    overrides: tuple[str, ...] = ()
+    cluster: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,7 @@ class PreparedStudy:
         new_study_files: What a new study stores beside its plan; None to resume a study.
         num_trials: The planned number of trials from now on.
         split_manifest: The path of the new split manifest; empty if the shards have one.
+        stored: The study to resume; None for a new one.
     """
 
     folder: StudyFolder
@@ -70,6 +87,7 @@ class PreparedStudy:
     new_study_files: NewStudyFiles | None
     num_trials: int
     split_manifest: str
+    stored: StudySnapshot | None = None
 
 
 def launch_here(options: LaunchOptions) -> int:
@@ -78,7 +96,7 @@ def launch_here(options: LaunchOptions) -> int:
     prepared = _prepare(options, console)
     if not options.dry_run:
         return _run(prepared, options, console)
-    _show_plan(prepared.plan, options.as_json, console)
+    _show_plan(prepared, options, console)
     if prepared.split_manifest and not options.as_json:
         path = escape(prepared.split_manifest)
         console.print(f"The split is new; a launch writes it to {path}", soft_wrap=True)
@@ -93,7 +111,7 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         SpaceError: If the space or an option is invalid.
         DataError: If the shards cannot be used.
     """
-    space, stem = read_space(options.space), options.space.stem
+    space, stem = read_space(options.space, options.overrides), options.space.stem
     name = options.name or (stem if options.resume else new_name(options.studies, stem))
     folder = StudyFolder(f"{options.studies}/{name}")
     stored = load_study(folder) if options.resume else None
@@ -106,21 +124,56 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         num_trials = _planned_trials(options.trials, space, stored.plan, stored.history)
         space = _as_launched(space, stored)
     space = _with_seed(space, options.seed, stored)
-    data = resolve_data(options.data, space.data, options.studies, console)
+    if options.cluster is None:
+        _check_machine(space)
+    known_data = None if options.data else _known_data(space, stored)
+    data = resolve_data(options.data, known_data, options.studies, console)
     split_manifest, is_new = split_manifest_of(space, data)
     plan, splits = make_plan(space, name, data, split_manifest)
     if not are_known_to_be_accepted(space, plan.shape):
         # torch takes seconds to import, and most architectures need no check.
-        from raysearch.search.study.architecture_checks import check_architectures
+        from raysearch.search.study.architecture_checks import (
+            check_architectures,
+            encoders_of,
+            licenses_of_weights,
+            pretraining_notes,
+        )
 
-        check_architectures(space, plan.shape)
+        for weights_license in licenses_of_weights(space):
+            console.print(escape(str(weights_license)), soft_wrap=True)
+        notes = tuple(pretraining_notes(space))
+        plan = replace(
+            plan,
+            weights=check_architectures(space, plan.shape),
+            encoders=encoders_of(space),
+            warnings=(*plan.warnings, *notes),
+        )
     path = f"{data}/splits/{space.split or space.task}.json" if is_new else ""
     if stored is not None:
         reject_changes(stored.plan, plan)
         # The address of the same shards may have changed.
-        return PreparedStudy(folder, replace(stored.plan, data=data), None, num_trials, path)
+        plan = replace(stored.plan, data=data)
+        return PreparedStudy(folder, plan, None, num_trials, path, stored)
     files = NewStudyFiles(splits, split_manifest if is_new else None)
     return PreparedStudy(folder, plan, files, num_trials, path)
+
+
+def _known_data(space: Space, stored: StudySnapshot | None) -> str | None:
+    """Return the data of a launch without `--data`: of a resume, the study's if it still exists."""
+    if stored is None:
+        return space.data
+    if space.data is None or Folder(stored.plan.data).exists():
+        return stored.plan.data
+    return space.data
+
+
+def _check_machine(space: Space) -> None:
+    """Raise StudyError if this machine alone cannot run a trial of `space`."""
+    if space.resources.gpus or space.resources.cpus > (os.cpu_count() or 1):
+        # Ray takes seconds to import, and most trials need no check.
+        from raysearch.search.engine.nodes import check_local_machine
+
+        check_local_machine(space.resources)
 
 
 def _planned_trials(
@@ -178,38 +231,86 @@ def _with_seed(space: Space, seed: int | None, stored: StudySnapshot | None) -> 
     return replace(space, seed=seed)
 
 
-def _show_plan(plan: Plan, as_json: bool, console: Console) -> None:
-    expected = expected_study_fold_epochs(plan)
-    if not as_json:
-        for table in plan_tables(plan, expected):
+def _is_on_cluster(options: LaunchOptions) -> bool:
+    """Return whether the trials run on a cluster, whose machines are not this one."""
+    return options.cluster is not None or "RAY_ADDRESS" in os.environ
+
+
+def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console) -> None:
+    """Print a plan with the time that it takes; the speed of its networks is probed if it has to.
+
+    The machines of a cluster are not started: only this machine is probed. The plan of a resume has
+    the planned number of trials from now on.
+    """
+    space = replace(prepared.plan.space, trials=prepared.num_trials)
+    plan, stored = replace(prepared.plan, space=space), prepared.stored
+    if _is_on_cluster(options):
+        times = remote_times(plan, is_resumed=stored is not None)
+    else:
+        times = local_times(plan, probe_speeds(plan))
+        if stored is not None:
+            times = times_of_resume(stored, prepared.num_trials, times)
+    expected = expected_study_fold_epochs(plan, times.search)
+    if not options.as_json:
+        for table in plan_tables(plan, expected, times):
             console.print(table)
         return
     costs = {
         "expected_fold_epochs": expected,
         "max_fold_epochs": plan.max_fold_epochs,
         "repeat_fold_epochs": plan.repeat_fold_epochs,
+        "expected_time": time_json(times),
     }
     sys.stdout.write(json.dumps({**record_to_json(plan), **costs}) + "\n")
 
 
+def resume_command(options: LaunchOptions, name: str) -> str:
+    """Return the shell command that resumes the study `name` of a launch with `options`.
+
+    The study itself holds the seed and the number of trials.
+    """
+    command = ["raysearch", "launch", str(options.space), *options.overrides]
+    if options.data is not None:
+        command += ["--data", options.data]
+    if options.studies != STUDIES:
+        command += ["--studies", options.studies]
+    return shlex.join([*command, "--name", name, "--resume"])
+
+
+def launch_command(options: LaunchOptions, name: str) -> str:
+    """Return the command of a launch as its description in MLflow has it: without folders."""
+    command = ["raysearch", "launch", options.space.name, *map(without_folders, options.overrides)]
+    values = {"data": options.data, "trials": options.trials, "seed": options.seed, "name": name}
+    for option, value in values.items():
+        command += [] if value is None else [f"--{option}", without_folders(str(value))]
+    return shlex.join(command)
+
+
 def _run(prepared: PreparedStudy, options: LaunchOptions, console: Console) -> int:
     """Run a study to its end and print how it ended; return the exit code."""
-    # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait for them.
-    with console.status("Importing Ray and MLflow"):
-        from raysearch.search.engine.ray_session import InterruptedStudyError
-        from raysearch.workflow import run_study
-
     folder, plan = prepared.folder, prepared.plan
-    view = EventStream() if options.events else LiveView(console)
-    try:
-        with stderr_in_log(folder), view as listener:
-            outcome = run_study(
-                folder, plan, prepared.new_study_files, listener, prepared.num_trials
-            )
-    except InterruptedStudyError as interrupt:
-        resume = f"raysearch launch {options.space} --name {plan.name} --resume"
-        console.print(f"{INTERRUPTED}. Resume with: {escape(resume)}", soft_wrap=True)
-        return 128 + interrupt.signum
+    view = EventStream() if options.events else LiveView(console, not _is_on_cluster(options))
+    advice = LaunchAdvice(folder, resume_command(options, plan.name), view)
+    with signals_interrupt() as receiver:
+        receiver.on_loss = SUPERVISOR.report_loss
+        try:
+            # Ray, torch and MLflow take seconds to import: a plan or a mistake does not wait.
+            with console.status("Importing Ray and MLflow"):
+                from raysearch.workflow import run_study
+            with stderr_in_log(folder), view:
+                outcome = run_study(
+                    folder,
+                    plan,
+                    prepared.new_study_files,
+                    advice,
+                    prepared.num_trials,
+                    launch_command(options, plan.name),
+                )
+        except InterruptedStudyError as interrupt:
+            console.print(f"Interrupted; {escape(advice.text())}", soft_wrap=True)
+            return 128 + interrupt.signum
+        except RayLostError as error:
+            raise StudyError(f"{error}; {advice.text()}") from None
     end = study_end(outcome)
     if options.events:
         sys.stdout.write(write_message(EndMessage(end)) + "\n")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -22,6 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raysearch.cli.leaderboard_table import STYLES, hparams_text
+from raysearch.cli.live_estimate import LiveEstimate
+from raysearch.cli.progress_bar import StepBar, clock
+from raysearch.data.file_access import create_folder, open_log
+from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import Event, StudyLaunched, TrialEnded, TrialWarning
 from raysearch.search.journal.history import History, Trial, finished, leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
@@ -30,8 +34,8 @@ from raysearch.search.study.plan import Plan
 MAX_ROWS = 12
 MAX_WARNINGS = 3
 BAR_WIDTH = 60
-# The remaining time is estimated once so many of the planned trials have ended.
-MIN_ENDED_FRACTION = 1 / 4
+# Without a terminal, a line is printed this often while a step such as a refit goes on.
+STEP_LINE_S = 30.0
 
 
 class ViewedStudy(Protocol):
@@ -54,12 +58,14 @@ class StudyView:
     Args:
         study: The study.
         console: Where warnings and ended trials are printed if it is no terminal.
+        is_local: Whether its trials run on this machine.
     """
 
-    def __init__(self, study: ViewedStudy, console: Console) -> None:
+    def __init__(self, study: ViewedStudy, console: Console, is_local: bool = True) -> None:
         self._study, self._console = study, console
         self._start_time = time.time()
-        self._initial_fold_epochs = _num_fold_epochs(study.history)
+        self.is_search_over = False
+        self.estimate = LiveEstimate(study, is_local)
         self.warnings: list[str] = []
 
     def __rich__(self) -> RenderableType:
@@ -71,11 +77,11 @@ class StudyView:
         """Follow an event of the study; print a warning or an ended trial without a terminal.
 
         The events of a launch that is attached to arrive later than they occurred, so the start
-        time is that of the first `StudyLaunched`.
+        time is that of the last `StudyLaunched`.
         """
+        self.estimate.on_event(event)
         if isinstance(event, StudyLaunched):
-            self._start_time = min(self._start_time, event.time)
-            self._initial_fold_epochs = _num_fold_epochs(self._study.history)
+            self._start_time = event.time
         if isinstance(event, TrialWarning):
             self.warnings.append(f"{event.trial}: {event.text}")
             if not self._console.is_terminal:
@@ -112,7 +118,7 @@ class StudyView:
                 f"best {plan.space.metric} {best.final_objective:.4f} ({best.id})  ", "bold"
             )
         text.append(f"{clock(time.time() - self._start_time)} elapsed")
-        remaining_s = self.remaining_seconds()
+        remaining_s = None if self.is_search_over else self.remaining_seconds()
         text.append("" if remaining_s is None else f", about {clock(remaining_s)} remaining")
         return text
 
@@ -123,15 +129,14 @@ class StudyView:
 
     def _table(self) -> Table:
         plan = self._study.plan
-        names = ("trial", "state", "fold", "fold-epochs", plan.space.metric, "hyperparameters")
+        names = ("trial", "state", "folds", "fold-epochs", plan.space.metric, "hyperparameters")
         table = Table(*names, box=None)
         for trial in self._rows():
             value = "" if trial.objective is None else f"{trial.objective:.4f}"
-            fold = min(trial.epoch // plan.space.epochs, trial.folds - 1)
             table.add_row(
                 trial.id,
                 f"[{STYLES[trial.status]}]{trial.status}[/]",
-                f"{fold + 1}/{trial.folds}",
+                f"{trial.epoch // plan.space.epochs}/{trial.folds}",
                 f"{trial.epoch}/{self._study.total_fold_epochs(trial)}",
                 value,
                 Text(hparams_text(trial, plan), overflow="ellipsis", no_wrap=True),
@@ -146,46 +151,35 @@ class StudyView:
         return (history.running() + not_running)[:MAX_ROWS]
 
     def remaining_seconds(self) -> float | None:
-        """Estimate the remaining time from the speed and the mean length of the trials so far.
-
-        A running trial is taken to train to the mean length of the ended ones, or half of its own
-        remaining fold-epochs, whichever is more. None until `MIN_ENDED_FRACTION` of the planned
-        trials have ended.
-        """
-        history, plan = self._study.history, self._study.plan
-        num_planned = self._num_planned()
-        ended = [trial for trial in history.searched() if trial.status != "running"]
-        num_trained = _num_fold_epochs(history) - self._initial_fold_epochs
-        if len(ended) < num_planned * MIN_ENDED_FRACTION or num_trained <= 0:
-            return None
-        mean_length = sum(trial.epoch for trial in ended) / len(ended)
-        running = sum(
-            max(mean_length - trial.epoch, (self._study.total_fold_epochs(trial) - trial.epoch) / 2)
-            for trial in history.running()
-        )
-        pending = mean_length * (num_planned - len(history.searched()))
-        remaining = running + pending + plan.space.epochs  # the epochs are those of the refit
-        return remaining * (time.time() - self._start_time) / num_trained
-
-
-def _num_fold_epochs(history: History) -> int:
-    return sum(trial.epoch for trial in history.trials.values())
+        """Return the seconds that the study still needs; None if they are unknown."""
+        return self.estimate.seconds()
 
 
 class LiveView:
-    """Shows a study on a console from its start to its end; a `StudyListener`."""
+    """Shows a study on a console from its start to its end; a `StudyListener`.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        console: The console.
+        is_local: Whether the trials run on this machine.
+    """
+
+    def __init__(self, console: Console, is_local: bool = True) -> None:
+        self._console, self._is_local = console, is_local
         self._view: StudyView | None = None
         self._status = "starting"
+        self._step_bar: StepBar | None = None
+        self._printed_step_s = 0.0
         self._live = Live(
             self, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         )
 
     def __rich__(self) -> RenderableType:
-        spinner = Spinner("dots", f"{self._status} ...")
-        return Group(spinner, self._view) if self._view else spinner
+        step_bar = self._step_bar
+        status = self._status if step_bar is None else step_bar.step
+        parts: list[RenderableType] = [Spinner("dots", f"{status} ...")]
+        if step_bar is not None:
+            parts.append(Columns([step_bar.bar(), step_bar.text()]))
+        return Group(*parts, *([self._view] if self._view else []))
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -193,19 +187,40 @@ class LiveView:
 
     def __exit__(self, *_error: object) -> None:
         self._live.stop()
+        if self._view:
+            self._view.estimate.close()
         if self._view and self._console.is_terminal:  # they disappeared with the table
             self._view.print_warnings()
 
     def on_status(self, text: str) -> None:
         """Show what the launcher is doing."""
-        self._status = text
+        self._status, self._step_bar = text, None
         if not self._console.is_terminal:
             self._console.print(f"{text} ...")
 
+    def on_progress(self, progress: StepProgress, reported_s: float | None = None) -> None:
+        """Show how far the current step is; without a terminal, every `STEP_LINE_S` seconds.
+
+        Args:
+            progress: How far it is.
+            reported_s: When that was reported, by the clock of another machine; None for now.
+        """
+        if self._step_bar is None:
+            self._step_bar = StepBar(progress.step)
+            self._printed_step_s = time.monotonic()
+        self._step_bar.update(progress, reported_s)
+        if self._view:  # the time left is that of the step
+            self._view.is_search_over = True
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed_step_s >= STEP_LINE_S:
+            self._printed_step_s = now
+            self._console.print(f"{progress.step}: {self._step_bar.text()}", soft_wrap=True)
+
     def on_study(self, study: ViewedStudy) -> None:
         """Show the table of a study that is open and about to search."""
-        self._view = StudyView(study, self._console)
+        self._view = StudyView(study, self._console, self._is_local)
         study.add_listener(self._view.on_event)
+        self._view.estimate.start()
 
 
 @contextmanager
@@ -213,28 +228,29 @@ def stderr_in_log(folder: StudyFolder) -> Iterator[None]:
     """Send standard error, also that of native code, to the study's log inside the `with` block.
 
     Ray and MLflow would otherwise write over the table. If the study is not on a local path, the
-    log is in the folder for temporary files.
+    log is in the folder `logs/STUDY` of the cache. If the disk of the log is full, lines of it are
+    lost; standard error is the original one after the block in any case.
     """
-    local = folder.local if folder.is_local else Path(tempfile.gettempdir()) / folder.name
-    path = local / folder.LOGS / "launch.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     original = os.dup(2)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 2)
     try:
+        with open_log(_log_folder(folder) / "launch.log") as file:
+            os.dup2(file.fileno(), 2)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
         yield
     finally:
-        sys.stderr.flush()
+        # `raysearch` protects its streams; those of another program raise if the disk is full.
+        with suppress(OSError):
+            sys.stderr.flush()
         os.dup2(original, 2)
         os.close(original)
 
 
-def clock(seconds: float) -> str:
-    """Return a duration as minutes:seconds, or hours:minutes:seconds."""
-    minutes, seconds_left = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{minutes:02d}:{seconds_left:02d}"
-    return f"{minutes}:{seconds_left:02d}"
+def _log_folder(folder: StudyFolder) -> Path:
+    if folder.is_local:
+        create_folder(folder.local)
+        return folder.local / folder.LOGS
+    # pyarrow takes a moment to import, and a local study does not need it.
+    from raysearch.data.cache_folder import cache_folder
+
+    return cache_folder() / "logs" / folder.name

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from raysearch.errors import DataError
+from raysearch.cli.safe_console import SafeConsole
+from raysearch.config.names import CLUSTER_VARIABLE, DEFAULT_STUDIES, STUDIES_VARIABLE
+from raysearch.config.process_environment import remove_terminal_size_of_zero
+from raysearch.errors import DataError, StudyError
 
-STUDIES = "studies"
+STUDIES = DEFAULT_STUDIES
+STATE_SAVED = "state saved"
 # A launcher that was interrupted prints this; `raysearch stop` searches for it in the launch's log.
-INTERRUPTED = "Interrupted; state saved"
+INTERRUPTED = f"Interrupted; {STATE_SAVED}"
 # The width of a console that is no terminal.
 FILE_WIDTH = 160
+# The trials in a leaderboard.
+MAX_ROWS = 20
 StudiesOption = Annotated[
     str,
     typer.Option(
         "--studies",
         help="The folder of all studies: a path or an fsspec address such as s3://bucket/studies.",
-        envvar="RAYSEARCH_STUDIES",
+        envvar=STUDIES_VARIABLE,
     ),
 ]
 ClusterOption = Annotated[
-    Path,
-    typer.Option(help="The cluster file that `ray up` started with.", envvar="RAYSEARCH_CLUSTER"),
+    Path | None,
+    typer.Option(
+        help="The study is on the cluster that `ray up` started with this file. Default: it is in"
+        " the folder of `--studies`.",
+        envvar=CLUSTER_VARIABLE,
+    ),
 ]
-CLUSTER = Path("cluster.yaml")
 StudyArgument = Annotated[str, typer.Argument(help="The study's name.")]
 NewestStudyArgument = Annotated[
     str | None, typer.Argument(help="The study's name. Default: the newest study.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+IdentifiersOption = Annotated[
+    bool,
+    typer.Option(
+        "--identifiers",
+        help="Show the identifiers of patients, slides and files instead of pseudonyms.",
+    ),
+]
+DepthOption = Annotated[
+    int | None,
+    typer.Option(
+        help="The number of bits, 9 to 16, that images of 16 bits a channel use. They are scaled to"
+        " 8 bits; by default, they are rejected."
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 
 
@@ -43,16 +67,43 @@ def command_line_value(context: typer.Context, option: str) -> str | None:
     return str(context.params[option]) if is_on_command_line else None
 
 
+def chosen_cluster(context: typer.Context, takes_both: bool = False) -> Path | None:
+    """Return the cluster file of a `ClusterOption`; None if the study is in a folder.
+
+    An option on the command line takes precedence over a variable of the environment.
+
+    Args:
+        context: The options of the command.
+        takes_both: Whether the cluster's head reads the folder of `--studies`.
+
+    Raises:
+        StudyError: If the command line has both, and the command does not take both.
+    """
+    cluster, studies = context.params["cluster"], command_line_value(context, "studies")
+    if studies is not None:
+        if command_line_value(context, "cluster") is not None:
+            if takes_both:
+                return Path(cluster)
+            raise StudyError(
+                f"--studies {studies} and --cluster {cluster}: the study is in a folder or on a"
+                " cluster; give one of them"
+            )
+        return None
+    return None if cluster is None else Path(cluster)
+
+
 def make_console(stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal, or as `FILE_WIDTH` if there is none."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=FILE_WIDTH)
+    """Return a console as wide as the terminal or `COLUMNS`, else as `FILE_WIDTH`."""
+    remove_terminal_size_of_zero()
+    console = SafeConsole(stderr=stderr)
+    has_width = console.is_terminal or "COLUMNS" in os.environ
+    return console if has_width else SafeConsole(stderr=stderr, width=FILE_WIDTH)
 
 
-def check_out_folder(out: Path | None) -> None:
-    """Raise DataError if the folder of the option `--out` does not exist."""
+def check_out_folder(out: Path | None, option: str = "--out") -> None:
+    """Raise DataError if the folder of the file that `option` names does not exist."""
     if out is not None and not out.parent.is_dir():
-        raise DataError(f"--out {out}: no folder {out.parent}; create it, or name another")
+        raise DataError(f"{option} {out}: no folder {out.parent}; create it, or name another")
 
 
 def open_page(page: Path) -> None:

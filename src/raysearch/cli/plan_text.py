@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,9 @@ from raysearch.config.constraints import holds
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_points import completed_point
 from raysearch.search.study.plan import Plan
+
+if TYPE_CHECKING:
+    from raysearch.cli.time_text import PlanTimes
 
 SAMPLERS = {
     "forest": "a random forest over the trials so far",
@@ -47,19 +51,37 @@ FOLD_SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def plan_tables(plan: Plan, expected_fold_epochs: int) -> list[Table]:
-    """Return the tables of `--dry-run`: the plan, the hyperparameters, each split scheme."""
+def plan_tables(
+    plan: Plan, expected_fold_epochs: int, times: PlanTimes | None = None
+) -> list[Table]:
+    """Return the tables of `--dry-run`: the plan, hyperparameters, times, each split scheme."""
     title = f"Plan of {plan.name}"
     settings = Table(title=title, title_justify="left", show_header=False)
-    for name, text in _setting_rows(plan, expected_fold_epochs).items():
+    rows = _setting_rows(plan, expected_fold_epochs)
+    time_tables = []
+    if times is not None:
+        # numpy takes a moment to import, and other commands use this module without times.
+        from raysearch.cli.time_text import time_rows, time_table
+
+        rows |= time_rows(times, plan.space)
+        time_tables = [time_table(times)] if times.epoch_seconds else []
+    for name, text in rows.items():
         if text:
             settings.add_row(name, escape(text))
+    for file in plan.weights:
+        text = f"{file.weights} of {file.architecture}, SHA-256 {file.sha256[:12]}"
+        settings.add_row("weights", escape(text))
     for warning in plan.warnings:
         settings.add_row("[yellow]warning[/]", escape(warning))
     hparams = Table(title=hparams_title(plan.space), title_justify="left", show_header=False)
     for row in hparam_rows(plan.space):
         hparams.add_row(*map(escape, row))
-    return [settings, hparams, *(_split_table(plan, split.folds) for split in plan.splits)]
+    return [
+        settings,
+        hparams,
+        *time_tables,
+        *(_split_table(plan, split.folds) for split in plan.splits),
+    ]
 
 
 def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:

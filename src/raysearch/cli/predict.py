@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import sys
-import tempfile
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from raysearch.cli.options import INTERRUPTED, STUDIES, StudiesOption, make_console
+from raysearch.cli.json_output import print_json
+from raysearch.cli.options import (
+    INTERRUPTED,
+    STUDIES,
+    DepthOption,
+    JsonOption,
+    StudiesOption,
+    make_console,
+)
+from raysearch.cli.supervisor import SUPERVISOR
+from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.data.files import Folder
-    from raysearch.inference.model_loading import Model, ProgressCallback
+    from raysearch.data.step_progress import StepCallback
+    from raysearch.inference.model_loading import Model
     from raysearch.inference.prediction import PredictionSummary
     from raysearch.inference.score_sources import Source
+
+SAVED_BATCHES = "finished batches are saved; run the same command again"
 
 
 def predict(
@@ -41,6 +53,13 @@ def predict(
             " layout.",
         ),
     ] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            help="For images of format folder or without labels: a regular expression whose first"
+            " group is the patient."
+        ),
+    ] = None,
     task: Annotated[
         str, typer.Option(help="The task whose labels are copied from shards to the scores.")
     ] = "label",
@@ -51,10 +70,12 @@ def predict(
             " if labels are known."
         ),
     ] = 0,
+    depth: DepthOption = None,
     workers: Annotated[
         int, typer.Option(help="Number of Ray workers. Default: score in this process.")
     ] = 0,
     studies: StudiesOption = STUDIES,
+    as_json: JsonOption = False,
 ) -> int:
     """Predict the calibrated class probabilities of patches.
 
@@ -64,30 +85,54 @@ def predict(
 
     Example: `raysearch predict first slides/8863 scores --explain 20`
     """
-    from raysearch.cli.progress_bar import file_progress
+    from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder
+    from raysearch.data.sources.listing import SourceOptions
 
     if min(explain, workers) < 0:
         raise StudyError(f"--explain {explain}, --workers {workers}: must be at least 0")
+    code = SUPERVISOR.supervise(SAVED_BATCHES) if workers else None
+    if code is not None:
+        return code
     console = make_console(stderr=True)
     with console.status("Importing torch and MLflow"):
         from raysearch.inference.model_loading import load_model
         from raysearch.inference.score_sources import open_source
 
     model = load_model(address, studies)
-    with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
+    with scratch_folder() as scratch:
         shape = model.artifact.shape
-        source = open_source(source_address, source_format, task, shape, Path(scratch))
-        with file_progress("Scoring") as on_progress:
-            summary = _predict(model, source, Folder(out), on_progress, workers)
+        options = SourceOptions(scratch=scratch, patient=patient, depth=depth)
+        source = open_source(source_address, source_format, task, shape, options)
+        try:
+            with step_progress("Scoring") as on_progress:
+                summary = _predict(model, source, Folder(out), on_progress, workers)
+        except KeyboardInterrupt:
+            console.print(f"{INTERRUPTED}. Run the same command to resume.")
+            raise
         if isinstance(summary, int):
             console.print(f"{INTERRUPTED}. Run the same command to resume.")
             return summary
         num_overlays = _write_overlays(model, source, Folder(out), explain)
+    notes = _shift_notes(model, Folder(out))
+    if as_json:
+        print_json({"out": out, **asdict(summary), "num_overlays": num_overlays, "notes": notes})
+        return 0
     sys.stdout.write(_summary_line(summary, out))
+    for note in notes:
+        console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
     if num_overlays:
         console.print(f"Overlays  {num_overlays} in {escape(out)}/explain", soft_wrap=True)
     return 0
+
+
+def _shift_notes(model: Model, out: Folder) -> list[str]:
+    """How the scores are unlike those of the training set, if its study is at hand."""
+    from raysearch.inference.training_scores import shift_notes, written_scores
+
+    if model.study is None:
+        return []
+    return shift_notes(model, written_scores(out, model.artifact.class_names))
 
 
 def _summary_line(summary: PredictionSummary, out: str) -> str:
@@ -101,14 +146,15 @@ def _summary_line(summary: PredictionSummary, out: str) -> str:
 
 
 def _predict(
-    model: Model, source: Source, out: Folder, on_progress: ProgressCallback, workers: int
+    model: Model, source: Source, out: Folder, on_progress: StepCallback, workers: int
 ) -> PredictionSummary | int:
     """Score the source; return the exit code if the run is interrupted."""
     from raysearch.inference.prediction import predict as score_source
 
     if not workers:
         return score_source(model, source, out, on_progress)
-    from raysearch.search.engine.ray_session import InterruptedStudyError, ray_session
+    from raysearch.search.engine.interrupts import InterruptedStudyError, RayLostError
+    from raysearch.search.engine.ray_session import ray_session
     from raysearch.search.engine.worker_pool import run_on_workers
 
     try:
@@ -117,11 +163,16 @@ def _predict(
             return score_source(model, source, out, on_progress, execute)
     except InterruptedStudyError as interrupt:
         return 128 + interrupt.signum
+    except RayLostError as error:
+        raise StudyError(f"{error}; {SAVED_BATCHES}") from None
 
 
 def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int) -> int:
     if not max_overlays:
         return 0
+    from raysearch.cli.progress_bar import file_progress
+    from raysearch.data.step_progress import PATCHES
     from raysearch.inference.grad_cam_overlays import write_overlays
 
-    return write_overlays(model, source, out, max_overlays)
+    with file_progress("Explaining", PATCHES) as on_progress:
+        return write_overlays(model, source, out, max_overlays, on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from raysearch.cli.study_end import StudyEnd
 from raysearch.cli.study_end_text import show_end
 from raysearch.config.names import NAME, reject_login
 from raysearch.config.space_file import read_space
+from raysearch.data.file_access import SHARED_GROUP
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_jobs import ClusterJobs, Job, cluster_tunnel
 from raysearch.search.journal.codec import record_from_json
@@ -22,6 +24,7 @@ from raysearch.search.study.remote_view import (
     EndMessage,
     EventMessage,
     PlanMessage,
+    ProgressMessage,
     RemoteStudyView,
     StatusMessage,
     read_message,
@@ -46,7 +49,8 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
         StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
     _check_options(options, studies)
-    read_space(options.space)  # reports the errors of the space before anything is sent
+    # The errors of the space are reported before anything is sent.
+    read_space(options.space, options.overrides)
     console = make_console(stderr=options.as_json)
     # `ray down` deletes the cluster's jobs, but not the studies: a new name must not be an old one.
     new_name = options.space.stem + ("" if options.resume else time.strftime("-%Y%m%d-%H%M%S"))
@@ -58,8 +62,6 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
 
 
 def _check_options(options: LaunchOptions, studies: str | None) -> None:
-    if options.dry_run:
-        raise StudyError("--dry-run: only the machine with the data can plan; remove --cluster")
     if options.name is not None and not NAME.fullmatch(options.name):
         raise StudyError(
             f"--name {options.name!r}: not a name; use at most 100 letters, digits, '.', '_', '-'"
@@ -76,12 +78,13 @@ def _check_options(options: LaunchOptions, studies: str | None) -> None:
 
 def _head_command(options: LaunchOptions, studies: str | None, name: str) -> list[str]:
     """Return the arguments of `raysearch` on the head."""
-    command = ["launch", options.space.name, "--events", "--name", name]
+    command = ["launch", options.space.name, *options.overrides, "--events", "--name", name]
     values = {
         "--data": options.data,
         "--trials": options.trials,
         "--seed": options.seed,
         "--studies": studies,
+        "--shared": os.environ.get(SHARED_GROUP),
     }
     for option, value in values.items():
         command += [] if value is None else [option, str(value)]
@@ -111,8 +114,8 @@ class Follower:
         """
         log = _LaunchLog()
         try:
-            with LiveView(self.console) as view:
-                for line in self.jobs.follow_log(job.id):
+            with LiveView(self.console, is_local=False) as view:
+                for line in self.jobs.follow_log(job.id, job.study):
                     log.read(line, view)
         except KeyboardInterrupt:
             return self._leave(job)
@@ -134,8 +137,8 @@ class Follower:
     def _show_failure(self, job: Job, log: _LaunchLog) -> int:
         if log.study is not None:
             reason = (
-                "The reported fold-epochs are saved. Resume with: raysearch launch SPACE"
-                f" --cluster {self.cluster} --name {job.study} --resume"
+                "The reported fold-epochs are saved. To resume the study, add to its launch"
+                f" command: --name {job.study} --resume"
             )
         else:
             reason = (job.message.strip().splitlines() or ["no message"])[-1][:300]
@@ -165,6 +168,8 @@ class _LaunchLog:
         match read_message(line):
             case StatusMessage(text) if view is not None:
                 view.on_status(text)
+            case ProgressMessage(progress, reported_s) if view is not None:
+                view.on_progress(progress, reported_s)
             case PlanMessage(plan):
                 self.study = RemoteStudyView(plan)
                 if view is not None:

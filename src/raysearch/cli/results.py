@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,22 +10,29 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
+    MAX_ROWS,
     STUDIES,
+    ClusterOption,
     JsonOption,
     NewestStudyArgument,
     OpenOption,
     StudiesOption,
     check_out_folder,
+    chosen_cluster,
     make_console,
     open_page,
 )
+from raysearch.data.file_access import write_file
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
     from raysearch.analysis.stored_importances import ImportancesByFolds
+    from raysearch.cli.leaderboard_table import LeaderboardRow
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
+    from raysearch.selection.stored_intervals import Intervals
 
 
 @dataclass(frozen=True)
@@ -38,64 +43,98 @@ class StudyResults:
         plan: What the study does.
         history: Its trials.
         importances: Its hyperparameter importances; None if they have to be computed.
+        intervals: The intervals of the objectives of its trials, if they are stored.
     """
 
     plan: Plan
     history: History
     importances: ImportancesByFolds | None = None
+    intervals: Intervals = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultsRecord:
+    """The leaderboard as it is printed in JSON; `mode` is max or min."""
+
+    study: str
+    metric: str
+    mode: str
+    champion: str | None
+    leaderboard: tuple[LeaderboardRow, ...]
 
 
 def results(
+    context: typer.Context,
     name: NewestStudyArgument = None,
     studies: StudiesOption = STUDIES,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(help="The study is on the cluster that `ray up` started with this file."),
-    ] = None,
+    cluster: ClusterOption = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Also write the figures to this page."),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Also write all trials with their state, metrics by fold, costs and"
+            " hyperparameters.",
+        ),
+    ] = None,
+    rows: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="The trials in the table, beside champion and baselines."
+        ),
+    ] = MAX_ROWS,
     open_in_browser: OpenOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Print the leaderboard and the figures of a study, also while it runs.
+    """Print the leaderboard and the figures of a study.
 
-    `raysearch studies` lists the studies. With --open, the figures are written to STUDY.html.
+    `raysearch studies` lists the studies. With --open, the figures are written to
+    STUDY-figures.html. No file with a report is replaced.
+    A narrow terminal shows the objective, its interval, the folds and the minutes of each trial.
 
     Example: `raysearch results quickstart --out quickstart.html`
     """
     check_out_folder(out)
+    check_out_folder(csv, "--csv")
     console = make_console(stderr=as_json)
+    cluster = chosen_cluster(context)
     if cluster is None:
         study = _local_results(name, studies)
     else:
         study = _cluster_results(name, cluster, console)
     if open_in_browser and out is None:
-        out = Path(f"{study.plan.name}.html")
-    if out is not None:
-        _write_page(study, out)
+        out = Path(f"{study.plan.name}-figures.html")
+    _write_files(study, out, csv)
     if as_json:
-        from raysearch.cli.leaderboard_table import leaderboard_rows
-
-        rows = [asdict(row) for row in leaderboard_rows(study.plan, study.history)]
-        sys.stdout.write(json.dumps(rows) + "\n")
+        print_json(_results_record(study))
     else:
-        _show(study, console)
-        if out is not None:
-            console.print(f"Page      {escape(str(out))}", soft_wrap=True)
+        _show(study, rows, console)
+        for label, path in (("Page", out), ("CSV", csv)):
+            if path is not None:
+                console.print(f"{label:9} {escape(str(path))}", soft_wrap=True)
     if open_in_browser and out is not None:
         open_page(out)
     return 0
 
 
-def _show(study: StudyResults, console: Console) -> None:
+def _results_record(study: StudyResults) -> ResultsRecord:
+    from raysearch.cli.leaderboard_table import leaderboard_rows
+
+    plan, rows = study.plan, leaderboard_rows(study.plan, study.history, study.intervals)
+    champion = study.history.champion
+    return ResultsRecord(plan.name, plan.space.metric, plan.space.mode, champion, tuple(rows))
+
+
+def _show(study: StudyResults, max_rows: int, console: Console) -> None:
     """Print the leaderboard, and the figures below it."""
     from raysearch.analysis.search_figures import study_figures
-    from raysearch.cli.leaderboard_table import leaderboard_table
+    from raysearch.cli.leaderboard_table import show_leaderboard
     from raysearch.cli.results_text import figures_text
 
-    console.print(leaderboard_table(study.plan, study.history, console.width))
+    show_leaderboard(study.plan, study.history, console, max_rows, study.intervals)
     all_figures = study_figures(study.plan, study.history, study.importances)
     for figures in all_figures:
         console.print(figures_text(figures, console.width))
@@ -103,12 +142,21 @@ def _show(study: StudyResults, console: Console) -> None:
         console.print("No figures yet: no searched trial has reported.")
 
 
-def _write_page(study: StudyResults, path: Path) -> None:
-    from raysearch.analysis.search_figures import study_figures
-    from raysearch.reports.search_page import search_page
+def _write_files(study: StudyResults, page: Path | None, table: Path | None) -> None:
+    """Write the page of figures, and the CSV file, if they have a path."""
+    if page is not None:
+        from raysearch.analysis.search_figures import study_figures
+        from raysearch.reports.html_page import is_report
+        from raysearch.reports.search_page import search_page
 
-    figures = study_figures(study.plan, study.history, study.importances)
-    path.write_text(search_page(study.plan, study.history, figures), encoding="utf-8")
+        if is_report(page):
+            raise StudyError(f"{page} is a report; give --out another file for the figures")
+        figures = study_figures(study.plan, study.history, study.importances)
+        write_file(page, search_page(study.plan, study.history, figures).encode())
+    if table is not None:
+        from raysearch.cli.results_csv import results_csv
+
+        write_file(table, results_csv(study.plan, study.history, study.intervals))
 
 
 def _local_results(name: str | None, studies: str) -> StudyResults:
@@ -116,11 +164,13 @@ def _local_results(name: str | None, studies: str) -> StudyResults:
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study
+    from raysearch.selection.stored_intervals import read_intervals
 
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     study = load_study(folder)
     importances = read_importances(folder, study.plan, study.history)
-    return StudyResults(study.plan, study.history, importances)
+    intervals = read_intervals(folder, study.history)
+    return StudyResults(study.plan, study.history, importances, intervals)
 
 
 def _cluster_results(name: str | None, cluster: Path, console: Console) -> StudyResults:
@@ -134,5 +184,8 @@ def _cluster_results(name: str | None, cluster: Path, console: Console) -> Study
             raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
         job, study = newest_opened_launch(jobs, name or launches[-1].study)
     if study is None:
-        raise StudyError(f"study {job.study!r} has not started; see `raysearch attach {job.study}`")
+        raise StudyError(
+            f"study {job.study!r} has not started; see `raysearch attach {job.study} --cluster"
+            f" {cluster}`"
+        )
     return StudyResults(study.plan, study.history)

@@ -12,8 +12,9 @@ import typer
 
 from raysearch.cli.options import INTERRUPTED, STUDIES, JsonOption, StudiesOption, make_console
 from raysearch.cli.selection_text import selection_lines, selection_table
+from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.interval import Interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from raysearch.selection.selection import Selection
     from raysearch.workflow import StudyOutcome
 
+SAVED = "what was reported is saved. Resume with the same command"
 KIND_TEXTS = {"refit": "refitted", "ensemble": "registered as an ensemble"}
 
 
@@ -78,7 +80,7 @@ def select(
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Select the champion of a study: the fastest of the trials that are tied with the best.
+    """Select the champion: the fastest of the tied best trials.
 
     The command fits temperature and threshold, trains the final networks if they are not trained
     yet, and moves the registry's alias `champion` to the model.
@@ -94,6 +96,9 @@ def select(
         raise StudyError(f"--margin {margin}: must be a number of at least 0")
     if threshold_by not in CRITERIA:
         raise StudyError(f"--threshold-by {threshold_by}: must be one of {', '.join(CRITERIA)}")
+    code = None if dry_run else SUPERVISOR.supervise(SAVED)
+    if code is not None:
+        return code
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     console = make_console(stderr=as_json)
     options = _selection_options(read_plan(folder), margin, threshold_by, repeats, ensemble)
@@ -151,18 +156,25 @@ def _show_selection(
 
 def _run(folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console) -> int:
     from raysearch.cli.live_table import LiveView, stderr_in_log
+    from raysearch.search.engine.interrupts import (
+        InterruptedStudyError,
+        RayLostError,
+        signals_interrupt,
+    )
 
-    # Ray, torch and MLflow take seconds to import: a mistake in an option does not wait for them.
-    with console.status("Importing Ray and MLflow"):
-        from raysearch.search.engine.ray_session import InterruptedStudyError
-        from raysearch.workflow import reselect_champion
-
-    try:
-        with stderr_in_log(folder), LiveView(console) as view:
-            outcome = reselect_champion(folder, options, view)
-    except InterruptedStudyError as interrupt:
-        console.print(f"{INTERRUPTED}. Resume with the same command.")
-        return 128 + interrupt.signum
+    with signals_interrupt() as receiver:
+        receiver.on_loss = SUPERVISOR.report_loss
+        try:
+            # Ray, torch and MLflow take seconds to import: a mistake in an option does not wait.
+            with console.status("Importing Ray and MLflow"):
+                from raysearch.workflow import reselect_champion
+            with stderr_in_log(folder), LiveView(console) as view:
+                outcome = reselect_champion(folder, options, view)
+        except InterruptedStudyError as interrupt:
+            console.print(f"{INTERRUPTED}. Resume with the same command.")
+            return 128 + interrupt.signum
+        except RayLostError as error:
+            raise StudyError(f"{error}; {SAVED}") from None
     _show_outcome(outcome, as_json, console)
     return 0
 

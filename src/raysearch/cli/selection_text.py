@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from raysearch.metrics.bootstrap import Interval
+from raysearch.metrics.interval import Interval
 
 if TYPE_CHECKING:
     from raysearch.cli.study_end import StudyEnd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.cli.options import JsonOption, make_console
-from raysearch.cli.progress_bar import file_progress
+from raysearch.cli.options import DepthOption, JsonOption, make_console
+from raysearch.cli.progress_bar import file_progress, step_progress
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def shard(
         str,
         typer.Argument(
             help="A folder, an archive or a CSV file of images; PATIENTS:PATCHES:SEED generates"
-            " synthetic patches."
+            " synthetic patches; shards of an older format version are converted."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The new folder for the shards.")],
@@ -59,35 +60,132 @@ def shard(
         str | None,
         typer.Option(help="For pcam-kaggle: the folder of PCam's HDF5 and meta files."),
     ] = None,
+    depth: DepthOption = None,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="For csv: the folder to which paths are relative, and in which absolute paths must"
+            " lie. Default: the folder of the CSV file.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out the patches that this file lists: one name in each line, or a .csv of"
+            " `raysearch inspect --outliers-csv`.",
+        ),
+    ] = None,
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="Write pseudonyms instead of patients, slides and paths, by the key in this file."
+            " It is created if it does not exist; keep it apart from the shards.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Decode images once, on all cores, into Parquet shards with a manifest.
+    """Decode images into Parquet shards, once and on all cores.
 
     Example: `raysearch shard 24:1200:0 data/synthetic --format synthetic`
     """
+    from raysearch.data.pseudonyms import read_key_file
+    from raysearch.data.shards.shard_conversion import has_manifest_of_shards
     from raysearch.data.shards.sharding import parse_size, write_shards
+    from raysearch.data.shards.source_names import SourceNames
+    from raysearch.data.sources.exclusion import read_exclusion
     from raysearch.data.sources.listing import SourceOptions
 
     if ADDRESS.match(str(out)):
         raise DataError(
             f"{out}: shards are written to a local folder; name one, and copy it to the storage"
         )
+    if has_manifest_of_shards(source):
+        unused = (
+            *(source_format, size, patient, classes, magnification, official, depth, pseudonyms),
+            *(root, exclude),
+        )
+        if any(value is not None for value in unused):
+            raise DataError(
+                f"{source}: shards are converted as they are; give no other option than --json"
+            )
+        return _convert(source, out, as_json)
     patch_size = None if size is None else parse_size(size)
+    key = None
+    if pseudonyms is not None:
+        _reject_key_beside_shards(pseudonyms, out)
+        key = read_key_file(pseudonyms)
     options = SourceOptions(
         patient=patient,
         classes=tuple(classes.split(",")) if classes else (),
         magnifications=_parse_magnifications(magnification),
         official=official,
+        depth=depth,
+        exclusion=None if exclude is None else read_exclusion(exclude, key),
+        root=root,
     )
-    with file_progress("Sharding") as update:
-        manifest = write_shards(
-            source, out, source_format, size=patch_size, options=options, progress=update
+    try:
+        with step_progress("Sharding") as on_progress:
+            manifest = write_shards(
+                source,
+                out,
+                source_format,
+                size=patch_size,
+                options=options,
+                names=SourceNames(key),
+                progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        _advise_continuation(
+            out, "Interrupted; the finished shards are in {}. Run the same command to continue."
         )
+        raise
+    except DataError:
+        _advise_continuation(
+            out, "Finished shards are in {}; the command that wrote them continues there."
+        )
+        raise
+    _print(source, out, manifest, as_json)
+    return 0
+
+
+def _convert(source: str, out: Path, as_json: bool) -> int:
+    """Convert the shards at `source`; the exit code is 0."""
+    from raysearch.data.splits.data_set_conversion import convert_data_set
+
+    with file_progress("Converting", "patches") as update:
+        manifest, left_out = convert_data_set(source, out, update)
+    _print(source, out, manifest, as_json)
+    for message in left_out:
+        sys.stderr.write(f"raysearch: not converted: {message}\n")
+    return 0
+
+
+def _advise_continuation(out: Path, text: str) -> None:
+    """Print `text` with the folder of the finished shards, if there are any."""
+    from raysearch.data.atomic_directory import unfinished_path
+    from raysearch.data.shards.unfinished_shards import has_finished_shards
+
+    folder = unfinished_path(out)
+    if has_finished_shards(folder):
+        sys.stderr.write(f"{text.format(folder)}\n")
+
+
+def _print(source: str, out: Path, manifest: Manifest, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(json.loads(manifest.dump())) + "\n")
     else:
         make_console().print(_table(source, out, manifest))
-    return 0
+
+
+def _reject_key_beside_shards(key_file: Path, out: Path) -> None:
+    """Reject a key in the folder of the shards: whoever copies the folder would have both."""
+    if key_file.resolve().is_relative_to(out.resolve()):
+        raise DataError(
+            f"--pseudonyms {key_file}: in the folder of the shards; name a file that is kept apart"
+        )
 
 
 def _table(source: str, out: Path, manifest: Manifest) -> Table:
@@ -98,17 +196,28 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
         + ", ".join(f"{count:,} {name}" for name, count in class_counts),
         "rejected": f"{manifest.rejected:,}"
         + (f", see {out}/rejected.csv" if manifest.rejected else ""),
+        "left out": f"{len(manifest.excluded):,} of them by --exclude, see the manifest"
+        if manifest.excluded
+        else "",
         "patients": f"{manifest.patients:,}",
-        "size": f"{manifest.shape[1]}x{manifest.shape[0]}: "
-        + ", ".join(f"{count:,} {mode}" for mode, count in manifest.resize_modes.items()),
+        "size": f"{manifest.shape[1]}x{manifest.shape[0]}: " + _counts(manifest.resize_modes),
+        "images": _counts(manifest.image_changes),
+        "not decoded": _counts(manifest.rejections),
         "shards": f"{len(manifest.shards)} in {out}",
     }
+    if manifest.pseudonyms:
+        rows["pseudonyms"] = f"of patients, slides and paths, by key {manifest.pseudonyms}"
     table = Table(title=f"Sharded {escape(source)}", title_justify="left", show_header=False)
     for name, text in rows.items():
-        table.add_row(name, escape(text))
+        if text:
+            table.add_row(name, escape(text))
     for warning in manifest.warnings:
         table.add_row("[yellow]warning[/]", escape(warning))
     return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def _parse_magnifications(text: str | None) -> tuple[int, ...]:

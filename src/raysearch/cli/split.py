@@ -63,10 +63,11 @@ def split(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Create a split manifest: a held-out test set, and folds that are grouped by patient.
+    """Create a held-out test set and folds, grouped by patient.
 
     Example: `raysearch split data/idc --folds 5,10`
     """
+    from raysearch.data.csv_files import clean_name
     from raysearch.data.files import Folder
     from raysearch.data.shards.rows import View, load_rows
     from raysearch.data.splits.split_creation import SplitSpec, held_out_patients
@@ -80,7 +81,7 @@ def split(
         holdouts=_parse_holdout(holdout),
         test_fraction=test,
         seed=seed,
-        allowed_leaks=tuple(allow_leak.split(",")) if allow_leak else (),
+        allowed_leaks=tuple(map(clean_name, allow_leak.split(","))) if allow_leak else (),
     )
     if not (split_spec.folds or leave_one_out or split_spec.holdouts or official):
         raise DataError("--folds: none; give such as 3,5,10, or --leave-one-out, or --holdout")

@@ -1,39 +1,80 @@
-"""`raysearch status`: lists the studies that were launched on a cluster."""
+"""`raysearch status`: prints where the studies of a folder, or of a cluster, stand."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
-from raysearch.cli.options import CLUSTER, ClusterOption, JsonOption, make_console
+from raysearch.cli.json_output import print_json
+from raysearch.cli.options import (
+    STUDIES,
+    ClusterOption,
+    JsonOption,
+    StudiesOption,
+    chosen_cluster,
+    make_console,
+)
 
 
 def status(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A study. Default: all studies.")] = None,
-    cluster: ClusterOption = CLUSTER,
+    studies: StudiesOption = STUDIES,
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Print the launches on a cluster; for one study, also its current leaderboard.
+    """Print where a study stands, on this machine or a cluster.
 
-    Example: `raysearch status --cluster cluster.yaml`
+    A study is starting, running, interrupted or ended. Its leaderboard follows.
+
+    Example: `raysearch status quickstart`
     """
-    from raysearch.cli.leaderboard_table import leaderboard_table
-    from raysearch.cli.live_table import clock
+    console = make_console(stderr=as_json)
+    cluster = chosen_cluster(context)
+    if cluster is not None:
+        return _cluster_status(name, cluster, console, as_json)
+    if name is None:
+        from raysearch.cli.studies import print_studies
+
+        return print_studies(studies, as_json)
+    return _local_status(name, studies, console, as_json)
+
+
+def _local_status(name: str, studies: str, console: Console, as_json: bool) -> int:
+    from raysearch.cli.leaderboard_table import show_leaderboard
+    from raysearch.cli.local_study import local_study, state_text
+    from raysearch.cli.study_state import current_state
+    from raysearch.selection.stored_intervals import read_intervals
+
+    folder = local_study(studies, name)
+    summary, study = current_state(folder, folder.total_bytes())
+    if as_json:
+        print_json(summary)
+        return 0
+    console.print(state_text(folder, summary), soft_wrap=True, markup=False, highlight=False)
+    if study is not None:
+        intervals = read_intervals(folder, study.history)
+        show_leaderboard(study.plan, study.history, console, intervals=intervals)
+    return 0
+
+
+def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: bool) -> int:
+    from raysearch.cli.leaderboard_table import show_leaderboard
+    from raysearch.cli.progress_bar import clock
     from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
-    console = make_console(stderr=as_json)
     with cluster_tunnel(cluster, console.print) as jobs:
         job, study = (None, None) if name is None else newest_opened_launch(jobs, name)
         launches = jobs.launches() if job is None else [job]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(job) for job in launches]) + "\n")
+        print_json({"launches": [asdict(job) for job in launches]})
         return 0
     table = Table("study", "launch", "state", "time")
     for job in launches:
@@ -41,5 +82,5 @@ def status(
         table.add_row(job.study, job.id, job.status.lower(), clock(elapsed_s))
     console.print(table)
     if study is not None:
-        console.print(leaderboard_table(study.plan, study.history, console.width))
+        show_leaderboard(study.plan, study.history, console)
     return 0

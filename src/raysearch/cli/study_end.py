@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from raysearch.errors import without_passwords
-from raysearch.metrics.bootstrap import Interval
+from raysearch.champion.repeat_result import RepeatResult
+from raysearch.errors import first_line, without_passwords
+from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import ChampionDecision
+from raysearch.selection.stored_intervals import Intervals, selection_intervals
 
 if TYPE_CHECKING:
     from raysearch.workflow import StudyOutcome
-
-
-@dataclass(frozen=True)
-class RepeatEnd:
-    """One repeat of the champion's cross-validation: its objective, or why it failed."""
-
-    seed: int
-    objective: Interval | None
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,8 @@ class StudyEnd:
         folder: Address of the study's folder.
         store: Address of the tracking store.
         tracking_error: Why the tracking store lacks events; None if it has all.
+        intervals: The objective of each finished trial's pooled out-of-fold scores.
+        comparison: Address of the page that compares the trials; empty if the store is no server.
     """
 
     study: str
@@ -50,13 +45,15 @@ class StudyEnd:
     decision: ChampionDecision
     objective: Interval
     corrected: Interval
-    repeats: tuple[RepeatEnd, ...]
+    repeats: tuple[RepeatResult, ...]
     pooled_auroc: Interval | None
     smoothed_auroc: Interval | None
     version: str
     folder: str
     store: str
     tracking_error: str | None
+    intervals: Intervals = field(default_factory=dict)
+    comparison: str = ""
 
 
 def study_end(outcome: StudyOutcome) -> StudyEnd:
@@ -71,13 +68,15 @@ def study_end(outcome: StudyOutcome) -> StudyEnd:
         decision=champion.decision,
         objective=selection.candidate_of(champion.trial).objective,
         corrected=selection.corrected,
-        repeats=tuple(
-            RepeatEnd(repeat.seed, repeat.objective, repeat.failure) for repeat in champion.repeats
-        ),
+        repeats=champion.repeats,
         pooled_auroc=champion.pooled_auroc,
         smoothed_auroc=None if smoothed is None else smoothed.auroc,
         version=champion.version,
         folder=outcome.study.folder.address,
         store=without_passwords(outcome.store),
-        tracking_error=None if outcome.tracking_error is None else str(outcome.tracking_error),
+        tracking_error=None
+        if outcome.tracking_error is None
+        else first_line(outcome.tracking_error),
+        intervals=selection_intervals(selection),
+        comparison=without_passwords(outcome.comparison),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
 
+from raysearch.cli.json_output import print_json
 from raysearch.cli.leaderboard_table import champion_table, leaderboard_rows, leaderboard_table
 from raysearch.cli.selection_text import selection_lines
 from raysearch.cli.study_end import StudyEnd
@@ -22,11 +21,10 @@ MAX_ROWS = 15
 def show_end(plan: Plan, history: History, end: StudyEnd, as_json: bool, console: Console) -> None:
     """Print how a study ended: its leaderboard, its champion, and where the results are."""
     if as_json:
-        rows = [asdict(row) for row in leaderboard_rows(plan, history)]
-        content = {**record_to_json(end), "leaderboard": rows}
-        sys.stdout.write(json.dumps(content) + "\n")
+        rows = [asdict(row) for row in leaderboard_rows(plan, history, end.intervals)]
+        print_json({**record_to_json(end), "leaderboard": rows})
         return
-    console.print(leaderboard_table(plan, history, console.width, MAX_ROWS))
+    console.print(leaderboard_table(plan, history, console.width, MAX_ROWS, end.intervals))
     console.print(champion_table(plan, history.trials[end.champion]))
     for line in end_lines(plan, history, end):
         console.print(line, soft_wrap=True)
@@ -46,8 +44,7 @@ def end_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
             f"[red]MLflow is incomplete[/]: {escape(end.tracking_error)}; run the same launch with"
             " --resume to send the missing events"
         )
-    is_server = end.store.startswith("http")
-    lines.append(f"Compare   {escape(f'open {end.store}' if is_server else 'run raysearch ui')}")
+    lines.append(f"Compare   {escape(end.comparison or 'run raysearch ui --open')}")
     return lines
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysearch.data.files import Folder
+from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import SpaceError, StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 
@@ -78,19 +77,21 @@ def _synthetic_shards(source: str, studies: str, console: Console) -> str:
     shards = Folder(studies) / SHARDS
     if shards.exists(f"{name}/{MANIFEST_FILE}"):
         return (shards / name).address
-    from raysearch.cli.progress_bar import file_progress
+    from raysearch.cli.progress_bar import step_progress
     from raysearch.data.shards.sharding import write_shards
+    from raysearch.data.step_progress import PATCHES, StepProgress
     from raysearch.data.synthetic import parse_synthetic
 
     parse_synthetic(source)
     console.print(f"Generating the synthetic data set {source}", highlight=False)
-    with file_progress("Sharding") as update:
+    with step_progress("Sharding") as update:
         if shards.is_local:
             write_shards(source, shards.local / name, "synthetic", progress=update)
         else:
-            with tempfile.TemporaryDirectory() as scratch:
-                local = Path(scratch) / name
+            with scratch_folder() as scratch:
+                local = scratch / name
                 write_shards(source, local, "synthetic", progress=update)
+                update(StepProgress("Copying the shards", 0, 0, PATCHES))
                 # The manifest is copied last, so that shards with a manifest are complete.
                 for path in sorted(local.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
                     shards.write(f"{name}/{path.name}", path.read_bytes())

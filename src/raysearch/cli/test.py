@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
 from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, StudyArgument, make_console
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raysearch.search.study.plan import Plan
+    from raysearch.testing.evaluation_run import EvaluationOutcome
+
 
 def test(
     name: StudyArgument,
+    is_repeated: Annotated[
+        bool,
+        typer.Option("--again", help="Evaluate a tested champion again, which is another access."),
+    ] = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Evaluate the champion of a study on the patients of the held-out test set.
+    """Evaluate the champion of a study on the held-out test set.
 
     Each access is logged next to the split manifest before the test set is read, and its number is
     sent to MLflow. After the first access, no other champion of the study can be evaluated on this
-    test set.
+    test set. Of a champion that was tested, the stored result is printed, without an access.
 
     Example: `raysearch test first`
     """
-    from raysearch.cli.progress_bar import file_progress
+    from raysearch.cli.progress_bar import step_progress
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study
 
@@ -30,26 +41,38 @@ def test(
     study = load_study(folder)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
-        from raysearch.cli.evaluation_text import evaluation_json, print_evaluation
+        from raysearch.cli.evaluation_text import print_evaluation_json
         from raysearch.inference.model_loading import load_model
-        from raysearch.testing.evaluation_run import evaluate_held_out
+        from raysearch.testing.evaluation_run import evaluate_held_out, stored_held_out
 
-    model = load_model(name, studies)
-    with file_progress("Evaluating") as on_progress:
-        outcome = evaluate_held_out(folder, study.plan, study.history, model, on_progress)
-    record, evaluation = outcome.record, outcome.evaluation
+    outcome = None if is_repeated else stored_held_out(folder, study.plan, study.history)
+    if outcome is None:
+        model = load_model(name, studies)
+        with step_progress("Reading the patches") as on_progress:
+            outcome = evaluate_held_out(folder, study.plan, study.history, model, on_progress)
     if as_json:
-        sys.stdout.write(evaluation_json(record, evaluation, outcome.tracking_error))
-        return 0
-    print_evaluation(f"Held-out test set of {name}", record, evaluation, console)
+        print_evaluation_json(outcome)
+    else:
+        _show(study.plan, outcome, console)
+    return 0
+
+
+def _show(plan: Plan, outcome: EvaluationOutcome, console: Console) -> None:
+    from raysearch.cli.evaluation_text import print_evaluation, print_tracking_error
+
+    record = outcome.record
+    print_evaluation(f"Held-out test set of {plan.name}", record, outcome.evaluation, console)
+    if outcome.is_stored:
+        console.print(
+            f"Stored    the result of {record.time}, without another access; --again evaluates"
+            " again",
+            soft_wrap=True,
+            highlight=False,
+        )
     if record.accesses is not None:
         console.print(
             f"Accesses  {record.accesses.by_study} by this study, {record.accesses.total} in total;"
-            f" logged next to the split manifest in {escape(study.plan.data)}",
+            f" logged next to the split manifest in {escape(plan.data)}",
             soft_wrap=True,
         )
-    if outcome.tracking_error is not None:
-        console.print(
-            f"[red]Not in MLflow[/]: {escape(str(outcome.tracking_error))}", soft_wrap=True
-        )
-    return 0
+    print_tracking_error(outcome.tracking_error, console)

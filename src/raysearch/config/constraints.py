@@ -86,10 +86,11 @@ def truth(text: str, hparams: Mapping[str, Value]) -> bool | None:
     return _truth(_parse(text), hparams)
 
 
-def names_in(node: ast.AST) -> set[str]:
+@lru_cache(16384)
+def names_in(node: ast.AST) -> frozenset[str]:
     """Return the hyperparameters that an expression names."""
     names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-    return names - FUNCTIONS.keys() - CONSTANTS.keys()
+    return frozenset(names - FUNCTIONS.keys() - CONSTANTS.keys())
 
 
 def constraint_errors(text: str, names: Collection[str]) -> list[str]:

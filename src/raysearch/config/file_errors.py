@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from raysearch.config.hyperparameter_entry import BRANCHES_KEY
-from raysearch.config.names import suggestion
+from raysearch.config.hyperparameters import HYPERPARAMETERS
+from raysearch.config.names import candidates
 from raysearch.config.samplers import SAMPLERS
 from raysearch.config.space import Budget, NetworkLimits
 from raysearch.config.space_model import (
@@ -25,6 +26,7 @@ from raysearch.errors import SpaceError
 
 Path = tuple[object, ...]
 MAX_VALUE_LENGTH = 100
+MAX_ERRORS = 50
 LISTS = ("points_to_evaluate", "constraints", "warm_start", "auxiliary")
 SECTIONS: dict[str, type] = {
     "objective": ObjectiveSection,
@@ -45,13 +47,13 @@ class FileError:
 
     def text(self, document: YamlDocument) -> str:
         """Return the error in one line, with the line of the file if it is known."""
-        line = document.line_of(self.path)
+        place = document.place_of(self.path)
         keys = [
             str(int(str(key)) + 1) if index == 1 and self.path[0] in LISTS else location_key(key)
             for index, key in enumerate(self.path)
         ]
         text = ": ".join(filter(None, [".".join(keys), self.message]))
-        return " ".join(f"{f'line {line}: ' if line else ''}{text}".split())
+        return " ".join(f"{f'{place}: ' if place else ''}{text}".split())
 
 
 def space_error(origin: str, errors: Iterable[FileError], document: YamlDocument) -> SpaceError:
@@ -60,7 +62,10 @@ def space_error(origin: str, errors: Iterable[FileError], document: YamlDocument
     texts = list(dict.fromkeys(error.text(document) for error in ordered))
     if len(texts) == 1:
         return SpaceError(f"{origin}: {texts[0]}")
-    return SpaceError("\n  ".join([f"{origin}: {len(texts)} errors", *texts]))
+    num_hidden = len(texts) - MAX_ERRORS
+    hidden = [f"and {num_hidden:,} more"] if num_hidden > 0 else []
+    shown = texts[:MAX_ERRORS] + hidden
+    return SpaceError("\n  ".join([f"{origin}: {len(texts):,} errors", *shown]))
 
 
 def model_errors(error: ValidationError) -> list[FileError]:
@@ -92,20 +97,21 @@ def _message(details: ErrorDetails, path: Path) -> str:
 
 def _unknown_key(details: ErrorDetails, path: Path) -> str:
     if len(path) == 1:
+        if path[0] in HYPERPARAMETERS:
+            return "a hyperparameter; move it into the section `space`"
         keys = list(SpaceFile.model_fields)
     elif path[0] == "sampler":
         keys = _keys_of(SAMPLERS[str(details["loc"][1])])
     else:
         keys = _keys_of(SECTIONS[str(path[0])])
-    options = f"known: {', '.join(keys)}" if keys else "it has no options"
-    return f"unknown key{suggestion(path[-1], keys)} ({options})"
+    return f"unknown key{candidates(path[-1], keys) if keys else ' (it has no options)'}"
 
 
 def _unknown_value(details: ErrorDetails, _path: Path) -> str:
     context = details["ctx"]
     value = context.get("tag", details["input"])
     names = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
-    return f"{value!r} is unknown{suggestion(value, names)} (known: {', '.join(names)})"
+    return f"{value!r} is unknown{candidates(value, names)}"
 
 
 def _missing_sampler(_details: ErrorDetails, _path: Path) -> str:
@@ -123,6 +129,7 @@ def _above_maximum(details: ErrorDetails, _path: Path) -> str:
 MESSAGES: dict[str, Callable[[ErrorDetails, Path], str]] = {
     "extra_forbidden": _unknown_key,
     "unexpected_keyword_argument": _unknown_key,
+    "invalid_key": lambda _details, _path: "a key is text; put it in quotation marks",
     "missing": lambda _details, _path: "this key is required",
     "literal_error": _unknown_value,
     "union_tag_invalid": _unknown_value,
@@ -154,6 +161,8 @@ def _mapping_hint(path: Path) -> str:
         return f" or the name of a sampler (known: {', '.join(SAMPLERS)})"
     if path == ("resources", "prices"):
         return " of node types to dollars per hour"
+    if path == ("space",):
+        return " of hyperparameters, such as {learning_rate: 0.001}"
     if path[:1] == ("space",):
         return " of hyperparameters; give {} for none"
     if path[:1] == ("points_to_evaluate",):

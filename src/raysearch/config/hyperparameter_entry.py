@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -35,6 +36,21 @@ def _with_names(section: object) -> object:
         name: {**(entry if isinstance(entry, dict) else {"value": entry}), NAME_KEY: name}
         for name, entry in section.items()
     }
+
+
+def _list_advice(row: HyperparameterSpec, values: list[Any]) -> str:
+    """Return how a list of values is written: as a choice, or as the bounds of a range."""
+    listed = f"[{', '.join(map(_yaml_text, values))}]"
+    kinds = ["choice"]
+    if all(type(value) in (int, float) for value in values):
+        ranges = ("int",) if row.type is int else ("loguniform", "uniform")
+        kinds += [kind for kind in ranges if _range_error(row, kind, values) is None][:1]
+    ways = " or ".join(f"`{row.name}: {{{kind}: {listed}}}`" for kind in kinds)
+    return f"a list does not say how it is sampled; write {ways}"
+
+
+def _yaml_text(value: object) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 class HyperparameterEntry(BaseModel):
@@ -92,6 +108,8 @@ class HyperparameterEntry(BaseModel):
     def _check_values(self) -> HyperparameterEntry:
         values = self.values
         row = HYPERPARAMETERS[self.name]
+        if self.key == "value" and isinstance(self.value, list):
+            raise rejected(_list_advice(row, self.value))
         if not isinstance(values, list) or not values:
             raise rejected(f"`{self.key}: {values!r}` is not a list with values")
         errors = [error for error in map(row.value_error, values) if error]

@@ -1,21 +1,41 @@
-"""Which hyperparameters a training, or a network, reads."""
+"""Which hyperparameters a network and a trial read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from raysearch.config.hyperparameters import HYPERPARAMETERS, TrialParams
+from raysearch.config.names import FROZEN, LAST_BLOCKS, NEAREST_CLASSIFIERS, TRAINED_CLASSIFIERS
 
-from raysearch.config.hyperparameter_spec import SELECTORS
-from raysearch.config.hyperparameters import HYPERPARAMETERS
-
-
-def hparams_read_by(components: Mapping[str, str]) -> frozenset[str]:
-    """Return the hyperparameters that a training reads that uses `components`, by selector.
-
-    A selector that `components` lacks has its default.
-    """
-    defaults = {selector: str(HYPERPARAMETERS[selector].default) for selector in SELECTORS}
-    used = {**defaults, **components}
-    return frozenset(name for name, row in HYPERPARAMETERS.items() if row.is_read_by(used))
+# Of a frozen network, they define the head, and not the features.
+HEAD_HPARAMS = frozenset(
+    (
+        *("adaptation", "classifier", "num_neighbors", "head_hidden_units", "head_batch_norm"),
+        *("head_dropout", "dropout", "stage_dropout"),
+    )
+)
+# They change its features, beside what defines the network, and the views of a patch.
+FEATURE_HPARAMS = frozenset(
+    (
+        *("weights", "normalization", "preprocess", "blur_sigma", "clahe_clip_limit"),
+        "clahe_tile_grid",
+    )
+)
+# What a trial does not read whose encoder is frozen: its network is not trained, and its patches
+# are not changed but by flips and turns.
+FROZEN_UNREAD = frozenset(
+    (
+        *("shift", "zoom", "rotation", "color_jitter", "stain_jitter", "cutout", "mixup_alpha"),
+        *("head_weight_decay", "head_epochs", "head_learning_rate", "frozen_blocks"),
+        *("trained_blocks", "layer_decay", "ema_decay", "dropout", "stage_dropout"),
+    )
+)
+# What the classifiers do not read that are not trained in steps.
+FITTED_UNREAD = frozenset(
+    (
+        *(name for name, row in HYPERPARAMETERS.items() if row.part in ("optimizer", "schedule")),
+        *("optimizer", "schedule", "batch_size", "feature_passes", "gradient_clip_norm"),
+        *("balanced_sampling", "head_hidden_units", "head_batch_norm", "head_dropout"),
+    )
+)
 
 
 def network_hparams(architecture: str) -> frozenset[str]:
@@ -24,5 +44,33 @@ def network_hparams(architecture: str) -> frozenset[str]:
     return frozenset(
         name
         for name, row in HYPERPARAMETERS.items()
-        if row.part == "head" or (row.part == "architecture" and row.is_read_by(components))
+        if name == "adaptation"
+        or row.part in ("head", "frozen", "input")
+        or (row.part == "architecture" and row.is_read_by(components))
     )
+
+
+def is_read(name: str, params: TrialParams) -> bool:
+    """Return whether a trial with `params` reads the hyperparameter, as far as `adaptation` says.
+
+    Args:
+        name: The hyperparameter.
+        params: The resolved parameters of the trial.
+    """
+    condition = HYPERPARAMETERS[name].condition
+    while condition is not None:
+        other, value = condition
+        if getattr(params, other) != value:
+            return False
+        condition = HYPERPARAMETERS[other].condition
+    if params.adaptation == LAST_BLOCKS:
+        return name != "frozen_blocks"
+    if params.adaptation != FROZEN:
+        return True
+    is_trained = params.classifier in TRAINED_CLASSIFIERS
+    unread = set(FROZEN_UNREAD) if is_trained else FROZEN_UNREAD | FITTED_UNREAD
+    if params.classifier != "mlp":
+        unread = unread | {"head_hidden_units"}
+    if params.classifier in NEAREST_CLASSIFIERS:
+        unread = unread | {"loss", "label_smoothing", "focal_gamma"}
+    return name not in unread

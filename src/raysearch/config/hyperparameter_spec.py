@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raysearch.config.names import TIMM_PREFIX, suggestion
+from raysearch.config.names import (
+    ENCODER,
+    HUB_NAME,
+    HUB_PREFIX,
+    PATH_PREFIXES,
+    TIMM_PREFIX,
+    candidates,
+    is_encoder,
+)
 
 Value = str | int | float | bool
 # The hyperparameters of a trial, by name.
@@ -21,9 +29,11 @@ class HyperparameterSpec:
     Attributes:
         default: The value if the trial has none; None if the reader then decides itself.
         default_by_component: Defaults that differ, by the name of the component that reads it.
+        encoder_default: The default if the architecture is a pretrained encoder, if it differs.
         low, high: The bounds of a number, both included.
         choices: The values of a text.
-        prefix, suffixes: A text may also start with `prefix`, or end with one of `suffixes`.
+        prefixes, suffixes: A text may also start with one of `prefixes`, or end with one of
+            `suffixes`.
         part: The part of a training that reads it; a selector, or the name of another part.
         components: If `part` is a selector: the names of the components that read it.
         condition: Another hyperparameter, and the value of it without which nothing reads this one.
@@ -35,12 +45,13 @@ class HyperparameterSpec:
     low: float = float("-inf")
     high: float = float("inf")
     choices: tuple[str, ...] = ()
-    prefix: str = ""
+    prefixes: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     part: str = "training"
     components: tuple[str, ...] = ()
     condition: tuple[str, Value] | None = None
     default_by_component: Mapping[str, Value] = field(default_factory=dict)
+    encoder_default: Value | None = None
     name: str = ""
     type: type[Value] = str
 
@@ -50,10 +61,13 @@ class HyperparameterSpec:
             return True
         component = components[self.part]
         is_timm = component.startswith(TIMM_PREFIX) and TIMM_PREFIX in self.components
-        return component in self.components or is_timm
+        is_pretrained = ENCODER in self.components and is_encoder(component)
+        return component in self.components or is_timm or is_pretrained
 
     def default_for(self, values: Mapping[str, Value | None]) -> Value | None:
         """Return the default in a training whose selectors have `values`."""
+        if self.encoder_default is not None and is_encoder(str(values.get("architecture"))):
+            return self.encoder_default
         return self.default_by_component.get(str(values.get(self.part)), self.default)
 
     def value_error(self, value: object) -> str | None:
@@ -69,20 +83,22 @@ class HyperparameterSpec:
             return f"{value!r} is outside {self.low:g} to {self.high:g}"
         return None
 
-    def allowed_text(self) -> str:
-        """Return the values of a text in words."""
-        names = [*self.choices, *([f"{self.prefix}NAME"] if self.prefix else [])]
-        files = f", or a file ({', '.join(self.suffixes)})" if self.suffixes else ""
-        return ", ".join(names) + files
-
     def _is_known(self, value: object) -> bool:
         if not isinstance(value, str):
             return False
-        has_prefix = bool(self.prefix) and value.startswith(self.prefix)
+        has_prefix = bool(self.prefixes) and value.startswith(self.prefixes)
+        if value.startswith(HUB_PREFIX):
+            return has_prefix and HUB_NAME.fullmatch(value) is not None
         has_suffix = bool(self.suffixes) and value.endswith(self.suffixes)
         return value in self.choices or has_prefix or has_suffix
 
     def _unknown(self, value: object) -> str:
-        return (
-            f"{value!r} is unknown{suggestion(value, self.choices)} (known: {self.allowed_text()})"
-        )
+        names = [
+            f"{prefix}{'OWNER/' * (prefix == HUB_PREFIX)}NAME"
+            for prefix in self.prefixes
+            if prefix not in PATH_PREFIXES
+        ]
+        folders = ["./FOLDER"] if set(PATH_PREFIXES) & set(self.prefixes) else []
+        prefixed = f", or {', '.join([*names, *folders])}" if self.prefixes else ""
+        files = f", or a file ({', '.join(self.suffixes)})" if self.suffixes else ""
+        return f"{value!r} is unknown{candidates(value, self.choices)}{prefixed}{files}"

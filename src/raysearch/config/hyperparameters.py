@@ -13,22 +13,31 @@ from typing import Any, get_args, get_type_hints
 from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
 from raysearch.config.names import (
     ARCHITECTURES,
+    CLASSIFIERS,
     DROPOUT_ARCHITECTURES,
+    ENCODER,
+    ENCODER_NAMES,
+    FROZEN,
+    FULL,
+    HUB_PREFIX,
     IMAGENET,
+    LAST_BLOCKS,
     LOSSES,
     NO_WEIGHTS,
     OPTIMIZERS,
+    PATH_PREFIXES,
     PREPROCESSINGS,
+    PRETRAINED,
     SCHEDULES,
     TIMM_PREFIX,
     WEIGHTS_SUFFIXES,
-    suggestion,
+    candidates,
 )
 from raysearch.errors import SpaceError
 
 # Readers: a part of a training, and components of it.
 CNN, PLATEAU = ("architecture", "cnn"), ("schedule", "reduce_on_plateau")
-AUGMENTATION = ("augmentation",)
+AUGMENTATION, INPUT = ("augmentation",), ("input",)
 WITH_WARMUP = ("constant", "one_cycle", "cosine", "exponential")
 
 
@@ -58,7 +67,10 @@ class TrialParams:
     """
 
     architecture: str = _row(
-        "cnn", "The network, or any network of timm", choices=ARCHITECTURES, prefix=TIMM_PREFIX
+        "cnn",
+        "The network, any network of timm, or a pretrained encoder",
+        choices=(*ARCHITECTURES, *ENCODER_NAMES),
+        prefixes=(TIMM_PREFIX, HUB_PREFIX, *PATH_PREFIXES),
     )
     optimizer: str = _row("adamw", "The optimizer", choices=OPTIMIZERS)
     schedule: str = _row("one_cycle", "The learning rate schedule", choices=SCHEDULES)
@@ -105,12 +117,80 @@ class TrialParams:
         default_by_component={"cnn": 0.0, "p4m": 0.0},
     )
 
+    # Input
+    input_size: int = _row(
+        0,
+        "Side of the network's input in pixels, to which patches are resized; 0 for that of the"
+        " patches, or of a pretrained encoder",
+        (0, 4096),
+        reader=INPUT,
+    )
+    resize: str = _row(
+        "bilinear",
+        "How patches get `input_size`: interpolated, or padded with the pixels of their border",
+        choices=("bilinear", "bicubic", "pad"),
+        reader=INPUT,
+    )
+
+    token_pooling: str = _row(
+        "auto",
+        "Embedding of an encoder: as recommended, class token, mean of the patch tokens, or both",
+        choices=("auto", "class", "mean", "class_mean"),
+        reader=("architecture", ENCODER),
+    )
+
     # Transfer learning
     weights: str = _row(
         NO_WEIGHTS,
-        "Initial weights: none, ImageNet's, or a file with a state dictionary",
-        choices=(NO_WEIGHTS, IMAGENET),
+        "Initial weights: none, ImageNet's, an encoder's own (its default), or a file",
+        choices=(NO_WEIGHTS, IMAGENET, PRETRAINED),
         suffixes=WEIGHTS_SUFFIXES,
+        encoder_default=PRETRAINED,
+    )
+    adaptation: str = _row(
+        FULL,
+        "What is trained: all layers, the last blocks, or a classifier of frozen features",
+        choices=(FULL, LAST_BLOCKS, FROZEN),
+    )
+    trained_blocks: int = _row(
+        1,
+        "Last blocks that are trained, beside the head",
+        (0, 10**6),
+        reader=("layers",),
+        condition=("adaptation", LAST_BLOCKS),
+    )
+    features: str = _row(
+        "last",
+        "Frozen features: those before the head, or also the means of three depths before them",
+        choices=("last", "multi"),
+        reader=("frozen",),
+        condition=("adaptation", FROZEN),
+    )
+    classifier: str = _row(
+        CLASSIFIERS[0],
+        "The classifier of frozen features",
+        choices=CLASSIFIERS,
+        reader=("frozen",),
+        condition=("adaptation", FROZEN),
+    )
+    l2_penalty: float = _row(
+        0.3,
+        "Factor of half the squared weights, beside the mean loss of standardized features",
+        (1e-9, 1e6),
+        condition=("classifier", CLASSIFIERS[0]),
+    )
+    num_neighbors: int = _row(
+        20,
+        "Training patches that vote, by the cosine similarity of their features",
+        (1, 10_000),
+        reader=("frozen",),
+        condition=("classifier", "nearest_neighbors"),
+    )
+    feature_passes: int = _row(
+        10,
+        "Passes over the frozen features in an epoch, if `classifier` is `linear` or `mlp`",
+        (1, 10_000),
+        condition=("adaptation", FROZEN),
     )
     normalization: str = _row(
         "auto",
@@ -183,7 +263,7 @@ class TrialParams:
         reader=AUGMENTATION,
     )
     cutout: float = _row(
-        0.0, "Side of a grey square, as a fraction of the side", (0.0, 0.9), reader=AUGMENTATION
+        0.0, "Side of a gray square, as a fraction of the side", (0.0, 0.9), reader=AUGMENTATION
     )
     mixup_alpha: float = _row(
         0.0, "Parameter of the Beta distribution that blends two patches; 0 for none", (0.0, 10.0)
@@ -349,5 +429,4 @@ def resolve(hparams: Mapping[str, Value | None]) -> TrialParams:
 
 def unknown_hyperparameter(name: object) -> str:
     """Return the message for a name that is no hyperparameter."""
-    hint = suggestion(name, HYPERPARAMETERS) or f" (known: {', '.join(HYPERPARAMETERS)})"
-    return f"unknown hyperparameter `{name}`{hint}"
+    return f"unknown hyperparameter `{name}`{candidates(name, HYPERPARAMETERS)}"

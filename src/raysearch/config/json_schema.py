@@ -21,6 +21,8 @@ Schema = dict[str, Any]
 WIDTH = 100
 # What pydantic adds, and an editor does not need.
 OMITTED = ("title", "default", "discriminator")
+# A dot in a pattern.
+DOT = r"\."
 
 
 def schema_text() -> str:
@@ -142,16 +144,16 @@ def _nested_choice(row: HyperparameterSpec) -> Schema:
     inner = {"anyOf": [_ref("hparams"), {"type": "null"}]}
     if row.type in (int, float):
         return {"additionalProperties": inner, "propertyNames": {"pattern": "^[-+.0-9eE]+$"}}
-    if row.suffixes or row.prefix:
+    if row.suffixes or row.prefixes:
         return {"additionalProperties": inner}
     names = row.choices if row.type is str else ("true", "false")
     return _object(dict.fromkeys(names, inner))
 
 
 def _value(row: HyperparameterSpec) -> Schema:
-    if row.suffixes or row.prefix:
-        endings = "|".join(suffix.replace(".", r"\.") for suffix in row.suffixes)
-        pattern = f"({endings})$" if endings else f"^{row.prefix}"
+    if row.suffixes or row.prefixes:
+        texts = "|".join(text.replace(".", DOT) for text in row.suffixes or row.prefixes)
+        pattern = f"({texts})$" if row.suffixes else f"^({texts})"
         return {"anyOf": [{"enum": list(row.choices)}, {"pattern": pattern}]}
     if row.type is str:
         return {"enum": list(row.choices)}

@@ -7,10 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from raysearch.errors import LOGIN, DataError
+from raysearch.errors import DataError, contains_password
 
 # Studies, tasks and split manifests: their names become names of files and runs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+# The default of the option `--studies`, and the variables of this and of `--cluster`.
+DEFAULT_STUDIES = "studies"
+STUDIES_VARIABLE = "RAYSEARCH_STUDIES"
+CLUSTER_VARIABLE = "RAYSEARCH_CLUSTER"
 
 # The default task, and the column of its labels; the column of another task is `label_<task>`.
 LABEL = "label"
@@ -54,17 +59,52 @@ PLAIN_ARCHITECTURES = (
 ARCHITECTURES = (*SMALL_ARCHITECTURES, *PLAIN_ARCHITECTURES, *DROPOUT_ARCHITECTURES)
 # The prefix of the name of any architecture of timm, such as `timm:resnetv2_50`.
 TIMM_PREFIX = "timm:"
+# Pretrained encoders: names of the table, repositories of Hugging Face's hub, and local folders.
+ENCODER_NAMES = (
+    *("uni", "uni2-h", "virchow", "virchow2", "h-optimus-0", "h-optimus-1", "h0-mini"),
+    *("gigapath", "phikon", "phikon-v2", "midnight-12k", "lunit-s16", "lunit-s8"),
+)
+# Among the readers of a hyperparameter, any of them.
+ENCODER = "encoder"
+HUB_PREFIX = "hf-hub:"
+HUB_NAME = re.compile(
+    re.escape(HUB_PREFIX) + r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII
+)
+PATH_PREFIXES = ("/", "./", "../", "~/")
 OPTIMIZERS = ("adamw", "sgd", "adam", "rmsprop", "adadelta", "muon")
 SCHEDULES = ("constant", "one_cycle", "cosine", "exponential", "reduce_on_plateau")
 LOSSES = ("cross_entropy", "focal")
+# Those that are fitted to the training rows of a fold.
+FITTED_PREPROCESSINGS = ("reinhard", "macenko")
 PREPROCESSINGS = ("none", "sharpen", "clahe", "gaussian", "median", "reinhard", "macenko")
 
-# Pretrained weights: none, ImageNet's, or a file with one of these suffixes.
-NO_WEIGHTS, IMAGENET = "none", "imagenet"
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
+# What is trained of a network: all layers, the last blocks, or a classifier of frozen features.
+FULL, LAST_BLOCKS, FROZEN = "full", "last_blocks", "frozen"
+CLASSIFIERS = ("logistic_regression", "linear", "mlp", "nearest_centroid", "nearest_neighbors")
+# Those that are trained in steps of an optimizer.
+TRAINED_CLASSIFIERS = ("linear", "mlp")
+# Those without a loss.
+NEAREST_CLASSIFIERS = ("nearest_centroid", "nearest_neighbors")
+
+# Pretrained weights: none, ImageNet's, an encoder's own, or a file with one of these suffixes.
+NO_WEIGHTS, IMAGENET, PRETRAINED = "none", "imagenet", "pretrained"
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 # A text with fewer characters is not searched for inside longer names.
 MIN_LENGTH = 4
+# An error names so many of the known names; the reference pages list all.
+MAX_CANDIDATES = 5
+
+
+def encoder_path(architecture: str) -> bool:
+    """Return whether `architecture` is the path of the folder of an encoder."""
+    return architecture.startswith(PATH_PREFIXES)
+
+
+def is_encoder(architecture: str) -> bool:
+    """Return whether `architecture` is a pretrained encoder."""
+    is_hub = architecture.startswith(HUB_PREFIX)
+    return architecture in ENCODER_NAMES or is_hub or encoder_path(architecture)
 
 
 def suggestion(text: object, known_names: Iterable[str]) -> str:
@@ -73,6 +113,17 @@ def suggestion(text: object, known_names: Iterable[str]) -> str:
     longer = [name for name in names if len(text) >= MIN_LENGTH and text in name]
     nearest = [*longer, *difflib.get_close_matches(text, names, n=1, cutoff=0.6)]
     return f"; did you mean `{nearest[0]}`?" if nearest else ""
+
+
+def candidates(text: object, known_names: Iterable[object]) -> str:
+    """Return what an unknown `text` may be: the suggestion, and at most `MAX_CANDIDATES` names."""
+    names = list(map(str, known_names))
+    if not names:
+        return " (there are none)"
+    if len(names) <= MAX_CANDIDATES:
+        return f"{suggestion(text, names)} (known: {', '.join(names)})"
+    nearest = difflib.get_close_matches(str(text), names, n=MAX_CANDIDATES, cutoff=0)
+    return f"{suggestion(text, names)} (nearest of {len(names)}: {', '.join(nearest)})"
 
 
 def kfold_name(num_folds: int) -> str:
@@ -96,8 +147,8 @@ def parse_holdouts(text: str) -> tuple[int, float] | None:
 
 def reject_login(address: str) -> None:
     """Raise DataError if `address` contains a password: studies and logs store addresses."""
-    if LOGIN.search(address):
+    if contains_password(address):
         raise DataError(
-            f"{address}: contains a password, which the study would store; remove it, and configure"
-            " the credentials in the storage's own way (for s3://, in ~/.aws/credentials)"
+            f"{address}: contains a password or a token, which the study would store; remove it,"
+            " and configure the credentials as the storage does (for s3://, in ~/.aws/credentials)"
         )

@@ -1,7 +1,7 @@
 """A search space in memory: hyperparameters, objective, sampler, stopping and limits of a study.
 
 The classes are frozen and hashable. Their annotations carry the bounds that a space file is
-validated with, and `SPACE_CODEC` converts a `Space` to plain values and back.
+validated with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
 from raysearch.config.bounded_types import (
     Count,
@@ -24,7 +24,7 @@ from raysearch.config.bounded_types import (
 from raysearch.config.hyperparameter_readers import network_hparams
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
-from raysearch.config.names import FOLDS, LABEL, kfold_name
+from raysearch.config.names import FOLDS, FULL, LABEL, NO_WEIGHTS, kfold_name
 from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
@@ -68,7 +68,12 @@ class Hyperparameter:
         return self.values
 
     def largest(self) -> Value:
-        """Return the largest of its values if these are numbers, otherwise the last."""
+        """Return the largest of its values if these are numbers, otherwise the last.
+
+        Training all layers of a network needs the most memory.
+        """
+        if FULL in self.values and self.name == "adaptation":
+            return FULL
         numbers = [value for value in self.values if isinstance(value, (int, float))]
         return max(numbers) if len(numbers) == len(self.values) else self.values[-1]
 
@@ -242,8 +247,12 @@ class Space:
     def weights_of(self, architecture: str) -> tuple[Value, ...]:
         """Return the values of the hyperparameter `weights` that may exist with `architecture`."""
         hparam = self.hyperparameter("weights")
+        default = HYPERPARAMETERS["weights"].default_for({"architecture": architecture})
+        defaults = () if default in (None, NO_WEIGHTS) else (default,)
         if hparam is None or not hparam.can_exist_with(architecture):
-            return ()
+            return defaults
+        if any(other != "architecture" for other, _values in hparam.when):
+            return tuple(dict.fromkeys([*hparam.all_values(), *defaults]))
         return hparam.all_values()
 
     def searched_hparams(self) -> list[Hyperparameter]:
@@ -290,6 +299,3 @@ class Space:
             }
             for name in sorted({"benchmark", *map(str, self.values_of("architecture"))})
         }
-
-
-SPACE_CODEC: TypeAdapter[Space] = TypeAdapter(Space)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 
+from raysearch.config.adaptation_checks import adaptation_errors, all_conditions
 from raysearch.config.constraints import constraint_errors, holds, truth
 from raysearch.config.file_errors import FileError
-from raysearch.config.hyperparameter_readers import hparams_read_by
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, OBJECTIVES
@@ -56,7 +56,7 @@ def space_errors(space: Space, named: frozenset[str], *, has_errors: bool) -> li
     errors = [*_condition_errors(space, named), *_staged_errors(space, named)]
     errors += _constraint_errors(space, named)
     if not has_errors and not errors:
-        errors += _unused_errors(space)
+        errors += [*_unused_errors(space), *adaptation_errors(space)]
     if not has_errors and not errors:
         errors += _unsatisfiable_errors(space)
     return errors
@@ -101,20 +101,17 @@ def _staged_errors(space: Space, named: frozenset[str]) -> Iterator[FileError]:
 
 def _unused_errors(space: Space) -> Iterator[FileError]:
     """Yield an error for each hyperparameter that exists in trials that do not read it."""
-    values = [space.values_of(selector) for selector in SELECTORS]
-    combinations = [
-        dict(zip(SELECTORS, map(str, combination), strict=True)) for combination in product(*values)
-    ]
     for hparam in space.hparams:
-        conditions = list(_all_conditions(space, hparam))
-        for components in combinations:
+        row = HYPERPARAMETERS[hparam.name]
+        conditions = list(all_conditions(space, hparam))
+        for components in _combinations(space, {row.part, *(name for name, _ in conditions)}):
             exists = all(
                 name not in components or components[name] in allowed
                 for name, allowed in conditions
             )
-            if exists and hparam.name not in hparams_read_by(components):
-                selector = HYPERPARAMETERS[hparam.name].part
-                advice = _readers(hparam.name, combinations)
+            if exists and not row.is_read_by(components):
+                selector = row.part
+                advice = _readers(space, hparam.name)
                 yield FileError(
                     ("space", hparam.name),
                     f"`{hparam.name}` has no effect with `{selector}: {components[selector]}`;"
@@ -125,41 +122,41 @@ def _unused_errors(space: Space) -> Iterator[FileError]:
             yield from _unmet_condition(space, hparam)
 
 
+def _combinations(space: Space, names: Collection[str]) -> Iterator[dict[str, str]]:
+    """Yield each combination of the selectors among `names`; the others have their first value."""
+    values = [
+        space.values_of(selector) if selector in names else space.values_of(selector)[:1]
+        for selector in SELECTORS
+    ]
+    for combination in product(*values):
+        yield dict(zip(SELECTORS, map(str, combination), strict=True))
+
+
 def _unmet_condition(space: Space, hparam: Hyperparameter) -> Iterator[FileError]:
     """Yield an error if the condition of the table for `hparam` does not hold in every trial."""
+    bound = dict(all_conditions(space, hparam))
     condition = HYPERPARAMETERS[hparam.name].condition
-    if condition is None:
-        return
-    other, value = condition
-    is_bound = any(
-        name == other and set(allowed) == {value}
-        for name, allowed in _all_conditions(space, hparam)
-    )
-    if not is_bound and set(space.values_of(other)) != {value}:
-        text = str(value).lower() if isinstance(value, bool) else value
-        yield FileError(
-            ("space", hparam.name),
-            f"`{hparam.name}` has no effect unless {other} is {text}; remove it, or add"
-            f" `when: {{{other}: {text}}}`",
-        )
+    while condition is not None:
+        other, value = condition
+        if set(bound.get(other, space.values_of(other))) != {value}:
+            text = str(value).lower() if isinstance(value, bool) else value
+            yield FileError(
+                ("space", hparam.name),
+                f"`{hparam.name}` has no effect unless {other} is {text}; remove it, or add"
+                f" `when: {{{other}: {text}}}`",
+            )
+            return
+        condition = HYPERPARAMETERS[other].condition
 
 
-def _all_conditions(
-    space: Space, hparam: Hyperparameter
-) -> Iterator[tuple[str, tuple[Value, ...]]]:
-    """Yield the conditions of `hparam`, and of the hyperparameters that these name."""
-    for name, values in hparam.when:
-        yield name, values
-        other = space.hyperparameter(name)
-        if other is not None:
-            yield from _all_conditions(space, other)
-
-
-def _readers(name: str, combinations: list[dict[str, str]]) -> str:
+def _readers(space: Space, name: str) -> str:
     """Return the advice of a condition under which every trial reads the hyperparameter."""
-    selector = HYPERPARAMETERS[name].part
-    reading = [components for components in combinations if name in hparams_read_by(components)]
-    readers = sorted({components[selector] for components in reading})
+    row = HYPERPARAMETERS[name]
+    selector = row.part
+    combinations = _combinations(space, {selector})
+    readers = sorted(
+        {components[selector] for components in combinations if row.is_read_by(components)}
+    )
     if not readers:
         return ""
     values = readers[0] if len(readers) == 1 else f"[{', '.join(readers)}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,7 +11,8 @@ from pydantic import ValidationError
 from raysearch.config.file_errors import FileError, model_errors, space_error
 from raysearch.config.hyperparameter_entry import names_in_section
 from raysearch.config.hyperparameter_section import flatten_entries
-from raysearch.config.names import OBJECTIVES, WEIGHTS_SUFFIXES
+from raysearch.config.names import LABEL, OBJECTIVES, WEIGHTS_SUFFIXES, encoder_path
+from raysearch.config.overrides import override
 from raysearch.config.space import Resources, Space, Stopping
 from raysearch.config.space_checks import setting_errors, space_errors
 from raysearch.config.space_model import SpaceFile
@@ -18,14 +21,20 @@ from raysearch.config.yaml_loader import YamlDocument, YamlMapping, load_documen
 from raysearch.errors import SpaceError
 
 PAIRED_ALPHA = 0.1
+# In these, a key with an error does not make the others useless.
+SECTIONS_OF_OPTIONAL_KEYS = ("space", "resources", "stopping", "budget", "limits")
 # The grace period is a tenth of the epochs, but at least this, or half of fewer epochs: the first
 # one or two epochs predict little of the end of a schedule.
 MIN_GRACE_PERIOD = 3
 
 
-def read_space(path: str | Path) -> Space:
-    """Return the space in the YAML file at `path`; SpaceError with every error of the file."""
-    document = load_document(path)
+def read_space(path: str | Path, overrides: Iterable[str] = ()) -> Space:
+    """Return the space in the YAML file at `path`, with the values of `overrides`.
+
+    Raises:
+        SpaceError: With every error of the file; see also `override`.
+    """
+    document = override(load_document(path), overrides)
     return _parse(document, str(path))
 
 
@@ -38,9 +47,9 @@ def _parse(document: YamlDocument, origin: str) -> Space:
     tree = document.tree
     if not isinstance(tree, dict):
         problem = "the file is empty" if tree is None else "the file is not a mapping"
-        raise SpaceError(f"{origin}: {problem}; required keys: `epochs`, `trials`, `space`")
+        raise SpaceError(f"{origin}: {problem}; the key `space` is required")
     content = tree | {
-        key: absolute_weights(tree[key]) for key in ("space", "points_to_evaluate") if key in tree
+        key: absolute_paths(tree[key]) for key in ("space", "points_to_evaluate") if key in tree
     }
     model, errors = _validate(content)
     if model is None or not content.get("space"):
@@ -76,13 +85,17 @@ def _validate(content: YamlMapping) -> tuple[SpaceFile | None, list[FileError]]:
 
 
 def _without(content: YamlMapping, paths: list[tuple[object, ...]]) -> YamlMapping:
-    """Return `content` without its keys, and its hyperparameters, that have an error at `paths`."""
-    hparams = {path[1] for path in paths if path[0] == "space" and len(path) > 1}
-    keys = {path[0] for path in paths if path[0] != "space" or len(path) == 1}
-    remaining = {key: value for key, value in content.items() if key not in keys}
-    section = remaining.get("space")
-    if hparams and isinstance(section, dict):
-        remaining["space"] = {name: section[name] for name in section if name not in hparams}
+    """Return `content` without the keys that have an error at `paths`.
+
+    Of a section without required keys, such as `space`, only its own key with an error is left out.
+    """
+    remaining = dict(content)
+    for path in paths:
+        section = remaining.get(path[0])
+        if path[0] in SECTIONS_OF_OPTIONAL_KEYS and len(path) > 1 and isinstance(section, dict):
+            remaining[path[0]] = {key: section[key] for key in section if key != path[1]}
+        else:
+            remaining.pop(path[0], None)
     return remaining
 
 
@@ -102,7 +115,7 @@ def _space(model: SpaceFile, named: frozenset[str], errors: list[FileError]) -> 
             resources.cpus, float(resources.gpus), tuple(sorted(resources.prices.items()))
         ),
         data=model.data,
-        task=model.task,
+        task=model.task or LABEL,
         split=model.split,
         validation=model.validation,
         auxiliary=model.auxiliary,
@@ -131,12 +144,15 @@ def _stopping(model: SpaceFile) -> Stopping:
     )
 
 
-def absolute_weights(tree: object) -> object:
-    """Return `tree` with an absolute path for each file of weights: workers run elsewhere."""
+def absolute_paths(tree: object) -> object:
+    """Return `tree` with absolute paths for files of weights and for folders of encoders.
+
+    Workers run elsewhere, and a resume may do so.
+    """
     if isinstance(tree, dict):
-        return {absolute_weights(key): absolute_weights(value) for key, value in tree.items()}
+        return {absolute_paths(key): absolute_paths(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [absolute_weights(item) for item in tree]
-    if isinstance(tree, str) and tree.endswith(WEIGHTS_SUFFIXES):
-        return str(Path(tree).absolute())
+        return [absolute_paths(item) for item in tree]
+    if isinstance(tree, str) and (tree.endswith(WEIGHTS_SUFFIXES) or encoder_path(tree)):
+        return os.path.abspath(Path(tree).expanduser())  # noqa: PTH100 it removes `..`
     return tree

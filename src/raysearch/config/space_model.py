@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 
+from raysearch.config.addresses import address_scheme
 from raysearch.config.bounded_types import (
     Count,
     CountOrZero,
@@ -18,15 +19,13 @@ from raysearch.config.bounded_types import (
 from raysearch.config.hyperparameter_entry import SpaceSection, rejected
 from raysearch.config.names import (
     FOLDS,
-    LABEL,
     LEAVE_ONE_OUT,
     NAME,
     OBJECTIVES,
     OFFICIAL,
+    candidates,
     holdout_name,
     parse_holdouts,
-    reject_login,
-    suggestion,
 )
 from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 from raysearch.config.space import Budget, ChampionKind, NetworkLimits, Rule
@@ -36,6 +35,9 @@ SCHEMES = (FOLDS, LEAVE_ONE_OUT, OFFICIAL)
 HOLDOUT_PREFIX = "holdout-"
 NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 MAX_CPUS = 1024
+# The entries of a list: each constraint is computed for each point and for many random ones.
+MAX_ENTRIES = 200
+MAX_POINTS = 1000
 
 
 def _check_name(text: str) -> str:
@@ -46,14 +48,13 @@ def _check_name(text: str) -> str:
 
 def _check_metric(text: str) -> str:
     if text not in OBJECTIVES:
-        names = ", ".join(OBJECTIVES)
-        raise rejected(f"{text!r} is unknown{suggestion(text, OBJECTIVES)} (known: {names})")
+        raise rejected(f"{text!r} is unknown{candidates(text, OBJECTIVES)}")
     return text
 
 
 def _check_address(text: str) -> str:
     try:
-        reject_login(text)
+        address_scheme(text)
     except DataError as error:
         raise rejected(str(error)) from None
     return text
@@ -65,10 +66,9 @@ def _check_scheme(text: str) -> str:
     if holdouts is not None and text.startswith(HOLDOUT_PREFIX):
         return holdout_name(holdouts)
     if text not in SCHEMES:
-        names = ", ".join(SCHEMES)
         raise rejected(
-            f"{text!r} is unknown{suggestion(text, SCHEMES)} (known: {names}, and such as"
-            " holdout-5x0.2)"
+            f"{text!r} is unknown{candidates(text, SCHEMES)}; five repeated hold-outs of 20 % are"
+            " `holdout-5x0.2`"
         )
     return text
 
@@ -85,10 +85,18 @@ def _check_cpus(value: object) -> float:
 
 
 def _check_unique(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(texts) > MAX_ENTRIES:
+        raise rejected(f"{len(texts):,} entries, at most {MAX_ENTRIES} are allowed")
     duplicates = sorted({text for text in texts if texts.count(text) > 1})
     if duplicates:
         raise rejected(f"duplicate entry {', '.join(map(repr, duplicates))}")
     return texts
+
+
+def _check_points(points: list[RawPoint]) -> list[RawPoint]:
+    if len(points) > MAX_POINTS:
+        raise rejected(f"{len(points):,} points, at most {MAX_POINTS:,} are allowed")
+    return points
 
 
 def _as_list(value: object) -> object:
@@ -194,7 +202,7 @@ class SpaceFile(Section):
     data: Address | None = Field(
         None, description="A folder of shards, or synthetic:PATIENTS:PATCHES:SEED."
     )
-    task: Name = Field(LABEL, description="The task, if the shards have several.")
+    task: Name | None = Field(None, description="The task, if the shards have several.")
     split: Name | None = Field(None, description="A split manifest other than the task's own.")
     validation: Scheme = Field(
         FOLDS, description="The split scheme; `folds` is k-fold, with the hyperparameter `folds`."
@@ -215,7 +223,7 @@ class SpaceFile(Section):
     budget: Budget = Field(
         Budget(), description="Limits of the study; the first that is reached ends it."
     )
-    points_to_evaluate: list[RawPoint] = Field(
+    points_to_evaluate: Annotated[list[RawPoint], AfterValidator(_check_points)] = Field(
         [], description="Configurations that are evaluated first; the sampler completes them."
     )
     constraints: Texts = Field(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
+from raysearch.data.parquet_files import read_parquet
 from raysearch.inference.image_rendering import Floats, Image, encode_png, viridis
-from raysearch.inference.model_loading import Model
+from raysearch.inference.model_loading import Model, ProgressCallback, no_progress
 from raysearch.inference.prediction import SCORES
 from raysearch.inference.score_sources import Source
 from raysearch.models.grad_cam import grad_cam, peak_region
@@ -28,7 +27,13 @@ FRAME_COLOR = (255, 255, 255)
 FRAME_BORDER_COLOR = (0, 0, 0)
 
 
-def write_overlays(model: Model, source: Source, out: Folder, max_overlays: int) -> int:
+def write_overlays(
+    model: Model,
+    source: Source,
+    out: Folder,
+    max_overlays: int,
+    on_progress: ProgressCallback = no_progress,
+) -> int:
     """Write Grad-CAM overlays of the patches in `out` that are most worth a look.
 
     If the source has labels, these are the errors with the highest confidence. Otherwise, they are
@@ -39,17 +44,19 @@ def write_overlays(model: Model, source: Source, out: Folder, max_overlays: int)
         source: The source that was scored.
         out: The folder with the scores; the overlays are written to its subfolder `explain`.
         max_overlays: The maximum number of overlays.
+        on_progress: Called with the number of explained patches, and of all that are explained.
 
     Returns:
         The number of overlays.
     """
-    table = pq.read_table(io.BytesIO(out.read(SCORES)))
+    table = read_parquet(out.read(SCORES))
     class_names = model.artifact.class_names
     scores = np.column_stack([table[f"score_{name}"].to_numpy() for name in class_names])
     rows = _rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_overlays]
     paths = table["path"].to_pylist()
     ranks = {paths[row]: rank for rank, row in enumerate(rows.tolist())}
     num_written = 0
+    on_progress(0, len(ranks))
     for path, pixels in _read_patches(source, set(ranks)):
         row = rows[ranks[path]]
         predicted = int(scores[row].argmax())
@@ -60,6 +67,7 @@ def write_overlays(model: Model, source: Source, out: Folder, max_overlays: int)
         name = f"{ranks[path] + 1:04d}-{class_name}-{scores[row, predicted]:.3f}-{stem}.png"
         out.write(f"{OVERLAYS}/{name}", encode_png(overlay))
         num_written += 1
+        on_progress(num_written, len(ranks))
     return num_written
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import isclose, nan
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,10 +19,12 @@ from raysearch.champion.model_artifact import (
     unpack_model_artifact,
 )
 from raysearch.champion.stored_champion import load_champion
-from raysearch.errors import StudyError
+from raysearch.champion.training_record import TrainingDataRecord
+from raysearch.config.names import NAME
+from raysearch.errors import StudyError, UserError, shortened
 from raysearch.models.classifier import Classifier
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.stored_study import load_study
+from raysearch.search.study.stored_study import load_study, read_plan
 from raysearch.search.tracking.model_registry import ALIAS, ARTIFACT_PATH, load_registered_model
 from raysearch.search.tracking.tracking_store import default_store
 
@@ -28,6 +32,21 @@ from raysearch.search.tracking.tracking_store import default_store
 ProgressCallback = Callable[[int, int], None]
 REGISTRY_PREFIX = "models:/"
 BATCH_SIZE = 512
+# Tags have six digits of a number.
+TAG_PRECISION = 1e-5
+
+
+class ScoreStore(Protocol):
+    """Keeps the probabilities of the first patches of a set while the others are scored."""
+
+    def read(self, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+        """Return the probabilities so far of a set with that shape (N, C); None if there are none.
+
+        Their number is a multiple of the batch size.
+        """
+
+    def write_if_due(self, probabilities: NDArray[np.float64]) -> None:
+        """Keep the probabilities so far, unless that was done a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +57,16 @@ class Model:
         artifact: Its description.
         classifier: Its networks: uint8 patches in, calibrated probabilities out.
         content_hash: A hash over the description and the weights.
+        training_data: The record of its training data; None if the model comes from its study,
+            whose plan tells the training data.
+        study: The folder of the study that trained it; None if it is not at hand.
     """
 
     artifact: ModelArtifact
     classifier: Classifier
     content_hash: str
+    training_data: TrainingDataRecord | None = None
+    study: StudyFolder | None = None
 
     @property
     def name(self) -> str:
@@ -65,14 +89,14 @@ def load_model(address: str, studies: str) -> Model:
     """
     if address.startswith(REGISTRY_PREFIX):
         registered = load_registered_model(address, default_store())
-        artifact = model_from_artifact(registered.artifact, address)
-        return _with_registered_threshold(artifact, registered.tags)
+        model = model_from_artifact(registered.artifact, address)
+        return _with_study(_with_registered_threshold(model, registered.tags), studies)
     folder = StudyFolder(f"{studies}/{address}")
     if folder.exists(folder.PLAN):
         return _load_from_study(folder)
     file = Path(address) / ARTIFACT_PATH
     if file.is_file():
-        return model_from_artifact(file.read_bytes(), str(file))
+        return _with_study(model_from_artifact(file.read_bytes(), str(file)), studies)
     if (Path(address) / "MLmodel").is_file():
         raise StudyError(
             f"{address}: no study registered this model, and loading it would run code from its"
@@ -95,38 +119,72 @@ def model_from_artifact(content: bytes, source: str) -> Model:
         StudyError: If it is damaged or has another format.
     """
     try:
-        artifact, classifier = unpack_model_artifact(content)
+        stored = unpack_model_artifact(content)
     except ValueError as error:
         raise StudyError(
             f"{source}: {error}; register the champion again with `raysearch select`"
         ) from None
-    return Model(artifact, classifier, sha256(content).hexdigest())
+    if stored.training_data is not None:
+        content = pack_model_artifact(stored.artifact, stored.classifier)
+    return Model(
+        stored.artifact, stored.classifier, sha256(content).hexdigest(), stored.training_data
+    )
 
 
 def _load_from_study(folder: StudyFolder) -> Model:
     study = load_study(folder)
     artifact, classifier = load_champion(folder, study.plan, study.history)
     content = pack_model_artifact(artifact, classifier)
-    return Model(artifact, classifier, sha256(content).hexdigest())
+    return Model(artifact, classifier, sha256(content).hexdigest(), study=folder)
+
+
+def _with_study(model: Model, studies: str) -> Model:
+    """Add the folder of the study that trained the model, if it is one of `studies`."""
+    name = model.artifact.study
+    if not NAME.fullmatch(name):
+        return model
+    folder = StudyFolder(f"{studies}/{name}")
+    try:
+        is_at_hand = (
+            folder.exists(folder.PLAN)
+            and read_plan(folder).identity == model.artifact.study_identity
+        )
+    except UserError:
+        return model
+    return replace(model, study=folder) if is_at_hand else model
 
 
 def _with_registered_threshold(model: Model, tags: Mapping[str, str]) -> Model:
     """Apply the threshold in the version's tags, which a later selection may have changed."""
     if "threshold" not in tags:
         return model
-    return replace(model, artifact=replace(model.artifact, threshold=float(tags["threshold"])))
+    try:
+        threshold = float(tags["threshold"])
+    except ValueError:
+        threshold = nan
+    if not 0 <= threshold <= 1:
+        raise StudyError(
+            f"the tag `threshold` of the registered version is {shortened(tags['threshold'])!r}, no"
+            " number from 0 to 1; correct it, or run `raysearch select`"
+        )
+    if model.artifact.threshold is not None and isclose(
+        threshold, model.artifact.threshold, rel_tol=TAG_PRECISION
+    ):
+        return model  # the tag is the model's own threshold, rounded
+    return replace(model, artifact=replace(model.artifact, threshold=threshold))
 
 
-def _no_progress(_num_done: int, _num_patches: int) -> None:
-    pass
+def no_progress(_num_done: int, _num_patches: int) -> None:
+    """Show nothing."""
 
 
 @torch.inference_mode()
 def predict_proba(
     model: Model,
     pixels: NDArray[np.uint8],
-    on_progress: ProgressCallback = _no_progress,
+    on_progress: ProgressCallback = no_progress,
     batch_size: int = BATCH_SIZE,
+    stored: ScoreStore | None = None,
 ) -> NDArray[np.float64]:
     """Predict the calibrated class probabilities of patches, on a GPU if there is one.
 
@@ -135,6 +193,8 @@ def predict_proba(
         pixels: Patches, uint8 (N, H*W*3).
         on_progress: Called with the number of scored patches, and of all patches.
         batch_size: Patches per batch.
+        stored: Keeps the probabilities so far, from which an interrupted call continues; None to
+            begin with the first patch.
 
     Returns:
         Probabilities, (N, C).
@@ -145,11 +205,18 @@ def predict_proba(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = model.classifier.to(device)
     probabilities = np.empty((len(pixels), len(model.artifact.class_names)))
-    for start in range(0, len(pixels), batch_size):
+    first = 0
+    if stored is not None and (scored := stored.read(probabilities.shape)) is not None:
+        first = len(scored)
+        probabilities[:first] = scored
+        on_progress(first, len(pixels))
+    for start in range(first, len(pixels), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
         end = start + len(batch)
         output = classifier(batch.to(device).view(-1, *model.artifact.shape))
         probabilities[start:end] = output.double().cpu().numpy()
+        if stored is not None:
+            stored.write_if_due(probabilities[:end])
         on_progress(end, len(pixels))
     invalid = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(invalid):

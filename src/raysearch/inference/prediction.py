@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -15,19 +14,27 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.data.csv_files import csv_content, neutralize_columns, parse_csv
+from raysearch.data.file_access import create_folder
 from raysearch.data.files import Folder
 from raysearch.data.sources.listing import Rejected
+from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
 from raysearch.errors import DataError
 from raysearch.inference.model_loading import (
     Model,
     ProgressCallback,
     model_from_artifact,
+    no_progress,
     predict_proba,
 )
 from raysearch.inference.score_sources import Batch, Source
+from raysearch.search.tracking.served_model import CLASS, DECISION, PROBABILITY, SCORE_PREFIX
 
 SCORES, TABLE, REJECTED = "scores.parquet", "scores.csv", "rejected.csv"
 PARTIAL_SCORES, REQUEST = ".partial", "request.json"
+SCORING, WRITING = "Scoring", "Writing the scores"
+# Changes with the columns of the scores: batches of two versions of them cannot be merged.
+COLUMNS = 2
 # The keys of the metadata of the written tables.
 REQUEST_KEY, REJECTED_KEY = b"raysearch.request", b"rejected"
 
@@ -66,44 +73,61 @@ def predict(
     model: Model,
     source: Source,
     out: Folder,
-    on_progress: ProgressCallback,
+    on_progress: StepCallback,
     execute: BatchExecutor = run_in_this_process,
 ) -> PredictionSummary:
     """Score all patches of a source into a folder.
 
-    Batches that an earlier run of the same model and source scored are not scored again.
+    Batches that an earlier run of the same model and source scored are not scored again, unless
+    their files are damaged.
 
     Args:
         model: The model.
         source: The patches.
         out: A new folder, or the folder of an earlier run.
-        on_progress: Called with the number of finished batches, and of all batches.
+        on_progress: Called with the number of scored patches, then with that of written ones.
         execute: Scores the batches, for example on the workers of a cluster.
 
     Raises:
         DataError: If `out` contains the scores of another model or source, or other files.
     """
-    request = hashlib.sha256(f"{model.content_hash} {source.fingerprint}".encode()).hexdigest()
+    # A registered version's tag may set another threshold than the hashed content has.
+    content = f"{COLUMNS} {model.content_hash} {model.artifact.threshold} {source.fingerprint}"
+    request = hashlib.sha256(content.encode()).hexdigest()
     if _is_complete(out, request):
         metadata = pq.read_metadata(io.BytesIO(out.read(SCORES)))
         return PredictionSummary(metadata.num_rows, _num_rejected(out.read(REJECTED)), 0)
     _claim_folder(out, request)
-    pending = [number for number in range(source.num_batches) if not out.exists(_part(number))]
+    out.remove_partial_files()
+    pending = _remove_unfinished_parts(out, model, source)
     packed_model = pack_model_artifact(model.artifact, model.classifier)
-    num_done = source.num_batches - len(pending)
-    for _number in execute(partial(_make_scorer, packed_model, source, out.address), pending):
-        num_done += 1
-        on_progress(num_done, source.num_batches)
-    return _merge_batches(out, request, source, set(pending))
+    num_patches = sum(map(source.num_rows, range(source.num_batches)))
+    num_done = num_patches - sum(map(source.num_rows, pending))
+
+    def on_rows(num_in_batch: int, _num_rows: int = 0) -> None:
+        on_progress(StepProgress(SCORING, num_done + num_in_batch, num_patches, PATCHES))
+
+    on_rows(0)
+    is_here = execute is run_in_this_process
+    scorer = partial(
+        _make_scorer, packed_model, source, out.address, on_rows if is_here else no_progress
+    )
+    for number in execute(scorer, pending):
+        num_done += source.num_rows(number)
+        on_rows(0)
+    return _merge_batches(out, request, source, set(pending), on_progress)
 
 
-def _make_scorer(packed_model: bytes, source: Source, out: str) -> BatchScorer:
+def _make_scorer(
+    packed_model: bytes, source: Source, out: str, on_rows: ProgressCallback
+) -> BatchScorer:
     """Load the model, in the process that scores, and return the function that scores a batch."""
     model, folder = model_from_artifact(packed_model, "the model"), Folder(out)
 
     def score_batch(number: int) -> None:
         batch = source.read(number)
-        folder.write(_part(number), _arrow_file(_score_table(model, batch), batch.rejected))
+        table = _score_table(model, batch, on_rows)
+        folder.write(_part(number), _arrow_file(table, batch.rejected))
 
     return score_batch
 
@@ -112,19 +136,55 @@ def _part(number: int) -> str:
     return f"{PARTIAL_SCORES}/{number:06d}.arrow"
 
 
-def _score_table(model: Model, batch: Batch) -> pa.Table:
-    probabilities = predict_proba(model, batch.pixels)
+def _remove_unfinished_parts(out: Folder, model: Model, source: Source) -> list[int]:
+    """Remove the damaged files of scored batches; return the batches that are not scored."""
+    schema, pending = _schema(model), []
+    names = set(out.names(PARTIAL_SCORES))
+    for number in range(source.num_batches):
+        if _part(number).rpartition("/")[2] not in names:
+            pending.append(number)
+        elif not _is_finished(out, number, schema, source.num_rows(number)):
+            out.remove(_part(number))
+            pending.append(number)
+    return pending
+
+
+def _is_finished(out: Folder, number: int, schema: pa.Schema, num_rows: int) -> bool:
+    """Whether the file of a batch can be read, and has all of its patches."""
+    try:
+        table, rejected = _read_part(out, number)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, TypeError, DataError):
+        return False
+    return bool(table.schema.equals(schema)) and table.num_rows + len(rejected) == num_rows
+
+
+def _schema(model: Model) -> pa.Schema:
+    """The columns of the scores; a batch without a patch that can be decoded has them, too."""
+    fields = [("path", pa.string()), ("patient", pa.string()), ("x", pa.int64()), ("y", pa.int64())]
+    fields += [("label", pa.string()), (CLASS, pa.string()), (PROBABILITY, pa.float64())]
+    fields.append((DECISION, pa.string()))
+    fields += [(f"{SCORE_PREFIX}{name}", pa.float64()) for name in model.artifact.class_names]
+    return pa.schema(fields)
+
+
+def _score_table(model: Model, batch: Batch, on_rows: ProgressCallback) -> pa.Table:
+    probabilities = predict_proba(model, batch.pixels, on_rows)
     items = batch.items
     columns = {
-        "path": pa.array([item.file for item in items], pa.string()),
-        "patient": pa.array([item.patient for item in items], pa.string()),
-        "x": pa.array([item.x for item in items], pa.int64()),
-        "y": pa.array([item.y for item in items], pa.int64()),
-        "label": pa.array(batch.labels, pa.string()),
+        "path": [item.file for item in items],
+        "patient": [item.patient for item in items],
+        "x": [item.x for item in items],
+        "y": [item.y for item in items],
+        "label": batch.labels,
+    }
+    columns |= {
+        name: values.tolist()
+        for name, values in model.artifact.served_rule.columns(probabilities).items()
     }
     for index, class_name in enumerate(model.artifact.class_names):
-        columns[f"score_{class_name}"] = pa.array(probabilities[:, index])
-    return pa.table(columns)
+        columns[f"{SCORE_PREFIX}{class_name}"] = probabilities[:, index]
+    return pa.table(columns, _schema(model))
 
 
 def _arrow_file(table: pa.Table, rejected: Sequence[Rejected]) -> bytes:
@@ -152,8 +212,8 @@ def _is_complete(out: Folder, request: str) -> bool:
         metadata = {}
     if metadata.get(REQUEST_KEY) != request.encode():
         raise DataError(
-            f"{out.path(SCORES)}: contains scores of another model or source; remove it, or name"
-            " another folder"
+            f"{out.path(SCORES)}: contains scores of another model, source or version of raysearch;"
+            " remove it, or name another folder"
         )
     return True
 
@@ -164,28 +224,34 @@ def _claim_folder(out: Folder, request: str) -> None:
     if out.exists(path):
         if out.read(path) != request.encode():
             raise DataError(
-                f"{out.path(PARTIAL_SCORES)}: contains partial scores of another model or source;"
-                " remove it, or name another folder"
+                f"{out.path(PARTIAL_SCORES)}: contains partial scores of another model, source or"
+                " version of raysearch; remove it, or name another folder"
             )
         return
     if out.names():
         raise DataError(f"{out.address}: contains other files; name a new folder")
+    if out.is_local:
+        create_folder(out.local)
     out.write(path, request.encode())
 
 
-def _merge_batches(out: Folder, request: str, source: Source, new: set[int]) -> PredictionSummary:
+def _merge_batches(
+    out: Folder, request: str, source: Source, new: set[int], on_progress: StepCallback
+) -> PredictionSummary:
     """Write the final tables from all scored batches, and remove the batches."""
-    tables, rejected, num_new = [], list(source.rejected), 0
+    tables, rejected, num_new, num_read = [], list(source.rejected), 0, 0
+    num_patches = sum(map(source.num_rows, range(source.num_batches)))
     for number in range(source.num_batches):
+        on_progress(StepProgress(WRITING, num_read, num_patches, PATCHES))
+        num_read += source.num_rows(number)
         table, rejected_in_batch = _read_part(out, number)
         tables.append(table)
         rejected += rejected_in_batch
         num_new += table.num_rows if number in new else 0
+    on_progress(StepProgress(WRITING, 0, 0, PATCHES))  # its end is not known
     scores = pa.concat_tables(tables).replace_schema_metadata({REQUEST_KEY: request.encode()})
-    out.write(REJECTED, _rejected_csv(rejected))
-    csv_sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(scores, csv_sink)
-    out.write(TABLE, bytes(csv_sink.getvalue()))
+    out.write(REJECTED, csv_content(Rejected._fields, sorted(rejected)))
+    out.write(TABLE, _csv_table(scores))
     parquet_sink = pa.BufferOutputStream()
     pq.write_table(scores, parquet_sink, write_page_checksum=True)
     # This file is the last one: if it exists, the folder is complete.
@@ -194,15 +260,20 @@ def _merge_batches(out: Folder, request: str, source: Source, new: set[int]) -> 
     return PredictionSummary(scores.num_rows, len(rejected), num_new)
 
 
-def _rejected_csv(rejected: Sequence[Rejected]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(Rejected._fields)
-    writer.writerows(sorted(rejected))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def _csv_table(scores: pa.Table) -> bytes:
+    """Return the scores as CSV; no text in it is a formula or has a control character."""
+    columns = [
+        pa.array(neutralize_columns(column.to_pylist()), pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in scores.columns
+    ]
+    sink = pa.BufferOutputStream()
+    table = pa.table(columns, names=neutralize_columns(scores.column_names))
+    pyarrow.csv.write_csv(table, sink)
+    return bytes(sink.getvalue())
 
 
 def _num_rejected(content: bytes) -> int:
     """Count the files that a table of rejected files names."""
-    rows = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape")))
-    return sum(1 for _ in rows) - 1
+    return len(parse_csv(content).rows)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.audit.shard_reader import read_row_group_pixels
 from raysearch.data.files import Folder
-from raysearch.data.images.decoding import decode_files
+from raysearch.data.images.chunk_decoding import decode_files
 from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slots
-from raysearch.data.shards.rows import shard_errors
-from raysearch.data.shards.shard_manifest import MANIFEST_FILE, label_column, read_manifest
-from raysearch.data.sources import SOURCES, list_source
-from raysearch.data.sources.archive import is_archive
-from raysearch.data.sources.listing import Item, Rejected, SourceOptions
-from raysearch.data.sources.unlabeled_images import list_unlabeled_images
+from raysearch.data.shards.shard_files import check_rows, open_shard
+from raysearch.data.shards.shard_manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    Shard,
+    label_column,
+    read_manifest,
+)
+from raysearch.data.sources import list_source
+from raysearch.data.sources.listing import Item, Rejected, SourceOptions, check_depth
 from raysearch.errors import DataError
 
 BATCH_SIZE = 1024
@@ -62,6 +63,9 @@ class Source(Protocol):
     def rejected(self) -> Sequence[Rejected]:
         """The files that were rejected before decoding."""
 
+    def num_rows(self, number: int) -> int:
+        """The number of patches of the batch with that number, with those that are rejected."""
+
     def read(self, number: int) -> Batch:
         """Read and decode the batch with that number."""
 
@@ -79,6 +83,7 @@ class ImageSource:
         is_hdf5: Whether the items are rows of HDF5 files.
         rejected: The files that were rejected before decoding.
         batch_size: Images per batch.
+        depth: The number of bits that images of 16 bits a channel use; None rejects these images.
     """
 
     address: str
@@ -89,6 +94,7 @@ class ImageSource:
     is_hdf5: bool
     rejected: tuple[Rejected, ...]
     batch_size: int
+    depth: int | None = None
 
     @property
     def num_batches(self) -> int:
@@ -99,8 +105,13 @@ class ImageSource:
     def fingerprint(self) -> str:
         """A hash over the files' names, their labels and the settings."""
         items = [list(item) for item in self.items]
-        content = [self.address, self.size, self.class_names, self.batch_size, items]
+        settings = [self.size, self.batch_size, self.depth]
+        content = [self.address, settings, self.class_names, items]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def num_rows(self, number: int) -> int:
+        """The number of images of the batch with that number."""
+        return min(self.batch_size, len(self.items) - number * self.batch_size)
 
     def read(self, number: int) -> Batch:
         """Read and decode the batch with that number."""
@@ -108,8 +119,11 @@ class ImageSource:
         patch_bytes = self.size[0] * self.size[1] * 3
         with Slots(1, len(items) * patch_bytes) as slots:
             slot = slots.take()
-            decode = read_rows if self.is_hdf5 else decode_files
-            chunk = decode(self.folder, [item.file for item in items], self.size, slot)
+            files = [item.file for item in items]
+            if self.is_hdf5:
+                chunk = read_rows(self.folder, files, self.size, slot)
+            else:
+                chunk = decode_files(self.folder, files, self.size, slot, self.depth)
             pixels = np.array(slot.bytes().reshape(-1, patch_bytes)[: len(chunk.decoded)])
         decoded = [items[index] for index in chunk.decoded]
         rejected = [Rejected(items[index].file, reason) for index, reason in chunk.rejected]
@@ -123,33 +137,48 @@ class ShardSource:
     Attributes:
         data: Path or address of the shards.
         task: The task whose labels are copied to the scores.
-        row_groups: Shard name and row-group number of each batch.
-        class_names: The classes of the task.
-        shape: (H, W, 3) of a patch.
-        fingerprint: The hash over the shards.
+        row_groups: Shard, row-group number and number of rows of each batch.
+        manifest: The manifest of the shards.
         rejected: Always empty.
     """
 
     data: str
     task: str
-    row_groups: tuple[tuple[str, int], ...]
-    class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
-    fingerprint: str
+    row_groups: tuple[tuple[Shard, int, int], ...]
+    manifest: Manifest
     rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the task."""
+        return self.manifest.classes_of(self.task)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of a patch."""
+        return self.manifest.shape
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash over the shards."""
+        return self.manifest.fingerprint
 
     @property
     def num_batches(self) -> int:
         """The number of batches."""
         return len(self.row_groups)
 
+    def num_rows(self, number: int) -> int:
+        """The number of rows of the row group with that number."""
+        return self.row_groups[number][2]
+
     def read(self, number: int) -> Batch:
         """Read and decode the row group with that number."""
-        folder, (shard, row_group) = Folder(self.data), self.row_groups[number]
+        folder, (shard, row_group, _num_rows) = Folder(self.data), self.row_groups[number]
         columns = ["source", label_column(self.task), "patient", "slide", "x", "y"]
-        with shard_errors(folder, shard), folder.open(shard) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        with open_shard(folder, shard, self.manifest) as parquet:
             table = parquet.read_row_group(row_group, columns=columns)
+            check_rows(table, folder, shard, self.manifest)
             pixels = read_row_group_pixels(parquet, row_group, self.shape)
         values = [table.column(column).to_pylist() for column in columns]
         items = [Item(*row) for row in zip(*values, strict=True)]
@@ -162,7 +191,11 @@ def _label_names(items: Sequence[Item], class_names: tuple[str, ...]) -> list[st
 
 
 def open_source(
-    address: str, source_format: str | None, task: str, shape: tuple[int, int, int], scratch: Path
+    address: str,
+    source_format: str | None,
+    task: str,
+    shape: tuple[int, int, int],
+    options: SourceOptions,
 ) -> Source:
     """Open shards or images as a source of patches.
 
@@ -172,19 +205,19 @@ def open_source(
             layout has no known format, all images below `address` are read without labels.
         task: The task whose labels are read from shards.
         shape: (H, W, 3) of the model's input. Images are resized to it.
-        scratch: A temporary folder for unpacked archives.
+        options: How to read images, and the folder for unpacked archives.
 
     Raises:
-        DataError: If the patches of shards have another size, or there is no image.
+        DataError: If the patches of shards have another size, there is no image, or an option has
+            no effect.
     """
     folder = Folder(address)
     if source_format is None and folder.exists(MANIFEST_FILE):
+        for option, value in (("--patient", options.patient), ("--depth", options.depth)):
+            if value is not None:
+                raise DataError(f"{option}: has no effect with shards, only with images; remove it")
         return _open_shards(folder, task, shape)
-    options = SourceOptions(scratch=scratch)
-    if source_format is not None or is_archive(address) or _has_known_layout(address):
-        _format, listing = list_source(address, source_format, options)
-    else:
-        listing = list_unlabeled_images(address, options)
+    found_format, listing = list_source(address, source_format, options, are_labels_required=False)
     if listing.folder is None:
         raise DataError(
             f"{address}: a synthetic source has no files to score; create shards from it with"
@@ -192,6 +225,7 @@ def open_source(
         )
     if not listing.items:
         raise DataError(f"{address}: no image in it; name the folder that contains the images")
+    check_depth(options.depth, listing, found_format)
     return ImageSource(
         address,
         listing.folder,
@@ -201,11 +235,8 @@ def open_source(
         listing.is_hdf5,
         tuple(listing.rejected),
         BATCH_SIZE,
+        options.depth,
     )
-
-
-def _has_known_layout(address: str) -> bool:
-    return any(source.is_layout_of(address) for source in SOURCES.values())
 
 
 def _open_shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> ShardSource:
@@ -218,10 +249,10 @@ def _open_shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> Shar
         )
     row_groups = []
     for shard in manifest.shards:
-        with shard_errors(folder, shard.name), folder.open(shard.name) as file:
-            num_row_groups = pq.ParquetFile(io.BytesIO(file.read())).num_row_groups
-        row_groups += [(shard.name, number) for number in range(num_row_groups)]
-    class_names = manifest.classes_of(task)
-    return ShardSource(
-        folder.address, task, tuple(row_groups), class_names, shape, manifest.fingerprint
-    )
+        with open_shard(folder, shard, manifest) as file:
+            row_groups += [
+                (shard, number, file.metadata.row_group(number).num_rows)
+                for number in range(file.num_row_groups)
+            ]
+    manifest.classes_of(task)
+    return ShardSource(folder.address, task, tuple(row_groups), manifest)

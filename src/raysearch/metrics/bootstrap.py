@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.metrics.confusion_matrix import safe_divide
+from raysearch.metrics.interval import UNDEFINED, Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,25 +37,6 @@ class ConcordantPairs:
     concordant: Floats
     positives: Floats
     negatives: Floats
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval; undefined values are None."""
-
-    low: float | None
-    value: float | None
-    high: float | None
-
-    def __str__(self) -> str:
-        low, value, high = (
-            "undefined" if bound is None else f"{bound:.4f}"
-            for bound in (self.low, self.value, self.high)
-        )
-        return f"{value} ({low} to {high})"
-
-
-UNDEFINED = Interval(None, None, None)
 
 
 def count_concordant_pairs(

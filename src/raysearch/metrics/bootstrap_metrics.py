@@ -20,13 +20,24 @@ from raysearch.metrics.bootstrap import (
     rank_rows,
     weighted_auroc,
 )
+from raysearch.metrics.bootstrap_ranking import (
+    average_precision_replicates,
+    count_ranks,
+    ranked_auroc_replicates,
+)
 from raysearch.metrics.classification import squared_distances
 from raysearch.metrics.confusion_matrix import (
+    ClassCounts,
     accuracy,
     class_metrics,
     matthews_corrcoef,
     safe_divide,
 )
+
+# Up to this fraction of positives, counts of the ranked rows are faster than the weighted rows of
+# each replicate; they are faster than pairs of patients if there are more pairs for each row.
+MAX_FEW_POSITIVES = 0.05
+MAX_PAIRS_PER_ROW = 4
 
 
 def metric_replicates(
@@ -65,8 +76,8 @@ def metric_replicates(
         num_rows = np.bincount(patient_index, minlength=num_patients).astype(np.float64)
         return safe_divide(sums, weights @ num_rows)
     predicted = probabilities.argmax(axis=1)
-    confusion = _confusion_replicates(labels, predicted, patient_index, weights, num_classes)
-    return _confusion_metric(metric, confusion)
+    counts = _count_replicates(labels, predicted, patient_index, weights, num_classes)
+    return _confusion_metric(metric, counts)
 
 
 def class_replicates(
@@ -84,12 +95,16 @@ def class_replicates(
     Returns:
         Values by metric, each of shape (R, C); NaN if undefined.
     """
-    confusion = _confusion_replicates(labels, predicted, patient_index, weights, num_classes)
-    return class_metrics(confusion)
+    counts = _count_replicates(labels, predicted, patient_index, weights, num_classes)
+    return class_metrics(counts)
 
 
 def _auroc(positive: Ints, scores: Floats, patient_index: Ints, weights: Floats) -> Floats:
-    if weights.shape[1] <= MAX_PATIENTS_FOR_PAIRS:
+    num_patients = weights.shape[1]
+    if _has_few_positives(positive) and num_patients**2 > MAX_PAIRS_PER_ROW * len(positive):
+        counts = count_ranks(positive, scores, patient_index, num_patients)
+        return ranked_auroc_replicates(counts, weights)
+    if num_patients <= MAX_PATIENTS_FOR_PAIRS:
         return auroc_replicates(count_concordant_pairs(positive, scores, patient_index), weights)
     rows = rank_rows(positive, scores, patient_index)
     return np.array([weighted_auroc(rows, replicate) for replicate in weights])
@@ -98,6 +113,9 @@ def _auroc(positive: Ints, scores: Floats, patient_index: Ints, weights: Floats)
 def _average_precision(
     positive: Ints, scores: Floats, patient_index: Ints, weights: Floats
 ) -> Floats:
+    if _has_few_positives(positive):
+        counts = count_ranks(positive, scores, patient_index, weights.shape[1])
+        return average_precision_replicates(counts, weights)
     rows = rank_rows(positive, -scores, patient_index)
 
     def average_precision(replicate: Floats) -> float:
@@ -110,6 +128,10 @@ def _average_precision(
         return float(positives @ precision / positives.sum())
 
     return np.array([average_precision(replicate) for replicate in weights])
+
+
+def _has_few_positives(positive: Ints) -> bool:
+    return bool(positive.mean() <= MAX_FEW_POSITIVES)
 
 
 def _log_losses(labels: Ints, probabilities: Floats) -> Floats:
@@ -133,27 +155,39 @@ LOSS_METRICS: dict[str, Callable[[Ints, Floats], Floats]] = {
 }
 
 
-def _confusion_replicates(
+def _count_replicates(
     labels: Ints, predicted: Ints, patient_index: Ints, weights: Floats, num_classes: int
-) -> Floats:
-    """Compute the confusion matrix of each replicate, shape (R, C, C)."""
-    num_patients = weights.shape[1]
-    cell = (patient_index * num_classes + labels) * num_classes + predicted
-    counts = np.bincount(cell, minlength=num_patients * num_classes**2).reshape(num_patients, -1)
-    return (weights @ counts).reshape(-1, num_classes, num_classes)
+) -> ClassCounts:
+    """Count the correct, actual and predicted rows of each class in each replicate, (R, C) each.
+
+    The whole confusion matrices would need the square of the number of classes.
+    """
+
+    def count(rows: Ints, classes: Ints) -> Floats:
+        cell = patient_index[rows] * num_classes + classes[rows]
+        num_patients = weights.shape[1]
+        by_patient = np.bincount(cell, minlength=num_patients * num_classes).astype(np.float64)
+        counts: Floats = weights @ by_patient.reshape(num_patients, num_classes)
+        return counts
+
+    every_row = np.arange(len(labels))
+    correct_rows = np.flatnonzero(labels == predicted)
+    return ClassCounts(
+        count(correct_rows, labels), count(every_row, labels), count(every_row, predicted)
+    )
 
 
-def _confusion_metric(metric: str, confusion: Floats) -> Floats:
-    """Compute the metric (R,) of the confusion matrices (R, C, C)."""
+def _confusion_metric(metric: str, counts: ClassCounts) -> Floats:
+    """Compute the metric (R,) of the predicted classes from their counts (R, C)."""
     if metric == "accuracy":
-        return accuracy(confusion)
+        return accuracy(counts)
     if metric == "mcc":
-        return matthews_corrcoef(confusion)
-    by_class = class_metrics(confusion)
+        return matthews_corrcoef(counts)
+    by_class = class_metrics(counts)
     if metric == "balanced_accuracy":
         return _mean_recall(by_class["recall"])
     name = metric.removeprefix("macro_")
-    if name == metric and confusion.shape[1] == 2:
+    if name == metric and counts.actual.shape[1] == 2:
         return by_class[name][:, 1]
     return _class_mean(list(by_class[name].T))
 

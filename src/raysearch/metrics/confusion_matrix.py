@@ -1,10 +1,13 @@
 """Metrics of predicted classes, computed from confusion matrices.
 
 Functions take a matrix (C, C), or a stack (..., C, C), of which the rows are true classes and the
-columns are predicted ones; the counts can be weighted. Undefined values are NaN.
+columns are predicted ones; the counts can be weighted. They need only the `ClassCounts` of a
+matrix, and take these, too. Undefined values are NaN.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,23 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """The diagonal and the sums of a confusion matrix, or of a stack of them.
+
+    Attributes:
+        correct: Rows of each class that are predicted as this class, shape (..., C).
+        actual: Rows of each class, shape (..., C).
+        predicted: Rows that are predicted as each class, shape (..., C).
+    """
+
+    correct: Floats
+    actual: Floats
+    predicted: Floats
+
+
+Confusion = Floats | Ints | ClassCounts
 # Metrics of a class against the other classes.
 CLASS_METRICS = ("precision", "recall", "f1", "specificity")
 
@@ -31,7 +51,7 @@ def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
     return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def class_metrics(confusion: Floats | Ints) -> dict[str, Floats]:
+def class_metrics(confusion: Confusion) -> dict[str, Floats]:
     """Compute the `CLASS_METRICS` of each class against the other classes.
 
     With true positives tp, false positives fp, false negatives fn and true negatives tn of a class:
@@ -39,12 +59,13 @@ def class_metrics(confusion: Floats | Ints) -> dict[str, Floats]:
     tn / (tn + fp).
 
     Args:
-        confusion: Counts, shape (..., C, C).
+        confusion: Counts, shape (..., C, C), or their `ClassCounts`.
 
     Returns:
         Values by metric, each of shape (..., C).
     """
-    correct, actual, predicted = _margins(confusion)
+    counts = _class_counts(confusion)
+    correct, actual, predicted = counts.correct, counts.actual, counts.predicted
     num_rows = actual.sum(axis=-1, keepdims=True)
     return {
         "precision": safe_divide(correct, predicted),
@@ -54,19 +75,20 @@ def class_metrics(confusion: Floats | Ints) -> dict[str, Floats]:
     }
 
 
-def accuracy(confusion: Floats | Ints) -> Floats:
+def accuracy(confusion: Confusion) -> Floats:
     """Compute the fraction of rows that are predicted correctly, shape (...,)."""
-    correct, actual, _predicted = _margins(confusion)
-    return safe_divide(correct.sum(axis=-1), actual.sum(axis=-1))
+    counts = _class_counts(confusion)
+    return safe_divide(counts.correct.sum(axis=-1), counts.actual.sum(axis=-1))
 
 
-def matthews_corrcoef(confusion: Floats | Ints) -> Floats:
+def matthews_corrcoef(confusion: Confusion) -> Floats:
     """Compute Matthews' correlation coefficient of any number of classes, shape (...,).
 
     Source: Gorodkin, 2004, "Comparing two K-category assignments by a K-category correlation
     coefficient". It is undefined if all rows have one class, or are predicted as one class.
     """
-    correct, actual, predicted = _margins(confusion)
+    counts = _class_counts(confusion)
+    correct, actual, predicted = counts.correct, counts.actual, counts.predicted
     num_rows = actual.sum(axis=-1)
     num_correct = correct.sum(axis=-1)
     covariance = num_correct * num_rows - (actual * predicted).sum(axis=-1)
@@ -81,7 +103,9 @@ def safe_divide(numerator: Floats, denominator: Floats) -> Floats:
     return quotient
 
 
-def _margins(confusion: Floats | Ints) -> tuple[Floats, Floats, Floats]:
-    """Return the correct, the actual and the predicted rows of each class, each (..., C)."""
+def _class_counts(confusion: Confusion) -> ClassCounts:
+    if isinstance(confusion, ClassCounts):
+        return confusion
     counts = np.asarray(confusion, np.float64)
-    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+    correct = np.diagonal(counts, axis1=-2, axis2=-1)
+    return ClassCounts(correct, counts.sum(axis=-1), counts.sum(axis=-2))

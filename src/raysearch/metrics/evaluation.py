@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from raysearch.metrics.bootstrap import (
     Floats,
-    Interval,
     Ints,
     auroc_interval,
     patient_weights,
@@ -29,6 +28,7 @@ from raysearch.metrics.classification import (
     defined_or_none,
 )
 from raysearch.metrics.confusion_matrix import confusion_matrix
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.patient_level import (
     PatientDetection,
     PatientTable,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.bootstrap import UNDEFINED, Floats, Interval, Ints, percentile_interval
+from raysearch.metrics.bootstrap import Floats, Ints, percentile_interval
+from raysearch.metrics.interval import UNDEFINED, Interval
 from raysearch.metrics.objective import objective_sign
 
 # A trial that is worse by less than this is tied with the best.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.bootstrap import Floats, Interval, Ints
+from raysearch.metrics.bootstrap import Floats, Ints
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.selective_prediction import clopper_pearson_interval
 
 # One score of a patient is the mean of this many highest probabilities.

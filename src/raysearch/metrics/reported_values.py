@@ -12,6 +12,8 @@ from raysearch.metrics.plausibility import PlausibilityNote, check_coverage
 
 # A support may count a set several times; larger multiples are no explanation.
 MAX_MULTIPLES = 3
+# The number of combinations grows exponentially with the number of sets.
+MAX_EXPLAINED_SETS = 8
 REPORTED_CLASS_METRICS = ("precision", "recall", "f1")
 
 
@@ -64,6 +66,8 @@ def check_support(
     relation = "exceeds" if total > num_rows else "is less than"
     text = f"the support, {total:,}, {relation} the {num_rows:,} rows of {name}"
     sets = [*other_sets.items(), (name, num_rows)]
+    if len(sets) > MAX_EXPLAINED_SETS:
+        return [PlausibilityNote(text, is_error=True)]
     for multiples in sorted(product(range(MAX_MULTIPLES), repeat=len(sets)), key=sum):
         terms = list(zip(multiples, sets, strict=True))
         if sum(multiple * size for multiple, (_name, size) in terms) == total:

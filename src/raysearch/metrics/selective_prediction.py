@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from raysearch.metrics.bootstrap import UNDEFINED, Floats, Interval, Ints
+from raysearch.metrics.bootstrap import Floats, Ints
 from raysearch.metrics.confusion_matrix import (
     accuracy,
     class_metrics,
     confusion_matrix,
 )
+from raysearch.metrics.interval import UNDEFINED, Interval
 
 CONFIDENCES = (0.8, 0.95, 0.99, 0.999, 0.9999)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from raysearch.models.dihedral import DihedralMean
 
 # A feature map with a smaller side is too coarse to localize anything.
 MIN_SIDE = 4
+# The parts of attention, in the names of timm, torchvision and transformers.
+ATTENTION = re.compile(r"\battn\.|attention\.")
 # The peak region contains the values from this fraction of the range between minimum and maximum.
 REGION_LEVEL = 0.7
 
@@ -42,13 +45,20 @@ def grad_cam(model: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
 def _member_heatmaps(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
     net = model.net.net if isinstance(model.net, DihedralMean) else model.net
     spatial_outputs: list[Tensor] = []
+    num_prefix_tokens = _num_prefix_tokens(net)
 
     def record_output(_layer: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.requires_grad and _is_spatial(output):
+        is_tensor = isinstance(output, Tensor) and output.requires_grad
+        if is_tensor and _is_spatial(output, num_prefix_tokens):
             output.retain_grad()
             spatial_outputs.append(output)
 
-    hooks = [layer.register_forward_hook(record_output) for layer in net.modules()]
+    # Inside of its attention, a transformer has queries and keys of shape (B, heads, tokens, D).
+    hooks = [
+        layer.register_forward_hook(record_output)
+        for name, layer in net.named_modules()
+        if not ATTENTION.search(name)
+    ]
     try:
         with torch.no_grad():
             batch = normalize_pixels(model.preprocessing(pixels).permute(0, 3, 1, 2))
@@ -60,34 +70,42 @@ def _member_heatmaps(model: PatchClassifier, pixels: Tensor, labels: Tensor) -> 
         net.zero_grad(set_to_none=True)
     height, width = pixels.shape[1:3]
     for output in reversed(spatial_outputs):
-        gradients = None if output.grad is None else _to_feature_maps(output.grad)
+        gradient = output.grad
+        gradients = None if gradient is None else _to_feature_maps(gradient, num_prefix_tokens)
         # After its last attention block, a transformer reads the class token only: all other
         # gradients are 0 there.
         if gradients is not None and gradients.any():
-            return _heatmaps(_to_feature_maps(output.detach()), gradients, (height, width))
+            features = _to_feature_maps(output.detach(), num_prefix_tokens)
+            return _heatmaps(features, gradients, (height, width))
     return torch.zeros(len(pixels), height, width)
 
 
-def _is_spatial(output: Tensor) -> bool:
+def _num_prefix_tokens(net: nn.Module) -> int:
+    """Return the number of tokens before those of the patches; 1 if it is unknown."""
+    numbers = [getattr(module, "num_prefix_tokens", None) for module in net.modules()]
+    return next((number for number in numbers if isinstance(number, int)), 1)
+
+
+def _is_spatial(output: Tensor, num_prefix_tokens: int) -> bool:
     """Return whether `output`, feature maps or tokens, has at least `MIN_SIDE` positions a side."""
     if output.ndim in (4, 5):
         return min(output.shape[-2:]) >= MIN_SIDE
-    return output.ndim == 3 and _token_grid_side(output) >= MIN_SIDE
+    return output.ndim == 3 and _token_grid_side(output, num_prefix_tokens) >= MIN_SIDE
 
 
-def _token_grid_side(tokens: Tensor) -> int:
+def _token_grid_side(tokens: Tensor, num_prefix_tokens: int) -> int:
     """Return the side of the square grid of `tokens` (B, T, C), or 0 if they form none.
 
-    The grid may be preceded by one class token.
+    The grid may be preceded by `num_prefix_tokens`, such as a class token and registers.
     """
-    for num_patch_tokens in (tokens.shape[1], tokens.shape[1] - 1):
+    for num_patch_tokens in (tokens.shape[1] - num_prefix_tokens, tokens.shape[1]):
         side = math.isqrt(max(num_patch_tokens, 0))
         if side * side == num_patch_tokens:
             return side
     return 0
 
 
-def _to_feature_maps(output: Tensor) -> Tensor:
+def _to_feature_maps(output: Tensor, num_prefix_tokens: int) -> Tensor:
     """Reshape `output` to feature maps (B, C, h, w).
 
     `output` has feature maps (B, C, h, w), feature maps of a group convolution (B, C, G, h, w), or
@@ -95,7 +113,7 @@ def _to_feature_maps(output: Tensor) -> Tensor:
     """
     if output.ndim in (4, 5):
         return output.float().flatten(1, -3)
-    side = _token_grid_side(output)
+    side = _token_grid_side(output, num_prefix_tokens)
     return output[:, -side * side :].transpose(1, 2).float().reshape(len(output), -1, side, side)
 
 

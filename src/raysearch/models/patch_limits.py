@@ -40,8 +40,10 @@ def is_accepted_shape(name: str, shape: PatchShape, hparams: Hparams) -> bool:
         shape: The patch shape (H, W, 3).
         hparams: The hyperparameters of a trial; the others have their defaults.
     """
-    height, width, _channels = shape
     params = resolve({**hparams, "architecture": name})
+    height, width = (params.input_size, params.input_size) if params.input_size else shape[:2]
+    if params.resize == "pad" and max(shape[:2]) > max(height, width):
+        return False
     has_custom_head = params.head_hidden_units or params.head_batch_norm or params.head_dropout
     if name not in MIN_SIDES or has_custom_head:
         return False

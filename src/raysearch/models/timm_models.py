@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from raysearch.config.names import TIMM_PREFIX
+from raysearch.config.telemetry import turn_off_telemetry
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
 
@@ -17,6 +18,7 @@ from raysearch.models import PatchShape
 @cache
 def timm_library() -> Any:
     """Import timm, which takes seconds, on the first use of one of its models."""
+    turn_off_telemetry()
     return importlib.import_module("timm")
 
 

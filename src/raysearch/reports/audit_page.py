@@ -10,15 +10,20 @@ import cv2
 import numpy as np
 
 from raysearch.data.audit import outliers
+from raysearch.data.audit.checks import run_checks
 from raysearch.data.audit.duplicates import MAX_HASH_DISTANCE, MAX_THUMBNAIL_DISTANCE
 from raysearch.data.audit.findings import SEVERITIES, Finding, has_errors, summarize
 from raysearch.data.audit.row_statistics import ColumnCounts
 from raysearch.data.audit.shard_audit import Audit
 from raysearch.data.audit.shard_reader import Images, iter_row_groups
 from raysearch.data.audit.split_integrity import SplitManifestCheck
+from raysearch.data.file_access import write_file
+from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.inference.image_rendering import data_uri
-from raysearch.reports.html_page import Chart, render_page
-from raysearch.reports.svg_charts import Bar, bar_chart, histogram
+from raysearch.reports.audit_charts import Bar, bar_chart, histogram
+from raysearch.reports.chart_canvas import Chart
+from raysearch.reports.displayed_names import with_displayed_names
+from raysearch.reports.html_page import render_page
 
 MAX_CASES, MAX_PICTURES_PER_CASE, MAX_SAMPLES = 24, 4, 18
 # Larger patches are embedded as downscaled JPEG files, because a page can have hundreds of them.
@@ -83,10 +88,10 @@ class ColumnSection:
 
 @dataclass(frozen=True)
 class LeakageGapSection:
-    """The leakage gap in one sentence, as a chart, and the method."""
+    """The leakage gap in one sentence, as a chart if it is measured, and the method."""
 
     text: str
-    svg: str
+    chart: Chart | None
     method: str
 
 
@@ -112,7 +117,6 @@ class AuditPage:
     tiles: tuple[tuple[str, str], ...]
     findings: tuple[FindingSection, ...]
     class_names: tuple[str, ...]
-    class_chart: str
     charts: tuple[Chart, ...]
     columns: tuple[ColumnSection, ...]
     leakage_gap: LeakageGapSection
@@ -122,11 +126,12 @@ class AuditPage:
     rules: tuple[str, ...]
 
 
-def write_audit_page(audit: Audit, findings: Sequence[Finding], path: Path) -> None:
-    """Write the page to `path`."""
-    title = f"Inspection of {audit.shards.folder.address}"
-    page = build_audit_page(audit, findings)
-    path.write_text(render_page("audit_page.html", title=title, page=page), encoding="utf-8")
+def write_audit_page(audit: Audit, path: Path, names: DisplayedNames) -> None:
+    """Write the page to `path`, with the displayed `names` and no folder of this machine."""
+    title = f"Inspection of {last_part(audit.shards.folder.address)}"
+    displayed = with_displayed_names(audit, names)
+    page = build_audit_page(displayed, run_checks(displayed))
+    write_file(path, render_page("audit_page.html", title=title, page=page).encode())
 
 
 def build_audit_page(audit: Audit, findings: Sequence[Finding]) -> AuditPage:
@@ -153,8 +158,7 @@ def build_audit_page(audit: Audit, findings: Sequence[Finding]) -> AuditPage:
             for finding, cases in zip(findings, case_rows, strict=True)
         ),
         class_names=audit.rows.class_names,
-        class_chart=_class_chart(audit),
-        charts=_patient_charts(audit),
+        charts=(_class_chart(audit), *_patient_charts(audit)),
         columns=tuple(_column_section(column) for column in audit.columns),
         leakage_gap=_leakage_gap_section(audit),
         split_manifests=tuple(_split_manifest_cells(check) for check in audit.split_manifests),
@@ -224,13 +228,13 @@ def _embed(image: Images) -> str:
     return data_uri(np.asarray(resized, np.uint8), "jpeg")
 
 
-def _class_chart(audit: Audit) -> str:
+def _class_chart(audit: Audit) -> Chart:
     num_rows = max(len(audit.rows.labels), 1)
     class_bars = [
         Bar(name, count, f"{count:,} ({count / num_rows:.0%})")
         for name, count in zip(audit.rows.class_names, audit.class_counts, strict=True)
     ]
-    return bar_chart("Patches by class", class_bars)
+    return bar_chart("patches-by-class", "Patches by class", class_bars, "patches")
 
 
 def _patient_charts(audit: Audit) -> tuple[Chart, ...]:
@@ -245,8 +249,11 @@ def _patient_charts(audit: Audit) -> tuple[Chart, ...]:
     class_title = f"Patients by percentage of {class_name}"
     percentages = 100 * column.last_class_fractions
     return (
-        Chart(size_title, histogram(size_title, column.sizes.astype(float), "patches a patient")),
-        Chart(class_title, histogram(class_title, percentages, f"% {class_name}")),
+        histogram(
+            *("patients-by-patches", size_title, column.sizes.astype(float)),
+            *("patches of a patient", "patients"),
+        ),
+        histogram("patients-by-class", class_title, percentages, f"% {class_name}", "patients"),
     )
 
 
@@ -290,13 +297,13 @@ def _leakage_gap_section(audit: Audit) -> LeakageGapSection:
     result = audit.leakage_gap
     random_auroc, grouped_auroc, gap = result.random_auroc, result.grouped_auroc, result.gap
     method = (
-        "Gradient-boosted trees on 15 color statistics of a patch (mean, standard deviation, 10th"
-        " and 90th percentile of each channel; mean hue, saturation and value);"
+        f"{result.model.capitalize()} on 15 color statistics of a patch (mean, standard deviation,"
+        " 10th and 90th percentile of each channel; mean hue, saturation and value);"
         f" {result.num_rows:,} rows without the held-out test set, seed {audit.seed}; AUROC, mean"
         f" over {result.num_folds} folds."
     )
     if random_auroc is None or grouped_auroc is None or gap is None:
-        return LeakageGapSection(f"Not measured: {result.undefined_reason}.", "", method)
+        return LeakageGapSection(f"Not measured: {result.undefined_reason}.", None, method)
     auroc_bars = [
         Bar("random folds", random_auroc, f"{random_auroc:.3f}"),
         Bar("folds by patient", grouped_auroc, f"{grouped_auroc:.3f}"),
@@ -304,5 +311,6 @@ def _leakage_gap_section(audit: Audit) -> LeakageGapSection:
     text = f"A random split changes the AUROC of a color model by {gap:+.3f}."
     if result.single_row_patients:
         text = "Each row has its own patient, so both splits are random and the gap means nothing."
-    svg = bar_chart("AUROC of a color model", auroc_bars, full_length=1.0)
-    return LeakageGapSection(text, svg, method)
+    name, title = "leakage-gap", "AUROC of a color model"
+    chart = bar_chart(name, title, auroc_bars, "AUROC", full_length=1.12)
+    return LeakageGapSection(text, chart, method)

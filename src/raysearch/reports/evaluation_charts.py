@@ -1,28 +1,67 @@
-"""Draws the curves and the confusion matrix of an evaluation as inline SVG."""
+"""Draws the curves of an evaluation, and its confusion matrix beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.metrics.calibration import Reliability
+from raysearch.metrics.bootstrap import auroc_interval
+from raysearch.metrics.calibration import NUM_BINS, Reliability
 from raysearch.metrics.curves import Curve, precision_recall_curve, roc_curve
 from raysearch.metrics.evaluation import Evaluation, ScoredRows
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.selective_prediction import RiskCoverage
-from raysearch.reports.html_page import Chart
-from raysearch.reports.svg_charts import WIDTH, Axes, Series, line_chart, shorten, svg
+from raysearch.reports.chart_canvas import (
+    Chart,
+    ChartCanvas,
+    DataTable,
+    chart_canvas,
+    file_name,
+    line_style,
+    shorten,
+)
+from raysearch.reports.chart_colors import INK, SOFT
+from raysearch.reports.confusion_chart import confusion_chart
 
 MAX_POINTS = 400
-# Confusion matrix: height and largest width of a cell, height of the head, width of the names.
-CELL_HEIGHT, MAX_CELL_WIDTH, HEAD_HEIGHT, NAMES_WIDTH = 64, 120, 56, 170
 MAX_NAME_LENGTH = 18
+# The confusion matrix of more classes is a table of its largest cells.
+MAX_MATRIX_CLASSES, MAX_CURVES = 20, 12
+# The bands of more curves would hide each other; the CSV file has them.
+MAX_BANDS = 3
+SQUARE_HEIGHT, LEGEND_HEIGHT = 390, 19
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassCurves:
+    """The curves of a class against the others.
+
+    Attributes:
+        name: The class.
+        prevalence: The fraction of its rows.
+        roc: Its ROC curve.
+        precision_recall: Its precision-recall curve.
+        auroc: The area under the ROC curve, with its interval by patient.
+    """
+
+    name: str
+    prevalence: float
+    roc: Curve
+    precision_recall: Curve
+    auroc: Interval
 
 
 def evaluation_charts(
-    scored: ScoredRows, evaluation: Evaluation, uncalibrated: Reliability | None
+    scored: ScoredRows,
+    evaluation: Evaluation,
+    uncalibrated: Reliability | None,
+    set_name: str,
+    *,
+    is_calibrated: bool,
 ) -> list[Chart]:
     """Draw all charts of an evaluation.
 
@@ -30,114 +69,246 @@ def evaluation_charts(
         scored: The rows with their probabilities.
         evaluation: Their evaluation.
         uncalibrated: The reliability diagram before temperature scaling, if it is known.
+        set_name: The name of the evaluated set, for the names of the charts.
+        is_calibrated: Whether the probabilities are known to be after temperature scaling.
     """
     class_names = evaluation.class_names
-    return [
-        *_ranking_charts(scored),
-        Chart("Reliability diagram", _reliability_chart(evaluation.reliability, uncalibrated)),
-        Chart("Risk-coverage curve", _risk_coverage_chart(evaluation.risk)),
-        Chart("Confusion matrix", confusion_chart(evaluation.confusion, class_names)),
-    ]
+    curves = list(_class_curves(scored, evaluation))
+    charts = []
+    if curves:
+        charts += [
+            _roc_chart(curves, evaluation, set_name),
+            _precision_recall_chart(curves, evaluation, set_name),
+        ]
+    if len(class_names) <= MAX_MATRIX_CLASSES:
+        charts.append(confusion_chart(evaluation, set_name))
+    diagrams = {"calibrated" if is_calibrated else "scores": evaluation.reliability}
+    if uncalibrated is not None:
+        diagrams["before temperature scaling"] = uncalibrated
+    charts.append(_reliability_chart(diagrams, set_name))
+    charts.append(_risk_coverage_chart(evaluation, set_name))
+    return charts
 
 
-def _ranking_charts(scored: ScoredRows) -> list[Chart]:
-    """Draw ROC and precision-recall curves: of the second of two classes, or of each class."""
-    class_names = scored.class_names
+def _class_curves(scored: ScoredRows, evaluation: Evaluation) -> Iterator[ClassCurves]:
+    """Yield the curves of the second of two classes, or of each class.
+
+    Of many classes, those with the most rows are drawn.
+    """
+    class_names, patients = scored.class_names, scored.patients
+    counts = np.bincount(scored.labels, minlength=len(class_names))
+    most_frequent = sorted(np.argsort(-counts, kind="stable")[:MAX_CURVES].tolist())
     is_binary = len(class_names) == 2
-    roc, precision_recall = [], []
-    for number in [1] if is_binary else range(len(class_names)):
+    for number in [1] if is_binary else most_frequent:
         labels = (scored.labels == number).astype(np.int64)
         if not 0 < labels.sum() < len(labels):
             continue
-        scores, name = scored.probabilities[:, number], class_names[number]
-        roc.append(_series(name, roc_curve(labels, scores, scored.patients)))
-        curve = precision_recall_curve(labels, scores, scored.patients)
-        precision_recall.append(_series(name, curve))
-        if is_binary:
-            prevalence = float(labels.mean())
-            line = np.array([prevalence, prevalence])
-            name = f"class-prior baseline ({prevalence:.2f})"
-            precision_recall.append(Series(name, np.array([0.0, 1.0]), line))
-    if not roc:
-        return []
-    titles = ("ROC curve", "Precision-recall curve")
-    axes = (Axes("false positive rate", "true positive rate"), Axes("recall", "precision"))
-    return [
-        Chart(titles[0], line_chart(titles[0], axes[0], roc, diagonal=True)),
-        Chart(titles[1], line_chart(titles[1], axes[1], precision_recall)),
-    ]
+        scores = scored.probabilities[:, number]
+        yield ClassCurves(
+            class_names[number],
+            float(labels.mean()),
+            roc_curve(labels, scores, patients),
+            precision_recall_curve(labels, scores, patients),
+            evaluation.metrics["auroc"]
+            if is_binary
+            else auroc_interval(labels, scores, patients, num_replicates=500),
+        )
 
 
-def _series(name: str, curve: Curve) -> Series:
-    return Series(name, curve.x, curve.value, curve.low, curve.high)
+def _roc_chart(curves: Sequence[ClassCurves], evaluation: Evaluation, set_name: str) -> Chart:
+    has_bands = len(curves) <= MAX_BANDS
+    with chart_canvas(SQUARE_HEIGHT + LEGEND_HEIGHT * (len(curves) + 2)) as canvas:
+        for number, line in enumerate(curves):
+            label = f"{shorten(line.name, MAX_NAME_LENGTH)}: AUROC {_interval_text(line.auroc)}"
+            _draw_curve(canvas, number, line.roc, label, has_band=has_bands, start=0.0)
+        _draw_diagonal(canvas, "chance: AUROC 0.5")
+        threshold = evaluation.threshold
+        if threshold is not None:
+            false_positive, true_positive = _operating_point(evaluation)
+            point = canvas.axes.scatter([false_positive], [true_positive], color=INK, zorder=4)
+            canvas.add_entry(point, f"decision at a probability of {threshold:.3f}")
+            canvas.add_tips(
+                point, f"sensitivity {true_positive:.3f}, specificity {1 - false_positive:.3f}"
+            )
+        _set_unit_square(canvas, "false positive rate (1 - specificity)", "sensitivity")
+        return canvas.chart(
+            file_name(set_name, "roc"),
+            f"ROC curve{_largest_classes(evaluation)}",
+            _curve_data("false_positive_rate", "sensitivity", [(c.name, c.roc) for c in curves]),
+            "Band and interval in brackets: 95 %, by patient."
+            if has_bands
+            else "Interval in brackets: 95 %, by patient.",
+        )
 
 
-def _reliability_chart(calibrated: Reliability, uncalibrated: Reliability | None) -> str:
-    """Draw the accuracy over the confidence."""
-    series = [Series("calibrated", *_filled_bins(calibrated))]
-    if uncalibrated is not None:
-        series.append(Series("before temperature scaling", *_filled_bins(uncalibrated)))
-    axes = Axes("confidence", "accuracy")
-    title = "Reliability diagram: accuracy over confidence"
-    return line_chart(title, axes, series, diagonal=True)
-
-
-def _filled_bins(
-    reliability: Reliability,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return confidence and accuracy of the bins that have rows."""
-    is_filled = reliability.rows > 0
-    return reliability.confidence[is_filled], reliability.accuracy[is_filled]
-
-
-def _risk_coverage_chart(curve: RiskCoverage) -> str:
-    """Draw the error rate of the rows with the highest confidence over their fraction."""
-    indices = np.linspace(0, len(curve.risk) - 1, MAX_POINTS).astype(np.int64)
-    points = np.unique(indices)
-    max_risk = max(float(curve.risk[points].max()), 0.01)
-    axes = Axes(
-        "coverage (fraction of patches, highest confidence first)",
-        "error rate of the covered patches",
-        y_range=(0.0, max_risk),
+def _operating_point(evaluation: Evaluation) -> tuple[float, float]:
+    """Return the false and the true positive rate of the decisions for two classes."""
+    (negatives, false_positives), (false_negatives, positives) = evaluation.confusion.tolist()
+    return (
+        false_positives / max(negatives + false_positives, 1),
+        positives / max(positives + false_negatives, 1),
     )
-    line = Series("error rate", curve.coverage[points], curve.risk[points])
-    return line_chart("Risk-coverage curve: error rate over coverage", axes, [line])
 
 
-def confusion_chart(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
-    """Draw a confusion matrix, with counts and fractions of the true class.
+def _precision_recall_chart(
+    curves: Sequence[ClassCurves], evaluation: Evaluation, set_name: str
+) -> Chart:
+    is_binary = len(evaluation.class_names) == 2
+    has_bands = len(curves) <= MAX_BANDS
+    with chart_canvas(SQUARE_HEIGHT + LEGEND_HEIGHT * (len(curves) + 2)) as canvas:
+        for number, line in enumerate(curves):
+            label = shorten(line.name, MAX_NAME_LENGTH)
+            if is_binary:
+                precision = evaluation.metrics["average_precision"]
+                label += f": average precision {_interval_text(precision)}"
+            _draw_curve(canvas, number, line.precision_recall, label, has_band=has_bands)
+        if is_binary:
+            prevalence = curves[0].prevalence
+            label = f"class-prior baseline: precision {prevalence:.3f}"
+            _draw_level(canvas, prevalence, label)
+        _set_unit_square(canvas, "recall (sensitivity)", "precision")
+        return canvas.chart(
+            file_name(set_name, "precision-recall"),
+            "Precision-recall curve" + (_largest_classes(evaluation)),
+            _curve_data("recall", "precision", [(c.name, c.precision_recall) for c in curves]),
+            "Precision depends on how frequent a class is in this set.",
+        )
 
-    Args:
-        counts: Confusion matrix (C, C); rows are true classes, columns predicted ones.
-        class_names: Names of the C classes.
-    """
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    cell_width = min(MAX_CELL_WIDTH, (WIDTH - NAMES_WIDTH) // len(class_names))
-    parts = [
-        f'<text x="{NAMES_WIDTH}" y="16" class="small">predicted</text>'
-        f'<text x="{NAMES_WIDTH - 10}" y="{HEAD_HEIGHT - 8}" text-anchor="end"'
-        ' class="small">true</text>'
+
+def _largest_classes(evaluation: Evaluation) -> str:
+    return (
+        f" of the {MAX_CURVES} largest classes" if len(evaluation.class_names) > MAX_CURVES else ""
+    )
+
+
+def _draw_curve(
+    canvas: ChartCanvas,
+    number: int,
+    curve: Curve,
+    label: str,
+    *,
+    has_band: bool,
+    start: float | None = None,
+) -> None:
+    """Draw a curve with its band; `start` is its value in front of the first point, if any."""
+    style = line_style(number)
+    if has_band and np.isfinite(curve.low).any():
+        canvas.axes.fill_between(
+            curve.x, curve.low, curve.high, color=str(style["color"]), alpha=0.18, lw=0
+        )
+    x, y = curve.x, curve.value
+    if start is not None:
+        x, y = np.append(x[0], x), np.append(start, y)
+    (line,) = canvas.axes.plot(x, y, **style)
+    canvas.add_entry(line, label)
+    canvas.add_tips(line, label)
+
+
+def _draw_diagonal(canvas: ChartCanvas, label: str) -> None:
+    (line,) = canvas.axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
+    canvas.add_entry(line, label)
+
+
+def _draw_level(canvas: ChartCanvas, value: float, label: str) -> None:
+    line = canvas.axes.axhline(value, color=SOFT, lw=1, ls=":")
+    canvas.add_entry(line, label)
+
+
+def _set_unit_square(canvas: ChartCanvas, x_label: str, y_label: str) -> None:
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    canvas.axes.set(
+        xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=ticks, yticks=ticks, box_aspect=1
+    )
+    canvas.axes.set(xlabel=x_label, ylabel=y_label)
+
+
+def _curve_data(x: str, y: str, curves: Sequence[tuple[str, Curve]]) -> DataTable:
+    rows = [
+        [name, *(_rounded(value) for value in values)]
+        for name, curve in curves
+        for values in zip(curve.x, curve.value, curve.low, curve.high, strict=True)
     ]
-    for index, name in enumerate(class_names):
-        x = NAMES_WIDTH + index * cell_width + cell_width / 2
-        y = HEAD_HEIGHT + index * CELL_HEIGHT + CELL_HEIGHT / 2
-        label = escape(shorten(name, MAX_NAME_LENGTH))
-        parts.append(
-            f'<text x="{x}" y="{HEAD_HEIGHT - 8}" text-anchor="middle">{label}</text>'
-            f'<text x="{NAMES_WIDTH - 10}" y="{y + 4}" text-anchor="end">{label}</text>'
+    return DataTable(["class", x, y, "low", "high"], rows)
+
+
+def _rounded(value: float) -> float | None:
+    """Return a number of a CSV file; None if it is undefined."""
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _interval_text(interval: Interval) -> str:
+    value, low, high = (
+        "undefined" if bound is None else f"{bound:.3f}"
+        for bound in (interval.value, interval.low, interval.high)
+    )
+    return value if interval.low is None else f"{value} ({low} to {high})"
+
+
+def _reliability_chart(diagrams: Mapping[str, Reliability], set_name: str) -> Chart:
+    """Draw the accuracy over the confidence, with a line for each named diagram."""
+    rows: list[Sequence[object]] = []
+    with chart_canvas(SQUARE_HEIGHT + LEGEND_HEIGHT * (len(diagrams) + 1)) as canvas:
+        for number, (name, diagram) in enumerate(diagrams.items()):
+            is_filled = diagram.rows > 0
+            confidence, accuracy = diagram.confidence[is_filled], diagram.accuracy[is_filled]
+            error = "" if diagram.error is None else f": calibration error {diagram.error:.3f}"
+            style, counts = line_style(number), diagram.rows[is_filled]
+            (line,) = canvas.axes.plot(confidence, accuracy, lw=1.5, **style)
+            canvas.add_entry(line, name + error)
+            points = canvas.axes.scatter(confidence, accuracy, color=style["color"], s=26, zorder=3)
+            values = list(zip(confidence, accuracy, counts.tolist(), strict=True))
+            canvas.add_tips(
+                points,
+                *(f"{n:,} patches: confidence {x:.3f}, accuracy {y:.3f}" for x, y, n in values),
+            )
+            rows += [[name, _rounded(x), _rounded(y), n] for x, y, n in values]
+        _draw_diagonal(canvas, "perfectly calibrated")
+        _set_unit_square(canvas, "confidence", "accuracy")
+        return canvas.chart(
+            file_name(set_name, "reliability"),
+            "Reliability diagram",
+            DataTable(["scores", "confidence", "accuracy", "patches"], rows),
+            "Confidence is the probability of the most probable class; each dot is the patches in"
+            f" one of {NUM_BINS} equal intervals of it from 0 to 1.",
         )
-    for row, column in np.ndindex(counts.shape):
-        count, fraction = int(counts[row, column]), float(fractions[row, column])
-        x, y = NAMES_WIDTH + column * cell_width, HEAD_HEIGHT + row * CELL_HEIGHT
-        names = f"true {class_names[row]}, predicted {class_names[column]}"
-        center = x + cell_width / 2
-        parts.append(
-            f"<g><title>{escape(f'{names}: {count:,} ({fraction:.1%})')}</title>"
-            f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell_width - 2}"'
-            f' height="{CELL_HEIGHT - 2}" fill-opacity="{0.08 + 0.6 * fraction:.2f}"/>'
-            f'<text x="{center}" y="{y + 26}" text-anchor="middle">{count:,}</text>'
-            f'<text x="{center}" y="{y + 49}" text-anchor="middle" class="small">'
-            f"{fraction:.1%}</text></g>"
+
+
+def _risk_coverage_chart(evaluation: Evaluation, set_name: str) -> Chart:
+    """Draw the error rate of the rows with the highest confidence over their fraction."""
+    curve = evaluation.risk
+    coverage, risk = _curve_points(curve)
+    augrc = "" if curve.augrc is None else f"; AUGRC {curve.augrc:.3f}"
+    with chart_canvas(SQUARE_HEIGHT + LEGEND_HEIGHT * 2) as canvas:
+        (line,) = canvas.axes.plot(coverage, risk, **line_style(0))
+        canvas.add_entry(line, f"error rate{augrc}")
+        canvas.add_tips(line, f"error rate{augrc}")
+        end = float(risk[-1])
+        _draw_level(canvas, end, f"error rate of all patches: {end:.3f}")
+        canvas.axes.set(xlim=(0, 1), ylim=(0, max(float(risk.max()) * 1.05, 0.01)), box_aspect=1)
+        canvas.axes.set(xlabel="coverage (highest confidence first)", ylabel="error rate")
+        return canvas.chart(
+            file_name(set_name, "risk-coverage"),
+            "Risk-coverage curve",
+            DataTable(
+                ["coverage", "error_rate"],
+                [[_rounded(x), _rounded(y)] for x, y in zip(coverage, risk, strict=True)],
+            ),
+            _risk_caption(evaluation, end),
         )
-    title = "Confusion matrix: rows are true classes, columns are predicted classes"
-    return svg(title, HEAD_HEIGHT + CELL_HEIGHT * len(class_names) + 8, parts)
+
+
+def _risk_caption(evaluation: Evaluation, end: float) -> str:
+    text = "The error rate of the patches that a model decides if it passes on the others."
+    accuracy = evaluation.metrics["accuracy"].value
+    if evaluation.threshold is None or accuracy is None or abs(1 - accuracy - end) < 5e-4:
+        return text
+    return (
+        f"{text} It predicts the most probable class; the confusion matrix has an error rate of"
+        f" {1 - accuracy:.3f}, because it decides at the threshold {evaluation.threshold:.3f}."
+    )
+
+
+def _curve_points(curve: RiskCoverage) -> tuple[Floats, Floats]:
+    """Return coverage and risk at no more than `MAX_POINTS` points."""
+    points = np.unique(np.linspace(0, len(curve.risk) - 1, MAX_POINTS).astype(np.int64))
+    return curve.coverage[points], curve.risk[points]

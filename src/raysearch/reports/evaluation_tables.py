@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from raysearch.analysis.parallel_coordinates import value_text
 from raysearch.config.hyperparameter_spec import Hparams
-from raysearch.metrics.bootstrap import Interval
+from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.metrics.calibration import Reliability
 from raysearch.metrics.classification import METRICS
 from raysearch.metrics.evaluation import Evaluation, PatientLevelEvaluation
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.patient_level import CONFIDENT, TOP
 from raysearch.metrics.selective_prediction import RuleOut
+from raysearch.reports.evaluation_charts import MAX_MATRIX_CLASSES
 from raysearch.reports.html_page import Table
 
 # The metrics that the terminal prints, for two classes and for more.
@@ -19,6 +23,10 @@ BINARY_METRICS = (
     *("auroc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall"),
     *("specificity", "f1", "mcc", "brier", "log_loss"),
 )
+# With more classes, the values of a class are a row of their own table instead of three columns.
+MAX_WIDE_CLASSES = 3
+MAX_CONFUSIONS = 30
+MAX_FOLD_COLUMNS = 10
 MULTICLASS_METRICS = (
     *("auroc", "average_precision", "accuracy", "balanced_accuracy", "macro_precision"),
     *("macro_recall", "macro_specificity", "macro_f1", "mcc", "brier", "log_loss"),
@@ -67,15 +75,25 @@ def headline_metrics(evaluation: Evaluation) -> tuple[str, ...]:
     return BINARY_METRICS if len(evaluation.class_names) == 2 else MULTICLASS_METRICS
 
 
-def detail_tables(evaluation: Evaluation) -> Iterator[Table]:
-    """Yield the tables by class, of selective prediction, of rule-out and of the patients."""
+def key_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield the tables by class and of the patients that are detected."""
     yield _class_table(evaluation)
-    yield _selective_prediction_table(evaluation)
+    if evaluation.patient_level is not None:
+        yield _detection_table(evaluation, evaluation.patient_level)
+
+
+def detail_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield the tables of confusions, of selective prediction, of rule-out and of the patients."""
+    if len(evaluation.class_names) > MAX_MATRIX_CLASSES:
+        yield _confusion_table(evaluation)
+    is_wide = len(evaluation.class_names) > MAX_WIDE_CLASSES
+    yield _selective_prediction_table(evaluation, () if is_wide else evaluation.class_names)
+    if is_wide:
+        yield _selective_class_table(evaluation)
     if evaluation.rule_out:
         yield _rule_out_table("Rule-out by patch", evaluation.rule_out)
     if evaluation.patient_level is not None:
         yield _patient_auroc_table(evaluation, evaluation.patient_level)
-        yield _detection_table(evaluation, evaluation.patient_level)
         yield _rule_out_table("Rule-out by patient", evaluation.patient_level.rule_out)
 
 
@@ -99,9 +117,29 @@ def _class_table(evaluation: Evaluation) -> Table:
     return Table(f"By class; {rule}", columns, rows)
 
 
-def _selective_prediction_table(evaluation: Evaluation) -> Table:
+def _confusion_table(evaluation: Evaluation) -> Table:
+    """Return the pairs of classes that are confused most often, as a fraction of the true class."""
+    confusion = evaluation.confusion
+    errors = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
+    support = confusion.sum(axis=1)
+    cells = np.argsort(-errors, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    rows = [
+        [
+            f"{evaluation.class_names[true]} as {evaluation.class_names[predicted]}",
+            f"{errors[true, predicted]:,}",
+            f"{errors[true, predicted] / support[true]:.3f}",
+        ]
+        for true, predicted in (divmod(int(cell), len(confusion)) for cell in cells)
+        if errors[true, predicted]
+    ]
+    title = "Most frequent confusions of the confusion matrix"
+    return Table(title, ["true class as predicted class", "patches", "fraction"], rows)
+
+
+def _selective_prediction_table(evaluation: Evaluation, class_names: Sequence[str]) -> Table:
+    """Return a row for each confidence, with three columns for each of the `class_names`."""
     columns = ["min. confidence", "coverage", "patients", "accuracy"]
-    for name in evaluation.class_names:
+    for name in class_names:
         columns += [f"{name}: coverage", f"{name}: precision", f"{name}: recall"]
     rows = [
         [
@@ -111,7 +149,7 @@ def _selective_prediction_table(evaluation: Evaluation) -> Table:
             number(selective.accuracy, 3),
             *(
                 number(value, 3)
-                for by_class in selective.classes
+                for by_class in selective.classes[: len(class_names)]
                 for value in (by_class.coverage, by_class.precision, by_class.recall)
             ),
         ]
@@ -119,6 +157,26 @@ def _selective_prediction_table(evaluation: Evaluation) -> Table:
     ]
     augrc = "" if evaluation.risk.augrc is None else f"; AUGRC {evaluation.risk.augrc:.4f}"
     return Table(f"Selective prediction by confidence{augrc}", columns, rows)
+
+
+def _selective_class_table(evaluation: Evaluation) -> Table:
+    """Return a row for each class, with its values at each confidence."""
+    columns = ["class", *(f"from {selective.confidence:g}" for selective in evaluation.coverage)]
+    rows = [
+        [
+            name,
+            *(
+                " / ".join(
+                    number(value, 3)
+                    for value in (by_class.coverage, by_class.precision, by_class.recall)
+                )
+                for by_class in (selective.classes[index] for selective in evaluation.coverage)
+            ),
+        ]
+        for index, name in enumerate(evaluation.class_names)
+    ]
+    title = "Selective prediction by class: coverage / precision / recall from each confidence"
+    return Table(title, columns, rows)
 
 
 def _rule_out_table(title: str, results: Sequence[RuleOut]) -> Table:
@@ -171,7 +229,10 @@ def _detection_table(evaluation: Evaluation, patient_level: PatientLevelEvaluati
 
 
 def patient_table(
-    evaluation: Evaluation, patient_level: PatientLevelEvaluation, max_patients: int
+    evaluation: Evaluation,
+    patient_level: PatientLevelEvaluation,
+    max_patients: int,
+    names: DisplayedNames,
 ) -> Table:
     """Return the patients with the largest errors of the predicted positive fraction."""
     table = patient_level.table
@@ -180,7 +241,7 @@ def patient_table(
     order = sorted(range(len(table.names)), key=lambda index: -errors[index])
     rows = [
         [
-            str(table.names[index]),
+            names.patient(str(table.names[index])),
             f"{table.rows[index]:,}",
             f"{true_fractions[index]:.3f}",
             f"{table.above[index]:.3f}",
@@ -207,13 +268,20 @@ def patient_table(
 
 
 def fold_table(evaluation: Evaluation) -> Table:
-    """Return every metric of each fold, and of all folds pooled."""
-    rows = [
-        [f"fold {fold + 1}", *(number(values[name]) for name in METRICS)]
+    """Return every metric of each fold, and of all folds pooled, a column for each of few folds."""
+    title = "By fold, and pooled: of the patches of all folds together, which is not the mean"
+    values = [
+        [f"fold {fold}", *(number(values[name]) for name in METRICS)]
         for fold, values in evaluation.folds.items()
     ]
-    rows.append(["pooled", *(number(evaluation.metrics[name].value) for name in METRICS)])
-    return Table("By fold, and pooled", ["", *METRICS], rows)
+    values.append(["pooled", *(number(evaluation.metrics[name].value) for name in METRICS)])
+    if len(evaluation.folds) > MAX_FOLD_COLUMNS:
+        names = headline_metrics(evaluation)
+        indices = [0, *(1 + list(METRICS).index(name) for name in names)]
+        return Table(title, ["", *names], [[row[index] for index in indices] for row in values])
+    columns = zip(["metric", *METRICS], *values, strict=True)
+    header, *rows = (list(column) for column in columns)
+    return Table(title, header, rows)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-
-from raysearch.errors import StudyError
+from raysearch.config.yaml_loader import load_document
+from raysearch.data.pseudonyms import DisplayedNames
+from raysearch.errors import SpaceError, StudyError
+from raysearch.printable_text import printable
 from raysearch.reports.model_card_answers import Answer, study_answers
 from raysearch.reports.reporting_checklists import CHECKLISTS, TOPICS, Checklist, Item
 from raysearch.reports.study_report import StudyReport
@@ -79,14 +80,17 @@ class ModelCard:
     checklists: tuple[AnsweredChecklist, ...]
 
 
-def model_card(report: StudyReport, card_answers: Mapping[str, str]) -> ModelCard:
+def model_card(
+    report: StudyReport, card_answers: Mapping[str, str], names: DisplayedNames
+) -> ModelCard:
     """Return the card of the champion of a study.
 
     Args:
         report: The report of the study.
         card_answers: The authors' answers by topic, as `read_card_answers` returns them.
+        names: The names that the card shows.
     """
-    from_study = study_answers(report)
+    from_study = study_answers(report, names)
     answers = {topic: _complete(from_study.get(topic), card_answers.get(topic)) for topic in TOPICS}
     summary = {
         heading: answers[topic].text or f"Open (`{topic}`)."
@@ -116,7 +120,7 @@ def _answer_item(item: Item, answers: Mapping[str, Answer]) -> AnsweredItem:
 
 def card_markdown(card: ModelCard) -> str:
     """Return the card as Markdown."""
-    return "\n".join(_markdown_lines(card))
+    return printable("\n".join(_markdown_lines(card)))
 
 
 def _markdown_lines(card: ModelCard) -> Iterator[str]:
@@ -139,10 +143,12 @@ def read_card_answers(file: Path) -> dict[str, str]:
         StudyError: If the file cannot be read, is not such a mapping, or has an unknown topic.
     """
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"--card {file}: {error.strerror}; name a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+        tree = load_document(file).tree
+    except SpaceError as error:
+        if not file.is_file():
+            raise StudyError(f"--card {file}: no such file; name a YAML file") from None
+        if "not YAML" not in str(error):
+            raise StudyError(f"--card {error}") from None
         raise StudyError(f"--card {file}: not YAML; write lines such as `funding: none`") from None
     if not isinstance(tree, dict) or not all(isinstance(text, str) for text in tree.values()):
         raise StudyError(f"--card {file}: give a text for each topic, such as `funding: none`")

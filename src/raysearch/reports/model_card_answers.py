@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from raysearch.config.hyperparameters import resolve
+from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.metrics.evaluation import NUM_REPLICATES
 from raysearch.reports.evaluation_tables import hparams_summary
 from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
@@ -25,16 +26,16 @@ class Answer:
 Answers = dict[str, Answer]
 
 
-def study_answers(report: StudyReport) -> Answers:
-    """Return an answer to each topic that the study has records of."""
+def study_answers(report: StudyReport, names: DisplayedNames) -> Answers:
+    """Return an answer to each topic that the study has records of, with displayed `names`."""
     return {
         **_design_answers(report),
         **_data_answers(report),
-        **_partition_answers(report),
+        **_partition_answers(report, names),
         **_model_answers(report),
         **_training_answers(report),
         **_method_answers(report),
-        **_result_answers(report),
+        **_result_answers(report, names),
         **_use_answers(report),
     }
 
@@ -65,9 +66,14 @@ def _design_answers(report: StudyReport) -> Answers:
 def _data_answers(report: StudyReport) -> Answers:
     plan, manifest = report.plan, report.manifest
     hparams = resolve(report.champion.hparams)
-    source = f" (format {manifest.format}, source {manifest.source})" if manifest else ""
-    auxiliary = "".join(f" Auxiliary training data: {data.data}." for data in plan.auxiliary)
-    sources = f"Shards at {plan.data}{source}, fingerprint {plan.fingerprint[:12]}.{auxiliary}"
+    source = f" (format {manifest.format})" if manifest else ""
+    auxiliary = "".join(
+        f" Auxiliary training data: {last_part(data.data)}, fingerprint {data.fingerprint[:12]}."
+        for data in plan.auxiliary
+    )
+    sources = (
+        f"Shards {last_part(plan.data)}{source}, fingerprint {plan.fingerprint[:12]}.{auxiliary}"
+    )
     names = ", ".join(plan.class_names)
     counts = _class_counts(report)
     subsets = f"Patches with a label of task {plan.view.task!r}: {counts}."
@@ -115,7 +121,7 @@ def _imbalance_text(report: StudyReport) -> str:
     return "Class-weighted loss." if hparams.class_weights else "No correction."
 
 
-def _partition_answers(report: StudyReport) -> Answers:
+def _partition_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     plan, champion = report.plan, report.champion
     splits = [split for split in plan.splits if split.folds == champion.folds]
     split = splits[0] if splits else plan.splits[0]
@@ -125,7 +131,7 @@ def _partition_answers(report: StudyReport) -> Answers:
         f"{split.folds} folds of the split manifest {plan.space.split or plan.space.task!r}, fixed"
         f" before the first trial (hash {split.hash[:12]}). {held_out}"
     )
-    warnings = " ".join(f"{warning}." for warning in plan.warnings)
+    warnings = " ".join(f"{names.message(warning)}." for warning in plan.warnings)
     level = f"Partitions are disjoint by {by}."
     flow = f"Development set: {sum(plan.class_counts):,} patches. Evaluated: " + "; ".join(
         f"{evaluated.name}, {evaluated.support}" for evaluated in report.sets
@@ -241,13 +247,15 @@ def _fold_range(report: StudyReport) -> str:
     return f"{metric} {min(values):.4f} to {max(values):.4f}" if values else f"{metric} undefined"
 
 
-def _result_answers(report: StudyReport) -> Answers:
+def _result_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     metric, scored = report.plan.space.metric, report.out_of_fold.scored
     external = " ".join(f"{test.name}: {_metric_text(test, metric)}." for test in report.external)
     performance = "; ".join(f"{test.name}: {_main_metrics(test)}" for test in report.sets)
     diagnostic = "; ".join(f"{test.name}: {_diagnostic_metrics(test)}" for test in report.sets)
     num_errors = int((scored.predicted != scored.labels).sum())
-    notes = " ".join(f"{test.name}: {note.text}." for test in report.sets for note in test.notes)
+    notes = " ".join(
+        f"{test.name}: {names.message(note.text)}." for test in report.sets for note in test.notes
+    )
     limitations = (
         "The out-of-fold results are optimistic, because the model was selected on the same"
         f" patients. {notes}"

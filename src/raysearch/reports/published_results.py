@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
 from raysearch.config.hyperparameter_entry import rejected
-from raysearch.config.names import suggestion
+from raysearch.config.names import candidates
 from raysearch.config.yaml_loader import load_document
 from raysearch.errors import DataError
 from raysearch.metrics.plausibility import PlausibilityNote
@@ -30,37 +31,41 @@ from raysearch.metrics.reported_values import (
 from raysearch.reports.html_page import Table, render_page
 
 EVALUATED_SET = "the evaluated set"
+# Numbers as publications print them; counts of more digits would overflow the matrix of counts.
+DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{0,17})?|\.[0-9]{1,17}")
+COUNT = re.compile("[0-9]{1,12}")
+MAX_SHOWN, MAX_ERRORS, MAX_ENTRIES = 80, 20, 500
 MODEL = ConfigDict(frozen=True, extra="forbid")
 
 
 def _parse_reported(value: object) -> ReportedValue:
-    """Return a metric as it is printed; a quoted one keeps its zeros at the end."""
-    text = str(value)
-    try:
-        is_fraction = 0 <= float(text) <= 1 and not isinstance(value, bool)
-    except ValueError:
-        is_fraction = False
-    if not is_fraction:
-        raise rejected(f"{text!r} is not from 0 to 1; write the value as it is printed")
-    return ReportedValue(text)
+    """Return a metric as it is printed, with its zeros at the end."""
+    if not isinstance(value, str) or not DECIMAL.fullmatch(value) or float(value) > 1:
+        raise rejected(f"{_shown(value)} is not from 0 to 1; write the value as it is printed")
+    return ReportedValue(value)
 
 
 def _parse_count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise rejected(f"{value!r} is not a count; write an integer of at least 0")
+    if isinstance(value, str) and COUNT.fullmatch(value):
+        return int(value)
+    raise rejected(f"{_shown(value)} is not a count; write an integer from 0 to 10^12")
 
 
 def _parse_confidence(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+    if isinstance(value, str) and DECIMAL.fullmatch(value) and float(value) <= 1:
         return float(value)
-    raise rejected(f"{value!r} is not a confidence from 0 to 1")
+    raise rejected(f"{_shown(value)} is not a confidence from 0 to 1")
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error shows it; a long one is shortened."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 Reported = Annotated[ReportedValue, BeforeValidator(_parse_reported)]
 Count = Annotated[int, BeforeValidator(_parse_count)]
 Confidence = Annotated[float, BeforeValidator(_parse_confidence)]
-Name = Annotated[str, BeforeValidator(str)]
 
 
 class ReportedFraction(BaseModel):
@@ -68,7 +73,7 @@ class ReportedFraction(BaseModel):
 
     model_config = MODEL
 
-    name: Name
+    name: str
     reported: Reported
     count: Count
     total: Count
@@ -104,14 +109,26 @@ class PublishedResults(BaseModel):
 
     model_config = MODEL
 
-    name: Name = ""
+    name: str = ""
     rows: Count | None = None
-    other_sets: dict[Name, Count] = Field(default_factory=dict)
-    classes: dict[Name, ReportedClass] = Field(default_factory=dict)
+    other_sets: dict[str, Count] = Field(default_factory=dict, max_length=MAX_ENTRIES)
+    classes: dict[str, ReportedClass] = Field(default_factory=dict, max_length=MAX_ENTRIES)
     confusion: tuple[tuple[Count, ...], ...] | None = None
-    metrics: dict[Name, Reported] = Field(default_factory=dict)
+    metrics: dict[str, Reported] = Field(default_factory=dict)
     fractions: tuple[ReportedFraction, ...] = ()
-    by_confidence: dict[Confidence, dict[Name, Reported]] = Field(default_factory=dict)
+    by_confidence: dict[Confidence, dict[str, Reported]] = Field(
+        default_factory=dict, max_length=MAX_ENTRIES
+    )
+
+    @field_validator("by_confidence", mode="before")
+    @classmethod
+    def _check_confidences(cls, rows: object) -> object:
+        """Reject two spellings of one confidence, such as 0.8 and 0.80."""
+        if isinstance(rows, dict):
+            values = [float(key) for key in rows if DECIMAL.fullmatch(str(key))]
+            if len(set(values)) < len(values):
+                raise rejected("a confidence is written twice; keep one of its rows")
+        return rows
 
     @field_validator("confusion")
     @classmethod
@@ -144,7 +161,7 @@ def read_published(path: Path) -> PublishedResults:
     Raises:
         DataError: With all errors of the file, one on each line.
     """
-    document = load_document(path)
+    document = load_document(path, texts=True)
     if not isinstance(document.tree, dict):
         keys = ", ".join(PublishedResults.model_fields)
         raise DataError(f"{path}: the file has no results; its keys are {keys}")
@@ -157,10 +174,13 @@ def read_published(path: Path) -> PublishedResults:
             line = document.line_of(keys_of_value)
             prefix = "" if line is None else f"line {line}: "
             location = ".".join(map(str, keys_of_value))
-            lines.append(f"{prefix}{location}: {_message(details)}")
+            lines.append(" ".join(f"{prefix}{location}: {_message(details)}".split()))
         errors = list(dict.fromkeys(lines))
         if len(errors) > 1:
-            errors.insert(0, f"{len(errors)} errors")
+            num_errors = len(errors)
+            errors = [f"{num_errors} errors", *errors[:MAX_ERRORS]]
+            if num_errors > MAX_ERRORS:
+                errors.append("...")
         raise DataError("\n  ".join([f"{path}: {errors[0]}", *errors[1:]])) from None
     return results
 
@@ -171,13 +191,13 @@ def _message(details: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         model = ReportedFraction if details["loc"][0] == "fractions" else PublishedResults
         keys = list(model.model_fields)
-        return f"unknown key{suggestion(details['loc'][-1], keys)} (known: {', '.join(keys)})"
+        return f"unknown key{candidates(details['loc'][-1], keys)}"
     if kind == "missing":
         return "this key is required"
     if kind in ("dict_type", "model_type"):
-        return f"{details['input']!r} is not a mapping; write names with values"
+        return f"{_shown(details['input'])} is not a mapping; write names with values"
     if kind in ("list_type", "tuple_type"):
-        return f"{details['input']!r} is not a list"
+        return f"{_shown(details['input'])} is not a list"
     return details["msg"]
 
 

@@ -8,23 +8,42 @@ from importlib.metadata import version
 from pathlib import Path
 
 from raysearch.analysis.search_figures import study_figures
+from raysearch.analysis.stored_importances import ImportancesByFolds, read_importances
+from raysearch.data.file_access import write_file
+from raysearch.data.pseudonyms import DisplayedNames, last_part
+from raysearch.data.step_progress import (
+    PATCHES,
+    StepCallback,
+    StepProgress,
+    ignore_progress,
+)
 from raysearch.errors import UserError
 from raysearch.inference.model_loading import load_model
+from raysearch.reports.chart_canvas import Chart
+from raysearch.reports.displayed_names import displayed_names
 from raysearch.reports.evaluation_page import evaluation_section
 from raysearch.reports.evaluation_tables import hparams_summary, interval_text, number
+from raysearch.reports.headline import value_table
 from raysearch.reports.html_page import Table, render_page
 from raysearch.reports.model_card import ModelCard, card_markdown, model_card
 from raysearch.reports.report_pictures import ReportPictures, report_pictures
-from raysearch.reports.search_charts import learning_curves, ranking_chart
 from raysearch.reports.search_page import search_section
 from raysearch.reports.study_report import StudyReport, repeats_text, study_report
+from raysearch.reports.trial_charts import (
+    learning_curve_chart,
+    ranking_chart,
+    shown_candidates,
+)
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
 from raysearch.search.tracking.tracking_store import default_store
 
-# The ranking chart shows this many trials; the table below it shows all.
-MAX_TRIALS = 20
+# The ranking chart shows this many trials and the selected one; the table below it shows all.
+MAX_TRIALS = 12
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna")
+
+
+COMPUTING, WRITING = "Computing the metrics", "Writing the page"
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class SelectionSection:
         margin: The margin of non-inferiority.
         tied: The trials that are tied with the best one.
         corrected: The bias-corrected estimate of the best trial's objective.
-        chart: The chart of the best trials.
+        chart: The chart of the best trials and the selected one.
         num_hidden: The number of trials that only the table shows.
         table: The table of all finished trials.
     """
@@ -53,29 +72,43 @@ class SelectionSection:
     margin: str
     tied: tuple[str, ...]
     corrected: str
-    chart: str
+    chart: Chart
     num_hidden: int
     table: Table
 
 
 def write_report(
-    folder: StudyFolder, name: str, studies: str, out: Path, card_answers: Mapping[str, str]
+    name: str,
+    studies: str,
+    out: Path,
+    card_answers: Mapping[str, str],
+    *,
+    identifiers: bool = False,
+    on_progress: StepCallback = ignore_progress,
 ) -> WrittenReport:
     """Write the report of a study to a file, and add it to the study's run in MLflow.
+
+    With identifiers, the report is for its reader only, and is not added to MLflow.
 
     If the patches or the weights are gone, the report has no pictures, and a note says so.
 
     Args:
-        folder: The folder of the study.
         name: The name of the study.
         studies: The folder or address with all studies.
         out: The file; an existing one is replaced.
         card_answers: The authors' answers to topics of the model card.
+        identifiers: Whether the report shows the identifiers of patients and slides; if not, it
+            shows their pseudonyms.
+        on_progress: Called with what is done, and with the number of explained patches.
 
     Raises:
         StudyError: If the study has no champion.
     """
+    folder = StudyFolder(f"{studies}/{name}")
+    names = displayed_names(folder, identifiers=identifiers)
+    on_progress(StepProgress(COMPUTING, 0, 0, PATCHES))
     report = study_report(folder)
+    importances = read_importances(folder, report.plan, report.history)
     notes = [
         *report.notes,
         *(
@@ -85,35 +118,61 @@ def write_report(
         ),
     ]
     try:
-        pictures = report_pictures(report, load_model(name, studies))
+        pictures = report_pictures(report, load_model(name, studies), names, on_progress)
     except UserError as error:
         pictures = ReportPictures()
         notes.append(f"no pictures: {error}")
-    card = model_card(report, card_answers)
-    page = report_page(report, pictures, card).encode()
-    # A reader never sees a part of a page.
-    temporary = out.with_name(f".{out.name}.part")
-    temporary.write_bytes(page)
-    temporary.replace(out)
+    on_progress(StepProgress(WRITING, 0, 0, PATCHES))
+    card = model_card(report, card_answers, names)
+    page = report_page(report, importances, pictures, card, names).encode()
+    write_file(out, page)
+    if identifiers:
+        return WrittenReport(tuple(notes), None)
     files = {"report.html": page, "card.md": card_markdown(card).encode(), **pictures.files}
     tracking_error = log_to_parent_run(report.plan, default_store(), RunContent(files=files))
     return WrittenReport(tuple(notes), tracking_error)
 
 
-def report_page(report: StudyReport, pictures: ReportPictures, card: ModelCard) -> str:
-    """Render the page of the report of a study."""
+def report_page(
+    report: StudyReport,
+    importances: ImportancesByFolds,
+    pictures: ReportPictures,
+    card: ModelCard,
+    names: DisplayedNames,
+) -> str:
+    """Render the page of the report of a study.
+
+    Its main part shows the held-out test set; without one, an external test set; without any, the
+    study's own folds.
+
+    Args:
+        report: The content of the report.
+        importances: The importances of the hyperparameters.
+        pictures: The pictures of errors and of a slide.
+        card: The model card.
+        names: The displayed names of patients and slides.
+    """
     plan = report.plan
+    main_set = report.held_out or next(iter(report.external), report.out_of_fold)
     return render_page(
         "report_page.html",
         title=f"Report of {plan.name}",
         facts=tuple(_facts(report)),
         selection=_selection_section(report),
-        sections=[evaluation_section(evaluated) for evaluated in report.sets],
-        learning_curves=learning_curves(report.champion, plan.space.epochs),
+        main=evaluation_section(main_set, names),
+        other_sections=[
+            evaluation_section(evaluated, names)
+            for evaluated in report.sets
+            if evaluated is not main_set
+        ],
+        values=value_table(report),
+        learning_curves=learning_curve_chart(report.champion, plan.space.epochs),
         pictures=pictures,
         card=card,
         notes=report.notes,
-        search_sections=[search_section(group) for group in study_figures(plan, report.history)],
+        search_sections=[
+            search_section(group) for group in study_figures(plan, report.history, importances)
+        ],
     )
 
 
@@ -136,7 +195,10 @@ def _facts(report: StudyReport) -> Iterator[tuple[str, str]]:
     counts = zip(plan.class_names, plan.class_counts, strict=True)
     patches = ", ".join(f"{count:,} {name}" for name, count in counts)
     num_patients = report.selection.num_patients
-    yield "development data", f"{plan.data}; patches: {patches}; {num_patients:,} patients"
+    yield (
+        "development data",
+        f"{last_part(plan.data)}; patches: {patches}; {num_patients:,} patients",
+    )
     yield "held-out test set", f"{len(view.held_out):,} {view.by}s" if view.held_out else "none"
     split_hash = plan.splits[0].hash
     yield "fingerprints", f"data {plan.fingerprint[:12]}, split {split_hash[:12]}"
@@ -166,6 +228,6 @@ def _selection_section(report: StudyReport) -> SelectionSection:
         tied=tuple(candidate.trial.id for candidate in selection.tied),
         corrected=str(selection.corrected),
         chart=ranking_chart(metric, selection, MAX_TRIALS),
-        num_hidden=max(len(selection.candidates) - MAX_TRIALS, 0),
+        num_hidden=len(selection.candidates) - len(shown_candidates(selection, MAX_TRIALS)),
         table=table,
     )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.array_cache import ArrayCache
+from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.data.step_progress import (
+    PATCHES,
+    StepCallback,
+    StepProgress,
+    ignore_progress,
+)
 from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
 from raysearch.inference.image_rendering import Floats, Image, data_uri, encode_png
 from raysearch.inference.model_loading import Model
@@ -17,7 +27,10 @@ from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide,
 from raysearch.reports.study_report import StudyReport
 
 MAX_ERRORS = 24
-GRAD_CAM_BATCH_SIZE = 256
+GRAD_CAM_BATCH_SIZE = 64
+EXPLAINING_ERRORS, EXPLAINING_SLIDE = "Explaining the errors", "Explaining the slide"
+# Computes the heatmaps (N, h, w) of a step, of patches (N, H, W, 3) for classes (N,).
+Explain = Callable[[str, Image, NDArray[np.int64]], Floats]
 
 
 @dataclass(frozen=True)
@@ -37,25 +50,38 @@ class ReportPictures:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def report_pictures(report: StudyReport, model: Model) -> ReportPictures:
+def report_pictures(
+    report: StudyReport,
+    model: Model,
+    names: DisplayedNames,
+    on_progress: StepCallback = ignore_progress,
+) -> ReportPictures:
     """Render the pictures of the out-of-fold predictions.
 
     Args:
         report: The report; its scores are of the folds' models, which did not train on the patches.
         model: The registered champion, which did; only the Grad-CAM heatmaps are computed with it.
+        names: The names that the captions show.
+        on_progress: Called with the number of patches whose heatmaps are computed.
     """
     patches = load_patches(report.plan.data, view=report.plan.view)
-    errors = _error_pictures(report, model, patches)
+    cache = ArrayCache("heatmaps", model.content_hash)
+    explain = partial(_heatmaps, model, cache, on_progress)
+    errors = _error_pictures(report, explain, patches, names)
     if report.slides is None:
+        cache.remove()
         return ReportPictures(errors)
     slides, counts = np.unique(report.slides, return_counts=True)
     slide = str(slides[counts.argmax()])
     on_slide = np.flatnonzero(report.slides == slide)
-    slide_maps, files = _slide_maps(report, model, patches, on_slide)
-    return ReportPictures(errors, slide, slide_maps, files)
+    slide_maps, files = _slide_maps(report, explain, patches, on_slide)
+    cache.remove()
+    return ReportPictures(errors, names.slide(slide), slide_maps, files)
 
 
-def _error_pictures(report: StudyReport, model: Model, patches: Patches) -> tuple[Picture, ...]:
+def _error_pictures(
+    report: StudyReport, explain: Explain, patches: Patches, names: DisplayedNames
+) -> tuple[Picture, ...]:
     scored = report.out_of_fold.scored
     predicted = scored.predicted
     confidence = scored.probabilities[np.arange(len(predicted)), predicted]
@@ -65,13 +91,13 @@ def _error_pictures(report: StudyReport, model: Model, patches: Patches) -> tupl
     if not len(shown):
         return ()
     pixels = _pixels(patches, report.rows[shown])
-    heatmaps = grad_cam_heatmaps(model, pixels, predicted[shown])
-    names = scored.class_names
+    heatmaps = explain(EXPLAINING_ERRORS, pixels, predicted[shown])
+    class_names = scored.class_names
     return tuple(
         Picture(
             data_uri(overlay_image(patch, heatmap)),
-            f"true {names[scored.labels[row]]}, predicted {names[predicted[row]]}"
-            f" ({confidence[row]:.3f}), patient {scored.patients[row]}",
+            f"true {class_names[scored.labels[row]]}, predicted {class_names[predicted[row]]}"
+            f" ({confidence[row]:.3f}), patient {names.patient(str(scored.patients[row]))}",
         )
         for row, patch, heatmap in zip(shown.tolist(), pixels, heatmaps, strict=True)
     )
@@ -83,7 +109,7 @@ def _pixels(patches: Patches, rows: NDArray[np.int64]) -> Image:
 
 
 def _slide_maps(
-    report: StudyReport, model: Model, patches: Patches, on_slide: NDArray[np.int64]
+    report: StudyReport, explain: Explain, patches: Patches, on_slide: NDArray[np.int64]
 ) -> tuple[tuple[Picture, ...], dict[str, bytes]]:
     """Return the maps of the patches `on_slide`, indices of out-of-fold rows, and their files."""
     rows, scored = report.rows[on_slide], report.out_of_fold.scored
@@ -91,7 +117,7 @@ def _slide_maps(
     predicted, probabilities = scored.predicted[on_slide], scored.probabilities[on_slide]
     slide_map = stitch_slide(pixels, patches.xs[rows], patches.ys[rows])
     positive_probability = (1 - probabilities[:, 0]).astype(np.float32)
-    heatmaps = _heatmaps(model, pixels, predicted)
+    heatmaps = explain(EXPLAINING_SLIDE, pixels, predicted)
     negative, num_errors = scored.class_names[0], int((labels != predicted).sum())
     images = {
         "tissue": (
@@ -100,11 +126,11 @@ def _slide_maps(
         ),
         "probability": (
             draw_heatmap(slide_map, positive_probability),
-            f"probability of a class other than {negative}; yellow is 1, violet is 0",
+            f"probability of a class other than {negative}",
         ),
         "truth": (
             draw_heatmap(slide_map, (labels > 0).astype(np.float32)),
-            f"true class; violet is {negative}, yellow is another class",
+            "true class",
         ),
         "errors": (
             draw_errors(slide_map, labels, predicted),
@@ -116,8 +142,13 @@ def _slide_maps(
             "Grad-CAM activation of the champion in each patch",
         ),
     }
+    scales = {
+        "probability": ("0", "1"),
+        "truth": (negative, "another class"),
+        "activation": ("low", "high"),
+    }
     pictures = tuple(
-        Picture(data_uri(image, "jpeg"), f"{name}: {caption}")
+        Picture(data_uri(image, "jpeg"), f"{name}: {caption}", scales.get(name))
         for name, (image, caption) in images.items()
     )
     files = {f"slide-{name}.png": encode_png(image) for name, (image, _caption) in images.items()}
@@ -132,10 +163,33 @@ def _slide_maps(
     return pictures, files
 
 
-def _heatmaps(model: Model, pixels: Image, predicted: NDArray[np.int64]) -> Floats:
+def _heatmaps(
+    model: Model,
+    cache: ArrayCache,
+    on_progress: StepCallback,
+    step: str,
+    pixels: Image,
+    predicted: NDArray[np.int64],
+) -> Floats:
     """Return the Grad-CAM heatmaps (N, h, w) for the predicted classes, computed in batches."""
-    starts = range(0, len(pixels), GRAD_CAM_BATCH_SIZE)
-    batches = [slice(start, start + GRAD_CAM_BATCH_SIZE) for start in starts]
-    return np.concatenate(
-        [grad_cam_heatmaps(model, pixels[batch], predicted[batch]) for batch in batches]
-    )
+    heatmaps = []
+    for start in range(0, len(pixels), GRAD_CAM_BATCH_SIZE):
+        on_progress(StepProgress(step, start, len(pixels), PATCHES))
+        batch = slice(start, start + GRAD_CAM_BATCH_SIZE)
+        heatmaps.append(_batch_heatmaps(model, cache, pixels[batch], predicted[batch]))
+    on_progress(StepProgress(step, len(pixels), len(pixels), PATCHES))
+    return np.concatenate(heatmaps)
+
+
+def _batch_heatmaps(
+    model: Model, cache: ArrayCache, pixels: Image, predicted: NDArray[np.int64]
+) -> Floats:
+    """Return the heatmaps of a batch, which an interrupted report may have computed."""
+    content = repr(pixels.shape).encode() + predicted.tobytes() + pixels.tobytes()
+    name = hashlib.sha256(content).hexdigest()
+    stored = (cache.read(name) or {}).get("heatmaps")
+    if stored is not None and stored.shape == pixels.shape[:3] and stored.dtype == np.float32:
+        return stored
+    heatmaps = grad_cam_heatmaps(model, pixels, predicted)
+    cache.write(name, {"heatmaps": heatmaps})
+    return heatmaps

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raysearch.analysis.parallel_coordinates import value_text
 from raysearch.analysis.search_figures import SearchFigures, study_figures
 from raysearch.analysis.stored_importances import ImportancesByFolds
-from raysearch.reports.html_page import render_page
+from raysearch.data.pseudonyms import without_folders
+from raysearch.reports.chart_canvas import Chart
+from raysearch.reports.html_page import Table, render_page
 from raysearch.reports.search_charts import (
     coordinates_chart,
     history_chart,
@@ -46,38 +48,22 @@ COST_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class TrialRow:
-    """A row of the trial table."""
-
-    trial: str
-    state: str
-    fold_epochs: int
-    objective: str
-    hparams: tuple[str, ...]
-    costs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class SearchSection:
     """The figures of the trials with the same number of folds; `search_figures.html` renders it.
 
     Attributes:
         figures: The figures with their captions.
-        importance: The chart of the importances; empty if they are undefined.
-        history: The chart of the optimization history.
-        coordinates: The chart of the parallel coordinates; empty without hyperparameters.
-        hparam_names: The columns of the hyperparameters.
-        cost_titles: The columns of the costs.
-        rows: The trials, the best first.
+        charts: The charts.
+        has_importances: Whether there are importances; if not, the caption says why.
+        trials: The trials, the best first.
+        costs: Their costs, if some were measured.
     """
 
     figures: SearchFigures
-    importance: str
-    history: str
-    coordinates: str
-    hparam_names: tuple[str, ...]
-    cost_titles: tuple[str, ...]
-    rows: tuple[TrialRow, ...]
+    charts: tuple[Chart, ...]
+    has_importances: bool
+    trials: Table
+    costs: Table
 
 
 def search_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) -> str:
@@ -86,7 +72,8 @@ def search_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) 
     num_ended = sum(trial.status in ("finished", "stopped", "failed") for trial in trials)
     state = (
         f"Objective: {plan.space.metric}, {plan.space.mode}imized. {num_ended} of"
-        f" {plan.space.trials} trials have ended. Data {plan.fingerprint[:12]}, seed"
+        f" {history.planned(plan.space.trials)} trials have ended."
+        f" Data {plan.fingerprint[:12]}, seed"
         f" {plan.space.seed}."
     )
     sections = [search_section(group) for group in figures]
@@ -97,33 +84,66 @@ def search_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) 
 def search_section(figures: SearchFigures) -> SearchSection:
     """Return the section of the trials with the same number of folds."""
     importance, coordinates = figures.importance, figures.parallel_coordinates
-    names = tuple(hparam.name for hparam in coordinates.hparams)
-    costs_by_trial = [line.trial.costs.by_name() for line in coordinates.lines]
+    history, metric, suffix = (
+        figures.optimization_history,
+        figures.metric,
+        f"-{figures.folds}-folds",
+    )
+    charts = []
+    if importance.fractions:
+        chart = importance_chart(importance, f"importances{suffix}")
+        charts.append(replace(chart, caption=figures.importance_text))
+    chart = history_chart(history, metric, f"optimization-history{suffix}")
+    charts.append(replace(chart, caption=figures.progress_text))
+    if coordinates.hparams and coordinates.lines:
+        name = f"parallel-coordinates{suffix}"
+        chart = coordinates_chart(coordinates, metric, figures.mode, name)
+        caption = f"{figures.coordinates_text} {chart.caption}".strip()
+        charts.append(replace(chart, caption=caption))
+    return SearchSection(
+        figures=figures,
+        charts=tuple(charts),
+        has_importances=bool(importance.fractions),
+        trials=_trial_table(figures),
+        costs=_cost_table(figures),
+    )
+
+
+def _trial_table(figures: SearchFigures) -> Table:
+    coordinates = figures.parallel_coordinates
+    names = [hparam.name for hparam in coordinates.hparams]
+    rows = [
+        [
+            line.trial.id,
+            line.trial.status,
+            str(line.trial.epoch),
+            f"{line.trial.objective:.4f}",
+            ", ".join(
+                f"{name} {value_text(line.trial.hparams[name])}"
+                for name in names
+                if name in line.trial.hparams
+            ),
+        ]
+        for line in coordinates.lines
+    ]
+    columns = ["trial", "state", "fold-epochs", figures.metric, "hyperparameters"]
+    return Table("", columns, rows, is_text=True)
+
+
+def _cost_table(figures: SearchFigures) -> Table:
+    """Return the costs of the trials; only the names of the trials if none was measured."""
+    lines = figures.parallel_coordinates.lines
+    costs_by_trial = [line.trial.costs.by_name() for line in lines]
     columns = {
         name: column
         for name, column in COST_COLUMNS.items()
         if any(name in costs for costs in costs_by_trial)
     }
-    rows = tuple(
-        TrialRow(
-            line.trial.id,
-            line.trial.status,
-            line.trial.epoch,
-            f"{line.trial.objective:.4f}",
-            tuple(value_text(line.trial.hparams.get(name, "")) for name in names),
-            tuple(column.cell(costs.get(name)) for name, column in columns.items()),
-        )
-        for line, costs in zip(coordinates.lines, costs_by_trial, strict=True)
-    )
-    return SearchSection(
-        figures=figures,
-        importance=importance_chart(importance) if importance.fractions else "",
-        history=history_chart(figures.optimization_history, figures.progress_text),
-        coordinates=coordinates_chart(coordinates, figures.metric) if names else "",
-        hparam_names=names,
-        cost_titles=tuple(column.title for column in columns.values()),
-        rows=rows,
-    )
+    rows = [
+        [line.trial.id, *(column.cell(costs.get(name)) for name, column in columns.items())]
+        for line, costs in zip(lines, costs_by_trial, strict=True)
+    ]
+    return Table("Costs", ["trial", *(column.title for column in columns.values())], rows)
 
 
 def search_artifacts(
@@ -148,10 +168,15 @@ def _leaderboard_json(plan: Plan, history: History) -> bytes:
     columns = ["trial", "kind", "state", "reason", plan.space.metric, "fold_epochs", "seconds"]
     rows = [
         [
-            *(trial.id, trial.kind, trial.status, trial.reason, trial.objective),
+            *(trial.id, trial.kind, trial.status, without_folders(trial.reason), trial.objective),
             *(trial.epoch, round(trial.seconds, 3)),
-            *(trial.hparams.get(name) for name in names),
+            *(_without_folders(trial.hparams.get(name)) for name in names),
         ]
         for trial in leaderboard(history, plan.space.mode)
     ]
     return json.dumps({"columns": [*columns, *names], "data": rows}).encode()
+
+
+def _without_folders(value: str | float | None) -> str | float | None:
+    """Shorten the path of a file of weights."""
+    return without_folders(value) if isinstance(value, str) else value

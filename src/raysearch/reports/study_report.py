@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from raysearch.champion.stored_champion import champion_of, champion_scores
 from raysearch.data.files import Folder
+from raysearch.data.pseudonyms import last_part
 from raysearch.data.shards.rows import load_rows
 from raysearch.data.shards.shard_manifest import Manifest, read_manifest
 from raysearch.errors import UserError
-from raysearch.metrics.bootstrap import Interval
 from raysearch.metrics.calibration import Reliability, apply_temperature, reliability
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.plausibility import (
     PlausibilityNote,
     check_baseline,
@@ -56,6 +57,7 @@ class EvaluatedSet:
         scored: The rows with their labels and probabilities.
         evaluation: Their evaluation.
         notes: What limits the validity of the result.
+        is_calibrated: Whether the probabilities are known to be after temperature scaling.
         uncalibrated: The reliability diagram before temperature scaling; None if it is unknown.
         smoothed_auroc: The AUROC after neighbor smoothing; None if positions are unknown.
         record: The stored record of a test set; None for other sets.
@@ -66,6 +68,7 @@ class EvaluatedSet:
     scored: ScoredRows
     evaluation: Evaluation
     notes: tuple[PlausibilityNote, ...]
+    is_calibrated: bool
     uncalibrated: Reliability | None = None
     smoothed_auroc: Interval | None = None
     record: EvaluationRecord | None = None
@@ -157,7 +160,12 @@ def study_report(folder: StudyFolder) -> StudyReport:
 
 
 def evaluate_set(
-    name: str, text: str, scored: ScoredRows, notes: Sequence[str] = ()
+    name: str,
+    text: str,
+    scored: ScoredRows,
+    notes: Sequence[str] = (),
+    *,
+    is_calibrated: bool = False,
 ) -> EvaluatedSet:
     """Evaluate scored rows that belong to no study.
 
@@ -166,10 +174,11 @@ def evaluate_set(
         text: What was evaluated, and how.
         scored: The rows with their labels and probabilities.
         notes: Notes to show before those of the plausibility checks.
+        is_calibrated: Whether the probabilities are known to be after temperature scaling.
     """
     evaluation = evaluate_predictions(scored)
     all_notes = (*map(PlausibilityNote, notes), *_check_plausibility(evaluation, ""))
-    return EvaluatedSet(name, text, scored, evaluation, all_notes)
+    return EvaluatedSet(name, text, scored, evaluation, all_notes, is_calibrated)
 
 
 def _evaluate_out_of_fold(
@@ -186,6 +195,7 @@ def _evaluate_out_of_fold(
         scored,
         evaluation,
         _check_plausibility(evaluation, source_format),
+        is_calibrated=True,
         uncalibrated=reliability(scores.labels, scores.probabilities),
         smoothed_auroc=_smoothed_auroc(plan, replace(scores, probabilities=probabilities)),
     )
@@ -212,7 +222,7 @@ def _evaluate_test_set(
             f" study, {record.accesses.total} in total."
         )
     else:
-        text = f"The external test set {record.data}, {evaluated}"
+        text = f"The external test set {last_part(record.data)}, {evaluated}"
     name = HELD_OUT_TITLE if record.name == HELD_OUT else record.name
     if record.name != HELD_OUT:
         manifest = _read_manifest_if_present(record.data)
@@ -224,6 +234,7 @@ def _evaluate_test_set(
         scored,
         evaluation,
         (*map(PlausibilityNote, record.notes), *plausibility),
+        is_calibrated=True,
         smoothed_auroc=record.smoothed_auroc,
         record=record,
     )

@@ -11,8 +11,9 @@ import numpy as np
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.space import Space
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Floats, Interval, percentile_interval
+from raysearch.metrics.bootstrap import Floats, percentile_interval
 from raysearch.metrics.classification import defined_or_none
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.objective import is_better
 from raysearch.search.journal.history import History, Trial, finished
 from raysearch.search.journal.study_folder import StudyFolder
@@ -69,12 +70,7 @@ def compare_values(
         StudyError: If the study does not search `hyperparameter`, or if no two finished trials
             differ in it alone.
     """
-    searched = [hparam.name for hparam in plan.space.hparams if len(hparam.values) > 1]
-    if hyperparameter not in searched:
-        raise StudyError(
-            f"--hyperparameter {hyperparameter}: study {plan.name!r} does not search it; it"
-            f" searches {', '.join(searched) or 'nothing'}"
-        )
+    reject_unsearched(plan, hyperparameter)
     trials = finished(history, plan.space.mode)
     pairs_by_values = trial_pairs(plan.space, trials, hyperparameter)
     if not pairs_by_values:
@@ -92,6 +88,16 @@ def compare_values(
         _compare_pairs(plan.space.mode, values, pairs, objectives, num_patients)
         for values, pairs in pairs_by_values.items()
     ]
+
+
+def reject_unsearched(plan: Plan, hyperparameter: str) -> None:
+    """Raise StudyError if the study of `plan` does not search `hyperparameter`."""
+    searched = [hparam.name for hparam in plan.space.hparams if len(hparam.values) > 1]
+    if hyperparameter not in searched:
+        raise StudyError(
+            f"--hyperparameter {hyperparameter}: study {plan.name!r} does not search it; it"
+            f" searches {', '.join(searched) or 'nothing'}"
+        )
 
 
 def trial_pairs(
@@ -145,7 +151,7 @@ def _objectives(
     folder: StudyFolder, plan: Plan, trials: Sequence[Trial]
 ) -> tuple[dict[str, Floats], int]:
     """Compute the objective of each trial in each replicate, (1 + R,), and count the patients."""
-    scores = {trial.id: out_of_fold(folder, plan, trial.id, trial.folds) for trial in trials}
+    scores = {trial.id: out_of_fold(folder, plan, trial) for trial in trials}
     replicates = PatientReplicates.sample(
         scores[trials[0].id].patients, NUM_REPLICATES, plan.space.seed
     )

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.shards.rows import Rows, load_rows
-from raysearch.metrics.bootstrap import Floats, Interval, auroc_interval
+from raysearch.metrics.bootstrap import Floats, auroc_interval
 from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.neighbor_smoothing import (
     LENGTH_SCALES,
     NeighborSmoothing,

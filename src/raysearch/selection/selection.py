@@ -10,7 +10,8 @@ import numpy as np
 
 from raysearch.config.hyperparameters import resolve
 from raysearch.errors import StudyError
-from raysearch.metrics.bootstrap import Floats, Interval, percentile_interval
+from raysearch.metrics.bootstrap import Floats, percentile_interval
+from raysearch.metrics.interval import Interval
 from raysearch.metrics.model_selection import (
     MARGIN,
     PairedComparison,
@@ -110,7 +111,7 @@ def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MA
             " `trials` or the budget, or decrease the learning rates"
         )
     metric = plan.space.metric
-    scores = [out_of_fold(folder, plan, trial.id, trial.folds) for trial in trials]
+    scores = [out_of_fold(folder, plan, trial) for trial in trials]
     num_replicates = num_replicates_for(len(trials))
     replicates = PatientReplicates.sample(scores[0].patients, num_replicates, plan.space.seed)
     # Shape (trials, 1 + replicates); the first column is the original sample.
@@ -266,7 +267,7 @@ class SearchReplicates:
     def _fold_metric(self, trial: str, epoch: int) -> Floats:
         """Compute the metric (R,) of the validation scores of one fold-epoch."""
         if (trial, epoch) not in self._fold_metrics:
-            scores = out_of_fold_at(self._folder, self._plan, trial, [epoch])
+            scores = out_of_fold_at(self._folder, self._plan, self._history.trials[trial], [epoch])
             metric = self._replicates.metric(self._plan.space.metric, scores)
             self._fold_metrics[trial, epoch] = metric[1:]
         return self._fold_metrics[trial, epoch]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
+from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
 from raysearch.inference.model_loading import Model, ProgressCallback
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
 from raysearch.search.journal.history import History
@@ -14,8 +16,15 @@ from raysearch.search.study.stored_study import read_plan
 from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
 from raysearch.search.tracking.tracking_store import default_store
 from raysearch.testing.external_test_set import ExternalTestSet, score_external_test_set
-from raysearch.testing.held_out_test import score_held_out_set
-from raysearch.testing.test_results import EvaluationRecord, write_evaluation
+from raysearch.testing.held_out_test import score_held_out_set, stored_test
+from raysearch.testing.test_results import (
+    EvaluationRecord,
+    read_evaluation_scores,
+    write_evaluation,
+)
+
+# The time that the bootstrap takes is not known before.
+COMPUTING = StepProgress("Computing the metrics", 0, 0, PATCHES)
 
 
 @dataclass(frozen=True)
@@ -28,12 +37,14 @@ class EvaluationOutcome:
         evaluation: The metrics.
         tracking_error: Why the result is not in the tracking store; None if it is, or if no study
             stores it.
+        is_stored: Whether the result is the stored one of an earlier evaluation.
     """
 
     record: EvaluationRecord
     scored: ScoredRows
     evaluation: Evaluation
     tracking_error: Exception | None
+    is_stored: bool = False
 
 
 def evaluate_held_out(
@@ -41,20 +52,36 @@ def evaluate_held_out(
     plan: Plan,
     history: History,
     model: Model,
-    on_progress: ProgressCallback,
+    on_progress: StepCallback,
 ) -> EvaluationOutcome:
     """Evaluate the champion of a study on its held-out test set; see `score_held_out_set`."""
-    test_set = score_held_out_set(folder, plan, history, model, on_progress)
+    test_set = score_held_out_set(folder, plan, history, model, _scoring(on_progress))
+    on_progress(COMPUTING)
     evaluation = evaluate_predictions(test_set.scored)
     tracking_error = _send_to_tracking(plan, test_set.record, evaluation)
     return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
+
+
+def stored_held_out(folder: StudyFolder, plan: Plan, history: History) -> EvaluationOutcome | None:
+    """Return the stored result of the champion on the held-out test set; see `stored_test`.
+
+    The test set is not read. The result is sent to the tracking store, which may lack it; sending
+    it twice changes nothing.
+    """
+    record = stored_test(folder, plan, history)
+    if record is None:
+        return None
+    scored = read_evaluation_scores(folder, record)
+    evaluation = evaluate_predictions(scored)
+    tracking_error = _send_to_tracking(plan, record, evaluation)
+    return EvaluationOutcome(record, scored, evaluation, tracking_error, is_stored=True)
 
 
 def evaluate_external(
     model: Model,
     folder: StudyFolder | None,
     external: ExternalTestSet,
-    on_progress: ProgressCallback,
+    on_progress: StepCallback,
 ) -> EvaluationOutcome:
     """Evaluate a model on an external test set; see `score_external_test_set`.
 
@@ -63,15 +90,21 @@ def evaluate_external(
         folder: The folder of the study whose champion the model is, which stores the result. If
             None, nothing is stored.
         external: The test set.
-        on_progress: Called with the number of scored patches, and of all patches.
+        on_progress: Called with the number of scored patches, then when metrics are computed.
     """
-    test_set = score_external_test_set(model, external, on_progress)
+    test_set = score_external_test_set(model, external, _scoring(on_progress))
+    if folder is not None:
+        write_evaluation(folder, test_set)
+    on_progress(COMPUTING)
     evaluation = evaluate_predictions(test_set.scored)
     tracking_error = None
     if folder is not None:
-        write_evaluation(folder, test_set)
         tracking_error = _send_to_tracking(read_plan(folder), test_set.record, evaluation)
     return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
+
+
+def _scoring(on_progress: StepCallback) -> ProgressCallback:
+    return lambda done, total: on_progress(StepProgress("Scoring", done, total, PATCHES))
 
 
 def _send_to_tracking(
@@ -90,7 +123,8 @@ def _send_to_tracking(
     if record.accesses is not None:
         tags["test_accesses"] = str(record.accesses.by_study)
     files = {f"{prefix}.json": _metrics_file(evaluation)}
-    return log_to_parent_run(plan, default_store(), RunContent(metrics, tags, files))
+    time_ms = int(datetime.fromisoformat(record.time).timestamp() * 1000)
+    return log_to_parent_run(plan, default_store(), RunContent(metrics, tags, files, time_ms))
 
 
 def _metrics_file(evaluation: Evaluation) -> bytes:

@@ -8,13 +8,23 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from raysearch.champion.model_artifact import AuxiliaryDataRecord, TrainingDataRecord
+from raysearch.champion.training_record import (
+    TrainingDataRecord,
+    find_key,
+    make_training_record,
+)
 from raysearch.config.names import LABEL
+from raysearch.data.audit.train_test_overlap import PatchOrigins, read_origins, textured_files
+from raysearch.data.pseudonyms import PseudonymKey
 from raysearch.data.shards.patches import Patches, load_patches
-from raysearch.data.shards.rows import Rows, View, load_hashes, load_rows
+from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.errors import DataError, UserError
 from raysearch.inference.model_loading import Model, ProgressCallback, predict_proba
+from raysearch.inference.training_scores import shift_notes
+from raysearch.inference.unfinished_scores import UnfinishedScores
 from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.score_shift import PatientScores
+from raysearch.search.study.stored_study import read_plan
 from raysearch.testing.test_results import (
     HELD_OUT,
     EvaluationRecord,
@@ -32,12 +42,15 @@ class ExternalTestSet:
         task: The task whose labels are the truth.
         name: The name of the test set; by default, the last part of its address.
         class_map: The model's name of each class that the shards name differently.
+        other_patients: Whether the user declares that patients with the names of training patients
+            are other ones, such as those of another hospital.
     """
 
     data: str
     task: str = LABEL
     name: str | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
+    other_patients: bool = False
 
     def mapped_classes(self, rows: Rows) -> tuple[str, ...]:
         """Return the model's names of the classes of `rows`.
@@ -65,12 +78,14 @@ def score_external_test_set(
         on_progress: Called with the number of scored patches, and of all patches.
 
     Returns:
-        The predictions. If the model's training data is gone, a note of the record says that
-        leakage was not checked.
+        The predictions. Notes of the record say what was not compared because the training data of
+        a study is gone, or the key of a registered model's patients is not at hand; and whether the
+        scores are unlike those of the training set.
 
     Raises:
         DataError: If the patches have another size or other classes than the model's, or a patient
-            or a patch is in its training data.
+            or a patch is in its training data. Equal file names and patches of a single color are
+            no evidence of that.
     """
     data, name = test_set.data, test_set.name or default_set_name(test_set.data)
     if name == HELD_OUT:
@@ -81,10 +96,12 @@ def score_external_test_set(
     rows = load_rows(data, view)
     rows = replace(rows, class_names=test_set.mapped_classes(rows))
     _reject_incompatible(model, rows, data)
-    notes = _reject_leakage(artifact.training_data, rows, data, view)
+    notes = _reject_leakage(model, test_set)
     patches = load_patches(data, view=view)
     patches = _with_model_labels(patches, rows.class_names, artifact.class_names)
-    probabilities = predict_proba(model, patches.pixels, on_progress)
+    unfinished = UnfinishedScores(model.content_hash, patches.fingerprint, view.key)
+    probabilities = predict_proba(model, patches.pixels, on_progress, stored=unfinished)
+    unfinished.remove()
     scored = ScoredRows(
         patches.labels,
         probabilities,
@@ -92,6 +109,8 @@ def score_external_test_set(
         artifact.class_names,
         artifact.threshold,
     )
+    new_scores = PatientScores(probabilities, patches.patients, patches.labels)
+    notes += shift_notes(model, new_scores)
     record = EvaluationRecord(
         name=name,
         data=data,
@@ -125,36 +144,77 @@ def _reject_incompatible(model: Model, rows: Rows, data: str) -> None:
         )
 
 
-def _reject_leakage(
-    training_data: TrainingDataRecord, rows: Rows, data: str, view: View
-) -> list[str]:
-    """Reject rows whose patients or pixels are in the model's training data.
+def _reject_leakage(model: Model, test_set: ExternalTestSet) -> list[str]:
+    """Reject a test set whose patients or pixels are in the model's training data.
 
     Returns:
-        A note for each part of the training data that cannot be read.
+        A note for each comparison that is not possible.
     """
-    notes = []
-    main = AuxiliaryDataRecord(training_data.data, training_data.view)
-    for shards in (main, *training_data.auxiliary):
-        try:
-            train_rows = load_rows(shards.data, shards.view)
-            train_hashes = load_hashes(shards.data, shards.view)
-        except UserError as error:
-            notes.append(f"leakage from the training data was not checked: {error}")
-            continue
-        shared = sorted(set(rows.patients.tolist()) & set(train_rows.patients.tolist()))
-        if shared:
-            raise DataError(
-                f"{data}: {len(shared):,} patients, such as {shared[0]!r}, are in the training data"
-                f" {shards.data}; name shards of other patients"
-            )
-        num_duplicates = int(np.isin(load_hashes(data, view), train_hashes).sum())
-        if num_duplicates:
-            raise DataError(
-                f"{data}: {num_duplicates:,} patches have the same pixels as patches of the"
-                f" training data {shards.data}; name shards of other images"
-            )
+    try:
+        record, key = _training_data_of(model)
+    except UserError as error:
+        return [f"leakage from the training data was not checked: {error}"]
+    if record is None:
+        return ["leakage from the training data was not checked: the model has no record of it"]
+    origins = read_origins(test_set.data, View(test_set.task))
+    notes = _reject_shared_patients(model, record, key, origins, test_set)
+    matches = textured_files(origins, record.contains_patches(origins.pixel_hashes))
+    if matches:
+        raise DataError(
+            f"{test_set.data}: {len(matches):,} patches have the same pixels as patches of the"
+            f" training data of {model.name}, such as {matches[0]!r}; name shards of other images"
+        )
     return notes
+
+
+def _training_data_of(model: Model) -> tuple[TrainingDataRecord | None, PseudonymKey | None]:
+    """Return the record of a registered model, or make that of a study's model; and its key.
+
+    The key is None if it is not at hand.
+
+    Raises:
+        UserError: If the training data of the study cannot be read.
+    """
+    record = model.training_data
+    if model.study is None:
+        return record, None
+    if record is None:
+        key = PseudonymKey.random()  # of this comparison alone: nothing is written to the study
+        return make_training_record(read_plan(model.study), key), key
+    return record, find_key(record, model.study)
+
+
+def _reject_shared_patients(
+    model: Model,
+    record: TrainingDataRecord,
+    key: PseudonymKey | None,
+    origins: PatchOrigins,
+    test_set: ExternalTestSet,
+) -> list[str]:
+    """Reject patients with the names of training patients, unless they are declared to be others.
+
+    Returns:
+        A note if names are equal, or are not compared.
+    """
+    if key is None:
+        return [
+            "the names of the patients were not compared with those of the training data: their key"
+            f" is not in a folder of the study {model.artifact.study!r} that can be read; name the"
+            " folder of all studies with --studies"
+        ]
+    shared = record.shared_patients(np.array(sorted(origins.known_patients), np.str_), key)
+    if not shared:
+        return []
+    if not test_set.other_patients:
+        raise DataError(
+            f"{test_set.data}: {len(shared):,} patients, such as {shared[0]!r}, are in the training"
+            f" data of {model.name}; name shards of other patients, or declare with"
+            " --other-patients that only their names are equal"
+        )
+    return [
+        f"{len(shared):,} patients have the names of patients of the training data;"
+        " --other-patients declares that they are others"
+    ]
 
 
 def _with_model_labels(

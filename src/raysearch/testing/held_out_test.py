@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysearch.champion.stored_champion import calibrated_scores, champion_of
+from raysearch.data.audit.train_test_overlap import matches_text, pixel_matches, read_origins
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import Patches, load_patches
-from raysearch.data.shards.rows import View, load_hashes, load_rows
+from raysearch.data.shards.rows import View, load_rows
 from raysearch.data.splits.access_log import (
     TestSetAccess,
     read_test_set_accesses,
@@ -18,8 +19,9 @@ from raysearch.data.splits.access_log import (
 from raysearch.data.splits.split_manifest import read_split_manifest
 from raysearch.errors import StudyError
 from raysearch.inference.model_loading import Model, ProgressCallback, predict_proba
-from raysearch.metrics.bootstrap import Interval
+from raysearch.inference.unfinished_scores import UnfinishedScores
 from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
@@ -30,6 +32,7 @@ from raysearch.testing.test_results import (
     AccessCounts,
     EvaluationRecord,
     ScoredTestSet,
+    read_evaluation,
     write_evaluation,
 )
 
@@ -101,6 +104,31 @@ def reject_other_champion(test_set: HeldOutTestSet, access: TestSetAccess) -> No
         )
 
 
+def stored_test(folder: StudyFolder, plan: Plan, history: History) -> EvaluationRecord | None:
+    """Return the stored result of the champion on the held-out test set.
+
+    Returns:
+        The result; None if this champion, with this decision rule, was not evaluated, or the
+        evaluation was interrupted.
+
+    Raises:
+        StudyError: If there is no champion, or the stored result is damaged.
+    """
+    champion, decision = champion_of(plan, history)
+    current = TestSetAccess.now(plan.name, plan.identity, champion.id, decision)
+    accesses = read_test_set_accesses(Folder(plan.data), plan.space.split or plan.space.task)
+    times = {
+        access.time
+        for access in accesses
+        if access.identity == plan.identity and access.same_champion(current)
+    }
+    if not times:
+        return None
+    record = read_evaluation(folder, HELD_OUT)
+    is_current = record is not None and record.trial == champion.id and record.time in times
+    return record if is_current else None
+
+
 def score_held_out_set(
     folder: StudyFolder,
     plan: Plan,
@@ -129,7 +157,8 @@ def score_held_out_set(
     reject_other_champion(test_set, access)
     record_test_set_access(access, Folder(plan.data), test_set.split_name)
     patches = load_patches(plan.data, view=test_set.view)
-    probabilities = predict_proba(model, patches.pixels, on_progress)
+    unfinished = UnfinishedScores(model.content_hash, plan.fingerprint, test_set.view.key)
+    probabilities = predict_proba(model, patches.pixels, on_progress, stored=unfinished)
     artifact = model.artifact
     scored = ScoredRows(
         patches.labels,
@@ -155,6 +184,7 @@ def score_held_out_set(
     )
     result = ScoredTestSet(patches, scored, record)
     write_evaluation(folder, result)
+    unfinished.remove()
     return result
 
 
@@ -182,12 +212,12 @@ def _leak_notes(plan: Plan, test_set: HeldOutTestSet, patches: Patches) -> tuple
             f"leakage: {num_patients:,} patients of the held-out test set are also in the"
             " development data"
         )
-    is_duplicate = np.isin(
-        load_hashes(plan.data, test_set.view), load_hashes(plan.data, test_set.development_view)
+    matches = pixel_matches(
+        read_origins(plan.data, test_set.view), read_origins(plan.data, test_set.development_view)
     )
-    if is_duplicate.any():
+    if matches:
         notes.append(
-            f"leakage: {int(is_duplicate.sum()):,} patches of the held-out test set have the same"
-            " pixels as patches of the development data"
+            f"leakage: {len(matches):,} patches of the held-out test set have the same"
+            f" pixels as patches of the development data ({matches_text(matches)})"
         )
     return tuple(notes)

@@ -18,6 +18,7 @@ from raysearch.config.hyperparameter_readers import network_hparams
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.models import PatchShape
 from raysearch.models.architectures.networks import build_network
+from raysearch.models.encoders.encoder import Encoder
 from raysearch.training.memory import trim_allocator_memory
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -41,7 +42,7 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
     names = network_hparams(config.architecture) | {"normalization", "weights"}
     hparams = tuple(sorted((name, config.hparams[name]) for name in names & config.hparams.keys()))
     num_parameters, flops = _network_size(
-        config.architecture, data.shape, len(data.class_names), hparams
+        config.architecture, data.shape, len(data.class_names), hparams, config.encoder
     )
     return {
         "effective_batch_size": min(config.batch_size, _max_train_rows(config, data)),
@@ -56,6 +57,7 @@ def _network_size(
     shape: PatchShape,
     num_classes: int,
     hparams: tuple[tuple[str, Value], ...],
+    encoder: Encoder | None,
 ) -> tuple[int, int]:
     """Return the parameters and the FLOPs of a network, counted on the meta device.
 
@@ -63,7 +65,7 @@ def _network_size(
     """
     height, width, channels = shape
     with torch.device("meta"), torch.inference_mode():
-        net = build_network(name, shape, num_classes, dict(hparams)).eval()
+        net = build_network(name, shape, num_classes, dict(hparams), encoder).eval()
         # The counter registers hooks on gradients, which some networks do not support.
         net.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
@@ -83,7 +85,9 @@ def exceeded_limit(
 ) -> str | None:
     """Return which of `limits`, by metric, the network exceeds; None if it exceeds none."""
     num_classes = len(data.class_names)
-    net = build_network(config.architecture, data.shape, num_classes, config.hparams)
+    net = build_network(
+        config.architecture, data.shape, num_classes, config.hparams, config.encoder
+    )
     for metric, limit in limits.items():
         value = LIMITED_METRICS[metric](net, config, data)
         if value > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 NAN_LOSS, NAN_SCORES, UNDEFINED = "nan-loss", "nan-scores", "objective-undefined"
+OUT_OF_MEMORY = "out-of-memory"
 FAILURES = (NAN_LOSS, NAN_SCORES, UNDEFINED)
 
 

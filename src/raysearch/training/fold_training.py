@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from raysearch.training.batches import (
     normalized_batch,
     split_batches,
 )
-from raysearch.training.components import LOSSES
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
+from raysearch.training.fold_loss import FoldLoss
 from raysearch.training.optimization import Optimization, OptimizationState, StateDict
 from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
@@ -33,6 +33,14 @@ from raysearch.training.training_data import TrainingData
 from raysearch.training.weight_averaging import averaged_model
 
 VALIDATION_BATCH_SIZE = 512
+
+
+def no_part(_part: float) -> None:
+    """Ignore the part of an epoch that is over."""
+
+
+def no_rows(_num_done: int, _num_rows: int) -> None:
+    """Ignore the number of rows so far."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +85,19 @@ class FoldTrainer:
         self.config, self.fold = config, fold
         self.preprocessing, self.data = preprocess_fold(config, data, fold)
         self.train_indices, self.val_indices = data.folds[fold]
-        self.labels = torch.cat([data.labels, *(rows.labels for rows in data.auxiliary)])
-        self.auxiliary_weight = config.params.auxiliary_weight if data.auxiliary else 0.0
-        num_rows = len(self.labels) if self.auxiliary_weight else len(data.labels)
-        auxiliary_indices = np.arange(len(data.labels), num_rows).astype(np.int64)
-        self.epoch_indices = np.concatenate([self.train_indices, auxiliary_indices])
-        total_weight = len(self.train_indices) + self.auxiliary_weight * len(auxiliary_indices)
-        self.mean_row_weight = total_weight / len(self.epoch_indices)
+        self.loss = FoldLoss(config, data, fold)
+        self.epoch_indices = self.loss.train_indices
 
         torch.manual_seed(key(config.seed, fold, "model"))
         num_classes = len(data.class_names)
-        net = build_with_weights(config.architecture, data.shape, num_classes, config.hparams)
+        net = build_with_weights(
+            config.architecture,
+            data.shape,
+            num_classes,
+            config.hparams,
+            weights_hash=config.weights_hash,
+            encoder=config.encoder,
+        )
         self.model = config.precision_settings.to_device(net, data.device)
         steps_per_epoch = len(
             split_batches(torch.from_numpy(self.epoch_indices), config.batch_size)
@@ -95,15 +105,13 @@ class FoldTrainer:
         self.optimization = Optimization(config, self.model, num_classes, steps_per_epoch)
         self.average = averaged_model(self.model, config.params.ema_decay)
         self.augment = Augmentation.from_params(config.params)
-        self.class_weight = self.class_weights()
-        self.row_losses = partial(
-            LOSSES[config.params.loss],
-            weight=self.class_weight,
-            **config.params.arguments_of("loss"),
-        )
 
-    def train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int, on_part: Callable[[float], None] = no_part) -> float:
         """Train one epoch, and return the mean loss of its rows.
+
+        Args:
+            epoch: The number of the epoch, from 0.
+            on_part: Called after each batch with the part of the epoch that is over.
 
         Raises:
             TrainingFailedError: If the loss is not finite.
@@ -116,6 +124,7 @@ class FoldTrainer:
         order = torch.from_numpy(self.row_order(epoch)).to(device)
         total_loss = torch.zeros((), device=device)
         self.optimization.start_epoch(epoch)
+        num_done = 0
         for rows in split_batches(order, self.config.batch_size):
             batch = self.load_batch(rows, rng if self.augment.has_dihedral else None)
             batch = self.augment(batch, rng)
@@ -129,18 +138,23 @@ class FoldTrainer:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             total_loss += loss * len(rows)
+            num_done += len(rows)
+            on_part(num_done / len(order))
         mean_loss = float(total_loss) / len(order)  # waits for the device, once an epoch
         if not math.isfinite(mean_loss):
             raise TrainingFailedError(NAN_LOSS)
         self.optimization.end_epoch(mean_loss)
         return mean_loss
 
-    def validate(self, *, use_tta: bool) -> ValidationScores:
+    def validate(
+        self, *, use_tta: bool, on_rows: Callable[[int, int], None] = no_rows
+    ) -> ValidationScores:
         """Compute the logits of the validation rows.
 
         Args:
             use_tta: Apply the test-time augmentation of the hyperparameter `tta`, as at the end of
                 a fold. It can take as long as several epochs without it.
+            on_rows: Called after each batch with the number of validated rows, and of all rows.
 
         Raises:
             TrainingFailedError: If a logit is not finite.
@@ -151,10 +165,11 @@ class FoldTrainer:
         rows = torch.from_numpy(self.val_indices).to(self.data.device)
         start = time.perf_counter()
         with torch.inference_mode(), self.config.precision_settings.autocast(self.data.device):
-            batches = [
-                model(self.load_batch(batch_rows)).float()
-                for batch_rows in torch.split(rows, VALIDATION_BATCH_SIZE)
-            ]
+            batches, num_done = [], 0
+            for batch_rows in torch.split(rows, VALIDATION_BATCH_SIZE):
+                batches.append(model(self.load_batch(batch_rows)).float())
+                num_done += len(batch_rows)
+                on_rows(num_done, len(rows))
         logits = torch.cat(batches).cpu().numpy()  # waits for the device
         elapsed_ms = 1000 * (time.perf_counter() - start)
         if not np.isfinite(logits).all():
@@ -173,7 +188,7 @@ class FoldTrainer:
         """Return the rows of an epoch in their order."""
         seed = self.config.seed
         if self.config.params.balanced_sampling:
-            labels = self.labels.cpu().numpy()[self.epoch_indices]
+            labels = self.loss.labels.cpu().numpy()[self.epoch_indices]
             return balanced_order(self.epoch_indices, labels, seed, self.fold, epoch)
         return epoch_order(self.epoch_indices, seed, self.fold, epoch)
 
@@ -198,7 +213,7 @@ class FoldTrainer:
         # The mean of a micro-batch is weighted by its normalizer relative to that of the batch.
         split_targets = [
             [
-                (micro_rows, weight / self.loss_normalizer(rows) * self.loss_normalizer(micro_rows))
+                (micro_rows, weight / self.loss.normalizer(rows) * self.loss.normalizer(micro_rows))
                 for micro_rows in split_batches(rows, size)
             ]
             for rows, weight in targets
@@ -214,40 +229,10 @@ class FoldTrainer:
         with self.config.precision_settings.autocast(self.data.device):
             logits = self.model(batch)
         logits = logits.float()
-        losses = [self.mean_loss(logits, rows) * weight for rows, weight in targets]
+        losses = [self.loss.mean(logits, rows) * weight for rows, weight in targets]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-
-    def mean_loss(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return the mean loss of `rows` (B,); auxiliary rows have their own weight.
-
-        The weights are relative to the mean weight of the rows of an epoch, not of the batch: a
-        batch of auxiliary rows has a small loss.
-        """
-        losses: Tensor = self.row_losses(logits, self.labels[rows])
-        if self.auxiliary_weight:
-            is_own = rows < len(self.data.labels)
-            row_weights = torch.where(is_own, 1.0, self.auxiliary_weight)
-            losses = losses * (row_weights / self.mean_row_weight)
-        return losses.sum() / self.loss_normalizer(rows)
-
-    def loss_normalizer(self, rows: Tensor) -> Tensor | int:
-        """Return the divisor of a mean loss: the number of rows, or the sum of class weights."""
-        weight = self.class_weight
-        return len(rows) if weight is None else weight[self.labels[rows]].sum()
-
-    def class_weights(self) -> Tensor | None:
-        """Return the inverse class frequencies of the training rows, with mean 1 over the rows.
-
-        None if the hyperparameter `class_weights` is off, or the sampling is balanced.
-        """
-        params = self.config.params
-        if params.balanced_sampling or not params.class_weights:
-            return None
-        labels = self.data.labels[torch.from_numpy(self.train_indices).to(self.data.device)]
-        counts = torch.bincount(labels, minlength=len(self.data.class_names)).clamp(min=1)
-        return len(self.train_indices) / (len(counts) * counts.float())
 
     def state(self) -> FoldTrainerState:
         """Return the current state."""

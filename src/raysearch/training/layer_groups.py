@@ -26,6 +26,8 @@ class LayerGroups:
         num_classes: The number of its logits.
         frozen_blocks: The number of blocks, from the input, that are not trained; their batch
             normalization keeps its statistics. All blocks are frozen if there are fewer.
+        trained_blocks: The number of blocks, from the output, that are trained, instead of all but
+            `frozen_blocks`; None for these.
         layer_decay: The learning rate of a block, relative to the block after it.
         head_weight_decay: The weight decay of the head; that of the optimizer if None.
     """
@@ -38,6 +40,7 @@ class LayerGroups:
         frozen_blocks: int,
         layer_decay: float,
         head_weight_decay: float | None,
+        trained_blocks: int | None,
     ) -> None:
         self.model, self.layer_decay, self.head_weight_decay = model, layer_decay, head_weight_decay
         net = unwrap(model)
@@ -50,6 +53,8 @@ class LayerGroups:
             for parameter in layer.parameters()
         }
         self.stem = [parameter for parameter in net.parameters() if id(parameter) not in in_layers]
+        if trained_blocks is not None:
+            frozen_blocks = max(0, len(self.blocks) - trained_blocks)
         self.frozen_blocks = self.blocks[:frozen_blocks]
 
     def freeze(self, *, head_only: bool) -> None:

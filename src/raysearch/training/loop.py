@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from raysearch.config.names import FROZEN
 from raysearch.metrics.classification import classification_metrics
 from raysearch.training.failures import UNDEFINED, TrainingFailedError
+from raysearch.training.features.feature_training import FeatureTrainer
 from raysearch.training.fold_training import FoldTrainer, FoldTrainerState, ValidationScores
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -52,10 +54,21 @@ class TrainingState:
     Attributes:
         history: The results of all fold-epochs so far, at least one.
         trainer: The state of the trainer of the current fold.
+        score_hashes: SHA-256 of the files of validation scores that are stored, by fold-epoch.
     """
 
     history: tuple[FoldEpoch, ...]
     trainer: FoldTrainerState
+    score_hashes: Mapping[int, str] = field(default_factory=dict)
+
+
+Trainer = FoldTrainer | FeatureTrainer
+
+
+def fold_trainer(config: TrainConfig, data: TrainingData, fold: int) -> Trainer:
+    """Return what trains on a fold: a network, or a head over the features of a frozen one."""
+    is_frozen = config.params.adaptation == FROZEN
+    return FeatureTrainer(config, data, fold) if is_frozen else FoldTrainer(config, data, fold)
 
 
 Report = Callable[[FoldEpoch, ValidationScores, Callable[[], TrainingState]], None]
@@ -77,12 +90,12 @@ def train(
         TrainingFailedError: If the loss, a score or the objective is not finite.
     """
     history = [] if state is None else list(state.history)
-    trainer: FoldTrainer | None = None
+    trainer: Trainer | None = None
     for number in range(len(history), config.epochs * len(data.folds)):
         fold, epoch = divmod(number, config.epochs)
         start = time.monotonic()
         if trainer is None or epoch == 0:
-            trainer = FoldTrainer(config, data, fold)
+            trainer = fold_trainer(config, data, fold)
             if state is not None and epoch > 0:
                 trainer.load_state(state.trainer)
             state = None
@@ -102,9 +115,7 @@ def train(
         report(fold_epoch, val_scores, _state_getter(history, trainer))
 
 
-def _state_getter(
-    history: Sequence[FoldEpoch], trainer: FoldTrainer
-) -> Callable[[], TrainingState]:
+def _state_getter(history: Sequence[FoldEpoch], trainer: Trainer) -> Callable[[], TrainingState]:
     return lambda: TrainingState(tuple(history), trainer.state())
 
 
@@ -117,16 +128,73 @@ class TrainedFold:
     val_scores: ValidationScores
 
 
-def train_fold(config: TrainConfig, data: TrainingData, fold: int) -> TrainedFold:
+@dataclass(frozen=True)
+class FoldState:
+    """The state of the training of one fold, from which it can be continued.
+
+    Attributes:
+        epochs: The number of epochs so far, at least one.
+        accumulate: The number of micro-batches in a batch.
+        trainer: The state of the trainer.
+    """
+
+    epochs: int
+    accumulate: int
+    trainer: FoldTrainerState
+
+
+class FoldListener:
+    """Follows the training of one fold; this one does nothing."""
+
+    def on_batch(self, epochs: float) -> None:
+        """Called with the number of epochs so far, a part of an epoch included."""
+
+    def on_epoch(self, epochs: int, state: Callable[[], FoldState]) -> None:
+        """Called after an epoch with the number of epochs, and what returns the state."""
+
+    def on_validation(self, num_done: int, num_rows: int) -> None:
+        """Called with the number of validated patches, and of all validation patches."""
+
+
+def train_fold(
+    config: TrainConfig,
+    data: TrainingData,
+    fold: int,
+    listener: FoldListener | None = None,
+    state: FoldState | None = None,
+) -> TrainedFold:
     """Train and validate one `fold`.
 
-    The result equals that of `train` at the end of that fold, to the last bit.
+    The result equals that of `train` at the end of that fold, to the last bit, also if the training
+    continues from a state.
+
+    Args:
+        config: The configuration of the trial.
+        data: The data, with its folds.
+        fold: The fold.
+        listener: Follows the training.
+        state: The state to continue from; None to begin. That of a training with another number of
+            micro-batches is not used.
     """
-    trainer = FoldTrainer(config, data, fold)
-    for epoch in range(config.epochs):
-        trainer.train_epoch(epoch)
-    val_scores = trainer.validate(use_tta=True)
+    listener = listener or FoldListener()
+    trainer, num_epochs = fold_trainer(config, data, fold), 0
+    if state is not None and state.accumulate == config.accumulate:
+        trainer.load_state(state.trainer)
+        num_epochs = state.epochs
+    listener.on_batch(num_epochs)
+    for epoch in range(num_epochs, config.epochs):
+        trainer.train_epoch(epoch, _part_callback(listener, epoch))
+        listener.on_epoch(epoch + 1, _fold_state_getter(epoch + 1, config.accumulate, trainer))
+    val_scores = trainer.validate(use_tta=True, on_rows=listener.on_validation)
     return TrainedFold(trainer.trained_model, trainer.preprocessing, val_scores)
+
+
+def _part_callback(listener: FoldListener, epoch: int) -> Callable[[float], None]:
+    return lambda part: listener.on_batch(epoch + part)
+
+
+def _fold_state_getter(epochs: int, accumulate: int, trainer: Trainer) -> Callable[[], FoldState]:
+    return lambda: FoldState(epochs, accumulate, trainer.state())
 
 
 def validation_metrics(data: TrainingData, val_scores: ValidationScores) -> dict[str, float | None]:

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import sys
+
+import torch
 
 # Parameters of mallopt (malloc.h).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 MAX_RETAINED_BYTES = (1 << 31) - 1
 # Older versions of glibc accept the second value at most.
 MMAP_THRESHOLDS_BYTES = (1 << 30, 1 << 25)
+# What torch reports as a plain RuntimeError if an allocation fails, or is larger than any memory.
+MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the memory of the machine or the device is too small."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_MESSAGES):
+        return True
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _load_libc() -> ctypes.CDLL | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from raysearch.models.tensor_files import is_state_dict
 from raysearch.training.checkpoint import pack, unpack
 
 
@@ -52,9 +53,17 @@ def unpack_network_weights(content: bytes) -> NetworkWeights:
     """Unpack what `pack_network_weights` packed; ValueError if the content is damaged."""
     stored = unpack(content)
     try:
-        return NetworkWeights(**stored)
+        weights = NetworkWeights(**stored)
     except TypeError as error:
         raise ValueError(f"not the weights of a network ({error})") from None
+    numbers = (weights.seed, weights.fold)
+    if (
+        not isinstance(weights.trial, str)
+        or not all(number is None or type(number) is int for number in numbers)
+        or not (is_state_dict(weights.model) and is_state_dict(weights.preprocessing))
+    ):
+        raise ValueError("not the weights of a network (a field has another type)")
+    return weights
 
 
 def _on_cpu(module: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.config.names import LAST_BLOCKS
 from raysearch.training.components import OPTIMIZERS, SCHEDULES
 from raysearch.training.layer_groups import LayerGroups, scale_learning_rates
 from raysearch.training.train_config import TrainConfig
@@ -58,6 +59,9 @@ class Optimization:
             frozen_blocks=config.params.frozen_blocks,
             layer_decay=config.params.layer_decay,
             head_weight_decay=config.params.head_weight_decay,
+            trained_blocks=(
+                config.params.trained_blocks if config.params.adaptation == LAST_BLOCKS else None
+            ),
         )
         self._start_stage(0)
 

@@ -55,6 +55,11 @@ def device_kind(device: torch.device) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
+    return cpu_kind()
+
+
+def cpu_kind() -> str:
+    """Return the model name of the CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.models.encoders.encoder import Encoder
 from raysearch.training.precision_settings import PrecisionSettings
 
 
@@ -24,6 +25,9 @@ class TrainConfig:
         accumulate: The number of micro-batches over which the gradient of a batch is accumulated,
             to save device memory. The gradient equals that of the batch up to rounding, except that
             batch normalization and dropout work on each micro-batch.
+        weights_hash: The SHA-256 of the file of pretrained weights; empty if any is allowed.
+        encoder: The description of the architecture if it is a pretrained encoder; None to read it
+            from the table, or from the files of this machine.
     """
 
     hparams: Hparams
@@ -32,6 +36,8 @@ class TrainConfig:
     seed: int
     precision_settings: PrecisionSettings = field(default_factory=PrecisionSettings)
     accumulate: int = 1
+    weights_hash: str = ""
+    encoder: Encoder | None = None
 
     @cached_property
     def params(self) -> TrialParams:

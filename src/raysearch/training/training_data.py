@@ -19,10 +19,12 @@ class AuxiliaryRows:
     Attributes:
         pixels: uint8, shape (M, H*W*3), on the device of the study's pixels.
         labels: int64, shape (M,), on the same device.
+        rows_id: As that of `TrainingData`.
     """
 
     pixels: Tensor
     labels: Tensor
+    rows_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class TrainingData:
         folds: The training rows and the validation rows of each fold, int64, without common
             patients. The only fold of a refit is validated on a sample of its training rows.
         auxiliary: Additional training patches; their rows are numbered from N on, in order.
+        rows_id: Identifies the patches, by the hash of their shards and the view of these; empty
+            if they are not stored. Features of the patches are stored by it.
     """
 
     pixels: Tensor
@@ -47,6 +51,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
     auxiliary: tuple[AuxiliaryRows, ...] = ()
+    rows_id: str = ""
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the pixels of `rows` (B,), uint8 (B, H*W*3)."""

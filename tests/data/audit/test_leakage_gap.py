@@ -31,3 +31,21 @@ def test_random_folds_are_stratified(labels: list[int], num_folds: int) -> None:
     for label in set(labels):
         counts = np.bincount(folds[array == label], minlength=num_folds)
         assert counts.max() - counts.min() <= 1
+
+
+def test_one_tree_predicts_all_of_many_classes() -> None:
+    """Boosting would train a tree per class, iteration and fold: 50,000 of them."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(50), 20)
+    patients = np.array([f"p{number}" for number in rng.integers(0, 5, 1000) + 5 * labels])
+    colors = np.eye(15)[labels % 15] + rng.normal(0, 0.3, (1000, 15))
+    samples = ColorSamples(colors.astype(np.float32), labels, patients)
+    steps: list[tuple[int, int]] = []
+    result = measure_leakage_gap(
+        samples, np.ones(1000, np.bool_), 0, lambda done, total: steps.append((done, total))
+    )
+    assert result.model == "extremely randomized trees"
+    assert result.random_auroc is not None
+    assert result.random_auroc > 0.8
+    total = 2 * result.num_folds
+    assert steps == [(done, total) for done in range(1, total + 1)]

@@ -13,10 +13,10 @@ from support.source_images import decompression_bomb, png_bytes
 def test_a_larger_image_is_scaled_by_area() -> None:
     pixels = np.zeros((100, 100, 3), np.uint8)
     pixels[:, ::2] = 200
-    decoded, resize_mode = decode(png_bytes(pixels), "x.png", (50, 50))
+    decoded, resize_mode, _changes = decode(png_bytes(pixels), "x.png", (50, 50))
     assert resize_mode == "scaled"
     assert (decoded == 100).all()
-    decoded, resize_mode = decode(png_bytes(pixels), "x.png", (50, 80))
+    decoded, resize_mode, _changes = decode(png_bytes(pixels), "x.png", (50, 80))
     assert resize_mode == "scaled+padded"
     assert decoded.shape == (80, 50, 3)
     assert (decoded[50:] == 255).all()

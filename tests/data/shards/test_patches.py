@@ -2,10 +2,13 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +16,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import load_patches
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.sharding import write_shards
 from raysearch.errors import DataError
 from support.source_images import shard_source
@@ -45,7 +49,7 @@ def test_processes_that_start_at_once_write_one_pixel_file(shards: Path, tmp_pat
     outputs = {process.communicate()[0] for process in processes}
     assert len(outputs) == 1
     suffixes = [path.suffix for path in sorted((tmp_path / "pixels").iterdir())]
-    assert suffixes == [".lock", ".npy", ".parquet"]
+    assert suffixes == [".json", ".lock", ".npy", ".parquet"]
 
 
 def test_a_node_fetches_each_shard_once_for_all_views(
@@ -150,14 +154,72 @@ def test_labels_are_those_of_the_verified_shard(idc: Path, tmp_path: Path) -> No
         load_patches(str(tmp_path / "out"), tmp_path / "empty_cache")
 
 
-@pytest.mark.parametrize("kind", ["npy", "parquet"])
+# Reads the shards' pixels, and prints their sum or the error.
+LOADER = """
+import sys
+from pathlib import Path
+from raysearch.data.shards.patches import load_patches
+from raysearch.errors import DataError
+try:
+    print(int(load_patches(sys.argv[1], Path(sys.argv[2])).pixels.sum()))
+except DataError as error:
+    print(error)
+"""
+
+
+def load_in_new_process(out: Path, cache: Path) -> str:
+    command = [sys.executable, "-c", LOADER, str(out), str(cache)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "json"])
 def test_a_damaged_pixel_file_is_rejected(idc: Path, tmp_path: Path, kind: str) -> None:
     shard_source(idc, tmp_path, "idc")
     load_patches(str(tmp_path / "out"), tmp_path / "cache")
     (path,) = (tmp_path / "cache" / "pixels").glob(f"*.{kind}")
-    path.write_bytes(path.read_bytes()[:-1000])
+    path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged; remove it, and start again"):
         load_patches(str(tmp_path / "out"), tmp_path / "cache")
+
+
+def test_other_pixels_and_labels_in_the_cache_are_rejected(idc: Path, tmp_path: Path) -> None:
+    shard_source(idc, tmp_path, "idc")
+    patches = load_patches(str(tmp_path / "out"), tmp_path / "cache")
+    expected = str(int(patches.pixels.sum()))
+    (pixels,) = (tmp_path / "cache" / "pixels").glob("*.npy")
+    rows = pixels.with_suffix(".parquet")
+    for path in (pixels, rows):
+        good = path.read_bytes()
+        if path == pixels:
+            np.save(path, np.full_like(patches.pixels, 7))
+        else:
+            table = pq.read_table(path)
+            index = table.column_names.index("label")
+            swapped = pa.array((1 - patches.labels).tolist(), pa.int16())
+            pq.write_table(table.set_column(index, "label", swapped), path)
+        output = load_in_new_process(tmp_path / "out", tmp_path / "cache")
+        assert output == f"{pixels}: damaged; remove it, and start again"
+        with pytest.raises(DataError, match="damaged"):
+            load_patches(str(tmp_path / "out"), tmp_path / "cache")
+        path.write_bytes(good)
+    assert load_in_new_process(tmp_path / "out", tmp_path / "cache") == expected
+
+
+def test_the_pixels_of_a_wrong_shape_are_not_those_of_the_right_one(
+    idc: Path, tmp_path: Path
+) -> None:
+    """A manifest of another shape has another fingerprint, and with it another cached file."""
+    shard_source(idc, tmp_path, "idc")
+    expected = np.array(load_patches(str(tmp_path / "out"), tmp_path / "cache").pixels)
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "out", copy)
+    manifest = replace(read_manifest(Folder(copy)), shape=(100, 25, 3))
+    (copy / "manifest.json").write_bytes(manifest.dump())
+    turned = load_patches(str(copy), tmp_path / "cache")
+    assert turned.shape == (100, 25, 3)
+    again = load_patches(str(tmp_path / "out"), tmp_path / "cache")
+    assert again.shape == (50, 50, 3)
+    assert (again.pixels == expected).all()
 
 
 def test_a_cache_on_a_full_disk_is_reported_and_left_clean(

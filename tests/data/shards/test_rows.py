@@ -6,7 +6,8 @@ import pytest
 
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import load_patches
-from raysearch.data.shards.rows import load_rows, shard_errors
+from raysearch.data.shards.rows import load_rows
+from raysearch.data.shards.shard_files import shard_errors
 from raysearch.errors import DataError, StorageError
 from support.failing_store import NO_KEY, failing_folder
 from support.source_images import shard_source

@@ -18,6 +18,7 @@ from PIL import Image
 from raysearch.data.files import Folder
 from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.sharding import parse_size, write_shards
+from raysearch.data.sources.listing import SourceOptions
 from raysearch.errors import DataError
 from support.source_images import (
     decompression_bomb,
@@ -27,6 +28,7 @@ from support.source_images import (
     shard_source,
     write_idc_file,
 )
+from support.tiff_files import tiff_bytes
 
 
 def test_a_row_has_the_pixels_of_the_patch_and_its_origin(idc: Path, tmp_path: Path) -> None:
@@ -40,7 +42,7 @@ def test_a_row_has_the_pixels_of_the_patch_and_its_origin(idc: Path, tmp_path: P
         assert row["pixels"] == pixels.tobytes()
         assert row["sha256"] == hashlib.sha256(pixels.tobytes()).digest()
         assert f"_x{row['x']}_y{row['y']}_class{row['label']}.png" in row["source"]
-        assert row["fitted"] == "as is"
+        assert row["resize_mode"] == "as is"
 
 
 def test_pixels_are_stored_so_that_they_can_be_read_without_copying(
@@ -122,7 +124,7 @@ def test_the_most_frequent_size_is_used_and_smaller_images_are_padded(
     assert manifest.patients == 2
     assert manifest.warnings == ()
     table = pq.read_table(tmp_path / "out" / "part-00000.parquet").to_pylist()
-    row = next(row for row in table if row["fitted"] == "padded")
+    row = next(row for row in table if row["resize_mode"] == "padded")
     pixels = np.frombuffer(row["pixels"], np.uint8).reshape(40, 60, 3)
     assert (pixels[20:] == 255).all()
     assert (pixels[:, 30:] == 255).all()
@@ -215,7 +217,7 @@ def test_a_full_disk_is_reported_and_no_file_is_left(idc: Path, tmp_path: Path) 
     assert completed.returncode == 2
     assert completed.stdout == ""
     (line,) = completed.stderr.strip().splitlines()
-    message = f"{small_disk}/out: cannot be written (No space left on device)"
+    message = f"{small_disk}/out: cannot be written (No space left on device, after "
     assert line.startswith(f"raysearch: {message}")
 
 
@@ -228,3 +230,38 @@ def test_all_files_of_the_real_patches_are_accounted_for(shared: Path, tmp_path:
     assert manifest.patients == 203
     assert manifest.class_counts == (6293, 2312)
     assert manifest.resize_modes == {"as is": 8533, "padded": 72}
+
+
+def test_changes_of_images_and_reasons_of_rejection_are_counted_in_the_manifest(
+    class_folders: Path, tmp_path: Path
+) -> None:
+    patch = noise_patch(9, 40, 60)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pages = [Image.fromarray(patch)] * 2
+    clear = np.dstack([patch, np.zeros((40, 60), np.uint8)])
+    Image.fromarray(clear).save(class_folders / "tumor" / "clear.png")
+    Image.fromarray(patch).save(class_folders / "tumor" / "turned.png", exif=exif)
+    pages[0].save(class_folders / "tumor" / "camera.jpg", "MPO", save_all=True)
+    pages[0].save(class_folders / "tumor" / "pages.tif", save_all=True, append_images=pages[1:])
+    (class_folders / "tumor" / "deep.tif").write_bytes(tiff_bytes(patch.astype(np.uint16) * 16))
+    manifest = shard_source(class_folders, tmp_path, "folder")
+    assert (manifest.rows, manifest.rejected) == (7, 2)
+    assert manifest.image_changes["transparency replaced by white"] == 1
+    assert manifest.image_changes["EXIF orientation applied"] == 1
+    reasons = rejections(tmp_path)
+    assert "several pages" in reasons["tumor/pages.tif"]
+    assert "more than 8 bits a channel" in reasons["tumor/deep.tif"]
+    assert manifest.rejections == dict.fromkeys(reasons.values(), 1)
+    scaled = write_shards(
+        str(class_folders), tmp_path / "deep", "folder", options=SourceOptions(depth=12), workers=1
+    )
+    assert scaled.rows == 8
+    assert scaled.image_changes["scaled from 12 to 8 bits"] == 1
+
+
+@pytest.mark.parametrize(("source", "depth"), [("4:40:1", 12), ("4:40:1", 17), ("4:40:1", 8)])
+def test_a_depth_that_cannot_be_used_is_rejected(tmp_path: Path, source: str, depth: int) -> None:
+    with pytest.raises(DataError, match=r"--depth( \d+)?: (has no effect|not a number of bits)"):
+        write_shards(source, tmp_path / "out", None, options=SourceOptions(depth=depth), workers=1)
+    assert not list(tmp_path.iterdir())

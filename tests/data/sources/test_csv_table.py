@@ -81,12 +81,13 @@ def test_rows_that_cannot_be_used_are_rejected_by_path(tmp_path: Path) -> None:
         "../out.png,a,p1,\n/etc/passwd,a,p1,\n5.png,a,p1,\n5.png,b,p1,\nnone.png,a,p1,\n",
     )
     manifest = shard_source(source, tmp_path, classes=("b", "a"))
-    assert manifest.class_counts == (1, 1)
+    assert manifest.class_counts == (1, 2)
     reasons = rejections(tmp_path)
     assert reasons["2.png"] == "label 'c' is none of b, a"
-    assert reasons["3.png"] == "no patient"
+    assert "3.png" not in reasons
     assert reasons["4.png"] == "x 'near' is not a whole number"
-    assert reasons["../out.png"] == reasons["/etc/passwd"]
+    assert "not a plain path in the root" in reasons["../out.png"]
+    assert "absolute, and not in the root; name the folder of" in reasons["/etc/passwd"]
     assert reasons["5.png"] == "named in lines 9, 10"
     assert "cannot be read" in reasons["none.png"]
 
@@ -94,9 +95,9 @@ def test_rows_that_cannot_be_used_are_rejected_by_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("./0.png,a,p1,", "not a plain relative path"),
-        ("a//0.png,a,p1,", "not a plain relative path"),
-        ("0.png\0,a,p1,", "not a plain relative path"),
+        ("./0.png,a,p1,", "not a plain path in the root"),
+        ("a//0.png,a,p1,", "not a plain path in the root"),
+        ("0.png\0,a,p1,", "not a plain path in the root"),
         ("out.png,a,p1,", "a link out of the folder"),
         ("0.png,a,p1,later", "split 'later' is none of train, valid"),
     ],
@@ -111,6 +112,64 @@ def test_a_row_that_could_mislead_is_rejected(tmp_path: Path, row: str, reason: 
     assert (manifest.rows, manifest.rejected) == (2, 1)
     assert reason in next(iter(rejections(tmp_path).values()))
     assert shard_columns(tmp_path, "split")["split"] == ["valid", ""]
+
+
+@pytest.mark.parametrize("is_root_named", [True, False])
+def test_an_absolute_path_in_the_root_is_stored_relative_to_it(
+    tmp_path: Path, is_root_named: bool
+) -> None:
+    folder = tmp_path / "set"
+    text = f"path,label,patient\n{folder}/0.png,a,p1\n1.png,b,p2\n"
+    source = write_csv_source(folder, text)
+    options = {}
+    if is_root_named:
+        source = source.rename(tmp_path / "list.csv")
+        options = {"root": str(folder)}
+    manifest = shard_source(source, tmp_path, **options)
+    assert (manifest.rows, manifest.rejected) == (2, 0)
+    assert shard_columns(tmp_path, "source")["source"] == ["0.png", "1.png"]
+
+
+def test_a_root_may_be_named_by_a_link_and_the_paths_by_its_target(tmp_path: Path) -> None:
+    folder, link = tmp_path / "set", tmp_path / "link"
+    link.symlink_to(folder)
+    text = f"path,label,patient\n{folder}/0.png,a,p1\n{link}/1.png,b,p2\n"
+    source = write_csv_source(folder, text).rename(tmp_path / "list.csv")
+    assert shard_source(source, tmp_path, root=str(link)).rows == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("{top}/elsewhere.png", "absolute, and not in the root"),
+        ("{top}/set2/0.png", "absolute, and not in the root"),
+        ("{top}/set/../elsewhere.png", "not a plain path in the root"),
+        ("{top}/set/out.png", "a link out of the folder"),
+        ("{top}/set//0.png", "absolute, and not in the root"),
+        ("{top}/set/./0.png", "not a plain path in the root"),
+        ("s3://bucket/0.png", "absolute, and not in the root"),
+        ("{top}/set/1.png", "named in lines 2, 4"),
+    ],
+)
+def test_a_path_that_leads_out_of_the_root_is_rejected(
+    tmp_path: Path, path: str, reason: str
+) -> None:
+    path = path.format(top=tmp_path)
+    text = f"path,label,patient\n1.png,a,p1\n2.png,b,p2\n{path},a,p1\n"
+    source = write_csv_source(tmp_path / "set", text).rename(tmp_path / "list.csv")
+    Image.fromarray(synthetic_patches(1, 20)[0]).save(tmp_path / "elsewhere.png")
+    (tmp_path / "set" / "out.png").symlink_to(tmp_path / "elsewhere.png")
+    manifest = shard_source(source, tmp_path, root=str(tmp_path / "set"))
+    assert manifest.rows == 3 - manifest.rejected
+    assert reason in next(iter(rejections(tmp_path).values()))
+
+
+def test_a_root_needs_a_csv_file_and_a_folder(tmp_path: Path) -> None:
+    source = write_csv_source(tmp_path / "set", "path,label,patient\n0.png,a,p1\n")
+    with pytest.raises(DataError, match="no such folder"):
+        shard_source(source, tmp_path, root=str(tmp_path / "none"))
+    with pytest.raises(DataError, match="--root: has no effect with format folder, only with csv"):
+        shard_source(tmp_path / "set", tmp_path, "folder", root=str(tmp_path))
 
 
 @given(st.lists(st.lists(FIELDS, min_size=3, max_size=4), max_size=6), st.booleans())

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from raysearch.data.images import expansion
+from raysearch.data.images.expansion import ExpansionLimit
 from raysearch.data.sources.pcam import site_of_slide, split_of_slide
 from raysearch.errors import DataError
 from support.pcam_files import PREFIX, SLIDES, write_pcam
-from support.source_images import shard_columns, shard_source
+from support.source_images import rejections, shard_columns, shard_source
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
@@ -93,3 +95,20 @@ def test_an_impossible_position_is_rejected(tmp_path: Path) -> None:
     meta.write_text(meta.read_text().replace("96,192,", "96,99999999999,"))
     with pytest.raises(DataError, match="line 3 is not"):
         shard_source(source, tmp_path)
+
+
+def test_a_gzip_file_that_unpacks_to_far_more_than_its_size_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "COMPRESSED_HDF5", ExpansionLimit(20, 2**20))
+    source = tmp_path / "pcam"
+    for split in ("train", "valid"):
+        write_pcam(source, split)
+    images = source / f"{PREFIX}train_x.h5"
+    images.unlink()
+    with gzip.open(f"{images}.gz", "wb") as out:
+        out.write(bytes(64 * 2**20))
+    manifest = shard_source(source, tmp_path)
+    assert manifest.rows == 6
+    (reason,) = rejections(tmp_path).values()
+    assert "train_x.h5.gz unpacks to more than 20 times its size" in reason

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from support.split_rows import cohort, make_rows
 
 def test_three_lists_of_patients_are_an_official_split(tmp_path: Path) -> None:
     rows = cohort(40)
+    rows = replace(rows, patients=np.char.add(rows.patients, "\u00e9"))
     names = sorted(set(rows.patients.tolist()))
     subsets = {"train": names[:20], "val": names[20:30], "test": names[30:35]}
     for subset, patients in subsets.items():
-        (tmp_path / f"cases_{subset}.txt").write_text("\n".join([*patients, "unknown", ""]))
+        # Decomposed, as a Mac writes names, and with blanks.
+        lines = [f" {normalize('NFD', patient)} " for patient in patients]
+        (tmp_path / f"cases_{subset}.txt").write_text("\n".join([*lines, "unknown", ""]))
     lists = [str(tmp_path / f"cases_{subset}.txt") for subset in subsets]
     split_manifest = official_split_manifest(rows, "label", SplitSpec(), lists)
     assert split_manifest.held_out == tuple(subsets["test"])

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -64,7 +67,7 @@ def test_the_message_of_a_network_of_some_sizes_has_one_of_them() -> None:
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_patches_that_are_too_small_for_an_architecture_are_rejected(name: str) -> None:
-    with pytest.raises(SpaceError, match=f"{name} cannot take patches of 24x24 .*larger"):
+    with pytest.raises(SpaceError, match=f"{name} cannot take patches of 24x24 .*`input_size` 32"):
         check_patch_shape(name, (24, 24, 3), {})
 
 
@@ -111,3 +114,20 @@ def test_the_hyperparameters_of_another_architecture_are_ignored() -> None:
     net = build_network("resnet18", SHAPE, 2, {"width": 8, "kernel_size": 5})
     reference = build_network("resnet18", SHAPE, 2, {})
     assert net.state_dict().keys() == reference.state_dict().keys()
+
+
+def test_a_worker_with_a_small_network_does_not_import_torchvision() -> None:
+    """Its import takes as long as that of torch, since it imports torch's compiler."""
+    code = """
+import sys
+import raysearch.search.engine.worker_tasks
+from raysearch.models.architectures.networks import build_network
+build_network("cnn", (50, 50, 3), 2, {"architecture": "cnn", "width": 4, "convolutions": 1})
+print(*sys.modules)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    modules = process.stdout.split()
+    assert "torch" in modules
+    assert {"torchvision", "torch._dynamo", "torch._inductor"}.isdisjoint(modules)

@@ -36,3 +36,10 @@ def test_a_custom_head_replaces_the_last_layer() -> None:
     ]
     assert net(torch.zeros(2, 3, 50, 50)).shape == (2, 3)
     assert head_name(net, 3) == "fc"
+
+
+def test_the_layers_of_a_vision_transformers_encoder_are_separate_blocks() -> None:
+    with torch.device("meta"):
+        net = build_network("vit_b_16", (48, 48, 3), 2, {})
+    names = [name for name, _layer in blocks(net, head_name(net, 2))]
+    assert sum("encoder_layer" in name for name in names) == 12

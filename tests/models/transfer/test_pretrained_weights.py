@@ -1,5 +1,8 @@
 import hashlib
+import io
+import os
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torchvision import models
 from torchvision.models import VisionTransformer
 
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.data.cache_folder import private_folder
 from raysearch.errors import DataError, SpaceError, UserError
 from raysearch.models.architectures.networks import (
     build_network,
@@ -22,7 +27,8 @@ from raysearch.models.architectures.networks import (
 )
 from raysearch.models.transfer.input_normalization import unwrap
 from raysearch.models.transfer.network_layers import head_name
-from raysearch.models.transfer.pretrained_weights import download, load_weights, weights_folder
+from raysearch.models.transfer.pretrained_weights import load_weights
+from raysearch.models.weights.weights_cache import download, download_once, weights_folder
 
 SHAPE = (50, 50, 3)
 SMALL_CNN: dict[str, Value] = {"width": 4, "convolutions": 1}
@@ -52,6 +58,17 @@ def test_all_weights_but_those_of_the_head_are_loaded(tmp_path: Path, suffix: st
     assert all(torch.equal(state[name], random_state[name]) for name in head_weights)
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_a_pipe_or_a_device_is_no_file_of_weights(tmp_path: Path, suffix: str) -> None:
+    net = unwrap(build_network("cnn", SHAPE, 2, SMALL_CNN))
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        weights = str(tmp_path / f"{name}{suffix}")
+        with pytest.raises(DataError, match="a pipe or a device; give a regular file"):
+            load_weights(net, "cnn", weights, 2, SHAPE)
+
+
 def test_weights_that_cannot_be_used_are_rejected_with_the_reason(tmp_path: Path) -> None:
     wide = tmp_path / "wide.pt"
     torch.save(build_network("cnn", SHAPE, 2, {**SMALL_CNN, "width": 8}).state_dict(), wide)
@@ -61,12 +78,12 @@ def test_weights_that_cannot_be_used_are_rejected_with_the_reason(tmp_path: Path
         (tmp_path / "none.pt", "no such file"),
         (tmp_path / "text.pt", "cannot be read"),
         (tmp_path / "list.pt", "holds no state dictionary"),
-        (wide, r"not those of cnn \(0.weight is \(8, 3, 3, 3\) instead of \(4, 3, 3, 3\)\)"),
+        (wide, r"not those of cnn \(15 of another shape: 0.weight \(8, 3, 3, 3\) instead of \("),
         ("imagenet", "cnn has none"),
     ):
         with pytest.raises(UserError, match=message):
             check_weights("cnn", SHAPE, {**SMALL_CNN, "weights": str(weights)})
-    with pytest.raises(SpaceError, match="is missing, and"):
+    with pytest.raises(SpaceError, match=r"120 missing: bn1.bias, .*; 20 unexpected: 0.weight, "):
         check_weights("resnet18", SHAPE, {"weights": str(wide)})
 
 
@@ -127,18 +144,94 @@ def test_a_file_with_a_wrong_hash_and_an_unreachable_server_leave_no_file(
         assert not [file for file in path.parent.iterdir() if file.suffix != ".lock"]
 
 
+def cached_resnet(monkeypatch: pytest.MonkeyPatch, cache: Path) -> tuple[nn.Module, Path]:
+    """A ResNet-18 whose weights are in the cache, as torchvision's, and their file."""
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(cache))
+    torch.manual_seed(0)
+    pretrained = models.resnet18(weights=None)
+    content = io.BytesIO()
+    torch.save(pretrained.state_dict(), content)
+    name = f"resnet18-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.pth"
+    published = models.get_model_weights("resnet18").DEFAULT
+    monkeypatch.setattr(published.value, "url", f"http://127.0.0.1:9/{name}")
+    private_folder(weights_folder())
+    (weights_folder() / name).write_bytes(content.getvalue())
+    return pretrained, weights_folder() / name
+
+
 def test_cached_imagenet_weights_are_loaded_without_a_network_connection(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path))
-    url = models.get_model_weights("resnet18").DEFAULT.url
-    path = weights_folder() / url.rpartition("/")[2]
-    path.parent.mkdir(parents=True)
-    torch.manual_seed(0)
-    pretrained = models.resnet18(weights=None)
-    torch.save(pretrained.state_dict(), path)
+    pretrained, _path = cached_resnet(monkeypatch, tmp_path)
     net = build_with_weights("resnet18", SHAPE, 2, {"weights": "imagenet"})
     weight = unwrap(net).get_parameter("layer4.1.conv2.weight")
-    assert torch.equal(weight, pretrained.layer4[1].conv2.weight)
+    assert torch.equal(weight, pretrained.get_parameter("layer4.1.conv2.weight"))
     assert unwrap(net) is not net
     assert unwrap(net).get_submodule("fc").out_features == 2
+
+
+def test_cached_weights_of_another_content_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _pretrained, path = cached_resnet(monkeypatch, tmp_path)
+    torch.save(models.resnet18(weights=None).state_dict(), path)
+    with pytest.raises(DataError, match="does not have the hash that it was downloaded with"):
+        build_with_weights("resnet18", SHAPE, 2, {"weights": "imagenet"})
+
+
+def test_weights_without_a_hash_in_their_name_are_checked_against_the_stored_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "weights" / "net.safetensors"
+    download_once(path, "net", lambda: save_file({"a": torch.zeros(3)}, path) or None)
+    assert download_once(path, "net", pytest.fail) == path
+    save_file({"a": torch.ones(3)}, path)
+    with pytest.raises(DataError, match="does not have the hash that it was downloaded with"):
+        download_once(path, "net", pytest.fail)
+
+
+def test_weights_in_a_folder_that_others_can_write_to_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _pretrained, path = cached_resnet(monkeypatch, tmp_path)
+    path.parent.chmod(0o770)
+    with pytest.raises(DataError, match="other users can write to the cache"):
+        build_with_weights("resnet18", SHAPE, 2, {"weights": "imagenet"})
+
+
+def test_compressed_weights_and_pipes_are_rejected(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000, 1000)}, tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED) as compressed,
+    ):
+        for member in stored.namelist():
+            compressed.writestr(member, stored.read(member))
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name, message in (("small", "its entries are compressed"), ("pipe", "a pipe or a device")):
+        with pytest.raises(DataError, match=message):
+            check_weights("cnn", SHAPE, {**SMALL_CNN, "weights": str(tmp_path / f"{name}.pt")})
+
+
+def test_a_worker_rejects_weights_of_another_hash(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(dict(unwrap(build_network("cnn", SHAPE, 2, SMALL_CNN)).state_dict()), path)
+    hparams = {**SMALL_CNN, "weights": str(path)}
+    content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+    build_with_weights("cnn", SHAPE, 2, hparams, content_hash)
+    with pytest.raises(DataError, match=f"has SHA-256 {content_hash[:12]}, the study was planned"):
+        build_with_weights("cnn", SHAPE, 2, hparams, "0" * 64)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.backbone."])
+def test_a_transformer_of_timm_takes_weights_of_other_classes_and_layouts(
+    tmp_path: Path, prefix: str
+) -> None:
+    pretrained = build_network("timm:test_vit", (64, 64, 3), 5, {})
+    state = {f"{prefix}{name}": value for name, value in pretrained.state_dict().items()}
+    torch.save({"teacher": state}, tmp_path / "vit.pth")
+    hparams: dict[str, Value] = {"weights": str(tmp_path / "vit.pth")}
+    net = build_with_weights("timm:test_vit", (96, 96, 3), 2, hparams)
+    assert net.get_parameter("pos_embed").shape[1] == 37
+    name = "blocks.0.attn.qkv.weight"
+    assert torch.equal(net.get_parameter(name), pretrained.get_parameter(name))

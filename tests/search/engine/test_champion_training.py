@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from raysearch.search.engine.champion_training import train_repeats
+from raysearch.config.space import Resources
+from raysearch.data.step_progress import StepProgress
+from raysearch.search.engine.champion_tasks import RefitResult
+from raysearch.search.engine.champion_training import (
+    _warn_of_refits,
+    largest_node_slot,
+    train_repeats,
+)
+from raysearch.search.engine.nodes import Node
 from raysearch.search.engine.ray_session import ray_session
-from raysearch.search.journal.events import RepeatFailed
+from raysearch.search.journal.events import RepeatFailed, TrialWarning
 from raysearch.search.journal.history import History
 from raysearch.search.journal.journal import Journal
 from raysearch.search.study.repeats import missing_folds
@@ -30,6 +38,29 @@ def test_a_seed_that_failed_is_read_from_the_journal_and_not_trained_again(
     assert History(events).repeat_failures == {("t0000", 11): "nan-loss"}
 
 
+def test_a_refit_takes_all_cores_of_the_largest_node_and_waits_without_a_node() -> None:
+    resources = Resources(cpus=4.0)
+    nodes = [Node("small", "10.0.0.1", True, 2.0, 0.0), Node("large", "10.0.0.2", True, 8.0, 0.0)]
+    (slot,) = largest_node_slot(nodes, resources)
+    assert (slot.node_id, slot.resources.cpus) == ("large", 8.0)
+    (slot,) = largest_node_slot(nodes[:1], resources)
+    assert slot.resources.cpus == 4.0
+    assert largest_node_slot([], resources) == []
+
+
+def test_the_warning_of_a_refit_is_true_for_a_metric_of_either_direction(
+    shards: Path, tmp_path: Path
+) -> None:
+    study = study_with_started_trial(shards, tmp_path / "studies" / "refitted")
+    result = RefitResult(objective=0.25, num_trainings=3, network="")
+    _warn_of_refits(study, study.history.trials["t0000"], result)
+    (event,) = [event for event in study.journal.events if isinstance(event, TrialWarning)]
+    assert event.text == (
+        "its refit reaches 0.2500 on training rows, the best of 3 seeds: the first seed was worse"
+        " there than the folds' networks on validation rows (an undefined objective)"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_all_folds_are_trained_after_a_worker_is_lost_and_a_seed_fails(
@@ -40,12 +71,17 @@ def test_all_folds_are_trained_after_a_worker_is_lost_and_a_seed_fails(
     trial = study.history.trials["t0000"]
     diverging = study.start("t0001", "trial", {**REPEATED_HPARAMS, "learning_rate": 1e30})
     killer = threading.Thread(target=kill_a_worker, daemon=True)
-    progress: list[tuple[int, int]] = []
+    progress: list[StepProgress] = []
     with ray_session():
         killer.start()
-        train_repeats(study, trial, [11], lambda *counts: progress.append(counts), networks=True)
+        train_repeats(study, trial, [11], progress.append, networks=True)
         train_repeats(study, diverging, [12], networks=True)
-    assert progress == [(0, 2), (1, 2)]
+    assert {(report.total, report.unit) for report in progress if report.unit == "epochs"} == {
+        (2, "epochs")
+    }
+    assert progress[0].done == 0
+    assert max(report.done for report in progress if report.unit == "epochs") >= 1
+    assert study.folder.names(study.folder.UNFINISHED) == []
     killer.join(1.0)
     assert not killer.is_alive()
     assert missing_folds(study.folder, study.plan, trial, [11], networks=True) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -108,11 +110,14 @@ def test_storage_that_a_node_cannot_share_fails(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_doctor_checks_this_machine(run: Commands) -> None:
-    checks = json.loads(run("doctor", "--json").stdout)
-    assert all(check["passed"] for check in checks)
-    (failed,) = [
-        check
-        for check in json.loads(run("doctor", "--json", "--nodes", "2", code=1).stdout)
-        if not check["passed"]
-    ]
-    assert failed["name"] == "nodes"
+    report = json.loads(run("doctor", "--json").stdout)
+    assert all(check["passed"] for check in report["checks"])
+    packages = {package["name"]: package for package in report["packages"]}
+    assert packages["torch"]["version"] == importlib.metadata.version("torch")
+    assert packages["torch"]["is_direct"]
+    assert packages["torch"]["is_permissive"]
+    assert not packages["certifi"]["is_permissive"]
+    output = run("doctor", "--nodes", "2", code=1).stdout
+    (line,) = [line for line in output.splitlines() if "fail" in line]
+    assert "nodes" in line
+    assert re.search(r"pillow\s+│ \S+\s+│ MIT-CMU", output)

@@ -7,19 +7,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
 from aiohttp import web
 
-from raysearch.search.engine.cluster_jobs import CLOSE_TIMEOUT_S
+from raysearch.errors import StudyError
+from raysearch.search.engine.cluster_jobs import CLOSE_TIMEOUT_S, STUDY, ClusterJobs
 
 FOLLOW = """
 import signal, sys
+from pathlib import Path
 from raysearch.search.engine.cluster_jobs import ClusterJobs
 handler = lambda signum, frame: None
 signal.signal(signal.SIGINT, handler)
-jobs = ClusterJobs(sys.argv[1])
+jobs = ClusterJobs(sys.argv[1], Path("my cluster.yaml"))
 try:
     for line in jobs.follow_log("job"):
         print(line, flush=True)
@@ -30,6 +33,11 @@ except KeyboardInterrupt:
 
 async def version(_request: web.Request) -> web.Response:
     return web.json_response({"ray_version": ray.__version__})
+
+
+async def running_jobs(_request: web.Request) -> web.Response:
+    job = {"type": "SUBMISSION", "submission_id": "raysearch-x-1", "entrypoint": "raysearch"}
+    return web.json_response([job | {"status": "RUNNING", "metadata": {STUDY: "x"}}])
 
 
 @pytest.fixture
@@ -50,6 +58,7 @@ def dashboard() -> Iterator[str]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_get("/api/version", version)
+        app.router.add_get("/api/jobs/", running_jobs)
         app.router.add_get("/api/jobs/job/logs/tail", tail)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
@@ -90,3 +99,14 @@ def test_ctrl_c_does_not_wait_for_a_connection_that_does_not_close(
         seconds = time.monotonic() - start
     assert (follower.returncode, out, err) == (130, "", "")
     assert seconds < CLOSE_TIMEOUT_S
+
+
+def test_messages_name_the_cluster_file(dashboard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", dashboard)
+    jobs = ClusterJobs(dashboard, Path("my cluster.yaml"))
+    with pytest.raises(StudyError) as running:
+        jobs.launch("x", Path("x.yaml"), [])
+    for command in ("attach", "stop"):
+        assert f"`raysearch {command} x --cluster 'my cluster.yaml'`" in str(running.value)
+    with pytest.raises(StudyError, match=r"see `raysearch doctor --cluster 'my cluster\.yaml'`"):
+        jobs.log("none")

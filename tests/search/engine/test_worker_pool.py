@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from ray import cloudpickle
 from raysearch.config.space import Resources
 from raysearch.errors import DataError
 from raysearch.search.engine import worker_pool
-from raysearch.search.engine.actor_task import RemoteFunction, WorkerLostError
+from raysearch.search.engine.actor_task import (
+    RemoteFunction,
+    WorkerLostError,
+    WorkerOutOfMemoryError,
+)
 from raysearch.search.engine.nodes import Node, Slot
 from raysearch.search.engine.ray_session import ray_session
 from raysearch.search.engine.worker_pool import (
@@ -49,6 +54,7 @@ class Cluster:
     def __init__(self) -> None:
         self.nodes = [node("one", 2), node("two", 1)]
         self.draining: set[str] = set()
+        self.dead: set[str] = set()
         self.num_actors = 0
         self.max_running = 0
         self.requests: list[int] = []
@@ -60,6 +66,9 @@ class Cluster:
 
     def available(self, _resources: Resources) -> list[Node]:
         return [node for node in self.nodes if node.id not in self.draining]
+
+    def all(self) -> list[Node]:
+        return [replace(node, alive=node.id not in self.dead) for node in self.nodes]
 
     def actor(self) -> type:
         cluster = self
@@ -104,6 +113,7 @@ def node(name: str, cpus: float) -> Node:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
+    monkeypatch.setattr(worker_pool, "all_nodes", cluster.all)
     monkeypatch.setattr(worker_pool, "available_nodes", cluster.available)
     monkeypatch.setattr(worker_pool, "wait_for_nodes", cluster.available)
     monkeypatch.setattr(worker_pool, "draining_node_ids", lambda: cluster.draining)
@@ -233,13 +243,71 @@ def test_the_slots_decide_where_and_with_what_an_input_runs(cluster: Cluster) ->
     assert cluster.started == [("one", "refit")]
 
 
-def test_every_node_runs_the_input_once_and_a_lost_node_is_left_out(cluster: Cluster) -> None:
+def test_every_node_runs_each_input_once_and_a_lost_node_is_left_out(cluster: Cluster) -> None:
     cluster.errors[3] = [WorkerLostError("gone")]
-    assert WorkerPool(SQUARE, CPU).run_on_each_node(3) == [9]
-    assert [name for name, _value in cluster.started] == ["one", "two"]
+    ((three, four),) = WorkerPool(SQUARE, CPU).run_on_each_node([3, 4])
+    assert (three.result(), four.result()) == (9, 16)
+    assert cluster.started[:2] == [("one", 3), ("two", 3)]
     cluster.errors[3] = [WorkerLostError("gone"), WorkerLostError("gone")]
     with pytest.raises(WorkerLostError, match="gone"):
-        WorkerPool(SQUARE, CPU).run_on_each_node(3)
+        WorkerPool(SQUARE, CPU).run_on_each_node([3])
+
+
+def test_a_node_that_loses_a_later_input_runs_the_next_one_in_a_new_process(
+    cluster: Cluster,
+) -> None:
+    cluster.errors[4] = [WorkerOutOfMemoryError("memory"), ValueError("of the function")]
+    one, two = WorkerPool(SQUARE, CPU).run_on_each_node([3, 4, 5])
+    assert [task.output for task in (*one, *two)] == [9, None, 25, 9, None, 25]
+    assert {type(node[1].error) for node in (one, two)} == {WorkerOutOfMemoryError, ValueError}
+
+
+def test_a_later_input_whose_process_is_lost_runs_once_more_on_its_node(cluster: Cluster) -> None:
+    cluster.nodes = [node("one", 2)]
+    cluster.errors[4] = [WorkerLostError("gone")]
+    ((three, four),) = WorkerPool(SQUARE, CPU).run_on_each_node([3, 4])
+    assert (three.result(), four.result()) == (9, 16)
+    cluster.errors[4] = [WorkerLostError("gone")] * 3
+    ((_three, four),) = WorkerPool(SQUARE, CPU).run_on_each_node([3, 4])
+    assert isinstance(four.error, WorkerLostError)
+    assert len(cluster.errors[4]) == 1  # no third time
+    assert [value for _name, value in cluster.started] == [3, 4, 4] * 2
+
+
+def test_a_node_that_is_lost_at_a_later_input_is_left_out(cluster: Cluster) -> None:
+    cluster.errors[4] = [WorkerLostError("gone")] * 2
+    pool = WorkerPool(SQUARE, CPU)
+    cluster.dead = {"one"}
+    ((three, four),) = pool.run_on_each_node([3, 4])
+    assert (three.result(), four.result()) == (9, 16)
+    assert cluster.started[-1] == ("one", 4)
+    cluster.errors[4], cluster.dead = [WorkerLostError("gone")] * 4, {"one", "two"}
+    with pytest.raises(WorkerLostError, match="gone"):
+        pool.run_on_each_node([3, 4])
+
+
+def test_messages_of_lost_workers_name_one_reason_in_one_line(cluster: Cluster) -> None:
+    advised = RemoteFunction[int, int](square, describe=lambda value: f"fold {value}")
+    cluster.errors[3] = [WorkerOutOfMemoryError("a worker (the kernel)", "the kernel")] * 2
+    with pytest.raises(WorkerOutOfMemoryError) as error:
+        list(WorkerPool(advised, CPU).run([3]))
+    assert str(error.value).startswith("fold 3 ran out of memory on 2 workers (the kernel); free")
+    cluster.errors[3] = [WorkerLostError("a worker (died); often", "died")] * 4
+    with pytest.raises(WorkerLostError, match=r"^fold 3 failed on 4 workers \(died\); often its"):
+        list(WorkerPool(advised, CPU).run([3]))
+    retried = replace(advised, retry_on=(DataError,))
+    cluster.errors[3] = [DataError("first error\nsecond error")] * 4
+    with pytest.raises(WorkerLostError) as failure:
+        list(WorkerPool(retried, CPU).run([3]))
+    assert str(failure.value) == (
+        "fold 3 failed on 4 workers (first error); fix the cause, then resume with --resume"
+    )
+
+
+def test_an_input_without_memory_starts_again_once_and_is_then_named(cluster: Cluster) -> None:
+    cluster.errors[3] = [WorkerOutOfMemoryError("memory")] * 2
+    with pytest.raises(WorkerOutOfMemoryError, match="3 ran out of memory on 2 workers"):
+        list(WorkerPool(SQUARE, CPU).run([3]))
 
 
 class Scorer:

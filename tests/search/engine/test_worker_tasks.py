@@ -12,20 +12,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raysearch.search.engine import reporter, worker_tasks
+from raysearch.search.engine import champion_tasks, reporter, worker_tasks
+from raysearch.search.engine.champion_tasks import refit_trial
 from raysearch.search.engine.worker_messages import (
     TrialFailed,
     TrialTask,
     WorkerMessage,
     trial_task,
 )
-from raysearch.search.engine.worker_tasks import refit_trial, train_trial, within_memory
+from raysearch.search.engine.worker_tasks import train_trial, within_memory
 from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.study import Study
 from raysearch.search.study.trial_data import WorkerCache, train_config
 from raysearch.training.failures import TrainingFailedError
+from raysearch.training.fold_loss import FoldLoss
 from raysearch.training.fold_training import FoldTrainer, ValidationScores
 from raysearch.training.loop import FoldEpoch, train, validation_metrics
 from raysearch.training.network_weights import unpack_network_weights
@@ -67,16 +69,16 @@ class LimitedMemory:
 
     def __init__(self, max_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.max_rows = max_rows
-        mean_loss = FoldTrainer.mean_loss
+        mean_loss = FoldLoss.mean
 
         def limited_loss(
-            trainer: FoldTrainer, logits: torch.Tensor, rows: torch.Tensor
+            fold_loss: FoldLoss, logits: torch.Tensor, rows: torch.Tensor
         ) -> torch.Tensor:
             if len(rows) > self.max_rows:
                 raise torch.OutOfMemoryError
-            return mean_loss(trainer, logits, rows)
+            return mean_loss(fold_loss, logits, rows)
 
-        monkeypatch.setattr(FoldTrainer, "mean_loss", limited_loss)
+        monkeypatch.setattr(FoldLoss, "mean", limited_loss)
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_the_reports_of_a_trial_have_its_micro_batch_and_a_refit_uses_micro_batc
     train_trial(replace(task, trial="t0001"))
     assert messages == [TrialFailed("out-of-memory")]
     with pytest.raises(TrainingFailedError, match="out-of-memory"):
-        refit_trial(task)
+        refit_trial(replace(task, seed=2))  # the first refit has a checkpoint
 
 
 def test_a_refit_below_the_objective_is_repeated_with_other_seeds_and_the_best_is_stored(
@@ -151,7 +153,7 @@ def test_a_refit_below_the_objective_is_repeated_with_other_seeds_and_the_best_i
         attempts.append((metrics["auroc"] or 0.0, scores))
         return metrics
 
-    monkeypatch.setattr(worker_tasks, "validation_metrics", recording_metrics)
+    monkeypatch.setattr(champion_tasks, "validation_metrics", recording_metrics)
     cache = WorkerCache()
     data = cache.refit_data(task.study, str(shards), "cpu")
     ((train_indices, val_indices),) = data.folds

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.space import Space
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import (
     EVENT_NAMES,
@@ -20,7 +21,10 @@ from raysearch.search.journal.events import (
     Event,
     FoldReport,
     ModelCosts,
+    RefitTrained,
     RepeatFailed,
+    RepeatTrained,
+    ScoresReplaced,
     StudyLaunched,
     TrialEnded,
     TrialPaused,
@@ -28,16 +32,20 @@ from raysearch.search.journal.events import (
     TrialsExtended,
     TrialStarted,
     TrialWarning,
+    ValueExcluded,
 )
 
 EVENTS: tuple[Event, ...] = (
     StudyLaunched("host", 7, number=3, time=1.5),
     TrialsExtended(20),
+    ValueExcluded("width", 8),
+    ValueExcluded("flag", True),
     TrialStarted("t0000", "trial", {"width": 8, "rate": 1.0, "flag": True, "a": "b"}, 2**63, 3),
     FoldReport("t0000", 0, 1, None, {"auroc": None, "f1": 0.5}, 0.5, 1.0),
     FoldReport("t0000", 0, 1, 0.5, {}, None, 1.0, costs=ModelCosts(8, 100, 1000), host="host"),
     TrialPaused("t0000"),
     TrialPromoted("t0000"),
+    TrialPromoted("t0000", in_idle_slot=True),
     TrialEnded("t0000", "finished", "all folds done"),
     TrialWarning("t0000", "an umlaut ä"),
     ChampionSelected(
@@ -47,6 +55,10 @@ EVENTS: tuple[Event, ...] = (
         "t0000", ChampionDecision(0.0, "ensemble", 1, 1.2, 0.4, "f1", 0.1, 0.05, seed=2**40)
     ),
     RepeatFailed("t0000", 11, "nan-loss"),
+    RepeatTrained("t0000", 2**62, 1, "ab" * 32),
+    RepeatTrained("t0000", 2**62, 1, "ab" * 32, "cd" * 32),
+    RefitTrained("t0000", "ef" * 32),
+    ScoresReplaced("t0000", 4, "01" * 32),
 )
 
 
@@ -106,3 +118,10 @@ def test_a_record_with_nested_records_comes_back() -> None:
     selected = ChampionSelected("t0000", decision, (0.5,), number=1, time=2.0)
     content = json.loads(json.dumps(record_to_json(selected)))
     assert record_from_json(ChampionSelected, content) == selected
+
+
+def test_a_value_of_many_lines_is_named_in_one_line() -> None:
+    tree = {"metric": "auroc", "sampler": {"name": "a\nb\x85c\u2028d"}}
+    with pytest.raises(StudyError, match="Space: ") as rejected:
+        record_from_json(Space, tree)
+    assert len(str(rejected.value).splitlines()) == 1

@@ -7,6 +7,7 @@ import pytest
 
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
+from raysearch.search.journal import journal as journal_module
 from raysearch.search.journal.events import FoldReport, TrialPaused, TrialsExtended
 from raysearch.search.journal.journal import MAX_SEGMENT_EVENTS, Journal
 
@@ -85,7 +86,7 @@ def test_a_truncated_segment_is_not_read_as_an_earlier_journal(tmp_path: Path) -
     lines = path.read_text().splitlines(keepends=True)
     for num_lines in range(len(lines)):
         path.write_text("".join(lines[:num_lines]))
-        with pytest.raises(StudyError, match="truncated, or its first line is damaged; restore"):
+        with pytest.raises(StudyError, match="truncated, or its first line is damaged"):
             Journal(Folder(tmp_path))
 
 
@@ -160,6 +161,29 @@ def test_a_journal_of_another_format_is_rejected_in_one_line(folder: Folder) -> 
     line = '0123456789abcdef {"n":0,"at":1.0,"event":"pause","trial":"t0000"}'
     content = f"raysearch journal 1: 1 events, the last 0123456789abcdef\n{line}\n"
     folder.write("000000000.jsonl", content.encode())
-    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 2") as rejected:
+    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 4") as rejected:
         Journal(folder)
     assert "\n" not in str(rejected.value)
+
+
+def test_a_journal_of_format_3_is_read_and_continued_in_its_format(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(journal_module, "FORMAT", 3)
+        Journal(folder).append(TrialsExtended(0))
+    assert folder.read("000000000.jsonl").startswith(b"raysearch journal 3: 1 events")
+    journal = Journal(folder)
+    for number in range(1, MAX_SEGMENT_EVENTS + 2):
+        journal.append(TrialsExtended(number))
+    assert trials_of(Journal(folder)) == list(range(MAX_SEGMENT_EVENTS + 2))
+    heads = {folder.read(name)[:19] for name in folder.names()}
+    assert heads == {b"raysearch journal 3"}
+
+
+def test_the_first_event_of_another_format_is_damaged(folder: Folder) -> None:
+    Journal(folder).append(TrialsExtended(0))
+    content = folder.read("000000000.jsonl")
+    folder.write("000000000.jsonl", content.replace(b"journal 4", b"journal 3", 1))
+    with pytest.raises(StudyError, match="event 0 is damaged"):
+        Journal(folder)

@@ -68,7 +68,9 @@ def test_results_and_the_page_show_the_recorded_costs(
     for cell in (">5.68e-06</td>", ">200</td>", ">0.15</td>", ">0.00</td>"):
         assert page.count(cell) == 1
     assert run(["results", "costly", "--studies", str(tmp_path / "studies"), "--json"]) == 0
-    costs = {row["trial"]: row["costs"] for row in json.loads(capsys.readouterr().out)}
+    costs = {
+        row["trial"]: row["costs"] for row in json.loads(capsys.readouterr().out)["leaderboard"]
+    }
     assert costs[costly.id] == FIXED | {
         "samples_seen": 200,
         "inference_ms": pytest.approx(0.15),

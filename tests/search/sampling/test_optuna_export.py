@@ -139,11 +139,11 @@ def test_the_command_exports_the_study_and_leaves_no_other_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert study.plan.name == "exported"
-    assert run(["studies", "export", "exported", "exported.log"]) == 0
+    assert run(["studies", "export", "exported", "exported.log", "--format", "optuna"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exported.log", "studies"]
-    assert run(["studies", "export", "exported", "exported.log"]) == 2
+    assert run(["studies", "export", "exported", "exported.log", "--format", "optuna"]) == 2
     assert "the file exists" in capsys.readouterr().err
-    assert run(["studies", "export", "exported", "none/exported.log"]) == 2
+    assert run(["studies", "export", "exported", "none/exported.log", "--format", "optuna"]) == 2
     assert "no folder none" in capsys.readouterr().err
 
 

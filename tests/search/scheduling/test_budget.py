@@ -7,6 +7,14 @@ from dataclasses import replace
 import pytest
 
 from raysearch.config.space import Budget, Rule, Stopping
+from raysearch.search.journal.events import (
+    Event,
+    FoldReport,
+    TrialEnded,
+    TrialPaused,
+    TrialStarted,
+)
+from raysearch.search.scheduling.policy import SearchPolicy
 from support.simulated_studies import RULES, SPACE, finished_policy
 
 
@@ -54,3 +62,23 @@ def test_a_target_and_no_improvement_end_a_study() -> None:
     policy = finished_policy(replace(SPACE, budget=Budget(no_improvement=6), trials=200), 4)
     assert policy.exhausted() == "no improvement in 6 trials"
     assert len(policy.history.searched()) < 200
+
+
+def test_the_end_of_a_paused_trial_is_no_trial_without_improvement() -> None:
+    events: list[Event] = []
+    for number in range(6):
+        name = f"t000{number}"
+        events.append(TrialStarted(name, "trial", {}, 0, 3))
+        events.append(FoldReport(name, 0, 1, 0.5, {}, None, 1.0, rung=True))
+        if number:
+            events.append(TrialPaused(name))
+    events += [
+        TrialEnded(f"t000{number}", "finished" if not number else "stopped", "")
+        for number in range(5)
+    ]
+    space = replace(SPACE, budget=Budget(no_improvement=1), stopping=Stopping(1, 3, "promotion"))
+    policy = SearchPolicy(space, events)
+    assert policy.exhausted() is None
+    policy.apply(TrialStarted("t0006", "trial", {}, 0, 3))
+    policy.apply(TrialEnded("t0006", "failed", ""))
+    assert policy.exhausted() == "no improvement in 1 trials"

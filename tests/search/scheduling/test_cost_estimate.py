@@ -1,9 +1,16 @@
 """The expected cost of a study."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from raysearch.config.space_file import parse_space
+from raysearch.search.scheduling import cost_estimate
 from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
+from raysearch.search.scheduling.policy import rule_of
 from support.result_studies import TREE
 
 
@@ -14,3 +21,35 @@ def test_the_expected_cost_is_between_one_rung_and_all_fold_epochs() -> None:
         assert 20 < estimate <= 20 * 9 * 2
         assert (estimate == 20 * 9 * 2) == (rule == "none")
         assert expected_fold_epochs(replace(space, trials=40)) > estimate
+
+
+def test_the_simulation_costs_about_as_much_as_one_with_the_forest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spaces = [
+        parse_space(TREE | {"trials": trials, "epochs": epochs}, "x")
+        for trials in (8, 20, 40)
+        for epochs in (3, 9, 20)
+    ]
+    estimates = np.array([expected_fold_epochs(space) for space in spaces])
+    monkeypatch.setattr(cost_estimate, "simulated_rule", lambda space, _seconds: rule_of(space))
+    with_forest = np.array([expected_fold_epochs(space) for space in spaces])
+    ratios = np.log(estimates / with_forest)
+    assert np.exp(np.abs(ratios).mean()) < 1.2
+    assert np.exp(np.abs(ratios).max()) < 1.5
+
+
+def test_an_estimate_does_not_import_scikit_learn_or_scipy() -> None:
+    code = """
+import sys
+from raysearch.config.space_file import parse_space
+from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
+tree = {"objective": {"metric": "auroc", "mode": "max"}, "epochs": 3, "trials": 12,
+        "space": {"folds": 2, "architecture": "cnn", "width": {"choice": [4, 8]}}}
+expected_fold_epochs(parse_space(tree, "x"))
+sys.exit(" ".join({"sklearn", "scipy", "torch", "pandas"} & set(sys.modules)) or None)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr

@@ -9,7 +9,7 @@ from raysearch.search.scheduling.learning_curves import (
     MAX_LEAF_PARTS,
     MIN_LEAF_ROWS,
     Curves,
-    Surrogate,
+    ForestSurrogate,
 )
 from support.result_studies import fold_report
 
@@ -36,7 +36,7 @@ def curves_over(folds: int, trials: int) -> Curves:
 
 
 def smallest_leaf(curves: Curves) -> int:
-    surrogate = Surrogate(curves, len(curves), 1.0, seed=0)
+    surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
     return min(
         int(tree.n_node_samples[tree.children_left == -1].min()) for tree in surrogate._trees
     )
@@ -56,7 +56,7 @@ def test_a_surrogate_depends_only_on_the_first_reports() -> None:
     early, late = curves_over(2, 9), curves_over(2, 60)
     rows = early.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0).astype(np.float32)
     early_bounds, late_bounds = (
-        Surrogate(curves, 9 * EPOCHS, 1.0, 0).upper_confidence_bounds(rows, 1.5)
+        ForestSurrogate(curves, 9 * EPOCHS, 1.0, 0).upper_confidence_bounds(rows, 1.5)
         for curves in (early, late)
     )
     assert np.array_equal(early_bounds, late_bounds)
@@ -67,7 +67,7 @@ def test_the_exploration_weight_applies_only_to_started_trials() -> None:
     new = curves.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0)
     [best] = curves.best(len(curves), 1.0)[:1]
     rows = np.array([*new, curves.row(best, 1.0)]).astype(np.float32)
-    surrogate = Surrogate(curves, len(curves), 1.0, seed=0)
+    surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
     mean, less, more = (
         surrogate.upper_confidence_bounds(rows, exploration_weight)
         for exploration_weight in (0.0, 0.75, 1.5)
@@ -90,6 +90,6 @@ def test_without_varying_hyperparameters_every_trial_costs_the_same() -> None:
         trial.reports.append(fold_report(trial.id, 1, 0.5 + number / 10))
         curves.add_report(trial, 1 / 8, trial.reports[-1].objective or 0.0)
     rows = curves.training_rows(len(curves))[0].astype(np.float32)
-    surrogate = Surrogate(curves, len(curves), 1.0, seed=0)
+    surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
     assert surrogate.log_costs(rows).tolist() == [0.0] * len(rows)
     assert np.isfinite(surrogate.upper_confidence_bounds(rows, 1.0)).all()

@@ -14,7 +14,7 @@ from raysearch.config.constraints import allowed
 from raysearch.config.samplers import GridSampler
 from raysearch.config.space import Hyperparameter, Rule, Stopping
 from raysearch.config.space_file import parse_space
-from raysearch.search.journal.events import FoldReport, TrialEnded, TrialStarted
+from raysearch.search.journal.events import FoldReport, TrialEnded, TrialStarted, ValueExcluded
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.result_studies import TREE
 from support.simulated_studies import (
@@ -44,6 +44,7 @@ def test_the_forest_decides_the_same_again() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_studies_with_losses_kills_and_resumes_decide_the_same_again() -> None:
     num_decisions = 0
     for seed in range(960):
@@ -153,3 +154,15 @@ def test_every_proposal_satisfies_the_constraints(sampler: str) -> None:
         value = float(np.random.default_rng(number).random())
         policy.apply(FoldReport(event.trial, 0, 1, value, {}, None, 1.0, rung=True))
     assert len(policy.history.searched()) >= 15
+
+
+def test_rare_configurations_start_after_an_exclusion() -> None:
+    """About one in 1,000 random configurations without the value satisfies the constraint."""
+    constraint = "optimizer == 'adamw' or width >= 16 and learning_rate > 0.09"
+    tree = TREE | {"sampler": "random", "constraints": [constraint]}
+    space, exclusion = parse_space(tree, "x"), ValueExcluded("optimizer", "adamw")
+    events = [SearchPolicy(space, [exclusion]).next() for _again in range(2)]
+    assert isinstance(events[0], TrialStarted)
+    assert events[0] == events[1]
+    assert allowed(space, events[0].hparams)
+    assert events[0].hparams["optimizer"] == "sgd"

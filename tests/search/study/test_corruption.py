@@ -134,6 +134,7 @@ def test_a_damaged_study_is_rejected_or_the_same(stored: StudyFolder) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_damaged_in_thousands_of_ways_is_rejected_or_the_same(stored: StudyFolder) -> None:
     rejected = count_rejections(stored, 4000, seed=2)
     assert sum(rejected.values()) > 2000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,7 +16,12 @@ from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study import launcher_lock as launcher_lock_module
 from raysearch.search.study import lease_lock
-from raysearch.search.study.launcher_lock import check_no_launcher, launcher_lock
+from raysearch.search.study.launcher_lock import (
+    check_no_launcher,
+    launcher_lock,
+    running_launcher,
+)
+from raysearch.search.study.lease_lock import UNKNOWN_HOLDER
 from support.lease_locks import HERE
 
 HOLD = """
@@ -25,6 +31,12 @@ from raysearch.search.study.launcher_lock import launcher_lock
 with launcher_lock(StudyFolder(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
+"""
+READ = """
+import sys
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.launcher_lock import running_launcher
+print(running_launcher(StudyFolder(sys.argv[1])))
 """
 
 
@@ -83,6 +95,60 @@ def test_a_check_of_a_local_lock_acquires_and_creates_nothing(tmp_path: Path) ->
     check_no_launcher(folder)
     with launcher_lock(folder):
         pass
+
+
+def test_a_reader_of_a_lock_changes_nothing(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "x")
+    with launcher_lock(folder):
+        pass
+    lock = folder.local / folder.LOCK
+    for mode in (0o444, 0o755):  # as a mount of another system shows it
+        lock.chmod(mode)
+        before = lock.stat()
+        assert running_launcher(folder) is None
+        assert lock.stat() == before
+
+
+def test_a_launcher_in_another_container_is_seen_on_a_mount_whose_files_are_open(
+    tmp_path: Path,
+) -> None:
+    folder = StudyFolder(tmp_path / "x")
+    with launcher_lock(folder):
+        (folder.local / folder.LOCK).chmod(0o777)
+        command = [sys.executable, "-c", READ, folder.address]
+        container = ["unshare", "--fork", "--pid", "--mount-proc"]
+        if subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+            pytest.skip("this account cannot create a namespace of processes")
+        for words in (command, [*container, *command]):
+            seen = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+            assert seen.stdout == f"{HERE}\n"
+        with pytest.raises(StudyError, match="is being run by"):
+            check_no_launcher(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["process 0 on host", "process -1 on host", f"process {2**40} on host", "\xff"]
+)
+def test_a_lock_that_names_no_process_is_held_by_an_unknown_launcher(
+    tmp_path: Path, text: str
+) -> None:
+    folder = StudyFolder(tmp_path / "x")
+    with launcher_lock(folder):
+        (folder.local / folder.LOCK).write_text(text)
+        assert running_launcher(folder) == UNKNOWN_HOLDER
+
+
+def test_a_full_disk_is_named_with_the_lock(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="bytes were not written") as caught:
+            launcher_lock(folder).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(folder.local / folder.LOCK)
+    check_no_launcher(folder)
 
 
 def test_a_launch_is_rejected_before_anything_heavy_is_imported(

@@ -11,7 +11,13 @@ import pytest
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.lease_lock import EXPIRY_S, RENEWAL_S, SETTLE_S, LeaseLock
+from raysearch.search.study.lease_lock import (
+    EXPIRY_S,
+    RENEWAL_S,
+    SETTLE_S,
+    UNKNOWN_HOLDER,
+    LeaseLock,
+)
 from support.lease_locks import HERE, Clock
 
 
@@ -35,7 +41,7 @@ def test_the_second_launch_is_rejected_with_the_firsts_host_and_process(
     for _ in range(20):
         clock.sleep(RENEWAL_S)
         first.renew()
-        with pytest.raises(StudyError, match=f"'x' is being run by {HERE}; wait for it, or stop"):
+        with pytest.raises(StudyError, match=f"'x' is being run by {HERE}; wait for it, or end it"):
             clock.lock_of(folder).acquire()
     first.check_owner()
     first.release()
@@ -117,3 +123,15 @@ def test_a_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(
     assert folder.exists(folder.LOCK)
     with launcher_lock(folder):
         pass
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 2**40])
+def test_a_lease_that_names_no_process_is_held_by_an_unknown_launcher(
+    folder: StudyFolder, clock: Clock, pid: int
+) -> None:
+    clock.lock_of(folder).acquire()
+    lease = json.loads(folder.read(folder.LOCK)) | {"pid": pid}
+    folder.write(folder.LOCK, json.dumps(lease).encode())
+    assert clock.lock_of(folder).living_holder() == UNKNOWN_HOLDER
+    with pytest.raises(StudyError, match="is being run by another launcher"):
+        clock.lock_of(folder).acquire()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from raysearch.config.space_file import parse_space
-from raysearch.search.study.plan import load_plan
-from raysearch.search.study.plan_creation import make_plan
+from raysearch.errors import StudyError
+from raysearch.search.study.plan import WeightsFile, load_plan
+from raysearch.search.study.plan_creation import make_plan, reject_changes
+from raysearch.search.study.trial_data import train_config
 from raysearch.training.precision_settings import PrecisionSettings
 from support.champion_studies import REPEATED_HPARAMS
 
@@ -36,3 +44,28 @@ def test_the_precision_settings_of_a_written_plan_are_read(shards: Path) -> None
     assert load_plan(probed.dump()) == probed
     assert probed.precision_for("some cpu", "cnn").precision == "bfloat16"
     assert probed.precision_for("another cpu", "cnn") == PrecisionSettings()
+
+
+def test_a_plan_of_the_format_without_weights_is_read(shards: Path) -> None:
+    plan = make_plan(parse_space(TREE, "x"), "x", str(shards))[0]
+    content = json.loads(plan.dump())
+    del content["weights"], content["hash"]
+    content["format"] = 2
+    text = json.dumps(content, sort_keys=True).encode()
+    stored = json.dumps({**content, "hash": hashlib.sha256(text).hexdigest()}).encode()
+    assert load_plan(stored) == plan
+
+
+def test_a_resume_with_other_weights_is_rejected_and_trials_get_their_hash(shards: Path) -> None:
+    plan = make_plan(parse_space(TREE, "x"), "x", str(shards))[0]
+    weights = (WeightsFile("resnet18", "imagenet", "a" * 64),)
+    with_weights = replace(plan, weights=weights)
+    assert load_plan(with_weights.dump()) == with_weights
+    with pytest.raises(StudyError, match=r"weights imagenet of resnet18 was aaaaaaaaaaaa, is bbb"):
+        reject_changes(with_weights, replace(plan, weights=(replace(weights[0], sha256="b" * 64),)))
+    reject_changes(plan, with_weights)  # a plan of an earlier format
+    hparams = {"architecture": "resnet18", "weights": "imagenet"}
+    config = train_config(with_weights, hparams, 0, torch.device("cpu"))
+    assert config.weights_hash == "a" * 64
+    config = train_config(with_weights, {"architecture": "resnet18"}, 0, torch.device("cpu"))
+    assert config.weights_hash == ""

@@ -1,5 +1,6 @@
 """The plan of a study over every split scheme, and the data that is rejected."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ from raysearch.data.shards.sharding import write_shards
 from raysearch.data.splits.official_splits import official_split_manifest
 from raysearch.data.splits.split_creation import SplitSpec
 from raysearch.errors import DataError, SpaceError, StudyError
+from raysearch.models.encoders.encoder_table import ENCODERS
+from raysearch.search.study.architecture_checks import (
+    check_architectures,
+    encoders_of,
+    licenses_of_weights,
+    pretraining_notes,
+)
 from raysearch.search.study.plan import load_plan
-from raysearch.search.study.plan_creation import make_plan, reject_changes
+from raysearch.search.study.plan_creation import (
+    are_known_to_be_accepted,
+    make_plan,
+    reject_changes,
+)
 from support.result_studies import TREE
 from support.split_schemes import scheme_tree
 
@@ -119,3 +131,31 @@ def test_a_resume_with_another_space_is_rejected_with_the_differences(shards: Pa
     assert "epochs was 4, is 5" in str(rejected.value)
     assert "space.patient_fraction was absent, is fixed 0.5" in str(rejected.value)
     reject_changes(plan, make_plan(parse_space(TREE, "x"), "x", str(shards))[0])
+
+
+def test_each_input_size_of_a_choice_is_checked() -> None:
+    space = {"folds": 2, "architecture": "inception_v3", "input_size": {"choice": [32, 96]}}
+    large = {**space, "input_size": {"choice": [75, 96]}}
+    for hparams, is_accepted in ((space, False), (large, True)):
+        parsed = parse_space({**TREE, "space": hparams}, "x")
+        assert are_known_to_be_accepted(parsed, (50, 50, 3)) == is_accepted
+    with pytest.raises(SpaceError, match="cannot take patches of 32x32"):
+        check_architectures(parse_space({**TREE, "space": space}, "x"), (50, 50, 3))
+
+
+def test_the_encoders_of_a_space_are_described_in_its_plan(shards: Path) -> None:
+    conditional = {"choice": ["none"], "when": {"optimizer": "sgd"}}
+    optimizer = {"choice": ["adamw", "sgd"]}
+    hparams = {"folds": 2, "architecture": "uni", "optimizer": optimizer, "weights": conditional}
+    space = parse_space({**TREE, "space": hparams}, "x")
+    assert set(space.weights_of("uni")) == {"none", "pretrained"}
+    (encoder,) = encoders_of(space)
+    assert encoder == ENCODERS["uni"]
+    (note,) = pretraining_notes(space)
+    assert note.startswith("uni was pretrained on slides of Mass General Brigham and GTEx; ")
+    assert [each.license for each in licenses_of_weights(space)] == ["cc-by-nc-nd-4.0"]
+    plan = replace(make_plan(parse_space(TREE, "x"), "x", str(shards))[0], encoders=(encoder,))
+    assert load_plan(plan.dump()) == plan
+    other = replace(plan, encoders=(replace(encoder, mean=(0.5, 0.5, 0.5)),))
+    with pytest.raises(StudyError, match="encoder uni was "):
+        reject_changes(plan, other)

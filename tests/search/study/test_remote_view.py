@@ -7,6 +7,8 @@ import pytest
 
 from conftest import Commands
 from raysearch.config.space_file import parse_space
+from raysearch.data.step_progress import StepProgress
+from raysearch.errors import StudyError
 from raysearch.search.journal.events import FoldReport, TrialStarted
 from raysearch.search.journal.history import leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
@@ -17,6 +19,7 @@ from raysearch.search.study.remote_view import (
     EventMessage,
     Message,
     PlanMessage,
+    ProgressMessage,
     RemoteStudyView,
     StatusMessage,
     read_message,
@@ -38,6 +41,7 @@ def plan(shards: Path) -> Plan:
     "message",
     [
         StatusMessage("searching"),
+        ProgressMessage(StepProgress("refitting t0000", 2.5, 8, "epochs"), 1000.5),
         EventMessage(STARTED),
         EventMessage(REPORT),
         EndMessage({"champion": "t0001"}),
@@ -55,11 +59,16 @@ def test_a_plan_comes_back_from_its_line(plan: Plan) -> None:
     "line",
     [
         *("", "raysearch: no", '{"raysearch": ', '{"raysearch": "x"}', "{}"),
-        *('{"raysearch": "x", "content": 1}', '{"raysearch": "event", "content": {}}'),
+        '{"raysearch": "x", "content": 1}',
     ],
 )
 def test_any_other_line_is_no_message(line: str) -> None:
     assert read_message(line) is None
+
+
+def test_a_message_of_another_version_is_an_error() -> None:
+    with pytest.raises(StudyError, match="use the version of raysearch that runs on the cluster"):
+        read_message('{"raysearch": "event", "content": {}}')
 
 
 def test_a_repeated_event_counts_once(plan: Plan) -> None:

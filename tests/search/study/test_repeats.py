@@ -38,7 +38,7 @@ def test_only_folds_whose_files_are_missing_or_damaged_are_trained(
     assert missing() == []
     other_seed = missing_folds(folder, study.plan, trial, [12], networks=True)
     assert other_seed[0] == FoldRepeat(12, 0)
-    scores = repeat_out_of_fold(folder, study.plan, "t0000", 11, range(2))
+    scores = repeat_out_of_fold(folder, study.plan, trial, 11, range(2))
     assert scores is not None
     assert sorted(scores.rows) == list(range(240))
     network = folder.repeat_network("t0000", 11, 0)

@@ -3,10 +3,12 @@
 import dataclasses
 import re
 import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.entities import Metric, Run, ViewType
@@ -16,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space_file import parse_space
 from raysearch.errors import StudyError
+from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import (
     ChampionDecision,
     ChampionSelected,
@@ -32,8 +35,11 @@ from raysearch.search.journal.events import (
 )
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.plan_creation import make_plan
+from raysearch.search.tracking import study_runs, study_summary
 from raysearch.search.tracking import tracker as tracker_module
 from raysearch.search.tracking.log_batches import TrialLogBatches
+from raysearch.search.tracking.study_runs import StudyRuns
+from raysearch.search.tracking.study_summary import RankedTrial, StudySummary
 from raysearch.search.tracking.tracker import Tracker
 from support.tracking_server import Proxy, Server
 
@@ -42,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def plan(shards: Path, request: pytest.FixtureRequest) -> Plan:
-    tree = {"epochs": 2, "trials": 2, "space": {"folds": 2, "width": 4}}
+    tree = {"epochs": 2, "trials": 2, "space": {"folds": 2, "width": {"choice": [4, 8]}}}
     name = "of-" + re.sub(r"\W", "-", request.node.name)[-60:]
     return make_plan(parse_space(tree, "x"), name, str(shards))[0]
 
@@ -199,9 +205,11 @@ def test_a_run_has_the_state_the_costs_and_the_metrics_of_its_trial(store: str, 
         tracker.send(event)
     assert tracker.close("KILLED", 60) is None
     paused = runs_of(tracker.client, plan.name)["t0000"]
-    assert paused.info.status == "RUNNING"
-    assert paused.data.tags.items() >= {"state": "paused", "rung": "2"}.items()
+    assert paused.info.status == "KILLED"
+    assert paused.data.tags.items() >= {"state": "interrupted", "rung": "2"}.items()
     resumed = Tracker(plan, store)
+    states = {run.info.status for run in runs_of(resumed.client, plan.name).values()}
+    assert states == {"RUNNING"}
     for event in study:
         resumed.send(event)
     assert resumed.close("FINISHED", 60) is None
@@ -211,14 +219,14 @@ def test_a_run_has_the_state_the_costs_and_the_metrics_of_its_trial(store: str, 
     first = runs["t0000"]
     tags = {"state": "finished", "reason": "all folds done", "rung": "2", "micro_batch": "16"}
     tags |= {"architecture": "cnn", "optimizer": "sgd", "mlflow.runName": "t0000 sgd"}
+    tags |= {"trial_seed": "1", "folds": "2"}
     assert first.data.tags.items() >= tags.items()
     assert first.data.metrics["objective"] == first.data.metrics["objective_finished"] == 0.4
     assert first.data.metrics["folds_done"] == 2
     assert first.data.metrics["auroc"] == pytest.approx(0.3)
     assert first.data.metrics["train_seconds"] == pytest.approx(0.4)
-    assert first.data.params["effective_batch_size"] == "16"
-    assert first.data.params["parameters"] == "1234"
-    assert first.data.params["flops"] == "5000000000"
+    costs = {"effective_batch_size": "16", "parameters": "1234", "flops": "5000000000"}
+    assert first.data.params == {"width": "4", **costs}  # what no trial varies is a tag
     assert first.data.metrics["samples_seen"] == 120
     assert first.data.metrics["inference_ms"] == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert first.data.metrics["peak_rss_bytes"] == 2**30 - 1
@@ -229,6 +237,234 @@ def test_a_run_has_the_state_the_costs_and_the_metrics_of_its_trial(store: str, 
     assert runs["t0001"].data.tags["state"] == "stopped"
     assert runs["t0001"].data.metrics["folds_done"] == 1
     assert "objective_finished" not in runs["t0001"].data.metrics
+
+
+def test_a_run_is_ended_by_the_launch_after_a_kill(store: str, plan: Plan) -> None:
+    study = events()
+    killed = Tracker(plan, store)  # a killed launcher closes nothing
+    for event in study[:8]:
+        killed.send(event)
+    until = time.monotonic() + 60
+    while len(runs_of(killed.client, plan.name)) < 3 and time.monotonic() < until:
+        time.sleep(0.1)
+    before = {run.info.status for run in runs_of(killed.client, plan.name).values()}
+    assert before == {"RUNNING"}
+    resumed = Tracker(plan, store)
+    for event in study[:8]:
+        resumed.send(event)
+    assert resumed.close("FAILED", 60) is None
+    runs = runs_of(resumed.client, plan.name)
+    statuses = {name: run.info.status for name, run in runs.items()}
+    assert statuses == {"study": "FAILED", "t0000": "KILLED", "t0001": "KILLED"}
+    assert all(run.info.end_time for run in runs.values())
+
+
+def delay(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each batch take so many seconds."""
+    log = StudyRuns.log
+
+    def log_late(runs: StudyRuns, *arguments: Any) -> None:
+        time.sleep(seconds)
+        log(runs, *arguments)
+
+    monkeypatch.setattr(StudyRuns, "log", log_late)
+
+
+def statuses_of(client: MlflowClient, study: str) -> dict[str, str]:
+    return {name: run.info.status for name, run in runs_of(client, study).items()}
+
+
+def test_a_signal_while_the_tracker_closes_leaves_no_run_running(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupted `Thread.join` of Python 3.11 would take the thread for ended."""
+    delay(monkeypatch, 0.5)
+    tracker = Tracker(plan, store)
+    for event in events(4)[:8]:
+        tracker.send(event)
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(1.0, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        tracker.close("FINISHED", 60)
+    timer.join()
+    assert tracker.interrupt("KILLED", 30) is None
+    assert set(statuses_of(tracker.client, plan.name).values()) == {"KILLED"}
+
+
+def test_an_interrupt_ends_the_open_runs_before_it_sends_what_waits(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(plan, store)
+    study = events(6)
+    for event in study[:7]:  # their starts
+        tracker.send(event)
+    until = time.monotonic() + 60
+    while len(runs_of(tracker.client, plan.name)) < 7 and time.monotonic() < until:
+        time.sleep(0.1)
+    delay(monkeypatch, 1.0)
+    for event in study[7:]:
+        tracker.send(event)
+    time.sleep(1.5)  # more than a second of work waits for each of six runs
+    tracker.interrupt("KILLED", 3)
+    runs = runs_of(tracker.client, plan.name)
+    assert len(runs) == 7
+    assert {run.info.status for run in runs.values()} <= {"KILLED", "FINISHED"}
+    assert runs["study"].info.status == "KILLED"
+    assert runs["t0005"].data.tags["state"] == "interrupted"
+
+
+def test_an_interrupt_while_the_summary_is_sent_ends_the_study(
+    plan: Plan, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = {f"t{number:04d}": RankedTrial(Interval(0.1, 0.2, 0.3), "") for number in range(500)}
+    started = threading.Event()
+
+    def send_slowly(_client: object, _ranked: object, _step: int, _run_id: str) -> None:
+        started.set()
+        time.sleep(0.1)
+
+    monkeypatch.setattr(study_summary, "_log_ranked_trial", send_slowly)
+    monkeypatch.setattr(StudyRuns, "update", lambda _runs, trial, send: send(trial))
+    tracker = Tracker(plan, store)
+    tracker.send_summary(StudySummary("", "The best is t0000.", trials, "1"))
+    closing = threading.Thread(target=tracker.close, args=("FINISHED",))
+    closing.start()
+    assert started.wait(30)
+    assert tracker.interrupt("KILLED", 30) is None  # the whole summary would take 50 s
+    closing.join(30)
+    parent = tracker.client.get_run(tracker.parent_run_id)
+    assert parent.info.status == "KILLED"
+
+
+def interrupt(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FINISHED"])
+def test_an_interrupt_while_the_runs_are_opened_leaves_none_running(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    client = MlflowClient(store, store)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_experiment_tag", interrupt)  # after the run is created
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(plan, store, status)
+    assert {run.info.status for run in runs_of(client, plan.name).values()} == {status}
+
+
+def test_an_interrupt_while_the_runs_are_opened_does_not_wait_for_a_slow_store(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(tracker_module, "ABANDON_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", interrupt)
+    monkeypatch.setattr(StudyRuns, "close", lambda *_arguments: answers.wait(60))
+    start_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Tracker(plan, store)
+    assert time.monotonic() - start_s < 30
+    answers.set()
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the tracker warns of, also if another test has changed the settings of the log."""
+    texts: list[str] = []
+
+    def warn(text: str, *values: object) -> None:
+        texts.append(text % values)
+
+    for module in (study_runs, tracker_module):
+        monkeypatch.setattr(module.log, "warning", warn)
+    return texts
+
+
+def sent_tracker(plan: Plan, store: str, num_events: int = 8) -> Tracker:
+    """A tracker that has sent the first events of a study."""
+    tracker = Tracker(plan, store)
+    for event in events()[:num_events]:
+        tracker.send(event)
+    deadline = time.monotonic() + 60
+    while tracker.run_id("t0001") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return tracker
+
+
+def test_a_deleted_run_of_a_trial_is_left_out_and_named_once(
+    store: str, plan: Plan, warnings: list[str]
+) -> None:
+    tracker = sent_tracker(plan, store)
+    deleted = tracker.run_id("t0001")
+    assert deleted is not None
+    tracker.client.delete_run(deleted)
+    for event in events()[8:]:
+        tracker.send(event)
+    assert "t0001 was deleted in MLflow" in str(tracker.close("FINISHED", 60))
+    assert set(runs_of(tracker.client, plan.name)) == {"study", "t0000"}
+    assert warnings == ["MLflow: the run of t0001 was deleted in MLflow and is left out"]
+    resumed = Tracker(plan, store)
+    for event in events():
+        resumed.send(event)
+    assert resumed.close("FINISHED", 60) is None
+    assert_everything_is_stored_once(resumed.client, plan, events())
+
+
+@pytest.mark.parametrize("what", ["the parent run", "the experiment"])
+def test_what_a_study_needs_is_restored_once_after_it_was_deleted(
+    store: str, plan: Plan, warnings: list[str], what: str
+) -> None:
+    tracker = sent_tracker(plan, store)
+    experiment = tracker.client.get_experiment_by_name(plan.name)
+    assert experiment is not None
+    if what == "the experiment":
+        tracker.client.delete_experiment(experiment.experiment_id)
+    else:
+        tracker.client.delete_run(tracker.parent_run_id)
+    for event in events()[8:]:
+        tracker.send(event)
+    assert tracker.close("FINISHED", 60) is None
+    assert_everything_is_stored_once(tracker.client, plan, events())
+    assert warnings == [f"MLflow: {what} of {plan.name} was deleted; it is restored"]
+
+
+def test_an_error_that_repeats_is_logged_once(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    attempts = []
+
+    def reject(*_arguments: object) -> None:
+        attempts.append(1)
+        raise OSError("no answer")
+
+    tracker = sent_tracker(plan, store)
+    monkeypatch.setattr(StudyRuns, "end", reject)
+    monkeypatch.setattr(tracker_module, "RETRY_DELAYS_S", (0.01,))
+    for event in events()[8:]:
+        tracker.send(event)
+    deadline = time.monotonic() + 60
+    while len(attempts) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert tracker.close("KILLED", 0.1) is not None
+    assert len([text for text in warnings if "no answer" in text]) == 1
+
+
+def test_empty_duplicates_on_several_pages_are_all_deleted(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_runs, "PAGE_SIZE", 2)
+    tracker = Tracker(plan, store)
+    tags = {"raysearch.plan": plan.identity, "raysearch.trial": "t0000", "kind": "trial"}
+    experiment = tracker.client.get_experiment_by_name(plan.name)
+    assert experiment is not None
+    for _number in range(5):
+        tracker.client.create_run(experiment.experiment_id, tags=tags)
+    assert tracker.close("FINISHED", 60) is None
+    runs = tracker.client.search_runs([experiment.experiment_id])
+    assert [run.info.run_id for run in runs] == [tracker.parent_run_id]
 
 
 def test_an_event_that_mlflow_rejects_does_not_affect_others(store: str, plan: Plan) -> None:
@@ -274,7 +510,7 @@ def test_a_server_that_takes_a_second_for_a_request_delays_no_caller(
     for event in study:
         start = time.monotonic()
         tracker.send(event)
-        assert time.monotonic() - start < 0.1
+        assert time.monotonic() - start < 0.9
         time.sleep(0.1)
     assert tracker.close("FINISHED", 120) is None
     methods = [path.rpartition("/")[2] for path in proxy.paths[num_before:]]

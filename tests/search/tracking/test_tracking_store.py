@@ -12,12 +12,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from conftest import Commands, await_answer
 from raysearch.data.files import Folder
 from raysearch.errors import DataError, StudyError
-from raysearch.search.tracking.tracking_store import default_store, store_error
+from raysearch.search.tracking.tracking_store import (
+    DEFAULT_STORE,
+    default_store,
+    global_store,
+    restrict_local_store,
+    store_error,
+)
+from support.leaks import command_lines, leaks
 
 PASSWORD, KEY = "planted-Passw0rd-of-mlflow", "planted-aws-key"
 SPACE = """
@@ -51,7 +59,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         yield number
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=120)
 
 
 def http_status(port: int, host: str = "", password: str = "") -> int:
@@ -71,19 +79,14 @@ def http_status(port: int, host: str = "", password: str = "") -> int:
         return rejected.code
 
 
-def leaks(words: list[str], texts: dict[str, bytes]) -> list[tuple[str, str]]:
-    """The names of `texts` with the words that they contain."""
-    return [(name, word) for name, text in texts.items() for word in words if word.encode() in text]
-
-
-def command_lines() -> dict[str, bytes]:
-    """The command lines of all processes of this machine, by number."""
-    lines = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                lines[f"command line of {entry.name}"] = (entry / "cmdline").read_bytes()
-    return lines
+def file_contents(folder: Path) -> dict[str, bytes]:
+    """The contents of all files in `folder`, by path; without the database of passwords."""
+    contents = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # Ray removes its folder at the end
+            if path.is_file() and path.name != "basic_auth.db":
+                contents[str(path)] = path.read_bytes()
+    return contents
 
 
 @pytest.mark.slow
@@ -112,22 +115,20 @@ def test_a_team_logs_in_and_no_secret_is_stored(port: int, tmp_path: Path, shard
         launched = run.start("launch", "team.yaml", "--data", str(shards))
         texts: dict[str, bytes] = {}
         while launched.poll() is None:
-            texts |= command_lines()
+            texts |= command_lines() | file_contents(Path(logs))
             with suppress(Exception):
                 launched.wait(0.5)
         out, err = launched.communicate()
         assert launched.returncode == 0, err
         texts |= {"output": out.encode(), "error output": err.encode()}
-        files = [*folder.rglob("*"), *Path(logs).rglob("*"), *(tmp_path / "server").rglob("*")]
-        for path in files:
-            if path.is_file() and path.name != "basic_auth.db":
-                texts[str(path)] = path.read_bytes()
+        texts |= file_contents(folder) | file_contents(tmp_path / "server")
     assert [name for name in texts if "/studies/" in name]
     assert [name for name in texts if "raylet" in name]
     assert b"t0003" in texts[str(tmp_path / "server" / "mlflow.db")]
     assert leaks([PASSWORD, KEY], texts) == []
 
 
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow's queries
 def test_a_store_that_can_be_used_has_no_error(tmp_path: Path) -> None:
     assert store_error(f"sqlite:///{tmp_path}/mlflow.db") == ""
 
@@ -177,4 +178,32 @@ def test_a_folder_address_with_a_password_is_rejected() -> None:
 
 def test_no_error_message_contains_a_password() -> None:
     error = StudyError(f"the store postgresql://me:{PASSWORD}@db/mlflow is away; try http://a:1@b")
-    assert str(error) == "the store postgresql://me:***@db/mlflow is away; try http://a:***@b"
+    assert str(error) == "the store postgresql://***@db/mlflow is away; try http://***@b"
+
+
+def test_a_local_store_and_its_artifacts_are_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlruns").mkdir(mode=0o755)
+    for name in ("mlflow.db", "mlflow.db-wal"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    restrict_local_store(DEFAULT_STORE)
+    restrict_local_store(f"sqlite:///{tmp_path}/new.db")
+    restrict_local_store("http://127.0.0.1:5000")
+    restrict_local_store("sqlite:///missing/mlflow.db")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"mlflow.db": 0o600, "mlflow.db-wal": 0o600, "new.db": 0o600, "mlruns": 0o700}
+
+
+def test_a_store_is_mlflows_global_one_only_inside_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/before.db")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    store = f"sqlite:///{tmp_path}/inside.db"
+    with global_store(store):
+        assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == (store, store)
+    assert mlflow.get_tracking_uri() == f"sqlite:///{tmp_path}/before.db"
+    assert "MLFLOW_REGISTRY_URI" not in os.environ

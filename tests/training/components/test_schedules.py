@@ -7,6 +7,7 @@ import torch
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
 from raysearch.training.components import SCHEDULES
+from raysearch.training.fold_loss import FoldLoss
 from raysearch.training.fold_training import FoldTrainer
 from raysearch.training.training_data import TrainingData
 from support.recorded_training import small_config
@@ -75,7 +76,7 @@ def test_a_plateau_of_the_training_loss_lowers_the_learning_rate(
     )
     trainer = FoldTrainer(replace(config, epochs=5), data, 0)
     loss = torch.tensor(1.0, requires_grad=True)
-    monkeypatch.setattr(FoldTrainer, "mean_loss", lambda *_args: 0 * loss + 1.0)
+    monkeypatch.setattr(FoldLoss, "mean", lambda *_args: 0 * loss + 1.0)
     rates = []
     for epoch in range(5):
         trainer.train_epoch(epoch)

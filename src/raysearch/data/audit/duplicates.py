@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ IDENTICAL, TRANSFORMED, NEAR_IDENTICAL = "identical", "rotated or flipped", "nea
 MAX_HASH_DISTANCE, NUM_BANDS, BAND_BITS = 3, 4, 16
 # Largest mean difference of the thumbnails of near-identical patches, in gray levels of 0 to 255.
 MAX_THUMBNAIL_DISTANCE = 3.0
+# Below this standard deviation within channels, a patch has a single color. Two such patches can
+# have identical pixels without showing the same tissue.
+MIN_TEXTURE_STD = 1.0
 # Limits of the comparisons in one band; only patches without structure exceed them.
 MAX_NEIGHBORS = 2000
 MAX_PAIRS = 2_000_000
@@ -37,6 +40,11 @@ class NearPairs:
 
     pairs: RowArray
     complete: bool
+
+
+def is_single_color(image: Images) -> bool:
+    """Return whether an image (H, W, 3) has a single color, as empty background has."""
+    return bool(np.sqrt(image.var(axis=(0, 1)).mean()) < MIN_TEXTURE_STD)
 
 
 def dihedral_transforms(image: Images) -> Iterator[Images]:
@@ -111,6 +119,7 @@ def near_pairs(
     difference_hashes: NDArray[np.uint64],
     thumbnails: NDArray[np.uint8],
     searched: NDArray[np.bool_],
+    on_rows: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> NearPairs:
     """Find the pairs of rows whose difference hashes and thumbnails are nearly equal.
 
@@ -122,11 +131,13 @@ def near_pairs(
         difference_hashes: Shape (N,).
         thumbnails: Shape (N, 8, 9).
         searched: Rows to compare, shape (N,).
+        on_rows: Called with the number of compared rows, and of all; a band is a part of each row.
     """
     rows = np.flatnonzero(searched).astype(np.int64)
     pairs_by_band, complete = [np.empty((0, 2), np.int64)], True
     hashes = difference_hashes[rows]
     for band in range(NUM_BANDS):
+        on_rows(band * len(rows) // NUM_BANDS, len(rows))
         shift = np.uint64(band * BAND_BITS)
         rotated = (hashes << shift) | (hashes >> (np.uint64(64) - shift)) if band else hashes
         order = np.argsort(rotated, kind="stable")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,12 +77,25 @@ def compute_patch_features(
             pixel_blocks = [pixels[start : start + step] for start in starts]
             padded_blocks = [padded[rows[start : start + step]] for start in starts]
             blocks += pool.map(compute_block_features, pixel_blocks, padded_blocks)
+    return concatenated(blocks)
+
+
+def concatenated(blocks: Sequence[PatchFeatures]) -> PatchFeatures:
+    """Return the features of all blocks."""
     return PatchFeatures(
         **{
             feature.name: np.concatenate([getattr(block, feature.name) for block in blocks])
             for feature in fields(PatchFeatures)
         }
     )
+
+
+def features_from_arrays(arrays: Mapping[str, NDArray[Any]], num_rows: int) -> PatchFeatures | None:
+    """Return the features of `num_rows` rows by name; None if the arrays are not those of them."""
+    names = {feature.name for feature in fields(PatchFeatures)}
+    if set(arrays) != names or any(len(array) != num_rows for array in arrays.values()):
+        return None
+    return PatchFeatures(**arrays)
 
 
 def compute_block_features(pixels: Images, padded: NDArray[np.bool_]) -> PatchFeatures:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.array_cache import ArrayCache
 from raysearch.data.audit.duplicates import (
+    MIN_TEXTURE_STD,
     DuplicateRows,
     canonical_hash,
     exact_duplicates,
@@ -18,7 +20,12 @@ from raysearch.data.audit.duplicates import (
 )
 from raysearch.data.audit.leakage_gap import ColorSamples, LeakageGap, measure_leakage_gap
 from raysearch.data.audit.outliers import MAX_UNIFORM_STD, Outliers, find_outliers
-from raysearch.data.audit.patch_features import PatchFeatures, compute_patch_features
+from raysearch.data.audit.patch_features import (
+    PatchFeatures,
+    compute_patch_features,
+    concatenated,
+    features_from_arrays,
+)
 from raysearch.data.audit.row_statistics import (
     ColumnCounts,
     MixedPatient,
@@ -28,10 +35,9 @@ from raysearch.data.audit.row_statistics import (
     position_conflicts,
 )
 from raysearch.data.audit.shard_reader import (
-    Images,
     LabeledShards,
     RowSources,
-    iter_row_groups,
+    iter_row_group_readers,
     open_shards,
     read_row_sources,
     remove_padding,
@@ -43,11 +49,15 @@ from raysearch.data.audit.split_integrity import (
     verify_split_manifests,
 )
 from raysearch.data.shards.rows import Rows, View, load_rows
+from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress, ignore_progress
 
-# Below this standard deviation within channels, a patch has a single color. Two such patches can
-# have identical pixels without showing the same tissue.
-MIN_TEXTURE_STD = 1.0
-ProgressCallback = Callable[[int, int], None]
+READING, MEASURING = "Reading the labels", "Measuring the patches"
+COMPARING_TURNED, COMPARING_NEAR = "Comparing turned copies", "Comparing similar patches"
+MODELING, FINISHING = "Training the color models", "Collecting the results"
+MODELS = "models"
+# The steps in the cache.
+FEATURES, CANONICAL_HASHES = "features", "hashes"
+HASH_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -131,34 +141,50 @@ class Audit:
 
 
 def audit_shards(
-    data: str, task: str, seed: int, on_progress: ProgressCallback = lambda _done, _total: None
+    data: str,
+    task: str,
+    seed: int,
+    on_progress: StepCallback = ignore_progress,
 ) -> Audit:
     """Audit every labeled row of a set of shards, one row group at a time.
+
+    An audit that was interrupted continues after its last row group.
 
     Args:
         data: Folder of the shards.
         task: Name of the task whose labels are audited.
         seed: Seed of samples and folds.
-        on_progress: Called with (number of measured rows, number of all rows).
+        on_progress: Called with the number of patches or models of a step that are done.
 
     Raises:
         DataError: If the shards cannot be used.
     """
+    on_progress(StepProgress(READING, 0, 0, PATCHES))
     shards = open_shards(data, task)
     rows, sources = load_rows(data, View(task)), read_row_sources(shards)
-    batches = _with_progress(shards, len(rows.labels), on_progress)
-    features = compute_patch_features(batches, sources.padded)
+    cache = ArrayCache("audit", rows.fingerprint, task)
+    features = _patch_features(shards, sources, cache, on_progress)
     split_checks = verify_split_manifests(data, rows.fingerprint)
-    exact = _exact_duplicates(shards, sources, features)
+    exact = _exact_duplicates(shards, sources, features, cache, on_progress)
     has_structure = features.channel_stds >= MAX_UNIFORM_STD
     is_first_copy = np.zeros_like(has_structure)
     is_first_copy[np.unique(sources.pixel_hashes, return_index=True)[1]] = True
     pairs = near_pairs(
-        features.difference_hashes, features.thumbnails, has_structure & is_first_copy
+        features.difference_hashes,
+        features.thumbnails,
+        has_structure & is_first_copy,
+        lambda done, total: on_progress(StepProgress(COMPARING_NEAR, done, total, PATCHES)),
     )
     near = near_duplicates(pairs.pairs, exact)
     samples = ColorSamples(features.color_statistics, rows.labels, rows.patients)
-    return Audit(
+    gap = measure_leakage_gap(
+        samples,
+        ~held_out_mask(split_checks, rows),
+        seed,
+        lambda done, total: on_progress(StepProgress(MODELING, done, total, MODELS)),
+    )
+    on_progress(StepProgress(FINISHING, 0, 0, PATCHES))
+    audit = Audit(
         shards=shards,
         seed=seed,
         rows=rows,
@@ -172,29 +198,53 @@ def audit_shards(
         position_conflicts=position_conflicts(rows),
         mixed_patients=mixed_patients(rows),
         split_manifests=split_checks,
-        leakage_gap=measure_leakage_gap(samples, ~held_out_mask(split_checks, rows), seed),
+        leakage_gap=gap,
     )
+    cache.remove()
+    return audit
 
 
-def _with_progress(
-    shards: LabeledShards, num_rows: int, on_progress: ProgressCallback
-) -> Iterator[tuple[NDArray[np.int64], Images]]:
-    num_done = 0
-    for rows, pixels in iter_row_groups(shards):
-        yield rows, pixels
+def _patch_features(
+    shards: LabeledShards, sources: RowSources, cache: ArrayCache, on_progress: StepCallback
+) -> PatchFeatures:
+    """Compute the features of all rows, without the row groups that the cache has."""
+    num_rows, num_done, blocks = len(sources.files), 0, list[PatchFeatures]()
+    for rows, read_pixels in iter_row_group_readers(shards):
+        on_progress(StepProgress(MEASURING, num_done, num_rows, PATCHES))
+        name = f"{FEATURES}-{rows[0]:09d}"
+        block = features_from_arrays(cache.read(name) or {}, len(rows))
+        if block is None:
+            block = compute_patch_features([(rows, read_pixels())], sources.padded)
+            cache.write(name, asdict(block))
+        blocks.append(block)
         num_done += len(rows)
-        on_progress(num_done, num_rows)
+    return concatenated(blocks)
 
 
 def _exact_duplicates(
-    shards: LabeledShards, sources: RowSources, features: PatchFeatures
+    shards: LabeledShards,
+    sources: RowSources,
+    features: PatchFeatures,
+    cache: ArrayCache,
+    on_progress: StepCallback,
 ) -> tuple[DuplicateRows, ...]:
+    """Find the identical patches, and with the hashes of all turns the rotated and flipped ones."""
     candidates = transform_candidates(sources.pixel_hashes, features.histogram_hashes)
     canonical_hashes: dict[int, bytes] = {}
-    for rows, pixels in iter_row_groups(shards, candidates) if len(candidates) else ():
-        for row, image in zip(rows.tolist(), pixels, strict=True):
-            is_padded = sources.padded[row]
-            canonical_hashes[row] = canonical_hash(remove_padding(image) if is_padded else image)
+    for rows, read_pixels in iter_row_group_readers(shards, candidates) if len(candidates) else ():
+        num_done = len(canonical_hashes)
+        on_progress(StepProgress(COMPARING_TURNED, num_done, len(candidates), PATCHES))
+        name = f"{CANONICAL_HASHES}-{rows[0]:09d}"
+        stored = (cache.read(name) or {}).get("hashes")
+        if stored is None or stored.shape != (len(rows), HASH_BYTES) or stored.dtype != np.uint8:
+            hashes = [
+                canonical_hash(remove_padding(image) if sources.padded[row] else image)
+                for row, image in zip(rows.tolist(), read_pixels(), strict=True)
+            ]
+            stored = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
+            cache.write(name, {"hashes": stored})
+        for row, row_hash in zip(rows.tolist(), stored, strict=True):
+            canonical_hashes[row] = row_hash.tobytes()
     return exact_duplicates(sources.pixel_hashes, canonical_hashes)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
-from raysearch.data.shards.rows import shard_errors
+from raysearch.data.parquet_files import valid_rows
+from raysearch.data.shards.shard_files import check_rows, open_shard, pixel_chunks
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
 
 WHITE = 255
@@ -64,12 +66,12 @@ def read_row_sources(shards: LabeledShards) -> RowSources:
     resize_modes: list[str] = []
     hashes: list[bytes] = []
     for shard in shards.manifest.shards:
-        with shard_errors(shards.folder, shard.name), shards.folder.open(shard.name) as file:
-            columns = [label, "source", "fitted", "sha256"]
-            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
+        with open_shard(shards.folder, shard, shards.manifest) as file:
+            table = file.read(columns=[label, "source", "resize_mode", "sha256"])
+            check_rows(table, shards.folder, shard, shards.manifest)
             table = table.filter(table.column(label).is_valid())
         files += table.column("source").to_pylist()
-        resize_modes += table.column("fitted").to_pylist()
+        resize_modes += table.column("resize_mode").to_pylist()
         hashes += table.column("sha256").to_pylist()
     return RowSources(
         np.array(files, np.str_),
@@ -96,10 +98,21 @@ def iter_row_groups(
     Raises:
         DataError: If a shard is damaged.
     """
+    for rows, read_pixels in iter_row_group_readers(shards, selected_rows):
+        yield rows, read_pixels()
+
+
+def iter_row_group_readers(
+    shards: LabeledShards, selected_rows: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], Callable[[], Images]]]:
+    """Iterate as `iter_row_groups` does, without reading the pixels.
+
+    Yields:
+        Row numbers, shape (n,), and a function that reads their pixels until the next iteration.
+    """
     start = 0
     for shard in shards.manifest.shards:
-        with shard_errors(shards.folder, shard.name), shards.folder.open(shard.name) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        with open_shard(shards.folder, shard, shards.manifest) as parquet:
             for group in range(parquet.num_row_groups):
                 labeled = _labeled_mask(parquet, group, label_column(shards.task))
                 rows = np.where(labeled, start + np.cumsum(labeled) - 1, -1)
@@ -108,13 +121,19 @@ def iter_row_groups(
                 if selected_rows is not None:
                     mask = labeled & np.isin(rows, selected_rows)
                 if mask.any():
-                    pixels = read_row_group_pixels(parquet, group, shards.manifest.shape)
-                    yield (rows, pixels) if mask.all() else (rows[mask], pixels[mask])
+                    yield rows[mask], partial(_read_masked, parquet, group, shards, mask)
+
+
+def _read_masked(
+    parquet: pq.ParquetFile, group: int, shards: LabeledShards, mask: NDArray[np.bool_]
+) -> Images:
+    pixels = read_row_group_pixels(parquet, group, shards.manifest.shape)
+    return pixels if mask.all() else pixels[mask]
 
 
 def _labeled_mask(parquet: pq.ParquetFile, group: int, label: str) -> NDArray[np.bool_]:
     column = parquet.read_row_group(group, columns=[label]).column(label)
-    return np.asarray(column.is_valid().to_numpy(), np.bool_)
+    return valid_rows(column)
 
 
 def read_row_group_pixels(
@@ -127,15 +146,8 @@ def read_row_group_pixels(
         group: Index of the row group.
         shape: (H, W, 3) of a patch.
     """
-    column = parquet.read_row_group(group, columns=["pixels"]).column("pixels").combine_chunks()
-    chunks = column.chunks if hasattr(column, "chunks") else [column]
-    patch_bytes = int(np.prod(shape))
-    arrays = [
-        np.frombuffer(chunk.buffers()[1], np.uint8)[
-            chunk.offset * patch_bytes : (chunk.offset + len(chunk)) * patch_bytes
-        ]
-        for chunk in chunks
-    ]
+    table = parquet.read_row_group(group, columns=["pixels"])
+    arrays = list(pixel_chunks(table, int(np.prod(shape))))
     flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return flat.reshape(-1, *shape)
 

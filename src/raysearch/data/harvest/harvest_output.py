@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,6 +14,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from raysearch.data.atomic_directory import exclusive_lock
+from raysearch.data.csv_files import csv_content
+from raysearch.data.disk_errors import disk_errors
+from raysearch.data.file_access import create_folder, restrict, restrict_tree, write_file
 from raysearch.data.files import Folder
 from raysearch.data.harvest.harvest_settings import HarvestSettings
 from raysearch.data.sources.listing import Rejected
@@ -102,7 +103,8 @@ def output_folder(out: Path, source: str, settings: HarvestSettings) -> Iterator
     record = _HarvestRecord(
         source=source, size=settings.size, purple=settings.purple, limits=settings.limits
     )
-    out.mkdir(parents=True, exist_ok=True)
+    create_folder(out)
+    restrict(out)
     try:
         with _locked(out):
             folder.remove_partial_files()
@@ -149,8 +151,10 @@ def staged_results(folder: Folder) -> Iterator[Path]:
     # The name marks a partial file, so that the next run removes it if this process is killed.
     partial = out / f".results.{uuid.uuid4().hex[:8]}"
     try:
-        partial.mkdir()
-        yield partial
+        create_folder(partial)
+        with disk_errors(out):
+            yield partial
+        restrict_tree(partial)
         folder.remove(TABLE)
         folder.remove(TILES)
         for sheet in out.glob("contact*.png"):
@@ -167,14 +171,8 @@ def write_tables(folder: Path, rows: Sequence[ImageRow], rejected: Sequence[Reje
     values = [astuple(row) for row in rows]
     columns = list(zip(*values, strict=True)) if values else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for field, column in zip(SCHEMA, columns, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), folder / TABLE)
-    (folder / CSV_TABLE).write_bytes(_csv(SCHEMA.names, values))
-    (folder / REJECTED).write_bytes(_csv(Rejected._fields, rejected))
-
-
-def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), content)
+    write_file(folder / TABLE, bytes(content.getvalue()))
+    write_file(folder / CSV_TABLE, csv_content(SCHEMA.names, values))
+    write_file(folder / REJECTED, csv_content(Rejected._fields, rejected))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from raysearch.config.yaml_loader import load_document
 from raysearch.data.harvest.pdf_messages import ReaderLimits
-from raysearch.errors import DataError
+from raysearch.errors import DataError, SpaceError
 
 MAX_FILE_BYTES = 64 * 1024
 MIN_TILE_SIZE, MAX_TILE_SIZE = 8, 4_096
@@ -120,13 +120,10 @@ def read_settings(path: Path | None, size: int) -> HarvestSettings:
 def _parse_yaml(path: Path) -> object:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a YAML file with `purple` or `limits`")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataError(f"{path}: larger than {MAX_FILE_BYTES // 1024} kB; give a smaller file")
     try:
-        tree: object = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # The constructor of a tag such as !!timestamp can raise any exception.
-    except Exception as error:
-        raise DataError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+        tree = load_document(path).tree
+    except SpaceError as error:
+        raise DataError(str(error)) from None
     if not isinstance(tree, dict):
         raise DataError(f"{path}: not a mapping; allowed keys: `purple`, `limits`")
     return tree

@@ -1,12 +1,15 @@
 """The messages between the process that reads a PDF and its parent process.
 
-Both processes import this module, so it imports only the standard library.
+Both processes import this module, so it imports only modules that import nothing
+but the standard library.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+
+from raysearch.config.json_values import parse_json
 
 MAX_REASON_LENGTH = 1024
 
@@ -84,7 +87,9 @@ def decode_message(line: bytes) -> ReaderMessage:
         ValueError: If the line is not a message.
     """
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
+        if not isinstance(fields, dict):
+            raise TypeError("no mapping")
         if fields["type"] == EndOfFile.__name__:
             return EndOfFile(str(fields["rejection"])[:MAX_REASON_LENGTH])
         return ImageHeader(
@@ -94,5 +99,5 @@ def decode_message(line: bytes) -> ReaderMessage:
             int(fields["height"]),
             str(fields["error"])[:MAX_REASON_LENGTH],
         )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError("not a message of the reader process") from None

@@ -1,38 +1,56 @@
-"""Decodes image files to the pixels of patches.
-
-The decoding worker processes import this module, so it does not import Arrow, which is slow.
-"""
+"""Decodes an image file to the pixels of a patch."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from posixpath import splitext
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-from raysearch.data.files import Folder
+from raysearch.data.images.image_changes import (
+    FIRST_PICTURE,
+    ORIENTED,
+    SCALED,
+    TRANSPARENT,
+    UPRIGHT,
+    WHITE,
+    decode_16_bits,
+    has_png_metadata,
+    orientation,
+    to_rgb,
+    to_upright,
+    upright_size,
+)
+from raysearch.data.images.image_headers import (
+    DEEP,
+    MAX_PIXELS,
+    bits_per_channel,
+    header_error,
+    is_unsigned_grey_or_rgb,
+    unidentified_error,
+)
 from raysearch.data.images.png import decode_plain_png
-from raysearch.data.images.shared_memory import Slot
-from raysearch.data.synthetic import synthesize_patches
 
-# Larger than any patch, and small enough to decode on every core at once.
-MAX_PIXELS = 50_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 NO_IMAGE = f"not one of {', '.join(FORMATS)}"
-READ_BYTES = 2**20
-# More than MAX_PIXELS take without compression.
-MAX_BYTES = 256 * 2**20
-WHITE = (255, 255, 255)
-# The first letters of Pillow's modes of 16-bit, 32-bit and floating-point images.
-DEEP_MODES = ("I", "F")
+# The bits a channel that `--depth` can declare.
+MIN_DEPTH, MAX_DEPTH = 9, 16
+# A camera's JPEG file of several pictures.
+MULTI_PICTURE = "MPO"
+# The modes of Pillow that it converts to RGB as a viewer shows them.
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
+# Scanners photograph a slide's label, with the patient's name, and the whole slide ("macro"). The
+# description of such a page of a TIFF file begins with the word, or has it at the start of a line.
+DESCRIPTION_TAG = 270
+LABEL_PAGE = re.compile(r"^\s*(label|macro)\b", re.IGNORECASE | re.MULTILINE)
 Size = tuple[int, int]
 
 
@@ -40,59 +58,92 @@ class RejectedImageError(Exception):
     """An image that cannot be used; the message is the reason, in a few words."""
 
 
-def image_size(content: bytes, file: str) -> Size:
+class DecodedImage(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8, shape (height, width, 3).
+        resize_mode: How the image was brought to its size, see `resize`.
+        changes: What else was changed, such as `TRANSPARENT`.
+    """
+
+    pixels: NDArray[np.uint8]
+    resize_mode: str
+    changes: tuple[str, ...] = ()
+
+
+def image_size(content: bytes, file: str, depth: int | None = None) -> Size:
     """Read the (width, height) of an image from its header.
 
     Args:
         content: The bytes of the file.
         file: Its name, whose suffix must match the format.
+        depth: See `decode`.
 
     Raises:
         RejectedImageError: If the image cannot be used.
     """
-    with _no_warnings():
-        return _open(content, file).size
+    with no_warnings():
+        return upright_size(content, _open(content, file, depth))
 
 
-def decode(content: bytes, file: str, size: Size) -> tuple[NDArray[np.uint8], str]:
+def decode(content: bytes, file: str, size: Size, depth: int | None = None) -> DecodedImage:
     """Decode an image and resize it.
+
+    Transparent pixels become white, as the background of a slide is. The EXIF orientation is
+    applied. Of a camera's file of several pictures, the first is decoded.
 
     Args:
         content: The bytes of the file.
         file: Its name, whose suffix must match the format.
         size: (width, height) of the result.
-
-    Returns:
-        The pixels, uint8, shape (height, width, 3), and the resize mode, see `resize`.
+        depth: The number of bits that images of 16 bits a channel use; None rejects these images.
 
     Raises:
         RejectedImageError: If the image cannot be used.
     """
-    with _no_warnings():
-        return _decode(content, file, size)
+    with no_warnings():
+        return decode_image(content, file, size, depth)
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
+def no_warnings() -> Iterator[None]:
     """Suppress Pillow's warnings about unusual metadata."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _decode(content: bytes, file: str, size: Size) -> tuple[NDArray[np.uint8], str]:
-    if file.lower().endswith(".png"):
+def decode_image(content: bytes, file: str, size: Size, depth: int | None) -> DecodedImage:
+    """Do what `decode` does, inside `no_warnings`."""
+    if file.lower().endswith(".png") and not has_png_metadata(content):
         pixels = decode_plain_png(content, *size)
         if pixels is not None:
-            return pixels, "as is"
-    image = _open(content, file)
+            return DecodedImage(pixels, "as is")
+    image = _open(content, file, depth)
+    changes = [FIRST_PICTURE] if image.format == MULTI_PICTURE else []
     try:
-        image.load()
-        image = image if image.mode == "RGB" else image.convert("RGB")
+        turned = orientation(content, image)
+        if bits_per_channel(content, image) > 8:
+            image = _scale_depth(content, depth or MAX_DEPTH)
+            changes.append(SCALED.format(depth=depth))
+            remaining = turned
+        else:
+            image.load()
+            remaining = orientation(content, image)  # Pillow turns a TIFF file while it decodes it
+        image, is_transparent = to_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         reason = "truncated" if "truncat" in str(error) else "damaged"
         raise RejectedImageError(reason) from None
-    return resize(image, size)
+    changes += [ORIENTED] * (turned != UPRIGHT) + [TRANSPARENT] * is_transparent
+    return DecodedImage(*resize(to_upright(image, remaining), size), tuple(changes))
+
+
+def _scale_depth(content: bytes, depth: int) -> Image.Image:
+    image = decode_16_bits(content, depth)
+    if isinstance(image, str):
+        raise RejectedImageError(image)
+    return image
 
 
 def resize(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
@@ -124,8 +175,8 @@ def resize(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], str]:
     return np.asarray(image), "+".join(modes)
 
 
-def _open(content: bytes, file: str) -> Image.Image:
-    expected_format = _format_of(file)
+def _open(content: bytes, file: str, depth: int | None) -> Image.Image:
+    expected_format = format_of(file)
     if not content:
         raise RejectedImageError("empty file")
     try:
@@ -133,17 +184,41 @@ def _open(content: bytes, file: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise RejectedImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
-        raise RejectedImageError("not an image") from None
-    if image.format != expected_format:
+        raise RejectedImageError(unidentified_error(content, expected_format)) from None
+    if (image.format == MULTI_PICTURE and expected_format != "JPEG") or (
+        image.format not in (expected_format, MULTI_PICTURE)
+    ):
         raise RejectedImageError(f"{image.format} under the extension of {expected_format}")
-    if image.width * image.height > MAX_PIXELS:
-        raise RejectedImageError(f"more than {MAX_PIXELS:,} pixels")
-    if image.mode.startswith(DEEP_MODES):
-        # Pillow would clip the values at 255, and the patch would become white or black.
-        raise RejectedImageError("more than 8 bits a channel")
-    if min(image.size) < 1:
-        raise RejectedImageError("no pixels")
+    reason = header_error(content, image) or _depth_error(content, image, depth)
+    if reason:
+        raise RejectedImageError(reason)
+    if _is_label_page(image):
+        raise RejectedImageError("the label or macro image of a slide, which may show a name")
     return image
+
+
+def _depth_error(content: bytes, image: Image.Image, depth: int | None) -> str:
+    """Why the values of the pixels cannot be brought to 8 bits; empty if they can."""
+    bits = bits_per_channel(content, image)
+    if bits <= 8:
+        return "" if image.mode in MODES else f"pixels of type {image.mode}; convert it to RGB"
+    if bits != MAX_DEPTH:
+        return f"{DEEP} ({bits}); save it with 8 or 16 bits"
+    if depth is None:
+        # Pillow would clip gray at 255, and drop the low byte of colors.
+        return f"{DEEP} ({bits}); declare how many are used with `--depth`"
+    is_read = is_unsigned_grey_or_rgb(image) if image.format == "TIFF" else True
+    if not is_read or "transparency" in image.info:
+        return f"{DEEP} ({bits}), and not gray, RGB or RGBA; save it with 8 bits"
+    return ""
+
+
+def _is_label_page(image: Image.Image) -> bool:
+    """Whether the first page of a TIFF file is the label or the macro image of a slide."""
+    if not isinstance(image, TiffImageFile):
+        return False
+    description = str(image.tag_v2.get(DESCRIPTION_TAG, "")).replace("\r", "\n")
+    return LABEL_PAGE.search(description) is not None
 
 
 def is_image(file: str) -> bool:
@@ -151,98 +226,9 @@ def is_image(file: str) -> bool:
     return splitext(file)[1].lower() in FORMATS
 
 
-def _format_of(file: str) -> str:
+def format_of(file: str) -> str:
+    """The format that the suffix of a file names; RejectedImageError if it names none."""
     image_format = FORMATS.get(splitext(file)[1].lower())
     if image_format is None:
         raise RejectedImageError(NO_IMAGE)
     return image_format
-
-
-@dataclass
-class Chunk:
-    """The result of decoding some files; the pixels are in a slot, one patch after another.
-
-    Attributes:
-        decoded: The positions of the decoded files among the given files.
-        resize_modes: How each decoded image was resized.
-        hashes: The SHA-256 of each patch, 32 bytes each.
-        rejected: (position, reason) of each rejected file.
-    """
-
-    decoded: list[int] = field(default_factory=list)
-    resize_modes: list[str] = field(default_factory=list)
-    hashes: bytes = b""
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-
-
-def decode_files(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> Chunk:
-    """Decode the images `files` of `folder` to `size` (width, height) into `slot`."""
-    chunk = Chunk()
-    patches = slot.bytes().reshape(-1, size[1], size[0], 3)
-    with _no_warnings():  # once for all files: for each, it would take a tenth of the time
-        for position, file in enumerate(files):
-            try:
-                pixels, resize_mode = _decode(_read(folder, file), file, size)
-            except RejectedImageError as error:
-                chunk.rejected.append((position, str(error)))
-            except OSError as error:
-                chunk.rejected.append((position, f"cannot be read: {error.strerror or error}"))
-            else:
-                patches[len(chunk.decoded)] = pixels
-                chunk.decoded.append(position)
-                chunk.resize_modes.append(resize_mode)
-    chunk.hashes = patch_hashes(patches[: len(chunk.decoded)])
-    return chunk
-
-
-def synthesize_files(
-    source: str, patches: Sequence[tuple[int, int, int]], size: Size, slot: Slot
-) -> Chunk:
-    """Generate patches of a synthetic source into `slot`.
-
-    Args:
-        source: The synthetic source, `PATIENTS:PATCHES:SEED`.
-        patches: (number, label, patient) of each patch.
-        size: (width, height) of the result.
-        slot: Where the pixels are written.
-    """
-    numbers, labels, patients = np.array(patches, np.int64).T
-    pixels = slot.bytes().reshape(-1, size[1], size[0], 3)[: len(patches)]
-    resize_modes = []
-    for position, patch in enumerate(synthesize_patches(source, numbers, labels, patients)):
-        pixels[position], resize_mode = resize(Image.fromarray(patch), size)
-        resize_modes.append(resize_mode)
-    return Chunk(list(range(len(patches))), resize_modes, patch_hashes(pixels))
-
-
-def image_sizes(folder: Folder, files: Sequence[str]) -> list[Size]:
-    """The sizes of the images `files`, without those that cannot be used."""
-    sizes = []
-    for file in files:
-        try:
-            sizes.append(image_size(_read(folder, file), file))
-        except (RejectedImageError, OSError):
-            continue
-    return sizes
-
-
-def patch_hashes(patches: NDArray[np.uint8]) -> bytes:
-    """The SHA-256 of each of the patches, shape (N, H, W, 3), concatenated."""
-    return b"".join(hashlib.sha256(patch).digest() for patch in patches)
-
-
-def _read(folder: Folder, file: str) -> bytes:
-    """Read `file`; RejectedImageError if its name or size is not that of a patch."""
-    _format_of(file)
-    if not folder.is_local:
-        return folder.read(file)
-    descriptor = os.open(folder.path(file), os.O_RDONLY)  # takes half the time of fsspec
-    try:
-        blocks = []
-        while block := os.read(descriptor, READ_BYTES):
-            blocks.append(block)
-            if len(blocks) > MAX_BYTES // READ_BYTES:
-                raise RejectedImageError(f"larger than {MAX_BYTES // 2**20} MB")
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-    finally:
-        os.close(descriptor)

@@ -1,10 +1,17 @@
-"""Reads images and labels from HDF5 files, such as PatchCamelyon's, and rejects malicious files."""
+"""Reads images and labels from HDF5 files, such as PatchCamelyon's, and rejects malicious files.
+
+HDF5 decompresses a chunk as a whole, and a chunk may have thousands of rows. Such files are copied
+once, row after row, to a file without chunks, from which rows are then read in any order.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from operator import gt
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -12,12 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysearch.data.files import Folder
-from raysearch.data.images.decoding import Chunk, RejectedImageError, Size, patch_hashes, resize
+from raysearch.data.files import Folder, open_regular
+from raysearch.data.images import expansion
+from raysearch.data.images.chunk_decoding import Chunk, patch_hashes
+from raysearch.data.images.decoding import RejectedImageError, Size, resize
 from raysearch.data.images.shared_memory import Slot
+from raysearch.errors import DataError
 
-# A compressed HDF5 chunk is decompressed as a whole.
 MAX_CHUNK_BYTES = 256 * 2**20
+# The rows that are decompressed at once.
+MAX_BLOCK_BYTES = 2**30
+# The suffix of the copy without chunks, beside the HDF5 file.
+FLAT_SUFFIX = ".npy"
 ROW_SEPARATOR = "#"
 ROWS_AT_ONCE = 256
 
@@ -29,8 +42,8 @@ def count_images(path: str) -> tuple[int, Size]:
         The number of images, and their (width, height).
 
     Raises:
-        RejectedImageError: If the dataset is not uint8 (N, H, W, 3), or is not stored completely
-            in the file.
+        RejectedImageError: If the dataset is not uint8 (N, H, W, 3), is not stored completely in
+            the file, or has far more bytes than the file.
     """
     with _open(path) as file:
         images = _dataset(file, "x")
@@ -38,6 +51,10 @@ def count_images(path: str) -> tuple[int, Size]:
             raise RejectedImageError(f"x is {images.dtype} {images.shape}, not uint8 (N, H, W, 3)")
         if min(images.shape[1:]) < 1:
             raise RejectedImageError(f"x is {images.shape}, and has no pixels")
+        if images.size > expansion.IMAGES.max_bytes(path):
+            raise RejectedImageError(
+                f"x has more than {expansion.IMAGES.factor} times the bytes of the file"
+            )
         return images.shape[0], (images.shape[2], images.shape[1])
 
 
@@ -65,12 +82,46 @@ def read_labels(path: str) -> NDArray[np.int64]:
 def image_sha1s(path: str) -> list[str]:
     """The SHA-1, in hex, of the pixels of each image in `x`; Kaggle uses it as the image's id."""
     with _open(path) as file:
-        images = _dataset(file, "x")
         return [
             hashlib.sha1(row, usedforsecurity=False).hexdigest()
-            for start in range(0, images.shape[0], ROWS_AT_ONCE)
-            for row in _read(images, slice(start, start + ROWS_AT_ONCE))
+            for block in _row_blocks(_dataset(file, "x"))
+            for row in block
         ]
+
+
+def flatten_images(path: str) -> None:
+    """Copy the images of an HDF5 file to a file beside it if its chunks have several rows.
+
+    Each chunk is decompressed once. `read_rows` reads the copy instead of the HDF5 file.
+
+    Raises:
+        RejectedImageError: If the file is damaged.
+        OSError: If the copy cannot be written.
+    """
+    with _open(path) as file:
+        images = _dataset(file, "x")
+        if images.chunks is None or images.chunks[0] == 1:
+            return
+        header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
+        with Path(path + FLAT_SUFFIX).open("wb") as flat:
+            np.lib.format.write_array_header_1_0(flat, header)
+            for block in _row_blocks(images):
+                flat.write(block.tobytes())
+
+
+def _row_blocks(images: h5py.Dataset) -> Iterator[NDArray[np.uint8]]:
+    """Iterate over the rows in blocks that end where a chunk ends.
+
+    Raises:
+        RejectedImageError: If a chunk has too many rows, or is damaged.
+    """
+    row_bytes = math.prod(images.shape[1:]) * images.dtype.itemsize
+    chunk_rows = 1 if images.chunks is None else min(images.chunks[0], images.shape[0])
+    if chunk_rows * row_bytes > MAX_BLOCK_BYTES:
+        raise RejectedImageError(f"x has chunks of {chunk_rows:,} rows; write it with fewer")
+    block_rows = chunk_rows * max(1, ROWS_AT_ONCE // chunk_rows)
+    for start in range(0, images.shape[0], block_rows):
+        yield _read(images, slice(start, start + block_rows))
 
 
 def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> Chunk:
@@ -84,30 +135,39 @@ def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> C
     """
     chunk = Chunk()
     patches = slot.bytes().reshape(-1, size[1], size[0], 3)
-    open_files: dict[str, h5py.File] = {}
-    try:
+    with ExitStack() as stack:
+        images: dict[str, h5py.Dataset | NDArray[np.uint8]] = {}
         for position, file in enumerate(files):
             name, _, row = file.rpartition(ROW_SEPARATOR)
             try:
-                if name not in open_files:
-                    open_files[name] = _open(folder.path(name))
-                pixels = _read(_dataset(open_files[name], "x"), int(row))
+                if name not in images:
+                    images[name] = _images(folder.path(name), stack)
+                pixels = _read(images[name], int(row))
             except RejectedImageError as error:
                 chunk.rejected.append((position, str(error)))
                 continue
             patches[len(chunk.decoded)], resize_mode = resize(Image.fromarray(pixels), size)
             chunk.decoded.append(position)
             chunk.resize_modes.append(resize_mode)
-    finally:
-        for open_file in open_files.values():
-            open_file.close()
     chunk.hashes = patch_hashes(patches[: len(chunk.decoded)])
     return chunk
 
 
+def _images(path: str, stack: ExitStack) -> h5py.Dataset | NDArray[np.uint8]:
+    """The images of an HDF5 file, or of the copy that `flatten_images` has written."""
+    flat = Path(path + FLAT_SUFFIX)
+    if flat.is_file():
+        images: NDArray[np.uint8] = np.load(flat, mmap_mode="r")
+        return images
+    return _dataset(stack.enter_context(_open(path)), "x")
+
+
 def _open(path: str) -> h5py.File:
     try:
+        open_regular(path).close()  # HDF5 would wait for the writer of a pipe
         return h5py.File(path, "r")
+    except DataError:
+        raise RejectedImageError("a pipe or a device") from None
     except OSError as error:
         reason = "truncated" if "truncat" in str(error) else "damaged, or no HDF5 file"
         raise RejectedImageError(reason) from None
@@ -129,6 +189,8 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
         chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
         if chunk_bytes > MAX_CHUNK_BYTES:
             raise RejectedImageError(f"{name} has chunks of more than {MAX_CHUNK_BYTES:,} bytes")
+        if any(map(gt, (dataset.chunks or ())[1:], dataset.shape[1:])):
+            raise RejectedImageError(f"{name} has chunks that are larger than its images")
         if not _is_complete(dataset):
             raise RejectedImageError(f"{name} is incomplete")
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError):
@@ -147,7 +209,7 @@ def _is_complete(dataset: h5py.Dataset) -> bool:
     return bool(dataset.id.get_num_chunks() == math.prod(chunks_by_axis))
 
 
-def _read(dataset: h5py.Dataset, rows: Any) -> NDArray[Any]:
+def _read(dataset: h5py.Dataset | NDArray[Any], rows: Any) -> NDArray[Any]:
     try:
         return np.asarray(dataset[rows])
     except (OSError, RuntimeError, ValueError, IndexError, TypeError):

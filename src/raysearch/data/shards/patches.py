@@ -7,9 +7,13 @@ copy of the pixels.
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
+import re
+import tokenize
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,16 +21,48 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from raysearch.config.json_values import parse_json
+from raysearch.data.cache_folder import (
+    VARIABLE,
+    FileState,
+    cache_folder,
+    content_hash,
+    file_state,
+    has_content_hash,
+    private_folder,
+)
+from raysearch.data.disk_errors import disk_errors
 from raysearch.data.files import Folder
-from raysearch.data.shards.rows import ALL, Rows, View, row_columns, shard_errors
+from raysearch.data.parquet_files import filter_rows, read_parquet
+from raysearch.data.shards.rows import ALL, Rows, View, row_columns
+from raysearch.data.shards.shard_files import (
+    check_patch_hashes,
+    check_rows,
+    check_totals,
+    open_shard,
+    pixel_chunks,
+    read_verified,
+)
 from raysearch.data.shards.shard_manifest import Manifest, Shard, read_manifest
 from raysearch.errors import DataError
 
 # Where the text of the header of a .npy file of format version 1.0 begins.
 NPY_HEADER_START = 10
+HASH_COLUMN = "sha256"
+# What reading the cached files raises; numpy parses the header of a .npy file as Python.
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, RecursionError, MemoryError, KeyError, TypeError),
+    *(SyntaxError, tokenize.TokenError, pa.ArrowException),
+)
+# A partial cached file, or a partial result of the check of one; the name of the entry is group 1.
+PARTIAL_FILE = re.compile(
+    r"\.[0-9a-f]{8}-(.+?)\.(?:npy|parquet|json)(?:\.(?:[0-9a-f-]*\.)?checked)?"
+)
+# The cached files whose content this process has compared with the stored hash.
+_CHECKED: set[FileState] = set()
 
 
 @dataclass(frozen=True)
@@ -34,11 +70,6 @@ class Patches(Rows):
     """The rows with their `pixels`, uint8, shape (N, H*W*3), memory-mapped from the pixel file."""
 
     pixels: NDArray[np.uint8]
-
-
-def cache_folder() -> Path:
-    """The folder of a node's cached files: RAYSEARCH_CACHE, or `~/.cache/raysearch`."""
-    return Path(os.environ.get("RAYSEARCH_CACHE") or Path.home() / ".cache" / "raysearch")
 
 
 def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> Patches:
@@ -57,33 +88,65 @@ def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> P
     """
     folder = Folder(address)
     manifest = read_manifest(folder)
-    pixel_path = (cache or cache_folder()) / "pixels" / f"{manifest.fingerprint}-{view.key}.npy"
-    row_path = pixel_path.with_suffix(".parquet")
+    cache = cache or cache_folder()
+    entry = _CacheEntry(private_folder(cache / "pixels") / f"{manifest.fingerprint}-{view.key}.npy")
     try:
-        pixel_path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(pixel_path.with_suffix(".lock")):
-            if not (pixel_path.is_file() and row_path.is_file()):
-                _unpack(_Shards(folder, manifest, view), pixel_path, row_path)
+        with FileLock(entry.pixels.with_suffix(".lock")):
+            if not entry.is_complete():
+                _remove_abandoned(entry)
+                _unpack(_Shards(folder, manifest, view), entry, cache / "shards")
     except OSError as error:
         raise DataError(
-            f"{pixel_path}: cannot be written ({error.strerror or error}); free disk space, or set"
-            " RAYSEARCH_CACHE to another folder"
+            f"{entry.pixels}: cannot be written ({error.strerror or error}); free disk space, or"
+            f" set {VARIABLE} to another folder"
         ) from None
-    return _map(pixel_path, row_path, manifest, view)
+    return _map(entry, manifest, view)
 
 
-def _map(pixel_path: Path, row_path: Path, manifest: Manifest, view: View) -> Patches:
+@dataclass(frozen=True)
+class _CacheEntry:
+    """The cached files of a view of a set of shards; that of the hashes is written last."""
+
+    pixels: Path
+
+    @property
+    def rows(self) -> Path:
+        return self.pixels.with_suffix(".parquet")
+
+    @property
+    def hashes(self) -> Path:
+        return self.pixels.with_suffix(".json")
+
+    def is_complete(self) -> bool:
+        return all(path.is_file() for path in (self.pixels, self.rows, self.hashes))
+
+    def check(self) -> None:
+        """Compare the content with the stored hashes, once in this process for each file.
+
+        Raises:
+            ValueError: If it differs.
+        """
+        stored = parse_json(self.hashes.read_bytes())
+        for path in (self.pixels, self.rows):
+            state = file_state(path)
+            if state not in _CHECKED:
+                expected = stored.get(path.suffix) if isinstance(stored, dict) else None
+                if expected is None or not has_content_hash(path, expected):
+                    raise ValueError(path.name)
+                _CHECKED.add(state)
+
+
+def _map(entry: _CacheEntry, manifest: Manifest, view: View) -> Patches:
     try:
+        entry.check()
         # Copy-on-write: nothing writes to it, but torch needs a writable array.
-        pixels: Any = np.load(pixel_path, mmap_mode="c")
-        table = pq.read_table(row_path, page_checksum_verification=True)
-    except (OSError, ValueError, EOFError, pa.ArrowException):
-        raise DataError(f"{pixel_path}: damaged; remove it, and start again") from None
-    if len(pixels) != table.num_rows:
-        raise DataError(
-            f"{pixel_path}: {len(pixels)} rows for {table.num_rows}; remove it, and start again"
-        )
-    rows = Rows.from_table(table, manifest, view.task)
+        pixels: Any = np.load(entry.pixels, mmap_mode="c")
+        table = read_parquet(str(entry.rows))
+        if pixels.shape != (table.num_rows, manifest.patch_bytes):
+            raise ValueError("another shape")
+        rows = Rows.from_table(table, manifest, view.task)
+    except UNREADABLE:
+        raise DataError(f"{entry.pixels}: damaged; remove it, and start again") from None
     return Patches(**{item.name: getattr(rows, item.name) for item in fields(rows)}, pixels=pixels)
 
 
@@ -94,37 +157,42 @@ class _Shards:
     view: View
 
 
-def _unpack(shards: _Shards, pixel_path: Path, row_path: Path) -> None:
-    """Write the visible pixels to the flat file `pixel_path`, and their rows to `row_path`."""
-    height, width, channels = shards.manifest.shape
-    suffix = uuid.uuid4().hex[:8]
-    partial_pixels, partial_rows = (
-        path.with_name(f".{path.name}.{suffix}") for path in (pixel_path, row_path)
-    )
+def _unpack(shards: _Shards, entry: _CacheEntry, shard_cache: Path) -> None:
+    """Check all shards, and write what is visible of them to the files of `entry`."""
+    manifest, suffix = shards.manifest, uuid.uuid4().hex[:8]
+    partial = _CacheEntry(entry.pixels.with_name(f".{suffix}-{entry.pixels.name}"))
+    columns = row_columns(manifest)
     try:
-        shape = (shards.manifest.rows, height * width * channels)
-        flat = np.lib.format.open_memmap(partial_pixels, mode="w+", dtype=np.uint8, shape=shape)
-        _allocate(partial_pixels)
-        tables, num_rows = [], 0
-        for shard in shards.manifest.shards:
-            content = _fetch(shards.folder, shard, pixel_path.parent.with_name("shards"))
-            with shard_errors(shards.folder, shard.name):
-                file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
-                table = file.read(columns=row_columns(shards.manifest))
-                mask = shards.view.mask(table, shards.manifest)
-                tables.append(table.filter(mask))
-                num_rows = _copy_pixels(file, mask, flat, num_rows)
+        shape = (manifest.rows, manifest.patch_bytes)
+        flat = np.lib.format.open_memmap(partial.pixels, mode="w+", dtype=np.uint8, shape=shape)
+        _allocate(partial.pixels)
+        tables, masks, num_rows = [], [], 0
+        for shard in manifest.shards:
+            content = _fetch(shards.folder, shard, shard_cache)
+            with open_shard(shards.folder, shard, manifest, content) as file:
+                table = file.read(columns=[*columns, HASH_COLUMN])
+                check_rows(table, shards.folder, shard, manifest)
+                mask = shards.view.mask(table, manifest)
+                patch_hashes = table.column(HASH_COLUMN).to_pylist()
+                num_rows = _copy_pixels(file, mask, patch_hashes, flat, num_rows)
+            tables.append(table.select(columns))
+            masks.append(mask)
         flat.flush()
         del flat
         if not num_rows:
             raise DataError(f"{shards.folder.address}: no row is visible; check its split manifest")
-        _truncate(partial_pixels, (num_rows, shape[1]))
-        pq.write_table(pa.concat_tables(tables), partial_rows, write_page_checksum=True)
-        partial_rows.replace(row_path)
-        partial_pixels.replace(pixel_path)
+        all_rows = pa.concat_tables(tables)
+        check_totals(all_rows, shards.folder, manifest)
+        _truncate(partial.pixels, (num_rows, shape[1]))
+        visible_rows = filter_rows(all_rows, np.concatenate(masks))
+        pq.write_table(visible_rows, partial.rows, write_page_checksum=True)
+        hashes = {path.suffix: content_hash(path) for path in (partial.pixels, partial.rows)}
+        partial.hashes.write_text(json.dumps(hashes))
+        for name in ("rows", "pixels", "hashes"):
+            getattr(partial, name).replace(getattr(entry, name))
     finally:
-        partial_pixels.unlink(missing_ok=True)
-        partial_rows.unlink(missing_ok=True)
+        for path in (partial.rows, partial.pixels, partial.hashes):
+            path.unlink(missing_ok=True)
 
 
 def _allocate(path: Path) -> None:
@@ -132,8 +200,26 @@ def _allocate(path: Path) -> None:
 
     Without it, writing to a memory map of a full disk kills the process.
     """
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    num_bytes = path.stat().st_size
+    with disk_errors(path, num_bytes), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+
+
+def _remove_abandoned(locked: _CacheEntry) -> None:
+    """Remove the partial files of killed processes: a process locks the entry that it writes.
+
+    Args:
+        locked: The entry that this process has locked.
+    """
+    for path in locked.pixels.parent.iterdir():
+        match = PARTIAL_FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        if match[1] == locked.pixels.stem:
+            path.unlink(missing_ok=True)
+            continue
+        with suppress(Timeout), FileLock(path.with_name(f"{match[1]}.lock"), blocking=False):
+            path.unlink(missing_ok=True)
 
 
 def _truncate(path: Path, shape: tuple[int, int]) -> None:
@@ -153,8 +239,8 @@ def _truncate(path: Path, shape: tuple[int, int]) -> None:
 def _fetch(folder: Folder, shard: Shard, cache: Path) -> bytes:
     """Read and verify a shard; from remote storage, a node fetches it once for all views."""
     if folder.is_local:
-        return _read_verified(folder, shard)
-    cache.mkdir(parents=True, exist_ok=True)
+        return read_verified(folder, shard)
+    private_folder(cache)
     name = f"{shard.sha256}.parquet"
     cached = Folder(cache)
     with FileLock(cache / f"{shard.sha256}.lock"):
@@ -162,46 +248,40 @@ def _fetch(folder: Folder, shard: Shard, cache: Path) -> bytes:
             content = cached.read(name)
             if hashlib.sha256(content).hexdigest() == shard.sha256:
                 return content
-        content = _read_verified(folder, shard)
+        content = read_verified(folder, shard)
         cached.write(name, content)
         return content
 
 
-def _read_verified(folder: Folder, shard: Shard) -> bytes:
-    """Read a shard; DataError if its hash differs from that in the manifest."""
-    with shard_errors(folder, shard.name):
-        content = folder.read(shard.name)
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise DataError(
-            f"{folder.path(shard.name)}: its hash is not the manifest's; shard the images"
-            " again with `raysearch shard`"
-        )
-    return content
-
-
 def _copy_pixels(
-    file: pq.ParquetFile, mask: NDArray[np.bool_], flat: NDArray[np.uint8], start: int
+    file: pq.ParquetFile,
+    mask: NDArray[np.bool_],
+    hashes: Sequence[bytes],
+    flat: NDArray[np.uint8],
+    start: int,
 ) -> int:
-    """Copy the pixels of the visible rows of a shard.
+    """Copy the pixels of the visible rows of a shard, and check the pixels of all.
 
     Args:
         file: The shard.
         mask: Which rows of the shard are visible, shape (rows,).
+        hashes: The SHA-256 of the pixels of each row of the shard.
         flat: All pixels, shape (N, H*W*3).
         start: The row of `flat` to which the first visible row is copied.
 
     Returns:
         The row of `flat` after the last copied row.
+
+    Raises:
+        pyarrow.ArrowInvalid: If a hash is not that of the pixels.
     """
-    row_bytes, num_read = flat.shape[1], 0
+    num_read = 0
     for group in range(file.num_row_groups):
-        column = file.read_row_group(group, columns=["pixels"]).column("pixels")
-        for chunk in column.chunks:
-            raw = np.frombuffer(chunk.buffers()[1], np.uint8)
-            chunk_bytes = raw[chunk.offset * row_bytes : (chunk.offset + len(chunk)) * row_bytes]
-            rows = chunk_bytes.reshape(-1, row_bytes)
-            visible = mask[num_read : num_read + len(chunk)]
+        table = file.read_row_group(group, columns=["pixels"])
+        for rows in pixel_chunks(table, flat.shape[1]):
+            check_patch_hashes(rows, hashes[num_read : num_read + len(rows)])
+            visible = mask[num_read : num_read + len(rows)]
             num_visible = int(visible.sum())
-            flat[start : start + num_visible] = rows if num_visible == len(chunk) else rows[visible]
-            start, num_read = start + num_visible, num_read + len(chunk)
+            flat[start : start + num_visible] = rows if num_visible == len(rows) else rows[visible]
+            start, num_read = start + num_visible, num_read + len(rows)
     return start

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
+from raysearch.data.parquet_files import filter_rows, numeric_array, valid_rows
+from raysearch.data.shards.shard_files import check_rows, check_totals, open_shard
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
-from raysearch.errors import DataError, first_line
+from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ class View:
 
         manifest.classes_of(self.task)
         labels = table.column(label_column(self.task))
-        visible = np.asarray(labels.is_valid().to_numpy(), np.bool_)
+        visible = valid_rows(labels)
         if self.held_out:
             groups = np.array(table.column(self.by).to_pylist(), dtype=np.str_)
             visible &= ~np.isin(groups, self.held_out)
@@ -108,7 +109,7 @@ class Rows:
 
         labels = table.column(label_column(task)).cast(pa.int64())
         return cls(
-            labels=np.array(labels.to_numpy()),  # a copy: torch needs a writable array
+            labels=np.array(numeric_array(labels)),  # a copy: torch needs a writable array
             patients=_texts(table, "patient"),
             slides=_texts(table, "slide"),
             sites=_texts(table, "site"),
@@ -154,11 +155,10 @@ def _texts(table: pa.Table, column: str) -> NDArray[np.str_]:
 
 
 def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """The values of `column`, NaN for null; nothing here imports pandas."""
     import numpy as np
-    import pyarrow as pa
 
-    values = table.column(column).cast(pa.float64())
-    return np.asarray(values.fill_null(np.nan).to_numpy(), np.float64)
+    return np.array(table.column(column).to_pylist(), dtype=np.float64)
 
 
 def row_columns(manifest: Manifest) -> list[str]:
@@ -173,67 +173,17 @@ def load_rows(address: str, view: View = ALL) -> Rows:
         DataError: If the shards are missing or damaged, or have no labels in the view's task.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     folder = Folder(address)
     manifest = read_manifest(folder)
     tables = []
     for shard in manifest.shards:
-        with shard_errors(folder, shard.name), folder.open(shard.name) as file:
-            tables.append(
-                pq.read_table(file, columns=row_columns(manifest), page_checksum_verification=True)
-            )
+        with open_shard(folder, shard, manifest) as file:
+            tables.append(file.read(columns=row_columns(manifest)))
+            check_rows(tables[-1], folder, shard, manifest)
     table = pa.concat_tables(tables)
-    if table.num_rows != manifest.rows:
-        raise DataError(
-            f"{address}: {table.num_rows} rows, but {manifest.rows} in its manifest; shard the"
-            " images again with `raysearch shard`"
-        )
-    visible = table.filter(view.mask(table, manifest))
+    check_totals(table, folder, manifest)
+    visible = filter_rows(table, view.mask(table, manifest))
     if not visible.num_rows:
         raise DataError(f"{address}: no row has a label in task {view.task!r}; name another task")
     return Rows.from_table(visible, manifest, view.task)
-
-
-def load_hashes(address: str, view: View | None = None) -> NDArray[np.bytes_]:
-    """Read the SHA-256 of each patch of the shards at `address`.
-
-    Args:
-        address: The address of the shards.
-        view: Which rows to read; None for all.
-
-    Returns:
-        The hashes, 32 bytes each, shape (N,).
-    """
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    folder = Folder(address)
-    manifest = read_manifest(folder)
-    columns = ["sha256", *(() if view is None else row_columns(manifest))]
-    hashes: list[bytes] = []
-    for shard in manifest.shards:
-        with shard_errors(folder, shard.name), folder.open(shard.name) as file:
-            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
-        if view is not None:
-            table = table.filter(view.mask(table, manifest))
-        hashes += table.column("sha256").to_pylist()
-    return np.array(hashes, dtype="V32").view("S32")
-
-
-@contextmanager
-def shard_errors(folder: Folder, name: str) -> Iterator[None]:
-    """Convert errors of reading the shard `name` of `folder` to DataError that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder.path(name)}: missing; copy the shards again, or shard the images again"
-        ) from None
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{folder.path(name)}: damaged ({first_line(error)}); copy the shards again, or shard"
-            " the images again"
-        ) from None

@@ -1,17 +1,43 @@
-"""The manifest of a folder of shards: counts, classes and the hash of each shard."""
+"""The manifest of a folder of shards: counts, classes and the hash of each shard.
+
+Its fingerprint is one hash over the manifest and, by their hashes, over the shards. A part of the
+product that older readers would misread adds its name to `requires`; what they may ignore, it
+adds to `extensions`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from raysearch.config.json_values import parse_json
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
-VERSION = 3
+VERSION = 4
+# The versions that `raysearch shard FOLDER OUT` converts.
+CONVERTIBLE_VERSIONS = (1, 2, 3)
+# The names in `requires` that this version of the product reads.
+FEATURES: frozenset[str] = frozenset()
+# The name in `extensions` of the patches that the user left out: name to reason.
+EXCLUDED = "excluded"
+# The sides of a patch, in pixels.
+MAX_SIDE = 4096
+CHANNELS = 3
+SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.parquet")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Not part of the fingerprint: the same images in another folder are the same data.
+ADDRESS = "source"
+RESHARD = "copy it again, or shard the images again with `raysearch shard`"
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,12 @@ class Manifest:
         resize_modes: Resize mode to the number of rows.
         warnings: Warnings about the source.
         shards: The shards in order.
+        image_changes: What was changed in images, other than their size, to the number of rows.
+        rejections: Why images were not decoded, to the number of files.
+        requires: The features that a reader must know, see `FEATURES`.
+        extensions: Further content by name, which a reader may ignore.
+        pseudonyms: Identifier of the key of the pseudonyms that the shards have instead of names;
+            empty if they have the names of the source.
     """
 
     version: int
@@ -68,12 +100,32 @@ class Manifest:
     resize_modes: dict[str, int]
     warnings: tuple[str, ...]
     shards: tuple[Shard, ...]
+    image_changes: Mapping[str, int] = field(default_factory=dict)
+    rejections: Mapping[str, int] = field(default_factory=dict)
+    pseudonyms: str = ""
+    requires: tuple[str, ...] = ()
+    extensions: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """One hash of the whole content but the address of the source."""
+        content = {name: value for name, value in asdict(self).items() if name != ADDRESS}
+        return _hash(content)
 
     @property
-    def fingerprint(self) -> str:
-        """One hash of the hashes of all shards."""
-        text = "\n".join(shard.sha256 for shard in self.shards)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def excluded(self) -> Mapping[str, str]:
+        """The patches that the user left out of the shards, each with the reason."""
+        excluded = self.extensions.get(EXCLUDED, {})
+        return (
+            {}
+            if not isinstance(excluded, dict)
+            else {name: str(reason) for name, reason in excluded.items()}
+        )
+
+    @property
+    def patch_bytes(self) -> int:
+        """The bytes of a patch's pixels."""
+        return math.prod(self.shape)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -91,8 +143,14 @@ class Manifest:
         return class_names[task]
 
     def dump(self) -> bytes:
-        """The manifest as JSON."""
-        return json.dumps({**asdict(self), "fingerprint": self.fingerprint}, indent=1).encode()
+        """The manifest as JSON, with its fingerprint, and a checksum that includes the source."""
+        content = {**asdict(self), "fingerprint": self.fingerprint}
+        return json.dumps({**content, "checksum": _hash(content)}, indent=1).encode()
+
+
+def _hash(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def label_column(task: str) -> str:
@@ -101,10 +159,42 @@ def label_column(task: str) -> str:
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """Read the manifest of the shards in `folder`.
+    """Read and check the manifest of the shards in `folder`.
 
     Raises:
-        DataError: If there is no manifest, or it is changed, damaged or of another format version.
+        DataError: If there is no manifest, it is changed or damaged, contradicts itself, has
+            another format version, or requires an unknown feature.
+    """
+    path = folder.path(MANIFEST_FILE)
+    stored = read_stored_manifest(folder)
+    version = stored.get("version") if isinstance(stored, dict) else None
+    if version in CONVERTIBLE_VERSIONS:
+        raise DataError(
+            f"{path}: format version {version}, and this raysearch reads {VERSION}; convert it with"
+            f" `raysearch shard {folder.address} NEW_FOLDER`"
+        )
+    if version != VERSION:
+        raise DataError(f"{path}: not a manifest of format version {VERSION}; {RESHARD}")
+    _check_requirements(stored, path)
+    manifest, is_unchanged = _decode(stored, path)
+    if not is_unchanged:
+        raise DataError(f"{path}: changed; {RESHARD}")
+    reject_contradictions(manifest, path)
+    return manifest
+
+
+def reject_contradictions(manifest: Manifest, path: str) -> None:
+    """Raise DataError, which names `path`, if the manifest contradicts itself."""
+    error = next(_errors(manifest), None)
+    if error:
+        raise DataError(f"{path}: {error}; {RESHARD}")
+
+
+def read_stored_manifest(folder: Folder) -> object:
+    """Read the JSON of the manifest of the shards in `folder`, of any format version.
+
+    Raises:
+        DataError: If there is no manifest, or it is no JSON.
     """
     if not folder.exists():
         raise DataError(
@@ -115,39 +205,79 @@ def read_manifest(folder: Folder) -> Manifest:
             f"{folder.address}: no {MANIFEST_FILE} in it; give a folder that `raysearch shard` has"
             " written"
         )
-    path, advice = folder.path(MANIFEST_FILE), "shard the images again with `raysearch shard`"
     try:
-        manifest, fingerprint = _decode(folder.read(MANIFEST_FILE))
-    except _VersionError as error:
-        raise DataError(f"{path}: {error}; {advice}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DataError(f"{path}: not a manifest; {advice}") from None
-    num_rows = sum(shard.rows for shard in manifest.shards)
-    if manifest.fingerprint != fingerprint or num_rows != manifest.rows:
-        raise DataError(f"{path}: changed; {advice}")
-    return manifest
+        stored = parse_json(folder.read(MANIFEST_FILE))
+    except ValueError:
+        raise DataError(f"{folder.path(MANIFEST_FILE)}: not a manifest; {RESHARD}") from None
+    return stored
 
 
-class _VersionError(Exception):
-    """A manifest of another format version."""
+def _check_requirements(stored: object, path: str) -> None:
+    """Raise DataError if the manifest requires a feature that this version does not have."""
+    requires = stored.get("requires") if isinstance(stored, dict) else None
+    names = map(str, requires) if isinstance(requires, list) else ()
+    unknown = sorted(set(names) - FEATURES)
+    if unknown:
+        raise DataError(
+            f"{path}: requires {', '.join(unknown)}, which this version of raysearch does not read;"
+            " update raysearch"
+        )
 
 
-def _decode(content: bytes) -> tuple[Manifest, str]:
-    """Read the JSON that `Manifest.dump` returns: the manifest, and the stored fingerprint.
+def _decode(stored: object, path: str) -> tuple[Manifest, bool]:
+    """Read the JSON that `Manifest.dump` returns; also whether its hashes are right.
 
-    The source may be a path that is not UTF-8, which pydantic would reject.
+    Raises:
+        DataError: If a field is missing, unknown, or of another type.
     """
-    values = json.loads(
-        content,
-        object_hook=lambda entries: {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in entries.items()
-        },
-    )
-    version = values.get("version")
-    if version != VERSION:
-        raise _VersionError(f"format version {version}, expected {VERSION}")
-    fingerprint = values.pop("fingerprint")
-    shards = tuple(Shard(**shard) for shard in values.pop("shards"))
-    tasks = tuple(TaskCounts(**task) for task in values.pop("tasks"))
-    return Manifest(**values, tasks=tasks, shards=shards), fingerprint
+    try:
+        values = dict(TypeAdapter(dict[str, JsonValue]).validate_python(stored))
+        checksum, fingerprint = values.pop("checksum"), values["fingerprint"]
+        is_unchanged = checksum == _hash(values)
+        # The source may be a path that is not UTF-8, which pydantic rejects.
+        source = values.pop(ADDRESS)
+        del values["fingerprint"]
+        text = json.dumps({**values, ADDRESS: ""})
+        manifest = TypeAdapter(Manifest).validate_json(text, strict=True)
+        manifest = replace(manifest, source=str(source))
+    except (ValidationError, ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{path}: not a manifest; {RESHARD}") from None
+    return manifest, is_unchanged and manifest.fingerprint == fingerprint
+
+
+def _errors(manifest: Manifest) -> Iterator[str]:
+    """Every contradiction in a manifest, as the part of a message."""
+    height, width, channels = manifest.shape
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and channels == CHANNELS):
+        yield f"shape {manifest.shape} is not (height, width, {CHANNELS}), 1 to {MAX_SIDE} a side"
+    names = [shard.name for shard in manifest.shards]
+    if not all(map(SHARD_NAME.fullmatch, names)) or len(set(names)) < len(names):
+        yield "a shard is not named NAME.parquet, without a folder, or a name occurs twice"
+    for shard in manifest.shards:
+        if not SHA256.fullmatch(shard.sha256):
+            yield f"{shard.name} has no SHA-256"
+        if shard.rows < 1 or shard.bytes < shard.rows * manifest.patch_bytes:
+            yield f"{shard.name} has too few bytes for {shard.rows:,} rows"
+    yield from _count_errors(manifest)
+
+
+def _count_errors(manifest: Manifest) -> Iterator[str]:
+    if manifest.rows < 1 or manifest.rows != sum(shard.rows for shard in manifest.shards):
+        yield "its number of rows is not the sum over its shards"
+    if manifest.rejected < 0 or manifest.files != manifest.rows + manifest.rejected:
+        yield "rows and rejected files do not add up to the files"
+    if not 1 <= manifest.patients <= manifest.rows:
+        yield f"{manifest.patients:,} patients for {manifest.rows:,} rows"
+    tasks = (TaskCounts(LABEL, manifest.class_names, manifest.class_counts), *manifest.tasks)
+    if len(set(manifest.task_names)) < len(tasks):
+        yield "a task is listed twice"
+    for task in tasks:
+        counts, class_names = task.class_counts, task.class_names
+        if len(set(class_names)) < len(class_names) or len(counts) != len(class_names):
+            yield f"classes and counts of task {task.name} do not match"
+        if min(counts, default=0) < 0 or sum(counts) > manifest.rows:
+            yield f"counts of task {task.name} are not those of {manifest.rows:,} rows"
+    if sum(manifest.resize_modes.values()) != manifest.rows:
+        yield "resize modes are not those of its rows"
+    if min(manifest.resize_modes.values(), default=0) < 0:
+        yield "a number of resized rows is negative"

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import JsonValue
 
 from raysearch.config.names import LABEL
+from raysearch.data.csv_files import csv_content
 from raysearch.data.files import Folder
-from raysearch.data.images.decoding import Chunk, Size
+from raysearch.data.images.chunk_decoding import Chunk
+from raysearch.data.images.decoding import Size
 from raysearch.data.images.shared_memory import Slot, Slots
+from raysearch.data.shards.shard_file_writer import ShardFile
 from raysearch.data.shards.shard_manifest import (
+    EXCLUDED,
     MANIFEST_FILE,
     VERSION,
     Manifest,
@@ -27,15 +27,15 @@ from raysearch.data.shards.shard_manifest import (
     TaskCounts,
     label_column,
 )
+from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.shards.unfinished_shards import UnfinishedShards, WriterState, as_rejected
 from raysearch.data.sources.listing import Item, Listing, Rejected
+from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
 from raysearch.errors import DataError
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 ROW_GROUPS_PER_SHARD = 4
 REJECTED_FILE = "rejected.csv"
-Progress = Callable[[int, int], None]
+SHARDING, FINISHING = "Sharding", "Writing the manifest"
 
 
 @dataclass
@@ -58,16 +58,29 @@ class _Counts:
         self.rows = 0
         self.labels: list[Counter[int | None]] = [Counter() for _ in range(num_tasks)]
         self.resize_modes: Counter[str] = Counter()
+        self.image_changes: Counter[str] = Counter()
+        self.rejections: Counter[str] = Counter()
         self.patients: set[str] = set()
 
-    def add(self, items: Sequence[Item], resize_modes: Sequence[str]) -> None:
-        """Count `items`; the first counter of `labels` is that of the default task."""
+    def add(self, items: Sequence[Item], chunk: Chunk) -> None:
+        """Count the decoded `items`; the first counter of `labels` is that of the default task."""
         self.rows += len(items)
         self.labels[0].update(item.label for item in items)
         for number, counter in enumerate(self.labels[1:]):
             counter.update(item.task_labels[number] for item in items)
-        self.resize_modes.update(resize_modes)
+        self.resize_modes.update(chunk.resize_modes)
+        self.image_changes.update(chunk.image_changes)
+        self.rejections.update(reason for _position, reason in chunk.rejected)
         self.patients.update(item.patient for item in items)
+
+    def restore(self, state: WriterState) -> None:
+        """Continue with the counts of a state."""
+        self.rows = state.rows
+        self.labels = [Counter(dict(labels)) for labels in state.labels]
+        self.resize_modes = Counter(state.resize_modes)
+        self.image_changes = Counter(state.image_changes)
+        self.rejections = Counter(state.rejections)
+        self.patients = set(state.patients)
 
 
 class ShardWriter:
@@ -79,7 +92,9 @@ class ShardWriter:
         size: (width, height) of a patch.
         slots: The slots with the chunks' pixels; each is given back when its rows are written.
         chunks_per_group: Number of chunks in a row group.
-        progress: Is called with (files done, all files).
+        progress: Is called with the number of files that are done.
+        names: The names that are written.
+        unfinished: Keeps the state whenever a shard is closed; its shards are continued.
     """
 
     def __init__(
@@ -89,18 +104,33 @@ class ShardWriter:
         size: Size,
         slots: Slots,
         chunks_per_group: int,
-        progress: Progress,
+        progress: StepCallback,
+        names: SourceNames,
+        unfinished: UnfinishedShards,
     ) -> None:
         self._folder, self._listing, self._progress = folder, listing, progress
+        self._names, self._unfinished = names, unfinished
         self._slots, self._chunks_per_group = slots, chunks_per_group
         self._shape = (size[1], size[0], 3)
         self._row_bytes = size[0] * size[1] * 3
         self._group = _RowGroup()
         self._counts = _Counts(1 + len(listing.tasks))
-        self._rejected = list(listing.rejected)
-        self._num_files = len(listing.items) + len(listing.rejected)
+        # Those of the listing, as they are in the source.
+        self._unread = [*listing.rejected, *listing.excluded]
+        # Those that decoding rejects, as they are written; and the first, as it is in the source.
+        self._rejected: list[Rejected] = []
+        self._first_rejected = next(iter(self._unread), None)
+        self._num_items = 0
+        self._num_files = len(listing.items) + len(self._unread)
         self._shards: list[Shard] = []
-        self._file: _ShardFile | None = None
+        self._file: ShardFile | None = None
+
+    def restore(self, state: WriterState) -> None:
+        """Continue after the shards of `state`."""
+        self._num_items, self._shards = state.num_items, list(state.shards)
+        self._rejected = as_rejected(state.rejected)
+        self._counts.restore(state)
+        self._show_progress()
 
     def add(self, items: list[Item], slot: Slot, chunk: Chunk) -> None:
         """Add a decoded chunk.
@@ -110,18 +140,23 @@ class ShardWriter:
             slot: The slot with the pixels of the decoded items.
             chunk: Which items were decoded, and which were rejected.
         """
-        decoded = [items[position] for position in chunk.decoded]
+        decoded = [self._names.item(items[position]) for position in chunk.decoded]
         self._group.items += decoded
         self._group.resize_modes += chunk.resize_modes
         self._group.hashes += chunk.hashes
         self._group.slots.append((slot, len(decoded)))
-        self._rejected += (
-            Rejected(items[position].file, reason) for position, reason in chunk.rejected
-        )
-        self._counts.add(decoded, chunk.resize_modes)
+        rejected = [Rejected(items[position].file, reason) for position, reason in chunk.rejected]
+        self._first_rejected = self._first_rejected or next(iter(rejected), None)
+        self._rejected += map(self._names.rejected, rejected)
+        self._num_items += len(items)
+        self._counts.add(decoded, chunk)
         if len(self._group.slots) == self._chunks_per_group:
             self._write_group()
-        self._progress(self._counts.rows + len(self._rejected), self._num_files)
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        num_done = self._num_items + len(self._unread)
+        self._progress(StepProgress(SHARDING, num_done, self._num_files, PATCHES))
 
     def finish(self, source_format: str, source: str) -> Manifest:
         """Write the remaining rows, the list of the rejected files and the manifest.
@@ -133,10 +168,11 @@ class ShardWriter:
         Raises:
             DataError: If no file could be decoded.
         """
+        self._progress(StepProgress(FINISHING, 0, 0, PATCHES))
         self._write_group()
         self._close_shard()
         if not self._counts.rows:
-            first = next(iter(self._rejected), None)
+            first = self._first_rejected
             reason = f" ({first.file}: {first.reason})" if first else ""
             raise DataError(
                 f"{source}: none of its {self._num_files} files is a usable patch{reason}; see"
@@ -144,11 +180,8 @@ class ShardWriter:
             )
         manifest = self._manifest(source_format, source)
         folder = Folder(self._folder)
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow(Rejected._fields)
-        table.writerows(sorted(self._rejected))
-        folder.write(REJECTED_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
+        rejected = sorted([*map(self._names.rejected, self._unread), *self._rejected])
+        folder.write(REJECTED_FILE, csv_content(Rejected._fields, rejected))
         folder.write(MANIFEST_FILE, manifest.dump())
         return manifest
 
@@ -164,19 +197,28 @@ class ShardWriter:
         return Manifest(
             version=VERSION,
             format=source_format,
-            source=source,
+            source=self._names.source(source),
             files=self._num_files,
             rows=self._counts.rows,
-            rejected=len(self._rejected),
+            rejected=len(self._unread) + len(self._rejected),
             patients=len(self._counts.patients),
             shape=self._shape,
             class_names=default_task.class_names,
             class_counts=default_task.class_counts,
             tasks=tuple(tasks),
             resize_modes=dict(self._counts.resize_modes),
-            warnings=self._listing.warnings,
+            warnings=tuple(map(self._names.warning, self._listing.warnings)),
             shards=tuple(self._shards),
+            image_changes=dict(self._counts.image_changes),
+            rejections=dict(self._counts.rejections),
+            pseudonyms=self._names.key_id,
+            extensions=self._extensions(),
         )
+
+    def _extensions(self) -> dict[str, JsonValue]:
+        """The patches that the user leaves out, with their reasons; empty without any."""
+        excluded = sorted(map(self._names.rejected, self._listing.excluded))
+        return {EXCLUDED: {entry.file: entry.reason for entry in excluded}} if excluded else {}
 
     def _write_group(self) -> None:
         group, self._group = self._group, _RowGroup()
@@ -199,62 +241,30 @@ class ShardWriter:
     def _write_table(self, table: pa.Table) -> None:
         if self._file is None:
             path = self._folder / f"part-{len(self._shards):05d}.parquet"
-            self._file = _ShardFile(path, table.schema)
+            self._file = ShardFile(path, table.schema)
         self._file.write(table)
         if self._file.num_groups == ROW_GROUPS_PER_SHARD:
             self._close_shard()
+            self._unfinished.write(self._state())
 
     def _close_shard(self) -> None:
         if self._file is not None:
             self._shards.append(self._file.close())
             self._file = None
 
-
-class _ShardFile:
-    """A Parquet file that is being written."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = _HashedFile(path)
-        self._writer = pq.ParquetWriter(
-            pa.PythonFile(self._file, "w"),
-            schema,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
+    def _state(self) -> WriterState:
+        counts = self._counts
+        return WriterState(
+            num_items=self._num_items,
+            rows=counts.rows,
+            labels=tuple(tuple(counter.items()) for counter in counts.labels),
+            resize_modes=dict(counts.resize_modes),
+            image_changes=dict(counts.image_changes),
+            rejections=dict(counts.rejections),
+            patients=tuple(sorted(counts.patients)),
+            rejected=tuple(self._rejected),
+            shards=tuple(self._shards),
         )
-        self.num_groups = self._num_rows = 0
-
-    def write(self, table: pa.Table) -> None:
-        """Write `table` as one row group."""
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        self.num_groups += 1
-        self._num_rows += table.num_rows
-
-    def close(self) -> Shard:
-        """Close the file and return its entry of the manifest."""
-        self._writer.close()
-        self._file.close()
-        path = self._file.path
-        return Shard(path.name, self._num_rows, path.stat().st_size, self._file.hash)
-
-
-class _HashedFile(io.BufferedWriter):
-    """A new file that computes its SHA-256 while it is written from start to end."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "x"))
-        self.path = path
-        self._sha256 = hashlib.sha256()
-
-    @property
-    def hash(self) -> str:
-        """The SHA-256, in hex, of what was written."""
-        return self._sha256.hexdigest()
-
-    def write(self, content: ReadableBuffer, /) -> int:
-        self._sha256.update(content)
-        return super().write(content)
 
 
 def _to_table(group: _RowGroup, pixels: pa.ChunkedArray, tasks: Sequence[str]) -> pa.Table:
@@ -271,7 +281,7 @@ def _to_table(group: _RowGroup, pixels: pa.ChunkedArray, tasks: Sequence[str]) -
         "magnification": _to_integers([item.magnification for item in items], np.int32),
         "split": _to_strings([item.split for item in items]),
         "source": _to_strings([item.file for item in items]),
-        "fitted": _to_strings(group.resize_modes),
+        "resize_mode": _to_strings(group.resize_modes),
         "sha256": _to_binary(memoryview(group.hashes), len(items)),
     }
     for number, task in enumerate(tasks):

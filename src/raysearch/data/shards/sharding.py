@@ -7,28 +7,41 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 from raysearch.data.atomic_directory import atomic_directory
-from raysearch.data.images.decoding import (
+from raysearch.data.disk_errors import FULL
+from raysearch.data.images.chunk_decoding import (
     Chunk,
-    Size,
     decode_files,
     image_sizes,
     synthesize_files,
 )
+from raysearch.data.images.decoding import Size
 from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slot, Slots
-from raysearch.data.shards.shard_manifest import Manifest
-from raysearch.data.shards.shard_writer import Progress, ShardWriter
+from raysearch.data.shards.shard_manifest import MAX_SIDE, Manifest
+from raysearch.data.shards.shard_writer import ROW_GROUPS_PER_SHARD, ShardWriter
+from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.shards.unfinished_shards import (
+    UnfinishedShards,
+    has_finished_shards,
+    sharding_request,
+)
 from raysearch.data.shards.worker_processes import worker_pool
 from raysearch.data.sources import list_source, modal_size
-from raysearch.data.sources.archive import NO_SPACE
-from raysearch.data.sources.listing import Item, Listing, SourceOptions
+from raysearch.data.sources.listing import Item, Listing, SourceOptions, check_depth
+from raysearch.data.step_progress import (
+    PATCHES,
+    StepCallback,
+    StepProgress,
+    ignore_progress,
+)
 from raysearch.errors import DataError
 
 # A chunk is the work of one call of a worker: small enough that all chunks in work fit in memory.
@@ -36,9 +49,11 @@ MAX_CHUNK_ROWS, CHUNK_BYTES = 256, 4 * 2**20
 ROW_GROUP_BYTES = 64 * 2**20
 # Chunks in work: so many for each worker, and more for the time that writing a row group takes.
 CHUNKS_PER_WORKER, ADDITIONAL_CHUNKS = 4, 32
-MAX_SIDE = 4096
 SCRATCH = ".unpacked"
+LISTING, MEASURING = "Listing the source", "Measuring the images"
+CHECKING = "Checking the finished shards"
 DEFAULT_OPTIONS = SourceOptions()
+OWN_NAMES = SourceNames()
 
 
 def parse_size(text: str) -> Size:
@@ -63,7 +78,8 @@ def write_shards(
     *,
     size: Size | None = None,
     options: SourceOptions = DEFAULT_OPTIONS,
-    progress: Progress = lambda _done, _total: None,
+    names: SourceNames = OWN_NAMES,
+    progress: StepCallback = ignore_progress,
     workers: int | None = None,
 ) -> Manifest:
     """Decode `source` into shards in the new folder `out`.
@@ -74,21 +90,33 @@ def write_shards(
         source_format: The name of the source's format; None to detect it.
         size: (width, height) of the patches; None for the source's own, or the most frequent.
         options: How to read the source.
-        progress: Is called with (files done, all files).
+        names: The names that are written: those of the source, or pseudonyms.
+        progress: Is called with the number of files that are measured, then sharded.
         workers: Number of decoding processes; None for the number of cores.
 
     Raises:
-        DataError: If the source cannot be used, or `out` cannot be written; then, as after an
-            interruption, nothing remains on the disk.
+        DataError: If the source cannot be used, or `out` cannot be written.
+
+    After an error or an interruption, the finished shards remain, in `unfinished_path(out)`, for
+    the next call with the same arguments and an unchanged source. After the error of a full disk,
+    and if no shard is finished, nothing remains.
     """
     workers = workers or os.cpu_count() or 1
-    with ExitStack() as stack, atomic_directory(out) as partial, worker_pool(workers) as pool:
-        scratch = partial / SCRATCH
-        scratch.mkdir()
+    with (
+        ExitStack() as stack,
+        atomic_directory(out, has_finished_shards) as folder,
+        _scratch(folder) as scratch,
+        worker_pool(workers) as pool,
+    ):
+        progress(StepProgress(LISTING, 0, 0, PATCHES))
         options = replace(options, scratch=scratch)
-        source_format, listing = _list(source, source_format, options)  # while the workers start
-        items = sorted(listing.items, key=lambda item: (item.patient, item.file))
-        patch_size = size or listing.size or _modal_size(pool, listing, items)
+        # The workers start meanwhile.
+        source_format, listing = list_source(source, source_format, options)
+        check_depth(options.depth, listing, source_format)
+        items = sorted(listing.items, key=names.order)
+        patch_size = (
+            size or listing.size or _modal_size(pool, listing, items, options.depth, progress)
+        )
         row_bytes = patch_size[0] * patch_size[1] * 3
         chunk_rows = max(1, min(MAX_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
         chunks_per_group = max(1, ROW_GROUP_BYTES // (chunk_rows * row_bytes))
@@ -96,44 +124,71 @@ def write_shards(
         # The stack closes the shared memory after the workers have ended: they open it by the
         # number of its file descriptor, which is free after closing.
         slots = stack.enter_context(Slots(chunks_per_group + max_in_work, chunk_rows * row_bytes))
+        submit = partial(_submit, pool, source, listing, patch_size, options.depth)
+        settings = [source_format, options.depth, names.key_id, chunk_rows, chunks_per_group]
+        settings.append(ROW_GROUPS_PER_SHARD)
+        request = sharding_request(source, listing, patch_size, settings, scratch)
+        unfinished = UnfinishedShards(folder, request)
+        writer = ShardWriter(
+            folder, listing, patch_size, slots, chunks_per_group, progress, names, unfinished
+        )
+        state = unfinished.restore(partial(_report, progress, CHECKING))
+        if state is not None:
+            writer.restore(state)
+            items = items[state.num_items :]
         chunks = iter(_divide(items, chunk_rows))
         in_work: deque[_ChunkInWork] = deque()
-        writer = ShardWriter(partial, listing, patch_size, slots, chunks_per_group, progress)
         while True:
             for chunk_items in islice(chunks, max_in_work - len(in_work)):
                 slot = slots.take()
-                future = _submit(pool, source, listing, chunk_items, patch_size, slot)
+                future = submit(chunk_items, slot)
                 in_work.append(_ChunkInWork(chunk_items, slot, future))
             if not in_work:
-                shutil.rmtree(scratch)
-                return writer.finish(source_format, source)
+                manifest = writer.finish(source_format, source)
+                unfinished.remove()
+                return manifest
             first = in_work.popleft()
             writer.add(first.items, first.slot, _result(source, first))
 
 
-def _list(source: str, source_format: str | None, options: SourceOptions) -> tuple[str, Listing]:
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Create the folder of the unpacked files, and remove it at the end of the block.
+
+    The unpacked files have the names of the source, also if the shards have pseudonyms. If the disk
+    is full, they are removed with `folder`, whose size is in the message.
+    """
+    scratch, is_full = folder / SCRATCH, False
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed process
+    scratch.mkdir()
     try:
-        return list_source(source, source_format, options)
+        yield scratch
     except OSError as error:
-        if error.errno in NO_SPACE:  # on the disk of the unpacked files
-            raise
-        reason = error.strerror or error
-        raise DataError(
-            f"{source}: cannot be read ({error.filename or source}: {reason}); check the file"
-        ) from None
+        is_full = error.errno in FULL
+        raise
+    finally:
+        if not is_full:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _report(progress: StepCallback, step: str, num_done: int, num_rows: int) -> None:
+    progress(StepProgress(step, num_done, num_rows, PATCHES))
 
 
 def _submit(
     pool: ProcessPoolExecutor,
     source: str,
     listing: Listing,
-    items: list[Item],
     size: Size,
+    depth: int | None,
+    items: list[Item],
     slot: Slot,
 ) -> Future[Chunk]:
     if listing.folder is not None:
-        read = read_rows if listing.is_hdf5 else decode_files
-        return pool.submit(read, listing.folder, [item.file for item in items], size, slot)
+        files = [item.file for item in items]
+        if listing.is_hdf5:
+            return pool.submit(read_rows, listing.folder, files, size, slot)
+        return pool.submit(decode_files, listing.folder, files, size, slot, depth)
     patches = [
         (int(item.file.split("/")[1]), int(item.label or 0), int(item.patient[1:]))
         for item in items
@@ -151,13 +206,23 @@ def _result(source: str, chunk: _ChunkInWork) -> Chunk:
         ) from None
 
 
-def _modal_size(pool: ProcessPoolExecutor, listing: Listing, items: list[Item]) -> Size:
+def _modal_size(
+    pool: ProcessPoolExecutor,
+    listing: Listing,
+    items: list[Item],
+    depth: int | None,
+    progress: StepCallback,
+) -> Size:
     if listing.folder is None:
         raise DataError("this source has no images to measure; give --size")
     sizes: list[Size] = []
+    num_measured = 0
     files = [[item.file for item in chunk] for chunk in _divide(items, MAX_CHUNK_ROWS)]
-    for chunk_sizes in pool.map(image_sizes, [listing.folder] * len(files), files):
+    measured = pool.map(image_sizes, repeat(listing.folder), files, repeat(depth))
+    for chunk_files, chunk_sizes in zip(files, measured, strict=True):
         sizes += chunk_sizes
+        num_measured += len(chunk_files)
+        progress(StepProgress(MEASURING, num_measured, len(items), PATCHES))
     if not sizes:
         first = listing.rejected[0] if listing.rejected else None
         reason = f" ({first.file}: {first.reason})" if first else ""

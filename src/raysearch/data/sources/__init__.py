@@ -8,20 +8,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
-from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
-from raysearch.data.sources.archive import is_archive, unpack
+from raysearch.data.sources.archive import (
+    NO_SPACE,
+    TAR_SUFFIXES,
+    ZIP_SUFFIXES,
+    is_archive,
+    unpack,
+)
 from raysearch.data.sources.breakhis import is_breakhis, list_breakhis
 from raysearch.data.sources.class_folders import list_class_folders
 from raysearch.data.sources.csv_table import is_csv, list_csv
+from raysearch.data.sources.exclusion import leave_out
 from raysearch.data.sources.harvested_tiles import is_harvest, list_tiles
 from raysearch.data.sources.idc import is_idc, list_idc
-from raysearch.data.sources.listing import Item, Listing, SourceOptions
+from raysearch.data.sources.listing import Listing, Rejected, SourceOptions
+from raysearch.data.sources.listing_checks import checked_listing
 from raysearch.data.sources.pcam import is_pcam, list_pcam
 from raysearch.data.sources.pcam_kaggle import is_pcam_kaggle, list_pcam_kaggle
 from raysearch.data.sources.synthetic_source import is_synthetic, list_synthetic
+from raysearch.data.sources.unlabeled_images import list_unlabeled_images
 from raysearch.errors import DataError
 
 
@@ -53,8 +62,10 @@ FORMATS_OF_OPTION = {
     "--classes": ("folder", "csv"),
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
+    "--root": ("csv",),
 }
-MAX_CLASSES = 1000
+# The name of the format of images without labels, which only a prediction reads.
+UNLABELED = "unlabeled"
 
 
 def detect_format(path: str, source: str) -> str:
@@ -67,19 +78,33 @@ def detect_format(path: str, source: str) -> str:
     Raises:
         DataError: If `path` does not exist, or its layout is of no format.
     """
-    for name, format_ in SOURCES.items():
-        if format_.is_layout_of(path):
-            return name
-    if not Folder(path).exists():
+    source_format = _layout_of(path)
+    if source_format is not None:
+        return source_format
+    folder = Folder(path)
+    if not folder.exists():
         raise DataError(f"{source}: no such file or folder; give the folder that holds the images")
+    if not folder.is_folder():
+        raise DataError(
+            f"{source}: no folder, no CSV file, and no archive that can be read"
+            f" ({', '.join((*ZIP_SUFFIXES, *TAR_SUFFIXES))}); give the folder that holds the images"
+        )
     raise DataError(
         f"{source}: its layout is of no known format; name the format with --format, one of"
         f" {', '.join(SOURCES)}"
     )
 
 
+def _layout_of(path: str) -> str | None:
+    return next((name for name, format_ in SOURCES.items() if format_.is_layout_of(path)), None)
+
+
 def list_source(
-    source: str, source_format: str | None, options: SourceOptions
+    source: str,
+    source_format: str | None,
+    options: SourceOptions,
+    *,
+    are_labels_required: bool = True,
 ) -> tuple[str, Listing]:
     """List the images of `source`.
 
@@ -87,31 +112,64 @@ def list_source(
         source: A file, folder, archive or synthetic source.
         source_format: The name of its format; None to detect it.
         options: How to read the source.
+        are_labels_required: If False and no format is detected, all images are listed without
+            labels, under the format `UNLABELED`.
 
     Returns:
         The name of the format, and the listing.
 
     Raises:
-        DataError: If the format is unknown, the source is missing or empty, or two images at one
-            position of one slide have different labels.
+        DataError: If the format is unknown, the source is missing, empty or cannot be read, a patch
+            to leave out is not in it, or two images at one position of one slide have different
+            labels.
     """
     if source_format is not None and source_format not in SOURCES:
         raise DataError(f"--format {source_format!r} is unknown; one of {', '.join(SOURCES)}")
-    path, rejected = unpack(source, options.scratch) if is_archive(source) else (source, [])
-    source_format = source_format or detect_format(path, source)
-    _reject_unused_options(source_format, options)
-    listing = SOURCES[source_format].list_items(path, options)
+    try:
+        path, rejected = _unpacked(source, source_format, options.scratch)
+        source_format = source_format or _layout_of(path)
+        if source_format is None and not are_labels_required:
+            source_format, listing = UNLABELED, list_unlabeled_images(path, options)
+        else:
+            source_format = source_format or detect_format(path, source)
+            _reject_unused_options(source_format, options)
+            listing = SOURCES[source_format].list_items(path, options)
+    except OSError as error:
+        if error.errno in NO_SPACE:  # on the disk of the unpacked files
+            place = error.filename or str(options.scratch)
+            raise OSError(error.errno, error.strerror, place) from None
+        reason = error.strerror or error
+        raise DataError(
+            f"{source}: cannot be read ({error.filename or source}: {reason}); check the file and"
+            " its permissions"
+        ) from None
     listing = replace(listing, rejected=[*listing.rejected, *rejected])
     if not listing.items and not listing.rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the images")
-    for task, class_names in ((LABEL, listing.class_names), *listing.tasks):
-        if len(class_names) > MAX_CLASSES:
-            raise DataError(
-                f"{source}: {len(class_names):,} classes in {task}, at most {MAX_CLASSES:,} are"
-                " allowed; check that its column contains labels"
-            )
-    _reject_contradictory_labels(listing.items)
-    return source_format, listing
+    if options.exclusion is not None:
+        listing = leave_out(source, listing, options.exclusion)
+    return source_format, checked_listing(source, source_format, listing)
+
+
+def _unpacked(
+    source: str, source_format: str | None, scratch: Path
+) -> tuple[str, Sequence[Rejected]]:
+    """The folder with the files of `source`, which may be an archive, and the rejected ones.
+
+    If an archive contains one folder only, that is the folder, unless its files would then be in
+    no folder of a class or a slide.
+    """
+    if not is_archive(source):
+        return source, ()
+    folder, rejected = unpack(source, scratch)
+    formats = [SOURCES[source_format]] if source_format else list(SOURCES.values())
+    entries = list(folder.iterdir())
+    if len(entries) > 1 or any(format_.is_layout_of(str(folder)) for format_ in formats):
+        return str(folder), rejected
+    is_top = any(format_.is_layout_of(str(entries[0])) for format_ in formats) or (
+        entries[0].is_dir() and any(path.is_dir() for path in entries[0].iterdir())
+    )
+    return str(entries[0] if is_top else folder), rejected
 
 
 def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
@@ -120,6 +178,7 @@ def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
         "--classes": options.classes,
         "--magnification": options.magnifications,
         "--official": options.official,
+        "--root": options.root,
     }
     for option, value in values.items():
         if value and source_format not in FORMATS_OF_OPTION[option]:
@@ -129,20 +188,6 @@ def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
             )
     if len(set(options.classes)) < len(options.classes) or "" in options.classes:
         raise DataError(f"--classes {','.join(options.classes)}: a name is empty or duplicate")
-
-
-def _reject_contradictory_labels(items: Sequence[Item]) -> None:
-    first_items: dict[tuple[str, str, int | None, int, int], Item] = {}
-    for item in items:
-        if item.x is None or item.y is None:
-            continue
-        position = (item.patient, item.slide, item.magnification, item.x, item.y)
-        first = first_items.setdefault(position, item)
-        if first.label != item.label:
-            raise DataError(
-                f"two labels for patient {item.patient} at x {item.x}, y {item.y}: {first.file} and"
-                f" {item.file}; remove the wrong one"
-            )
 
 
 def modal_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

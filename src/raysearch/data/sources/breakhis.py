@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from raysearch.data.files import Folder
-from raysearch.data.sources.file_paths import list_files, require_folder
+from raysearch.data.sources.file_paths import list_files, require_folder, visible_names
 from raysearch.data.sources.listing import Item, Listing, Rejected, SourceOptions, Task, divide
 from raysearch.errors import DataError
 
@@ -35,6 +35,9 @@ TASKS = (
     Task("magnification", tuple(f"{magnification}X" for magnification in MAGNIFICATIONS)),
 )
 SIZE = (700, 460)
+# The folders above `benign` and `malignant`, in lower case.
+LEVELS = ("breakhis_v1", "histology_slides", "breast")
+MAX_LEVELS = 6
 
 
 def list_breakhis(source: str, options: SourceOptions) -> Listing:
@@ -61,13 +64,18 @@ def list_breakhis(source: str, options: SourceOptions) -> Listing:
 
 
 def is_breakhis(source: str) -> bool:
-    """Whether the folder is the archive's top folder, or one of the next three levels."""
+    """Whether the folder is the archive's top folder, one of the next three levels, or contains it.
+
+    Kaggle's archive has the top folder twice, one in the other, and a file `Folds.csv` beside it.
+    """
     folder = Folder(source)
-    levels = ("BreaKHis_v1", "histology_slides", "breast")
-    for start in range(len(levels) + 1):
-        path = "/".join((*levels[start:], "benign", "SOB"))
-        if folder.exists(path) or folder.exists(path.replace("benign", "malignant")):
+    for _level in range(MAX_LEVELS):
+        if any(folder.exists(f"{kind}/SOB") for kind in KINDS.values()):
             return True
+        names = [name for name in visible_names(folder) if name.lower() in LEVELS]
+        if not names:
+            return False
+        folder = folder / names[0]
     return False
 
 

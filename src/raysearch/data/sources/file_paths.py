@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
 from raysearch.data.files import Folder
@@ -13,6 +14,12 @@ from raysearch.errors import DataError
 LINK_OUT = "a link out of the folder"
 NO_FILE = "a pipe, a device or a broken link, and no file"
 LINK_TO_FOLDER = "a link to a folder; its files are read at their own path"
+MAX_DEPTH = 50
+TOO_DEEP = f"more than {MAX_DEPTH} folders deep"
+# What operating systems write beside the user's files, in lower case.
+SYSTEM_NAMES = frozenset(
+    ("__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information")
+)
 
 
 def require_folder(source: str) -> Folder:
@@ -25,8 +32,21 @@ def require_folder(source: str) -> Folder:
     return folder
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a part of `path` is hidden, or a file of an operating system, such as `__MACOSX`."""
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in SYSTEM_NAMES
+        for part in path.split("/")
+    )
+
+
+def visible_names(folder: Folder, name: str = "") -> list[str]:
+    """The sorted names of the files and folders directly in `name`, without hidden ones."""
+    return [entry for entry in folder.names(name) if not is_hidden(entry)]
+
+
 def list_files(folder: Folder, skip: str | None = None) -> tuple[list[str], list[Rejected]]:
-    """List all files in `folder` and its subfolders.
+    """List all files in `folder` and its subfolders, except hidden ones, see `is_hidden`.
 
     Args:
         folder: The folder to list.
@@ -34,6 +54,9 @@ def list_files(folder: Folder, skip: str | None = None) -> tuple[list[str], list
 
     Returns:
         The sorted paths of the files relative to `folder`, and the rejected entries.
+
+    Raises:
+        DataError: If a subfolder cannot be read.
     """
     rejected: list[Rejected] = []
     prefix_length = len(folder.root) + 1
@@ -79,37 +102,63 @@ def inside_check(folder: Folder) -> Callable[[str], bool]:
 
 def _paths(folder: Folder, rejected: list[Rejected]) -> Iterator[str]:
     if folder.is_local:  # `os.scandir` takes a sixth of the time that fsspec takes
-        root = os.path.realpath(folder.path())
-        yield from _scan(folder.path(), folder.path(), root, rejected)
-    else:
-        yield from folder.all_paths()
+        top = folder.path()
+        yield from _scan(top, _Scan(top, os.path.realpath(top), rejected))
+        return
+    prefix_length = len(folder.root) + 1
+    yield from (path for path in folder.all_paths() if not is_hidden(path[prefix_length:]))
 
 
-def _scan(directory: str, top: str, root: str, rejected: list[Rejected]) -> Iterator[str]:
-    """Iterate over the paths of the files in `directory`; add other entries to `rejected`.
+@dataclass(frozen=True)
+class _Scan:
+    """The state of a scan of a folder.
 
-    Args:
-        directory: The directory to scan with its subdirectories.
+    Attributes:
         top: The folder to which the paths of rejected entries are relative.
         root: `top` after resolving symbolic links.
-        rejected: The list of the rejected entries.
+        rejected: The rejected entries.
     """
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                name = entry.path[len(top) + 1 :]
-                is_inside = f"{os.path.realpath(entry.path)}/".startswith(f"{root}/")
-                if not is_inside:
-                    rejected.append(Rejected(name, LINK_OUT))
-                elif os.path.isdir(entry.path):  # noqa: PTH112 no error for a link to itself
-                    rejected.append(Rejected(name, LINK_TO_FOLDER))
-                elif os.path.isfile(entry.path):  # noqa: PTH113
-                    yield entry.path
-                else:
-                    rejected.append(Rejected(name, NO_FILE))
-            elif entry.is_dir():
-                yield from _scan(entry.path, top, root, rejected)
-            elif entry.is_file():
+
+    top: str
+    root: str
+    rejected: list[Rejected]
+
+    def reject(self, path: str, reason: str) -> None:
+        """Add the entry at `path` to the rejected ones."""
+        self.rejected.append(Rejected(path[len(self.top) + 1 :], reason))
+
+
+def _scan(directory: str, scan: _Scan, depth: int = 0) -> Iterator[str]:
+    """Iterate over the paths of the files in `directory` and its subdirectories."""
+    for entry in _entries(directory):
+        if is_hidden(entry.name):
+            continue
+        if entry.is_symlink():
+            if not f"{os.path.realpath(entry.path)}/".startswith(f"{scan.root}/"):
+                scan.reject(entry.path, LINK_OUT)
+            elif os.path.isdir(entry.path):  # noqa: PTH112 no error for a link to itself
+                scan.reject(entry.path, LINK_TO_FOLDER)
+            elif os.path.isfile(entry.path):  # noqa: PTH113
                 yield entry.path
             else:
-                rejected.append(Rejected(entry.path[len(top) + 1 :], NO_FILE))
+                scan.reject(entry.path, NO_FILE)
+        elif entry.is_dir():
+            if depth < MAX_DEPTH:
+                yield from _scan(entry.path, scan, depth + 1)
+            else:
+                scan.reject(entry.path, TOO_DEEP)
+        elif entry.is_file():
+            yield entry.path
+        else:
+            scan.reject(entry.path, NO_FILE)
+
+
+def _entries(directory: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            yield from entries
+    except PermissionError as error:
+        raise DataError(
+            f"{directory}: cannot be read ({error.strerror}); change its permissions, or move it"
+            " out of the source"
+        ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from raysearch.data.files import Folder
-from raysearch.data.sources.file_paths import list_files, require_folder
+from raysearch.data.sources.file_paths import list_files, require_folder, visible_names
 from raysearch.data.sources.listing import Item, Listing, Rejected, SourceOptions, divide
 
 FILE_NAME = re.compile(
@@ -14,6 +14,8 @@ FILE_NAME = re.compile(
 # The archive contains a second copy of all patients in this folder.
 NESTED_COPY = "IDC_regular_ps50_idx5"
 CLASSES = ("negative", "positive")
+# So many entries of a folder are looked at, to detect the format.
+MAX_PATIENTS = 10
 
 
 def list_idc(source: str, _options: SourceOptions) -> Listing:
@@ -22,12 +24,15 @@ def list_idc(source: str, _options: SourceOptions) -> Listing:
     The archive's nested second copy is ignored, unless there is nothing else.
     """
     folder = require_folder(source)
-    patients = [name for name in folder.names() if name != NESTED_COPY]
-    if not patients and folder.exists(NESTED_COPY):
-        folder = folder / NESTED_COPY
     files, unreadable = list_files(folder, skip=NESTED_COPY)
     items, rejected = divide([parse_idc_path(file) for file in files])
-    return Listing(CLASSES, items, unreadable + rejected, (50, 50), folder=folder)
+    rejected = [*unreadable, *rejected]
+    if not items and folder.exists(NESTED_COPY):
+        folder = folder / NESTED_COPY
+        files, unreadable = list_files(folder)
+        items, misnamed = divide([parse_idc_path(file) for file in files])
+        rejected += [*unreadable, *misnamed]
+    return Listing(CLASSES, items, rejected, (50, 50), folder=folder)
 
 
 def is_idc(source: str) -> bool:
@@ -35,9 +40,9 @@ def is_idc(source: str) -> bool:
     folder = Folder(source)
     if folder.exists(NESTED_COPY):
         folder = folder / NESTED_COPY
-    for patient in folder.names()[:3]:
+    for patient in visible_names(folder)[:MAX_PATIENTS]:
         for label in ("0", "1"):
-            files = folder.names(f"{patient}/{label}")[:1]
+            files = visible_names(folder, f"{patient}/{label}")[:1]
             if files and FILE_NAME.fullmatch(files[0]):
                 return True
     return False

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from raysearch.data.files import Folder
+from raysearch.data.images.decoding import MAX_DEPTH, MIN_DEPTH
+from raysearch.data.pseudonyms import FILE, PseudonymKey
+from raysearch.errors import DataError
 
 NOT_UTF8 = "its name is not UTF-8"
+# Words, in lower case, that programs write for a missing value.
+MISSING_WORDS = frozenset(
+    ("nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nil", "unknown", "missing", "?", "-")
+)
 UNKNOWN_PATIENTS = (
     "no patient is known: each file counts as its own patient, so patches of one patient may be on"
     " both sides of a split, which makes every score too optimistic; {advice}"
@@ -50,6 +57,30 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """Patches to leave out of a source.
+
+    Attributes:
+        list_file: The file that lists them, for error messages.
+        reasons: The reason of each, by its name.
+        key: The key of the pseudonyms that the list may have instead of names; None for names.
+    """
+
+    list_file: str
+    reasons: Mapping[str, str]
+    key: PseudonymKey | None = None
+
+    def name_of(self, file: str) -> str | None:
+        """Return the name by which the list has the patch `file`, or None if it does not."""
+        if file in self.reasons:
+            return file
+        if self.key is None:
+            return None
+        pseudonym = self.key.pseudonym(FILE, file)
+        return pseudonym if pseudonym in self.reasons else None
+
+
+@dataclass(frozen=True)
 class SourceOptions:
     """Options that say how to read a source.
 
@@ -59,6 +90,10 @@ class SourceOptions:
         classes: The class names in order.
         magnifications: The magnifications to include; empty for all.
         official: The folder of PatchCamelyon's official HDF5 files.
+        depth: The number of bits that images of 16 bits a channel use; None rejects these images.
+        exclusion: The patches to leave out; None to use all.
+        root: The folder to which the paths of a CSV file are relative, and in which absolute ones
+            must lie; None for the folder of the CSV file.
     """
 
     scratch: Path = Path()
@@ -66,6 +101,9 @@ class SourceOptions:
     classes: tuple[str, ...] = ()
     magnifications: tuple[int, ...] = ()
     official: str | None = None
+    depth: int | None = None
+    exclusion: Exclusion | None = None
+    root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,7 @@ class Listing:
         folder: The folder of the items' files; None if the patches are synthesized.
         is_hdf5: Whether an item's file is `NAME#ROW`, a row of an HDF5 file.
         tasks: The additional tasks.
+        excluded: The images that the user leaves out, with the reasons.
     """
 
     class_names: tuple[str, ...]
@@ -91,9 +130,23 @@ class Listing:
     folder: Folder | None = None
     is_hdf5: bool = False
     tasks: tuple[Task, ...] = ()
+    excluded: Sequence[Rejected] = ()
 
 
 def divide(entries: Sequence[Item | Rejected]) -> tuple[list[Item], list[Rejected]]:
     """Divide `entries` into items and rejected files."""
     items = [entry for entry in entries if isinstance(entry, Item)]
     return items, [entry for entry in entries if isinstance(entry, Rejected)]
+
+
+def check_depth(depth: int | None, listing: Listing, source_format: str) -> None:
+    """Raise DataError if `--depth` is no number of bits, or has no effect with the images."""
+    if depth is None:
+        return
+    if not MIN_DEPTH <= depth <= MAX_DEPTH:
+        raise DataError(f"--depth {depth}: not a number of bits; give {MIN_DEPTH} to {MAX_DEPTH}")
+    if listing.folder is None or listing.is_hdf5:
+        raise DataError(
+            f"--depth: has no effect with format {source_format}, whose images have 8 bits; remove"
+            " it"
+        )

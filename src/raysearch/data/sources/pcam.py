@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import re
-import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
+from raysearch.data.images import expansion
 from raysearch.data.images.decoding import RejectedImageError
-from raysearch.data.images.hdf5 import count_images, read_labels
+from raysearch.data.images.hdf5 import count_images, flatten_images, read_labels
 from raysearch.data.isolated_subprocess import IsolatedProcessError, run_isolated
 from raysearch.data.sources.file_paths import require_folder
 from raysearch.data.sources.listing import (
@@ -42,6 +42,9 @@ SWAPPED = (
 )
 LABELS = {"True": 1, "False": 0, "1": 1, "0": 0}
 TIMEOUT_S, MEMORY_BYTES = 120.0, 4 * 2**30
+# The slowest disk and decompression that copying images may have.
+MIN_BYTES_PER_S = 10 * 2**20
+READ_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,20 @@ def available_splits(folder: Folder) -> list[str]:
 
 
 def open_images(folder: Folder, split: str, scratch: Path) -> tuple[str, int]:
-    """Unpack the images of `split` to `scratch`; return the file's name and number of images."""
+    """Unpack the images of `split` to `scratch`; return the file's name and number of images.
+
+    Raises:
+        RejectedImageError: If the file is damaged, or unpacks to too many bytes.
+        IsolatedProcessError: If reading it takes too much time or memory.
+        OSError: If `scratch` has too little space.
+    """
     path = _unpack(folder, f"{FILE_PREFIX}{split}_x.h5", scratch)
-    num_rows, _size = run_isolated(
+    num_rows, size = run_isolated(
         count_images, str(path), timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES
     )
+    num_bytes = num_rows * size[0] * size[1] * 3
+    timeout_s = TIMEOUT_S + num_bytes / MIN_BYTES_PER_S
+    run_isolated(flatten_images, str(path), timeout_s=timeout_s, memory_bytes=MEMORY_BYTES)
     return path.name, num_rows
 
 
@@ -127,13 +139,35 @@ def _unpack(folder: Folder, name: str, scratch: Path) -> Path:
         target.symlink_to(Path(folder.path(name)).resolve())
     elif folder.exists(f"{name}.gz"):
         try:
-            with gzip.open(folder.path(f"{name}.gz")) as compressed, target.open("wb") as out:
-                shutil.copyfileobj(compressed, out, 2**22)
+            _decompress(Path(folder.path(f"{name}.gz")), target)
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise RejectedImageError(f"{name}.gz is truncated or damaged") from None
     else:
         raise RejectedImageError(f"no {name} or {name}.gz")
     return target
+
+
+def _decompress(compressed: Path, target: Path) -> None:
+    """Decompress a gzip file to `target`; after an error, `target` does not exist.
+
+    Raises:
+        RejectedImageError: If it has more bytes than images compress to.
+    """
+    remaining_bytes = expansion.COMPRESSED_HDF5.max_bytes(compressed)
+    try:
+        with gzip.open(compressed) as file, target.open("wb") as out:
+            while block := file.read(READ_BYTES):
+                remaining_bytes -= len(block)
+                if remaining_bytes < 0:
+                    raise RejectedImageError(
+                        f"{compressed.name} unpacks to more than"
+                        f" {expansion.COMPRESSED_HDF5.factor} times its size;"
+                        " unpack it yourself if you trust it"
+                    )
+                out.write(block)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def read_origins(folder: Folder, split: str) -> list[Origin] | None:
@@ -148,7 +182,7 @@ def read_origins(folder: Folder, split: str) -> list[Origin] | None:
     name = f"{FILE_PREFIX}{split}_meta.csv"
     if not folder.exists(name):
         return None
-    text = folder.read(name).decode("utf-8", "replace")
+    text = folder.read(name).decode("utf-8-sig", "replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if not set(META_COLUMNS) <= set(reader.fieldnames or ()):

@@ -75,7 +75,7 @@ def is_pcam_kaggle(source: str) -> bool:
 def _read_labels(folder: Folder) -> dict[str, int]:
     if not folder.exists(LABEL_FILE):
         raise DataError(f"{folder.path(LABEL_FILE)}: no such file; unpack the archive there")
-    text = folder.read(LABEL_FILE).decode("utf-8", "replace")
+    text = folder.read(LABEL_FILE).decode("utf-8-sig", "replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     labels: dict[str, int] = {}
     for row in _rows(reader, folder):

@@ -1,12 +1,15 @@
 """The test-set access log: which champions were evaluated on a held-out test set, when, by whom.
 
 Each access is a file of its own next to the split manifest, so that no access overwrites another.
+The name of the file ends with a hash of its content.
 """
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
+import re
 import socket
 import uuid
 from collections.abc import Mapping
@@ -14,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from raysearch.data.files import Folder
 from raysearch.data.splits.split_manifest import FOLDER
@@ -28,6 +31,8 @@ ACCESS_LOG = f"{FOLDER}/test_access"
 Scalar = str | int | float | None
 # Further repeats of the cross-validation do not change the champion's predictions.
 NOT_COMPARED = "repeats"
+# Earlier versions named a file after the time and eight random digits only.
+HASH_IN_NAME = re.compile(r".*-([0-9a-f]{32})\.json")
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,12 @@ def read_test_set_accesses(folder: Folder, name: str) -> list[TestSetAccess]:
     accesses = []
     for file in folder.names(directory):
         try:
-            accesses.append(TestSetAccess.decode(folder.read(f"{directory}/{file}")))
-        except ValidationError:
+            content = folder.read(f"{directory}/{file}")
+            named = HASH_IN_NAME.fullmatch(file)
+            if named is not None and named[1] != _hash(content):
+                raise ValueError("another content")
+            accesses.append(TestSetAccess.decode(content))
+        except (OSError, ValueError):
             raise DataError(
                 f"{folder.path(f'{directory}/{file}')}: damaged; restore it from a copy"
             ) from None
@@ -105,5 +114,10 @@ def read_test_set_accesses(folder: Folder, name: str) -> list[TestSetAccess]:
 
 def record_test_set_access(access: TestSetAccess, folder: Folder, name: str) -> None:
     """Write `access` to the log of the split manifest `name` in `folder`."""
-    file = f"{access.time.replace(':', '')}-{uuid.uuid4().hex[:8]}.json"
-    folder.write(f"{ACCESS_LOG}/{name}/{file}", access.encode())
+    content = access.encode()
+    file = f"{access.time.replace(':', '')}-{uuid.uuid4().hex[:8]}-{_hash(content)}.json"
+    folder.write(f"{ACCESS_LOG}/{name}/{file}", content)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

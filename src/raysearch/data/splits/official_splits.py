@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.config.names import OFFICIAL
+from raysearch.data.csv_files import clean_name
 from raysearch.data.shards.rows import Rows
 from raysearch.data.splits.folds import Fold
 from raysearch.data.splits.split_creation import SplitSpec, finish_split_manifest
@@ -136,4 +137,5 @@ def _lines(source: str) -> list[str]:
         text = Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise DataError(f"--official {source}: cannot be read; give a text file") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = map(clean_name, text.splitlines())
+    return [line for line in lines if line]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from raysearch.data.files import Folder
+from raysearch.data.parquet_files import read_parquet
 from raysearch.data.splits.folds import Fold, class_counts_by_group
 from raysearch.errors import DataError
 
@@ -219,7 +220,7 @@ def read_split_manifest(folder: Folder, name: str, fingerprint: str) -> SplitMan
 
 
 def _decode(header: _Header, content: bytes) -> SplitManifest:
-    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    table = read_parquet(content)
     columns = [table.column(name).to_pylist() for name in _GroupRole._fields]
     held_out: list[str] = []
     groups: dict[str, dict[int, dict[str, list[str]]]] = {}

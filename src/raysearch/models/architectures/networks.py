@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from raysearch.config.hyperparameter_spec import Hparams
-from raysearch.config.hyperparameters import resolve
+from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.config.names import FROZEN, is_encoder
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
-from raysearch.models.architectures import ARCHITECTURES
+from raysearch.models.architectures import ARCHITECTURES, pretrained_encoder
+from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.encoders.snapshots import encoder_of
 from raysearch.models.patch_limits import MIN_PATCH_SIDE
-from raysearch.models.transfer.input_normalization import unwrap, with_input_normalization
+from raysearch.models.transfer.feature_heads import FeatureHead, build_feature_head
+from raysearch.models.transfer.feature_network import FeatureExtractor, FeatureNetwork
+from raysearch.models.transfer.input_normalization import with_input_normalization
+from raysearch.models.transfer.input_size import input_shape, with_input_size
 from raysearch.models.transfer.network_layers import with_custom_head
 from raysearch.models.transfer.pretrained_weights import compatible_weights, load_weights
 
@@ -19,7 +28,13 @@ from raysearch.models.transfer.pretrained_weights import compatible_weights, loa
 CANDIDATE_SIDES = (16, 32, 64, 96, 128, 224, 256, 299, 384, 512)
 
 
-def build_network(name: str, shape: PatchShape, num_classes: int, hparams: Hparams) -> nn.Module:
+def build_network(
+    name: str,
+    shape: PatchShape,
+    num_classes: int,
+    hparams: Hparams,
+    encoder: Encoder | None = None,
+) -> nn.Module:
     """Build a network with random weights.
 
     Args:
@@ -28,45 +43,184 @@ def build_network(name: str, shape: PatchShape, num_classes: int, hparams: Hpara
         num_classes: The number of logits.
         hparams: The hyperparameters of a trial; the others have their defaults. Those that the
             architecture does not have are ignored.
+        encoder: The description of a pretrained encoder; by default it is read from the table, or
+            from its snapshot.
 
     Raises:
         SpaceError: If the name is unknown, the patch is smaller than `MIN_PATCH_SIDE`, or a value
             is out of range.
     """
-    params = resolve({**hparams, "architecture": name})
-    if min(shape[:2]) < MIN_PATCH_SIDE:
-        raise SpaceError(
-            f"patches of {shape[1]}x{shape[0]} are too small for {name}; shard them with"
-            f" --size {MIN_PATCH_SIDE} or more"
+    spec = _NetworkSpec.of(name, shape, num_classes, hparams, encoder)
+    return spec.assemble(spec.architecture_network())
+
+
+@dataclass(frozen=True)
+class _NetworkSpec:
+    """What a network is built from.
+
+    Attributes:
+        name: The architecture.
+        params: The resolved hyperparameters.
+        shape: The patch shape (H, W, 3).
+        net_shape: The shape of the network's input (H, W, 3).
+        num_classes: The number of logits.
+        encoder: The description of a pretrained encoder; None of any other network.
+    """
+
+    name: str
+    params: TrialParams
+    shape: PatchShape
+    net_shape: PatchShape
+    num_classes: int
+    encoder: Encoder | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        shape: PatchShape,
+        num_classes: int,
+        hparams: Hparams,
+        encoder: Encoder | None,
+    ) -> _NetworkSpec:
+        """Resolve the arguments of `build_network`."""
+        params = resolve({**hparams, "architecture": name})
+        if encoder is None and is_encoder(name):
+            encoder = encoder_of(name)
+        net_shape = network_input_shape(shape, params, encoder)
+        if min(net_shape[:2]) < MIN_PATCH_SIDE:
+            raise SpaceError(
+                f"patches of {net_shape[1]}x{net_shape[0]} are too small for {name}; choose"
+                f" `input_size` {MIN_PATCH_SIDE} or more"
+            )
+        return cls(name, params, shape, net_shape, num_classes, encoder)
+
+    def architecture_network(self) -> nn.Module:
+        """Build the architecture itself with random weights; adapted with its custom head."""
+        build = (
+            partial(pretrained_encoder, self.encoder) if self.encoder else ARCHITECTURES[self.name]
         )
-    try:
-        net = ARCHITECTURES[name](shape, num_classes, **params.arguments_of("architecture"))
-    except ValueError as error:  # torch raises it if a dropout probability is outside [0, 1]
-        if "dropout" not in str(error):
-            raise
-        raise SpaceError(f"{name}: {error}") from error
-    net = with_custom_head(
-        net,
+        try:
+            arguments = self.params.arguments_of("architecture")
+            net = build(self.net_shape, self.num_classes, **arguments)
+        except ValueError as error:  # torch raises it if a dropout probability is outside [0, 1]
+            if "dropout" not in str(error):
+                raise
+            raise SpaceError(f"{self.name}: {error}") from error
+        if self.params.adaptation == FROZEN:
+            return net
+        return with_custom_head(
+            net,
+            self.num_classes,
+            head_hidden_units=self.params.head_hidden_units,
+            head_batch_norm=self.params.head_batch_norm,
+            head_dropout=self.params.head_dropout,
+        )
+
+    def with_input(self, net: nn.Module) -> nn.Module:
+        """Add the normalization and the resizing of the input."""
+        params = self.params
+        net = with_input_normalization(
+            net, self.name, params.normalization, params.weights, self.encoder
+        )
+        return with_input_size(net, self.shape, self.net_shape, params.resize)
+
+    def extractor(self, net: nn.Module) -> FeatureExtractor:
+        """Convert the architecture itself to the extractor of its features."""
+        is_multi_depth = self.params.features == "multi"
+        return FeatureExtractor(net, self.num_classes, is_multi_depth=is_multi_depth)
+
+    def assemble(self, net: nn.Module) -> nn.Module:
+        """Add to the architecture itself what precedes it, and the head over frozen features."""
+        if self.params.adaptation != FROZEN:
+            return self.with_input(net)
+        with torch.device("meta"):
+            width = self.extractor(self.architecture_network()).width(self.net_shape)
+        head = feature_head(self.params, width, self.num_classes)
+        return FeatureNetwork(self.with_input(self.extractor(net)), head)
+
+    def load(self, net: nn.Module, weights_hash: str) -> None:
+        """Load the pretrained weights into the architecture itself."""
+        weights = self.params.weights
+        load_weights(net, self.name, weights, self.num_classes, self.net_shape, weights_hash)
+
+
+def feature_head(params: TrialParams, width: int, num_classes: int) -> FeatureHead:
+    """Build the head over `width` frozen features, not fitted yet."""
+    return build_feature_head(
+        params.classifier,
+        width,
         num_classes,
-        head_hidden_units=params.head_hidden_units,
-        head_batch_norm=params.head_batch_norm,
-        head_dropout=params.head_dropout,
+        num_neighbors=params.num_neighbors,
+        hidden_units=params.head_hidden_units,
+        batch_norm=params.head_batch_norm,
+        dropout=params.head_dropout,
     )
-    return with_input_normalization(net, name, params.normalization, params.weights)
+
+
+def build_extractor(
+    name: str,
+    shape: PatchShape,
+    num_classes: int,
+    hparams: Hparams,
+    weights_hash: str = "",
+    encoder: Encoder | None = None,
+) -> nn.Module:
+    """Build the extractor of the features of a pretrained network, as `build_with_weights` does.
+
+    Returns:
+        A module in evaluation mode that maps a batch (B, 3, H, W) in [-1, 1] to features (B, D).
+    """
+    spec = _NetworkSpec.of(name, shape, num_classes, hparams, encoder)
+    net = spec.architecture_network()
+    spec.load(net, weights_hash)
+    return spec.with_input(spec.extractor(net)).eval().requires_grad_(False)
+
+
+def network_input_shape(
+    shape: PatchShape, params: TrialParams, encoder: Encoder | None = None
+) -> PatchShape:
+    """Return the shape (H, W, 3) of the input of a network for patches of `shape`.
+
+    By default it is that of the patches; of a pretrained encoder, that of its pretraining.
+
+    Raises:
+        SpaceError: If patches are larger than an input to which they are padded.
+        DataError: If the files of an encoder cannot be downloaded or read.
+    """
+    size = params.input_size
+    if not size and is_encoder(params.architecture):
+        size = (encoder or encoder_of(params.architecture)).input_size
+    return input_shape(shape, size, params.resize)
 
 
 def build_with_weights(
-    name: str, shape: PatchShape, num_classes: int, hparams: Hparams
+    name: str,
+    shape: PatchShape,
+    num_classes: int,
+    hparams: Hparams,
+    weights_hash: str = "",
+    encoder: Encoder | None = None,
 ) -> nn.Module:
     """Build a network, and load the pretrained weights of the hyperparameter `weights`.
 
+    Args:
+        name: The architecture.
+        shape: The patch shape (H, W, 3).
+        num_classes: The number of logits.
+        hparams: The hyperparameters of a trial.
+        weights_hash: The SHA-256 that the file of the weights must have; empty if any is allowed.
+        encoder: The description of a pretrained encoder; by default it is read from the table, or
+            from its snapshot.
+
     Raises:
-        DataError: If the weights cannot be read or downloaded.
+        DataError: If the weights cannot be read or downloaded, or have another hash.
         SpaceError: If they do not match the architecture, or for the reasons of `build_network`.
     """
-    net = build_network(name, shape, num_classes, hparams)
-    load_weights(unwrap(net), name, resolve(hparams).weights, num_classes, shape)
-    return net
+    spec = _NetworkSpec.of(name, shape, num_classes, hparams, encoder)
+    net = spec.architecture_network()
+    spec.load(net, weights_hash)
+    return spec.assemble(net)
 
 
 def check_weights(name: str, shape: PatchShape, hparams: Hparams) -> None:
@@ -76,9 +230,10 @@ def check_weights(name: str, shape: PatchShape, hparams: Hparams) -> None:
         DataError: If the weights cannot be read or downloaded.
         SpaceError: If they do not match the architecture.
     """
+    spec = _NetworkSpec.of(name, shape, 2, hparams, None)
     with torch.device("meta"):
-        net = unwrap(build_network(name, shape, 2, hparams))
-    compatible_weights(net, name, resolve(hparams).weights, 2, shape)
+        net = spec.architecture_network()
+    compatible_weights(net, name, spec.params.weights, 2, spec.net_shape)
 
 
 def check_patch_shape(name: str, shape: PatchShape, hparams: Hparams) -> None:
@@ -94,17 +249,22 @@ def check_patch_shape(name: str, shape: PatchShape, hparams: Hparams) -> None:
         return
     if isinstance(error, SpaceError):
         raise error
-    min_side = _min_accepted_side(name, min(shape[:2]), hparams)
+    params = resolve({**hparams, "architecture": name})
+    height, width, _channels = network_input_shape(shape, params)
+    at_patch_size = {key: value for key, value in hparams.items() if key != "input_size"}
+    min_side = _min_accepted_side(name, min(height, width), at_patch_size)
     if min_side is None:
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-    elif _shape_error(name, (2 * min_side + 1, 2 * min_side + 1, 3), hparams):
+        advice = "choose another, or another `input_size`"
+    elif _shape_error(name, (2 * min_side + 1, 2 * min_side + 1, 3), at_patch_size):
         # Some networks accept a single size only, or multiples of it.
         reason = f"{min_side}x{min_side} would do"
+        advice = f"choose another, or `input_size` {min_side}"
     else:
         reason = f"it needs {min_side}x{min_side} or more"
+        advice = f"choose another, or `input_size` {min_side} or more"
     raise SpaceError(
-        f"architecture {name} cannot take patches of {shape[1]}x{shape[0]} ({reason}); choose"
-        " another, or shard larger patches"
+        f"architecture {name} cannot take patches of {width}x{height} ({reason}); {advice}"
     )
 
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
@@ -26,6 +25,8 @@ MIN_INCEPTION_SIDE = MIN_SIDES["inception_v3"]
 
 def model_with_options(name: str, num_classes: int, **options: Any) -> nn.Module:
     """Build the torchvision model `name` without weights, with its builder's `options`."""
+    from torchvision import models
+
     return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
@@ -59,8 +60,8 @@ def inception(
     if min(shape[:2]) < MIN_INCEPTION_SIDE:
         raise SpaceError(
             f"architecture {name} cannot take patches of {shape[1]}x{shape[0]}: it halves them five"
-            f" times and needs {MIN_INCEPTION_SIDE} or more; choose another, or shard larger"
-            " patches"
+            f" times and needs {MIN_INCEPTION_SIDE} or more; choose another, or `input_size`"
+            f" {MIN_INCEPTION_SIDE} or more"
         )
     return model_with_dropout(name, shape, num_classes, dropout=dropout, **WITHOUT_AUXILIARY_HEADS)
 
@@ -77,7 +78,7 @@ def vision_transformer(
     if height != width or height % VIT_PATCH_SIDE:
         raise SpaceError(
             f"architecture {name} cannot take patches of {width}x{height}: it cuts them in squares"
-            f" of {VIT_PATCH_SIDE}; choose another, or shard patches of 48, 64, 96 or 224"
+            f" of {VIT_PATCH_SIDE}; choose another, or `input_size` 48, 64, 96 or 224"
         )
     return model_with_dropout(name, shape, num_classes, dropout=dropout, image_size=height)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from raysearch.config.names import IMAGENET, TIMM_PREFIX
+from raysearch.config.names import IMAGENET, NO_WEIGHTS, TIMM_PREFIX
+from raysearch.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from raysearch.models.timm_models import timm_library
-
-# Mean and standard deviation of ImageNet in red, green and blue, as used by torchvision's weights.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from raysearch.models.transfer.input_size import ResizedInput
 
 
 class NormalizedInput(nn.Module):
@@ -33,12 +32,18 @@ class NormalizedInput(nn.Module):
 
 
 def unwrap(net: nn.Module) -> nn.Module:
-    """Return the architecture itself, without its input normalization."""
-    return net.net if isinstance(net, NormalizedInput) else net
+    """Return the architecture itself, without the resizing and normalization of its input."""
+    while isinstance(net, (NormalizedInput, ResizedInput)):
+        net = net.net
+    return net
 
 
 def with_input_normalization(
-    net: nn.Module, architecture: str, normalization: str, weights: str
+    net: nn.Module,
+    architecture: str,
+    normalization: str,
+    weights: str,
+    encoder: Encoder | None = None,
 ) -> nn.Module:
     """Add the input normalization to `net`.
 
@@ -47,8 +52,11 @@ def with_input_normalization(
         architecture: Its name in the registry.
         normalization: `half` for an input in [-1, 1], `imagenet` for ImageNet's mean and standard
             deviation, `auto` for the normalization that the pretrained weights expect.
-        weights: The pretrained weights: `none`, `imagenet`, or a file.
+        weights: The pretrained weights: `none`, `imagenet`, `pretrained`, or a file.
+        encoder: The description of the network if it is a pretrained encoder.
     """
+    if normalization == "auto" and weights != NO_WEIGHTS and encoder is not None:
+        return NormalizedInput(net, encoder.mean, encoder.std)
     if normalization == "auto" and weights == IMAGENET and architecture.startswith(TIMM_PREFIX):
         config = timm_library().get_pretrained_cfg(architecture.removeprefix(TIMM_PREFIX))
         return NormalizedInput(net, tuple(config.mean), tuple(config.std))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from torch import nn
-from torchvision.models.vision_transformer import Encoder
 
 from raysearch.errors import SpaceError
+from raysearch.models.encoders.encoder_network import EncoderNetwork
 
 # Modules that contain other layers, in the order in which these run.
-CONTAINERS = (nn.Sequential, nn.ModuleList, Encoder)
+CONTAINERS = (nn.Sequential, nn.ModuleList)
+# torchvision's module with such a class; only a network of torchvision imports it.
+ENCODER_MODULE = "torchvision.models.vision_transformer"
 MAX_CONTAINER_DEPTH = 2
 
 
@@ -37,17 +40,30 @@ def blocks(net: nn.Module, head: str) -> list[tuple[str, nn.Module]]:
     A block or a stage of an architecture is one layer; the members of a plain sequence are separate
     layers. The layer named `head` is left out.
     """
+    layers = list(_layers(net, ()))
+    if isinstance(net, EncoderNetwork):
+        layers = [(f"encoder.{name}", layer) for name, layer in _layers(net.encoder, ())]
     return [
         (name, layer)
-        for name, layer in _layers(net, ())
+        for name, layer in layers
         if name != head and any(True for _ in layer.parameters())
     ]
+
+
+def _is_container(layer: nn.Module) -> bool:
+    module = sys.modules.get(ENCODER_MODULE)
+    is_transformers = type(layer).__module__.startswith("transformers.")
+    return (
+        isinstance(layer, CONTAINERS)
+        or (module is not None and isinstance(layer, module.Encoder))
+        or (is_transformers and type(layer).__name__.endswith("Encoder"))
+    )
 
 
 def _layers(net: nn.Module, parent: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in net.named_children():
         path = (*parent, name)
-        is_container = isinstance(layer, CONTAINERS) and not isinstance(layer, Head)
+        is_container = _is_container(layer) and not isinstance(layer, Head)
         if is_container and len(path) <= MAX_CONTAINER_DEPTH:
             yield from _layers(layer, path)
         else:

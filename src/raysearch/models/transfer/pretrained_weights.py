@@ -1,48 +1,86 @@
-"""Loads pretrained weights: downloaded once per node, or read from a file.
-
-The weights come from torchvision or timm. A file that is in the cache is used without a network
-connection.
-"""
+"""Loads pretrained weights of torchvision, timm or an encoder, or from a file."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-from filelock import FileLock
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-from torch.hub import download_url_to_file
-from torchvision import models
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+from torch import nn
 
-from raysearch.config.names import IMAGENET, NO_WEIGHTS, TIMM_PREFIX, WEIGHTS_SUFFIXES
-from raysearch.data.files import Folder
-from raysearch.data.shards.patches import cache_folder
+from raysearch.config.names import (
+    IMAGENET,
+    NO_WEIGHTS,
+    PRETRAINED,
+    TIMM_PREFIX,
+    WEIGHTS_SUFFIXES,
+    is_encoder,
+)
 from raysearch.errors import DataError, SpaceError, first_line
 from raysearch.models import PatchShape
-from raysearch.models.timm_models import (
-    image_size_options,
-    timm_library,
-)
+from raysearch.models.encoders.encoder_network import EncoderNetwork
+from raysearch.models.encoders.encoder_state import encoder_state, with_interpolated_positions
+from raysearch.models.encoders.nearest_encoder import nearest_encoder
+from raysearch.models.encoders.snapshots import snapshot_weights
+from raysearch.models.timm_models import image_size_options, timm_library
 from raysearch.models.transfer.network_layers import head_name
+from raysearch.models.weights.efficientnet_names import with_timm_names
+from raysearch.models.weights.imagenet_files import imagenet_file
+from raysearch.models.weights.state_dicts import (
+    StateDict,
+    matching_state,
+    read_state_dict,
+    without_head,
+    without_prefix,
+    write_state_dict,
+)
+from raysearch.models.weights.weights_cache import sha256
 
-SAFETENSORS = ".safetensors"
-# The auxiliary heads of GoogLeNet and Inception, which the architectures here do not have.
-AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-
-StateDict = dict[str, Tensor]
+# Characters of a hash in a message.
+HASH_LENGTH = 12
 
 
-def weights_folder() -> Path:
-    """Return the folder of this node's downloaded weights."""
-    return cache_folder() / "weights"
+def weights_file(architecture: str, weights: str) -> Path:
+    """Return the file of pretrained weights, downloaded if necessary.
+
+    Args:
+        architecture: Its name in the registry.
+        weights: `imagenet`, `pretrained`, or the path of a file.
+
+    Raises:
+        DataError: If the weights cannot be downloaded.
+        SpaceError: If the architecture has none.
+    """
+    if weights == PRETRAINED and is_encoder(architecture):
+        return snapshot_weights(architecture)
+    if weights == PRETRAINED:
+        raise SpaceError(
+            f"weights pretrained: {architecture} is no pretrained encoder; choose `imagenet`, a"
+            " file, or `none`"
+        )
+    return imagenet_file(architecture) if weights == IMAGENET else Path(weights).expanduser()
+
+
+def weights_hash(architecture: str, weights: str) -> str:
+    """Return the SHA-256 of the file of pretrained weights, in hexadecimal.
+
+    Raises:
+        DataError: If the weights cannot be downloaded or read.
+        SpaceError: If the architecture has none.
+    """
+    try:
+        return sha256(weights_file(architecture, weights))
+    except OSError as error:
+        raise DataError(
+            f"weights {weights}: cannot be read ({error.strerror or error}); give another file"
+        ) from None
 
 
 def load_weights(
-    net: nn.Module, architecture: str, weights: str, num_classes: int, shape: PatchShape
+    net: nn.Module,
+    architecture: str,
+    weights: str,
+    num_classes: int,
+    shape: PatchShape,
+    expected_hash: str = "",
 ) -> None:
     """Load pretrained weights into `net`; its head keeps its random weights.
 
@@ -52,11 +90,14 @@ def load_weights(
         num_classes: The number of logits.
         weights: `none`, `imagenet`, or the path of a file.
         shape: The patch shape (H, W, 3) of `net`.
+        expected_hash: The SHA-256 of the file in hexadecimal; empty if any is allowed.
 
     Raises:
-        DataError: If the weights cannot be read or downloaded.
+        DataError: If the weights cannot be read or downloaded, or have another hash.
         SpaceError: If they do not match the architecture.
     """
+    if weights != NO_WEIGHTS and expected_hash:
+        _check_hash(architecture, weights, expected_hash)
     state = compatible_weights(net, architecture, weights, num_classes, shape)
     if state:
         net.load_state_dict({**net.state_dict(), **state})
@@ -75,46 +116,66 @@ def compatible_weights(
     """
     if weights == NO_WEIGHTS:
         return {}
-    state = _stored_weights(net, architecture, weights, shape)
-    head = head_name(net, num_classes)
-    _check_same_layers(net, state, head, f"weights {weights}: not those of {architecture}")
-    return _without_head(state, head)
+    message = f"weights {weights}: not those of {architecture}"
+    if isinstance(net, EncoderNetwork):
+        stored = read_state_dict(weights_file(architecture, weights), weights)
+        state = encoder_state(net.encoder, stored)
+        try:
+            matched = matching_state(state, net.encoder.state_dict(), "", message)
+        except SpaceError as error:
+            nearest = nearest_encoder(stored)
+            is_other = nearest is not None and nearest != architecture
+            raise SpaceError(
+                f"{error}; these are weights of {nearest}" if is_other else str(error)
+            ) from None
+        return {f"encoder.{name}": value for name, value in matched.items()}
+    state = _stored_weights(net, architecture, weights, num_classes, shape)
+    return matching_state(state, net.state_dict(), head_name(net, num_classes), message)
+
+
+def _check_hash(architecture: str, weights: str, expected_hash: str) -> None:
+    found_hash = weights_hash(architecture, weights)
+    if found_hash != expected_hash:
+        raise DataError(
+            f"weights {weights} of {architecture}: {weights_file(architecture, weights)} has"
+            f" SHA-256 {found_hash[:HASH_LENGTH]}, the study was planned with"
+            f" {expected_hash[:HASH_LENGTH]}; put that file on every node"
+        )
 
 
 def _stored_weights(
-    net: nn.Module, architecture: str, weights: str, shape: PatchShape
+    net: nn.Module, architecture: str, weights: str, num_classes: int, shape: PatchShape
 ) -> StateDict:
     """Return the stored weights; position embeddings are interpolated to the patch shape."""
-    path = _imagenet_file(architecture) if weights == IMAGENET else Path(weights)
-    state = _read_state_dict(path, weights)
-    if architecture.startswith(TIMM_PREFIX) and image_size_options(
-        architecture.removeprefix(TIMM_PREFIX), shape
-    ):
-        state = _resized_by_timm(architecture, path, shape)
-    if isinstance(net, VisionTransformer) and "encoder.pos_embedding" in state:
-        state = dict(interpolate_embeddings(shape[0], net.patch_size, state))
-    return {name: value for name, value in state.items() if not name.startswith(AUXILIARY_HEADS)}
+    path = weights_file(architecture, weights)
+    state = without_prefix(read_state_dict(path, weights), net.state_dict())
+    if architecture.startswith(TIMM_PREFIX):
+        state = with_timm_names(state, net.state_dict())
+        body = without_head(net.state_dict(), head_name(net, num_classes))
+        if weights == IMAGENET and not body.keys() <= state.keys():
+            # timm renames entries of files in an older layout.
+            state = _loaded_by_timm(architecture, path, shape)
+        state = with_interpolated_positions(net, state)
+    if "encoder.pos_embedding" in state:
+        state = _with_torchvision_positions(net, state, shape, weights)
+    return state
 
 
-def _read_state_dict(path: Path, weights: str) -> StateDict:
+def _with_torchvision_positions(
+    net: nn.Module, state: StateDict, shape: PatchShape, weights: str
+) -> StateDict:
+    """Resize the position embeddings of a vision transformer of torchvision to the patch shape."""
+    from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+    if not isinstance(net, VisionTransformer):
+        return state
     try:
-        if path.suffix == SAFETENSORS:
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(
-            f"weights {weights}: no such file; give one, `imagenet` or `none`"
+        return dict(interpolate_embeddings(shape[0], net.patch_size, state))
+    except (ValueError, RuntimeError) as error:
+        raise SpaceError(
+            f"weights {weights}: its position embeddings cannot be used ({first_line(error, 100)});"
+            " give a file of the same net"
         ) from None
-    except Exception as error:  # torch, zipfile, pickle and safetensors raise their own classes
-        raise DataError(
-            f"weights {weights}: cannot be read ({first_line(error, 100)}); save a state dictionary"
-            " with torch.save"
-        ) from None
-    if not isinstance(state, Mapping) or not all(
-        isinstance(value, Tensor) for value in state.values()
-    ):
-        raise DataError(f"weights {weights}: holds no state dictionary; save net.state_dict()")
-    return dict(state)
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
@@ -125,104 +186,10 @@ def save_weights(net: nn.Module, path: Path) -> None:
     """
     if path.suffix not in WEIGHTS_SUFFIXES:
         raise SpaceError(f"{path}: no file of weights; name it {', '.join(WEIGHTS_SUFFIXES)}")
-    _write_state_dict(net.state_dict(), path)
+    write_state_dict(net.state_dict(), path)
 
 
-def _write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
-    content = io.BytesIO()
-    if path.suffix == SAFETENSORS:
-        content.write(save({name: value.contiguous() for name, value in state.items()}))
-    else:
-        torch.save(dict(state), content)
-    Folder(str(path.parent)).write(path.name, content.getvalue())
-
-
-def _without_head(state: StateDict, head: str) -> StateDict:
-    if not head:
-        return state
-    return {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
-
-
-def _check_same_layers(net: nn.Module, state: StateDict, head: str, message: str) -> None:
-    """Check that `state` has the names and shapes of `net`, except for the head.
-
-    Raises:
-        SpaceError: If it has not; the text begins with `message`.
-    """
-    expected = _without_head(net.state_dict(), head)
-    stored = _without_head(state, head)
-    missing, unexpected = (
-        sorted(expected.keys() - stored.keys()),
-        sorted(stored.keys() - expected.keys()),
-    )
-    if missing or unexpected:
-        first = f"{missing[0]} is missing" if missing else f"{unexpected[0]} is none of its layers"
-        num_others = len(missing) + len(unexpected) - 1
-        raise SpaceError(
-            f"{message} ({first}, and {num_others} more); give a file of that architecture"
-        )
-    for name, value in expected.items():
-        if stored[name].shape != value.shape:
-            sizes = f"{tuple(stored[name].shape)} instead of {tuple(value.shape)}"
-            raise SpaceError(f"{message} ({name} is {sizes}); give a file of the same net")
-
-
-def _imagenet_file(architecture: str) -> Path:
-    """Return the file of the ImageNet weights, downloaded if this node does not have it.
-
-    Raises:
-        SpaceError: If the architecture has no such weights.
-        DataError: If the download fails; the message says where to put the file.
-    """
-    if architecture.startswith(TIMM_PREFIX):
-        name = architecture.removeprefix(TIMM_PREFIX)
-        path = weights_folder() / f"{name}{SAFETENSORS}"
-        return _download_once(path, f"timm's {name}", lambda: _download_from_timm(name, path))
-    if architecture not in models.list_models():
-        raise SpaceError(
-            f"weights imagenet: {architecture} has none; choose `none`, a file, or another"
-            " architecture"
-        )
-    url = models.get_model_weights(architecture).DEFAULT.url
-    return download(url, weights_folder() / url.rpartition("/")[2])
-
-
-def download(url: str, path: Path) -> Path:
-    """Download `url` to `path` unless the file exists; concurrent callers download it once."""
-
-    def fetch() -> None:
-        # torch verifies the hash in the file name, and moves the complete file to its place.
-        download_url_to_file(url, str(path), _hash_prefix(path.name), progress=False)
-
-    return _download_once(path, url, fetch)
-
-
-def _download_once(path: Path, source: str, fetch: Callable[[], None]) -> Path:
-    """Call `fetch`, which writes `path`, unless the file exists.
-
-    Raises:
-        DataError: If `fetch` fails; the message names the `source`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        if not path.is_file():
-            try:
-                fetch()
-            except Exception as error:  # torch, timm, the hub and the network have their own
-                raise DataError(
-                    f"weights imagenet: {source} cannot be fetched ({first_line(error, 100)});"
-                    f" fetch it elsewhere and put it at {path} on every node, or choose"
-                    " `weights: none`"
-                ) from None
-    return path
-
-
-def _download_from_timm(name: str, path: Path) -> None:
-    net = timm_library().create_model(name, pretrained=True, cache_dir=weights_folder() / "timm")
-    _write_state_dict(net.state_dict(), path)
-
-
-def _resized_by_timm(architecture: str, path: Path, shape: PatchShape) -> StateDict:
+def _loaded_by_timm(architecture: str, path: Path, shape: PatchShape) -> StateDict:
     """Return the weights of the file at `path`, position embeddings resized to `shape`."""
     name = architecture.removeprefix(TIMM_PREFIX)
     try:
@@ -238,9 +205,3 @@ def _resized_by_timm(architecture: str, path: Path, shape: PatchShape) -> StateD
             " of the same net"
         ) from None
     return dict(net.state_dict())
-
-
-def _hash_prefix(name: str) -> str | None:
-    """Return the SHA-256 prefix at the end of a file name, as in torchvision's file names."""
-    stem, _, digits = Path(name).stem.rpartition("-")
-    return digits if stem else None

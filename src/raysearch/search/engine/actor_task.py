@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import StudyError, first_line
+from raysearch.search.engine.memory_losses import LOSS_ADVICE, MemoryWatch
 from raysearch.search.engine.nodes import Slot
 
 Input = TypeVar("Input")
@@ -18,7 +19,20 @@ Output = TypeVar("Output")
 
 
 class WorkerLostError(StudyError):
-    """A worker could not start, or its process or its machine was lost."""
+    """A worker could not start, or its process or its machine was lost.
+
+    Args:
+        message: The message.
+        reason: Its cause in a few words, for the messages of others; `message` by default.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+
+
+class WorkerOutOfMemoryError(WorkerLostError):
+    """The process of a worker was ended because the memory of its machine was too small."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +46,14 @@ class RemoteFunction(Generic[Input, Output]):
         describe: The name of an input in messages.
         retry_on: Exceptions of the function after which the input runs again in another process,
             as it does after the loss of its worker.
+        advice: What the user does after the cause of lost workers is gone, for messages.
     """
 
     make: Callable[[], Callable[..., Output]]
     arguments: Callable[[Input, Slot], tuple[Any, ...]] = lambda value, _slot: (value,)
     describe: Callable[[Input], str] = str
     retry_on: tuple[type[Exception], ...] = ()
+    advice: str = "resume with --resume"
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,14 @@ class ActorTask(Generic[Input, Output]):
         """Run the function for another input in the same process, which is warm."""
         self.input = value
         arguments = self._function.arguments(value, self.slot)
+        self._memory = MemoryWatch()
         self._answer = self._actor.run.remote(*arguments)
 
     def result(self) -> Output:
         """Wait for the function, and return what it returns.
 
         Raises:
+            WorkerOutOfMemoryError: If the process was ended for lack of memory.
             WorkerLostError: If the process could not start or was lost.
             Exception: Whatever the function raised.
         """
@@ -94,8 +112,14 @@ class ActorTask(Generic[Input, Output]):
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
+            memory = self._memory.loss_reason(error, self.slot.node_id)
+            if memory:
+                raise WorkerOutOfMemoryError(
+                    f"a worker ran out of memory ({memory})", memory
+                ) from None
+            reason = first_line(error)
             raise WorkerLostError(
-                f"a worker could not start or was lost ({first_line(error)}); see the study's logs"
+                f"a worker could not start or was lost ({reason}); {LOSS_ADVICE}", reason
             ) from None
         return output
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raysearch.errors import without_passwords
 from raysearch.search.engine.node_facts import (
     PACKAGES,
     NodeFacts,
@@ -36,6 +37,10 @@ class Check:
     passed: bool
     details: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        # The addresses of storage and of the tracking server are shown, their passwords are not.
+        object.__setattr__(self, "details", without_passwords(self.details))
 
 
 def check_cluster(studies: str, expected_nodes: int | None, check_store: StoreCheck) -> list[Check]:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -28,7 +27,10 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
+from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
+from raysearch.search.engine.cluster_ssh import ray_program, ssh_environment
+from raysearch.search.engine.local_ray import TOKEN_FILE, restrict_token_file
 
 DASHBOARD_PORT = 8265
 TUNNEL_TIMEOUT_S = 60.0
@@ -73,18 +75,20 @@ class ClusterJobs:
 
     Args:
         address: Address of the cluster's dashboard.
+        cluster: The cluster file, for the commands that messages name.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, cluster: Path) -> None:
+        self._option = f"--cluster {shlex.quote(str(cluster))}"
         # Ray prefers RAY_ADDRESS to its argument, and this variable to both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
         logging.getLogger("ray").setLevel(logging.WARNING)  # the live table shows the study
-        with _one_line_errors():
+        with _one_line_errors(self._option):
             self._client = JobSubmissionClient(address)
 
     def launches(self) -> list[Job]:
         """Return every launch of a study that the cluster remembers, the newest last."""
-        with _one_line_errors():
+        with _one_line_errors(self._option):
             records = [job for job in self._client.list_jobs() if STUDY in (job.metadata or {})]
         return sorted(map(_job_from_ray, records), key=lambda job: job.started)
 
@@ -118,32 +122,46 @@ class ClusterJobs:
         if earlier and not earlier[-1].is_over:
             raise StudyError(
                 f"study {study!r} is running on this cluster; follow it with `raysearch attach"
-                f" {study}`, or end it with `raysearch stop {study}`"
+                f" {study} {self._option}`, or end it with `raysearch stop {study} {self._option}`"
             )
-        with tempfile.TemporaryDirectory(prefix="raysearch-") as folder, _one_line_errors():
-            shutil.copy(space, Path(folder) / space.name)
+        with scratch_folder() as folder, _one_line_errors(self._option):
+            shutil.copy(space, folder / space.name)
             self._client.submit_job(
                 entrypoint=shlex.join(["raysearch", *command]),
                 submission_id=f"raysearch-{study}-{len(earlier) + 1}",
                 metadata={STUDY: study},
-                runtime_env={"working_dir": folder},
+                runtime_env={"working_dir": str(folder)},
             )
         return self.newest_of_study(study)
 
     def run(self, command: Sequence[str]) -> Iterator[str]:
         """Run `raysearch` with the arguments `command` on the head; yield the lines it prints."""
-        with _one_line_errors():
-            job_id = self._client.submit_job(entrypoint=shlex.join(["raysearch", *command]))
-        yield from self.follow_log(job_id)
+        yield from self.follow_log(self._submit(command))
+
+    def run_to_end(self, command: Sequence[str]) -> tuple[list[str], bool]:
+        """Run `raysearch` with the arguments `command` on the head.
+
+        Returns:
+            The lines that it prints, and whether its exit code is 0.
+        """
+        job_id = self._submit(command)
+        lines = list(self.follow_log(job_id))
+        with _one_line_errors(self._option):
+            return lines, self._client.get_job_status(job_id) == JobStatus.SUCCEEDED
+
+    def _submit(self, command: Sequence[str]) -> str:
+        """Start `raysearch` with the arguments `command` on the head; return the job's name."""
+        with _one_line_errors(self._option):
+            return str(self._client.submit_job(entrypoint=shlex.join(["raysearch", *command])))
 
     def refresh(self, job: Job) -> Job:
         """Return the current state of `job`."""
-        with _one_line_errors():
+        with _one_line_errors(self._option):
             return _job_from_ray(self._client.get_job_info(job.id))
 
     def stop(self, job: Job) -> Job:
         """End `job` by SIGTERM, upon which it saves its state; return its final state."""
-        with _one_line_errors():
+        with _one_line_errors(self._option):
             self._client.stop_job(job.id)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while not (current := self.refresh(job)).is_over:
@@ -154,11 +172,13 @@ class ClusterJobs:
 
     def log(self, job_id: str) -> list[str]:
         """Return the lines of a job's log so far."""
-        with _one_line_errors():
+        with _one_line_errors(self._option):
             return str(self._client.get_job_logs(job_id)).splitlines()
 
-    def follow_log(self, job_id: str) -> Iterator[str]:
+    def follow_log(self, job_id: str, study: str = "NAME") -> Iterator[str]:
         """Yield the lines of a job's log from the first one on, until the job has ended.
+
+        `study` is the name of its study, for the message of a lost connection.
 
         It must run in the main thread. There, SIGINT raises KeyboardInterrupt meanwhile.
         """
@@ -184,7 +204,7 @@ class ClusterJobs:
                 except (RuntimeError, aiohttp.ClientError, OSError) as error:
                     raise StudyError(
                         f"the connection to the cluster was lost ({error}); the launched study"
-                        " continues: follow it with `raysearch attach`"
+                        f" continues: follow it with `raysearch attach {study} {self._option}`"
                     ) from None
                 *lines, partial_line = partial_line.split("\n")
                 yield from lines
@@ -245,16 +265,16 @@ def cluster_tunnel(cluster: Path, on_status: Callable[[str], None]) -> Iterator[
         on_status: Called with a line of text before the connection opens.
 
     Raises:
-        StudyError: If the cluster cannot be reached.
+        StudyError: If the cluster cannot be reached, or its ssh connections are not safe.
     """
     if not cluster.is_file():
         raise StudyError(f"{cluster}: no such file; name the file that `ray up` started")
     use_token()
     port = _free_port()
-    command = [str(Path(sys.executable).with_name("ray")), "dashboard", str(cluster)]
+    command = [ray_program(), "dashboard", str(cluster)]
     command += ["--port", str(port), "--remote-port", str(DASHBOARD_PORT)]
     on_status(f"connecting to the cluster of {cluster}")
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, ssh_environment() as environment:
         # It ends with this process, even if that is killed: `cat` then reads the end of file.
         tunnel = f"{shlex.join(command)} < /dev/null; echo; echo {TUNNEL_ENDED}"
         process = subprocess.Popen(  # noqa: S603 the `ray` of this Python environment
@@ -262,11 +282,12 @@ def cluster_tunnel(cluster: Path, on_status: Callable[[str], None]) -> Iterator[
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
+            env=environment,
             start_new_session=True,
         )
         try:
             _wait_for_tunnel(port, log, cluster)
-            yield ClusterJobs(f"http://127.0.0.1:{port}")
+            yield ClusterJobs(f"http://127.0.0.1:{port}", cluster)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -275,7 +296,8 @@ def cluster_tunnel(cluster: Path, on_status: Callable[[str], None]) -> Iterator[
 
 def use_token() -> None:
     """Let Ray's requests carry this user's authentication token if there is one."""
-    if (Path.home() / ".ray" / "auth_token").exists():
+    restrict_token_file()
+    if (Path.home() / TOKEN_FILE).exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         Config.initialize("")  # Ray read its settings when it was imported
 
@@ -292,7 +314,7 @@ def initial_num_nodes(cluster: Path) -> int:
             return 1 + len(content["provider"]["worker_ips"])
         node_types = content["available_node_types"].values()
         return 1 + sum(int(node_type.get("min_workers", 0)) for node_type in node_types)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
         raise StudyError(
             f"{cluster}: not a cluster file; name the file that `ray up` started"
         ) from None
@@ -331,7 +353,7 @@ def _nonempty_lines(text: str) -> list[str]:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(option: str) -> Iterator[None]:
     """Convert the exceptions of the job API to a StudyError of one line."""
     try:
         yield
@@ -339,5 +361,5 @@ def _one_line_errors() -> Iterator[None]:
         lines = _nonempty_lines(str(error))
         reason = lines[-1][:300] if lines else type(error).__name__
         raise StudyError(
-            f"the cluster rejected the request ({reason}); see `raysearch doctor --cluster`"
+            f"the cluster rejected the request ({reason}); see `raysearch doctor {option}`"
         ) from None

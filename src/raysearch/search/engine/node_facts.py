@@ -20,9 +20,10 @@ import torch
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysearch.data.cache_folder import cache_folder
+from raysearch.data.file_access import create_folder
 from raysearch.data.files import Folder
-from raysearch.data.shards.patches import cache_folder
-from raysearch.errors import first_line
+from raysearch.errors import first_line, without_passwords
 from raysearch.search.engine.cluster_jobs import DASHBOARD_PORT
 from raysearch.search.engine.nodes import Node
 
@@ -153,7 +154,7 @@ def measure_node(
     """
     token = Path.home() / ".ray" / "auth_token"
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
+    create_folder(cache)
     return NodeFacts(
         host=socket.gethostname(),
         versions={
@@ -187,7 +188,7 @@ def storage_error(studies: str, probe: str) -> str:
 def tracking_error(store: str, check_store: StoreCheck) -> str:
     """Return why this node cannot use the tracking server `store`; empty if it can."""
     if not store.startswith(("http://", "https://")):
-        return f"MLFLOW_TRACKING_URI is {store or 'not set'}: no server"
+        return f"MLFLOW_TRACKING_URI is {without_passwords(store) or 'not set'}: no server"
     return check_store(store)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.accelerators import get_all_accelerator_managers
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
@@ -110,10 +111,31 @@ def wait_for_nodes(resources: Resources) -> list[Node]:
         if not any(node.alive for node in all_nodes()):
             raise StudyError("Ray has lost every machine; state saved. Resume with --resume")
         raise StudyError(
-            f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a trial"
+            f"no machine has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs that a worker"
             " requires; lower `resources` in the space, or wait for such a machine"
         )
     return nodes
+
+
+def check_local_machine(resources: Resources) -> None:
+    """Raise StudyError if this machine alone is to run trials that it has no resources for.
+
+    Ray is not started. On a cluster, machines may still join, so nothing is checked.
+    """
+    if cluster_address() is not None:
+        return
+    num_gpus = sum(
+        manager.get_current_node_num_accelerators()
+        for manager in get_all_accelerator_managers()
+        if manager.get_resource_name() == "GPU"
+    )
+    machine = Node("", "", True, float(os.cpu_count() or 1), float(num_gpus))
+    if not machine.num_slots(resources):
+        raise StudyError(
+            f"this machine has {machine.cpus:g} CPUs and {machine.gpus:g} GPUs, but a trial"
+            f" requires {resources.cpus:g} and {resources.gpus:g}; lower `resources` in the space,"
+            " or launch on a cluster"
+        )
 
 
 def request_nodes(resources: Resources, trials: int) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from raysearch.metrics.classification import classification_metrics
 from raysearch.search.engine.nodes import current_node_id, dollars_per_second, draining_node_ids
-from raysearch.search.engine.worker_messages import WorkerWarning, send_message
+from raysearch.search.engine.worker_messages import TrialTask, WorkerWarning, send_message
 from raysearch.search.journal.events import FoldReport, ModelCosts
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.stopping_rules import PAUSING
-from raysearch.search.study.fold_scores import encode_fold_epoch_scores, out_of_fold
+from raysearch.search.study.fold_scores import (
+    encode_fold_epoch_scores,
+    read_scores,
+    score_files,
+)
 from raysearch.search.study.plan import Plan
 from raysearch.training.checkpoint import pack_checkpoint
 from raysearch.training.cost_measurement import peak_memory
@@ -40,6 +44,8 @@ class Reporter:
         folds: Its number of folds.
         costs: Sent with the first fold-epoch; None if the journal has it already.
         micro_batch: Rows of a micro-batch if the device's memory is too small for a batch.
+        score_hashes: SHA-256 of the stored files of scores, by fold-epoch: those that the journal
+            names, and those of the checkpoint.
     """
 
     folder: StudyFolder
@@ -49,8 +55,10 @@ class Reporter:
     folds: int
     costs: ModelCosts | None
     micro_batch: int | None
+    score_hashes: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._score_hashes = dict(self.score_hashes)
         epochs_per_fold = self.plan.space.epochs
         self._last_epoch = self.plan.total_fold_epochs(self.folds)
         self._scored_epochs = set(range(epochs_per_fold, self._last_epoch + 1, epochs_per_fold))
@@ -73,18 +81,41 @@ class Reporter:
             state: Returns the state of the training, which is the checkpoint.
         """
         if fold_epoch.epoch in self._scored_epochs:
-            name = self.folder.scores(self.trial, fold_epoch.epoch)
-            self.folder.write(name, encode_fold_epoch_scores(fold_epoch, scores, self.data))
+            self._store_scores(fold_epoch, scores)
         drains = self._drains()
         is_due = time.monotonic() - self._last_checkpoint_s >= CHECKPOINT_INTERVAL_S
         if drains or is_due or fold_epoch.epoch in self._checkpoint_epochs:
-            self.folder.write_checkpoint(self.trial, pack_checkpoint(state()))
+            checkpoint = replace(state(), score_hashes=self._score_hashes)
+            self.folder.write_checkpoint(self.trial, pack_checkpoint(checkpoint))
             self._last_checkpoint_s = time.monotonic()
         send_message(self._report(fold_epoch, scores))
         if drains:
             # The trial continues on another node; Tune must not reuse this worker.
             log.warning("this node drains; %s moves to another one", self.trial)
             os._exit(0)
+
+    def _store_scores(self, fold_epoch: FoldEpoch, scores: ValidationScores) -> None:
+        """Store the scores of a fold-epoch, unless they are stored.
+
+        A trial that starts again, or from an older checkpoint, trains fold-epochs that the journal
+        has already. The scores that it has then are those from which the reported values were
+        computed; another device would compute slightly different ones.
+        """
+        if self._has_scores(fold_epoch.epoch):
+            return
+        content = encode_fold_epoch_scores(fold_epoch, scores, self.data)
+        sha256 = self.folder.write_scores(self.trial, fold_epoch.epoch, content)
+        self._score_hashes[fold_epoch.epoch] = sha256
+
+    def _has_scores(self, epoch: int) -> bool:
+        sha256 = self._score_hashes.get(epoch)
+        if sha256 is None:
+            return False
+        try:
+            self.folder.read_verified(self.folder.scores(self.trial, epoch, sha256), sha256)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
     def _report(self, fold_epoch: FoldEpoch, scores: ValidationScores) -> FoldReport:
         """Add to the fold-epoch what a checkpoint does not hold.
@@ -103,11 +134,14 @@ class Reporter:
             micro_batch=self.micro_batch,
             dollars=fold_epoch.seconds * price if price else None,
             pooled=self._pooled_objective() if is_pooled else None,
+            scores=self._score_hashes.get(fold_epoch.epoch),
         )
 
     def _pooled_objective(self) -> float | None:
         """Return the objective of all folds' validation rows, each scored by its fold's network."""
-        rows = out_of_fold(self.folder, self.plan, self.trial, self.folds)
+        epochs = range(self.plan.space.epochs, self._last_epoch + 1, self.plan.space.epochs)
+        hashes = score_files(self.folder, self.trial, self._score_hashes, epochs)
+        rows = read_scores(self.folder, self.plan, hashes)
         metrics = classification_metrics(rows.labels, rows.probabilities, self.plan.class_names)
         return metrics[self.plan.space.metric]
 
@@ -140,13 +174,12 @@ def warn(text: str) -> None:
     send_message(WorkerWarning(text))
 
 
-def resend_reports(
-    trial: str, state: TrainingState, reported_epochs: int, costs: ModelCosts | None
-) -> None:
-    """Report the fold-epochs that the checkpoint has and the journal has not.
+def resend_reports(task: TrialTask, state: TrainingState, costs: ModelCosts | None) -> None:
+    """Report the fold-epochs and the files of scores that the checkpoint has, and the journal not.
 
     A process that was killed between its checkpoint and its report leaves such fold-epochs.
     """
     for fold_epoch in state.history:
-        if fold_epoch.epoch > reported_epochs:
-            send_message(fold_report(trial, fold_epoch, costs))
+        epoch, scores = fold_epoch.epoch, state.score_hashes.get(fold_epoch.epoch)
+        if epoch > task.reported_epochs or scores != task.score_hashes.get(epoch):
+            send_message(replace(fold_report(task.trial, fold_epoch, costs), scores=scores))

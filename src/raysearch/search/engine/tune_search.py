@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,9 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
+from raysearch.search.engine.memory_losses import MemoryWatch
 from raysearch.search.engine.nodes import (
     all_nodes,
     draining_node_ids,
@@ -21,6 +22,8 @@ from raysearch.search.engine.nodes import (
     request_nodes,
     wait_for_nodes,
 )
+from raysearch.search.engine.tune_failures import handle_all_losses, last_failure
+from raysearch.search.engine.user_stops import UserStops
 from raysearch.search.engine.worker_messages import (
     TrialFailed,
     TrialRejected,
@@ -34,9 +37,11 @@ from raysearch.search.engine.worker_messages import (
     trial_task,
 )
 from raysearch.search.engine.worker_pool import MAX_WORKER_LOSSES
+from raysearch.search.engine.worker_stalls import workers_expected
 from raysearch.search.engine.worker_tasks import run_trial
 from raysearch.search.journal.events import Event, FoldReport, TrialEnded
 from raysearch.search.study.study import Study
+from raysearch.training.failures import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
 # Nodes are requested again if at most this fraction of the requested trials is left.
@@ -62,8 +67,9 @@ def run_search(study: Study, run: Callable[[TuneValues], None] = run_trial) -> N
     searcher = StudySearcher(study, lambda: max(1, num_slots(resources)))
     # Tune would pass these to its workers in a way that Ray writes into its logs.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
+    handle_all_losses()
     # Tune writes files of its own, which are never read.
-    with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as storage:
+    with scratch_folder("rs-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(run, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -76,13 +82,14 @@ def run_search(study: Study, run: Callable[[TuneValues], None] = run_trial) -> N
             ),
             run_config=tune.RunConfig(
                 name="study",
-                storage_path=storage,
+                storage_path=str(storage),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
             ),
         )
         try:
-            tuner.fit()
+            with workers_expected():
+                tuner.fit()
         except Exception:
             if study.halt_reason is None:
                 raise
@@ -175,6 +182,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if options.get("error") and tune_trial is not None:
             self._study.requeue(_trial_name(tune_trial))
 
+    @property
+    def tune_trials(self) -> list[TuneTrial | None]:
+        """The trials that use a slot; None for one that Tune has not created yet."""
+        return list(self._running.values())
+
     def add(self, tune_trial: TuneTrial) -> None:
         """Remember the trial that Tune created for a suggestion."""
         self._running[tune_trial.trial_id] = tune_trial
@@ -210,7 +222,10 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         self._study, self._searcher = study, searcher
         # The node of each trial's last message.
         self._node_ids: dict[str, str] = {}
+        # The state of the machine at each trial's start, or at its last message.
+        self._memory: dict[str, MemoryWatch] = {}
         self._new_trials: list[TuneTrial] = []
+        self._user_stops = UserStops(study)
 
     def on_trial_add(self, _controller: Any, trial: Any) -> None:
         """Tell the searcher which trial Tune created for its suggestion."""
@@ -222,10 +237,14 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
         If it returned a trial that waits for a new actor, Tune would assign any free actor to the
         trial and cancel the new actor: with short trials, a node that joins would never train.
+
+        Tune calls it in each of its steps, so that the user's requests are read here, too.
         """
+        self._user_stops.apply(self._searcher.tune_trials)
         while self._new_trials:
             trial = self._new_trials.pop(0)
             if trial.status == TuneTrial.PENDING:
+                self._memory[_trial_name(trial)] = MemoryWatch()
                 return trial
         return None
 
@@ -235,6 +254,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         node_id = node_from_result(result)
         if node_id is not None:
             self._node_ids[name] = node_id
+        self._memory[name] = MemoryWatch()
         if self._continues(name, result):
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
@@ -267,9 +287,14 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         name = _trial_name(trial)
         if self._is_node_lost(name):
             trial.max_failures += 1  # the loss of a node is no failure of the trial
-        self._node_ids.pop(name, None)
+        watch = self._memory.pop(name, None)
+        node_id = self._node_ids.pop(name, None)
+        memory = watch.loss_reason(last_failure(trial), node_id) if watch else ""
         if not trial.should_recover():
-            self._study.fail(name, "its worker was lost too often")
+            lost = "its worker was lost too often"
+            self._study.fail(name, f"{OUT_OF_MEMORY}: {memory}" if memory else lost)
+        elif memory:  # another process may have used the memory: once more, and no more than that
+            trial.max_failures = min(trial.max_failures, trial.run_metadata.num_failures)
 
     def _is_node_lost(self, trial: str) -> bool:
         if trial not in self._node_ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray import tune
@@ -31,6 +31,7 @@ class TrialTask:
         folds: Its number of folds.
         reported_epochs: Fold-epochs that the journal has already.
         cpus: CPU cores of the worker.
+        score_hashes: SHA-256 of the files of scores that the journal names, by fold-epoch.
     """
 
     study: str
@@ -41,6 +42,7 @@ class TrialTask:
     folds: int
     reported_epochs: int
     cpus: float
+    score_hashes: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def trial_task(study: Study, trial: Trial) -> TrialTask:
         folds=trial.folds,
         reported_epochs=trial.epoch,
         cpus=study.plan.space.resources.cpus,
+        score_hashes=dict(trial.score_hashes),
     )
 
 

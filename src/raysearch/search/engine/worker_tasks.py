@@ -1,16 +1,15 @@
-"""The functions that run in worker processes: a trial, a refit, and a fold with a repeat seed."""
+"""The function that runs in the worker process of a trial, and what prepares a worker process."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -18,8 +17,9 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from raysearch.config.hyperparameters import resolve
+from raysearch.config.names import FROZEN
+from raysearch.data.disk_errors import error_text
 from raysearch.errors import SpaceError, UserError, first_line
-from raysearch.metrics.classification import METRICS
 from raysearch.search.engine.reporter import Reporter, resend_reports, warn
 from raysearch.search.engine.worker_messages import (
     TrialFailed,
@@ -32,31 +32,25 @@ from raysearch.search.engine.worker_messages import (
 )
 from raysearch.search.journal.events import ModelCosts
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.fold_scores import encode_scores
 from raysearch.search.study.trial_data import WORKER_CACHE, train_config
 from raysearch.training.checkpoint import unpack_checkpoint
 from raysearch.training.cost_measurement import exceeded_limit, net_costs, reset_peak_memory
-from raysearch.training.failures import TrainingFailedError
+from raysearch.training.failures import OUT_OF_MEMORY, TrainingFailedError
 from raysearch.training.loop import (
-    TrainedFold,
     TrainingState,
     train,
-    train_fold,
-    validation_metrics,
 )
-from raysearch.training.memory import retain_allocator_memory
-from raysearch.training.network_weights import pack_network_weights
-from raysearch.training.seeds import key
+from raysearch.training.memory import is_out_of_memory, retain_allocator_memory
 from raysearch.training.train_config import TrainConfig
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+# What is raised if memory is too small; a RuntimeError may mean something else.
+MEMORY_ERRORS = (MemoryError, RuntimeError)
 # If a batch is too large for the device, the training runs once more with this many micro-batches.
 MICRO_BATCHES = 4
 # A worker that cannot reach its data or its storage waits this long before it reports that.
 UNAVAILABLE_WAIT_S = 5.0
-# A refit runs at most MAX_REFITS times; it runs again if its objective is worse by more than this.
-MAX_REFITS, REFIT_TOLERANCE = 3, 0.02
 # A stopped trial releases its actor within this time. Tune reads it in the worker.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 
@@ -78,7 +72,7 @@ def _try_trial(task: TrialTask) -> None:
     except (UserError, OSError) as error:
         log.exception("%s could not be trained on this worker", task.trial)
         time.sleep(UNAVAILABLE_WAIT_S)
-        send_message(WorkerUnavailable(f"{socket.gethostname()}: {error}"))
+        send_message(WorkerUnavailable(f"{socket.gethostname()}: {error_text(error)}"))
 
 
 def train_trial(task: TrialTask) -> None:
@@ -87,6 +81,9 @@ def train_trial(task: TrialTask) -> None:
         _train_from_checkpoint(task)
     except TrainingFailedError as failure:
         send_message(TrialFailed(str(failure)))
+    except MemoryError:  # while its data were read
+        log.exception("%s is out of memory", task.trial)
+        send_message(TrialFailed(OUT_OF_MEMORY))
 
 
 def _train_from_checkpoint(task: TrialTask) -> None:
@@ -95,13 +92,14 @@ def _train_from_checkpoint(task: TrialTask) -> None:
     retain_allocator_memory()
     device = get_device()
     plan = WORKER_CACHE.plan(task.study)
-    config = _trial_config(task, device)
+    config = trial_config(task, device)
     fraction = resolve(task.hparams).patient_fraction
     data = WORKER_CACHE.training_data(task.study, task.data, str(device), task.folds, fraction)
 
     limits = plan.space.limits.by_metric()
     if limits and not task.reported_epochs:
-        reason = exceeded_limit(config, data, limits)
+        with training_failures(task.trial):
+            reason = exceeded_limit(config, data, limits)
         if reason is not None:
             send_message(TrialRejected(reason))
             return
@@ -111,24 +109,28 @@ def _train_from_checkpoint(task: TrialTask) -> None:
         costs = None if task.reported_epochs else ModelCosts(**net_costs(config, data))
         state = load_checkpoint(folder, task.trial)
         if state is not None:
-            resend_reports(task.trial, state, task.reported_epochs, costs)
+            resend_reports(task, state, costs)
+        score_hashes = {**task.score_hashes, **(state.score_hashes if state else {})}
         micro_batch = config.micro_batch_size(config.batch_size) if config.accumulate > 1 else None
-        reporter = Reporter(folder, plan, data, task.trial, task.folds, costs, micro_batch)
+        reporter = Reporter(
+            folder, plan, data, task.trial, task.folds, costs, micro_batch, score_hashes
+        )
         train(config, data, reporter, state)
 
-    with _training_failures(task.trial):
+    with training_failures(task.trial):
         within_memory(config, train_with)
 
 
-def _trial_config(task: TrialTask, device: torch.device) -> TrainConfig:
+def trial_config(task: TrialTask, device: torch.device) -> TrainConfig:
     """Return how a trial trains; TrainingFailedError if its hyperparameters are invalid."""
     plan = WORKER_CACHE.plan(task.study)
-    with _training_failures(task.trial):
-        return train_config(plan, task.hparams, task.seed, device)
+    with training_failures(task.trial):
+        resolve(task.hparams)
+    return train_config(plan, task.hparams, task.seed, device)
 
 
 @contextmanager
-def _training_failures(trial: str) -> Iterator[None]:
+def training_failures(trial: str) -> Iterator[None]:
     """Raise TrainingFailedError for every error that the training itself causes.
 
     If the device is lost, the process ends, because it cannot use the device again.
@@ -141,20 +143,24 @@ def _training_failures(trial: str) -> Iterator[None]:
         log.exception("%s lost its device", trial)
         os._exit(1)
     # These errors are the program's and recur; an error of a disk or a network may not.
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (*MEMORY_ERRORS, ArithmeticError, LookupError, TypeError, ValueError) as error:
         log.exception("%s failed", trial)
-        raise TrainingFailedError(f"{type(error).__name__}: {first_line(error)}") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise TrainingFailedError(OUT_OF_MEMORY if is_out_of_memory(error) else reason) from error
 
 
 def within_memory(config: TrainConfig, train_with: Callable[[TrainConfig], T]) -> T:
-    """Call `train_with(config)`; if the device's memory is too small, again with micro-batches.
+    """Call `train_with(config)`; if the memory is too small, again with micro-batches.
 
     Raises:
         TrainingFailedError: If the memory is too small for micro-batches, too.
     """
     try:
         return train_with(config)
-    except torch.OutOfMemoryError:
+    except MEMORY_ERRORS as error:
+        # A classifier of frozen features has no micro-batches.
+        if not is_out_of_memory(error) or config.params.adaptation == FROZEN:
+            raise
         accumulating = replace(config, accumulate=MICRO_BATCHES)
         num_rows = accumulating.micro_batch_size(config.batch_size)
         log.warning(
@@ -167,9 +173,11 @@ def within_memory(config: TrainConfig, train_with: Callable[[TrainConfig], T]) -
     torch.cuda.empty_cache()
     try:
         return train_with(accumulating)
-    except torch.OutOfMemoryError:
+    except MEMORY_ERRORS as error:
+        if not is_out_of_memory(error):
+            raise
         log.exception("out of memory with micro-batches")
-        raise TrainingFailedError("out-of-memory") from None
+        raise TrainingFailedError(OUT_OF_MEMORY) from None
 
 
 def load_checkpoint(folder: StudyFolder, trial: str) -> TrainingState | None:
@@ -185,83 +193,6 @@ def load_checkpoint(folder: StudyFolder, trial: str) -> TrainingState | None:
     except ValueError as error:
         warn(f"{folder.path(name)}: {error}; the trial starts from its first epoch")
         return None
-
-
-@dataclass(frozen=True)
-class RefitResult:
-    """How a refit ended.
-
-    Args:
-        objective: Objective of the stored network on some of its training rows; None if undefined.
-        num_trainings: Number of networks trained, of which the best is stored.
-    """
-
-    objective: float | None
-    num_trainings: int
-
-
-def refit_trial(task: TrialTask, min_objective: float | None = None) -> RefitResult:
-    """Train a trial's hyperparameters once more on all patients, and store the weights.
-
-    No patients are left for validation, and the last epoch may be a bad one. Therefore the network
-    is scored on some of its training rows. If it is worse there than `min_objective`, which the
-    networks of the folds reached on validation patients, it is trained again with another seed, at
-    most MAX_REFITS times. The best network is stored.
-
-    Args:
-        task: The trial.
-        min_objective: The trial's objective in cross-validation; None to accept any network.
-    """
-    device, config = _prepare(task)
-    data = WORKER_CACHE.refit_data(task.study, task.data, str(device))
-    sign = 1 if METRICS[config.metric] == "max" else -1
-    candidates: list[tuple[float, TrainedFold]] = []
-    for attempt in range(MAX_REFITS):
-        seed = key(task.seed, "refit", attempt) if attempt else task.seed
-        with _training_failures(task.trial):
-            trained = within_memory(
-                replace(config, seed=seed), lambda config: train_fold(config, data, 0)
-            )
-        value = validation_metrics(data, trained.val_scores)[config.metric]
-        candidates.append((-math.inf if value is None else sign * value, trained))
-        if min_objective is None or value is None:
-            break
-        if sign * (value - min_objective) >= -REFIT_TOLERANCE:
-            break
-    score, best = max(candidates, key=lambda candidate: candidate[0])
-    folder = StudyFolder(task.study)
-    weights = pack_network_weights(task.trial, best.net, best.preprocessing)
-    folder.write(folder.CHAMPION, weights)
-    return RefitResult(sign * score if math.isfinite(score) else None, len(candidates))
-
-
-def train_repeat_fold(task: TrialTask, fold: int, keep_network: bool) -> None:
-    """Train one fold of a trial with the repeat seed of `task`, and store its validation scores.
-
-    Args:
-        task: The trial, with the repeat seed as its seed.
-        fold: The fold.
-        keep_network: Whether the network is stored, too.
-    """
-    device, config = _prepare(task)
-    fraction = resolve(task.hparams).patient_fraction
-    data = WORKER_CACHE.training_data(task.study, task.data, str(device), task.folds, fraction)
-    with _training_failures(task.trial):
-        trained = within_memory(config, lambda config: train_fold(config, data, fold))
-    folder = StudyFolder(task.study)
-    if keep_network:
-        weights = pack_network_weights(
-            task.trial, trained.net, trained.preprocessing, task.seed, fold
-        )
-        folder.write(folder.repeat_network(task.trial, task.seed, fold), weights)
-    scores = encode_scores(fold, config.epochs * (fold + 1), trained.val_scores, data)
-    folder.write(folder.repeat_scores(task.trial, task.seed, fold), scores)
-
-
-def _prepare(task: TrialTask) -> tuple[torch.device, TrainConfig]:
-    """Prepare this process for a task outside Tune: its device, and how the task trains on it."""
-    device = prepare_process(task.cpus)
-    return device, _trial_config(task, device)
 
 
 def prepare_process(cpus: float) -> torch.device:

@@ -10,12 +10,16 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from raysearch.errors import StudyError
+from raysearch.config.json_values import parse_json
+from raysearch.errors import StudyError, shortened
 from raysearch.search.journal.events import (
     ChampionSelected,
     Event,
     FoldReport,
+    RefitTrained,
     RepeatFailed,
+    RepeatTrained,
+    ScoresReplaced,
     StudyLaunched,
     TrialEnded,
     TrialPaused,
@@ -23,21 +27,29 @@ from raysearch.search.journal.events import (
     TrialsExtended,
     TrialStarted,
     TrialWarning,
+    ValueExcluded,
 )
 
 R = TypeVar("R")
+# A message shows so many characters of a name in a damaged record.
+MAX_PATH = 100
+MAX_REASON = 200
 # The value of `event` in an event's JSON.
 EVENT_NAMES: Mapping[str, type[Event]] = {
     "launch": StudyLaunched,
     "extend": TrialsExtended,
+    "exclude": ValueExcluded,
     "trial": TrialStarted,
     "report": FoldReport,
+    "scores_replaced": ScoresReplaced,
     "pause": TrialPaused,
     "promote": TrialPromoted,
     "end": TrialEnded,
     "warning": TrialWarning,
     "champion": ChampionSelected,
     "repeat_failed": RepeatFailed,
+    "repeat_trained": RepeatTrained,
+    "refit_trained": RefitTrained,
 }
 _NAME_OF = {kind: name for name, kind in EVENT_NAMES.items()}
 
@@ -62,18 +74,22 @@ def record_from_json(kind: type[R], content: object) -> R:
     """Convert JSON values to a record of `kind`.
 
     Raises:
-        StudyError: If a field is missing, unknown or of another type.
+        StudyError: If a field of the record is missing or unknown, or a value cannot be converted.
     """
     if isinstance(content, Mapping) and is_dataclass(kind):
         unknown = content.keys() - {item.name for item in fields(kind)}
         if unknown:
-            raise StudyError(f"{kind.__name__}: unknown field {min(map(str, unknown))!r}")
+            name = min(map(str, unknown))[:MAX_PATH]
+            raise StudyError(f"{_name(kind)}: unknown field {name!r}")
     try:
         record: R = _adapter(cast(Any, kind)).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{kind.__name__}: {path or 'content'}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = shortened(".".join(map(str, first["loc"])), MAX_PATH)
+        reason = shortened(first["msg"], MAX_REASON)
+        raise StudyError(f"{_name(kind)}: {path or 'content'}: {reason}") from None
+    except RecursionError:
+        raise StudyError(f"{_name(kind)}: nested too deep") from None
     return record
 
 
@@ -94,7 +110,7 @@ def event_from_json(content: object) -> Event:
         raise StudyError("a JSON object with the key `event` is missing")
     name = content["event"]
     if name not in EVENT_NAMES:
-        raise StudyError(f"unknown event {name!r}")
+        raise StudyError(f"unknown event {name[:MAX_PATH]!r}")
     fields_of_event = {key: value for key, value in content.items() if key != "event"}
     return record_from_json(EVENT_NAMES[name], fields_of_event)
 
@@ -107,10 +123,14 @@ def dump_event(event: Event) -> str:
 def load_event(line: str) -> Event:
     """Convert a line of JSON to its event; StudyError if it is none."""
     try:
-        content = json.loads(line)
+        content = parse_json(line)
     except ValueError:
         raise StudyError("not JSON") from None
     return event_from_json(content)
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", "content")
 
 
 @cache

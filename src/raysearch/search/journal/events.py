@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.space import ChampionKind
 
 TrialKind = Literal["trial", "benchmark", "majority"]
@@ -39,6 +39,14 @@ class TrialsExtended(Recorded):
     """A later launch raised the planned number of trials to `trials`."""
 
     trials: int
+
+
+@dataclass(frozen=True)
+class ValueExcluded(Recorded):
+    """The user excluded a value of a choice: no further trial starts with it."""
+
+    hyperparameter: str
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class FoldReport(Recorded):
         micro_batch: Rows of a micro-batch, if the device's memory was too small for the batch.
         pooled: Objective of the out-of-fold scores of all folds together, in a trial's last report
             of a study with several numbers of folds.
+        scores: SHA-256 of the file of its validation scores; None if no scores are stored.
     """
 
     trial: str
@@ -106,6 +115,22 @@ class FoldReport(Recorded):
     dollars: float | None = None
     micro_batch: int | None = None
     pooled: float | None = None
+    scores: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoresReplaced(Recorded):
+    """A fold-epoch that was already reported was trained again, because its scores were damaged.
+
+    Args:
+        trial: Name of the trial.
+        epoch: The fold-epoch, as in the report.
+        scores: SHA-256 of the new file of its validation scores.
+    """
+
+    trial: str
+    epoch: int
+    scores: str
 
 
 @dataclass(frozen=True)
@@ -117,9 +142,15 @@ class TrialPaused(Recorded):
 
 @dataclass(frozen=True)
 class TrialPromoted(Recorded):
-    """A paused trial continues."""
+    """A paused trial continues.
+
+    Args:
+        trial: Name of the trial.
+        in_idle_slot: Whether it continues only because its slot would be idle while others train.
+    """
 
     trial: str
+    in_idle_slot: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,15 +216,51 @@ class RepeatFailed(Recorded):
     failure: str
 
 
+@dataclass(frozen=True)
+class RepeatTrained(Recorded):
+    """A fold of a trial was trained with a repeat seed.
+
+    Args:
+        trial: Name of the trial.
+        seed: The repeat seed.
+        fold: The fold.
+        scores: SHA-256 of the file of its validation scores.
+        network: SHA-256 of the file of its network; None if that is not stored.
+    """
+
+    trial: str
+    seed: int
+    fold: int
+    scores: str
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class RefitTrained(Recorded):
+    """A trial was trained on all patients.
+
+    Args:
+        trial: Name of the trial.
+        network: SHA-256 of the file of its network.
+    """
+
+    trial: str
+    network: str
+
+
 Event = (
     StudyLaunched
     | TrialsExtended
+    | ValueExcluded
     | TrialStarted
     | FoldReport
+    | ScoresReplaced
     | TrialPaused
     | TrialPromoted
     | TrialEnded
     | TrialWarning
     | ChampionSelected
     | RepeatFailed
+    | RepeatTrained
+    | RefitTrained
 )

@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.errors import StudyError
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.events import (
     ChampionDecision,
     ChampionSelected,
     Event,
     FoldReport,
+    RefitTrained,
     RepeatFailed,
+    RepeatTrained,
+    ScoresReplaced,
     StudyLaunched,
     TrialEnded,
     TrialKind,
@@ -22,6 +26,8 @@ from raysearch.search.journal.events import (
     TrialPromoted,
     TrialsExtended,
     TrialStarted,
+    TrialWarning,
+    ValueExcluded,
 )
 from raysearch.search.journal.rungs import Mode, Rung
 from raysearch.search.journal.trial_costs import TrialCosts, fixed_costs, running_costs
@@ -37,7 +43,10 @@ class Trial:
     """A trial: its hyperparameters, its reports in order, and how it ended.
 
     `started` and `ended` are seconds since the epoch. `end_rank` is the number of searched trials
-    that ended before it; -1 if it has not ended.
+    that ended before it, as `History.num_ended` counts them; -1 if it has not ended. `in_idle_slot`
+    says that it trains only because its slot would be idle while others train. `score_hashes` has
+    the SHA-256 of the file of scores of each fold-epoch, `repeats` the files of each repeat seed
+    and fold, and `refit_hash` the SHA-256 of the file of the refitted network.
     """
 
     id: str
@@ -51,6 +60,10 @@ class Trial:
     status: Status = "running"
     reason: str = ""
     end_rank: int = -1
+    in_idle_slot: bool = False
+    score_hashes: dict[int, str] = field(default_factory=dict)
+    repeats: dict[tuple[int, int], RepeatTrained] = field(default_factory=dict)
+    refit_hash: str | None = None
 
     @property
     def epoch(self) -> int:
@@ -141,8 +154,10 @@ class History:
         repeat_objectives: Its objective with each repeat seed that did not fail.
         repeat_failures: Why trainings with repeat seeds failed, by trial and seed.
         spent: What the study has spent.
+        exclusions: The choices and their values with which no further trial starts.
         extended: The number of trials that a later launch planned; None without one.
-        num_ended: Number of searched trials that ended.
+        num_ended: Number of searched trials that ended, without those that were paused or filled
+            an idle slot.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -154,6 +169,7 @@ class History:
         self.repeat_objectives: tuple[float, ...] = ()
         self.repeat_failures: dict[tuple[str, int], str] = {}
         self.spent = Spent()
+        self.exclusions: tuple[tuple[str, Value], ...] = ()
         self.extended: int | None = None
         self.num_ended = 0
         self._searched: list[Trial] = []
@@ -165,21 +181,20 @@ class History:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Update the state by the journal's next event."""
+        """Update the state by the journal's next event.
+
+        Raises:
+            StudyError: If it contradicts the events before it.
+        """
+        self._reject_contradiction(event)
         self.spent.apply(event)
         match event:
             case TrialStarted():
                 self._start(event)
             case FoldReport():
                 self._report(event)
-            case TrialPaused():
-                trial = self.trials[event.trial]
-                trial.status = "paused"
-                self._rung(trial).wait(trial.id)
-            case TrialPromoted():
-                trial = self.trials[event.trial]
-                self._rung(trial).leave(trial.id)
-                trial.status = "running"
+            case TrialPaused() | TrialPromoted():
+                self._pause_or_continue(event)
             case TrialEnded():
                 self._end(event)
             case ChampionSelected():
@@ -187,10 +202,62 @@ class History:
                 self.repeat_objectives = event.repeat_objectives
             case RepeatFailed():
                 self.repeat_failures[event.trial, event.seed] = event.failure
+            case RepeatTrained():
+                self.trials[event.trial].repeats[event.seed, event.fold] = event
+            case RefitTrained():
+                self.trials[event.trial].refit_hash = event.network
+            case ScoresReplaced():
+                self.trials[event.trial].score_hashes[event.epoch] = event.scores
             case TrialsExtended():
                 self.extended = event.trials
+            case ValueExcluded():
+                self.exclusions += ((event.hyperparameter, event.value),)
             case _:
                 pass
+
+    def _reject_contradiction(self, event: Event) -> None:
+        """Raise StudyError for an event that no launcher appends; a journal may be forged."""
+        name = getattr(event, "trial", None)
+        match event:
+            case TrialStarted():
+                is_valid = event.folds >= 1
+            case FoldReport():
+                is_valid = name in self.trials and event.epoch >= 1 and event.fold >= 0
+            case TrialPaused():
+                is_valid = name in self._open and self._is_at_rung(self._open[name])
+            case TrialPromoted():
+                is_valid = name in self._open and self._open[name].status == "paused"
+            case TrialEnded():
+                # A baseline may have no objective, such as a precision without predictions.
+                is_valid = name in self._open and (
+                    event.status != "finished"
+                    or self._open[name].kind != "trial"
+                    or self._open[name].objective is not None
+                )
+            case (
+                ChampionSelected()
+                | RepeatFailed()
+                | RepeatTrained()
+                | RefitTrained()
+                | ScoresReplaced()
+                | TrialWarning()
+            ):
+                is_valid = name in self.trials
+            case _:
+                is_valid = True
+        if not is_valid:
+            raise StudyError(
+                f"event {event.number} ({type(event).__name__}) contradicts the events before it;"
+                " restore the journal from a copy or start a new study"
+            )
+
+    def _is_at_rung(self, trial: Trial) -> bool:
+        rung = self.rungs.get((trial.folds, trial.epoch))
+        return trial.status == "running" and rung is not None and trial.id in rung.values
+
+    def is_excluded(self, hparams: Hparams) -> bool:
+        """Whether `hparams` have an excluded value."""
+        return any(hparams.get(name) == value for name, value in self.exclusions)
 
     def planned(self, trials: int) -> int:
         """The planned number of trials of a study that was launched with `trials`."""
@@ -242,19 +309,33 @@ class History:
     def _report(self, event: FoldReport) -> None:
         trial = self.trials[event.trial]
         trial.reports.append(event)
+        if event.scores is not None:
+            trial.score_hashes[event.epoch] = event.scores
         if event.rung and event.objective is not None:
             self._rung(trial).add(trial.id, event.objective)
             self.at_rungs.append((trial, event.epoch, event.objective))
 
+    def _pause_or_continue(self, event: TrialPaused | TrialPromoted) -> None:
+        trial = self.trials[event.trial]
+        if isinstance(event, TrialPaused):
+            trial.status, trial.in_idle_slot = "paused", False
+            self._rung(trial).wait(trial.id)
+        else:
+            self._rung(trial).leave(trial.id)
+            trial.status, trial.in_idle_slot = "running", event.in_idle_slot
+
     def _end(self, event: TrialEnded) -> None:
         trial = self._open.pop(event.trial)
+        # A trial that is paused or in an idle slot would not have trained on if it had not ended:
+        # it is no trial without improvement for `budget.no_improvement`.
+        is_counted = trial.status != "paused" and not trial.in_idle_slot
         if trial.status == "paused":
             self._rung(trial).leave(trial.id)
         trial.status, trial.reason, trial.ended = event.status, event.reason, event.time
         if trial.kind != "trial":
             return
-        trial.end_rank = self.num_ended
-        self.num_ended += 1
+        trial.end_rank = self.num_ended - (not is_counted)
+        self.num_ended += is_counted
         if trial.status == "finished":
             self._finished.append(trial)
 
@@ -286,3 +367,13 @@ def finished(history: History, mode: str) -> list[Trial]:
         for trial in leaderboard(history, mode)
         if trial.kind == "trial" and trial.status == "finished"
     ]
+
+
+def excluded_values(history: History) -> tuple[str, ...]:
+    """The values that the user excluded, each as NAME=VALUE."""
+    return tuple(f"{name}={value_text(value)}" for name, value in history.exclusions)
+
+
+def value_text(value: Value) -> str:
+    """A value as the command line and the space file write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.samplers import QmcSampler
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_geometry import value_at, values_at_point
-
-MAX_GRID_SIZE = 1_000_000
 
 
 def qmc_point(space: Space, sampler: QmcSampler, number: int) -> dict[str, Value]:
@@ -27,11 +24,6 @@ def qmc_point(space: Space, sampler: QmcSampler, number: int) -> dict[str, Value
 def grid(space: Space, steps: int) -> Iterator[dict[str, Value]]:
     """Every combination of values that can exist, with `steps` values of each range."""
     return _combinations(space.hparams, {}, steps)
-
-
-def grid_size(space: Space, steps: int) -> int:
-    """The number of combinations of `grid`, at most `MAX_GRID_SIZE`."""
-    return sum(1 for _hparams in islice(grid(space, steps), MAX_GRID_SIZE))
 
 
 def _combinations(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from raysearch.config.space import Space
+from raysearch.data.file_access import locked_partial_file, remove_abandoned_files
 from raysearch.errors import StudyError
 from raysearch.metrics.objective import optimization_direction
 from raysearch.search.journal.history import History, Trial
@@ -61,7 +61,8 @@ def export_study(exported: ExportedStudy, path: Path) -> int:
     space, trials = exported.space, exported.history.searched()
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    remove_abandoned_files(path.parent, path.name)
+    partial, lock = locked_partial_file(path)
     try:
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(partial))),
@@ -76,6 +77,7 @@ def export_study(exported: ExportedStudy, path: Path) -> int:
         study.add_trials([_optuna_trial(space, trial) for trial in trials])
         partial.rename(path)
     finally:
+        lock.close()
         partial.unlink(missing_ok=True)
         optuna.logging.set_verbosity(verbosity)
     return len(trials)

@@ -104,9 +104,11 @@ def optuna_trials(space: Space, history: History, by_rung: bool) -> list[FrozenT
     others count as pruned. Otherwise, finished trials have their objective, and the others count as
     pruned at their last epoch. If the study has several numbers of folds, an unfinished trial has
     the fraction of the trials at its last rung that are not better, because objectives over
-    different numbers of folds cannot be compared.
+    different numbers of folds cannot be compared. Trials with an excluded value are left out,
+    because Optuna's trials have values of one space.
     """
-    trials = _best_and_newest(history.searched(), space.mode)
+    searched = [trial for trial in history.searched() if not history.is_excluded(trial.hparams)]
+    trials = _best_and_newest(searched, space.mode)
     has_several_folds = len(space.values_of("folds")) > 1
     level = None
     if by_rung and not has_several_folds:

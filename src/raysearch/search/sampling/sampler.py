@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -13,6 +14,7 @@ from raysearch.config.space import Space
 from raysearch.config.space_geometry import sample_hparams
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.designs import grid, qmc_point
+from raysearch.search.sampling.exclusions import remaining_space
 from raysearch.search.sampling.optuna_sampler import propose_by_optuna
 from raysearch.training.seeds import key
 
@@ -35,14 +37,42 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
     Returns:
         The hyperparameters; empty if a grid has no further point.
     """
+    remaining = remaining_space(space, history)
     seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32
     match space.sampler:
         case GridSampler(steps=steps):
-            points = (hparams for hparams in grid(space, steps) if allowed(space, hparams))
-            return next(islice(points, number, None), None) or {}
+            return next(_points_left(remaining, steps, history, number), {})
         case QmcSampler() as sampler:
-            return qmc_point(space, sampler, number + attempt * ATTEMPT_STEP)
+            return qmc_point(remaining, sampler, number + attempt * ATTEMPT_STEP)
         case TpeSampler() | GpSampler() as sampler:
-            return propose_by_optuna(space, sampler, history, seed)
+            return propose_by_optuna(remaining, sampler, history, seed)
         case _:
-            return sample_hparams(space, np.random.default_rng(seed))
+            return sample_hparams(remaining, np.random.default_rng(seed))
+
+
+def num_trials_left(space: Space, history: History, limit: int) -> int:
+    """The number of further trials, which a grid limits to its points.
+
+    Args:
+        space: The search space.
+        history: The trials of the study so far.
+        limit: The largest number of further trials.
+    """
+    if not isinstance(space.sampler, GridSampler):
+        return limit
+    remaining, number = remaining_space(space, history), len(history.searched())
+    points = _points_left(remaining, space.sampler.steps, history, number)
+    num_points = sum(1 for _point in islice(points, limit))
+    return min(limit, max(num_points, len(space.points_to_evaluate) - number))
+
+
+def _points_left(
+    remaining: Space, steps: int, history: History, number: int
+) -> Iterator[dict[str, Value]]:
+    """The points of a grid that trial `number` and the later ones have."""
+    points = (hparams for hparams in grid(remaining, steps) if allowed(remaining, hparams))
+    if not history.exclusions:
+        return islice(points, number, None)
+    # The numbers of the points are no longer those of the trials.
+    tried = {frozenset(trial.hparams.items()) for trial in history.searched()}
+    return (hparams for hparams in points if frozenset(hparams.items()) not in tried)

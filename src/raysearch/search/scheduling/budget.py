@@ -10,6 +10,8 @@ from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import History, Trial
 
 HOUR_S = 3600.0
+# The only limit of which trials that train side by side spend no more than one of them.
+CLOCK = "hours"
 
 
 def exhausted(space: Space, history: History) -> str | None:
@@ -40,6 +42,8 @@ def last_affordable_trial(
     This applies only until a trial has finished, so that a study ends with a champion. `reporting`
     is the trial that has just reported. It is compared without that report: two trials that
     overtake each other with every report would otherwise both continue until the budget is spent.
+
+    If only the clock limits the study and the trial trains, the other slots are not left idle.
     """
     limits = list(_limits(space, history))
     if history.done() or not limits:
@@ -64,11 +68,28 @@ def last_affordable_trial(
     num_rivals = sum(
         trial.status == "running" and trial is not leader for trial in history.running()
     )
+    trains_already = leader.status == "running" and leader is not reporting
     for name, limit, spent in limits:
-        cost = 1.0 if name == "fold-epochs" else spent / max(1, history.spent.fold_epochs)
-        if limit - spent <= (num_missing + num_rivals) * cost:
+        if name == CLOCK and trains_already:
+            continue
+        if limit - spent <= (num_missing + num_rivals) * _cost(name, spent, history):
             return leader
     return None
+
+
+def affords_beside_others(space: Space, history: History, trial: Trial) -> bool:
+    """Whether the budget suffices to finish the training trials, and the paused `trial` as well."""
+    unfinished = [trial, *(other for other in history.running() if other.kind == "trial")]
+    num_missing = sum(other.folds * space.epochs - other.epoch for other in unfinished)
+    return all(
+        name == CLOCK or limit - spent >= num_missing * _cost(name, spent, history)
+        for name, limit, spent in _limits(space, history)
+    )
+
+
+def _cost(name: str, spent: float, history: History) -> float:
+    """What a fold-epoch spends of the limit `name`, of which `spent` is spent."""
+    return 1.0 if name == "fold-epochs" else spent / max(1, history.spent.fold_epochs)
 
 
 def fraction_spent(space: Space, history: History) -> float:
@@ -87,7 +108,7 @@ def _limits(space: Space, history: History) -> Iterator[tuple[str, float, float]
     if budget.fold_epochs is not None:
         yield "fold-epochs", budget.fold_epochs, spent.fold_epochs
     if budget.hours is not None:
-        yield "hours", budget.hours, spent.clock_s / HOUR_S
+        yield CLOCK, budget.hours, spent.clock_s / HOUR_S
     if budget.gpu_hours is not None:
         yield "GPU-hours", budget.gpu_hours, spent.device_s * space.resources.gpus / HOUR_S
     if budget.dollars is not None:

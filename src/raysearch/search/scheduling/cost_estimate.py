@@ -1,76 +1,141 @@
-"""Estimates a study's cost before it starts, by simulating its scheduler on synthetic curves."""
+"""Estimates a search before it starts, by simulating its scheduler on synthetic curves."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from raysearch.config.samplers import RandomSampler
 from raysearch.config.space import Budget, NetworkLimits, Space
-from raysearch.search.journal.events import FoldReport
+from raysearch.search.journal.history import History
+from raysearch.search.sampling.sampler import num_trials_left
 from raysearch.search.scheduling.policy import SearchPolicy
+from raysearch.search.scheduling.search_simulation import (
+    SearchSimulation,
+    architecture_of,
+    architectures_of,
+    simulated_rule,
+)
 
 # The cost of a longer study is extrapolated from so many trials.
 MAX_SIMULATED_TRIALS = 30
 NUM_SLOTS = 4
-# Standard deviation of the noise of an epoch; that of the final objectives is 1.
-NOISE = 0.3
+
+
+@dataclass(frozen=True)
+class SimulatedTrial:
+    """A trial of a simulated search.
+
+    Attributes:
+        architecture: Its architecture.
+        fold_epochs: The fold-epochs that it trained.
+        num_spent: The fold-epochs of all trials when it started.
+        has_finished: Whether it finished all its folds.
+    """
+
+    architecture: str
+    fold_epochs: int
+    num_spent: int
+    has_finished: bool
+
+
+@dataclass(frozen=True)
+class SimulatedSearch:
+    """A search of a space, simulated before it starts.
+
+    Attributes:
+        trials: At least one trial, in the order of their starts; at most `MAX_SIMULATED_TRIALS`.
+        factor: How many times as many trials the search has.
+        max_fold_epochs: The budget's limit for the fold-epochs of all trials.
+    """
+
+    trials: tuple[SimulatedTrial, ...]
+    factor: float = 1.0
+    max_fold_epochs: int | None = None
+
+    @property
+    def fold_epochs(self) -> int:
+        """The fold-epochs of all trials of the search."""
+        estimate = round(sum(trial.fold_epochs for trial in self.trials) * self.factor)
+        return estimate if self.max_fold_epochs is None else min(estimate, self.max_fold_epochs)
+
+    def spent_at_start(self, num_started: int) -> float:
+        """The fold-epochs of all trials when trial `num_started`, counted from 1, started."""
+        position = (num_started - 1) / self.factor
+        indices = range(len(self.trials))
+        spent = [trial.num_spent for trial in self.trials]
+        return float(np.interp(position, indices, spent)) * self.factor
+
+    def residual_length(self, epoch: int) -> float:
+        """The mean fold-epochs that a trial trains beyond `epoch`, of those that reach it.
+
+        1 if no simulated trial trains longer.
+        """
+        beyond = [trial.fold_epochs - epoch for trial in self.trials if trial.fold_epochs > epoch]
+        return sum(beyond) / len(beyond) if beyond else 1.0
 
 
 def expected_fold_epochs(space: Space) -> int:
     """Estimate the fold-epochs that the searched trials of `space` take.
 
-    The synthetic learning curves rise to final objectives from a standard normal distribution,
-    independent of the hyperparameters, with noise in each epoch. Only the budget's fold-epochs
-    limit the estimate.
+    Only the budget's fold-epochs limit the estimate.
     """
-    num_simulated_trials = min(space.trials, MAX_SIMULATED_TRIALS)
+    return simulate_search(space).fold_epochs
+
+
+def simulate_search(
+    space: Space,
+    epoch_seconds: Mapping[str, float] = MappingProxyType({}),
+    num_slots: int = NUM_SLOTS,
+    num_trials: int | None = None,
+) -> SimulatedSearch:
+    """Simulate the search of `space`.
+
+    The synthetic learning curves rise to final objectives from a standard normal distribution,
+    independent of the hyperparameters, with noise in each epoch.
+
+    Args:
+        space: The search space.
+        epoch_seconds: The seconds of a fold-epoch of each architecture; by default all are equal.
+        num_slots: The number of trials that train at a time.
+        num_trials: The number of trials; by default that of the space. A grid may have fewer.
+    """
+    num_trials = max(1, num_trials_left(space, History(), num_trials or space.trials))
+    num_simulated_trials = min(num_trials, MAX_SIMULATED_TRIALS)
     simulated = replace(
         space,
         trials=num_simulated_trials,
         sampler=RandomSampler(),
-        budget=Budget(),
+        # With a limit of fold-epochs, the forest takes all fold-epochs as equally expensive.
+        budget=Budget(fold_epochs=10**9 if space.budget.fold_epochs is not None else None),
         mode="max",
         points_to_evaluate=(),
         limits=NetworkLimits(),
     )
-    estimate = round(_simulated_fold_epochs(simulated) * space.trials / num_simulated_trials)
-    max_fold_epochs = space.budget.fold_epochs
-    return estimate if max_fold_epochs is None else min(estimate, max_fold_epochs)
-
-
-def _simulated_fold_epochs(space: Space) -> int:
-    policy, rng = SearchPolicy(space), np.random.default_rng(0)
-    running: list[str] = []
-    while True:
-        while len(running) < NUM_SLOTS and (event := policy.next()) is not None:
-            policy.apply(event)
-            running.append(event.trial)
-        if not running:
-            return policy.history.spent.fold_epochs
-        trial = policy.history.trials[running.pop(0)]
-        policy.apply(_synthetic_report(policy, trial.id, rng))
-        decision = policy.decide(trial)
-        if decision is None:
-            running.append(trial.id)
-        else:
-            policy.apply(decision)
-
-
-def _synthetic_report(policy: SearchPolicy, name: str, rng: np.random.Generator) -> FoldReport:
-    trial, epochs = policy.history.trials[name], policy.space.epochs
-    epoch = trial.epoch + 1
-    fraction = ((epoch - 1) % epochs + 1) / epochs
-    final_objective = np.random.default_rng(trial.seed).normal()
-    value = float(final_objective * (1 - np.exp(-3 * fraction)) + rng.normal(0, NOISE))
-    return FoldReport(
-        trial=name,
-        fold=(epoch - 1) // epochs,
-        epoch=epoch,
-        objective=value,
-        metrics={policy.space.metric: value},
-        loss=None,
-        seconds=1.0,
-        rung=policy.is_rung(trial, epoch),
+    seconds = {name: float(epoch_seconds.get(name, 1.0)) for name in architectures_of(space)}
+    return SimulatedSearch(
+        tuple(_simulated_trials(simulated, seconds, num_slots)),
+        num_trials / num_simulated_trials,
+        space.budget.fold_epochs,
     )
+
+
+def _simulated_trials(
+    space: Space, epoch_seconds: Mapping[str, float], num_slots: int
+) -> Iterator[SimulatedTrial]:
+    policy = SearchPolicy(space, rule=simulated_rule(space, epoch_seconds))
+    simulation = SearchSimulation(
+        policy,
+        num_slots,
+        lambda trial: epoch_seconds[architecture_of(space, trial)],
+        lambda trial: float(np.random.default_rng(trial.seed).normal()),
+        np.random.default_rng(0),
+    )
+    simulation.run()
+    for trial, num_spent in zip(policy.history.searched(), simulation.num_spent, strict=True):
+        has_finished = trial.epoch >= policy.total_fold_epochs(trial)
+        architecture = architecture_of(space, trial)
+        yield SimulatedTrial(architecture, trial.epoch, num_spent, has_finished)

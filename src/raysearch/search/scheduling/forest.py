@@ -9,6 +9,7 @@ place of a Gaussian process, as in SMAC (Hutter, Hoos, Leyton-Brown, LION 2011).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,11 @@ from raysearch.config.space_geometry import unit_point, values_at_point
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import even_levels
+from raysearch.search.sampling.exclusions import without_excluded_values
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.scheduling.budget import fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
-from raysearch.search.scheduling.learning_curves import Curves, Floats, Surrogate
+from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
 from raysearch.search.scheduling.stopping_rules import Decision, NoStopping, Pick, StartTrial
 from raysearch.training.seeds import key
 
@@ -65,6 +67,7 @@ class Situation:
     num_trials: int
     num_finished: int
     exploration_weight: float
+    num_excluded: int
     waiting: tuple[str, ...]
 
 
@@ -85,15 +88,23 @@ class ForestRule(NoStopping):
     """Gives each free slot to the trial, paused or new, with the largest acquisition value.
 
     `ExplorationTrials` take precedence.
+
+    Args:
+        space: The search space.
+        fit: Fits the surrogate to the first reports: their curves, their number, the sign of the
+            objective and a seed.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(
+        self, space: Space, fit: Callable[[Curves, int, float, int], Surrogate] = ForestSurrogate
+    ) -> None:
         super().__init__(space)
+        self._fit = fit
         self._curves, self._exploration = Curves(space), ExplorationTrials(space)
-        # The last pick, by whether a new trial may start.
-        self._last_picks: dict[bool, tuple[Situation, Pick]] = {}
+        # The last pick, by whether a new trial may start, and whether a paused one must improve.
+        self._last_picks: dict[tuple[bool, bool], tuple[Situation, Pick]] = {}
         self._surrogate: tuple[int, Surrogate] | None = None
-        self._candidates: tuple[tuple[int, int], Candidates] | None = None
+        self._candidates: tuple[tuple[int, int, int], Candidates] | None = None
 
     def levels(self, folds: int) -> tuple[int, ...]:
         """Evenly spaced rungs in the first fold, then the ends of the folds."""
@@ -113,6 +124,15 @@ class ForestRule(NoStopping):
         """
         return self._pick(history, history.paused(), may_start)
 
+    def best_paused(self, history: History) -> Trial | None:
+        """The paused trial with the largest acquisition value, even if it may not become the best.
+
+        None if no trial is paused.
+        """
+        weight = self._exploration_weight(history)
+        pick = self._cached_pick(history, history.paused(), False, weight, must_improve=False)
+        return pick if isinstance(pick, Trial) else None
+
     def propose(self, history: History) -> dict[str, Value] | None:
         """The hyperparameters of the best new trial; None until the surrogate can be fitted."""
         self._update(history)
@@ -125,18 +145,28 @@ class ForestRule(NoStopping):
         exploration_trial = self._exploration.next(history, waiting)
         if exploration_trial is not None:
             return exploration_trial
-        spent = fraction_spent(self._space, history)
-        num_due = history.planned(self._space.trials) * min(1.0, spent / SEARCH_FRACTION)
-        is_behind = len(history.searched()) < num_due
-        weight = FRUGAL_EXPLORATION_WEIGHT if is_behind else EXPLORATION_WEIGHT
-        if may_start and spent >= SEARCH_FRACTION:
+        weight = self._exploration_weight(history)
+        if may_start and fraction_spent(self._space, history) >= SEARCH_FRACTION:
             pick = self._cached_pick(history, waiting, False, weight)
             if pick is not None:
                 return pick
         return self._cached_pick(history, waiting, may_start, weight)
 
+    def _exploration_weight(self, history: History) -> float:
+        """The weight for paused trials, which is small if the planned trials start too late."""
+        spent = fraction_spent(self._space, history)
+        num_due = history.planned(self._space.trials) * min(1.0, spent / SEARCH_FRACTION)
+        is_behind = len(history.searched()) < num_due
+        return FRUGAL_EXPLORATION_WEIGHT if is_behind else EXPLORATION_WEIGHT
+
     def _cached_pick(
-        self, history: History, waiting: list[Trial], may_start: bool, exploration_weight: float
+        self,
+        history: History,
+        waiting: list[Trial],
+        may_start: bool,
+        exploration_weight: float,
+        *,
+        must_improve: bool = True,
     ) -> Pick:
         self._update(history)
         num_trials = len(history.searched())
@@ -149,18 +179,30 @@ class ForestRule(NoStopping):
             num_trials=num_trials,
             num_finished=len(history.done()),
             exploration_weight=exploration_weight,
+            num_excluded=len(history.exclusions),
             waiting=tuple(trial.id for trial in waiting),
         )
-        last = self._last_picks.get(may_start)
+        last = self._last_picks.get((may_start, must_improve))
         if last is None or last[0] != situation:
-            pick = self._maximize(history, waiting, may_start, exploration_weight)
-            last = self._last_picks[may_start] = (situation, pick)
+            pick = self._maximize(
+                history, waiting, may_start, exploration_weight, must_improve=must_improve
+            )
+            last = self._last_picks[may_start, must_improve] = (situation, pick)
         return last[1]
 
     def _maximize(
-        self, history: History, waiting: list[Trial], may_start: bool, exploration_weight: float
+        self,
+        history: History,
+        waiting: list[Trial],
+        may_start: bool,
+        exploration_weight: float,
+        *,
+        must_improve: bool = True,
     ) -> Pick:
-        """The trial among `waiting` and the new candidates that maximizes the acquisition."""
+        """The trial among `waiting` and the new candidates that maximizes the acquisition.
+
+        If no new trial may start and `must_improve`, it is expected to become the best.
+        """
         space, sign = self._space, self._sign
         waiting = sorted(waiting, key=lambda trial: -sign * (trial.objective or 0.0))[:MAX_WAITING]
         candidates = self._new_candidates(history)
@@ -172,7 +214,7 @@ class ForestRule(NoStopping):
         surrogate = self._fitted_surrogate()
         bounds = surrogate.upper_confidence_bounds(features, exploration_weight)
         best = history.best(None, space.mode)
-        if not may_start and best is not None:
+        if not may_start and best is not None and must_improve:
             improves = bounds > surrogate.normal_score(sign * best.final_objective)
             if not improves.any():
                 return None
@@ -201,18 +243,19 @@ class ForestRule(NoStopping):
             seed = key(self._space.seed, "forest", num_reports) % 2**32
             self._surrogate = (
                 num_reports,
-                Surrogate(self._curves, num_reports, self._sign, seed),
+                self._fit(self._curves, num_reports, self._sign, seed),
             )
         return self._surrogate[1]
 
     def _new_candidates(self, history: History) -> Candidates:
         """Candidates for a new trial: random ones, and mutations of the best trials."""
         num_trials, num_reports = len(history.searched()), last_fit(len(self._curves))
-        if self._candidates is None or self._candidates[0] != (num_trials, num_reports):
+        version = (num_trials, num_reports, len(history.exclusions))
+        if self._candidates is None or self._candidates[0] != version:
             seed = key(self._space.seed, "forest", "new", num_trials, num_reports)
             points = self._points(history, np.random.default_rng(seed), num_reports)
             rows = self._curves.new_rows(points, 1.0)
-            self._candidates = ((num_trials, num_reports), Candidates(points, rows))
+            self._candidates = (version, Candidates(points, rows))
         return self._candidates[1]
 
     def _points(self, history: History, rng: np.random.Generator, num_reports: int) -> Floats:
@@ -224,6 +267,7 @@ class ForestRule(NoStopping):
             return np.array([unit_point(space, hparams)]) if hparams else np.empty((0, num_hparams))
         random = rng.random((NUM_RANDOM, num_hparams))
         points = np.concatenate([random, self._mutated_points(rng, num_reports)])
+        points = without_excluded_values(space, history, points, rng)
         if not space.constraints:
             return points
         valid = [point for point in points if allowed(space, values_at_point(space, point))]

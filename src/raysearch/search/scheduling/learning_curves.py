@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import ABSENT, feature_row, feature_rows_at
 from raysearch.search.journal.history import Trial
-
-if TYPE_CHECKING:
-    pass
 
 NUM_TREES, NUM_COST_TREES = 20, 10
 # Exploration weight of a new trial's upper confidence bound. It is small, because the largest of
@@ -140,7 +137,22 @@ def _rounded(row: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, 6) for value in row)
 
 
-class Surrogate:
+class Surrogate(Protocol):
+    """A model that forecasts objectives and costs; the forest, or that of a simulation."""
+
+    def upper_confidence_bounds(
+        self, rows: NDArray[np.float32], exploration_weight: float
+    ) -> Floats:
+        """Upper confidence bounds of the final objectives, larger is better, shape (rows,)."""
+
+    def log_costs(self, rows: NDArray[np.float32]) -> Floats:
+        """The log of the seconds per fold-epoch of each row, minus their mean, shape (rows,)."""
+
+    def normal_score(self, value: float) -> float:
+        """An objective of `value` on the scale of the bounds, larger is better."""
+
+
+class ForestSurrogate:
     """A random forest that forecasts objectives, and one that forecasts the cost of a fold-epoch.
 
     The objectives are transformed to normal scores of their ranks, so that differences among the

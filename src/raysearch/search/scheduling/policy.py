@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.space import Space
+from raysearch.config.space_geometry import sample_hparams
 from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
     EndStatus,
@@ -23,8 +26,13 @@ from raysearch.search.journal.events import (
     TrialStarted,
 )
 from raysearch.search.journal.history import History, Trial
+from raysearch.search.sampling.exclusions import remaining_space
 from raysearch.search.sampling.sampler import propose
-from raysearch.search.scheduling.budget import exhausted, last_affordable_trial
+from raysearch.search.scheduling.budget import (
+    affords_beside_others,
+    exhausted,
+    last_affordable_trial,
+)
 from raysearch.search.scheduling.forest import ForestRule
 from raysearch.search.scheduling.stop_criteria import cannot_catch_up, out_of_patience
 from raysearch.search.scheduling.stopping_rules import (
@@ -36,8 +44,9 @@ from raysearch.search.scheduling.stopping_rules import (
 )
 from raysearch.training.seeds import key
 
-# So many proposals are tested against the constraints before the study gives up.
-MAX_ATTEMPTS = 200
+# So many proposals of the sampler, then so many random configurations, are tested against the
+# constraints before the study gives up.
+MAX_ATTEMPTS, MAX_RANDOM_ATTEMPTS = 200, 20_000
 RULES: Mapping[str, type[NoStopping]] = {
     "none": NoStopping,
     "asha": Asha,
@@ -86,16 +95,46 @@ class SearchPolicy:
         return trial.kind == "trial" and epoch in self.rule.levels(trial.folds)
 
     def next(self) -> TrialStarted | TrialPromoted | None:
-        """Decide what a free slot trains: a new trial, a promoted one, or None for neither."""
+        """Decide what a free slot trains: a new trial, a promoted one, or None for neither.
+
+        A slot that would be idle while another trial trains continues the best paused trial.
+        """
         if self.exhausted() is not None:
             return None
         last_trial = last_affordable_trial(self.space, self.history)
         if last_trial is not None:
             return TrialPromoted(last_trial.id) if last_trial.status == "paused" else None
+        return self._picked() or self._for_idle_slot()
+
+    def _picked(self) -> TrialStarted | TrialPromoted | None:
+        """What the rule picks."""
         pick = self.rule.pick(self.history, self._may_start())
-        if isinstance(pick, Trial):
-            return TrialPromoted(pick.id)
-        return None if pick is None else self._new_trial(pick)
+        if isinstance(pick, StartTrial):
+            started = self._new_trial(pick)
+            if started is not None:
+                return started
+            # The grid has no further point.
+            pick = self.rule.pick(self.history, False)
+        return TrialPromoted(pick.id) if isinstance(pick, Trial) else None
+
+    def _for_idle_slot(self) -> TrialPromoted | None:
+        """The best paused trial, if another trial trains and the budget suffices for both."""
+        if not self._others_train():
+            return None
+        best = self.rule.best_paused(self.history)
+        if best is None or not affords_beside_others(self.space, self.history, best):
+            return None
+        return TrialPromoted(best.id, in_idle_slot=True)
+
+    def _others_train(self) -> bool:
+        """Whether a trial trains for which the study goes on.
+
+        Trials in idle slots do not prolong a study, unless no trial has finished.
+        """
+        training = [trial for trial in self.history.running() if trial.kind == "trial"]
+        if not self.history.done():
+            return bool(training)
+        return any(not trial.in_idle_slot for trial in training)
 
     def decide(self, trial: Trial) -> TrialEnded | TrialPaused | None:
         """Decide whether `trial` ends or pauses after its last report; None if it continues."""
@@ -107,11 +146,15 @@ class SearchPolicy:
         reason = self._stop_reason(trial, last_trial)
         if reason is not None:
             return trial_ended(trial, "stopped", reason)
+        if trial.in_idle_slot and not self._others_train() and self._picked() is None:
+            return self.end_unfinished(trial)
         if last_trial is not None or not trial.reports[-1].rung:
             return None
         return self._decide_at_rung(trial)
 
     def _decide_at_rung(self, trial: Trial) -> TrialEnded | TrialPaused | None:
+        if trial.in_idle_slot:  # the next pick says whether it continues, and for what reason
+            return TrialPaused(trial.id)
         decision = self.rule.decide(self.history, trial, self._may_start())
         if decision == "pause":
             return TrialPaused(trial.id)
@@ -125,7 +168,8 @@ class SearchPolicy:
 
     def end_unfinished(self, trial: Trial) -> TrialEnded:
         """The end of a trial that is unfinished when the study ends."""
-        reason = self.exhausted() or f"not among the best at rung {trial.epoch}"
+        rungs = (report.epoch for report in reversed(trial.reports) if report.rung)
+        reason = self.exhausted() or f"not among the best at rung {next(rungs, trial.epoch)}"
         return trial_ended(trial, "stopped", reason)
 
     def _may_start(self) -> bool:
@@ -180,21 +224,31 @@ class SearchPolicy:
     def _hparams(self, number: int) -> dict[str, Value]:
         """The hyperparameters of trial `number`: a point, completed by the sampler's proposal."""
         space, history = self.space, self.history
-        points = (
-            [dict(space.points_to_evaluate[number]), {}]
-            if number < len(space.points_to_evaluate)
-            else [{}]
-        )
+        points: list[dict[str, Value]] = [{}]
+        if number < len(space.points_to_evaluate):
+            point = dict(space.points_to_evaluate[number])
+            points = [{}] if history.is_excluded(point) else [point, {}]
+        remaining = remaining_space(space, history)
         for point in points:
             for attempt in range(MAX_ATTEMPTS):
                 proposal = self._proposal(number, attempt)
                 hparams = {**proposal, **point} if point else proposal
-                hparams = _active(space, hparams) if point else hparams
+                hparams = _active(remaining, hparams) if point else hparams
                 if not hparams or allowed(space, hparams):
                     return hparams
+        return self._random_hparams(number, remaining)
+
+    def _random_hparams(self, number: int, remaining: Space) -> dict[str, Value]:
+        """The first random configuration of `remaining` that satisfies the constraints."""
+        generator = np.random.default_rng(key(self.space.seed, "fallback", number))
+        for _attempt in range(MAX_RANDOM_ATTEMPTS):
+            hparams = sample_hparams(remaining, generator)
+            if allowed(remaining, hparams):
+                return hparams
+        num_tested, num_started = MAX_ATTEMPTS + MAX_RANDOM_ATTEMPTS, len(self.history.searched())
         raise StudyError(
-            f"trial {number}: none of {MAX_ATTEMPTS} proposals satisfies the constraints, with"
-            f" {len(history.searched())} trials started; loosen the constraints"
+            f"trial {number}: none of {num_tested:,} proposals satisfies the constraints, with"
+            f" {num_started} trials started; loosen the constraints"
         )
 
     def _proposal(self, number: int, attempt: int) -> dict[str, Value]:

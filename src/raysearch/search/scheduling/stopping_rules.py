@@ -37,6 +37,9 @@ class StoppingRule(Protocol):
     def pick(self, history: History, may_start: bool) -> Pick:
         """Pick a paused trial, or a new one if `may_start`; None for neither."""
 
+    def best_paused(self, history: History) -> Trial | None:
+        """The paused trial that a slot trains which would be idle; None if no trial is paused."""
+
 
 class NoStopping:
     """Every trial trains all its folds."""
@@ -55,6 +58,10 @@ class NoStopping:
     def pick(self, _history: History, may_start: bool) -> Pick:
         """A new trial, if one may start."""
         return StartTrial() if may_start else None
+
+    def best_paused(self, _history: History) -> Trial | None:
+        """None: no trial pauses."""
+        return None
 
 
 class Asha(NoStopping):
@@ -98,8 +105,7 @@ class Promotion(Asha):
         If there is neither, and no trial trains or has finished, the best of the highest rung.
         """
         space = self._space
-        levels = sorted(history.rungs, key=lambda level: -level[1] / level[0])
-        for level in levels:
+        for level in _highest_first(history):
             trial = history.rungs[level].promotable(space.stopping.reduction_factor, space.mode)
             if trial is not None:
                 return history.trials[trial]
@@ -107,8 +113,17 @@ class Promotion(Asha):
             return StartTrial()
         if any(trial.kind == "trial" for trial in history.running()) or history.done():
             return None
-        for level in levels:
-            best = history.rungs[level].best_waiting(space.mode)
+        return self.best_paused(history)
+
+    def best_paused(self, history: History) -> Trial | None:
+        """The best paused trial of the highest rung at which trials wait."""
+        for level in _highest_first(history):
+            best = history.rungs[level].best_waiting(self._space.mode)
             if best is not None:
                 return history.trials[best]
         return None
+
+
+def _highest_first(history: History) -> list[tuple[int, int]]:
+    """The rungs, by folds and fold-epoch, from the end of a trial to its start."""
+    return sorted(history.rungs, key=lambda level: -level[1] / level[0])

@@ -2,21 +2,111 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from raysearch.config.names import IMAGENET, NO_WEIGHTS, PRETRAINED, is_encoder
 from raysearch.config.space import Space
 from raysearch.models import PatchShape
 from raysearch.models.architectures.networks import check_patch_shape, check_weights
+from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.encoders.snapshots import encoder_of
+from raysearch.models.transfer.pretrained_weights import weights_hash
+from raysearch.models.weights.weights_license import WeightsLicense, weights_license
+from raysearch.search.study.plan import WeightsFile
+from raysearch.search.study.plan_creation import input_variants
 
 
-def check_architectures(space: Space, shape: PatchShape) -> None:
+def check_architectures(space: Space, shape: PatchShape) -> tuple[WeightsFile, ...]:
     """Build every architecture of `space`, and check the pretrained weights that it starts from.
+
+    Returns:
+        The files of these weights.
 
     Raises:
         SpaceError: If an architecture does not accept patches of `shape`, or weights do not match.
         DataError: If weights cannot be read or downloaded.
     """
+    files = []
     for architecture, hparams in space.largest_networks().items():
-        check_patch_shape(architecture, shape, hparams)
+        for variant in input_variants(space, hparams):
+            check_patch_shape(architecture, shape, variant)
         # The benchmark trial starts without weights, whatever the other trials do.
         if architecture in space.values_of("architecture"):
             for weights in space.weights_of(architecture):
-                check_weights(architecture, shape, {**hparams, "weights": weights})
+                if weights != NO_WEIGHTS:
+                    check_weights(architecture, shape, {**hparams, "weights": weights})
+                    content_hash = weights_hash(architecture, str(weights))
+                    files.append(WeightsFile(architecture, str(weights), content_hash))
+    return tuple(files)
+
+
+def licenses_of_weights(space: Space) -> list[WeightsLicense]:
+    """Return the licenses of the weights that `check_architectures` downloads for `space`.
+
+    Raises:
+        SpaceError: If timm has no such model.
+    """
+    licenses = []
+    for architecture in map(str, space.values_of("architecture")):
+        weights = space.weights_of(architecture)
+        if IMAGENET in weights:
+            licenses.append(weights_license(architecture))
+        if PRETRAINED in weights and is_encoder(architecture):
+            licenses.append(encoder_license(architecture))
+    return [license_of_weights for license_of_weights in licenses if license_of_weights]
+
+
+def license_of(architecture: str, weights: str) -> str:
+    """Return the name of the license of weights; empty if it is unknown.
+
+    Args:
+        architecture: The network or encoder.
+        weights: `imagenet`, `pretrained`, or the path of a file, whose license is unknown.
+
+    Raises:
+        SpaceError: If the architecture has no such weights.
+        DataError: If the files of an encoder cannot be read.
+    """
+    if weights == PRETRAINED:
+        return encoder_license(architecture).license
+    declared = weights_license(architecture) if weights == IMAGENET else None
+    return declared.license if declared else ""
+
+
+def encoder_license(architecture: str) -> WeightsLicense:
+    """Return the license of the weights of a pretrained encoder.
+
+    Raises:
+        SpaceError: If its folder has no usable `config.json`.
+        DataError: If its files cannot be downloaded or read.
+    """
+    encoder = encoder_of(architecture)
+    source = encoder.repository or architecture
+    return WeightsLicense(architecture, encoder.license, "its folder", source)
+
+
+def encoders_of(space: Space) -> tuple[Encoder, ...]:
+    """Return the pretrained encoders of a space, each under the name that the space has for it.
+
+    Raises:
+        SpaceError: If the folder of one has no usable `config.json`.
+        DataError: If its files cannot be downloaded or read.
+    """
+    names = filter(is_encoder, map(str, space.values_of("architecture")))
+    return tuple(replace(encoder_of(name), name=name) for name in names)
+
+
+def pretraining_notes(space: Space) -> list[str]:
+    """Return what the user must know about the data that the encoders of `space` were trained on.
+
+    Patients on whom an encoder was trained make every estimate too optimistic, as they are in no
+    fold's training rows.
+    """
+    encoders = [
+        encoder for encoder in encoders_of(space) if PRETRAINED in space.weights_of(encoder.name)
+    ]
+    return [
+        f"{encoder.name} was pretrained on {encoder.pretrained_on or 'unknown data'}; results on"
+        " patients of these data are too optimistic"
+        for encoder in encoders
+    ]

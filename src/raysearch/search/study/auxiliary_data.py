@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.audit.train_test_overlap import (
+    common_patients,
+    matches_text,
+    pixel_matches,
+    read_origins,
+)
 from raysearch.data.files import Folder
-from raysearch.data.shards.rows import Rows, View, load_hashes, load_rows
+from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.data.splits.split_creation import held_out_patients
 from raysearch.errors import DataError
 from raysearch.search.study.plan import Auxiliary
@@ -32,17 +38,19 @@ def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:
             f"auxiliary {address}: patches of {_size(auxiliary_rows)}, but the study's are of"
             f" {_size(study_rows)}; shard them again with --size"
         )
-    common_patients = set(auxiliary_rows.patients.tolist()) & set(study_rows.patients.tolist())
-    if common_patients:
+    patients = common_patients(
+        read_origins(address, View(held_out=held_out)), read_origins(data, View(view.task))
+    )
+    if patients:
         raise DataError(
-            f"auxiliary {address}: patient {min(common_patients)!r} is in the study, too, and would"
+            f"auxiliary {address}: patient {patients[0]!r} is in the study, too, and would"
             " be in training and validation; use shards of other patients"
         )
-    common_patches = np.intersect1d(load_hashes(data), load_hashes(address))
-    if len(common_patches):
+    matches = pixel_matches(read_origins(address), read_origins(data))
+    if matches:
         raise DataError(
-            f"auxiliary {address}: {len(common_patches):,} of its patches are in the study, too,"
-            " under other patients; use shards of other images"
+            f"auxiliary {address}: {len(matches):,} of its patches are in the study, too,"
+            f" under other patients ({matches_text(matches)}); use shards of other images"
         )
     unknown_classes = set(auxiliary_rows.class_names) - set(study_rows.class_names)
     if unknown_classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -12,9 +13,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from raysearch.config.json_values import parse_json
+from raysearch.data.child_processes import launcher_pid
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.study_command import study_command
 
 log = logging.getLogger(__name__)
 RENEWAL_S = 15.0
@@ -23,6 +27,46 @@ EXPIRY_S = 60.0
 # A launcher waits so long after writing its token, so that the last of two that started at once
 # can be told.
 SETTLE_S = 2.0
+
+
+HOLDER = re.compile(r"process (\d+) on (\S+)")
+# The kernel's limit. Zero and negative numbers name groups of processes.
+MAX_PID = 2**22
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The launcher that holds a lock.
+
+    Args:
+        host: Its host; empty if the lock does not say it.
+        pid: Its process; 0 if the lock does not say it.
+    """
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.host else "another launcher"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
+
+UNKNOWN_HOLDER = Holder("", 0)
+
+
+def _holder(host: str, pid: int) -> Holder:
+    """Return the holder that a lock names; `UNKNOWN_HOLDER` if `pid` is no number of a process."""
+    return Holder(host, pid) if 0 < pid <= MAX_PID else UNKNOWN_HOLDER
+
+
+def parse_holder(text: str) -> Holder:
+    """Parse the text of a holder; one without a host if it is none."""
+    match = HOLDER.fullmatch(text.strip())
+    return _holder(match[2], int(match[1])) if match else UNKNOWN_HOLDER
 
 
 @dataclass(frozen=True)
@@ -42,13 +86,13 @@ class Lease:
     renewed: float
 
     @property
-    def holder(self) -> str:
-        """The holder as text."""
-        return f"process {self.pid} on {self.host}"
+    def holder(self) -> Holder:
+        """The holder."""
+        return _holder(self.host, self.pid)
 
     def is_dead(self) -> bool:
         """Whether the holder was a process of this machine that does not exist any more."""
-        return self.host == socket.gethostname() and not _process_exists(self.pid)
+        return self.holder.is_here and not _process_exists(self.pid)
 
 
 class LeaseLock:
@@ -79,6 +123,13 @@ class LeaseLock:
         self._loss = ""
         self._lock = threading.Lock()
 
+    def living_holder(self) -> Holder | None:
+        """The launcher that holds the lock; None if the lock is free, or its holder is dead."""
+        lease = self._read()
+        if lease is None or self._wall() - lease.renewed > EXPIRY_S or lease.is_dead():
+            return None
+        return lease.holder
+
     def inspect(self) -> str:
         """Describe the dead holder of the lock; empty if the lock is free or damaged.
 
@@ -104,7 +155,7 @@ class LeaseLock:
         self._sleep(SETTLE_S)
         lease = self._read()
         if lease is None or lease.token != self._token:
-            raise held_error(self._folder, lease.holder if lease else "")
+            raise held_error(self._folder, lease.holder if lease else UNKNOWN_HOLDER)
         if dead_holder:
             log.warning("study %r was run by %s; taken over", self._folder.name, dead_holder)
 
@@ -141,13 +192,13 @@ class LeaseLock:
     def _read(self) -> Lease | None:
         self._folder.fs.invalidate_cache()
         try:
-            return record_from_json(Lease, json.loads(self._folder.read(self._folder.LOCK)))
+            return record_from_json(Lease, parse_json(self._folder.read(self._folder.LOCK)))
         except (FileNotFoundError, ValueError, StudyError):
             return None
 
     def _write(self) -> None:
         started = self._steady()
-        lease = Lease(socket.gethostname(), os.getpid(), self._token, self._wall())
+        lease = Lease(socket.gethostname(), launcher_pid(), self._token, self._wall())
         self._folder.write(self._folder.LOCK, json.dumps(record_to_json(lease)).encode())
         self._renewed = started
 
@@ -162,7 +213,9 @@ def _process_exists(pid: int) -> bool:
     return True
 
 
-def held_error(folder: StudyFolder, holder: str) -> StudyError:
+def held_error(folder: StudyFolder, holder: Holder) -> StudyError:
     """The error of a launch while `holder` runs the study."""
-    holder = holder.strip() or "another launcher"
-    return StudyError(f"study {folder.name!r} is being run by {holder}; wait for it, or stop it")
+    return StudyError(
+        f"study {folder.name!r} is being run by {holder}; wait for it, or end it"
+        f" with `{study_command('stop', folder)}`"
+    )

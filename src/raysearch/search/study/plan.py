@@ -7,14 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from raysearch.config.json_values import parse_json
+from raysearch.config.names import NAME
 from raysearch.config.space import Space
+from raysearch.config.stored_space import stored_space_error
 from raysearch.data.shards.rows import ALL, View
 from raysearch.data.splits.folds import Fold
-from raysearch.errors import StudyError
+from raysearch.errors import StudyError, shortened
+from raysearch.models.encoders.encoder import Encoder
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
 
-FORMAT = 2
+# Format 2 has no hashes of weights, and no encoders.
+FORMAT, READ_FORMATS = 3, (2, 3)
 # The folds of each split scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
 
@@ -63,6 +68,21 @@ class Auxiliary:
 
 
 @dataclass(frozen=True)
+class WeightsFile:
+    """A file of pretrained weights.
+
+    Args:
+        architecture: The architecture that starts from it.
+        weights: The hyperparameter `weights`: `imagenet`, or the path of the file.
+        sha256: The hash of its content, in hexadecimal.
+    """
+
+    architecture: str
+    weights: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `launch` executes, and what `--dry-run` prints.
 
@@ -83,6 +103,9 @@ class Plan:
         git_commit: Commit of the installed source; empty if it is no git checkout.
         precision_settings: How each architecture computes, by kind of device and architecture;
             empty until the probes ran.
+        weights: The files of pretrained weights that trials start from.
+        encoders: The pretrained encoders of the space. Every worker builds its networks by these
+            descriptions, and not by the files of its machine.
     """
 
     name: str
@@ -100,6 +123,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     git_commit: str = ""
     precision_settings: Mapping[str, Mapping[str, PrecisionSettings]] = field(default_factory=dict)
+    weights: tuple[WeightsFile, ...] = ()
+    encoders: tuple[Encoder, ...] = ()
 
     @property
     def max_fold_epochs(self) -> int:
@@ -130,6 +155,21 @@ class Plan:
         """The split scheme with `folds` folds."""
         return next(split for split in self.splits if split.folds == folds)
 
+    def encoder(self, architecture: str) -> Encoder | None:
+        """Return the description of a pretrained encoder; None of any other network."""
+        return next((each for each in self.encoders if each.name == architecture), None)
+
+    def weights_hash(self, architecture: str, weights: str) -> str:
+        """Return the SHA-256 of the pretrained `weights` of `architecture`; empty if unknown."""
+        return next(
+            (
+                file.sha256
+                for file in self.weights
+                if (file.architecture, file.weights) == (architecture, weights)
+            ),
+            "",
+        )
+
     def precision_for(self, device_kind: str, architecture: str) -> PrecisionSettings:
         """How `architecture` computes on a kind of device; the default if no probe ran there."""
         return self.precision_settings.get(device_kind, {}).get(architecture, PrecisionSettings())
@@ -153,20 +193,60 @@ def load_plan(content: bytes) -> Plan:
         StudyError: If it is damaged or of another format.
     """
     try:
-        fields = json.loads(content)
-        stored_hash = fields.pop("hash")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        fields = parse_json(content)
+        if not isinstance(fields, dict):
+            raise ValueError("no mapping")
+    except ValueError:
         raise StudyError("damaged; restore the plan from a copy or start a new study") from None
-    plan_format = fields.get("format", 1)
-    if stored_hash != _hash(fields):
+    stored_hash, plan_format = fields.pop("hash", None), fields.pop("format", None)
+    if plan_format is None and stored_hash == _hash(fields):
+        plan_format = 1
+    if stored_hash != _hash(fields | {"format": plan_format}):
+        _reject_other_format(plan_format)
         raise StudyError("damaged; restore the plan from a copy or start a new study")
-    if plan_format != FORMAT:
-        raise StudyError(
-            f"plan format {plan_format}, but this version of raysearch reads format {FORMAT};"
-            " use the version that launched the study, or start a new study"
-        )
-    del fields["format"]
-    return record_from_json(Plan, fields)
+    if plan_format not in READ_FORMATS:
+        _reject_other_format(plan_format)
+        raise StudyError("damaged; restore the plan from a copy or start a new study")
+    plan = record_from_json(Plan, fields)
+    error = _contradiction(plan)
+    if error is not None:
+        raise StudyError(f"{error}; restore the plan from a copy or start a new study")
+    return plan
+
+
+def _reject_other_format(plan_format: object) -> None:
+    """Raise StudyError for another format than this version's, whose hash may be another, too."""
+    if type(plan_format) is not int or plan_format in READ_FORMATS:
+        return
+    advice = (
+        "update raysearch"
+        if plan_format > FORMAT
+        else "use the version that launched the study, or start a new study"
+    )
+    raise StudyError(
+        f"plan format {shortened(plan_format)}, but this version of raysearch reads format"
+        f" {FORMAT}; {advice}"
+    )
+
+
+def _contradiction(plan: Plan) -> str | None:
+    """Return which field of a plan contradicts another one, or is out of its range; None if none.
+
+    The hash detects damage; whoever forges a plan also writes the right hash.
+    """
+    folds = [split.folds for split in plan.splits]
+    if not folds or len(set(folds)) < len(folds) or min(folds) < 1:
+        return "its split schemes have no numbers of folds"
+    for split in plan.splits:
+        if not len(split.patients) == len(split.patches) == split.folds:
+            return f"the split scheme with {split.folds} folds has other counts"
+    if not plan.class_names or len(plan.class_counts) != len(plan.class_names):
+        return "its classes and their counts do not match"
+    if not NAME.fullmatch(plan.name):
+        return "its name is not the name of a study"
+    if min(plan.shape) < 1:
+        return "its patches have no size"
+    return stored_space_error(plan.space)
 
 
 def _hash(content: object) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.names import FOLDS, NAME
 from raysearch.config.space import Space
 from raysearch.data.shards.rows import Rows, View, load_rows
@@ -21,7 +25,8 @@ from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import classification_metrics
 from raysearch.models import PatchShape
 from raysearch.models.patch_limits import is_accepted_shape
-from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
+from raysearch.search.journal.codec import record_to_json
+from raysearch.search.scheduling.cost_estimate import SimulatedSearch
 from raysearch.search.scheduling.policy import rule_of
 from raysearch.search.study.auxiliary_data import find_auxiliary
 from raysearch.search.study.plan import Plan, Split, Splits
@@ -106,10 +111,22 @@ def are_known_to_be_accepted(space: Space, shape: PatchShape) -> bool:
     If not, `raysearch.search.study.architecture_checks` builds the networks to decide it.
     """
     return all(
-        is_accepted_shape(architecture, shape, hparams)
+        is_accepted_shape(architecture, shape, variant)
         and set(space.weights_of(architecture)) <= {"none"}
         for architecture, hparams in space.largest_networks().items()
+        for variant in input_variants(space, hparams)
     )
+
+
+def input_variants(space: Space, hparams: Hparams) -> list[dict[str, Value]]:
+    """Return `hparams` with each way in which patches are resized, and features are made of them.
+
+    Of a range, these are its ends.
+    """
+    names = [name for name in ("input_size", "resize", "adaptation", "features") if name in hparams]
+    ways = [hparam.values for hparam in space.hparams if hparam.name in names]
+    order = [hparam.name for hparam in space.hparams if hparam.name in names]
+    return [{**hparams, **dict(zip(order, way, strict=True))} for way in product(*ways)]
 
 
 def split_manifest_of(space: Space, data: str) -> tuple[SplitManifest, bool]:
@@ -117,10 +134,10 @@ def split_manifest_of(space: Space, data: str) -> tuple[SplitManifest, bool]:
     return load_or_create_split_manifest(data, space.split, space.task, space.schemes())
 
 
-def expected_study_fold_epochs(plan: Plan) -> int:
-    """Estimate the cost of a study: its search by simulation, the benchmark and a refit."""
+def expected_study_fold_epochs(plan: Plan, search: SimulatedSearch) -> int:
+    """Estimate the cost of a study: its simulated search, the benchmark and a refit."""
     folds = min(split.folds for split in plan.splits)
-    return expected_fold_epochs(plan.space) + plan.total_fold_epochs(folds) + plan.refit_epochs
+    return search.fold_epochs + plan.total_fold_epochs(folds) + plan.refit_epochs
 
 
 def reject_changes(stored: Plan, new: Plan) -> None:
@@ -143,6 +160,13 @@ def _settings(plan: Plan, other: Plan) -> dict[str, str]:
     settings = plan.space.settings()
     for number, (shards, _other) in enumerate(zip(plan.auxiliary, other.auxiliary, strict=False)):
         settings[f"auxiliary {number}"] = shards.fingerprint[:HASH_LENGTH]
+    if plan.weights and other.weights:  # a plan of format 2 has no hashes
+        for file in plan.weights:
+            settings[f"weights {file.weights} of {file.architecture}"] = file.sha256[:HASH_LENGTH]
+    for encoder in plan.encoders:
+        content = json.dumps(record_to_json(encoder), sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        settings[f"encoder {encoder.name}"] = digest[:HASH_LENGTH]
     settings["data"] = plan.fingerprint[:HASH_LENGTH]
     settings["split"] = plan.splits[0].hash[:HASH_LENGTH]
     return settings

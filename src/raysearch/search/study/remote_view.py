@@ -12,8 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raysearch.config.json_values import parse_json
+from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError
-from raysearch.search.journal.codec import event_from_json, event_to_json, record_to_json
+from raysearch.search.journal.codec import (
+    event_from_json,
+    event_to_json,
+    record_from_json,
+    record_to_json,
+)
 from raysearch.search.journal.events import Event
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.study.plan import Plan, load_plan
@@ -27,6 +34,19 @@ class StatusMessage:
     """What the launcher is doing, in a few words."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class ProgressMessage:
+    """How far a long step of the launcher is.
+
+    Args:
+        progress: How far it is.
+        time: Seconds since the epoch, by the clock of the launcher.
+    """
+
+    progress: StepProgress
+    time: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,7 @@ class EndMessage:
     outcome: Any
 
 
-Message = StatusMessage | PlanMessage | EventMessage | EndMessage
+Message = StatusMessage | ProgressMessage | PlanMessage | EventMessage | EndMessage
 
 
 def _read_plan(content: Any) -> PlanMessage:
@@ -59,6 +79,7 @@ def _read_plan(content: Any) -> PlanMessage:
 
 READERS: Mapping[str, Callable[[Any], Message]] = {
     "status": StatusMessage,
+    "progress": lambda content: record_from_json(ProgressMessage, content),
     "plan": _read_plan,
     "event": lambda content: EventMessage(event_from_json(content)),
     "end": EndMessage,
@@ -71,6 +92,8 @@ def write_message(message: Message) -> str:
     match message:
         case StatusMessage(text):
             kind, content = "status", text
+        case ProgressMessage():
+            kind, content = "progress", record_to_json(message)
         case PlanMessage(plan):
             kind, content = "plan", json.loads(plan.dump())
         case EventMessage(event):
@@ -81,14 +104,25 @@ def write_message(message: Message) -> str:
 
 
 def read_message(line: str) -> Message | None:
-    """Convert a line of a job's log to its message; None if it contains none."""
+    """Convert a line of a job's log to its message; None if it contains none.
+
+    Raises:
+        StudyError: If another version of raysearch has written the message.
+    """
     if not line.startswith(LINE_START):
         return None
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
+        if not isinstance(fields, dict):
+            return None
         return READERS[fields["raysearch"]](fields["content"])
-    except (ValueError, KeyError, TypeError, StudyError):
+    except (ValueError, KeyError, TypeError):
         return None
+    except StudyError as error:
+        raise StudyError(
+            f"a message of the launch cannot be read ({error}); use the version of raysearch that"
+            " runs on the cluster"
+        ) from None
 
 
 class RemoteStudyView:

@@ -10,7 +10,6 @@ from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import repeat_out_of_fold
 from raysearch.search.study.plan import Plan
-from raysearch.training.checkpoint import unpack
 from raysearch.training.seeds import key
 
 
@@ -41,7 +40,7 @@ def missing_folds(
         networks: Whether the networks are needed, too, and not only the validation scores.
 
     Returns:
-        The folds of which a needed file is missing or damaged.
+        The folds of which a needed file is missing, or is not the one that the journal names.
     """
     return [
         FoldRepeat(seed, fold)
@@ -54,13 +53,15 @@ def missing_folds(
 def _is_stored(
     folder: StudyFolder, plan: Plan, trial: Trial, repeat: FoldRepeat, networks: bool
 ) -> bool:
-    # A worker writes the network before the scores: without scores the network is not read.
-    if repeat_out_of_fold(folder, plan, trial.id, repeat.seed, [repeat.fold]) is None:
+    if repeat_out_of_fold(folder, plan, trial, repeat.seed, [repeat.fold]) is None:
         return False
     if not networks:
         return True
+    trained = trial.repeats[repeat.seed, repeat.fold]
     try:
-        unpack(folder.read(folder.repeat_network(trial.id, repeat.seed, repeat.fold)))
-    except (FileNotFoundError, ValueError):
+        folder.read_verified(
+            folder.repeat_network(trial.id, repeat.seed, repeat.fold), trained.network
+        )
+    except (OSError, ValueError):
         return False
     return True

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.data.child_processes import launcher_pid
 from raysearch.errors import StudyError, UserError
 from raysearch.search.journal.events import (
     ChampionDecision,
@@ -17,19 +17,23 @@ from raysearch.search.journal.events import (
     EndStatus,
     Event,
     FoldReport,
+    RefitTrained,
     RepeatFailed,
+    RepeatTrained,
+    ScoresReplaced,
     StudyLaunched,
     TrialEnded,
     TrialKind,
     TrialsExtended,
     TrialWarning,
+    ValueExcluded,
 )
 from raysearch.search.journal.history import Trial
-from raysearch.search.journal.journal import Journal, always_owner
+from raysearch.search.journal.journal import always_owner
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.policy import SearchPolicy, trial_ended, trial_started
 from raysearch.search.study.plan import Plan, Splits
-from raysearch.search.study.stored_study import write_splits
+from raysearch.search.study.stored_study import open_journal, write_splits
 
 EventListener = Callable[[Event], None]
 # The study halts after so many consecutive reports that a worker was unavailable.
@@ -56,7 +60,7 @@ class Study:
         self, folder: StudyFolder, plan: Plan, check_owner: Callable[[], None] = always_owner
     ) -> None:
         self.folder, self.plan = folder, plan
-        self.journal = Journal(folder / folder.JOURNAL, check_owner)
+        self.journal = open_journal(folder, plan.identity, check_owner)
         self.policy = SearchPolicy(plan.space, self.journal.events)
         self.history = self.policy.history
         self.lock = threading.RLock()
@@ -76,12 +80,13 @@ class Study:
         Args:
             trials: The planned number of trials from now on, if it is larger than before.
         """
-        self._record(StudyLaunched(socket.gethostname(), os.getpid()))
+        self._record(StudyLaunched(socket.gethostname(), launcher_pid()))
         if trials is not None and trials > self.policy.num_trials:
             self._record(TrialsExtended(trials))
         self._remove_unused_files()
+        self._end_excluded()
         for trial in list(self._queue):
-            if trial.reports:
+            if trial.reports and trial.status == "running":
                 self._apply_decision(trial)
             if trial.status != "running":
                 self._queue.remove(trial)
@@ -91,8 +96,10 @@ class Study:
         with self.lock:
             if self.halt_reason is not None:
                 return None
-            if self._queue:
-                return self._queue.popleft()
+            while self._queue:
+                trial = self._queue.popleft()
+                if trial.status == "running":  # the user has not stopped it
+                    return trial
             folds = self.plan.splits[0].folds
             if not any(trial.kind == "benchmark" for trial in self.history.trials.values()):
                 hparams: Hparams = {"architecture": "benchmark", "folds": folds}
@@ -111,7 +118,8 @@ class Study:
     def report(self, report: FoldReport) -> bool:
         """Record a report of a trial, and return whether the trial continues.
 
-        A repeated report, as after a restart from a checkpoint, changes nothing.
+        A repeated report, as after a restart from a checkpoint, changes nothing but the file of
+        scores, if the worker had to write that again.
         """
         with self.lock:
             trial = self.history.trials[report.trial]
@@ -121,6 +129,8 @@ class Study:
             if report.epoch > trial.epoch:
                 self._record(replace(report, rung=self.policy.is_rung(trial, report.epoch)))
                 self._apply_decision(trial)
+            elif report.scores and report.scores != trial.score_hashes.get(report.epoch):
+                self._record(ScoresReplaced(trial.id, report.epoch, report.scores))
             return trial.status == "running"
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -136,6 +146,26 @@ class Study:
             trial = self.history.trials[trial_id]
             if trial.status == "running" and (status == "failed" or trial.kind == "trial"):
                 self._end(trial_ended(trial, status, reason))
+
+    def stop_unfinished(self, trial_id: str, reason: str) -> None:
+        """End a searched trial that trains or is paused, as the user requests."""
+        with self.lock:
+            trial = self.history.trials[trial_id]
+            if trial.kind == "trial" and trial.status in ("running", "paused"):
+                self._end(trial_ended(trial, "stopped", reason))
+
+    def exclude(self, hyperparameter: str, value: Value) -> None:
+        """Start no further trial with a value of a choice; end the unfinished trials with it."""
+        with self.lock:
+            if (hyperparameter, value) not in self.history.exclusions:
+                self._record(ValueExcluded(hyperparameter, value))
+            self._end_excluded()
+
+    def _end_excluded(self) -> None:
+        for trial in (*self.history.running(), *self.history.paused()):
+            for name, value in self.history.exclusions:
+                if trial.hparams.get(name) == value:
+                    self.stop_unfinished(trial.id, f"{name}={value} excluded by the user")
 
     def requeue(self, trial_id: str, reason: str | None = None) -> None:
         """Let an unfinished trial continue later, from its checkpoint.
@@ -162,6 +192,16 @@ class Study:
     def record_repeat_failure(self, trial: Trial, seed: int, failure: str) -> None:
         """Record that training `trial` with a repeat `seed` failed; it is not tried again."""
         self._record(RepeatFailed(trial.id, seed, failure))
+
+    def record_repeat(self, trial: Trial, repeat: RepeatTrained) -> None:
+        """Record the files of a fold of `trial` that was trained with a repeat seed."""
+        if trial.repeats.get((repeat.seed, repeat.fold)) != repeat:
+            self._record(repeat)
+
+    def record_refit(self, trial: Trial, network: str) -> None:
+        """Record the SHA-256 of the file of the refitted network of `trial`."""
+        if trial.refit_hash != network:
+            self._record(RefitTrained(trial.id, network))
 
     def record_champion(
         self, trial: Trial, decision: ChampionDecision, repeat_objectives: Sequence[float] = ()
@@ -216,8 +256,7 @@ class Study:
     def _remove_unused_files(self) -> None:
         """Remove the files that a killed launcher or worker did not remove."""
         folder = self.folder
-        for subfolder in ("", folder.JOURNAL, folder.CHECKPOINTS):
-            folder.remove_partial_files(subfolder)
+        folder.remove_partial_files()
         unfinished = (*self.history.running(), *self.history.paused())
         used = {f"{trial}.pt" for trial in (*(trial.id for trial in unfinished), self._best())}
         for name in folder.names(folder.CHECKPOINTS):
@@ -229,9 +268,8 @@ class Study:
             try:
                 recorded = self.journal.append(event)
             except OSError as error:
-                self.halt_reason = (
-                    f"{self.folder.path(self.folder.JOURNAL)}: cannot be written ({error})"
-                )
+                journal = self.folder.path(self.folder.JOURNAL)
+                self.halt_reason = f"{journal}: cannot be written ({error.strerror or error})"
                 raise
             except UserError as error:  # another launcher owns it, or the store is unreachable
                 self.halt_reason = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,8 +33,12 @@ FoldIndices = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 def train_config(plan: Plan, hparams: Hparams, seed: int, device: torch.device) -> TrainConfig:
     """The configuration of the training of a trial with `hparams` on `device`."""
     config = TrainConfig(hparams, plan.space.epochs, plan.space.metric, seed)
-    precision = plan.precision_for(device_kind(device), config.architecture)
-    return TrainConfig(hparams, plan.space.epochs, plan.space.metric, seed, precision)
+    return replace(
+        config,
+        precision_settings=plan.precision_for(device_kind(device), config.architecture),
+        weights_hash=plan.weights_hash(config.architecture, config.params.weights),
+        encoder=plan.encoder(config.architecture),
+    )
 
 
 class WorkerCache:
@@ -118,6 +123,7 @@ class WorkerCache:
             plan.class_names,
             folds,
             tuple(self._auxiliary_rows(plan, shards, device) for shards in plan.auxiliary),
+            rows_id(patches, plan.view),
         )
 
     def _auxiliary_rows(self, plan: Plan, shards: Auxiliary, device: str) -> AuxiliaryRows:
@@ -126,12 +132,19 @@ class WorkerCache:
             raise DataError(f"{shards.data}: not the shards of the plan; restore them")
         labels = torch.from_numpy(mapped_labels(patches, plan.class_names))
         return AuxiliaryRows(
-            self._device_rows(shards.data, shards.view, device)[0], labels.to(device)
+            self._device_rows(shards.data, shards.view, device)[0],
+            labels.to(device),
+            rows_id(patches, shards.view),
         )
 
 
 # The cache of this process.
 WORKER_CACHE = WorkerCache()
+
+
+def rows_id(patches: Patches, view: View) -> str:
+    """Identify the patches that a view shows of some shards."""
+    return f"{patches.fingerprint}-{view.key}"
 
 
 def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow.entities import Metric, Param, RunTag
 
+from raysearch.data.pseudonyms import without_folders
 from raysearch.metrics.classification import mean_if_all_defined
 from raysearch.search.journal.events import (
     ChampionSelected,
@@ -65,10 +66,11 @@ class TrialLogBatches:
 
     Args:
         epochs: Epochs of a fold.
+        searched: The hyperparameters that differ between trials; the others are tags.
     """
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
+    def __init__(self, epochs: int, searched: Collection[str] = ()) -> None:
+        self._epochs, self._searched = epochs, searched
         self._fold_end_metrics: list[Mapping[str, float | None]] = []
         self._reports: list[FoldReport] = []
         self._seconds = 0.0
@@ -78,8 +80,7 @@ class TrialLogBatches:
         batch = LogBatch()
         match event:
             case TrialStarted():
-                params = {**event.hparams, "trial_seed": event.seed, "folds": event.folds}
-                batch = LogBatch(params=_texts(params), tags={"state": "running"})
+                batch = self._start(event)
             case FoldReport():
                 self._reports.append(event)
                 costs = _texts(fixed_costs([event]).by_name())
@@ -89,15 +90,22 @@ class TrialLogBatches:
             case TrialPromoted():
                 batch = LogBatch(tags={"state": "running"})
             case TrialEnded():
-                tags = {"state": event.status, "reason": event.reason}
+                tags = {"state": event.status, "reason": without_folders(event.reason)}
                 batch = LogBatch(self._final_metrics(event), tags=tags)
             case TrialWarning():
-                batch = LogBatch(tags={"warning": event.text})
+                batch = LogBatch(tags={"warning": without_folders(event.text)})
             case ChampionSelected():
                 batch = LogBatch(_repeat_metrics(event), tags={"champion": event.trial})
             case _:
                 pass
         return batch
+
+    def _start(self, event: TrialStarted) -> LogBatch:
+        """Return the searched hyperparameters as parameters, and the other ones as tags."""
+        values = _texts({**event.hparams, "trial_seed": event.seed, "folds": event.folds})
+        params = {name: text for name, text in values.items() if name in self._searched}
+        tags = {name: text for name, text in values.items() if name not in params}
+        return LogBatch(params=params, tags={**tags, "state": "running"})
 
     def _report_metrics(self, report: FoldReport) -> list[Metric]:
         """Return metrics of the trial by fold-epoch, and of the fold by its epoch."""
@@ -158,7 +166,8 @@ def _report_tags(report: FoldReport) -> dict[str, str]:
 
 
 def _texts(values: Mapping[str, str | int | float]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items()}
+    """Convert values to text; the path of a file of weights becomes its name."""
+    return {name: without_folders(str(value)) for name, value in values.items()}
 
 
 def _milliseconds(event: Event) -> int:

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-import mlflow
 import mlflow.artifacts
 import numpy as np
-import torch
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.models import ModelSignature
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from numpy.typing import NDArray
 from torch import nn
 
-from raysearch.errors import StudyError, first_line
+from raysearch.config.addresses import check_artifact_address
+from raysearch.data.scratch_folder import scratch_folder
+from raysearch.errors import StudyError
+from raysearch.search.tracking.exported_model import save_exported_model
+from raysearch.search.tracking.served_model import ServedRule
+from raysearch.search.tracking.store_errors import store_error_text
 from raysearch.search.tracking.tracker import Tracker
-from raysearch.search.tracking.tracking_store import STORE_ERRORS
+from raysearch.search.tracking.tracking_store import STORE_ERRORS, connect, global_store
 
 ALIAS = "champion"
 # The packed ModelArtifact lies beside the exported program, in the folder of the logged model.
 ARTIFACT_FILE = "raysearch.pt"
 ARTIFACT_PATH = f"extra_files/{ARTIFACT_FILE}"
 MODEL_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
-# A version has these tags when it is created, and no two versions of a study share them.
-IDENTITY_TAGS = ("trial", "kind")
-REQUIREMENTS = ("mlflow", "numpy", "torch", "torchvision")
+# The addresses of a logged model and of a run, which name others.
+LOGGED_MODEL_ADDRESS = re.compile(r"models:/+([^/@]+)")
+RUN_ADDRESS = re.compile(r"runs:/+([^/]+)")
+# The tag of what `mlflow.pyfunc` returns; its number changes with the columns of the answer.
+ANSWER_TAG, ANSWER = "answer", "2"
+# A version has these tags when it is created, and no two versions of a study share them: the model
+# itself knows the threshold, so that another threshold is another version. Absent tags are equal.
+IDENTITY_TAGS = ("trial", "kind", "threshold", ANSWER_TAG)
+# The name of the logged model in its run.
+LOGGED_NAME = "champion"
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
 @dataclass(frozen=True)
@@ -50,11 +61,13 @@ def register_champion(
     example: NDArray[np.uint8],
     tags: Mapping[str, str],
     artifact: bytes,
+    rule: ServedRule,
 ) -> str:
     """Log a model to the study's run, and register it with the alias `champion`.
 
     MLflow stores the model as an exported program. If the study has registered a version of the
-    same trial and kind already, only its tags and the alias are updated.
+    same trial, kind and threshold already, only its tags and the alias are updated. The run is
+    restored before, if somebody deleted it.
 
     Args:
         tracker: The study's tracker.
@@ -65,6 +78,7 @@ def register_champion(
         tags: Tags of the version; `trial` and `kind` identify it among the study's versions.
         artifact: The packed ModelArtifact, by which raysearch builds the model without running code
             from a file.
+        rule: The classes, and how the model decides between them.
 
     Returns:
         The number of the version.
@@ -73,26 +87,32 @@ def register_champion(
         StudyError: If the store does not accept the model.
     """
     try:
-        identity = {key: tags[key] for key in IDENTITY_TAGS}
-        version_number = _find_version(tracker, name, identity) or _log_model(
-            tracker, name, model, example, artifact, identity
+        tracker.restore_parent()
+        tags = {**tags, ANSWER_TAG: ANSWER}
+        version_number = _find_version(tracker, name, tags) or _log_model(
+            tracker, name, model, example, artifact, rule, _identity(tags)
         )
         for key, value in tags.items():
             tracker.client.set_model_version_tag(name, version_number, key, value)
         tracker.client.set_registered_model_alias(name, ALIAS, version_number)
     except STORE_ERRORS as error:
         raise StudyError(
-            f"the champion could not be registered in {tracker.store} ({first_line(error)}); fix"
-            " it, then resume with --resume"
+            f"the champion could not be registered in {tracker.store}"
+            f" ({store_error_text(error, tracker.store)}); fix it, then"
+            " resume with --resume"
         ) from None
     return version_number
 
 
-def _find_version(tracker: Tracker, name: str, identity: Mapping[str, str]) -> str | None:
-    """Return the study's version with the tags `identity`, from an earlier launch; None without."""
+def _identity(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: tags[key] for key in IDENTITY_TAGS if key in tags}
+
+
+def _find_version(tracker: Tracker, name: str, tags: Mapping[str, str]) -> str | None:
+    """Return the study's version with the identity of `tags`, from an earlier launch, or None."""
     query = f"name = '{name}' and run_id = '{tracker.parent_run_id}'"
     for model_version in tracker.client.search_model_versions(query):
-        if identity.items() <= model_version.tags.items():
+        if _identity(model_version.tags) == _identity(tags):
             return str(model_version.version)
     return None
 
@@ -103,37 +123,41 @@ def _log_model(
     model: nn.Module,
     example: NDArray[np.uint8],
     artifact: bytes,
-    tags: dict[str, str],
+    rule: ServedRule,
+    tags: Mapping[str, str],
 ) -> str:
-    """Log and register a new version with `tags`; return its number."""
-    model = model.cpu().eval()
-    with torch.inference_mode():
-        output = model(torch.from_numpy(example)).numpy()
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, *output.shape[1:]))]),
+    """Log and register a new version with `tags`; return its number.
+
+    MLflow's `log_model` is not used: it would add the user, the program's path and the address of
+    the model to what is logged.
+    """
+    client, run_id = tracker.client, tracker.parent_run_id
+    run = client.get_run(run_id)
+    logged_model = client.create_logged_model(
+        run.info.experiment_id, LOGGED_NAME, run_id, dict(tags), run.data.params
     )
-    mlflow.set_tracking_uri(tracker.store)
-    mlflow.set_registry_uri(tracker.store)  # the same store, whatever MLFLOW_REGISTRY_URI names
-    with (
-        warnings.catch_warnings(),
-        tempfile.TemporaryDirectory(prefix="raysearch-") as folder,
-        mlflow.start_run(run_id=tracker.parent_run_id),
-    ):
-        warnings.simplefilter("ignore")
-        artifact_file = Path(folder) / ARTIFACT_FILE
+    model_id = logged_model.model_id
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    with scratch_folder() as scratch:
+        artifact_file, folder = scratch / ARTIFACT_FILE, scratch / LOGGED_NAME
         artifact_file.write_bytes(artifact)
-        model_info = mlflow.pytorch.log_model(
-            model,
-            name="champion",
-            signature=signature,
-            input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
-            registered_model_name=name,
-            extra_files=[str(artifact_file)],
-            tags=tags,
+        description = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
+        save_exported_model(folder, model, example, description, artifact_file, rule)
+        client.log_model_artifacts(model_id, str(folder))
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ALREADY_EXISTS:
+            raise
+    # MLflow resolves the address of the logged model by its global settings, not by the client's.
+    with global_store(tracker.store):
+        model_version = client.create_model_version(
+            name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id
         )
-    return str(model_info.registered_model_version)
+    versions = [{"name": name, "version": model_version.version}]
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
+    return str(model_version.version)
 
 
 def load_registered_model(address: str, store: str) -> RegisteredModel:
@@ -141,23 +165,35 @@ def load_registered_model(address: str, store: str) -> RegisteredModel:
 
     Raises:
         StudyError: If `store` has no such version, or no study registered it.
+        DataError: If the files of the version lie at an address that is not allowed.
     """
     try:
-        client = MlflowClient(tracking_uri=store, registry_uri=store)
+        client = connect(store)
         model_version = _model_version(client, address)
-        with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
+        check_artifact_address(_files_address(client, model_version))
+        with scratch_folder() as folder:
             file = mlflow.artifacts.download_artifacts(
                 f"models:/{model_version.name}/{model_version.version}/{ARTIFACT_PATH}",
-                dst_path=folder,
+                dst_path=str(folder),
                 tracking_uri=store,
                 registry_uri=store,
             )
             return RegisteredModel(Path(file).read_bytes(), dict(model_version.tags))
     except STORE_ERRORS as error:
         raise StudyError(
-            f"{address}: cannot be loaded from {store} ({first_line(error)}); see `raysearch ui`"
-            " for the registered models, and set MLFLOW_TRACKING_URI to their store"
+            f"{address}: cannot be loaded from {store} ({store_error_text(error, store)}); see"
+            " `raysearch ui` for the registered models, and set MLFLOW_TRACKING_URI to their store"
         ) from None
+
+
+def _files_address(client: MlflowClient, version: ModelVersion) -> str:
+    """Return the address of a version's files; a version names its logged model or its run."""
+    source = str(client.get_model_version_download_uri(version.name, version.version))
+    if logged_model := LOGGED_MODEL_ADDRESS.match(source):
+        return str(client.get_logged_model(logged_model[1]).artifact_location)
+    if run := RUN_ADDRESS.match(source):
+        return str(client.get_run(run[1]).info.artifact_uri)
+    return source
 
 
 def _model_version(client: MlflowClient, address: str) -> ModelVersion:

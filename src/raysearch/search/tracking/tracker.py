@@ -5,53 +5,51 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import mlflow
-from mlflow.tracking import MlflowClient
 
-from raysearch.errors import StudyError, first_line
+from raysearch.errors import StudyError, without_passwords
 from raysearch.search.journal.events import (
-    ChampionSelected,
     Event,
-    StudyLaunched,
-    TrialEnded,
-    TrialsExtended,
-    TrialStarted,
 )
 from raysearch.search.study.plan import Plan
-from raysearch.search.tracking.log_batches import LogBatch, TrialLogBatches
-from raysearch.search.tracking.parent_run import log_files
-from raysearch.search.tracking.study_runs import STUDY, StudyRuns
-from raysearch.search.tracking.tracking_store import STORE_ERRORS
+from raysearch.search.tracking.pending_run import (
+    Close,
+    LogFiles,
+    LogSummary,
+    PendingRun,
+    Request,
+    run_name,
+)
+from raysearch.search.tracking.store_errors import store_error_text
+from raysearch.search.tracking.study_runs import RUN_STATUS, StudyRuns
+from raysearch.search.tracking.study_summary import (
+    StudySummary,
+    SummaryInterruptedError,
+    log_files,
+    log_summary,
+)
+from raysearch.search.tracking.study_view import searched_hparams, study_page
+from raysearch.search.tracking.tracking_store import (
+    STORE_ERRORS,
+    connect,
+    restrict_artifacts,
+    restrict_local_store,
+    store_problem,
+)
 
 log = logging.getLogger(__name__)
 # Seconds between the attempts while the store is unreachable; the last one repeats.
 RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0)
 # Events within this time of the first one share its requests, such as a report and its pause.
 COLLECT_S = 0.5
-# MLflow accepts this many metrics, parameters and tags in a request.
-MAX_BATCH_SIZE = 1000
-
-
-@dataclass(frozen=True)
-class _LogFiles:
-    """A request to log files to the parent run."""
-
-    files: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class _Close:
-    """A request to end the parent run with an MLflow status."""
-
-    status: str
-
-
-_Request = Event | _LogFiles | _Close
+# After an interrupt while the runs are opened, the store gets so many seconds to end them.
+ABANDON_TIMEOUT_S = 15.0
+# While the store accepts requests, an interrupted launch waits so many times its timeout.
+MAX_INTERRUPT_WAITS = 3
 
 
 class Tracker:
@@ -66,33 +64,54 @@ class Tracker:
     Args:
         plan: The study's plan.
         store: The tracking store.
+        interrupt_status: The status of the parent run if an interrupt ends the constructor.
+        command: The command that launched the study; empty if it is unknown.
 
     Raises:
         StudyError: If the store cannot be used.
     """
 
-    def __init__(self, plan: Plan, store: str) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: str,
+        interrupt_status: str = RUN_STATUS["stopped"],
+        command: str = "",
+    ) -> None:
         self._epochs, self.store = plan.space.epochs, store
+        self._searched = frozenset(searched_hparams(plan))
         # MLflow would print two lines into the live table for every run that ends.
         mlflow.environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+        restrict_local_store(store)
         try:
-            self.client = MlflowClient(tracking_uri=store, registry_uri=store)
-            self._runs = StudyRuns(plan, self.client)
+            self.client = connect(store)
+            self._runs = StudyRuns(plan, self.client, command)
+            self._open_runs(interrupt_status)
         except STORE_ERRORS as error:
-            raise StudyError(
-                f"the tracking store {store} cannot be used ({first_line(error)}); fix it, or set"
-                " MLFLOW_TRACKING_URI to another store"
-            ) from None
-        self.parent_run_id = self._runs.parent_id
-        self._pending: dict[str, _PendingRun] = {}
+            raise StudyError(store_problem(store, store_error_text(error, store))) from None
+        self._pending: dict[str, PendingRun] = {}
         # The runs with pending events, the longest waiting first.
         self._due: dict[str, None] = {}
-        self._queue: queue.Queue[_Request] = queue.Queue()
+        self._queue: queue.Queue[Request] = queue.Queue()
         self._error: Exception | None = None  # of the last attempt
         self._closing, self._abandoned = threading.Event(), threading.Event()
+        self._interrupted = threading.Event()
         self._closed = False
+        # An interrupted `Thread.join` of Python 3.11 takes the thread for ended.
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
+
+    @property
+    def parent_run_id(self) -> str:
+        """The id of the parent run."""
+        return self._runs.parent_id
+
+    @property
+    def comparison(self) -> str:
+        """The address of the page that compares the trials; empty if the store is no server."""
+        is_server = self.store.startswith("http")
+        return study_page(self.store.rstrip("/"), self._runs.experiment_id) if is_server else ""
 
     def send(self, event: Event) -> None:
         """Queue an event of the journal; return at once."""
@@ -100,7 +119,11 @@ class Tracker:
 
     def send_files(self, files: Mapping[str, bytes]) -> None:
         """Queue files of the parent run, by their names; return at once."""
-        self._queue.put(_LogFiles(files))
+        self._queue.put(LogFiles(files))
+
+    def send_summary(self, summary: StudySummary) -> None:
+        """Queue the summary of an ended study; return at once."""
+        self._queue.put(LogSummary(summary))
 
     def close(self, status: str, timeout_s: float | None = None) -> Exception | None:
         """Send what is queued, then end the parent run with `status`.
@@ -111,19 +134,66 @@ class Tracker:
         Returns:
             The error if something was not sent or was rejected.
         """
-        self._queue.put(_Close(status))
+        self._queue.put(Close(status))
         self._closing.set()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._abandoned.set()
-            return self._error or TimeoutError(f"not everything was sent within {timeout_s:g} s")
-        return self._runs.rejection
+        return self._await_end(timeout_s, 1)
+
+    def interrupt(self, status: str, timeout_s: float) -> Exception | None:
+        """End the open runs before anything else is sent, the parent run with `status`.
+
+        Then the queued events of ended trials are sent; those of others are left out, because a
+        resumed study sends them. The method waits for `timeout_s`, and longer while runs are ended.
+
+        Returns:
+            The error if not all runs were ended.
+        """
+        self._queue.put(Close(status, at_once=True))
+        self._interrupted.set()
+        self._closing.set()
+        return self._await_end(timeout_s, MAX_INTERRUPT_WAITS)
+
+    def _await_end(self, timeout_s: float | None, max_waits: int) -> Exception | None:
+        """Wait for the thread's end, again after each timeout within which a run was ended."""
+        for _wait in range(max_waits):
+            num_closed = self._runs.num_closed
+            if self._ended.wait(timeout_s):
+                restrict_artifacts(self.store, self._runs.experiment_id)
+                return self._runs.rejection
+            if self._runs.num_closed == num_closed:
+                break
+        self._abandoned.set()
+        return self._error or TimeoutError(f"not everything was sent within {timeout_s:g} s")
 
     def run_id(self, trial: str) -> str | None:
         """Return the id of the run of `trial`."""
         return self._runs.run_id(trial)
 
+    def restore_parent(self) -> None:
+        """Restore the parent run and the experiment if somebody deleted them.
+
+        Raises:
+            MlflowException: If the store does not accept it.
+        """
+        self._runs.restore_parent()
+
+    def _open_runs(self, interrupt_status: str) -> None:
+        try:
+            self._runs.open()
+        except BaseException:
+            abandon = threading.Thread(
+                target=self._runs.abandon, args=(interrupt_status,), name="abandon", daemon=True
+            )
+            abandon.start()
+            abandon.join(ABANDON_TIMEOUT_S)
+            raise
+
     def _work(self) -> None:
+        try:
+            self._send_until_closed()
+        finally:
+            self._ended.set()
+
+    def _send_until_closed(self) -> None:
         delays = iter(RETRY_DELAYS_S)
         while (self._due or not self._closed) and not self._abandoned.is_set():
             self._collect()
@@ -143,17 +213,23 @@ class Tracker:
             while True:
                 self._assign(self._queue.get_nowait())
 
-    def _assign(self, request: _Request) -> None:
-        name = _run_name(request)
+    def _assign(self, request: Request) -> None:
+        name = run_name(request)
         if name is None or name in self._runs.closed:
             return
-        if isinstance(request, _Close):
+        if isinstance(request, Close):
             self._closed = True
             self._due.pop(name, None)  # after all others
         self._due.setdefault(name)
         if name not in self._pending:
-            self._pending[name] = _PendingRun(self._epochs)
+            self._pending[name] = PendingRun(self._epochs, self._searched)
         self._pending[name].add(request)
+        if isinstance(request, Close) and request.at_once:
+            self._due = {name: None, **dict.fromkeys(filter(self._is_ended, self._due))}
+
+    def _is_ended(self, name: str) -> bool:
+        """Return whether a trial has ended and has a run."""
+        return self._pending[name].end is not None and self._runs.run_id(name) is not None
 
     def _send_longest_waiting(self) -> bool:
         """Send what waits longest; return False if the store did not accept it."""
@@ -162,8 +238,13 @@ class Tracker:
             return True
         try:
             self._send_run(name, self._pending[name])
+        except SummaryInterruptedError:
+            return True  # the interrupt is queued
         except Exception as error:
-            log.warning("MLflow did not accept %s: %s", name, error, exc_info=not self._error)
+            # Each error is logged once; exceptions of libraries may repeat the store's address.
+            if str(error) != str(self._error):
+                text = str(error) if self._error else traceback.format_exc()
+                log.warning("MLflow did not accept %s: %s", name, without_passwords(text))
             self._error = error
             return False
         self._error = None
@@ -172,77 +253,25 @@ class Tracker:
             del self._pending[name]
         return True
 
-    def _send_run(self, name: str, pending: _PendingRun) -> None:
+    def _send_run(self, name: str, pending: PendingRun) -> None:
+        if pending.close is not None and pending.close.at_once:
+            self._runs.interrupt(pending.close.status)
+            # A resumed study sends its summary again.
+            pending.close = pending.summary = None
         if pending.start is not None:
             self._runs.start(pending.start)
             pending.start = None
         for batches in pending.batches():
             self._runs.log(name, batches)
+        if pending.files or pending.summary:
+            self._runs.restore_parent()
         if pending.files:
             log_files(self.client, self.parent_run_id, pending.files)
             pending.files = {}
+        if pending.summary is not None:
+            log_summary(self.client, self._runs, pending.summary, self._interrupted.is_set)
+            pending.summary = None
         if pending.close is not None:
             self._runs.close(pending.close.status)
         if pending.end is not None:
             self._runs.end(pending.end)
-
-
-def _run_name(request: _Request) -> str | None:
-    """Return the name of the run that a request belongs to; None for an event without one."""
-    match request:
-        case ChampionSelected() | _LogFiles() | _Close():
-            return STUDY
-        case StudyLaunched() | TrialsExtended():
-            return None
-        case _:
-            return request.trial
-
-
-class _PendingRun:
-    """What waits for one run, in the order of the events.
-
-    Args:
-        epochs: Epochs of a fold.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self.start: TrialStarted | None = None
-        self.end: TrialEnded | None = None
-        self.close: _Close | None = None
-        self.files: Mapping[str, bytes] = {}
-        self._events: deque[Event] = deque()
-        self._batches: list[LogBatch] = []
-        self._converter = TrialLogBatches(epochs)
-
-    def add(self, request: _Request) -> None:
-        """Append a request to what waits."""
-        match request:
-            case _LogFiles():
-                self.files = request.files
-                return
-            case _Close():
-                self.close = request
-                return
-            case TrialStarted():
-                self.start = request
-            case TrialEnded():
-                self.end = request
-            case _:
-                pass
-        self._events.append(request)
-
-    def batches(self) -> Iterator[list[LogBatch]]:
-        """Yield what waits, as much at once as a request accepts.
-
-        Batches are removed when the caller asks for the next ones, so that a failed request is
-        repeated with the same batches. Each event is converted once.
-        """
-        while self._events or self._batches:
-            size = sum(batch.size for batch in self._batches)
-            while self._events and size < MAX_BATCH_SIZE:
-                self._batches.append(self._converter.convert(self._events.popleft()))
-                size += self._batches[-1].size
-            # If the last batch exceeds the limit, it waits for the next request.
-            count = len(self._batches) - (size > MAX_BATCH_SIZE and len(self._batches) > 1)
-            yield self._batches[:count]
-            del self._batches[:count]

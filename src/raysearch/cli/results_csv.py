@@ -1,0 +1,93 @@
+"""All trials of a study as a CSV file: results, folds, costs, hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from raysearch.data.csv_files import csv_content
+from raysearch.search.journal.history import leaderboard
+
+if TYPE_CHECKING:
+    from raysearch.config.hyperparameter_spec import Value
+    from raysearch.search.journal.history import History, Trial
+    from raysearch.search.study.plan import Plan
+    from raysearch.selection.stored_intervals import Intervals
+
+
+# A number, a text, or nothing.
+Cell = str | int | float | None
+# The prefixes of groups of columns, in their order behind the columns without one.
+GROUPS = ("fold_", "costs/", "hparams/")
+
+
+def results_csv(plan: Plan, history: History, intervals: Intervals) -> bytes:
+    """Return a row for each trial, the best first, also for those that have not reported.
+
+    Args:
+        plan: The study's plan.
+        history: Its trials.
+        intervals: The intervals of the pooled objectives, of the trials that have one.
+    """
+    ranked = leaderboard(history, plan.space.mode)
+    trials = [*ranked, *(trial for trial in history.trials.values() if trial not in ranked)]
+    rows = [_cells(plan, history, trial, intervals) for trial in trials]
+    # The columns of every trial, in the order in which they first appear; groups stay together.
+    names = dict.fromkeys(name for row in rows for name in row)
+    header = sorted(names, key=_group)
+    return csv_content(header, ([row.get(name) for name in header] for row in rows))
+
+
+def _group(column: str) -> tuple[int, int]:
+    """Return the place of a column: its group, and the number of its fold."""
+    group = next((rank for rank, prefix in enumerate(GROUPS, 1) if column.startswith(prefix)), 0)
+    if "/" not in column:
+        return 0, 0
+    return group, int(column[len("fold_") : column.index("/")]) if group == 1 else 0
+
+
+def _cells(plan: Plan, history: History, trial: Trial, intervals: Intervals) -> Mapping[str, Cell]:
+    """Return the cells of a trial by column; folds are numbered from 0."""
+    ends = trial.fold_ends(plan.space.epochs)
+    interval = intervals.get(trial.id)
+    by_fold = {
+        f"fold_{fold}/{name}": value
+        for fold, end in enumerate(ends)
+        for name, value in end.metrics.items()
+    }
+    return {
+        "study": plan.name,
+        "trial": trial.id,
+        "kind": trial.kind,
+        "state": trial.status,
+        "reason": trial.reason,
+        "champion": _truth(trial.id == history.champion),
+        "metric": plan.space.metric,
+        "objective": trial.objective,
+        "pooled": trial.pooled if interval is None else interval.value,
+        "pooled_low": None if interval is None else interval.low,
+        "pooled_high": None if interval is None else interval.high,
+        "folds_done": len(ends),
+        "folds": trial.folds,
+        "fold_epochs": trial.epoch,
+        "seconds": trial.seconds,
+        "seed": trial.seed,
+        "hosts": " ".join(_hosts(trial)),
+        **by_fold,
+        **{f"costs/{name}": value for name, value in trial.costs.by_name().items()},
+        **{f"hparams/{name}": _cell(value) for name, value in trial.hparams.items()},
+    }
+
+
+def _hosts(trial: Trial) -> Sequence[str]:
+    hosts = dict.fromkeys(report.host for report in trial.reports)
+    return [host for host in hosts if host is not None]
+
+
+def _truth(value: bool) -> str:
+    return str(value).lower()
+
+
+def _cell(value: Value) -> Cell:
+    """Return a hyperparameter as a space file has it."""
+    return _truth(value) if isinstance(value, bool) else value

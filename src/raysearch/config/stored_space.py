@@ -1,0 +1,56 @@
+"""Checks the space in a stored plan, whose file may be forged."""
+
+from __future__ import annotations
+
+from raysearch.config.constraints import constraint_errors
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameters import HYPERPARAMETERS
+from raysearch.config.names import FOLDS, OBJECTIVES
+from raysearch.config.space import RANGES, Hyperparameter, Space
+
+RANGE_ENDS = 2
+
+
+def stored_space_error(space: Space) -> str | None:
+    """Return what no search-space file would contain; None if there is nothing."""
+    if space.metric not in OBJECTIVES or space.mode != OBJECTIVES[space.metric]:
+        return f"its objective {space.metric[:100]!r} is unknown"
+    if space.epochs < 1 or space.trials < 1 or space.repeats < 0:
+        return "its numbers of epochs, trials or repeats are out of range"
+    earlier_names: set[str] = set()
+    for hparam in space.hparams:
+        error = _hyperparameter_error(hparam, earlier_names)
+        if error is not None:
+            return f"its hyperparameter {hparam.name[:100]!r} {error}"
+        earlier_names.add(hparam.name)
+    for text in space.constraints:
+        if constraint_errors(text, earlier_names):
+            return f"its constraint {text[:100]!r} is not valid"
+    return None
+
+
+def _hyperparameter_error(hparam: Hyperparameter, earlier_names: set[str]) -> str | None:
+    if hparam.name not in HYPERPARAMETERS:
+        return "is unknown"
+    if hparam.name in earlier_names:
+        return "is there twice"
+    if not hparam.values or not all(_is_allowed(hparam.name, value) for value in hparam.values):
+        return "has a value that is not allowed"
+    if hparam.kind in RANGES and not _is_range(hparam):
+        return "is no range"
+    if any(name not in earlier_names for name, _values in hparam.when):
+        return "has a condition on one that does not come before it"
+    return None
+
+
+def _is_allowed(name: str, value: Value) -> bool:
+    if name == FOLDS:  # an official split has one fold, and leave-one-out one for each patient
+        return type(value) is int and value >= 1
+    return HYPERPARAMETERS[name].value_error(value) is None
+
+
+def _is_range(hparam: Hyperparameter) -> bool:
+    if len(hparam.values) != RANGE_ENDS:
+        return False
+    low, high = (value if isinstance(value, (int, float)) else None for value in hparam.values)
+    return low is not None and high is not None and low < high

@@ -1,0 +1,121 @@
+"""AUROC and average precision of many bootstrap replicates, from the rows in the order of scores.
+
+Only the distinct scores of the positives matter: T of them divide the scores into 2T + 1 intervals.
+An interval is a score of a positive, or lies between two of these. The negatives of each interval
+and the positives of each score are counted once per patient. Their numbers in all replicates are
+the product of a sparse matrix (intervals, patients) and the weights (patients, R), and both metrics
+are sums over these numbers. For a class of few positives this is many times faster than the
+weighted rows of each replicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysearch.metrics.bootstrap import Floats, Ints
+from raysearch.metrics.confusion_matrix import safe_divide
+
+# Replicates are computed in batches: of so many, and of so many numbers at once.
+BATCH_REPLICATES = 256
+BATCH_CELLS = 8_000_000
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """The rows of a class and of the others, by score and patient.
+
+    Attributes:
+        positives: Positives of each patient at each distinct score, sparse, (T, patients).
+        negatives: Negatives of each patient in each interval, sparse, (2T + 1, patients). Interval
+            2t + 1 is the score t; interval 2t lies below it.
+    """
+
+    positives: Any
+    negatives: Any
+
+    def batches(self, weights: Floats) -> Iterator[tuple[Floats, Floats]]:
+        """Count the rows of replicates, some replicates at a time.
+
+        Args:
+            weights: How often each replicate contains each patient, shape (R, patients).
+
+        Yields:
+            Positives (T, B) and negatives (2T + 1, B) of the next B replicates.
+        """
+        num_replicates = min(BATCH_REPLICATES, max(1, BATCH_CELLS // self.negatives.shape[0]))
+        for start in range(0, len(weights), num_replicates):
+            batch = np.ascontiguousarray(weights[start : start + num_replicates].T)
+            yield self.positives @ batch, self.negatives @ batch
+
+
+def count_ranks(
+    positive: Ints, scores: Floats, patient_index: Ints, num_patients: int
+) -> RankCounts:
+    """Count the rows of each patient at the distinct scores of the positives and between them.
+
+    Args:
+        positive: 1 for a positive row, 0 for a negative one, shape (N,).
+        scores: Scores that rise with the probability of a positive, shape (N,).
+        patient_index: Number of each row's patient, shape (N,).
+        num_patients: The number of patients.
+    """
+    from scipy.sparse import csr_array
+
+    is_positive = positive == 1
+    thresholds = np.unique(scores[is_positive])
+    below = np.searchsorted(thresholds, scores, "left")
+    interval = below + np.searchsorted(thresholds, scores, "right")
+
+    def counts(places: Ints, patients: Ints, num_places: int) -> Any:
+        entries = (np.ones(len(places)), (places, patients))
+        return csr_array(entries, shape=(num_places, num_patients))
+
+    return RankCounts(
+        counts(below[is_positive], patient_index[is_positive], len(thresholds)),
+        counts(interval[~is_positive], patient_index[~is_positive], 2 * len(thresholds) + 1),
+    )
+
+
+def ranked_auroc_replicates(counts: RankCounts, weights: Floats) -> Floats:
+    """Compute the AUROC (R,) of replicates; NaN if one has no positive or no negative row.
+
+    Args:
+        counts: The counted rows.
+        weights: How often each replicate contains each patient, shape (R, patients).
+    """
+
+    def auroc(positives: Floats, negatives: Floats) -> Floats:
+        negatives_below = np.cumsum(negatives, axis=0)[:-1:2] + negatives[1::2] / 2
+        concordant = (positives * negatives_below).sum(axis=0)
+        return safe_divide(concordant, positives.sum(axis=0) * negatives.sum(axis=0))
+
+    return _by_batch(auroc, counts, weights)
+
+
+def average_precision_replicates(counts: RankCounts, weights: Floats) -> Floats:
+    """Compute the average precision (R,) of replicates; NaN if one has rows of one class only.
+
+    Args:
+        counts: The counted rows.
+        weights: How often each replicate contains each patient, shape (R, patients).
+    """
+
+    def average_precision(positives: Floats, negatives: Floats) -> Floats:
+        num_positives, num_negatives = positives.sum(axis=0), negatives.sum(axis=0)
+        true_positives = np.cumsum(positives[::-1], axis=0)[::-1]
+        false_positives = num_negatives - np.cumsum(negatives, axis=0)[:-1:2]
+        precision = true_positives / np.maximum(true_positives + false_positives, 1)
+        values = safe_divide((positives * precision).sum(axis=0), num_positives)
+        return np.where(num_negatives > 0, values, np.nan)
+
+    return _by_batch(average_precision, counts, weights)
+
+
+def _by_batch(
+    metric: Callable[[Floats, Floats], Floats], counts: RankCounts, weights: Floats
+) -> Floats:
+    return np.concatenate([metric(*batch) for batch in counts.batches(weights)])

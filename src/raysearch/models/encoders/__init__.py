@@ -1,0 +1,1 @@
+"""Pretrained encoders of pathology: their table, their files, and the networks built from them."""

@@ -1,0 +1,1 @@
+"""Files of pretrained weights: where they are found, how they are read, and their licenses."""

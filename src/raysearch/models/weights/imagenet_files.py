@@ -1,0 +1,145 @@
+"""Finds files of ImageNet weights where people have them, and downloads those that are missing.
+
+A file is searched for in the folders of the variable RAYSEARCH_WEIGHTS, in the cache of this
+program, and in the caches of torch and of Hugging Face's hub, in this order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from raysearch.config.names import (
+    ARCHITECTURES,
+    SMALL_ARCHITECTURES,
+    TIMM_PREFIX,
+    WEIGHTS_SUFFIXES,
+)
+from raysearch.errors import SpaceError
+from raysearch.models.timm_models import timm_library
+from raysearch.models.weights.state_dicts import SAFETENSORS, write_state_dict
+from raysearch.models.weights.weights_cache import (
+    check_content,
+    download,
+    download_once,
+    is_trusted,
+    private_weights_folder,
+    weights_folder,
+)
+from raysearch.models.weights.weights_license import weights_license
+
+log = logging.getLogger(__name__)
+VARIABLE = "RAYSEARCH_WEIGHTS"
+# The files of a repository of Hugging Face's hub.
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def imagenet_file(architecture: str) -> Path:
+    """Return the file of the ImageNet weights, downloaded if this node does not have it.
+
+    If torchvision has several weights of an architecture, the recommended ones are preferred, but
+    others that are on this machine are used rather than downloading.
+
+    Raises:
+        SpaceError: If the architecture has no such weights.
+        DataError: If the download fails; the message says where to put the file. If a file does
+            not have the hash in its name.
+    """
+    path = local_imagenet_file(architecture)
+    if path is not None:
+        return path
+    log.warning("downloading: %s", weights_license(architecture))
+    if architecture.startswith(TIMM_PREFIX):
+        name = architecture.removeprefix(TIMM_PREFIX)
+        path = weights_folder() / f"{name}{SAFETENSORS}"
+        return download_once(path, f"timm's {name}", lambda: _download_from_timm(name, path))
+    url = _torchvision_urls(architecture)[0]
+    return download(url, weights_folder() / url.rpartition("/")[2])
+
+
+def local_imagenet_file(architecture: str) -> Path | None:
+    """Return the file of the ImageNet weights on this machine; None if it has none.
+
+    Raises:
+        SpaceError: If the architecture has no such weights.
+        DataError: If the file does not have the hash in its name, or that of its download; if
+            others can write to the cache of this program.
+    """
+    if architecture.startswith(TIMM_PREFIX):
+        name = architecture.removeprefix(TIMM_PREFIX)
+        paths: Iterable[Path] = _timm_paths(name)
+    else:
+        paths = _paths(url.rpartition("/")[2] for url in _torchvision_urls(architecture))
+    for path in paths:
+        if path.is_file():
+            if path.parent == weights_folder():
+                private_weights_folder()
+            check_content(path)
+            return path
+    return None
+
+
+def torchvision_names() -> tuple[str, ...]:
+    """Return the architectures of torchvision that this program has."""
+    return tuple(name for name in ARCHITECTURES if name not in SMALL_ARCHITECTURES)
+
+
+def _torchvision_urls(architecture: str) -> list[str]:
+    """Return the addresses of torchvision's weights of ImageNet-1k, the recommended ones first."""
+    from torchvision import models
+
+    if architecture not in models.list_models():
+        raise SpaceError(
+            f"weights imagenet: {architecture} has none; choose `none`, a file, or another"
+            " architecture"
+        )
+    weights = models.get_model_weights(architecture)
+    others = (each.url for each in weights if each.name.startswith("IMAGENET1K_V"))
+    return list(dict.fromkeys([weights.DEFAULT.url, *others]))
+
+
+def weights_folders() -> list[Path]:
+    """Return the folders of the variable RAYSEARCH_WEIGHTS, which are separated as in PATH."""
+    parts = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [Path(part).expanduser() for part in parts if part]
+
+
+def _paths(names: Iterable[str]) -> Iterator[Path]:
+    folders = [*weights_folders(), weights_folder()]
+    torch_cache = Path(torch.hub.get_dir()) / "checkpoints"
+    if is_trusted(torch_cache):
+        folders.append(torch_cache)
+    return (folder / name for name in names for folder in folders)
+
+
+def _timm_paths(name: str) -> Iterator[Path]:
+    """Yield where the weights of a model of timm may be."""
+    config = timm_library().get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise SpaceError(
+            f"weights imagenet: {TIMM_PREFIX}{name} has none; choose `none`, a file, or another"
+            " architecture"
+        )
+    names = [f"{name}{suffix}" for suffix in WEIGHTS_SUFFIXES]
+    yield from _paths([*names, *([config.url.rpartition("/")[2]] if config.url else [])])
+    if config.hf_hub_id:
+        yield from _hub_cache_files(config.hf_hub_id)
+
+
+def _hub_cache_files(repository: str) -> Iterator[Path]:
+    """Yield the files of weights of a repository that are in the cache of Hugging Face's hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in HUB_FILES:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str) and is_trusted(Path(cached).parent):
+            yield Path(cached)
+
+
+def _download_from_timm(name: str, path: Path) -> None:
+    net = timm_library().create_model(name, pretrained=True, cache_dir=weights_folder() / "timm")
+    write_state_dict(net.state_dict(), path)

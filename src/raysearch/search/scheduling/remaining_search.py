@@ -1,0 +1,215 @@
+"""Simulates the rest of a running search, from its trials so far.
+
+The objectives so far are transformed to the scale of synthetic curves by their ranks. The search
+policy then decides on, and the curves of unfinished trials continue from where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.config.samplers import GridSampler, RandomSampler
+from raysearch.config.space import Budget, NetworkLimits, Space
+from raysearch.metrics.objective import objective_sign
+from raysearch.search.journal.events import (
+    Event,
+    FoldReport,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+    ValueExcluded,
+)
+from raysearch.search.journal.history import History, Trial
+from raysearch.search.scheduling.policy import SearchPolicy
+from raysearch.search.scheduling.search_simulation import (
+    SearchSimulation,
+    architecture_of,
+    simulated_rule,
+)
+from raysearch.search.scheduling.synthetic_curves import NOISE, fold_fraction, risen
+
+# The events of a trial that have the same time, in their order.
+STARTED, REPORTED, LEFT = range(3)
+# An architecture is taken to be as good as all by this weight, in trials; the objectives of its
+# trials have this standard deviation.
+PRIOR_TRIALS, RESIDUAL_STD = 1.0, 0.8
+# The forest trusts the curves of a study, whose hyperparameters matter, more than in a simulation.
+STARTED_WEIGHT_FACTOR = 1.2
+
+
+@dataclass(frozen=True)
+class SimulatedRest:
+    """The rest of a search, simulated once.
+
+    Attributes:
+        seconds: Its duration.
+        champion: The best finished trial; None if none finished.
+        fold_epochs: The fold-epochs that it trained.
+    """
+
+    seconds: float
+    champion: Trial | None
+    fold_epochs: int
+
+
+class RemainingSearch:
+    """The rest of a search, which can be simulated with several seeds.
+
+    Args:
+        space: The search space.
+        history: The trials so far.
+    """
+
+    def __init__(self, space: Space, history: History) -> None:
+        self._history = history
+        # The targets of the objective do not apply to its transformed values.
+        budget = Budget(
+            fold_epochs=space.budget.fold_epochs, no_improvement=space.budget.no_improvement
+        )
+        self._space = replace(
+            space,
+            trials=history.planned(space.trials),
+            # A grid may end before the planned trials.
+            sampler=space.sampler if isinstance(space.sampler, GridSampler) else RandomSampler(),
+            budget=budget,
+            mode="max",
+            limits=NetworkLimits(),
+        )
+        self._values = synthetic_values(space, history)
+        self._expected = self._architecture_effects()
+        self._events = self._synthetic_events()
+
+    def simulate(
+        self,
+        seed: int,
+        num_slots: int,
+        epoch_seconds: Callable[[Trial], float],
+        by_architecture: Mapping[str, float],
+        running: Mapping[str, float],
+    ) -> SimulatedRest:
+        """Simulate the rest of the search.
+
+        Args:
+            seed: The seed of the curves.
+            num_slots: The number of trials that train at a time.
+            epoch_seconds: The seconds of a fold-epoch of a trial.
+            by_architecture: The mean of these by architecture.
+            running: The seconds until the next report of each running trial.
+        """
+        rng = np.random.default_rng(seed)
+        space = self._space
+        rule = simulated_rule(space, by_architecture, self._expected, STARTED_WEIGHT_FACTOR)
+        policy = SearchPolicy(space, self._events, rule)
+        num_spent = policy.history.spent.fold_epochs
+        finals: dict[str, float] = {}
+
+        def final_objective(trial: Trial) -> float:
+            if trial.id not in finals:
+                finals[trial.id] = self._final_objective(trial, rng)
+            return finals[trial.id]
+
+        simulation = SearchSimulation(policy, num_slots, epoch_seconds, final_objective, rng)
+        simulation.run(running)
+        return SimulatedRest(
+            simulation.seconds,
+            policy.history.best(None, "max"),
+            policy.history.spent.fold_epochs - num_spent,
+        )
+
+    def _final_objective(self, trial: Trial, rng: np.random.Generator) -> float:
+        """Draw the final objective of a trial, given its last value so far."""
+        values = self._values.get(trial.id)
+        expected = self._expected.get(architecture_of(self._space, trial), 0.0)
+        if not values:
+            return float(rng.normal(expected, RESIDUAL_STD))
+        epoch = max(values)
+        part = float(risen(fold_fraction(epoch, self._space.epochs)))
+        precision = part**2 + NOISE**2
+        mean = expected + (values[epoch] - part * expected) * part / precision
+        return float(rng.normal(mean, NOISE / np.sqrt(precision)))
+
+    def _architecture_effects(self) -> dict[str, float]:
+        """The expected final objective of each architecture, from its trials so far."""
+        scores: dict[str, list[float]] = {}
+        for trial in self._history.searched():
+            values = self._values.get(trial.id)
+            if values:
+                epoch = max(values)
+                part = float(risen(fold_fraction(epoch, self._space.epochs)))
+                score = values[epoch] / float(np.hypot(part, NOISE))
+                scores.setdefault(architecture_of(self._space, trial), []).append(score)
+        return {
+            name: sum(of_name) / (len(of_name) + PRIOR_TRIALS) for name, of_name in scores.items()
+        }
+
+    def _synthetic_events(self) -> list[Event]:
+        """The exclusions and the events of the trials so far, with transformed objectives."""
+        events: list[tuple[float, int, Event]] = []
+        for trial in self._history.trials.values():
+            values = self._values.get(trial.id, {})
+            start = TrialStarted(trial.id, trial.kind, trial.hparams, trial.seed, trial.folds)
+            events.append((trial.started, STARTED, start))
+            rungs = [report.epoch for report in trial.reports if report.rung]
+            for report in trial.reports:
+                value = values.get(report.epoch, 0.0)
+                events.append((report.time, REPORTED, _with_value(report, value, self._space)))
+                if trial.in_idle_slot and trial.status == "running" and report.epoch == rungs[-1]:
+                    promoted = TrialPromoted(trial.id, in_idle_slot=True)
+                    events.append((report.time, REPORTED, TrialPaused(trial.id)))
+                    events.append((report.time, REPORTED, promoted))
+            last_time = trial.reports[-1].time if trial.reports else trial.started
+            if trial.status == "paused":
+                events.append((last_time, LEFT, TrialPaused(trial.id)))
+            elif trial.status != "running":
+                end = TrialEnded(trial.id, trial.status, trial.reason)
+                events.append((max(last_time, trial.ended), LEFT, end))
+        events.sort(key=lambda item: item[:2])
+        exclusions = [ValueExcluded(*pair) for pair in self._history.exclusions]
+        return [*exclusions, *(event for _time, _order, event in events)]
+
+
+def _with_value(report: FoldReport, value: float, space: Space) -> FoldReport:
+    metrics = {space.metric: value}
+    return replace(report, objective=value, metrics=metrics, pooled=None)
+
+
+def synthetic_values(space: Space, history: History) -> dict[str, dict[int, float]]:
+    """The objectives of the searched trials on the scale of synthetic curves, by trial and epoch.
+
+    At the first fold-epoch, they are the normal scores of the ranks. At a later one, fewer trials
+    are left, usually the better ones; these have the scores that they had before, in the order of
+    their new ranks.
+    """
+    sign = objective_sign(space.mode)
+    scores: dict[str, float] = {}
+    values: dict[str, dict[int, float]] = {}
+    objectives: dict[int, dict[str, float]] = {}
+    for trial in history.searched():
+        for report in trial.reports:
+            if report.objective is not None:
+                objectives.setdefault(report.epoch, {})[trial.id] = sign * report.objective
+    for epoch in sorted(objectives):
+        at_epoch = objectives[epoch]
+        names = sorted(at_epoch, key=lambda name: at_epoch[name])
+        new = [name for name in names if name not in scores]
+        quantiles = (np.arange(len(new)) + 0.5) / max(1, len(new))
+        scores |= dict(zip(new, normal_scores(quantiles).tolist(), strict=True))
+        ordered = sorted(scores[name] for name in names)
+        scores |= dict(zip(names, ordered, strict=True))
+        part = float(risen(fold_fraction(epoch, space.epochs)))
+        scale = float(np.hypot(part, NOISE))
+        for name in names:
+            values.setdefault(name, {})[epoch] = scores[name] * scale
+    return values
+
+
+def normal_scores(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of the standard normal distribution, without scipy, which is slow to import."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf(quantile) for quantile in quantiles.tolist()])

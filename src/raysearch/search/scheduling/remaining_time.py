@@ -1,0 +1,334 @@
+"""Estimates the time that a study still needs, from its journal and measured speeds.
+
+The fold-epochs of the search come from its simulation, corrected by those spent so far. Their
+seconds are measured: those of the trial, else those of trials of its architecture, else those of a
+probe. The slots share the work; the trainings after the search follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from raysearch.config.space import Space
+from raysearch.search.journal.events import (
+    ChampionSelected,
+    Event,
+    FoldReport,
+    RefitTrained,
+    RepeatTrained,
+    StudyLaunched,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    TrialsExtended,
+    TrialStarted,
+)
+from raysearch.search.journal.history import History, Trial
+from raysearch.search.scheduling.budget import HOUR_S, exhausted
+from raysearch.search.scheduling.cost_estimate import SimulatedSearch
+from raysearch.search.scheduling.epoch_seconds import (
+    SecondsByArchitecture,
+    busy_seconds,
+    refit_speedup,
+)
+from raysearch.search.scheduling.fold_epochs_ahead import FoldEpochsAhead
+from raysearch.search.scheduling.remaining_search import RemainingSearch
+from raysearch.search.scheduling.search_simulation import architecture_of, architectures_of
+from raysearch.search.scheduling.trial_speeds import Speeds, mean
+from raysearch.search.scheduling.work_after_search import (
+    MIN_FRACTION_LEFT,
+    OVERHEAD_S,
+    WORKER_START_S,
+    WorkAfterSearch,
+    seconds_left,
+)
+
+# The rest of a search with at most so many trials is simulated, so many times; with the rule
+# `forest`, a simulation takes longer.
+MAX_SIMULATED_TRIALS, MAX_FOREST_TRIALS, NUM_SIMULATIONS = 400, 60, 8
+# Without a probe, the estimate waits until so many of the architectures are measured, or so many of
+# the trials have started.
+MIN_MEASURED_FRACTION, MIN_STARTED_FRACTION = 0.75, 0.5
+NUM_OVERHEADS = 40
+
+
+@dataclass(frozen=True)
+class RemainingSeconds:
+    """The seconds that a study still needs.
+
+    Attributes:
+        search: Of the search.
+        after_search: Of selection, refit, repeats and registration.
+    """
+
+    search: float
+    after_search: float
+
+    @property
+    def total(self) -> float:
+        """Of both."""
+        return self.search + self.after_search
+
+
+class RemainingTime:
+    """Follows the events of a study, and estimates the time that it still needs.
+
+    Args:
+        space: The search space.
+        search: Its simulated search.
+        probed: The seconds of a fold-epoch by architecture, of those that a probe has measured.
+        num_slots: The number of trials that train at a time; None if it is unknown.
+        num_cpus: The cores of the largest node; None if it is unknown.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        search: SimulatedSearch,
+        probed: SecondsByArchitecture,
+        num_slots: int | None = None,
+        num_cpus: float | None = None,
+    ) -> None:
+        self._space, self._probed = space, probed
+        self._ahead = FoldEpochsAhead(space, search)
+        self._num_slots, self._num_cpus = num_slots, num_cpus
+        # The time of the last event of each running trial.
+        self._last_times: dict[str, float] = {}
+        self._last_time = 0.0
+        self._num_concurrent = 0
+        # Of the last fold-epochs, the seconds beside the training.
+        self._overheads: deque[float] = deque(maxlen=NUM_OVERHEADS)
+        # Trials whose worker process may be starting: the first of each slot.
+        self._starting: set[str] = set()
+        self._starts: list[float] = []
+        # Whether the trials were extended after the last step that follows a search.
+        self._is_extended = False
+
+    def apply(self, event: Event) -> None:
+        """Follow the study's next event."""
+        match event:
+            case StudyLaunched():
+                self._last_times.clear()
+                self._starting.clear()
+                self._num_concurrent = 0
+            case TrialStarted(kind="majority"):
+                pass
+            case TrialStarted(trial=name) | TrialPromoted(trial=name):
+                self._last_times[name] = event.time
+                if len(self._last_times) > self._num_concurrent:
+                    self._starting.add(name)
+            case FoldReport(trial=name):
+                if name in self._last_times and name not in self._starting:
+                    passed_s = event.time - self._last_times[name]
+                    self._overheads.append(max(0.0, passed_s - event.seconds))
+                elif name in self._starting and event.epoch == 1:
+                    passed_s = event.time - self._last_times[name]
+                    self._starts.append(max(0.0, passed_s - event.seconds))
+                self._starting.discard(name)
+                self._last_times[name] = event.time
+            case TrialPaused(trial=name) | TrialEnded(trial=name):
+                self._last_times.pop(name, None)
+            case TrialsExtended():
+                self._is_extended = True
+            case ChampionSelected() | RefitTrained() | RepeatTrained():
+                self._is_extended = False
+            case _:
+                pass
+        self._num_concurrent = max(self._num_concurrent, len(self._last_times))
+        self._last_time = event.time
+
+    @property
+    def num_slots(self) -> int:
+        """The number of trials that train at a time: the largest since the launch, if it is known.
+
+        A study that has just started does not use all its slots yet.
+        """
+        return max(1, self._num_concurrent, self._num_slots or 0)
+
+    def estimate(self, history: History, now: float) -> RemainingSeconds | None:
+        """Estimate the time that the study still needs at `now`.
+
+        None as long as architectures of many trials are neither probed nor measured.
+        """
+        return self.begin_estimate(history, now)()
+
+    def begin_estimate(self, history: History, now: float) -> Callable[[], RemainingSeconds | None]:
+        """Read what an estimate needs; the returned function may take seconds.
+
+        Nothing else may change `history` before this method returns.
+        """
+        speeds = Speeds(self._space, history, self._probed, self._elapsed(history, now))
+        num_started, num_planned = len(history.searched()), history.planned(self._space.trials)
+        is_early = num_started < MIN_STARTED_FRACTION * num_planned
+        measured_fraction = speeds.measured_fraction()
+        if not measured_fraction or (is_early and measured_fraction < MIN_MEASURED_FRACTION):
+            return lambda: None
+        overhead_s = self._mean_overhead_s()
+        if not self._is_over(history) and self._can_simulate(history):
+            return self._simulation(history, speeds, overhead_s, now)
+        search_s, progress = 0.0, 1.0
+        if not self._is_over(history):
+            search_s, progress = self._search_seconds(history, speeds, overhead_s, now)
+        estimate = RemainingSeconds(search_s, self._after_search(history, speeds, progress, now))
+        return lambda: estimate
+
+    def _can_simulate(self, history: History) -> bool:
+        """Whether the rest of the search is short enough to be simulated several times."""
+        is_forest = self._space.stopping.rule == "forest"
+        limit = MAX_FOREST_TRIALS if is_forest else MAX_SIMULATED_TRIALS
+        return history.planned(self._space.trials) <= limit
+
+    def _simulation(
+        self, history: History, speeds: Speeds, overhead_s: float, now: float
+    ) -> Callable[[], RemainingSeconds]:
+        """Return a function that simulates the rest of the search several times.
+
+        Its result is the median of these, and of what follows.
+        """
+        rest = RemainingSearch(self._space, history)
+        names = architectures_of(self._space)
+        by_architecture = {name: speeds.of_architecture(name) for name in names}
+        by_trial = {trial.id: speeds.of_trial(trial) for trial in history.trials.values()}
+        running = self._next_reports(history, by_trial, overhead_s, now)
+        mean_s = speeds.of_mix(self._ahead.mix(history))
+        after = self._work_after(history)
+        num_slots, max_seconds = self.num_slots, self._budget_seconds(history)
+
+        def seconds_of(trial: Trial) -> float:
+            if trial.id in by_trial:
+                return by_trial[trial.id]
+            return by_architecture[architecture_of(self._space, trial)]
+
+        def simulate() -> RemainingSeconds:
+            searches, totals = [], []
+            for seed in range(NUM_SIMULATIONS):
+                simulated = rest.simulate(
+                    seed,
+                    num_slots,
+                    lambda trial: seconds_of(trial) + overhead_s,
+                    by_architecture,
+                    running,
+                )
+                champion = simulated.champion
+                epoch_s = mean_s if champion is None else seconds_of(champion)
+                searches.append(min(simulated.seconds, max_seconds))
+                totals.append(searches[-1] + sum(after.units(epoch_s)))
+            total_s, search_s = median(totals), min(median(searches), median(totals))
+            return RemainingSeconds(search_s, total_s - search_s)
+
+        return simulate
+
+    def _next_reports(
+        self, history: History, by_trial: Mapping[str, float], overhead_s: float, now: float
+    ) -> dict[str, float]:
+        """The seconds until the next report of each running trial."""
+        seconds = {}
+        for trial in history.running():
+            epoch_s = by_trial[trial.id] + overhead_s
+            epoch_s += self._start_s() if trial.id in self._starting else 0.0
+            elapsed_s = now - self._last_times.get(trial.id, now)
+            seconds[trial.id] = max(epoch_s - elapsed_s, MIN_FRACTION_LEFT * epoch_s)
+        return seconds
+
+    def _start_s(self) -> float:
+        """The seconds in which a worker process starts."""
+        return median(self._starts) if self._starts else WORKER_START_S
+
+    def _mean_overhead_s(self) -> float:
+        return mean([*self._overheads, *[OVERHEAD_S] * (NUM_OVERHEADS // 4)])
+
+    def _elapsed(self, history: History, now: float) -> Mapping[str, float]:
+        """The seconds since the last event of each running trial."""
+        return {
+            trial.id: max(0.0, now - self._last_times.get(trial.id, now))
+            for trial in history.running()
+        }
+
+    def _is_over(self, history: History) -> bool:
+        """Whether the search is over."""
+        if self._retrained(history) or (history.champion and not self._is_extended):
+            return True
+        has_started = not self._ahead.num_pending(history)
+        is_complete = has_started or exhausted(self._space, history) is not None
+        return is_complete and not history.running() and not history.paused()
+
+    def _search_seconds(
+        self, history: History, speeds: Speeds, overhead_s: float, now: float
+    ) -> tuple[float, float]:
+        """The seconds that the search still needs, and the part of its fold-epochs that is done."""
+        remaining = self._ahead.fold_epochs(history)
+        residuals = {trial.id: self._ahead.residual(history, trial) for trial in history.running()}
+        by_trial = {trial.id: speeds.of_trial(trial) for trial in history.running()}
+        loads = [
+            (residuals[name] - 1) * (by_trial[name] + overhead_s) + next_s
+            for name, next_s in self._next_reports(history, by_trial, overhead_s, now).items()
+        ]
+        searched = sum(residuals[trial.id] for trial in history.running() if trial.kind == "trial")
+        waiting = max(remaining - searched, float(self._ahead.num_pending(history)))
+        loads += [0.0] * (self.num_slots - len(loads))
+        epoch_s = speeds.of_mix(self._ahead.mix(history)) + overhead_s
+        seconds = busy_seconds(loads, waiting * epoch_s)
+        spent = history.spent.fold_epochs
+        progress = spent / max(1.0, spent + remaining)
+        return min(seconds, self._budget_seconds(history)), progress
+
+    def _budget_seconds(self, history: History) -> float:
+        """The seconds after which the budget ends the search; infinite without such a limit."""
+        budget, spent = self._space.budget, history.spent
+        seconds = math.inf
+        if budget.hours is not None:
+            seconds = min(seconds, budget.hours * HOUR_S - spent.clock_s)
+        if budget.gpu_hours is not None and self._space.resources.gpus:
+            device_s = budget.gpu_hours * HOUR_S / self._space.resources.gpus - spent.device_s
+            seconds = min(seconds, device_s / self.num_slots)
+        if budget.dollars is not None and spent.dollars:
+            device_s = (budget.dollars - spent.dollars) * spent.device_s / spent.dollars
+            seconds = min(seconds, device_s / self.num_slots)
+        return max(0.0, seconds)
+
+    def _after_search(self, history: History, speeds: Speeds, progress: float, now: float) -> float:
+        """The seconds of the refit, the repeats and the registration that are still to come."""
+        champion = self._champion(history)
+        epoch_s = speeds.of_mix(self._ahead.mix(history))
+        if champion is not None:
+            epoch_s = progress * speeds.of_trial(champion) + (1 - progress) * epoch_s
+        passed_s = max(0.0, now - self._last_time) if self._is_over(history) else 0.0
+        return seconds_left(self._work_after(history).units(epoch_s), passed_s)
+
+    def _work_after(self, history: History) -> WorkAfterSearch:
+        space = self._space
+        retrained = self._retrained(history)
+        is_refit = space.champion == "refit" and retrained is None
+        speedup = refit_speedup(self._num_cpus or 1.0, space.resources.cpus)
+        folds = min(map(int, space.values_of("folds"))) if retrained is None else retrained.folds
+        return WorkAfterSearch(
+            epochs=space.epochs,
+            folds=folds,
+            num_slots=self.num_slots,
+            num_repeats=space.repeats * folds,
+            num_repeated=0 if self._is_extended else _num_repeated(history),
+            refit_speedup=speedup if is_refit else None,
+            start_s=self._start_s(),
+        )
+
+    def _champion(self, history: History) -> Trial | None:
+        """The champion, or the trial that would become it now."""
+        return self._retrained(history) or history.best(None, self._space.mode)
+
+    def _retrained(self, history: History) -> Trial | None:
+        """The trial that was refitted or repeated; None before that.
+
+        An extended search may have another champion, of which nothing is trained yet.
+        """
+        if self._is_extended:
+            return None
+        trials = history.trials.values()
+        return next((trial for trial in trials if trial.refit_hash or trial.repeats), None)
+
+
+def _num_repeated(history: History) -> int:
+    return sum(len(trial.repeats) for trial in history.trials.values())

@@ -1,0 +1,1 @@
+"""Features of frozen encoders: computed once on a node, and classified by heads."""

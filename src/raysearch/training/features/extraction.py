@@ -1,0 +1,110 @@
+"""Computes the features of patches by a pretrained network."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from raysearch.models.architectures.networks import build_extractor
+from raysearch.models.dihedral import dihedral_transform
+from raysearch.models.transfer.feature_network import as_stored
+from raysearch.training.batches import normalized_batch
+from raysearch.training.failures import TrainingFailedError
+from raysearch.training.features.feature_request import FeatureRequest
+from raysearch.training.preprocessed_pixels import build_preprocessing
+
+log = logging.getLogger(__name__)
+BATCH_SIZE = 64
+Values = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """The features of patches.
+
+    Attributes:
+        values: float16, shape (N, views, D).
+        view_ms: The time of one view of a patch in milliseconds, from the stored pixels on.
+    """
+
+    values: Values
+    view_ms: float
+
+
+class Extractor:
+    """Computes features of the patches of a request; the network is built at the first use.
+
+    Args:
+        request: The patches and the network.
+    """
+
+    def __init__(self, request: FeatureRequest) -> None:
+        self._request = request
+        self._network: nn.Module | None = None
+
+    @torch.inference_mode()
+    def compute(self, start: int, stop: int) -> PatchFeatures:
+        """Return the features of the patches from `start` to `stop`.
+
+        Raises:
+            DataError: If the weights cannot be read.
+            SpaceError: If the weights do not match the architecture.
+            TrainingFailedError: If a feature is not finite in float16.
+        """
+        request = self._request
+        network, preprocessing = self._built_network(), self._preprocessing
+        settings, device = request.config.precision_settings, request.pixels.device
+        batches, begin = [], time.perf_counter()
+        for pixels in torch.split(request.pixels[start:stop], BATCH_SIZE):
+            patches = preprocessing(pixels.view(-1, *request.shape)).reshape(len(pixels), -1)
+            batch = normalized_batch(patches, request.shape, settings.torch_memory_format)
+            with settings.autocast(device):
+                views = [
+                    as_stored(network(dihedral_transform(batch, view)))
+                    for view in range(request.num_views)
+                ]
+            batches.append(torch.stack(views, dim=1))
+        values = torch.cat(batches).cpu().numpy()  # waits for the device
+        elapsed_ms = 1000 * (time.perf_counter() - begin)
+        if not np.isfinite(values).all():
+            raise TrainingFailedError(
+                f"the features of {request.config.architecture} are not finite in 16 bits"
+            )
+        return PatchFeatures(
+            np.asarray(values, np.float16), elapsed_ms / (len(values) * request.num_views)
+        )
+
+    def _built_network(self) -> nn.Module:
+        if self._network is None:
+            request, config = self._request, self._request.config
+            log.info(
+                "computing the features of %s: %d patches, %d views of each",
+                config.architecture,
+                len(request.pixels),
+                request.num_views,
+            )
+            self._preprocessing = build_preprocessing(config.hparams).to(request.pixels.device)
+            network = build_extractor(
+                config.architecture,
+                request.shape,
+                2,  # the head is left out
+                config.hparams,
+                config.weights_hash,
+                config.encoder,
+            )
+            device = request.pixels.device
+            self._network = config.precision_settings.to_device(network, device)
+        return self._network
+
+
+def chunks(num_rows: int, chunk_rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each chunk, and the row after its last."""
+    for start in range(0, num_rows, chunk_rows):
+        yield start, min(start + chunk_rows, num_rows)

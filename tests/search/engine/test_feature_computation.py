@@ -1,0 +1,108 @@
+"""The features of a study are computed before its search, by all workers, and only once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space_file import parse_space
+from raysearch.data.step_progress import StepProgress
+from raysearch.search.engine import feature_computation
+from raysearch.search.engine.feature_computation import compute_features, compute_stored_features
+from raysearch.search.engine.ray_session import ray_session
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.architecture_checks import check_architectures
+from raysearch.search.study.plan_creation import make_plan
+from raysearch.search.study.sampled_configurations import feature_kinds
+from raysearch.search.study.study import Study, create_study
+from raysearch.training.features.extraction import Extractor
+from raysearch.training.training_data import TrainingData
+from support.champion_studies import train_in_this_process
+from support.frozen_networks import pretrained_file
+from support.result_studies import next_searched
+
+NUM_PATCHES = 240
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, data: TrainingData) -> Path:
+    """The file of the weights of a small network."""
+    return pretrained_file(tmp_path_factory.mktemp("weights"), data)
+
+
+@pytest.fixture
+def study(shards: Path, tmp_path: Path, weights: Path) -> Study:
+    """A study that searches classifiers of two kinds of features."""
+    hparams: dict[str, object] = {
+        "folds": 2,
+        "architecture": "cnn",
+        "width": 4,
+        "convolutions": 1,
+        "weights": str(weights),
+        "augment": "none",
+        "adaptation": "frozen",
+        "features": {"choice": ["last", "multi"]},
+        "classifier": {"choice": ["logistic_regression", "nearest_centroid"]},
+    }
+    tree = {"epochs": 1, "trials": 3, "stopping": {"rule": "none"}, "space": hparams}
+    space = parse_space(tree, "x")
+    plan, splits = make_plan(space, "heads", str(shards))
+    plan = replace(plan, weights=check_architectures(space, plan.shape))
+    study = create_study(StudyFolder(tmp_path / "studies" / "heads"), plan, splits)
+    study.begin()
+    return study
+
+
+def test_a_kind_of_features_is_what_several_classifiers_share(study: Study) -> None:
+    kinds = feature_kinds(study.plan.space)
+    assert sorted(str(kind["features"]) for kind in kinds) == ["last", "multi"]
+    full = parse_space({"epochs": 1, "space": {"folds": 2, "width": {"choice": [4, 8]}}}, "x")
+    assert feature_kinds(full) == []
+
+
+def test_a_trial_reads_the_features_that_were_computed_for_it(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in feature_kinds(study.plan.space):
+        compute_stored_features(feature_computation._task(study, kind, 1.0), "key")
+
+    def fail(*_arguments: int) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Extractor, "compute", fail)
+    compute_features(study)  # without Ray, as nothing is computed
+    trial = next_searched(study)
+    train_in_this_process(study, trial)
+    assert study.history.trials[trial.id].status == "finished"
+
+
+def test_more_kinds_than_a_few_are_computed_by_the_trials(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[dict[str, Value]] = [{"input_size": size, "weights": "none"} for size in range(99)]
+    monkeypatch.setattr(feature_computation, "feature_kinds", lambda _space: kinds)
+    monkeypatch.setattr(feature_computation, "_are_stored", lambda _study, _kind: False)
+    progress: list[StepProgress] = []
+    compute_features(study, progress.append)  # without Ray, as nothing is computed
+    assert progress == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_all_workers_compute_the_features_before_the_search(
+    cluster: str, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    progress: list[StepProgress] = []
+    with ray_session():
+        compute_features(study, progress.append)
+    assert {(each.step, each.total) for each in progress} == {
+        ("computing features of cnn", 2 * NUM_PATCHES)
+    }
+    done = [each.done for each in progress]
+    assert done == sorted(done)
+    monkeypatch.setattr(feature_computation, "cluster_address", lambda: None)
+    compute_features(study)  # without Ray, as nothing is computed

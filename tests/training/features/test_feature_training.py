@@ -1,0 +1,128 @@
+"""A trial over frozen features: its scores are those of the encoder with the trained head."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raysearch.config.names import CLASSIFIERS
+from raysearch.errors import SpaceError
+from raysearch.models.dihedral import DihedralMean
+from raysearch.training.batches import normalized_batch
+from raysearch.training.features.extraction import Extractor
+from raysearch.training.features.feature_training import FeatureTrainer
+from raysearch.training.features.fold_features import FoldFeatures
+from raysearch.training.loop import train_fold
+from raysearch.training.training_data import AuxiliaryRows, TrainingData
+from support.frozen_networks import frozen_config, pretrained_file
+from support.recorded_training import recorded_training, resumed_results, small_config
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, data: TrainingData) -> Path:
+    """The file of the weights of a small network."""
+    return pretrained_file(tmp_path_factory.mktemp("weights"), data)
+
+
+@pytest.fixture
+def stored(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
+    """The small data with an identity, so that features are stored, in a cache of the test."""
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
+    return replace(data, rows_id="rows")
+
+
+@pytest.mark.parametrize("features", ["last", "multi"])
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_the_encoder_with_the_head_scores_as_the_head_on_stored_features(
+    stored: TrainingData, weights: Path, classifier: str, features: str
+) -> None:
+    config = frozen_config(weights, classifier=classifier, features=features, tta="dihedral")
+    trained = train_fold(config, stored, 0)
+    batch = normalized_batch(stored.gather(torch.from_numpy(trained.val_scores.rows)), stored.shape)
+    with torch.inference_mode():
+        logits = DihedralMean(trained.net).eval()(batch).numpy()
+    assert np.allclose(logits, trained.val_scores.logits, atol=2e-3)
+    labels = stored.labels.numpy()[trained.val_scores.rows]
+    assert (logits.argmax(axis=1) == labels).mean() > 0.7
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_resumed_trial_equals_an_uninterrupted_one(
+    stored: TrainingData, weights: Path, classifier: str, stop_after: int
+) -> None:
+    config = frozen_config(weights, classifier=classifier, feature_passes=2, head_dropout=0.2)
+    uninterrupted = recorded_training(config, stored).results()
+    assert resumed_results(config, stored, stop_after) == uninterrupted
+
+
+def test_the_encoder_runs_once_for_all_trials_folds_and_epochs(
+    stored: TrainingData, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded_training(frozen_config(weights), stored)
+    compute = Extractor.compute
+
+    def fail(*_arguments: int) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Extractor, "compute", fail)
+    recorded_training(frozen_config(weights, l2_penalty=1.0, patient_fraction=0.5), stored)
+    recorded_training(frozen_config(weights, classifier="nearest_centroid"), stored)
+    with pytest.raises(AssertionError, match="computed again"):
+        recorded_training(frozen_config(weights, features="multi"), stored)
+    monkeypatch.setattr(Extractor, "compute", compute)
+
+
+def test_flips_and_turns_are_trained_on_if_the_augmentation_says_so(
+    stored: TrainingData, weights: Path
+) -> None:
+    train_indices, _val_indices = stored.folds[0]
+    for augment, num_views in (("none", 1), ("dihedral", 8)):
+        features = FoldFeatures(frozen_config(weights, augment=augment), stored, 0)
+        values = features.of(train_indices).view(len(train_indices), num_views, features.width)
+        assert torch.equal(values[:, 0], features.with_one_view().of(train_indices))
+        assert torch.equal(values, features.views(torch.from_numpy(train_indices), num_views))
+        if num_views > 1:
+            assert not torch.equal(values[:, 0], values[:, 1])
+
+
+def test_neighbors_are_the_patches_without_flips_and_turns(
+    stored: TrainingData, weights: Path
+) -> None:
+    config = frozen_config(weights, classifier="nearest_neighbors", augment="dihedral")
+    trainer = FeatureTrainer(config, stored, 0)
+    trainer.train_epoch(0)
+    assert len(trainer.state().model["rows"]) == len(stored.folds[0][0])
+
+
+def test_auxiliary_rows_are_trained_on_with_their_weight(
+    stored: TrainingData, weights: Path
+) -> None:
+    pixels = stored.pixels[stored.labels == 0][:20]
+    auxiliary = AuxiliaryRows(pixels, torch.ones(len(pixels), dtype=torch.int64), "others")
+    extended = replace(stored, auxiliary=(auxiliary,))
+    without = recorded_training(frozen_config(weights), stored).results()
+    ignored = frozen_config(weights, auxiliary_weight=0.0)
+    assert recorded_training(ignored, extended).results() == without
+    weighted = recorded_training(frozen_config(weights, auxiliary_weight=5.0), extended).results()
+    assert [each.objective for each in weighted] != [each.objective for each in without]
+
+
+def test_a_preprocessing_that_is_fitted_to_a_fold_is_rejected(
+    stored: TrainingData, weights: Path
+) -> None:
+    with pytest.raises(SpaceError, match="preprocess macenko is fitted to each fold"):
+        FeatureTrainer(frozen_config(weights, preprocess="macenko"), stored, 0)
+
+
+def test_a_network_with_random_weights_is_rejected(stored: TrainingData) -> None:
+    with pytest.raises(SpaceError, match="adaptation frozen: cnn has no pretrained weights"):
+        FeatureTrainer(small_config(adaptation="frozen"), stored, 0)
+
+
+def test_features_after_a_filter_are_others(stored: TrainingData, weights: Path) -> None:
+    plain = recorded_training(frozen_config(weights), stored).results()
+    filtered = recorded_training(frozen_config(weights, preprocess="gaussian"), stored).results()
+    assert [each.objective for each in filtered] != [each.objective for each in plain]
