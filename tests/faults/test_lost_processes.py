@@ -23,6 +23,7 @@ from support.launched_processes import only_process, run_statuses, wait_until_en
 from support.launched_studies import (
     check_mlflow_has_the_history,
     check_repeated_decisions,
+    num_reports,
     study,
     wait_for_reports,
     write_space,
@@ -67,8 +68,9 @@ def test_lost_processes_are_named_and_the_study_resumes(run: Commands, shards: P
     write_space(run.folder, epochs=20, trials="4", stopping="{rule: none}")
     words = ["launch", "small.yaml", "--data", str(shards)]
     for number, (lost, message) in enumerate(LOST.items()):
+        earlier = num_reports(run)
         process = run.start(*words, *(["--resume"] if number else []))
-        wait_for_reports(run, 4 * (number + 1))
+        wait_for_reports(run, earlier + 4)  # its search runs
         word = "bin/raysearch" if lost == "the command" else lost
         pid = only_process(process.pid, word, without=process.pid)
         start = time.monotonic()

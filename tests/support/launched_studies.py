@@ -223,18 +223,24 @@ def check_the_registered_model(run: Commands, shards: Path) -> None:
     assert not [name for name in artifacts if name.endswith((".pkl", ".pickle", ".pth"))], artifacts
 
 
+def num_reports(run: Commands, name: str = "small") -> int:
+    """Count the reports of searched trials in the journal of a study."""
+    folder = study(run, name)
+    if not folder.exists(folder.JOURNAL):
+        return 0
+    events = Journal(folder / folder.JOURNAL).events
+    reports = [event for event in events if isinstance(event, FoldReport)]
+    return sum(report.trial.startswith("t") for report in reports)
+
+
 def wait_for_reports(
     run: Commands, count: int, timeout_s: float = 200, name: str = "small"
 ) -> None:
     """Wait until the journal of a study has `count` reports of searched trials."""
     deadline = time.monotonic() + timeout_s
-    folder = study(run, name)
     while time.monotonic() < deadline:
-        if folder.exists(folder.JOURNAL):
-            events = Journal(folder / folder.JOURNAL).events
-            reports = [event for event in events if isinstance(event, FoldReport)]
-            if sum(report.trial.startswith("t") for report in reports) >= count:
-                return
+        if num_reports(run, name) >= count:
+            return
         time.sleep(0.3)
     pytest.fail(f"no {count} reports within {timeout_s} s")
 
