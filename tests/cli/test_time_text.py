@@ -47,7 +47,7 @@ def test_the_slowest_choice_is_named_with_its_part_of_the_budget() -> None:
     )
 
 
-def test_an_architecture_that_is_not_measured_makes_the_time_unknown() -> None:
+def test_a_network_that_is_not_measured_makes_the_time_unknown() -> None:
     unknown = {"p4m": "out of memory"}
     times = PlanTimes(SEARCH, {"cnn": SECONDS["cnn"]}, unknown, 2)
     assert time_rows(times, SPACE)["time"] == "unknown; p4m: out of memory"
@@ -56,9 +56,9 @@ def test_an_architecture_that_is_not_measured_makes_the_time_unknown() -> None:
     assert "unknown" in console.export_text().split("p4m")[1]
     values = time_json(times)
     assert values["seconds"] is None
-    architectures = values["architectures"]
-    assert isinstance(architectures, dict)
-    assert architectures["p4m"] is None
+    networks = values["networks"]
+    assert isinstance(networks, dict)
+    assert networks["p4m"] is None
     assert values["unknown"] == unknown
 
 
@@ -66,7 +66,7 @@ def test_the_json_values_are_the_numbers_of_the_text() -> None:
     values = json.loads(json.dumps(time_json(TIMES)))
     assert (values["seconds"], values["low_seconds"], values["high_seconds"]) == (5400, 3600, 7300)
     assert values["trials_at_a_time"] == 2
-    slow = values["architectures"]["p4m"]
+    slow = values["networks"]["p4m"]
     assert slow["fold_epoch_seconds"] == 539
     assert slow["times_fastest"] == pytest.approx(70)
     assert slow["search_fraction"] == 0.82

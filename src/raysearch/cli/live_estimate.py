@@ -14,6 +14,7 @@ from raysearch.cli.time_text import PlanTimes
 from raysearch.errors import UserError
 from raysearch.search.journal.events import Event, StudyLaunched, TrialsExtended
 from raysearch.search.journal.history import History
+from raysearch.search.sampling.searched_networks import networks_of
 from raysearch.search.scheduling.cost_estimate import simulate_search
 from raysearch.search.scheduling.remaining_time import RemainingTime
 from raysearch.search.study.plan import Plan
@@ -144,7 +145,7 @@ def remaining_time(plan: Plan, is_local: bool, num_trials: int) -> RemainingTime
     num_slots = local_slots(plan) if is_local else None
     num_cpus = len(os.sched_getaffinity(0)) if is_local else None
     expected = {name: value.expected for name, value in seconds.items()}
-    if not set(plan.space.values_of("architecture")) <= expected.keys():
+    if not set(networks_of(plan.space)) <= expected.keys():
         expected = {}
     search = simulate_search(plan.space, expected, num_slots or DEFAULT_SLOTS, num_trials)
     return RemainingTime(plan.space, search, seconds, num_slots, num_cpus)

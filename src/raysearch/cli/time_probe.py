@@ -24,9 +24,9 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.json_values import parse_json
 from raysearch.errors import StudyError, UserError, first_line
 from raysearch.search.journal.codec import record_from_json, record_to_json
+from raysearch.search.sampling.searched_networks import architectures_by_network, networks_of
 from raysearch.search.scheduling.cost_estimate import simulate_search
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds
-from raysearch.search.scheduling.search_simulation import architectures_of
 from raysearch.search.scheduling.time_forecast import forecast_time
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.speed_cache import (
@@ -128,13 +128,14 @@ def probe_speeds(plan: Plan) -> ProbedSpeeds:
         for configuration, speed in measured.items():
             store_speed(configuration, speed)
         speeds |= measured
-    measured_names = {configuration.architecture for configuration in speeds}
+    measured_networks = {configuration.network for configuration in speeds}
+    architectures = architectures_by_network(plan.space)
     return ProbedSpeeds(
         {item: speeds[item] for item in configurations if item in speeds},
         {
-            name: failures.get(name, NONE_ALLOWED)
-            for name in architectures_of(plan.space)
-            if name not in measured_names
+            name: failures.get(architectures[name], NONE_ALLOWED)
+            for name in networks_of(plan.space)
+            if name not in measured_networks
         },
     )
 
@@ -155,7 +156,7 @@ def local_times(plan: Plan, probed: ProbedSpeeds) -> PlanTimes:
 
 def remote_times(plan: Plan, is_resumed: bool = False) -> PlanTimes:
     """Return the time of a plan on a cluster, no node of which has measured its networks."""
-    unknown = dict.fromkeys(architectures_of(plan.space), "no node of the cluster has measured it")
+    unknown = dict.fromkeys(networks_of(plan.space), "no node of the cluster has measured it")
     return PlanTimes(simulate_search(plan.space), unknown=unknown, is_resumed=is_resumed)
 
 

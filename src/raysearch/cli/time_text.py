@@ -16,7 +16,7 @@ from raysearch.search.scheduling.remaining_time import RemainingSeconds
 from raysearch.search.scheduling.time_forecast import STARTUP_S, TimeForecast
 from raysearch.search.study.speed_cache import FeatureSeconds
 
-# An architecture is named as slow if a fold-epoch takes so many times that of the fastest, or as
+# A network is named as slow if a fold-epoch takes so many times that of the fastest, or as
 # costly if its trials take this fraction of the search.
 SLOW_FACTOR, COSTLY_FRACTION = 5.0, 0.5
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
@@ -28,10 +28,11 @@ class PlanTimes:
 
     Attributes:
         search: Its simulated search.
-        epoch_seconds: The seconds of a fold-epoch by architecture, of those that are measured.
-        unknown: Why an architecture is not measured, by its name.
+        epoch_seconds: The seconds of a fold-epoch by network, of those that are measured; of a
+            frozen one, those of a fold.
+        unknown: Why a network is not measured, by its name.
         num_slots: The number of trials that train at a time; None on a cluster.
-        forecast: The forecast of the whole study; None if an architecture is not measured.
+        forecast: The forecast of the whole study; None if a network is not measured.
         is_resumed: Whether the study exists, and the plan is that of its resume.
         remaining: What a study that exists still needs once it has started; None if unknown.
         features: The time of the features of each frozen architecture.
@@ -48,12 +49,12 @@ class PlanTimes:
 
     @property
     def fastest(self) -> str | None:
-        """The architecture with the shortest fold-epoch; None if none is measured."""
+        """The network with the shortest fold-epoch; None if none is measured."""
         names = list(self.epoch_seconds)
         return min(names, key=lambda name: self.epoch_seconds[name].expected, default=None)
 
     def ratio(self, name: str) -> float:
-        """How many times as long a fold-epoch of an architecture takes as that of the fastest."""
+        """How many times as long a fold-epoch of a network takes as that of the fastest."""
         fastest = self.epoch_seconds[self.fastest or name].expected
         return self.epoch_seconds[name].expected / max(fastest, 1e-9)
 
@@ -120,7 +121,7 @@ def _time_text(times: PlanTimes) -> str:
 
 
 def _slow_lines(times: PlanTimes, space: Space) -> list[str]:
-    """A line for each architecture that is slow, or costly, beside the others; slowest first."""
+    """A line for each network that is slow, or costly, beside the others; slowest first."""
     fastest = times.fastest
     spent_from = "budget" if space.budget.hours is not None else "search"
     lines = []
@@ -138,8 +139,8 @@ def _slow_lines(times: PlanTimes, space: Space) -> list[str]:
 
 
 def time_table(times: PlanTimes) -> Table:
-    """Return the seconds of a fold-epoch of each architecture, the slowest first."""
-    names = ("architecture", "an epoch", "low", "high", "of the search")
+    """Return the seconds of a fold-epoch of each network, the slowest first."""
+    names = ("network", "an epoch", "low", "high", "of the search")
     table = Table(*names, title="Time of a fold-epoch", title_justify="left")
     for name in sorted(times.epoch_seconds, key=times.ratio, reverse=True):
         seconds = times.epoch_seconds[name]
@@ -176,7 +177,7 @@ def time_json(times: PlanTimes) -> dict[str, JsonValue]:
             "search_seconds": round(forecast.search, 1),
             "after_search_seconds": round(forecast.after_search, 1),
         }
-    architectures: dict[str, JsonValue] = {
+    networks: dict[str, JsonValue] = {
         name: {
             "fold_epoch_seconds": seconds.expected,
             "low_seconds": seconds.low,
@@ -190,6 +191,6 @@ def time_json(times: PlanTimes) -> dict[str, JsonValue]:
         "feature_seconds": {name: each.seconds for name, each in times.features.items()},
         "is_remaining": times.is_resumed,
         "trials_at_a_time": times.num_slots,
-        "architectures": architectures | dict.fromkeys(times.unknown),
+        "networks": networks | dict.fromkeys(times.unknown),
         "unknown": {**times.unknown},
     }

@@ -1,7 +1,8 @@
 """The training loop of a trial, without Ray.
 
 The resource is the fold-epoch: a trial trains a new model on one fold after another. After each
-fold-epoch it calls a report function, which ends the training if it raises.
+fold-epoch, or each fold if its network is frozen, it calls a report function, which ends the
+training if it raises.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from raysearch.training.training_data import TrainingData
 
 @dataclass(frozen=True)
 class FoldEpoch:
-    """The result of one epoch of one fold.
+    """The result of one epoch of one fold; of a frozen network, that of a fold.
 
     Attributes:
-        epoch: The number of the fold-epoch in the trial, from 1.
+        epoch: The number of the fold-epoch in the trial, from 1; that at its end.
         fold: The number of the fold, from 0.
         objective: The mean of the objective over the finished folds and this one.
         loss: The mean training loss.
@@ -91,7 +92,9 @@ def train(
     """
     history = [] if state is None else list(state.history)
     trainer: Trainer | None = None
-    for number in range(len(history), config.epochs * len(data.folds)):
+    interval = config.report_interval
+    first = history[-1].epoch if history else 0
+    for number in range(first, config.epochs * len(data.folds), interval):
         fold, epoch = divmod(number, config.epochs)
         start = time.monotonic()
         if trainer is None or epoch == 0:
@@ -99,17 +102,20 @@ def train(
             if state is not None and epoch > 0:
                 trainer.load_state(state.trainer)
             state = None
-        loss = trainer.train_epoch(epoch)
-        val_scores = trainer.validate(use_tta=epoch + 1 == config.epochs)
+        loss, num_samples = math.nan, 0
+        for each_epoch in range(epoch, epoch + interval):
+            loss = trainer.train_epoch(each_epoch)
+            num_samples += len(trainer.epoch_indices)
+        val_scores = trainer.validate(use_tta=epoch + interval == config.epochs)
         metrics = validation_metrics(data, val_scores)
         fold_epoch = FoldEpoch(
-            epoch=number + 1,
+            epoch=number + interval,
             fold=fold,
             objective=_mean_objective(history, config, fold, metrics[config.metric]),
             loss=loss,
             metrics=metrics,
             seconds=time.monotonic() - start,
-            samples=len(trainer.epoch_indices),
+            samples=num_samples,
         )
         history.append(fold_epoch)
         report(fold_epoch, val_scores, _state_getter(history, trainer))
@@ -218,8 +224,8 @@ def _mean_objective(
     Raises:
         TrainingFailedError: If one of them is undefined or not finite.
     """
-    fold_ends = [history[(finished + 1) * config.epochs - 1] for finished in range(fold)]
-    objectives = [fold_end.metrics[config.metric] for fold_end in fold_ends]
+    fold_ends = [entry for entry in history if entry.epoch % config.epochs == 0]
+    objectives = [fold_end.metrics[config.metric] for fold_end in fold_ends[:fold]]
     values = [math.nan if value is None else value for value in (*objectives, current)]
     mean = sum(values) / len(values)
     if not math.isfinite(mean):

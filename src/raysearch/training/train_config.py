@@ -8,6 +8,7 @@ from functools import cached_property
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import TrialParams, resolve
+from raysearch.config.report_interval import report_interval
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.training.precision_settings import PrecisionSettings
 
@@ -53,6 +54,11 @@ class TrainConfig:
     def batch_size(self) -> int:
         """The number of rows of a step."""
         return self.params.batch_size
+
+    @property
+    def report_interval(self) -> int:
+        """The number of epochs of a fold from one report to the next."""
+        return report_interval(self.hparams, self.epochs)
 
     def micro_batch_size(self, num_rows: int) -> int:
         """Return the rows of a micro-batch of a batch of `num_rows`.

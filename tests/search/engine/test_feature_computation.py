@@ -14,9 +14,9 @@ from raysearch.search.engine import feature_computation
 from raysearch.search.engine.feature_computation import compute_features, compute_stored_features
 from raysearch.search.engine.ray_session import ray_session
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.sampling.sampled_configurations import feature_kinds
 from raysearch.search.study.architecture_checks import check_architectures
 from raysearch.search.study.plan_creation import make_plan
-from raysearch.search.study.sampled_configurations import feature_kinds
 from raysearch.search.study.study import Study, create_study
 from raysearch.training.features.extraction import Extractor
 from raysearch.training.training_data import TrainingData

@@ -14,6 +14,8 @@ from raysearch.search.journal.events import (
     TrialPaused,
     TrialStarted,
 )
+from raysearch.search.journal.history import Trial
+from raysearch.search.scheduling.budget import missing_reports
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.simulated_studies import RULES, SPACE, finished_policy
 
@@ -53,6 +55,12 @@ def test_patience_does_not_end_the_last_trial_that_can_finish(rule: Rule, budget
         reasons = [trial.reason for trial in history.searched()]
         num_impatient += reasons.count("no improvement in 1 epochs")
     assert num_impatient
+
+
+def test_a_frozen_network_needs_one_report_a_fold() -> None:
+    trial = Trial("t0000", "trial", {"adaptation": "frozen"}, seed=0, folds=3)
+    assert missing_reports(SPACE, trial) == 3
+    assert missing_reports(SPACE, replace(trial, hparams={})) == 3 * SPACE.epochs
 
 
 def test_a_target_and_no_improvement_end_a_study() -> None:

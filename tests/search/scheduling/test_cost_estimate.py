@@ -9,8 +9,11 @@ import pytest
 
 from raysearch.config.space_file import parse_space
 from raysearch.search.scheduling import cost_estimate
-from raysearch.search.scheduling.cost_estimate import expected_fold_epochs
+from raysearch.search.scheduling.cost_estimate import expected_fold_epochs, simulate_search
+from raysearch.search.scheduling.epoch_seconds import EpochSeconds
 from raysearch.search.scheduling.policy import rule_of
+from raysearch.search.scheduling.time_forecast import forecast_time
+from raysearch.search.scheduling.work_after_search import OVERHEAD_S
 from support.result_studies import TREE
 
 
@@ -37,6 +40,28 @@ def test_the_simulation_costs_about_as_much_as_one_with_the_forest(
     ratios = np.log(estimates / with_forest)
     assert np.exp(np.abs(ratios).mean()) < 1.2
     assert np.exp(np.abs(ratios).max()) < 1.5
+
+
+def test_a_frozen_network_reports_once_a_fold_and_takes_the_time_of_its_folds() -> None:
+    hparams = {
+        "folds": 3,
+        "architecture": "resnet18",
+        "weights": "imagenet",
+        "adaptation": {"choice": ["full", "frozen"]},
+        "classifier": {"choice": ["nearest_centroid"], "when": {"adaptation": "frozen"}},
+    }
+    tree = TREE | {"trials": 30, "epochs": 8, "stopping": {"rule": "none"}, "space": hparams}
+    space = parse_space(tree, "x")
+    search = simulate_search(space)
+    reports = {trial.network: trial.fold_epochs for trial in search.trials}
+    assert reports == {"resnet18 (full)": 24, "resnet18 (frozen)": 3}
+    assert all(trial.has_finished for trial in search.trials)
+    seconds = {"resnet18 (full)": EpochSeconds((10.0,)), "resnet18 (frozen)": EpochSeconds((0.1,))}
+    forecast = forecast_time(space, search, seconds, 1, 2)
+    num_full = sum(trial.network == "resnet18 (full)" for trial in search.trials)
+    work_s = num_full * 24 * (10 + OVERHEAD_S) + (30 - num_full) * 3 * (0.1 + OVERHEAD_S)
+    assert forecast.search == pytest.approx(work_s, rel=0.2)
+    assert forecast.fractions["resnet18 (frozen)"] < 0.01
 
 
 def test_an_estimate_does_not_import_scikit_learn_or_scipy() -> None:

@@ -100,3 +100,26 @@ def test_views_and_the_fraction_of_patients_change_the_time_of_an_epoch(shards: 
     (seconds,) = epoch_seconds(plan, {configuration: NetworkSpeed(0.01, 0.001, 0)})["cnn"].values
     # The last of four epochs is validated with eight views.
     assert seconds == pytest.approx(60 * 0.01 + 120 * 0.001 * (3 + 8) / 4)
+
+
+def test_a_frozen_network_is_timed_by_folds_beside_the_trained_one(shards: Path) -> None:
+    hparams = {
+        "folds": 2,
+        "architecture": "resnet18",
+        "weights": "imagenet",
+        "batch_size": 32,
+        "adaptation": {"choice": ["full", "frozen"]},
+        "classifier": {"choice": ["linear", "nearest_centroid"], "when": {"adaptation": "frozen"}},
+    }
+    tree = {"epochs": 4, "trials": 6, "space": hparams}
+    plan = make_plan(parse_space(tree, "x"), "x", str(shards))[0]
+    speeds = dict.fromkeys(probed_configurations(plan), NetworkSpeed(0.01, 0.001, 0.0))
+    seconds = {name: sorted(value.values) for name, value in epoch_seconds(plan, speeds).items()}
+    full_s = 120 * 0.01 + 120 * 0.001
+    assert seconds["resnet18 (full)"] == pytest.approx([full_s])
+    # A linear classifier is trained for four epochs, a nearest centroid is fitted once.
+    linear_s = 4 * 120 * 0.01 + 120 * 0.001
+    assert {round(value, 9) for value in seconds["resnet18 (frozen)"]} == {
+        round(full_s, 9),
+        round(linear_s, 9),
+    }

@@ -1,5 +1,7 @@
 """A trial over frozen features: its scores are those of the encoder with the trained head."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from raysearch.training.batches import normalized_batch
 from raysearch.training.features.extraction import Extractor
 from raysearch.training.features.feature_training import FeatureTrainer
 from raysearch.training.features.fold_features import FoldFeatures
-from raysearch.training.loop import train_fold
+from raysearch.training.loop import FoldListener, FoldState, train_fold, validation_metrics
 from raysearch.training.training_data import AuxiliaryRows, TrainingData
 from support.frozen_networks import frozen_config, pretrained_file
 from support.recorded_training import recorded_training, resumed_results, small_config
@@ -48,14 +50,45 @@ def test_the_encoder_with_the_head_scores_as_the_head_on_stored_features(
     assert (logits.argmax(axis=1) == labels).mean() > 0.7
 
 
+class EpochStates(FoldListener):
+    """Records the state after each epoch of a fold."""
+
+    def __init__(self) -> None:
+        self.states: list[FoldState] = []
+
+    def on_epoch(self, _epochs: int, state: Callable[[], FoldState]) -> None:
+        """Record a copy of the state."""
+        self.states.append(deepcopy(state()))
+
+
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_resumed_trial_equals_an_uninterrupted_one(
-    stored: TrainingData, weights: Path, classifier: str, stop_after: int
+    stored: TrainingData, weights: Path, classifier: str
 ) -> None:
     config = frozen_config(weights, classifier=classifier, feature_passes=2, head_dropout=0.2)
     uninterrupted = recorded_training(config, stored).results()
-    assert resumed_results(config, stored, stop_after) == uninterrupted
+    assert resumed_results(config, stored, 1) == uninterrupted
+    states = EpochStates()
+    trained = train_fold(config, stored, 0, states)
+    resumed = train_fold(config, stored, 0, state=states.states[0])
+    assert np.array_equal(resumed.val_scores.logits, trained.val_scores.logits)
+
+
+def test_a_trial_reports_once_a_fold_after_all_its_epochs(
+    stored: TrainingData, weights: Path
+) -> None:
+    config = replace(frozen_config(weights, classifier="linear"), epochs=3)
+    results = recorded_training(config, stored).results()
+    num_rows = [len(train_indices) for train_indices, _val_indices in stored.folds]
+    assert [(result.fold, result.epoch) for result in results] == [(0, 3), (1, 6)]
+    assert [result.samples for result in results] == [3 * num for num in num_rows]
+    last = results[-1]
+    assert last.objective == pytest.approx(
+        np.mean([result.metrics[config.metric] for result in results])
+    )
+    trained = train_fold(config, stored, 1)
+    metrics = validation_metrics(stored, trained.val_scores)
+    assert last.metrics == metrics
 
 
 def test_the_encoder_runs_once_for_all_trials_folds_and_epochs(

@@ -16,8 +16,8 @@ from raysearch.search.engine.nodes import Slot, cluster_address, num_slots
 from raysearch.search.engine.task_progress import ProgressSender, read_progress, remove_progress
 from raysearch.search.engine.worker_messages import TrialTask
 from raysearch.search.engine.worker_pool import WorkerPool
+from raysearch.search.sampling.sampled_configurations import feature_kinds
 from raysearch.search.study.plan import Plan
-from raysearch.search.study.sampled_configurations import feature_kinds
 from raysearch.search.study.study import Study
 from raysearch.search.study.trial_data import WORKER_CACHE, train_config
 from raysearch.training.failures import TrainingFailedError

@@ -89,6 +89,7 @@ class Reporter:
             self.folder.write_checkpoint(self.trial, pack_checkpoint(checkpoint))
             self._last_checkpoint_s = time.monotonic()
         send_message(self._report(fold_epoch, scores))
+        self.costs = None
         if drains:
             # The trial continues on another node; Tune must not reuse this worker.
             log.warning("this node drains; %s moves to another one", self.trial)
@@ -154,7 +155,7 @@ class Reporter:
 
 
 def fold_report(trial: str, fold_epoch: FoldEpoch, costs: ModelCosts | None) -> FoldReport:
-    """Convert a fold-epoch of `trial` to its report; the first fold-epoch has the `costs`."""
+    """Convert a fold-epoch of `trial` to its report; that of the first one has the `costs`."""
     return FoldReport(
         trial=trial,
         fold=fold_epoch.fold,
@@ -164,7 +165,7 @@ def fold_report(trial: str, fold_epoch: FoldEpoch, costs: ModelCosts | None) -> 
         loss=fold_epoch.loss,
         seconds=fold_epoch.seconds,
         samples=fold_epoch.samples,
-        costs=costs if fold_epoch.epoch == 1 else None,
+        costs=costs,
     )
 
 
@@ -182,4 +183,5 @@ def resend_reports(task: TrialTask, state: TrainingState, costs: ModelCosts | No
     for fold_epoch in state.history:
         epoch, scores = fold_epoch.epoch, state.score_hashes.get(fold_epoch.epoch)
         if epoch > task.reported_epochs or scores != task.score_hashes.get(epoch):
-            send_message(replace(fold_report(task.trial, fold_epoch, costs), scores=scores))
+            first_costs = costs if fold_epoch is state.history[0] else None
+            send_message(replace(fold_report(task.trial, fold_epoch, first_costs), scores=scores))

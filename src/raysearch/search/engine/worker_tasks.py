@@ -110,6 +110,7 @@ def _train_from_checkpoint(task: TrialTask) -> None:
         state = load_checkpoint(folder, task.trial)
         if state is not None:
             resend_reports(task, state, costs)
+            costs = None
         score_hashes = {**task.score_hashes, **(state.score_hashes if state else {})}
         micro_batch = config.micro_batch_size(config.batch_size) if config.accumulate > 1 else None
         reporter = Reporter(

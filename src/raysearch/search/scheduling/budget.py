@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from raysearch.config.report_interval import report_interval
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign, reaches
 from raysearch.search.journal.events import FoldReport
@@ -64,7 +65,7 @@ def last_affordable_trial(
     )
     if leader is None:
         return None
-    num_missing = leader.folds * space.epochs - leader.epoch
+    num_missing = missing_reports(space, leader)
     num_rivals = sum(
         trial.status == "running" and trial is not leader for trial in history.running()
     )
@@ -80,11 +81,22 @@ def last_affordable_trial(
 def affords_beside_others(space: Space, history: History, trial: Trial) -> bool:
     """Whether the budget suffices to finish the training trials, and the paused `trial` as well."""
     unfinished = [trial, *(other for other in history.running() if other.kind == "trial")]
-    num_missing = sum(other.folds * space.epochs - other.epoch for other in unfinished)
+    num_missing = sum(missing_reports(space, other) for other in unfinished)
     return all(
         name == CLOCK or limit - spent >= num_missing * _cost(name, spent, history)
         for name, limit, spent in _limits(space, history)
     )
+
+
+def fold_reports(space: Space, trial: Trial) -> int:
+    """The reports of a trial in a fold."""
+    return space.epochs // report_interval(trial.hparams, space.epochs)
+
+
+def missing_reports(space: Space, trial: Trial) -> int:
+    """The reports until a trial is finished: the fold-epochs, or the folds of a frozen network."""
+    interval = report_interval(trial.hparams, space.epochs)
+    return -(-(trial.folds * space.epochs - trial.epoch) // interval)
 
 
 def _cost(name: str, spent: float, history: History) -> float:

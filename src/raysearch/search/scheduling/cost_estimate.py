@@ -12,11 +12,10 @@ from raysearch.config.samplers import RandomSampler
 from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.sampler import num_trials_left
+from raysearch.search.sampling.searched_networks import network_of, networks_of
 from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
-    architecture_of,
-    architectures_of,
     simulated_rule,
 )
 
@@ -30,13 +29,13 @@ class SimulatedTrial:
     """A trial of a simulated search.
 
     Attributes:
-        architecture: Its architecture.
-        fold_epochs: The fold-epochs that it trained.
+        network: Its network.
+        fold_epochs: Its reports: one a fold-epoch; of a frozen network, one a fold.
         num_spent: The fold-epochs of all trials when it started.
         has_finished: Whether it finished all its folds.
     """
 
-    architecture: str
+    network: str
     fold_epochs: int
     num_spent: int
     has_finished: bool
@@ -99,7 +98,7 @@ def simulate_search(
 
     Args:
         space: The search space.
-        epoch_seconds: The seconds of a fold-epoch of each architecture; by default all are equal.
+        epoch_seconds: The seconds of a fold-epoch of each network; by default all are equal.
         num_slots: The number of trials that train at a time.
         num_trials: The number of trials; by default that of the space. A grid may have fewer.
     """
@@ -115,7 +114,7 @@ def simulate_search(
         points_to_evaluate=(),
         limits=NetworkLimits(),
     )
-    seconds = {name: float(epoch_seconds.get(name, 1.0)) for name in architectures_of(space)}
+    seconds = {name: float(epoch_seconds.get(name, 1.0)) for name in networks_of(space)}
     return SimulatedSearch(
         tuple(_simulated_trials(simulated, seconds, num_slots)),
         num_trials / num_simulated_trials,
@@ -130,12 +129,12 @@ def _simulated_trials(
     simulation = SearchSimulation(
         policy,
         num_slots,
-        lambda trial: epoch_seconds[architecture_of(space, trial)],
+        lambda trial: epoch_seconds[network_of(space, trial.hparams)],
         lambda trial: float(np.random.default_rng(trial.seed).normal()),
         np.random.default_rng(0),
     )
     simulation.run()
     for trial, num_spent in zip(policy.history.searched(), simulation.num_spent, strict=True):
         has_finished = trial.epoch >= policy.total_fold_epochs(trial)
-        architecture = architecture_of(space, trial)
-        yield SimulatedTrial(architecture, trial.epoch, num_spent, has_finished)
+        network = network_of(space, trial.hparams)
+        yield SimulatedTrial(network, len(trial.reports), num_spent, has_finished)

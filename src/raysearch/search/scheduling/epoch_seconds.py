@@ -1,4 +1,4 @@
-"""The seconds that a fold-epoch of an architecture takes, over the configurations of a space."""
+"""The seconds from one report of a trial to the next, over the configurations of a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochSeconds:
-    """The seconds of a fold-epoch of an architecture.
+    """The seconds of a fold-epoch of a network; of a frozen one, those of a fold.
 
     Attributes:
         values: Those of configurations that represent equal parts of the space; at least one.
@@ -32,7 +32,7 @@ class EpochSeconds:
         return max(self.values)
 
 
-SecondsByArchitecture = Mapping[str, EpochSeconds]
+SecondsByNetwork = Mapping[str, EpochSeconds]
 
 
 def refit_speedup(cpus: float, trial_cpus: float) -> float:

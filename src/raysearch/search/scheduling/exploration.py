@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.report_interval import report_interval
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial
@@ -81,7 +82,9 @@ class ExplorationTrials:
             if fold_ended or trial.status not in ("running", "paused"):
                 del self._in_first_fold[trial.id]
                 if fold_ended or trial.epoch > self._space.stopping.grace_period:
-                    self._num_explored += 1
+                    # A frozen network ends its first fold before it is compared.
+                    is_frozen = report_interval(trial.hparams, self._space.epochs) > 1
+                    self._num_explored += not is_frozen
                     self._explored.update(choice for choice in self._choices if _has(trial, choice))
 
 

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Mapping
 from raysearch.config.space import Space
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.sampling.sampler import num_trials_left
+from raysearch.search.sampling.searched_networks import network_of, remaining_networks
+from raysearch.search.scheduling.budget import missing_reports
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
-from raysearch.search.scheduling.search_simulation import architecture_of, remaining_architectures
 
 # The weight of the simulation, or of the probe, in trials: so many trials weigh as much.
 PRIOR_TRIALS = 8.0
 
 
 class FoldEpochsAhead:
-    """Estimates the fold-epochs that a search still trains, and their architectures.
+    """Estimates the fold-epochs that a search still trains, and their networks.
 
     Args:
         space: The search space.
@@ -60,14 +61,14 @@ class FoldEpochsAhead:
 
     def residual(self, history: History, trial: Trial) -> float:
         """The fold-epochs that a running trial still trains, at least 1."""
-        left = trial.folds * self._space.epochs - trial.epoch
+        left = missing_reports(self._space, trial)
         is_last = not (history.done() or history.paused() or self.num_pending(history))
         if trial.kind != "trial" or is_last:
             return float(max(1, left))
-        return float(max(1.0, min(left, self._search.residual_length(trial.epoch))))
+        return float(max(1.0, min(left, self._search.residual_length(len(trial.reports)))))
 
     def mix(self, history: History) -> Mapping[str, float]:
-        """The architectures of the fold-epochs to come, by their fractions.
+        """The networks of the fold-epochs to come, by their fractions.
 
         They are those of the simulated trials that start later, and those of the fold-epochs so
         far, without the excluded ones.
@@ -75,16 +76,16 @@ class FoldEpochsAhead:
         position = int(len(history.searched()) / self._search.factor)
         simulated: dict[str, float] = defaultdict(float)
         for trial in self._search.trials[min(position, len(self._search.trials) // 2) :]:
-            simulated[trial.architecture] += trial.fold_epochs
+            simulated[trial.network] += trial.fold_epochs
         spent: dict[str, float] = defaultdict(float)
         for searched in history.searched():
-            spent[architecture_of(self._space, searched)] += searched.epoch
+            spent[network_of(self._space, searched.hparams)] += len(searched.reports)
         num_searched = len(history.searched())
         weight = num_searched / (num_searched + PRIOR_TRIALS) if sum(spent.values()) else 0.0
         parts = {
             name: weight * spent[name] / max(1.0, sum(spent.values()))
             + (1 - weight) * simulated[name] / max(1.0, sum(simulated.values()))
-            for name in remaining_architectures(self._space, history)
+            for name in remaining_networks(self._space, history)
         }
         total = sum(parts.values())
         return {name: part / total if total else 1 / len(parts) for name, part in parts.items()}

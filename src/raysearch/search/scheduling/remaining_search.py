@@ -26,17 +26,17 @@ from raysearch.search.journal.events import (
     ValueExcluded,
 )
 from raysearch.search.journal.history import History, Trial
+from raysearch.search.sampling.searched_networks import network_of
 from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
-    architecture_of,
     simulated_rule,
 )
 from raysearch.search.scheduling.synthetic_curves import NOISE, fold_fraction, risen
 
 # The events of a trial that have the same time, in their order.
 STARTED, REPORTED, LEFT = range(3)
-# An architecture is taken to be as good as all by this weight, in trials; the objectives of its
+# A network is taken to be as good as all by this weight, in trials; the objectives of its
 # trials have this standard deviation.
 PRIOR_TRIALS, RESIDUAL_STD = 1.0, 0.8
 # The forest trusts the curves of a study, whose hyperparameters matter, more than in a simulation.
@@ -82,7 +82,7 @@ class RemainingSearch:
             limits=NetworkLimits(),
         )
         self._values = synthetic_values(space, history)
-        self._expected = self._architecture_effects()
+        self._expected = self._network_effects()
         self._events = self._synthetic_events()
 
     def simulate(
@@ -90,7 +90,7 @@ class RemainingSearch:
         seed: int,
         num_slots: int,
         epoch_seconds: Callable[[Trial], float],
-        by_architecture: Mapping[str, float],
+        by_network: Mapping[str, float],
         running: Mapping[str, float],
     ) -> SimulatedRest:
         """Simulate the rest of the search.
@@ -99,12 +99,12 @@ class RemainingSearch:
             seed: The seed of the curves.
             num_slots: The number of trials that train at a time.
             epoch_seconds: The seconds of a fold-epoch of a trial.
-            by_architecture: The mean of these by architecture.
+            by_network: The mean of these by network.
             running: The seconds until the next report of each running trial.
         """
         rng = np.random.default_rng(seed)
         space = self._space
-        rule = simulated_rule(space, by_architecture, self._expected, STARTED_WEIGHT_FACTOR)
+        rule = simulated_rule(space, by_network, self._expected, STARTED_WEIGHT_FACTOR)
         policy = SearchPolicy(space, self._events, rule)
         num_spent = policy.history.spent.fold_epochs
         finals: dict[str, float] = {}
@@ -125,7 +125,7 @@ class RemainingSearch:
     def _final_objective(self, trial: Trial, rng: np.random.Generator) -> float:
         """Draw the final objective of a trial, given its last value so far."""
         values = self._values.get(trial.id)
-        expected = self._expected.get(architecture_of(self._space, trial), 0.0)
+        expected = self._expected.get(network_of(self._space, trial.hparams), 0.0)
         if not values:
             return float(rng.normal(expected, RESIDUAL_STD))
         epoch = max(values)
@@ -134,8 +134,8 @@ class RemainingSearch:
         mean = expected + (values[epoch] - part * expected) * part / precision
         return float(rng.normal(mean, NOISE / np.sqrt(precision)))
 
-    def _architecture_effects(self) -> dict[str, float]:
-        """The expected final objective of each architecture, from its trials so far."""
+    def _network_effects(self) -> dict[str, float]:
+        """The expected final objective of each network, from its trials so far."""
         scores: dict[str, list[float]] = {}
         for trial in self._history.searched():
             values = self._values.get(trial.id)
@@ -143,7 +143,7 @@ class RemainingSearch:
                 epoch = max(values)
                 part = float(risen(fold_fraction(epoch, self._space.epochs)))
                 score = values[epoch] / float(np.hypot(part, NOISE))
-                scores.setdefault(architecture_of(self._space, trial), []).append(score)
+                scores.setdefault(network_of(self._space, trial.hparams), []).append(score)
         return {
             name: sum(of_name) / (len(of_name) + PRIOR_TRIALS) for name, of_name in scores.items()
         }

@@ -1,7 +1,7 @@
 """Estimates the time that a study still needs, from its journal and measured speeds.
 
 The fold-epochs of the search come from its simulation, corrected by those spent so far. Their
-seconds are measured: those of the trial, else those of trials of its architecture, else those of a
+seconds are measured: those of the trial, else those of trials of its network, else those of a
 probe. The slots share the work; the trainings after the search follow.
 """
 
@@ -28,16 +28,16 @@ from raysearch.search.journal.events import (
     TrialStarted,
 )
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.scheduling.budget import HOUR_S, exhausted
+from raysearch.search.sampling.searched_networks import network_of, networks_of
+from raysearch.search.scheduling.budget import HOUR_S, exhausted, fold_reports
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
 from raysearch.search.scheduling.epoch_seconds import (
-    SecondsByArchitecture,
+    SecondsByNetwork,
     busy_seconds,
     refit_speedup,
 )
 from raysearch.search.scheduling.fold_epochs_ahead import FoldEpochsAhead
 from raysearch.search.scheduling.remaining_search import RemainingSearch
-from raysearch.search.scheduling.search_simulation import architecture_of, architectures_of
 from raysearch.search.scheduling.trial_speeds import Speeds, mean
 from raysearch.search.scheduling.work_after_search import (
     MIN_FRACTION_LEFT,
@@ -50,7 +50,7 @@ from raysearch.search.scheduling.work_after_search import (
 # The rest of a search with at most so many trials is simulated, so many times; with the rule
 # `forest`, a simulation takes longer.
 MAX_SIMULATED_TRIALS, MAX_FOREST_TRIALS, NUM_SIMULATIONS = 400, 60, 8
-# Without a probe, the estimate waits until so many of the architectures are measured, or so many of
+# Without a probe, the estimate waits until so many of the networks are measured, or so many of
 # the trials have started.
 MIN_MEASURED_FRACTION, MIN_STARTED_FRACTION = 0.75, 0.5
 NUM_OVERHEADS = 40
@@ -80,7 +80,7 @@ class RemainingTime:
     Args:
         space: The search space.
         search: Its simulated search.
-        probed: The seconds of a fold-epoch by architecture, of those that a probe has measured.
+        probed: The seconds of a fold-epoch by network, of those that a probe has measured.
         num_slots: The number of trials that train at a time; None if it is unknown.
         num_cpus: The cores of the largest node; None if it is unknown.
     """
@@ -89,7 +89,7 @@ class RemainingTime:
         self,
         space: Space,
         search: SimulatedSearch,
-        probed: SecondsByArchitecture,
+        probed: SecondsByNetwork,
         num_slots: int | None = None,
         num_cpus: float | None = None,
     ) -> None:
@@ -104,6 +104,8 @@ class RemainingTime:
         self._overheads: deque[float] = deque(maxlen=NUM_OVERHEADS)
         # Trials whose worker process may be starting: the first of each slot.
         self._starting: set[str] = set()
+        # Trials that have reported.
+        self._reported: set[str] = set()
         self._starts: list[float] = []
         # Whether the trials were extended after the last step that follows a search.
         self._is_extended = False
@@ -125,10 +127,11 @@ class RemainingTime:
                 if name in self._last_times and name not in self._starting:
                     passed_s = event.time - self._last_times[name]
                     self._overheads.append(max(0.0, passed_s - event.seconds))
-                elif name in self._starting and event.epoch == 1:
+                elif name in self._starting and name not in self._reported:
                     passed_s = event.time - self._last_times[name]
                     self._starts.append(max(0.0, passed_s - event.seconds))
                 self._starting.discard(name)
+                self._reported.add(name)
                 self._last_times[name] = event.time
             case TrialPaused(trial=name) | TrialEnded(trial=name):
                 self._last_times.pop(name, None)
@@ -152,7 +155,7 @@ class RemainingTime:
     def estimate(self, history: History, now: float) -> RemainingSeconds | None:
         """Estimate the time that the study still needs at `now`.
 
-        None as long as architectures of many trials are neither probed nor measured.
+        None as long as networks of many trials are neither probed nor measured.
         """
         return self.begin_estimate(history, now)()
 
@@ -190,18 +193,18 @@ class RemainingTime:
         Its result is the median of these, and of what follows.
         """
         rest = RemainingSearch(self._space, history)
-        names = architectures_of(self._space)
-        by_architecture = {name: speeds.of_architecture(name) for name in names}
+        names = networks_of(self._space)
+        by_network = {name: speeds.of_network(name) for name in names}
         by_trial = {trial.id: speeds.of_trial(trial) for trial in history.trials.values()}
         running = self._next_reports(history, by_trial, overhead_s, now)
-        mean_s = speeds.of_mix(self._ahead.mix(history))
+        mean_fold_s = speeds.fold_of_mix(self._ahead.mix(history))
         after = self._work_after(history)
         num_slots, max_seconds = self.num_slots, self._budget_seconds(history)
 
         def seconds_of(trial: Trial) -> float:
             if trial.id in by_trial:
                 return by_trial[trial.id]
-            return by_architecture[architecture_of(self._space, trial)]
+            return by_network[network_of(self._space, trial.hparams)]
 
         def simulate() -> RemainingSeconds:
             searches, totals = [], []
@@ -210,13 +213,15 @@ class RemainingTime:
                     seed,
                     num_slots,
                     lambda trial: seconds_of(trial) + overhead_s,
-                    by_architecture,
+                    by_network,
                     running,
                 )
                 champion = simulated.champion
-                epoch_s = mean_s if champion is None else seconds_of(champion)
+                fold_s = mean_fold_s
+                if champion is not None:
+                    fold_s = seconds_of(champion) * fold_reports(self._space, champion)
                 searches.append(min(simulated.seconds, max_seconds))
-                totals.append(searches[-1] + sum(after.units(epoch_s)))
+                totals.append(searches[-1] + sum(after.units(fold_s)))
             total_s, search_s = median(totals), min(median(searches), median(totals))
             return RemainingSeconds(search_s, total_s - search_s)
 
@@ -293,11 +298,11 @@ class RemainingTime:
     def _after_search(self, history: History, speeds: Speeds, progress: float, now: float) -> float:
         """The seconds of the refit, the repeats and the registration that are still to come."""
         champion = self._champion(history)
-        epoch_s = speeds.of_mix(self._ahead.mix(history))
+        fold_s = speeds.fold_of_mix(self._ahead.mix(history))
         if champion is not None:
-            epoch_s = progress * speeds.of_trial(champion) + (1 - progress) * epoch_s
+            fold_s = progress * speeds.fold_of_trial(champion) + (1 - progress) * fold_s
         passed_s = max(0.0, now - self._last_time) if self._is_over(history) else 0.0
-        return seconds_left(self._work_after(history).units(epoch_s), passed_s)
+        return seconds_left(self._work_after(history).units(fold_s), passed_s)
 
     def _work_after(self, history: History) -> WorkAfterSearch:
         space = self._space
@@ -306,7 +311,6 @@ class RemainingTime:
         speedup = refit_speedup(self._num_cpus or 1.0, space.resources.cpus)
         folds = min(map(int, space.values_of("folds"))) if retrained is None else retrained.folds
         return WorkAfterSearch(
-            epochs=space.epochs,
             folds=folds,
             num_slots=self.num_slots,
             num_repeats=space.repeats * folds,

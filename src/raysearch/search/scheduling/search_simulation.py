@@ -12,8 +12,8 @@ import numpy as np
 
 from raysearch.config.space import RANGES, Space
 from raysearch.search.journal.events import TrialStarted
-from raysearch.search.journal.history import History, Trial
-from raysearch.search.sampling.exclusions import remaining_space
+from raysearch.search.journal.history import Trial
+from raysearch.search.sampling.searched_networks import architectures_by_network, architectures_of
 from raysearch.search.scheduling.forest import ForestRule
 from raysearch.search.scheduling.policy import SearchPolicy, rule_of
 from raysearch.search.scheduling.stopping_rules import StoppingRule
@@ -32,7 +32,7 @@ class SearchSimulation:
     Args:
         policy: The policy, with the history so far.
         num_slots: The number of trials that train at a time.
-        epoch_seconds: The seconds of a fold-epoch of a trial.
+        epoch_seconds: The seconds of a report of a trial.
         final_objective: The objective to which the curve of a trial rises.
         rng: The noise of the curves.
 
@@ -96,21 +96,6 @@ class SearchSimulation:
         heappush(self._running, (self.seconds + seconds, next(self._numbers), name))
 
 
-def architectures_of(space: Space) -> tuple[str, ...]:
-    """The architectures of the searched trials."""
-    return tuple(map(str, space.values_of("architecture")))
-
-
-def remaining_architectures(space: Space, history: History) -> tuple[str, ...]:
-    """The architectures of further trials: those that the user has not excluded."""
-    return architectures_of(remaining_space(space, history))
-
-
-def architecture_of(space: Space, trial: Trial) -> str:
-    """The architecture of a trial."""
-    return str(trial.hparams.get("architecture", architectures_of(space)[0]))
-
-
 def simulated_rule(
     space: Space,
     epoch_seconds: Mapping[str, float],
@@ -121,25 +106,38 @@ def simulated_rule(
 
     Args:
         space: The search space.
-        epoch_seconds: The seconds of a fold-epoch by architecture.
-        expected: The expected final objective by architecture; by default 0.
+        epoch_seconds: The seconds of a report by network.
+        expected: The expected final objective by network; by default 0.
         started_weight_factor: The factor of the exploration weight of trials that have started.
     """
     if space.stopping.rule != "forest":
         return rule_of(space)
     num_folds = min(map(int, space.values_of("folds")))
     names = architectures_of(space)
+    seconds = _by_architecture(
+        space, {name: max(epoch_seconds[name], 1e-9) for name in epoch_seconds}
+    )
+    scores = _by_architecture(space, expected)
     # A choice with one value is no feature.
     columns = names if len(names) > 1 else ()
     posterior = partial(
         CurvePosterior,
         num_folds=num_folds,
-        log_seconds=np.log([max(epoch_seconds[name], 1e-9) for name in columns]),
-        expected=np.array([expected.get(name, 0.0) for name in columns]),
+        log_seconds=np.log([seconds.get(name, 1.0) for name in columns]),
+        expected=np.array([scores.get(name, 0.0) for name in columns]),
         started_weight_factor=started_weight_factor,
         first_column=_first_column(space, "architecture"),
     )
     return ForestRule(space, posterior)
+
+
+def _by_architecture(space: Space, values: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean value of each architecture over its networks."""
+    architectures = architectures_by_network(space)
+    by_architecture: dict[str, list[float]] = {}
+    for network, value in values.items():
+        by_architecture.setdefault(architectures[network], []).append(value)
+    return {name: sum(each) / len(each) for name, each in by_architecture.items()}
 
 
 def _first_column(space: Space, name: str) -> int:

@@ -9,9 +9,10 @@ from statistics import fmean, quantiles
 import numpy as np
 
 from raysearch.config.space import Space
+from raysearch.search.sampling.searched_networks import reports_per_fold
 from raysearch.search.scheduling.budget import HOUR_S
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch, SimulatedTrial
-from raysearch.search.scheduling.epoch_seconds import SecondsByArchitecture, refit_speedup
+from raysearch.search.scheduling.epoch_seconds import SecondsByNetwork, refit_speedup
 from raysearch.search.scheduling.work_after_search import OVERHEAD_S, WorkAfterSearch
 
 # Ray, the tracking store and the first workers start in this time, on two cores.
@@ -31,7 +32,7 @@ class TimeForecast:
         high: A total that one of ten studies exceeds.
         search: The median of the search.
         after_search: The median of refit, repeats and registration.
-        fractions: The fraction of the search that trials of each architecture take.
+        fractions: The fraction of the search that trials of each network take.
     """
 
     total: float
@@ -45,7 +46,7 @@ class TimeForecast:
 def forecast_time(
     space: Space,
     search: SimulatedSearch,
-    seconds: SecondsByArchitecture,
+    seconds: SecondsByNetwork,
     num_slots: int,
     num_cpus: float,
     features_s: float = 0.0,
@@ -55,7 +56,7 @@ def forecast_time(
     Args:
         space: The search space.
         search: Its simulated search.
-        seconds: The seconds of a fold-epoch of each architecture of the space.
+        seconds: The seconds of a fold-epoch of each network of the space.
         num_slots: The number of trials that train at a time.
         num_cpus: The cores of the machine.
         features_s: The seconds in which all slots compute the features of frozen networks. They
@@ -66,13 +67,13 @@ def forecast_time(
     sums = dict.fromkeys(seconds, 0.0)
     for _replicate in range(NUM_REPLICATES):
         trials = _resampled(search, rng)
-        trial_s = [_draw(seconds[trial.architecture].values, rng) for trial in trials]
+        trial_s = [_draw(seconds[trial.network].values, rng) for trial in trials]
         work = [
             trial.fold_epochs * (epoch_s + OVERHEAD_S)
             for trial, epoch_s in zip(trials, trial_s, strict=True)
         ]
         for trial, part in zip(trials, work, strict=True):
-            sums[trial.architecture] += part
+            sums[trial.network] += part
         searches.append(features_s + _search_seconds(space, search, sum(work), work, num_slots))
         after.append(_after_search(space, trials, trial_s, num_slots, num_cpus, rng))
         totals.append(STARTUP_S + searches[-1] + after[-1])
@@ -122,18 +123,21 @@ def _after_search(
     rng: np.random.Generator,
 ) -> float:
     """The seconds after the search, if one of the trials that finished becomes the champion."""
-    finished = [
-        seconds for trial, seconds in zip(trials, trial_s, strict=True) if trial.has_finished
+    fold_s = [
+        seconds * reports_per_fold(space, trial.network)
+        for trial, seconds in zip(trials, trial_s, strict=True)
     ]
-    candidates = finished or trial_s
-    epoch_s = candidates[int(rng.integers(len(candidates)))]
+    finished = [
+        seconds for trial, seconds in zip(trials, fold_s, strict=True) if trial.has_finished
+    ]
+    candidates = finished or fold_s
+    champion_fold_s = candidates[int(rng.integers(len(candidates)))]
     folds = min(map(int, space.values_of("folds")))
     speedup = refit_speedup(num_cpus, space.resources.cpus)
     work = WorkAfterSearch(
-        epochs=space.epochs,
         folds=folds,
         num_slots=num_slots,
         num_repeats=space.repeats * folds,
         refit_speedup=speedup if space.champion == "refit" else None,
     )
-    return sum(work.units(epoch_s))
+    return sum(work.units(champion_fold_s))

@@ -1,4 +1,4 @@
-"""The seconds of a fold-epoch of each trial and architecture, as measured so far."""
+"""The seconds of a fold-epoch of each trial and network, as measured so far."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from collections.abc import Mapping
 
 from raysearch.config.space import Space
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.scheduling.epoch_seconds import SecondsByArchitecture
-from raysearch.search.scheduling.search_simulation import architecture_of, remaining_architectures
+from raysearch.search.sampling.searched_networks import (
+    network_of,
+    remaining_networks,
+    reports_per_fold,
+)
+from raysearch.search.scheduling.budget import fold_reports
+from raysearch.search.scheduling.epoch_seconds import SecondsByNetwork
 
 
 class Speeds:
-    """The seconds of a fold-epoch of each trial and each architecture.
+    """The seconds of a fold-epoch of each trial and each network.
 
     Args:
         space: The search space.
         history: The trials, with their measured seconds.
-        probed: What a probe measured, by architecture.
+        probed: What a probe measured, by network.
         elapsed: The seconds since the last event of each running trial.
     """
 
@@ -26,15 +31,15 @@ class Speeds:
         self,
         space: Space,
         history: History,
-        probed: SecondsByArchitecture,
+        probed: SecondsByNetwork,
         elapsed: Mapping[str, float],
     ) -> None:
         self._space, self._probed, self._elapsed = space, probed, elapsed
-        self._remaining = remaining_architectures(space, history)
+        self._remaining = remaining_networks(space, history)
         self._measured: dict[str, list[float]] = defaultdict(list)
         self._lower_bounds: dict[str, float] = defaultdict(float)
         for trial in history.trials.values():
-            name = architecture_of(space, trial)
+            name = network_of(space, trial.hparams)
             if trial.reports:
                 self._measured[name].append(_mean_seconds(trial))
             elif trial.id in elapsed:
@@ -52,12 +57,12 @@ class Speeds:
         return math.exp(mean(logs)) if logs else 1.0
 
     def measured_fraction(self) -> float:
-        """The fraction of the remaining architectures that are probed or measured."""
+        """The fraction of the remaining networks that are probed or measured."""
         names = self._remaining
         return sum(name in self._measured or name in self._probed for name in names) / len(names)
 
-    def of_architecture(self, name: str) -> float:
-        """The mean seconds of a fold-epoch of an architecture.
+    def of_network(self, name: str) -> float:
+        """The mean seconds of a fold-epoch of a network.
 
         Of one that is neither measured nor probed, those of the others, but not less than the
         first fold-epoch of a running trial has taken.
@@ -77,15 +82,26 @@ class Speeds:
         return max(mean(seconds_of_others), 1.5 * self._lower_bounds[name])
 
     def of_trial(self, trial: Trial) -> float:
-        """The mean seconds of a fold-epoch of a trial; before its first, of its architecture."""
+        """The mean seconds of a fold-epoch of a trial; before its first, of its network."""
         if trial.reports:
             return _mean_seconds(trial)
-        expected = self.of_architecture(architecture_of(self._space, trial))
+        expected = self.of_network(network_of(self._space, trial.hparams))
         return max(expected, self._elapsed.get(trial.id, 0.0))
 
     def of_mix(self, fractions: Mapping[str, float]) -> float:
-        """The mean seconds of a fold-epoch of architectures by their fractions."""
-        return sum(part * self.of_architecture(name) for name, part in fractions.items())
+        """The mean seconds of a fold-epoch of networks by their fractions."""
+        return sum(part * self.of_network(name) for name, part in fractions.items())
+
+    def fold_of_trial(self, trial: Trial) -> float:
+        """The mean seconds of a fold of a trial."""
+        return self.of_trial(trial) * fold_reports(self._space, trial)
+
+    def fold_of_mix(self, fractions: Mapping[str, float]) -> float:
+        """The mean seconds of a fold of networks by their fractions."""
+        return sum(
+            part * self.of_network(name) * reports_per_fold(self._space, name)
+            for name, part in fractions.items()
+        )
 
 
 def _mean_seconds(trial: Trial) -> float:

@@ -22,7 +22,6 @@ class WorkAfterSearch:
     """The trainings of the champion, and its registration.
 
     Attributes:
-        epochs: The epochs of a fold.
         folds: The number of folds.
         num_slots: The number of folds that train at a time.
         num_repeats: The folds of all repeats.
@@ -31,7 +30,6 @@ class WorkAfterSearch:
         start_s: The seconds in which a worker process starts.
     """
 
-    epochs: int
     folds: int
     num_slots: int
     num_repeats: int
@@ -39,19 +37,19 @@ class WorkAfterSearch:
     refit_speedup: float | None = 1.0
     start_s: float = WORKER_START_S
 
-    def units(self, epoch_s: float) -> list[float]:
-        """The seconds of each step, in order, if a fold-epoch of the champion takes `epoch_s`.
+    def units(self, fold_s: float) -> list[float]:
+        """The seconds of each step, in order, if a fold of the champion takes `fold_s`.
 
         An event of the journal reports the end of each step but the last.
         """
         units: list[float] = []
         if self.refit_speedup is not None:
             all_rows = self.folds / max(1, self.folds - 1)
-            units.append(self.start_s + epoch_s * self.epochs * all_rows / self.refit_speedup)
+            units.append(self.start_s + fold_s * all_rows / self.refit_speedup)
         # A slow machine also registers slowly.
         slowness = self.start_s / WORKER_START_S
         num_rounds = math.ceil(max(0, self.num_repeats - self.num_repeated) / self.num_slots)
-        rounds = [epoch_s * self.epochs + OVERHEAD_S] * num_rounds
+        rounds = [fold_s + OVERHEAD_S] * num_rounds
         if self.num_repeated or not rounds:
             end_s = END_S if self.num_repeated else REGISTRATION_S
             return [*units, *rounds, end_s * slowness]

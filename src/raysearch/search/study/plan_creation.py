@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.names import FOLDS, NAME
+from raysearch.config.report_interval import min_reports
 from raysearch.config.space import Space
 from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.data.splits.folds import Fold, fold_indices, split_hash
@@ -79,7 +80,7 @@ def make_plan(
     splits = {len(folds): folds for folds in schemes}
     if space.validation != FOLDS:
         space = space.with_folds(*splits)
-    _check_budget(space, min(splits) * space.epochs)
+    _check_budget(space, min_reports(space))
     auxiliary = tuple(find_auxiliary(address, view, data) for address in space.auxiliary)
     auxiliary_warnings = [
         f"auxiliary {shards.data}: {warning}" for shards in auxiliary for warning in shards.warnings

@@ -21,19 +21,20 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.json_values import dump_checked, parse_checked
 from raysearch.config.names import FROZEN, NO_WEIGHTS, TRAINED_CLASSIFIERS, is_encoder
+from raysearch.config.report_interval import report_interval
 from raysearch.data.cache_folder import cache_folder, private_folder
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import record_from_json
+from raysearch.search.sampling.sampled_configurations import feature_kinds, sampled_hparams
+from raysearch.search.sampling.searched_networks import architectures_of, network_of
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds
-from raysearch.search.scheduling.search_simulation import architectures_of
 from raysearch.search.study.plan import Plan
-from raysearch.search.study.sampled_configurations import feature_kinds, sampled_hparams
 from raysearch.training.precision_settings import cpu_kind
 
 # The folder of the results in the cache, and the number of their format.
 SPEEDS, FORMAT = "speeds", 1
-# So many configurations of an architecture are probed, by size: each represents a third of them.
+# So many configurations of a network are probed, by size: each represents a third of them.
 NUM_PROBED = 3
 # Of the configurations, these change the time of an epoch, beside those of the network.
 TIMED_HPARAMS = frozenset(
@@ -71,11 +72,13 @@ class ProbedConfiguration:
 
     Args:
         architecture: Its architecture.
+        network: Its network, as `network_of` names it.
         hparams: The hyperparameters that a trial has, as pairs of name and value.
         file: The name of its file in the cache.
     """
 
     architecture: str
+    network: str
     hparams: tuple[tuple[str, Value], ...]
     file: str
 
@@ -100,7 +103,7 @@ def gpu_kinds() -> list[str]:
 
 
 def probed_configurations(plan: Plan) -> list[ProbedConfiguration]:
-    """The configurations whose speed represents the space: at most three of each architecture."""
+    """The configurations whose speed represents the space: at most three of each network."""
     return [
         configuration
         for architecture in architectures_of(plan.space)
@@ -109,21 +112,18 @@ def probed_configurations(plan: Plan) -> list[ProbedConfiguration]:
 
 
 def _configurations(plan: Plan, architecture: str) -> Iterator[ProbedConfiguration]:
-    """Configurations of equal parts of those of an architecture, ordered by size."""
+    """Configurations of equal parts of those of each network of an architecture, by size."""
     sizes: dict[str, tuple[float, ProbedConfiguration]] = {}
-    sampled = []
+    by_network: dict[str, list[tuple[float, ProbedConfiguration]]] = {}
     for hparams in sampled_hparams(plan.space, architecture):
         configuration = _configuration(plan, architecture, hparams)
         sizes.setdefault(configuration.file, (_size(architecture, hparams), configuration))
-        sampled.append(sizes[configuration.file])
-    sampled.sort(key=lambda item: (item[0], item[1].file))
-    chosen = {}
-    for part in range(NUM_PROBED):
-        position = (2 * part + 1) * len(sampled) // (2 * NUM_PROBED)
-        if sampled:
-            configuration = sampled[position][1]
-            chosen[configuration.file] = configuration
-    yield from chosen.values()
+        by_network.setdefault(configuration.network, []).append(sizes[configuration.file])
+    for sampled in by_network.values():
+        sampled.sort(key=lambda item: (item[0], item[1].file))
+        parts = range(1, 2 * NUM_PROBED, 2)
+        chosen = (sampled[part * len(sampled) // (2 * NUM_PROBED)][1] for part in parts)
+        yield from {configuration.file: configuration for configuration in chosen}.values()
 
 
 def _size(architecture: str, hparams: Mapping[str, Value]) -> float:
@@ -161,7 +161,8 @@ def _configuration(
     if is_encoder(architecture):  # whose own weights are the default
         kept["weights"] = NO_WEIGHTS
     items = tuple(({"architecture": architecture} | kept).items())
-    return ProbedConfiguration(architecture, items, f"{digest[:24]}.json")
+    network = network_of(plan.space, hparams)
+    return ProbedConfiguration(architecture, network, items, f"{digest[:24]}.json")
 
 
 def cached_speeds(
@@ -193,22 +194,23 @@ def store_speed(configuration: ProbedConfiguration, speed: NetworkSpeed) -> None
 def epoch_seconds(
     plan: Plan, speeds: Mapping[ProbedConfiguration, NetworkSpeed]
 ) -> dict[str, EpochSeconds]:
-    """The seconds of a fold-epoch of each architecture with a known speed."""
+    """The seconds of a fold-epoch of each network with a known speed; of a frozen one, a fold."""
     return {
-        architecture: EpochSeconds(
+        network: EpochSeconds(
             tuple(
                 _epoch_seconds(plan, dict(item.hparams), speed)
                 for item, speed in speeds.items()
-                if item.architecture == architecture
+                if item.network == network
             )
         )
-        for architecture in {item.architecture: None for item in speeds}
+        for network in {item.network: None for item in speeds}
     }
 
 
 def _epoch_seconds(plan: Plan, hparams: Mapping[str, Value], speed: NetworkSpeed) -> float:
-    """The mean seconds of a fold-epoch of a configuration, over the folds and their epochs."""
+    """The mean seconds from one report to the next of a configuration, over its folds."""
     params, epochs = resolve(hparams), plan.space.epochs
+    num_reports = epochs // report_interval(hparams, epochs)
     split = min(plan.splits, key=lambda split: split.folds)
     num_validated = sum(split.patches) / split.folds
     num_own = (sum(plan.class_counts) - num_validated) * params.patient_fraction
@@ -217,13 +219,14 @@ def _epoch_seconds(plan: Plan, hparams: Mapping[str, Value], speed: NetworkSpeed
     height, width, _channels = plan.shape
     num_views = (8 if height == width else 4) if params.tta == "dihedral" else 1
     # Only the last epoch of a fold is validated with all views.
-    num_validations = 1 + (num_views - 1) / epochs
+    num_validations = num_reports - 1 + num_views
     is_fitted = params.adaptation == FROZEN and params.classifier not in TRAINED_CLASSIFIERS
-    return (
-        num_trained * speed.train_s / (epochs if is_fitted else 1)
+    fold_s = (
+        num_trained * speed.train_s * (1 if is_fitted else epochs)
         + num_validated * num_validations * speed.validation_s
-        + (num_trained + num_validated) * speed.preprocess_s / epochs
+        + (num_trained + num_validated) * speed.preprocess_s
     )
+    return fold_s / num_reports
 
 
 @dataclass(frozen=True)

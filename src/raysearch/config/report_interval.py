@@ -1,0 +1,27 @@
+"""How often trials report: after each epoch of a fold, or after each fold."""
+
+from __future__ import annotations
+
+from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.names import FROZEN
+from raysearch.config.space import Space
+
+
+def report_interval(hparams: Hparams, epochs: int) -> int:
+    """Return the fold-epochs from one report of a trial to the next.
+
+    A classifier of frozen features is trained in a small part of the time that an epoch of a
+    network takes. Such a trial is validated and compared at the ends of its folds only.
+
+    Args:
+        hparams: The hyperparameters of the trial.
+        epochs: The epochs of a fold.
+    """
+    return epochs if hparams.get("adaptation") == FROZEN else 1
+
+
+def min_reports(space: Space) -> int:
+    """Return the fewest reports of a trial of `space` that finishes."""
+    folds = min(map(int, space.values_of("folds")))
+    is_frozen = FROZEN in space.values_of("adaptation")
+    return folds if is_frozen else folds * space.epochs
