@@ -7,15 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from raysearch.data.shards.bags import Bags
 from raysearch.data.shards.sharding import write_shards
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.errors import DataError
-from raysearch.inference.score_sources import Source, open_source
+from raysearch.inference.score_batches import Batch, Source
+from raysearch.inference.score_sources import open_source
+from raysearch.models.bags.slide_feature_files import read_feature_file
+from support.slide_files import WIDTH, slide_shards
 from support.tiff_files import tiff_bytes
 
 SHAPE = (50, 50, 3)
+
+
+def pixels_of(batch: Batch) -> NDArray[np.uint8]:
+    assert not isinstance(batch.inputs, Bags)
+    return batch.inputs
 
 
 def patches_by_name(source: Source) -> dict[str, tuple[bytes, str | None, str]]:
@@ -24,7 +34,7 @@ def patches_by_name(source: Source) -> dict[str, tuple[bytes, str | None, str]]:
         item.file: (pixels.tobytes(), label, item.patient)
         for number in range(source.num_batches)
         for batch in [source.read(number)]
-        for item, label, pixels in zip(batch.items, batch.labels, batch.pixels, strict=True)
+        for item, label, pixels in zip(batch.items, batch.labels, pixels_of(batch), strict=True)
     }
 
 
@@ -70,9 +80,50 @@ def test_a_batch_can_be_read_again(
     first, second = source.read(2), source.read(2)
     assert len(first.items) == 10
     assert first.labels == [None] * 10
-    assert np.array_equal(first.pixels, second.pixels)
+    assert np.array_equal(pixels_of(first), pixels_of(second))
 
 
 def test_a_synthetic_source_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a synthetic source has no files to score"):
         open_source("4:40:2", "synthetic", "label", SHAPE, SourceOptions(scratch=tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["shards", "folder", "table"])
+def test_slides_have_the_features_and_positions_of_their_files(tmp_path: Path, kind: str) -> None:
+    shards = slide_shards(tmp_path, 20)
+    files, options = tmp_path / "source" / "features", SourceOptions(scratch=tmp_path)
+    addresses = {"shards": shards, "folder": files, "table": tmp_path / "source" / "labels.csv"}
+    if kind == "table":
+        options = replace(options, root=str(files))
+    source = open_source(str(addresses[kind]), None, "label", (30, WIDTH, 1), options)
+    names = []
+    for number in range(source.num_batches):
+        batch = source.read(number)
+        assert isinstance(batch.inputs, Bags)
+        for index, item in enumerate(batch.items):
+            slide = read_feature_file(str(files / f"{item.slide}.h5"))
+            assert np.array_equal(batch.inputs[index], slide.values)
+            stored = batch.positions[index]
+            assert stored is not None
+            assert slide.positions is not None
+            assert np.array_equal(stored, slide.positions)
+            names.append(item.slide)
+        known = {"tumor", "normal"} if kind != "folder" else {None}
+        assert set(batch.labels) == known
+    assert sorted(names) == [f"s{number:03d}" for number in range(20)]
+
+
+def test_slides_of_another_encoder_and_images_are_rejected(tmp_path: Path) -> None:
+    shards, shape = slide_shards(tmp_path, 4), (30, WIDTH + 1, 1)
+    files, options = str(tmp_path / "source" / "features"), SourceOptions(scratch=tmp_path)
+    batch = open_source(files, None, "label", shape, options).read(0)
+    assert not batch.items
+    assert {rejected.reason for rejected in batch.rejected} == {
+        "16 features, and the model takes 17"
+    }
+    with pytest.raises(DataError, match="slides with 16 features of each patch, and the model"):
+        open_source(str(shards), None, "label", shape, options)
+    with pytest.raises(DataError, match=r"slides with 16 .*takes patches of 50x50 pixels"):
+        open_source(str(shards), None, "label", SHAPE, options)
+    with pytest.raises(DataError, match="no files of slides in it"):
+        open_source(str(tmp_path / "source"), None, "label", shape, options)

@@ -31,7 +31,7 @@ PACKAGES = (
 SUBPACKAGES = {
     "search": ("engine", "tracking", "study", "scheduling", "sampling", "journal"),
     "data": ("audit", "harvest", "splits", "shards", "sources", "images"),
-    "models": ("architectures", "preprocessing", "transfer", "encoders", "weights"),
+    "models": ("bags", "architectures", "preprocessing", "transfer", "encoders", "weights"),
 }
 # Packages that do not import each other, although one stands above the other.
 INDEPENDENT = ({"search.engine", "search.tracking"}, {"config", "metrics"})

@@ -15,11 +15,19 @@ from torch import Tensor, nn
 from raysearch.champion.training_record import TrainingDataRecord
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
-from raysearch.config.names import encoder_path, is_encoder
+from raysearch.config.names import BAG_ARCHITECTURES, encoder_path, is_encoder
 from raysearch.data.pseudonyms import without_folders
+from raysearch.data.shards.shard_manifest import MAX_FEATURES
 from raysearch.errors import StudyError, first_line, shortened
+from raysearch.models import is_bag_shape
 from raysearch.models.architectures.networks import build_network
-from raysearch.models.classifier import Classifier, PatchClassifier, build_ensemble
+from raysearch.models.classifier import (
+    BagClassifier,
+    Classifier,
+    Member,
+    PatchClassifier,
+    build_ensemble,
+)
 from raysearch.models.dihedral import TEST_TIME_AUGMENTATIONS
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.tensor_files import is_state_dict, load_state
@@ -51,7 +59,7 @@ class ModelArtifact:
         study_identity: The hash that identifies the study's plan.
         trial: Name of the selected trial.
         hparams: The trial's hyperparameters.
-        shape: (H, W, 3) of a patch.
+        shape: (H, W, 3) of a patch; (patches, features, 1) of bags.
         class_names: The classes in the order of the probabilities.
         temperature: Calibration temperature of the logits.
         threshold: Smallest calibrated probability of the second class that counts as positive;
@@ -105,7 +113,14 @@ class ModelArtifact:
 
         return build() if weights is None else load_state(build, weights.model)
 
-    def _build_member(self, weights: NetworkWeights | None) -> PatchClassifier:
+    @property
+    def is_of_bags(self) -> bool:
+        """Whether the model takes the features of slides, and not patches."""
+        return is_bag_shape(self.shape)
+
+    def _build_member(self, weights: NetworkWeights | None) -> Member:
+        if self.is_of_bags:
+            return BagClassifier(self.build_network(weights), self.temperature).eval()
         preprocessing = build_preprocessing(self.hparams)
         if weights is not None:
             load_state(lambda: preprocessing, weights.preprocessing)
@@ -200,6 +215,14 @@ def unpack_model_artifact(content: bytes) -> StoredModel:
     return StoredModel(artifact, classifier, training_data)
 
 
+def _is_shape(artifact: ModelArtifact) -> bool:
+    """Return whether the shape is that of patches, or of bags if the network takes these."""
+    height, width, channels = artifact.shape
+    if artifact.hparams.get("architecture") in BAG_ARCHITECTURES:
+        return 1 <= width <= MAX_FEATURES and height >= 1 and channels == 1
+    return channels == NUM_CHANNELS and 1 <= min(height, width) <= max(height, width) <= MAX_SIDE
+
+
 def _check_description(artifact: ModelArtifact) -> None:
     """Check the numbers of a description; ValueError if one is out of its range."""
     if is_encoder(str(artifact.hparams.get("architecture"))) != (artifact.encoder is not None):
@@ -208,7 +231,7 @@ def _check_description(artifact: ModelArtifact) -> None:
     names = artifact.class_names
     thresholds = () if artifact.threshold is None else (artifact.threshold,)
     checks = {
-        "shape": artifact.shape[2] == NUM_CHANNELS and max(artifact.shape) <= MAX_SIDE,
+        "shape": _is_shape(artifact),
         "class_names": 2 <= len(names) <= MAX_CLASSES and len(set(names)) == len(names),
         "temperature": math.isfinite(artifact.temperature) and artifact.temperature > 0,
         "threshold": all(map(math.isfinite, thresholds)),

@@ -19,6 +19,7 @@ from raysearch.data.step_progress import StepCallback, ignore_progress
 from raysearch.data.synthetic import synthesize_patches
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.metrics.interval import Interval
+from raysearch.models import is_bag_shape
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.plan import Plan
@@ -36,6 +37,7 @@ from raysearch.selection.stored_intervals import write_intervals
 
 # The registry stores an example of the input: synthetic patches, because a model is passed on. A
 # batch of 1 would fix the batch size at 1.
+NUM_EXAMPLE_PATCHES = 4
 NUM_EXAMPLES = 2
 EXAMPLE_SOURCE = f"{NUM_EXAMPLES}:{NUM_EXAMPLES}:0"
 
@@ -189,8 +191,18 @@ def _repeat_tags(plan: Plan, repeats: Sequence[RepeatResult]) -> dict[str, str]:
     return {f"{plan.space.metric}_repeats": "; ".join(objectives)} if objectives else {}
 
 
-def example_batch(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return synthetic patches of a shape (H, W, 3), uint8, shape (2, H, W, 3)."""
+def example_batch(shape: tuple[int, int, int]) -> NDArray[np.generic]:
+    """Return synthetic patches of a shape (H, W, 3), uint8, shape (2, H, W, 3).
+
+    Of bags, random features of slides, float32, shape (2, patches, D), of which the second has one
+    patch less, in whose place is NaN.
+    """
+    if is_bag_shape(shape):
+        features = np.random.default_rng(0).normal(
+            size=(NUM_EXAMPLES, NUM_EXAMPLE_PATCHES, shape[1])
+        )
+        features[1, -1] = np.nan
+        return features.astype(np.float32)
     numbers = np.arange(NUM_EXAMPLES)
     size = (shape[1], shape[0])
     patches = synthesize_patches(EXAMPLE_SOURCE, numbers, numbers % 2, numbers)

@@ -40,6 +40,7 @@ class CommandEntry:
 # In the order of `--help`.
 COMMANDS: Mapping[str, CommandEntry] = {
     "shard": CommandEntry("Data", "Decode images into Parquet shards, once and on all cores."),
+    "features": CommandEntry("Data", "Compute the features of the patches of each slide once."),
     "split": CommandEntry("Data", "Create a held-out test set and folds, grouped by patient."),
     "inspect": CommandEntry(
         "Data", "Inspect shards: counts, outliers, duplicates, labels, splits."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raysearch.data.step_progress import StepCallback
     from raysearch.inference.model_loading import Model
     from raysearch.inference.prediction import PredictionSummary
-    from raysearch.inference.score_sources import Source
+    from raysearch.inference.score_batches import Source
 
 SAVED_BATCHES = "finished batches are saved; run the same command again"
 
@@ -42,7 +42,10 @@ def predict(
     ],
     source_address: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="Shards, or images that `raysearch shard` can read."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Shards, or images or features of slides that `raysearch shard` can read.",
+        ),
     ],
     out: Annotated[str, typer.Argument(help="The folder for the scores.")],
     source_format: Annotated[
@@ -66,18 +69,25 @@ def predict(
     explain: Annotated[
         int,
         typer.Option(
-            help="Number of Grad-CAM overlays to write: of the errors with the highest confidence"
-            " if labels are known."
+            help="Number of Grad-CAM overlays, or of attention maps of slides, to write: of the"
+            " errors with the highest confidence if labels are known."
         ),
     ] = 0,
     depth: DepthOption = None,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="For a CSV file: the folder to which its paths are relative. Default: its folder.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Number of Ray workers. Default: score in this process.")
     ] = 0,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Predict the calibrated class probabilities of patches.
+    """Predict the calibrated class probabilities of patches, or of slides.
 
     OUT contains `scores.parquet`, the same table as `scores.csv`, and `rejected.csv`. The same
     command resumes an interrupted run. Images are resized to the model's input size. If their
@@ -102,7 +112,7 @@ def predict(
     model = load_model(address, studies)
     with scratch_folder() as scratch:
         shape = model.artifact.shape
-        options = SourceOptions(scratch=scratch, patient=patient, depth=depth)
+        options = SourceOptions(scratch=scratch, patient=patient, depth=depth, root=root)
         source = open_source(source_address, source_format, task, shape, options)
         try:
             with step_progress("Scoring") as on_progress:
@@ -118,11 +128,13 @@ def predict(
     if as_json:
         print_json({"out": out, **asdict(summary), "num_overlays": num_overlays, "notes": notes})
         return 0
-    sys.stdout.write(_summary_line(summary, out))
+    unit = "slides" if model.artifact.is_of_bags else "patches"
+    sys.stdout.write(_summary_line(summary, out, unit))
     for note in notes:
         console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
     if num_overlays:
-        console.print(f"Overlays  {num_overlays} in {escape(out)}/explain", soft_wrap=True)
+        kind = "Attention" if model.artifact.is_of_bags else "Overlays"
+        console.print(f"{kind:9} {num_overlays} in {escape(out)}/explain", soft_wrap=True)
     return 0
 
 
@@ -135,12 +147,12 @@ def _shift_notes(model: Model, out: Folder) -> list[str]:
     return shift_notes(model, written_scores(out, model.artifact.class_names))
 
 
-def _summary_line(summary: PredictionSummary, out: str) -> str:
+def _summary_line(summary: PredictionSummary, out: str, unit: str) -> str:
     is_resumed = summary.num_new != summary.num_rows
     new_text = f", {summary.num_new:,} of them in this run" if is_resumed else ""
     rejected_text = f", see {out}/rejected.csv" if summary.num_rejected else ""
     return (
-        f"{summary.num_rows:,} patches in {out}/scores.parquet and .csv{new_text};"
+        f"{summary.num_rows:,} {unit} in {out}/scores.parquet and .csv{new_text};"
         f" {summary.num_rejected:,} rejected{rejected_text}\n"
     )
 
@@ -174,5 +186,10 @@ def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int
     from raysearch.data.step_progress import PATCHES
     from raysearch.inference.grad_cam_overlays import write_overlays
 
+    if model.artifact.is_of_bags:
+        from raysearch.inference.attention_maps import write_attention
+
+        with file_progress("Explaining", "slides") as on_progress:
+            return write_attention(model, source, out, max_overlays, on_progress)
     with file_progress("Explaining", PATCHES) as on_progress:
         return write_overlays(model, source, out, max_overlays, on_progress)

@@ -37,8 +37,8 @@ def shard(
         str | None,
         typer.Option(
             "--format",
-            help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles or synthetic."
-            " Default: detected.",
+            help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles, synthetic, or features: a"
+            " CSV file of slides whose features other tools have computed. Default: detected.",
         ),
     ] = None,
     size: Annotated[
@@ -65,8 +65,8 @@ def shard(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="For csv: the folder to which paths are relative, and in which absolute paths must"
-            " lie. Default: the folder of the CSV file.",
+            help="For csv and features: the folder to which paths are relative, and in which"
+            " absolute paths must lie. Default: the folder of the CSV file.",
         ),
     ] = None,
     exclude: Annotated[
@@ -96,8 +96,12 @@ def shard(
     from raysearch.data.shards.sharding import parse_size, write_shards
     from raysearch.data.shards.source_names import SourceNames
     from raysearch.data.sources.exclusion import read_exclusion
+    from raysearch.data.sources.feature_table import FEATURES_FORMAT
     from raysearch.data.sources.listing import SourceOptions
 
+    if source_format == FEATURES_FORMAT:
+        # It imports torch.
+        from raysearch.models.bags.feature_shards import shard_features
     if ADDRESS.match(str(out)):
         raise DataError(
             f"{out}: shards are written to a local folder; name one, and copy it to the storage"
@@ -126,6 +130,12 @@ def shard(
         exclusion=None if exclude is None else read_exclusion(exclude, key),
         root=root,
     )
+    if source_format == FEATURES_FORMAT:
+        _reject_image_options(size, patient, magnification, official, depth, exclude)
+        with step_progress("Sharding") as on_progress:
+            manifest = shard_features(source, out, options, SourceNames(key), on_progress)
+        print_manifest(source, out, manifest, as_json)
+        return 0
     try:
         with step_progress("Sharding") as on_progress:
             manifest = write_shards(
@@ -147,8 +157,15 @@ def shard(
             out, "Finished shards are in {}; the command that wrote them continues there."
         )
         raise
-    _print(source, out, manifest, as_json)
+    print_manifest(source, out, manifest, as_json)
     return 0
+
+
+def _reject_image_options(*values: object) -> None:
+    options = ("--size", "--patient", "--magnification", "--official", "--depth", "--exclude")
+    for option, value in zip(options, values, strict=True):
+        if value is not None:
+            raise DataError(f"{option}: has no effect with format features; remove it")
 
 
 def _convert(source: str, out: Path, as_json: bool) -> int:
@@ -157,7 +174,7 @@ def _convert(source: str, out: Path, as_json: bool) -> int:
 
     with file_progress("Converting", "patches") as update:
         manifest, left_out = convert_data_set(source, out, update)
-    _print(source, out, manifest, as_json)
+    print_manifest(source, out, manifest, as_json)
     for message in left_out:
         sys.stderr.write(f"raysearch: not converted: {message}\n")
     return 0
@@ -173,7 +190,8 @@ def _advise_continuation(out: Path, text: str) -> None:
         sys.stderr.write(f"{text.format(folder)}\n")
 
 
-def _print(source: str, out: Path, manifest: Manifest, as_json: bool) -> None:
+def print_manifest(source: str, out: Path, manifest: Manifest, as_json: bool) -> None:
+    """Print what is in the folder `out` of shards, as a table or as JSON."""
     if as_json:
         sys.stdout.write(json.dumps(json.loads(manifest.dump())) + "\n")
     else:
@@ -192,7 +210,7 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
     class_counts = zip(manifest.class_names, manifest.class_counts, strict=True)
     rows = {
         "files": f"{manifest.files:,}",
-        "patches": f"{manifest.rows:,}: "
+        "slides" if manifest.is_bags else "patches": f"{manifest.rows:,}: "
         + ", ".join(f"{count:,} {name}" for name, count in class_counts),
         "rejected": f"{manifest.rejected:,}"
         + (f", see {out}/rejected.csv" if manifest.rejected else ""),
@@ -200,7 +218,7 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
         if manifest.excluded
         else "",
         "patients": f"{manifest.patients:,}",
-        "size": f"{manifest.shape[1]}x{manifest.shape[0]}: " + _counts(manifest.resize_modes),
+        **_size_rows(manifest),
         "images": _counts(manifest.image_changes),
         "not decoded": _counts(manifest.rejections),
         "shards": f"{len(manifest.shards)} in {out}",
@@ -214,6 +232,14 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
     for warning in manifest.warnings:
         table.add_row("[yellow]warning[/]", escape(warning))
     return table
+
+
+def _size_rows(manifest: Manifest) -> dict[str, str]:
+    height, width, _channels = manifest.shape
+    if not manifest.is_bags:
+        return {"size": f"{width}x{height}: {_counts(manifest.resize_modes)}"}
+    patches = f"{manifest.num_patches:,}, {height:,} of the median slide"
+    return {"patches": patches, "features": f"{width:,} of each patch"}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -36,6 +36,7 @@ class HyperparameterSpec:
             `suffixes`.
         part: The part of a training that reads it; a selector, or the name of another part.
         components: If `part` is a selector: the names of the components that read it.
+        is_argument: Whether a component takes it as an argument; otherwise the training reads it.
         condition: Another hyperparameter, and the value of it without which nothing reads this one.
         documentation: One line, without a full stop at its end.
     """
@@ -49,6 +50,7 @@ class HyperparameterSpec:
     suffixes: tuple[str, ...] = ()
     part: str = "training"
     components: tuple[str, ...] = ()
+    is_argument: bool = True
     condition: tuple[str, Value] | None = None
     default_by_component: Mapping[str, Value] = field(default_factory=dict)
     encoder_default: Value | None = None

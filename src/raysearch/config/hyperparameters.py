@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
 from raysearch.config.names import (
     ARCHITECTURES,
+    BAG_ARCHITECTURES,
     CLASSIFIERS,
     DROPOUT_ARCHITECTURES,
     ENCODER,
@@ -36,6 +37,7 @@ from raysearch.config.names import (
 from raysearch.errors import SpaceError
 
 # Readers: a part of a training, and components of it.
+BAGS = ("architecture", *BAG_ARCHITECTURES)
 CNN, PLATEAU = ("architecture", "cnn"), ("schedule", "reduce_on_plateau")
 AUGMENTATION, INPUT = ("augmentation",), ("input",)
 WITH_WARMUP = ("constant", "one_cycle", "cosine", "exponential")
@@ -68,7 +70,7 @@ class TrialParams:
 
     architecture: str = _row(
         "cnn",
-        "The network, any network of timm, or a pretrained encoder",
+        "The network, any network of timm, a pretrained encoder, or a network of bags",
         choices=(*ARCHITECTURES, *ENCODER_NAMES),
         prefixes=(TIMM_PREFIX, HUB_PREFIX, *PATH_PREFIXES),
     )
@@ -113,8 +115,35 @@ class TrialParams:
         None,
         "Dropout before the classifier; by default 0 for `cnn` and `p4m`, else the network's own",
         (0.0, 0.95),
-        reader=("architecture", "cnn", "p4m", *DROPOUT_ARCHITECTURES, TIMM_PREFIX),
-        default_by_component={"cnn": 0.0, "p4m": 0.0},
+        reader=(
+            *("architecture", "cnn", "p4m"),
+            *(*DROPOUT_ARCHITECTURES, *BAG_ARCHITECTURES, TIMM_PREFIX),
+        ),
+        default_by_component=dict.fromkeys(("cnn", "p4m", *BAG_ARCHITECTURES), 0.0),
+    )
+
+    # Bags: the features of the patches of a slide
+    embedding_units: int = _row(
+        256, "Units to which the features of a patch are embedded", (1, 8192), reader=BAGS
+    )
+    attention_units: int = _row(
+        128, "Units of the gated attention", (1, 8192), reader=("architecture", "abmil")
+    )
+    transformer_layers: int = _row(
+        2, "Layers of the transformer", (1, 24), reader=("architecture", "transformer_mil")
+    )
+    attention_heads: int = _row(
+        4,
+        "Heads of each layer; they divide `embedding_units`",
+        (1, 64),
+        reader=("architecture", "transformer_mil"),
+    )
+    bag_size: int = _row(
+        1024,
+        "Patches of a slide that are drawn at random for each step; 0 for all",
+        (0, 10**7),
+        reader=BAGS,
+        is_argument=False,
     )
 
     # Input
@@ -387,7 +416,7 @@ class TrialParams:
         return {
             name: getattr(self, name)
             for name, row in HYPERPARAMETERS.items()
-            if row.part == part and row.is_read_by(components)
+            if row.part == part and row.is_argument and row.is_read_by(components)
         }
 
 

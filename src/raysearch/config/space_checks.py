@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 
 from raysearch.config.adaptation_checks import adaptation_errors, all_conditions
+from raysearch.config.bag_checks import bag_errors
 from raysearch.config.constraints import constraint_errors, holds, truth
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
@@ -56,7 +57,7 @@ def space_errors(space: Space, named: frozenset[str], *, has_errors: bool) -> li
     errors = [*_condition_errors(space, named), *_staged_errors(space, named)]
     errors += _constraint_errors(space, named)
     if not has_errors and not errors:
-        errors += [*_unused_errors(space), *adaptation_errors(space)]
+        errors += [*_unused_errors(space), *bag_errors(space), *adaptation_errors(space)]
     if not has_errors and not errors:
         errors += _unsatisfiable_errors(space)
     return errors

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from raysearch.data.files import Folder
 from raysearch.data.parquet_files import read_parquet
+from raysearch.data.shards.bags import Bags
 from raysearch.inference.image_rendering import Floats, Image, encode_png, viridis
 from raysearch.inference.model_loading import Model, ProgressCallback, no_progress
 from raysearch.inference.prediction import SCORES
-from raysearch.inference.score_sources import Source
+from raysearch.inference.score_batches import Batch, Source
 from raysearch.models.grad_cam import grad_cam, peak_region
 
 OVERLAYS = "explain"
@@ -52,7 +53,7 @@ def write_overlays(
     table = read_parquet(out.read(SCORES))
     class_names = model.artifact.class_names
     scores = np.column_stack([table[f"score_{name}"].to_numpy() for name in class_names])
-    rows = _rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_overlays]
+    rows = rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_overlays]
     paths = table["path"].to_pylist()
     ranks = {paths[row]: rank for rank, row in enumerate(rows.tolist())}
     num_written = 0
@@ -71,7 +72,7 @@ def write_overlays(
     return num_written
 
 
-def _rows_to_explain(
+def rows_to_explain(
     scores: NDArray[np.float64], labels: list[str | None], class_names: tuple[str, ...]
 ) -> NDArray[np.int64]:
     """Return the rows that are most worth a look, the highest confidence first."""
@@ -90,10 +91,16 @@ def _read_patches(source: Source, paths: set[str]) -> Iterator[tuple[str, NDArra
         if not pending:
             return
         batch = source.read(number)
-        for item, pixels in zip(batch.items, batch.pixels, strict=True):
+        for item, pixels in zip(batch.items, _pixels(batch), strict=True):
             if item.file in pending:
                 pending.remove(item.file)
                 yield item.file, pixels
+
+
+def _pixels(batch: Batch) -> NDArray[np.uint8]:
+    if isinstance(batch.inputs, Bags):
+        raise TypeError("slides have no Grad-CAM")
+    return batch.inputs
 
 
 def grad_cam_heatmaps(model: Model, pixels: Image, labels: NDArray[np.int64]) -> Floats:

@@ -21,6 +21,8 @@ from raysearch.champion.model_artifact import (
 from raysearch.champion.stored_champion import load_champion
 from raysearch.champion.training_record import TrainingDataRecord
 from raysearch.config.names import NAME
+from raysearch.data.shards.bags import Bags
+from raysearch.data.shards.patches import Inputs
 from raysearch.errors import StudyError, UserError, shortened
 from raysearch.models.classifier import Classifier
 from raysearch.search.journal.study_folder import StudyFolder
@@ -55,7 +57,8 @@ class Model:
 
     Attributes:
         artifact: Its description.
-        classifier: Its networks: uint8 patches in, calibrated probabilities out.
+        classifier: Its networks: uint8 patches, or features of slides, in, and calibrated
+            probabilities out.
         content_hash: A hash over the description and the weights.
         training_data: The record of its training data; None if the model comes from its study,
             whose plan tells the training data.
@@ -181,7 +184,7 @@ def no_progress(_num_done: int, _num_patches: int) -> None:
 @torch.inference_mode()
 def predict_proba(
     model: Model,
-    pixels: NDArray[np.uint8],
+    inputs: Inputs,
     on_progress: ProgressCallback = no_progress,
     batch_size: int = BATCH_SIZE,
     stored: ScoreStore | None = None,
@@ -190,7 +193,7 @@ def predict_proba(
 
     Args:
         model: The model.
-        pixels: Patches, uint8 (N, H*W*3).
+        inputs: Patches, uint8 (N, H*W*3), or slides, which are scored one after another.
         on_progress: Called with the number of scored patches, and of all patches.
         batch_size: Patches per batch.
         stored: Keeps the probabilities so far, from which an interrupted call continues; None to
@@ -204,25 +207,34 @@ def predict_proba(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = model.classifier.to(device)
-    probabilities = np.empty((len(pixels), len(model.artifact.class_names)))
+    batch_size = 1 if isinstance(inputs, Bags) else batch_size
+    probabilities = np.empty((len(inputs), len(model.artifact.class_names)))
     first = 0
     if stored is not None and (scored := stored.read(probabilities.shape)) is not None:
         first = len(scored)
         probabilities[:first] = scored
-        on_progress(first, len(pixels))
-    for start in range(first, len(pixels), batch_size):
-        batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
+        on_progress(first, len(inputs))
+    for start in range(first, len(inputs), batch_size):
+        batch = _batch(model, inputs, start, batch_size)
         end = start + len(batch)
-        output = classifier(batch.to(device).view(-1, *model.artifact.shape))
+        output = classifier(batch.to(device))
         probabilities[start:end] = output.double().cpu().numpy()
         if stored is not None:
             stored.write_if_due(probabilities[:end])
-        on_progress(end, len(pixels))
+        on_progress(end, len(inputs))
     invalid = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(invalid):
         raise StudyError(
-            f"{model.name} gives no finite probability for {len(invalid):,} of {len(pixels):,}"
-            f" patches, the first of them row {invalid[0]}; select another champion with"
+            f"{model.name} gives no finite probability for {len(invalid):,} of {len(inputs):,}"
+            f" patches or slides, the first of them row {invalid[0]}; select another champion with"
             " `raysearch select`"
         )
     return probabilities
+
+
+def _batch(model: Model, inputs: Inputs, start: int, batch_size: int) -> torch.Tensor:
+    """Return a batch of patches, uint8 (B, H, W, 3), or one slide, float32 (1, patches, D)."""
+    if isinstance(inputs, Bags):
+        return torch.from_numpy(inputs[start].astype(np.float32)).unsqueeze(0)
+    pixels = np.ascontiguousarray(inputs[start : start + batch_size])
+    return torch.from_numpy(pixels).view(-1, *model.artifact.shape)

@@ -27,7 +27,7 @@ from raysearch.inference.model_loading import (
     no_progress,
     predict_proba,
 )
-from raysearch.inference.score_sources import Batch, Source
+from raysearch.inference.score_batches import Batch, Source
 from raysearch.search.tracking.served_model import CLASS, DECISION, PROBABILITY, SCORE_PREFIX
 
 SCORES, TABLE, REJECTED = "scores.parquet", "scores.csv", "rejected.csv"
@@ -169,7 +169,7 @@ def _schema(model: Model) -> pa.Schema:
 
 
 def _score_table(model: Model, batch: Batch, on_rows: ProgressCallback) -> pa.Table:
-    probabilities = predict_proba(model, batch.pixels, on_rows)
+    probabilities = predict_proba(model, batch.inputs, on_rows)
     items = batch.items
     columns = {
         "path": [item.file for item in items],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,8 @@ from raysearch.data.files import Folder
 from raysearch.data.images.chunk_decoding import decode_files
 from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slots
+from raysearch.data.shards.bags import read_bags
+from raysearch.data.shards.patches import Inputs
 from raysearch.data.shards.shard_files import check_rows, open_shard
 from raysearch.data.shards.shard_manifest import (
     MANIFEST_FILE,
@@ -27,47 +27,11 @@ from raysearch.data.shards.shard_manifest import (
 from raysearch.data.sources import list_source
 from raysearch.data.sources.listing import Item, Rejected, SourceOptions, check_depth
 from raysearch.errors import DataError
+from raysearch.inference.score_batches import Batch, Source, label_names
+from raysearch.inference.slide_source import open_slides
+from raysearch.models import is_bag_shape
 
 BATCH_SIZE = 1024
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch of decoded patches.
-
-    Attributes:
-        items: Path, patient and position of each patch.
-        labels: The class name of each patch, None if it has no label.
-        pixels: uint8 (N, H*W*3).
-        rejected: The files of the batch that could not be decoded.
-    """
-
-    items: list[Item]
-    labels: list[str | None]
-    pixels: NDArray[np.uint8]
-    rejected: list[Rejected]
-
-
-class Source(Protocol):
-    """Patches in numbered batches, each of which can be read any number of times."""
-
-    @property
-    def num_batches(self) -> int:
-        """The number of batches."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash over the source's names and settings, without the pixels of image files."""
-
-    @property
-    def rejected(self) -> Sequence[Rejected]:
-        """The files that were rejected before decoding."""
-
-    def num_rows(self, number: int) -> int:
-        """The number of patches of the batch with that number, with those that are rejected."""
-
-    def read(self, number: int) -> Batch:
-        """Read and decode the batch with that number."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +91,7 @@ class ImageSource:
             pixels = np.array(slot.bytes().reshape(-1, patch_bytes)[: len(chunk.decoded)])
         decoded = [items[index] for index in chunk.decoded]
         rejected = [Rejected(items[index].file, reason) for index, reason in chunk.rejected]
-        return Batch(decoded, _label_names(decoded, self.class_names), pixels, rejected)
+        return Batch(decoded, label_names(decoded, self.class_names), pixels, rejected)
 
 
 @dataclass(frozen=True)
@@ -179,15 +143,17 @@ class ShardSource:
         with open_shard(folder, shard, self.manifest) as parquet:
             table = parquet.read_row_group(row_group, columns=columns)
             check_rows(table, folder, shard, self.manifest)
-            pixels = read_row_group_pixels(parquet, row_group, self.shape)
+            inputs: Inputs
+            positions: list[NDArray[np.int32] | None] = []
+            if self.manifest.is_bags:
+                inputs, positions = read_bags(parquet, row_group, self.manifest.patch_bytes)
+            else:
+                pixels = read_row_group_pixels(parquet, row_group, self.shape)
+                inputs = np.array(pixels).reshape(len(pixels), -1)
         values = [table.column(column).to_pylist() for column in columns]
         items = [Item(*row) for row in zip(*values, strict=True)]
-        labels = _label_names(items, self.class_names)
-        return Batch(items, labels, np.array(pixels).reshape(len(items), -1), [])
-
-
-def _label_names(items: Sequence[Item], class_names: tuple[str, ...]) -> list[str | None]:
-    return [None if item.label is None else class_names[item.label] for item in items]
+        labels = label_names(items, self.class_names)
+        return Batch(items, labels, inputs, [], positions)
 
 
 def open_source(
@@ -217,6 +183,8 @@ def open_source(
             if value is not None:
                 raise DataError(f"{option}: has no effect with shards, only with images; remove it")
         return _open_shards(folder, task, shape)
+    if is_bag_shape(shape):
+        return open_slides(address, source_format, options, shape[1])
     found_format, listing = list_source(address, source_format, options, are_labels_required=False)
     if listing.folder is None:
         raise DataError(
@@ -241,7 +209,14 @@ def open_source(
 
 def _open_shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> ShardSource:
     manifest = read_manifest(folder)
-    if manifest.shape != shape:
+    if manifest.is_bags != is_bag_shape(shape) or (
+        manifest.is_bags and manifest.shape[1] != shape[1]
+    ):
+        raise DataError(
+            f"{folder.address}: {_kind(manifest.shape)}, and the model takes {_kind(shape)}; give"
+            " shards of the same kind"
+        )
+    if not manifest.is_bags and manifest.shape != shape:
         raise DataError(
             f"{folder.address}: its patches have {manifest.shape[1]}x{manifest.shape[0]} pixels,"
             f" but the model takes {shape[1]}x{shape[0]}; create shards of that size with"
@@ -256,3 +231,10 @@ def _open_shards(folder: Folder, task: str, shape: tuple[int, int, int]) -> Shar
             ]
     manifest.classes_of(task)
     return ShardSource(folder.address, task, tuple(row_groups), manifest)
+
+
+def _kind(shape: tuple[int, int, int]) -> str:
+    """Return what rows of a shape are, in words."""
+    if is_bag_shape(shape):
+        return f"slides with {shape[1]:,} features of each patch"
+    return f"patches of {shape[1]}x{shape[0]} pixels"

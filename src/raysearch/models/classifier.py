@@ -1,4 +1,4 @@
-"""The model that is registered: uint8 patches in, calibrated class probabilities out."""
+"""The model that is registered: patches or slides in, calibrated class probabilities out."""
 
 from __future__ import annotations
 
@@ -36,21 +36,43 @@ class PatchClassifier(nn.Module):
         return torch.softmax(self.net(batch).float() / self.temperature, dim=1)
 
 
+class BagClassifier(nn.Module):
+    """A trained network of bags before a calibrated softmax.
+
+    Args:
+        net: Maps a batch (B, 1, n, D) to logits (B, classes).
+        temperature: Divides the logits (temperature scaling, Guo et al., 2017).
+    """
+
+    def __init__(self, net: nn.Module, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.net = net
+        self.temperature = temperature
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return float32 probabilities (B, classes) of slides (B, n, D), padded with NaN."""
+        logits = self.net(features.unsqueeze(1))
+        return torch.softmax(logits.float() / self.temperature, dim=1)
+
+
+Member = PatchClassifier | BagClassifier
+
+
 class Ensemble(nn.Module):
     """The mean of the probabilities of several classifiers."""
 
-    def __init__(self, members: Sequence[PatchClassifier]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Return float32 probabilities (B, classes) of uint8 `patches` (B, H, W, 3)."""
+        """Return float32 probabilities (B, classes) of what the members take."""
         return torch.stack([member(patches) for member in self.members]).mean(dim=0)
 
 
-Classifier = PatchClassifier | Ensemble
+Classifier = Member | Ensemble
 
 
-def build_ensemble(members: Sequence[PatchClassifier]) -> Classifier:
+def build_ensemble(members: Sequence[Member]) -> Classifier:
     """Return `members` as one model: their `Ensemble`, or the only member itself."""
     return members[0] if len(members) == 1 else Ensemble(members).eval()

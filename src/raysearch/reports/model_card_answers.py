@@ -8,6 +8,7 @@ from importlib.metadata import version
 from raysearch.config.hyperparameters import resolve
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.metrics.evaluation import NUM_REPLICATES
+from raysearch.models import is_bag_shape
 from raysearch.reports.evaluation_tables import hparams_summary
 from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
 
@@ -191,9 +192,14 @@ def _model_answers(report: StudyReport) -> Answers:
         "specification": Answer(
             "Weights and settings are one file, `raysearch.pt`, in the model registry."
         ),
-        "prediction": Answer("`raysearch predict` applies the registered model to each patch."),
+        "prediction": Answer(
+            "`raysearch predict` applies the registered model to each"
+            f" {'slide' if is_bag_shape(plan.shape) else 'patch'}."
+        ),
         "explainability": Answer(
-            "Grad-CAM (Selvaraju et al., 2017) at the last layer with spatial dimensions."
+            "The attention to the patches of a slide."
+            if is_bag_shape(plan.shape)
+            else "Grad-CAM (Selvaraju et al., 2017) at the last layer with spatial dimensions."
         ),
     }
 

@@ -22,6 +22,7 @@ from raysearch.data.step_progress import (
 from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
 from raysearch.inference.image_rendering import Floats, Image, data_uri, encode_png
 from raysearch.inference.model_loading import Model
+from raysearch.reports.attention_pictures import attention_pictures
 from raysearch.reports.html_page import Picture
 from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson
 from raysearch.reports.study_report import StudyReport
@@ -42,12 +43,15 @@ class ReportPictures:
         slide: The slide with the most patches; empty if positions are unknown.
         slide_maps: Maps of that slide.
         files: The maps as PNG files, and GeoJSON for QuPath, by file name.
+        attention: Of a model of slides, its attention to slides that are predicted correctly; the
+            errors are such pictures, too. None of a model of patches.
     """
 
     errors: tuple[Picture, ...] = ()
     slide: str = ""
     slide_maps: tuple[Picture, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    attention: tuple[Picture, ...] | None = None
 
 
 def report_pictures(
@@ -64,6 +68,9 @@ def report_pictures(
         names: The names that the captions show.
         on_progress: Called with the number of patches whose heatmaps are computed.
     """
+    if model.artifact.is_of_bags:
+        errors, correct, files = attention_pictures(report, model, names, on_progress)
+        return ReportPictures(errors, attention=correct, files=files)
     patches = load_patches(report.plan.data, view=report.plan.view)
     cache = ArrayCache("heatmaps", model.content_hash)
     explain = partial(_heatmaps, model, cache, on_progress)

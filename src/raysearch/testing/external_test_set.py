@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from raysearch.champion.model_artifact import ModelArtifact
 from raysearch.champion.training_record import (
     TrainingDataRecord,
     find_key,
@@ -24,6 +25,7 @@ from raysearch.inference.training_scores import shift_notes
 from raysearch.inference.unfinished_scores import UnfinishedScores
 from raysearch.metrics.evaluation import ScoredRows
 from raysearch.metrics.score_shift import PatientScores
+from raysearch.models import is_bag_shape
 from raysearch.search.study.stored_study import read_plan
 from raysearch.testing.test_results import (
     HELD_OUT,
@@ -100,7 +102,7 @@ def score_external_test_set(
     patches = load_patches(data, view=view)
     patches = _with_model_labels(patches, rows.class_names, artifact.class_names)
     unfinished = UnfinishedScores(model.content_hash, patches.fingerprint, view.key)
-    probabilities = predict_proba(model, patches.pixels, on_progress, stored=unfinished)
+    probabilities = predict_proba(model, patches.inputs, on_progress, stored=unfinished)
     unfinished.remove()
     scored = ScoredRows(
         patches.labels,
@@ -129,7 +131,9 @@ def score_external_test_set(
 def _reject_incompatible(model: Model, rows: Rows, data: str) -> None:
     """Reject rows whose size or classes are not the model's."""
     artifact = model.artifact
-    if rows.shape != artifact.shape:
+    if artifact.is_of_bags or is_bag_shape(rows.shape):
+        _reject_other_features(artifact, rows, data)
+    elif rows.shape != artifact.shape:
         actual, required = (f"{shape[1]}x{shape[0]}" for shape in (rows.shape, artifact.shape))
         raise DataError(
             f"{data}: its patches have {actual} pixels, but {model.name} takes {required}; create"
@@ -142,6 +146,22 @@ def _reject_incompatible(model: Model, rows: Rows, data: str) -> None:
             f" {', '.join(artifact.class_names)}; name the right task with --task, or map the class"
             f" with --class-map {unknown[0]}=NAME"
         )
+
+
+def _reject_other_features(artifact: ModelArtifact, rows: Rows, data: str) -> None:
+    """Reject images for a model of slides, the reverse, and another number of features."""
+    if artifact.is_of_bags and is_bag_shape(rows.shape):
+        if rows.shape[1] != artifact.shape[1]:
+            raise DataError(
+                f"{data}: {rows.shape[1]:,} features of each patch, and the model takes"
+                f" {artifact.shape[1]:,}; give slides of the same encoder"
+            )
+        return
+    kinds = ("images", "features of slides")
+    raise DataError(
+        f"{data}: {kinds[is_bag_shape(rows.shape)]}, and the model takes"
+        f" {kinds[artifact.is_of_bags]}; give shards of the same kind"
+    )
 
 
 def _reject_leakage(model: Model, test_set: ExternalTestSet) -> list[str]:

@@ -158,7 +158,7 @@ def score_held_out_set(
     record_test_set_access(access, Folder(plan.data), test_set.split_name)
     patches = load_patches(plan.data, view=test_set.view)
     unfinished = UnfinishedScores(model.content_hash, plan.fingerprint, test_set.view.key)
-    probabilities = predict_proba(model, patches.pixels, on_progress, stored=unfinished)
+    probabilities = predict_proba(model, patches.inputs, on_progress, stored=unfinished)
     artifact = model.artifact
     scored = ScoredRows(
         patches.labels,

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.config.hyperparameter_readers import network_hparams
 from raysearch.config.hyperparameter_spec import Value
-from raysearch.models import PatchShape
+from raysearch.models import PatchShape, timed_shape
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.training.memory import trim_allocator_memory
@@ -102,7 +102,7 @@ def _num_parameters(net: nn.Module) -> int:
 def inference_ms(net: nn.Module, config: TrainConfig, data: TrainingData) -> float:
     """Return the median inference time of a patch in milliseconds, in batches of 64."""
     model = config.precision_settings.to_device(net, data.device).eval()
-    height, width, channels = data.shape
+    height, width, channels = timed_shape(data.shape)
     batch = torch.zeros((TIMED_BATCH_SIZE, channels, height, width), device=data.device)
     batch = batch.contiguous(memory_format=config.precision_settings.torch_memory_format)
     seconds = []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raysearch.models.architectures.networks import build_with_weights
 from raysearch.models.dihedral import NUM_VIEWS, TEST_TIME_AUGMENTATIONS
 from raysearch.training.augmentation import Augmentation
+from raysearch.training.bag_batches import bag_batch
 from raysearch.training.batches import (
     Targets,
     balanced_order,
@@ -126,7 +127,8 @@ class FoldTrainer:
         self.optimization.start_epoch(epoch)
         num_done = 0
         for rows in split_batches(order, self.config.batch_size):
-            batch = self.load_batch(rows, rng if self.augment.has_dihedral else None)
+            is_random = self.augment.has_dihedral or self.data.bag_ends is not None
+            batch = self.load_batch(rows, rng if is_random else None)
             batch = self.augment(batch, rng)
             targets: Targets = [(rows, 1.0)]
             if mixup_alpha:
@@ -166,7 +168,7 @@ class FoldTrainer:
         start = time.perf_counter()
         with torch.inference_mode(), self.config.precision_settings.autocast(self.data.device):
             batches, num_done = [], 0
-            for batch_rows in torch.split(rows, VALIDATION_BATCH_SIZE):
+            for batch_rows in torch.split(rows, self.validation_batch_size):
                 batches.append(model(self.load_batch(batch_rows)).float())
                 num_done += len(batch_rows)
                 on_rows(num_done, len(rows))
@@ -192,15 +194,23 @@ class FoldTrainer:
             return balanced_order(self.epoch_indices, labels, seed, self.fold, epoch)
         return epoch_order(self.epoch_indices, seed, self.fold, epoch)
 
-    def load_batch(self, rows: Tensor, dihedral_rng: torch.Generator | None = None) -> Tensor:
+    @property
+    def validation_batch_size(self) -> int:
+        """The rows of a batch of the validation; one slide, of which all patches are read."""
+        return VALIDATION_BATCH_SIZE if self.data.bag_ends is None else 1
+
+    def load_batch(self, rows: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """Return the patches of `rows` as a normalized float32 batch (B, 3, H, W).
 
-        Each patch gets a random dihedral transform if there is a generator.
+        Each patch gets a random dihedral transform if there is a generator. Of bags, the batch is
+        (B, 1, n, D), and the generator draws the patches of each slide.
         """
+        data = self.data
+        if data.bag_ends is not None:
+            max_patches = 0 if rng is None else self.config.params.bag_size
+            return bag_batch(data.pixels, data.bag_ends, rows, max_patches, rng)
         memory_format = self.config.precision_settings.torch_memory_format
-        return normalized_batch(
-            self.data.gather(rows), self.data.shape, memory_format, dihedral_rng
-        )
+        return normalized_batch(data.gather(rows), data.shape, memory_format, rng)
 
     def backward(self, batch: Tensor, targets: Targets) -> Tensor:
         """Add the gradient of the loss of a batch to the parameters; return the loss.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raysearch.config.hyperparameter_spec import Hparams
-from raysearch.models import PatchShape
+from raysearch.models import PatchShape, timed_shape
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.transfer.feature_network import FeatureNetwork
 from raysearch.training.precision_settings import PrecisionSettings
@@ -66,7 +66,7 @@ def _seconds_per_step(
     model = settings.to_device(net, device)
     if isinstance(model, FeatureNetwork):
         model.eval()
-    height, width, channels = shape
+    height, width, channels = timed_shape(shape)
     batch = torch.zeros(BATCH_SIZE, channels, height, width, device=device)
     batch = batch.contiguous(memory_format=settings.torch_memory_format)
     labels = torch.zeros(BATCH_SIZE, dtype=torch.int64, device=device)

@@ -32,7 +32,8 @@ class TrainingData:
     """All patches of a study on one device; trainings of the process share and never change them.
 
     Attributes:
-        pixels: uint8, shape (N, H*W*3).
+        pixels: uint8, shape (N, H*W*3). Of bags, the float16 features of all patches as bytes,
+            shape (M, 2*D), on the CPU.
         labels: int64, shape (N,).
         patients: The patient of each row, shape (N,).
         shape: The patch shape (H, W, 3).
@@ -42,6 +43,7 @@ class TrainingData:
         auxiliary: Additional training patches; their rows are numbered from N on, in order.
         rows_id: Identifies the patches, by the hash of their shards and the view of these; empty
             if they are not stored. Features of the patches are stored by it.
+        bag_ends: Of bags, the number of patches up to each slide and of it, shape (N,); else None.
     """
 
     pixels: Tensor
@@ -52,6 +54,7 @@ class TrainingData:
     folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
     auxiliary: tuple[AuxiliaryRows, ...] = ()
     rows_id: str = ""
+    bag_ends: NDArray[np.int64] | None = None
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the pixels of `rows` (B,), uint8 (B, H*W*3)."""
@@ -69,5 +72,5 @@ class TrainingData:
 
     @property
     def device(self) -> torch.device:
-        """The device of the pixels, on which the training runs."""
-        return self.pixels.device
+        """The device of the labels, on which the training runs."""
+        return self.labels.device

@@ -14,6 +14,7 @@ from raysearch.data.files import Folder
 from raysearch.data.parquet_files import valid_rows
 from raysearch.data.shards.shard_files import check_rows, open_shard, pixel_chunks
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
+from raysearch.errors import DataError
 
 WHITE = 255
 Images = NDArray[np.uint8]
@@ -51,6 +52,8 @@ def open_shards(data: str, task: str) -> LabeledShards:
     """
     folder = Folder(data)
     manifest = read_manifest(folder)
+    if manifest.is_bags:
+        raise DataError(f"{data}: features of slides, which have no pixels to inspect")
     manifest.classes_of(task)
     return LabeledShards(folder, manifest, task)
 

@@ -45,8 +45,8 @@ def count_images(path: str) -> tuple[int, Size]:
         RejectedImageError: If the dataset is not uint8 (N, H, W, 3), is not stored completely in
             the file, or has far more bytes than the file.
     """
-    with _open(path) as file:
-        images = _dataset(file, "x")
+    with open_hdf5(path) as file:
+        images = hdf5_dataset(file, "x")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise RejectedImageError(f"x is {images.dtype} {images.shape}, not uint8 (N, H, W, 3)")
         if min(images.shape[1:]) < 1:
@@ -67,13 +67,13 @@ def read_labels(path: str) -> NDArray[np.int64]:
     Raises:
         RejectedImageError: If the dataset is of another type, or has other labels.
     """
-    with _open(path) as file:
-        labels = _dataset(file, "y")
+    with open_hdf5(path) as file:
+        labels = hdf5_dataset(file, "y")
         if labels.dtype.kind not in "iub" or math.prod(labels.shape[1:]) != 1:
             raise RejectedImageError(
                 f"y is {labels.dtype} {labels.shape}, not integers (N, 1, 1, 1)"
             )
-        values = np.asarray(_read(labels, slice(None)), np.int64).reshape(-1)
+        values = np.asarray(read_hdf5(labels, slice(None)), np.int64).reshape(-1)
         if not np.isin(values, (0, 1)).all():
             raise RejectedImageError("y has other labels than 0 and 1")
         return values
@@ -81,10 +81,10 @@ def read_labels(path: str) -> NDArray[np.int64]:
 
 def image_sha1s(path: str) -> list[str]:
     """The SHA-1, in hex, of the pixels of each image in `x`; Kaggle uses it as the image's id."""
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         return [
             hashlib.sha1(row, usedforsecurity=False).hexdigest()
-            for block in _row_blocks(_dataset(file, "x"))
+            for block in _row_blocks(hdf5_dataset(file, "x"))
             for row in block
         ]
 
@@ -98,8 +98,8 @@ def flatten_images(path: str) -> None:
         RejectedImageError: If the file is damaged.
         OSError: If the copy cannot be written.
     """
-    with _open(path) as file:
-        images = _dataset(file, "x")
+    with open_hdf5(path) as file:
+        images = hdf5_dataset(file, "x")
         if images.chunks is None or images.chunks[0] == 1:
             return
         header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
@@ -121,7 +121,7 @@ def _row_blocks(images: h5py.Dataset) -> Iterator[NDArray[np.uint8]]:
         raise RejectedImageError(f"x has chunks of {chunk_rows:,} rows; write it with fewer")
     block_rows = chunk_rows * max(1, ROWS_AT_ONCE // chunk_rows)
     for start in range(0, images.shape[0], block_rows):
-        yield _read(images, slice(start, start + block_rows))
+        yield read_hdf5(images, slice(start, start + block_rows))
 
 
 def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> Chunk:
@@ -142,7 +142,7 @@ def read_rows(folder: Folder, files: Sequence[str], size: Size, slot: Slot) -> C
             try:
                 if name not in images:
                     images[name] = _images(folder.path(name), stack)
-                pixels = _read(images[name], int(row))
+                pixels = read_hdf5(images[name], int(row))
             except RejectedImageError as error:
                 chunk.rejected.append((position, str(error)))
                 continue
@@ -159,10 +159,11 @@ def _images(path: str, stack: ExitStack) -> h5py.Dataset | NDArray[np.uint8]:
     if flat.is_file():
         images: NDArray[np.uint8] = np.load(flat, mmap_mode="r")
         return images
-    return _dataset(stack.enter_context(_open(path)), "x")
+    return hdf5_dataset(stack.enter_context(open_hdf5(path)), "x")
 
 
-def _open(path: str) -> h5py.File:
+def open_hdf5(path: str) -> h5py.File:
+    """Open an HDF5 file; RejectedImageError if it is damaged, or no regular file."""
     try:
         open_regular(path).close()  # HDF5 would wait for the writer of a pipe
         return h5py.File(path, "r")
@@ -173,8 +174,8 @@ def _open(path: str) -> h5py.File:
         raise RejectedImageError(reason) from None
 
 
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`; RejectedImageError if it is not stored completely in this very file."""
+def hdf5_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return the dataset `name`; RejectedImageError if it is not completely in this very file."""
     try:
         link = file.get(name, getlink=True)
         if link is None:
@@ -209,7 +210,8 @@ def _is_complete(dataset: h5py.Dataset) -> bool:
     return bool(dataset.id.get_num_chunks() == math.prod(chunks_by_axis))
 
 
-def _read(dataset: h5py.Dataset | NDArray[Any], rows: Any) -> NDArray[Any]:
+def read_hdf5(dataset: h5py.Dataset | NDArray[Any], rows: Any) -> NDArray[Any]:
+    """Read rows of a dataset; RejectedImageError if they are damaged."""
     try:
         return np.asarray(dataset[rows])
     except (OSError, RuntimeError, ValueError, IndexError, TypeError):

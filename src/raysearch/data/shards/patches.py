@@ -37,6 +37,8 @@ from raysearch.data.cache_folder import (
 from raysearch.data.disk_errors import disk_errors
 from raysearch.data.files import Folder
 from raysearch.data.parquet_files import filter_rows, read_parquet
+from raysearch.data.shards.arrow_columns import to_integers
+from raysearch.data.shards.bags import COUNT_COLUMN, Bags, bag_counts, copy_bags
 from raysearch.data.shards.rows import ALL, Rows, View, row_columns
 from raysearch.data.shards.shard_files import (
     check_patch_hashes,
@@ -63,13 +65,35 @@ PARTIAL_FILE = re.compile(
 )
 # The cached files whose content this process has compared with the stored hash.
 _CHECKED: set[FileState] = set()
+# The pixels of patches, uint8 (N, H*W*3), or the features of N slides.
+Inputs = NDArray[np.uint8] | Bags
 
 
 @dataclass(frozen=True)
 class Patches(Rows):
-    """The rows with their `pixels`, uint8, shape (N, H*W*3), memory-mapped from the pixel file."""
+    """The rows with their pixels.
+
+    Attributes:
+        pixels: uint8, shape (N, H*W*3), memory-mapped from the pixel file. Of bags, the features of
+            all patches, float16, as bytes: shape (M, 2*D), the patches of a slide in succession.
+        bag_ends: Of bags, the number of patches up to each slide and of it, int64, shape (N,); else
+            None.
+    """
 
     pixels: NDArray[np.uint8]
+    bag_ends: NDArray[np.int64] | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a model takes: the pixels of each patch, or the features of each slide."""
+        return self.pixels if self.bag_ends is None else Bags(self.pixels, self.bag_ends)
+
+    def bag(self, row: int) -> NDArray[np.float16]:
+        """Return the features of the patches of a slide, shape (patches, D)."""
+        inputs = self.inputs
+        if not isinstance(inputs, Bags):
+            raise TypeError("these rows are no bags")
+        return inputs[row]
 
 
 def load_patches(address: str, cache: Path | None = None, view: View = ALL) -> Patches:
@@ -142,12 +166,15 @@ def _map(entry: _CacheEntry, manifest: Manifest, view: View) -> Patches:
         # Copy-on-write: nothing writes to it, but torch needs a writable array.
         pixels: Any = np.load(entry.pixels, mmap_mode="c")
         table = read_parquet(str(entry.rows))
-        if pixels.shape != (table.num_rows, manifest.patch_bytes):
+        counts = bag_counts(table) if manifest.is_bags else None
+        num_rows = table.num_rows if counts is None else int(counts.sum())
+        if pixels.shape != (num_rows, manifest.patch_bytes):
             raise ValueError("another shape")
         rows = Rows.from_table(table, manifest, view.task)
     except UNREADABLE:
         raise DataError(f"{entry.pixels}: damaged; remove it, and start again") from None
-    return Patches(**{item.name: getattr(rows, item.name) for item in fields(rows)}, pixels=pixels)
+    values = {item.name: getattr(rows, item.name) for item in fields(rows)}
+    return Patches(**values, pixels=pixels, bag_ends=None if counts is None else np.cumsum(counts))
 
 
 @dataclass(frozen=True)
@@ -163,7 +190,9 @@ def _unpack(shards: _Shards, entry: _CacheEntry, shard_cache: Path) -> None:
     partial = _CacheEntry(entry.pixels.with_name(f".{suffix}-{entry.pixels.name}"))
     columns = row_columns(manifest)
     try:
-        shape = (manifest.rows, manifest.patch_bytes)
+        shape = (manifest.num_patches, manifest.patch_bytes)
+        copy = copy_bags if manifest.is_bags else _copy_pixels
+        counts: list[int] = []
         flat = np.lib.format.open_memmap(partial.pixels, mode="w+", dtype=np.uint8, shape=shape)
         _allocate(partial.pixels)
         tables, masks, num_rows = [], [], 0
@@ -174,7 +203,7 @@ def _unpack(shards: _Shards, entry: _CacheEntry, shard_cache: Path) -> None:
                 check_rows(table, shards.folder, shard, manifest)
                 mask = shards.view.mask(table, manifest)
                 patch_hashes = table.column(HASH_COLUMN).to_pylist()
-                num_rows = _copy_pixels(file, mask, patch_hashes, flat, num_rows)
+                num_rows = copy(file, mask, patch_hashes, flat, num_rows, counts)
             tables.append(table.select(columns))
             masks.append(mask)
         flat.flush()
@@ -185,6 +214,8 @@ def _unpack(shards: _Shards, entry: _CacheEntry, shard_cache: Path) -> None:
         check_totals(all_rows, shards.folder, manifest)
         _truncate(partial.pixels, (num_rows, shape[1]))
         visible_rows = filter_rows(all_rows, np.concatenate(masks))
+        if manifest.is_bags:
+            visible_rows = visible_rows.append_column(COUNT_COLUMN, to_integers(counts, np.int32))
         pq.write_table(visible_rows, partial.rows, write_page_checksum=True)
         hashes = {path.suffix: content_hash(path) for path in (partial.pixels, partial.rows)}
         partial.hashes.write_text(json.dumps(hashes))
@@ -259,6 +290,7 @@ def _copy_pixels(
     hashes: Sequence[bytes],
     flat: NDArray[np.uint8],
     start: int,
+    _counts: list[int],
 ) -> int:
     """Copy the pixels of the visible rows of a shard, and check the pixels of all.
 

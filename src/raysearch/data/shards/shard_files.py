@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HASH_BYTES = 32
 TEXT_COLUMNS = ("patient", "slide", "site", "split", "source", "resize_mode")
+POSITIONS = "positions"
 NUMBER_COLUMNS = ("x", "y", "magnification")
 # The columns of a shard without the labels of the additional tasks, in order.
 SHARD_COLUMNS = (
@@ -44,24 +45,30 @@ ENCODINGS = frozenset(["PLAIN", "RLE", "BIT_PACKED"])
 UNCOMPRESSED = "UNCOMPRESSED"
 
 
-def shard_schema(patch_bytes: int, task_names: Sequence[str]) -> pa.Schema:
+def shard_schema(
+    patch_bytes: int, task_names: Sequence[str], *, is_bags: bool = False
+) -> pa.Schema:
     """The Arrow schema of a shard.
 
     Args:
         patch_bytes: The bytes of a patch's pixels.
         task_names: The names of all tasks, the default task first.
+        is_bags: Whether a row is a slide: `pixels` are the features of its patches, float16
+            (n, D), and `positions` their left and top sides on the slide in pixels, int32 (n, 2),
+            or nothing.
     """
     import pyarrow as pa
 
     kinds = {
-        "pixels": pa.binary(patch_bytes),
+        "pixels": pa.large_binary() if is_bags else pa.binary(patch_bytes),
         LABEL: pa.int16(),
         **dict.fromkeys(TEXT_COLUMNS, pa.string()),
         **dict.fromkeys(NUMBER_COLUMNS, pa.int32()),
         "sha256": pa.binary(HASH_BYTES),
     }
     columns = [(name, kinds[name]) for name in SHARD_COLUMNS]
-    return pa.schema([*columns, *((label_column(task), pa.int16()) for task in task_names[1:])])
+    columns += [(label_column(task), pa.int16()) for task in task_names[1:]]
+    return pa.schema([*columns, (POSITIONS, pa.large_binary())] if is_bags else columns)
 
 
 @contextmanager
@@ -107,7 +114,7 @@ def shard_mismatch(folder: Folder, name: str, error: str) -> DataError:
 
 
 def _file_errors(parquet: pq.ParquetFile, shard: Shard, manifest: Manifest) -> Iterator[str]:
-    schema = shard_schema(manifest.patch_bytes, manifest.task_names)
+    schema = shard_schema(manifest.patch_bytes, manifest.task_names, is_bags=manifest.is_bags)
     if not parquet.schema_arrow.equals(schema):
         yield _schema_error(parquet.schema_arrow, schema)
         return
@@ -152,7 +159,7 @@ def check_rows(table: pa.Table, folder: Folder, shard: Shard, manifest: Manifest
 
 
 def _value_errors(table: pa.Table, manifest: Manifest) -> Iterator[str]:
-    for name in {"pixels", "sha256", *TEXT_COLUMNS}.intersection(table.column_names):
+    for name in {"pixels", "sha256", POSITIONS, *TEXT_COLUMNS}.intersection(table.column_names):
         if table.column(name).null_count:
             yield f"column {name} has rows without a value"
     for task in manifest.task_names:
@@ -190,6 +197,29 @@ def pixel_chunks(table: pa.Table, patch_bytes: int) -> Iterator[NDArray[np.uint8
             content = np.frombuffer(chunk.buffers()[1], np.uint8)
             start, stop = chunk.offset * patch_bytes, (chunk.offset + len(chunk)) * patch_bytes
             yield content[start:stop].reshape(-1, patch_bytes)
+
+
+def bag_values(table: pa.Table, patch_bytes: int) -> Iterator[NDArray[np.uint8]]:
+    """Iterate over the features of the slides of a shard of bags.
+
+    Args:
+        table: Rows of a shard that `open_shard` has opened, with the column `pixels`.
+        patch_bytes: The bytes of a patch's features.
+
+    Yields:
+        Read-only arrays, uint8, shape (patches, patch_bytes), of consecutive rows.
+
+    Raises:
+        pyarrow.ArrowInvalid: If a row has no features, or a part of those of a patch.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    for value in table.column("pixels"):
+        content = None if not value.is_valid else value.as_buffer()
+        if content is None or not content.size or content.size % patch_bytes:
+            raise pa.ArrowInvalid("column pixels has a slide without whole features")
+        yield np.frombuffer(content, np.uint8).reshape(-1, patch_bytes)
 
 
 def check_patch_hashes(patches: NDArray[np.uint8], hashes: Sequence[bytes]) -> None:

@@ -27,7 +27,13 @@ VERSION = 4
 # The versions that `raysearch shard FOLDER OUT` converts.
 CONVERTIBLE_VERSIONS = (1, 2, 3)
 # The names in `requires` that this version of the product reads.
-FEATURES: frozenset[str] = frozenset()
+# `bags`: a row is a slide, with the features of its patches in place of pixels.
+BAGS = "bags"
+FEATURES = frozenset((BAGS,))
+# Of bags: the numbers of features and of patches, and the entry in `extensions` with the number of
+# the patches of all slides.
+MAX_FEATURES, MAX_PATCHES, NUM_PATCHES = 65_536, 10**7, "patches"
+FEATURE_BYTES = 2
 # The name in `extensions` of the patches that the user left out: name to reason.
 EXCLUDED = "excluded"
 # The sides of a patch, in pixels.
@@ -71,7 +77,8 @@ class Manifest:
         rows: Number of rows in the shards.
         rejected: Number of rejected files.
         patients: Number of patients.
-        shape: (height, width, channels) of a patch.
+        shape: (height, width, channels) of a patch. Of bags, (N, D, 1): the median number of
+            patches of a slide, and the number of features.
         class_names: The classes of the default task.
         class_counts: Number of rows with each of these classes.
         tasks: The additional tasks.
@@ -123,9 +130,20 @@ class Manifest:
         )
 
     @property
+    def is_bags(self) -> bool:
+        """Whether a row is a slide, with the features of its patches in place of pixels."""
+        return BAGS in self.requires
+
+    @property
     def patch_bytes(self) -> int:
-        """The bytes of a patch's pixels."""
-        return math.prod(self.shape)
+        """The bytes of a patch's pixels; of bags, of its features, which are float16."""
+        return FEATURE_BYTES * self.shape[1] if self.is_bags else math.prod(self.shape)
+
+    @property
+    def num_patches(self) -> int:
+        """The patches of all rows: one of each, or those of the slides."""
+        count = self.extensions.get(NUM_PATCHES)
+        return count if self.is_bags and isinstance(count, int) else self.rows
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -248,7 +266,9 @@ def _decode(stored: object, path: str) -> tuple[Manifest, bool]:
 def _errors(manifest: Manifest) -> Iterator[str]:
     """Every contradiction in a manifest, as the part of a message."""
     height, width, channels = manifest.shape
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and channels == CHANNELS):
+    if manifest.is_bags:
+        yield from _bag_errors(manifest)
+    elif not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and channels == CHANNELS):
         yield f"shape {manifest.shape} is not (height, width, {CHANNELS}), 1 to {MAX_SIDE} a side"
     names = [shard.name for shard in manifest.shards]
     if not all(map(SHARD_NAME.fullmatch, names)) or len(set(names)) < len(names):
@@ -259,6 +279,19 @@ def _errors(manifest: Manifest) -> Iterator[str]:
         if shard.rows < 1 or shard.bytes < shard.rows * manifest.patch_bytes:
             yield f"{shard.name} has too few bytes for {shard.rows:,} rows"
     yield from _count_errors(manifest)
+
+
+def _bag_errors(manifest: Manifest) -> Iterator[str]:
+    height, width, channels = manifest.shape
+    if not (1 <= height <= MAX_PATCHES and 1 <= width <= MAX_FEATURES and channels == 1):
+        yield (
+            f"shape {manifest.shape} is not (patches, features, 1), with at most {MAX_FEATURES:,}"
+            " features"
+        )
+    if not manifest.rows <= manifest.num_patches <= manifest.rows * MAX_PATCHES:
+        yield f"{manifest.num_patches:,} patches for {manifest.rows:,} slides"
+    if sum(shard.bytes for shard in manifest.shards) < manifest.num_patches * manifest.patch_bytes:
+        yield f"its shards have too few bytes for {manifest.num_patches:,} patches"
 
 
 def _count_errors(manifest: Manifest) -> Iterator[str]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from pydantic import JsonValue
 
@@ -17,6 +16,7 @@ from raysearch.data.files import Folder
 from raysearch.data.images.chunk_decoding import Chunk
 from raysearch.data.images.decoding import Size
 from raysearch.data.images.shared_memory import Slot, Slots
+from raysearch.data.shards.arrow_columns import row_table, to_binary
 from raysearch.data.shards.shard_file_writer import ShardFile
 from raysearch.data.shards.shard_manifest import (
     EXCLUDED,
@@ -25,7 +25,6 @@ from raysearch.data.shards.shard_manifest import (
     Manifest,
     Shard,
     TaskCounts,
-    label_column,
 )
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.shards.unfinished_shards import UnfinishedShards, WriterState, as_rejected
@@ -224,7 +223,9 @@ class ShardWriter:
         group, self._group = self._group, _RowGroup()
         if group.items:
             tasks = [task.name for task in self._listing.tasks]
-            self._write_table(_to_table(group, self._pixels(group), tasks))
+            self._write_table(
+                row_table(group.items, self._pixels(group), group.hashes, group.resize_modes, tasks)
+            )
         for slot, _num_rows in group.slots:
             self._slots.give_back(slot)
 
@@ -234,9 +235,7 @@ class ShardWriter:
             (self._slots.view(slot, num_rows * self._row_bytes), num_rows)
             for slot, num_rows in group.slots
         ]
-        return pa.chunked_array(
-            [_to_binary(view, num_rows) for view, num_rows in views if num_rows]
-        )
+        return pa.chunked_array([to_binary(view, num_rows) for view, num_rows in views if num_rows])
 
     def _write_table(self, table: pa.Table) -> None:
         if self._file is None:
@@ -265,55 +264,3 @@ class ShardWriter:
             rejected=tuple(self._rejected),
             shards=tuple(self._shards),
         )
-
-
-def _to_table(group: _RowGroup, pixels: pa.ChunkedArray, tasks: Sequence[str]) -> pa.Table:
-    """Convert rows to Arrow from buffers: `pa.array` of a list imports pandas, which takes 1 s."""
-    items = group.items
-    columns = {
-        "pixels": pixels,
-        LABEL: _to_integers([item.label for item in items], np.int16),
-        "patient": _to_strings([item.patient for item in items]),
-        "slide": _to_strings([item.slide for item in items]),
-        "x": _to_integers([item.x for item in items], np.int32),
-        "y": _to_integers([item.y for item in items], np.int32),
-        "site": _to_strings([item.site for item in items]),
-        "magnification": _to_integers([item.magnification for item in items], np.int32),
-        "split": _to_strings([item.split for item in items]),
-        "source": _to_strings([item.file for item in items]),
-        "resize_mode": _to_strings(group.resize_modes),
-        "sha256": _to_binary(memoryview(group.hashes), len(items)),
-    }
-    for number, task in enumerate(tasks):
-        labels = [item.task_labels[number] for item in items]
-        columns[label_column(task)] = _to_integers(labels, np.int16)
-    return pa.Table.from_arrays(list(columns.values()), list(columns))
-
-
-def _to_binary(content: memoryview, count: int) -> pa.Array:
-    kind = pa.binary(len(content) // count)
-    return pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, pa.py_buffer(content)])
-
-
-def _to_integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int32]) -> pa.Array:
-    is_valid = np.array([value is not None for value in values])
-    numbers = np.array([value or 0 for value in values], kind)
-    validity_bits = (
-        None if is_valid.all() else pa.py_buffer(np.packbits(is_valid, bitorder="little").tobytes())
-    )
-    arrow_kind = pa.int16() if kind is np.int16 else pa.int32()
-    buffers = [validity_bits, pa.py_buffer(numbers.tobytes())]
-    return pa.Array.from_buffers(arrow_kind, len(values), buffers)
-
-
-def _to_strings(values: Sequence[str]) -> pa.Array:
-    first, count = values[0], len(values)
-    if values.count(first) == count:  # such as the site: equal in all rows of most sources
-        encoded_first = first.encode()
-        content = encoded_first * count
-        ends = np.arange(count + 1, dtype=np.int32) * len(encoded_first)
-    else:
-        encoded = [value.encode() for value in values]
-        content, ends = b"".join(encoded), np.cumsum([0, *map(len, encoded)])
-    offsets = pa.py_buffer(ends.astype(np.int32).tobytes())
-    return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(content))

@@ -54,7 +54,19 @@ def list_csv(source: str, options: SourceOptions) -> Listing:
     directory, _, name = source.rpartition("/")
     csv_folder = Folder(directory or ".")
     folder = csv_folder if options.root is None else require_folder(options.root)
-    reader = _open(csv_folder, name, source)
+    return list_rows(source, read_text(csv_folder, name, source), folder, options.classes)
+
+
+def list_rows(source: str, text: str, folder: Folder, classes: tuple[str, ...] = ()) -> Listing:
+    """List the rows of a CSV text, as `list_csv` does.
+
+    Args:
+        source: Where the text comes from, for error messages.
+        text: The text.
+        folder: The folder to which `path` is relative.
+        classes: The classes in order; empty for those of the labels.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         columns = tuple(reader.fieldnames)
@@ -63,7 +75,7 @@ def list_csv(source: str, options: SourceOptions) -> Listing:
     _reject_columns(source, columns)
     rows = _read_rows(reader, source, _roots(folder))
     task_columns = [column for column in columns if column.startswith(TASK_PREFIX)]
-    class_names = tuple(map(clean_name, options.classes)) or _unique_values(rows, LABEL)
+    class_names = tuple(map(clean_name, classes)) or _unique_values(rows, LABEL)
     classes_by_column = {
         LABEL: class_names,
         **{column: _unique_values(rows, column) for column in task_columns},
@@ -99,9 +111,10 @@ class _Row:
     values: Mapping[str, str]
 
 
-def _open(folder: Folder, name: str, source: str) -> csv.DictReader[str]:
+def read_text(folder: Folder, name: str, source: str) -> str:
+    """Read a CSV file; DataError if it is missing, or not UTF-8."""
     try:
-        text = folder.read(name).decode("utf-8-sig")
+        return folder.read(name).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{source}: no such file; give a CSV file with {HEADER}") from None
     except PermissionError as error:
@@ -110,7 +123,6 @@ def _open(folder: Folder, name: str, source: str) -> csv.DictReader[str]:
         ) from None
     except UnicodeDecodeError:
         raise DataError(f"{source}: not UTF-8; save it as UTF-8") from None
-    return csv.DictReader(io.StringIO(text, newline=""), strict=True)
 
 
 def _reject_columns(source: str, columns: tuple[str, ...]) -> None:

@@ -15,6 +15,12 @@ from torch import nn
 from raysearch.config.names import ENCODER_NAMES, HUB_PREFIX, TIMM_PREFIX, is_encoder
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
+from raysearch.models.architectures.bag_networks import (
+    abmil,
+    max_pooling,
+    mean_pooling,
+    transformer_mil,
+)
 from raysearch.models.architectures.equivariant import p4m
 from raysearch.models.architectures.small_cnns import benchmark, cnn
 from raysearch.models.architectures.torchvision_models import TORCHVISION_MODELS
@@ -62,4 +68,13 @@ def pretrained_encoder(
     return encoder_network(encoder, shape, num_classes, pooling)
 
 
-ARCHITECTURES = Architectures(benchmark=benchmark, cnn=cnn, p4m=p4m, **TORCHVISION_MODELS)
+ARCHITECTURES = Architectures(
+    benchmark=benchmark,
+    cnn=cnn,
+    p4m=p4m,
+    **TORCHVISION_MODELS,
+    mean_pooling=mean_pooling,
+    max_pooling=max_pooling,
+    abmil=abmil,
+    transformer_mil=transformer_mil,
+)

@@ -12,7 +12,7 @@ from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import FROZEN, is_encoder
 from raysearch.errors import SpaceError
-from raysearch.models import PatchShape
+from raysearch.models import PatchShape, is_bag_shape
 from raysearch.models.architectures import ARCHITECTURES, pretrained_encoder
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.encoders.snapshots import encoder_of
@@ -88,7 +88,7 @@ class _NetworkSpec:
         if encoder is None and is_encoder(name):
             encoder = encoder_of(name)
         net_shape = network_input_shape(shape, params, encoder)
-        if min(net_shape[:2]) < MIN_PATCH_SIDE:
+        if min(net_shape[:2]) < MIN_PATCH_SIDE and not is_bag_shape(shape):
             raise SpaceError(
                 f"patches of {net_shape[1]}x{net_shape[0]} are too small for {name}; choose"
                 f" `input_size` {MIN_PATCH_SIDE} or more"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from raysearch.errors import SpaceError
-from raysearch.models import PatchShape
+from raysearch.models import PatchShape, is_bag_shape
+from raysearch.models.architectures.bag_networks import MeanClassifier
 
 
 def benchmark(shape: PatchShape, num_classes: int) -> nn.Module:
@@ -13,7 +14,10 @@ def benchmark(shape: PatchShape, num_classes: int) -> nn.Module:
 
     It is the Keras benchmark of "Rapid Diagnosis of IDC" (Levi-Raz, 2018). Its description does not
     specify the number of filters and the kernel size. The softmax is part of the loss here.
+    Of bags, it is a linear classifier of the mean features of a slide.
     """
+    if is_bag_shape(shape):
+        return MeanClassifier(shape[1], num_classes)
     height, width, channels = shape
     num_features = 32 * (height - 2) * (width - 2)
     return nn.Sequential(

@@ -15,6 +15,7 @@ from raysearch.data.files import Folder
 from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.data.splits.split_creation import held_out_patients
 from raysearch.errors import DataError
+from raysearch.models import is_bag_shape
 from raysearch.search.study.plan import Auxiliary
 
 
@@ -33,6 +34,11 @@ def find_auxiliary(address: str, view: View, data: str) -> Auxiliary:
     held_out = tuple(sorted(held_out_patients(address)))
     study_rows = load_rows(data, View(view.task))
     auxiliary_rows = load_rows(address, View(held_out=held_out))
+    if is_bag_shape(study_rows.shape):
+        raise DataError(
+            f"auxiliary {address}: the study's shards have features of slides, and it trains on no"
+            " others; remove `auxiliary`"
+        )
     if auxiliary_rows.shape != study_rows.shape:
         raise DataError(
             f"auxiliary {address}: patches of {_size(auxiliary_rows)}, but the study's are of"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.config.hyperparameter_spec import Hparams, Value
-from raysearch.config.names import FOLDS, NAME
+from raysearch.config.names import BAG_ARCHITECTURES, FOLDS, NAME
 from raysearch.config.report_interval import min_reports
 from raysearch.config.space import Space
 from raysearch.data.shards.rows import Rows, View, load_rows
@@ -24,7 +24,7 @@ from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
 from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import classification_metrics
-from raysearch.models import PatchShape
+from raysearch.models import PatchShape, is_bag_shape
 from raysearch.models.patch_limits import is_accepted_shape
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
@@ -76,6 +76,8 @@ def make_plan(
     split_manifest = split_manifest or split_manifest_of(space, data)[0]
     view = View(split_manifest.task, split_manifest.by, split_manifest.held_out)
     rows = load_rows(data, view)
+    for architecture in space.values_of("architecture"):
+        _check_kind_of_data(str(architecture), rows.shape)
     schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
     splits = {len(folds): folds for folds in schemes}
     if space.validation != FOLDS:
@@ -104,6 +106,22 @@ def make_plan(
         git_commit=_git_commit(),
     )
     return plan, splits
+
+
+def _check_kind_of_data(architecture: str, shape: PatchShape) -> None:
+    """Raise SpaceError if a network of images is to be trained on bags, or the reverse."""
+    if is_bag_shape(shape) == (architecture in BAG_ARCHITECTURES):
+        return
+    names = ", ".join(BAG_ARCHITECTURES)
+    if is_bag_shape(shape):
+        raise SpaceError(
+            f"architecture {architecture} takes images, and the shards have features of slides;"
+            f" choose {names}"
+        )
+    raise SpaceError(
+        f"architecture {architecture} takes features of slides, and the shards have images; compute"
+        " them with `raysearch features`, or choose a network of images"
+    )
 
 
 def are_known_to_be_accepted(space: Space, shape: PatchShape) -> bool:

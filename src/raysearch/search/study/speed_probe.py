@@ -17,6 +17,7 @@ from raysearch.data.parquet_files import filter_rows
 from raysearch.data.shards.rows import View, row_columns
 from raysearch.data.shards.shard_files import open_shard, pixel_chunks
 from raysearch.data.shards.shard_manifest import read_manifest
+from raysearch.models import is_bag_shape, timed_shape
 from raysearch.search.study.speed_cache import NetworkSpeed
 from raysearch.training.features.extraction import BATCH_SIZE as EXTRACTION_BATCH_SIZE
 from raysearch.training.features.extraction import Extractor, PatchFeatures
@@ -31,6 +32,8 @@ from raysearch.training.training_data import TrainingData
 MAX_EPOCHS = 10_000
 # Patches of the probe; batches repeat them.
 NUM_PATCHES = 512
+# Slides of the probe.
+NUM_BAGS = 16
 # The first batches have so many rows: they show how many rows the time suffices for.
 NUM_FIRST_ROWS = 8
 # Of the time of a configuration, validation gets this fraction.
@@ -60,6 +63,8 @@ def read_sample(address: SampleAddress) -> NDArray[np.uint8]:
     """
     folder = Folder(address.data)
     manifest = read_manifest(folder)
+    if manifest.is_bags:
+        return _random_features(manifest.shape)
     parts: list[NDArray[np.uint8]] = []
     columns = [*row_columns(manifest), "pixels"]
     for shard in manifest.shards:
@@ -78,6 +83,13 @@ def read_sample(address: SampleAddress) -> NDArray[np.uint8]:
     return pixels[np.arange(NUM_PATCHES) % len(pixels)]
 
 
+def _random_features(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return random features of `NUM_BAGS` slides, float16 as bytes, shape (patches, 2*D)."""
+    height, width, _channels = timed_shape(shape)
+    values = np.random.default_rng(0).normal(size=(NUM_BAGS * height, width))
+    return values.astype(np.float16).view(np.uint8)
+
+
 def sample_data(
     pixels: NDArray[np.uint8],
     shape: tuple[int, int, int],
@@ -85,14 +97,21 @@ def sample_data(
     device: str,
 ) -> TrainingData:
     """One fold that trains on and validates all `pixels`, with labels of all classes in turn."""
-    rows = np.arange(len(pixels))
+    bag_ends = None
+    if is_bag_shape(shape):
+        bag_ends = np.arange(1, NUM_BAGS + 1) * timed_shape(shape)[0]
+        device_pixels = torch.from_numpy(pixels)
+    else:
+        device_pixels = torch.from_numpy(pixels).to(device)
+    rows = np.arange(len(pixels) if bag_ends is None else NUM_BAGS)
     return TrainingData(
-        torch.from_numpy(pixels).to(device),
+        device_pixels,
         torch.from_numpy(rows % len(class_names)).to(device),
         rows.astype(np.str_),
         shape,
         class_names,
         ((rows, rows),),
+        bag_ends=bag_ends,
     )
 
 

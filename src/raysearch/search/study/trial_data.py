@@ -110,7 +110,8 @@ class WorkerCache:
         """The pixels and the labels on `device`."""
         patches = self._patches(data, view)
         pixels, labels = torch.from_numpy(patches.pixels), torch.from_numpy(patches.labels)
-        return pixels.to(device), labels.to(device)
+        # The features of slides may exceed the memory of a GPU; each batch is copied to it.
+        return pixels if patches.bag_ends is not None else pixels.to(device), labels.to(device)
 
     def _assemble(self, plan: Plan, data: str, device: str, folds: FoldIndices) -> TrainingData:
         patches = self._patches(data, plan.view)
@@ -124,6 +125,7 @@ class WorkerCache:
             folds,
             tuple(self._auxiliary_rows(plan, shards, device) for shards in plan.auxiliary),
             rows_id(patches, plan.view),
+            patches.bag_ends,
         )
 
     def _auxiliary_rows(self, plan: Plan, shards: Auxiliary, device: str) -> AuxiliaryRows:

@@ -36,6 +36,8 @@ DATA_FOLDER = "data"
 PROGRAM_FILE = f"{DATA_FOLDER}/model.pt2"
 LOADER_PREFIX = "raysearch_served_model_"
 PYFUNC = "python_function"
+# The axes of a batch of slides: slides, patches, features.
+SLIDE_AXES = 3
 # What torch records of each operation: the lines of source code, with the paths of their files.
 STACK_TRACE = "stack_trace"
 
@@ -43,7 +45,7 @@ STACK_TRACE = "stack_trace"
 def save_exported_model(
     folder: Path,
     model: nn.Module,
-    example: NDArray[np.uint8],
+    example: NDArray[np.generic],
     description: Model,
     extra_file: Path,
     rule: ServedRule,
@@ -56,7 +58,8 @@ def save_exported_model(
     Args:
         folder: The folder to create.
         model: The model; it maps patches to probabilities.
-        example: Patches, uint8, shape (batch, height, width, 3), with a batch of at least 2.
+        example: Patches, uint8, shape (batch, height, width, 3), or features of slides, float32,
+            shape (batch, patches, features), with a batch of at least 2.
         description: The ids of the model and its run; the signature and the files are added to it.
         extra_file: A file that is copied to the subfolder `extra_files`.
         rule: The classes, and how the model decides between them.
@@ -93,11 +96,14 @@ def _loader_module() -> str:
     return f"{LOADER_PREFIX}{digest[:12]}"
 
 
-def _signature(example: NDArray[np.uint8], rule: ServedRule) -> ModelSignature:
+def _signature(example: NDArray[np.generic], rule: ServedRule) -> ModelSignature:
     """The input and the columns of the answer, as MLflow checks and displays them."""
+    # A slide has any number of patches.
+    is_slide = example.ndim == SLIDE_AXES
+    shape = (-1, -1, example.shape[2]) if is_slide else (-1, *example.shape[1:])
     scores = [ColSpec(DataType.float, f"{SCORE_PREFIX}{name}") for name in rule.class_names]
     return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+        Schema([TensorSpec(example.dtype, shape)]),
         Schema(
             [
                 ColSpec(DataType.string, CLASS),

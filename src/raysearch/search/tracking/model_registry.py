@@ -58,7 +58,7 @@ def register_champion(
     tracker: Tracker,
     name: str,
     model: nn.Module,
-    example: NDArray[np.uint8],
+    example: NDArray[np.generic],
     tags: Mapping[str, str],
     artifact: bytes,
     rule: ServedRule,
@@ -73,8 +73,9 @@ def register_champion(
         tracker: The study's tracker.
         name: Name of the registered model.
         model: The model; it maps patches to probabilities.
-        example: Patches, uint8, shape (batch, height, width, 3), with a batch of at least 2: an
-            export with a batch of 1 would accept no other batch size.
+        example: Patches, uint8, shape (batch, height, width, 3), or features of slides, float32,
+            shape (batch, patches, features), with a batch of at least 2: an export with a batch of
+            1 would accept no other batch size.
         tags: Tags of the version; `trial` and `kind` identify it among the study's versions.
         artifact: The packed ModelArtifact, by which raysearch builds the model without running code
             from a file.
@@ -121,7 +122,7 @@ def _log_model(
     tracker: Tracker,
     name: str,
     model: nn.Module,
-    example: NDArray[np.uint8],
+    example: NDArray[np.generic],
     artifact: bytes,
     rule: ServedRule,
     tags: Mapping[str, str],

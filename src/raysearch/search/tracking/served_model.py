@@ -73,11 +73,12 @@ class ServedModel:
     def __init__(self, network: Any, rule: ServedRule) -> None:
         self._network, self._rule = network, rule
 
-    def predict(self, patches: NDArray[np.uint8], _params: object = None) -> pd.DataFrame:
+    def predict(self, patches: NDArray[Any], _params: object = None) -> pd.DataFrame:
         """Return class, probability, decision and the probability of each class for `patches`.
 
         Args:
-            patches: Patches, uint8 (N, H, W, 3).
+            patches: Patches, uint8 (N, H, W, 3), or the features of the patches of slides, float32
+                (N, patches, features), with NaN in place of patches that a slide does not have.
         """
         import pandas as pd
 

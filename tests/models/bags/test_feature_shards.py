@@ -1,0 +1,127 @@
+"""Shards of bags, which are made from a CSV file of slides."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from raysearch.data.files import Folder
+from raysearch.data.shards.bags import read_slides
+from raysearch.data.shards.patches import load_patches
+from raysearch.data.shards.rows import ALL, View
+from raysearch.data.shards.shard_manifest import read_manifest
+from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.sources.listing import SourceOptions
+from raysearch.errors import DataError
+from raysearch.models.bags.feature_shards import shard_features
+from support.slide_files import WIDTH, slide_shards, write_slide, write_slides
+
+NUM_SLIDES = 9
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The CSV file of a few slides."""
+    return write_slides(tmp_path / "source", NUM_SLIDES)
+
+
+def shard(table: Path, out: Path, **options: str) -> None:
+    root = options.pop("root", str(table.parent / "features"))
+    shard_features(str(table), out, SourceOptions(root=root), SourceNames())
+
+
+def test_the_features_of_each_slide_are_those_of_its_file(tmp_path: Path) -> None:
+    shards = slide_shards(tmp_path, NUM_SLIDES)
+    manifest = read_manifest(Folder(shards))
+    patches = load_patches(str(shards), tmp_path / "cache")
+    assert manifest.is_bags
+    assert manifest.shape[1:] == (WIDTH, 1)
+    assert manifest.class_counts == (5, 4)
+    assert len(patches.labels) == NUM_SLIDES
+    slides = read_slides(str(shards), ALL, range(NUM_SLIDES))
+    total = 0
+    for row, name in enumerate(patches.slides):
+        with h5py.File(tmp_path / "source" / "features" / f"{name}.h5") as file:
+            features = np.asarray(file["features"], np.float16).reshape(-1, WIDTH)
+            positions = np.asarray(file["coords"])
+        assert np.array_equal(patches.bag(row), features)
+        assert slides[row].slide == name
+        assert np.array_equal(slides[row].features, features)
+        stored_positions = slides[row].positions
+        assert stored_positions is not None
+        assert np.array_equal(stored_positions, positions)
+        total += len(features)
+    assert manifest.num_patches == len(patches.pixels) == total
+
+
+def test_a_view_leaves_out_the_slides_of_held_out_patients(tmp_path: Path) -> None:
+    shards = slide_shards(tmp_path, NUM_SLIDES)
+    everything = load_patches(str(shards), tmp_path / "cache")
+    view = View(held_out=("p000", "p004"))
+    visible = load_patches(str(shards), tmp_path / "cache", view)
+    assert set(visible.patients) == set(everything.patients) - {"p000", "p004"}
+    for row, slide in enumerate(visible.slides):
+        (other,) = np.flatnonzero(everything.slides == slide)
+        assert np.array_equal(visible.bag(row), everything.bag(int(other)))
+    (last,) = read_slides(str(shards), view, [len(visible.slides) - 1]).values()
+    assert last.slide == visible.slides[-1]
+
+
+def test_changed_features_are_rejected(tmp_path: Path) -> None:
+    shards = slide_shards(tmp_path, NUM_SLIDES)
+    part = next(shards.glob("*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[2000] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(DataError, match="its hash is not the manifest's"):
+        load_patches(str(shards), tmp_path / "cache")
+
+
+def replace_line(table: Path, old: str, new: str) -> None:
+    text = table.read_text()
+    assert old in text
+    table.write_text(text.replace(old, new))
+
+
+def test_bad_tables_and_files_are_named_and_nothing_is_written(tmp_path: Path, table: Path) -> None:
+    text, files = table.read_text(), table.parent / "features"
+    rng = np.random.default_rng(1)
+
+    def reject(match: str) -> None:
+        with pytest.raises(DataError, match=match) as caught:
+            shard(table, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        assert {path.name for path in tmp_path.iterdir()} == {"source"}
+        table.write_text(text)
+
+    replace_line(table, "s004,", "s999,")
+    reject("the slide 's999' has no file in .*features; each slide needs one file")
+    replace_line(table, "s004,p004", "s003,p004")
+    reject(r"s003.h5: named in lines 5, 6")
+    replace_line(table, "slide_id", "name")
+    reject("no column 'slide' or 'path'; its first line must be slide,label,patient")
+    replace_line(table, "s004,p004", "s004,p004,more")
+    reject("line 6 has not as many fields as the first|fields")
+    (files / "s002.pt").write_bytes((files / "s002.h5").read_bytes())
+    reject("the slide 's002' has the files s002.h5, s002.pt")
+    (files / "s002.pt").unlink()
+    before = (files / "s005.h5").read_bytes()
+    write_slide(files / "s005.h5", rng.normal(size=(30, WIDTH + 1)).astype(np.float32))
+    reject(r"s005.h5: 17 features, and 16 in s000.h5; give slides of one encoder")
+    (files / "s005.h5").write_bytes((files / "s001.h5").read_bytes())
+    reject(r"s005.h5: the same features as s001.h5; remove one of them")
+    (files / "s005.h5").write_bytes(before)
+    shard(table, tmp_path / "out")
+
+
+def test_a_table_may_name_paths_and_the_source_must_be_a_table(tmp_path: Path, table: Path) -> None:
+    lines = ["path,label,patient", *(f"s{number:03d}.h5,x,p{number}" for number in range(3))]
+    table.write_text("\n".join(lines) + "\n")
+    shard(table, tmp_path / "out")
+    patches = load_patches(str(tmp_path / "out"), tmp_path / "cache")
+    assert patches.slides.tolist() == ["s000", "s001", "s002"]
+    with pytest.raises(DataError, match="format features takes a CSV file of slides"):
+        shard_features(
+            str(table.parent / "features"), tmp_path / "other", SourceOptions(), SourceNames()
+        )
