@@ -1,7 +1,9 @@
 import pytest
+import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
+from raysearch.models.architectures.networks import build_network
 from raysearch.training.layer_groups import LayerGroups
 
 
@@ -31,3 +33,20 @@ def test_the_last_blocks_are_trained_with_the_head(trained_blocks: int, num_froz
     layers.freeze(head_only=False)
     is_trained = [layer.weight.requires_grad for layer in (net[0], net[1], net[2], net[3])]
     assert is_trained == [False] * num_frozen + [True] * (4 - num_frozen)
+
+
+def test_a_head_inside_the_last_block_has_its_own_group_and_is_always_trained() -> None:
+    with torch.device("meta"):
+        net = build_network("timm:convnext_tiny", (32, 32, 3), 2, {})
+    layers = LayerGroups(
+        net, 2, frozen_blocks=0, layer_decay=0.5, head_weight_decay=0.1, trained_blocks=0
+    )
+    *_others, head_group = groups = layers.parameter_groups()
+    assert [tuple(each.shape) for each in head_group["params"]] == [(2, 768), (2,)]
+    torch.optim.SGD(groups, lr=0.1)  # rejects a parameter of two groups
+    layers.freeze(head_only=False)
+    trained = {name for name, each in net.named_parameters() if each.requires_grad}
+    assert trained == {"head.fc.weight", "head.fc.bias"}
+    layers.train(head_only=True)
+    assert net.get_submodule("head.fc").training
+    assert not net.get_submodule("head.norm").training

@@ -46,6 +46,12 @@ class LayerGroups:
         net = unwrap(model)
         name = head_name(net, num_classes)
         self.head = [net.get_submodule(name)] if name else []
+        # The head may be a part of the last block.
+        self._head_tensors = {
+            id(tensor)
+            for layer in self.head
+            for tensor in layer.state_dict(keep_vars=True).values()
+        }
         self.blocks = [layer for _name, layer in blocks(net, name)]
         in_layers = {
             id(parameter)
@@ -64,19 +70,21 @@ class LayerGroups:
             head_only: Train the head only; else all but the frozen blocks.
         """
         self.model.requires_grad_(not head_only)
-        for layer in self.head:
-            layer.requires_grad_(True)
         for layer in self.frozen_blocks:
             layer.requires_grad_(False)
         if self.frozen_blocks:
             for parameter in self.stem:
                 parameter.requires_grad_(False)
+        for layer in self.head:
+            layer.requires_grad_(True)
 
     def train(self, *, head_only: bool) -> None:
         """Set the training mode, and the evaluation mode of the blocks that are not trained."""
         self.model.train()
         for layer in self.blocks if head_only else self.frozen_blocks:
             layer.eval()
+        for layer in self.head:
+            layer.train()
 
     def parameter_groups(self) -> ParameterGroups:
         """Return the parameter groups for an optimizer, each with its `LR_FRACTION`."""
@@ -84,7 +92,7 @@ class LayerGroups:
         depths = [
             (self.stem, num_blocks),
             *(
-                (list(layer.parameters()), num_blocks - number)
+                (self._without_head(layer), num_blocks - number)
                 for number, layer in enumerate(self.blocks)
             ),
         ]
@@ -104,6 +112,10 @@ class LayerGroups:
         if self.head_weight_decay is not None:
             head_group["weight_decay"] = self.head_weight_decay
         return [group for group in (*groups, head_group) if group["params"]]
+
+    def _without_head(self, layer: nn.Module) -> list[nn.Parameter]:
+        """Return the parameters of a block without those of the head."""
+        return [each for each in layer.parameters() if id(each) not in self._head_tensors]
 
     @property
     def is_uniform(self) -> bool:
