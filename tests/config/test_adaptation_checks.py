@@ -32,6 +32,24 @@ ADAPTED: dict[str, Any] = {
         }
     },
 }
+LORA: dict[str, Any] = {
+    "folds": 3,
+    "architecture": "phikon",
+    "adaptation": {
+        "choice": {
+            "lora": {
+                "lora_rank": {"logint": [2, 64]},
+                "lora_alpha": {"loguniform": [1, 64]},
+                "lora_dropout": {"uniform": [0, 0.3]},
+                "lora_targets": {"choice": ["attention", "mlp", "all"]},
+            },
+            "full": {"frozen_blocks": {"int": [0, 6]}},
+        }
+    },
+    "layer_decay": {"uniform": [0.5, 1]},
+    "head_epochs": {"choice": [0, 1]},
+    "ema_decay": 0.9,
+}
 RANGE = {"uniform": [0.01, 0.2]}
 
 
@@ -40,6 +58,9 @@ RANGE = {"uniform": [0.01, 0.2]}
     [
         FROZEN,
         ADAPTED,
+        LORA,
+        {**LORA, "adaptation": "lora", "lora_rank": 16},
+        LORA | {"adaptation": {"choice": ["lora", "frozen"]}, "layer_decay": 0.8, "head_epochs": 1},
         FROZEN | {"preprocess": {"choice": ["none", "gaussian"]}},
         ADAPTED | {"color_jitter": {**RANGE, "when": {"adaptation": ["full", "last_blocks"]}}},
         ADAPTED | {"color_jitter": 0.1},
@@ -151,6 +172,28 @@ def test_hyperparameters_that_trials_read_are_accepted(hparams: dict[str, Any]) 
                 "weights": {"choice": ["none", "imagenet"], "when": {"adaptation": "full"}},
             },
             "space.adaptation: `frozen` needs pretrained weights, and mobilenet_v2 may have none",
+        ),
+        (
+            LORA | {"adaptation": {"choice": ["lora", "full"]}, "lora_rank": {"int": [1, 8]}},
+            "`lora_rank` has no effect unless adaptation is lora; remove it, or add `when:"
+            " {adaptation: lora}`",
+        ),
+        (
+            LORA | {"adaptation": "last_blocks", "lora_targets": "all"},
+            "`lora_targets` has no effect unless adaptation is lora",
+        ),
+        (
+            {"folds": 3, "architecture": "phikon", "adaptation": "lora", "frozen_blocks": 2},
+            "`frozen_blocks` has no effect with `adaptation: lora`; remove it",
+        ),
+        (
+            {"folds": 3, "architecture": "timm:vit_tiny_patch16_224", "adaptation": "lora"},
+            "space.adaptation: `lora` needs pretrained weights, and timm:vit_tiny_patch16_224 may"
+            " have none; give `weights: imagenet`",
+        ),
+        (
+            {"folds": 3, "architecture": "phikon", "adaptation": "lora", "lora_targets": "qkv"},
+            "'qkv' is unknown (known: attention, mlp, all)",
         ),
         (FROZEN | {"adaptation": "froozen"}, "'froozen' is unknown; did you mean `frozen`?"),
         (FROZEN | {"classifier": "svm"}, "'svm' is unknown"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def test_each_value_has_its_best_trial_and_the_difference_to_the_best(study: Stu
 def test_networks_without_pretrained_weights_are_a_value_of_their_own(study: Study) -> None:
     trial = study.history.done()[0]
     assert value_of(trial, "adaptation") == "from scratch"
+    adapted = replace(trial, hparams={"architecture": "uni", "adaptation": "lora"})
+    assert value_of(adapted, "adaptation") == "lora"
     assert value_of(trial, "batch_size") == "32"
     assert value_of(trial, "balanced_sampling") == "false"
 

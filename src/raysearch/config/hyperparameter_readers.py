@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from raysearch.config.hyperparameters import HYPERPARAMETERS, TrialParams
-from raysearch.config.names import FROZEN, LAST_BLOCKS, NEAREST_CLASSIFIERS, TRAINED_CLASSIFIERS
+from raysearch.config.names import (
+    FROZEN,
+    LAST_BLOCKS,
+    LORA,
+    NEAREST_CLASSIFIERS,
+    TRAINED_CLASSIFIERS,
+)
 
 # Of a frozen network, they define the head, and not the features.
 HEAD_HPARAMS = frozenset(
@@ -12,6 +18,8 @@ HEAD_HPARAMS = frozenset(
         *("head_dropout", "dropout", "stage_dropout"),
     )
 )
+# They define the adapters of LoRA, and not the network, into whose weights these are merged.
+LORA_HPARAMS = frozenset(name for name, row in HYPERPARAMETERS.items() if row.part == "lora")
 # They change its features, beside what defines the network, and the views of a patch.
 FEATURE_HPARAMS = frozenset(
     (
@@ -63,7 +71,7 @@ def is_read(name: str, params: TrialParams) -> bool:
         if getattr(params, other) != value:
             return False
         condition = HYPERPARAMETERS[other].condition
-    if params.adaptation == LAST_BLOCKS:
+    if params.adaptation in (LAST_BLOCKS, LORA):
         return name != "frozen_blocks"
     if params.adaptation != FROZEN:
         return True

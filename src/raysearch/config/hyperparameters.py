@@ -12,7 +12,9 @@ from typing import Any, get_args, get_type_hints
 
 from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
 from raysearch.config.names import (
+    ALL,
     ARCHITECTURES,
+    ATTENTION,
     BAG_ARCHITECTURES,
     CLASSIFIERS,
     DROPOUT_ARCHITECTURES,
@@ -23,7 +25,9 @@ from raysearch.config.names import (
     HUB_PREFIX,
     IMAGENET,
     LAST_BLOCKS,
+    LORA,
     LOSSES,
+    MLP,
     NO_WEIGHTS,
     OPTIMIZERS,
     PATH_PREFIXES,
@@ -178,8 +182,9 @@ class TrialParams:
     )
     adaptation: str = _row(
         FULL,
-        "What is trained: all layers, the last blocks, or a classifier of frozen features",
-        choices=(FULL, LAST_BLOCKS, FROZEN),
+        "What is trained: all layers, the last blocks, LoRA adapters, or a classifier of frozen"
+        " features",
+        choices=(FULL, LAST_BLOCKS, LORA, FROZEN),
     )
     trained_blocks: int = _row(
         1,
@@ -187,6 +192,34 @@ class TrialParams:
         (0, 10**6),
         reader=("layers",),
         condition=("adaptation", LAST_BLOCKS),
+    )
+    lora_rank: int = _row(
+        8,
+        "Rank of the adapter of each adapted linear layer",
+        (1, 1024),
+        reader=("lora",),
+        condition=("adaptation", LORA),
+    )
+    lora_alpha: float | None = _row(
+        None,
+        "An adapter is scaled by `lora_alpha` / `lora_rank`; by default twice the rank",
+        (1e-3, 1e5),
+        reader=("lora",),
+        condition=("adaptation", LORA),
+    )
+    lora_dropout: float = _row(
+        0.0,
+        "Dropout of the input of an adapter",
+        (0.0, 0.95),
+        reader=("lora",),
+        condition=("adaptation", LORA),
+    )
+    lora_targets: str = _row(
+        ATTENTION,
+        "Linear layers of the blocks that have adapters: those of attention, the others, or all",
+        choices=(ATTENTION, MLP, ALL),
+        reader=("lora",),
+        condition=("adaptation", LORA),
     )
     features: str = _row(
         "last",

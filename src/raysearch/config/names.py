@@ -83,8 +83,11 @@ LOSSES = ("cross_entropy", "focal")
 FITTED_PREPROCESSINGS = ("reinhard", "macenko")
 PREPROCESSINGS = ("none", "sharpen", "clahe", "gaussian", "median", "reinhard", "macenko")
 
-# What is trained of a network: all layers, the last blocks, or a classifier of frozen features.
-FULL, LAST_BLOCKS, FROZEN = "full", "last_blocks", "frozen"
+# What is trained of a network: all layers, the last blocks, adapters of low rank beside its linear
+# layers (LoRA), or a classifier of frozen features.
+FULL, LAST_BLOCKS, LORA, FROZEN = "full", "last_blocks", "lora", "frozen"
+# The linear layers of the blocks that have adapters.
+ATTENTION, MLP, ALL = "attention", "mlp", "all"
 CLASSIFIERS = ("logistic_regression", "linear", "mlp", "nearest_centroid", "nearest_neighbors")
 # Those that are trained in steps of an optimizer.
 TRAINED_CLASSIFIERS = ("linear", "mlp")

@@ -36,8 +36,13 @@ TERMS: Mapping[str, str] = {
     "resize": "interpolation (bilinear, bicubic), padding",
     "token_pooling": "pooling of a vision transformer: class token, global average pooling",
     "weights": "pretraining, transfer learning",
-    "adaptation": "feature extraction (linear probing), partial or full fine-tuning",
+    "adaptation": "feature extraction (linear probing), parameter-efficient, partial or full"
+    " fine-tuning",
     "trained_blocks": "layer freezing: number of layers that are fine-tuned",
+    "lora_rank": "rank r of low-rank adaptation (LoRA; Hu et al., 2022)",
+    "lora_alpha": "alpha of LoRA; alpha / r is the scaling",
+    "lora_dropout": "LoRA dropout",
+    "lora_targets": "target modules of LoRA",
     "features": "features of the penultimate layer, or of several layers",
     "classifier": "logistic regression, linear classifier, multilayer perceptron, nearest centroid"
     " (prototypes; Snell et al., 2017), k nearest neighbors (Caron et al., 2021)",
@@ -91,6 +96,7 @@ TERMS: Mapping[str, str] = {
 # The value that applies if there is no default: that of another hyperparameter, or the network's.
 INHERITED: Mapping[str, str] = {
     "dropout": "the network's own",
+    "lora_alpha": "twice `lora_rank`",
     "head_weight_decay": "that of `weight_decay`",
     "head_learning_rate": "that of `learning_rate`",
 }

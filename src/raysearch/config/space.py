@@ -21,7 +21,7 @@ from raysearch.config.bounded_types import (
     ReductionFactor,
     Target,
 )
-from raysearch.config.hyperparameter_readers import network_hparams
+from raysearch.config.hyperparameter_readers import LORA_HPARAMS, network_hparams
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, FULL, LABEL, NO_WEIGHTS, kfold_name
@@ -287,7 +287,7 @@ class Space:
         return replace(self, hparams=(*self.hparams, Hyperparameter("folds", "fixed", (folds,))))
 
     def largest_networks(self) -> dict[str, dict[str, Value]]:
-        """Return the largest values of the network's hyperparameters, by architecture.
+        """Return the largest values of what defines a network and its adapters, by architecture.
 
         The baseline network `benchmark` is among the architectures.
         """
@@ -295,7 +295,8 @@ class Space:
             name: {
                 hparam.name: hparam.largest()
                 for hparam in self.hparams
-                if hparam.name in network_hparams(name) and hparam.can_exist_with(name)
+                if hparam.name in network_hparams(name) | LORA_HPARAMS
+                and hparam.can_exist_with(name)
             }
             for name in sorted({"benchmark", *map(str, self.values_of("architecture"))})
         }

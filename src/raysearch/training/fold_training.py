@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raysearch.models.architectures.networks import build_with_weights
 from raysearch.models.dihedral import NUM_VIEWS, TEST_TIME_AUGMENTATIONS
+from raysearch.models.transfer.lora import with_adapters
 from raysearch.training.augmentation import Augmentation
 from raysearch.training.bag_batches import bag_batch
 from raysearch.training.batches import (
@@ -30,6 +31,7 @@ from raysearch.training.optimization import Optimization, OptimizationState, Sta
 from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig
+from raysearch.training.trained_tensors import TrainedTensors
 from raysearch.training.training_data import TrainingData
 from raysearch.training.weight_averaging import averaged_model
 
@@ -65,7 +67,7 @@ class FoldTrainerState:
     """The state of a `FoldTrainer`: the state dictionaries of its parts.
 
     Attributes:
-        model: The model.
+        model: The tensors of the model that the training changes.
         optimization: The optimizer and its schedule.
         average: The exponential moving average of the model; None if there is none.
     """
@@ -99,12 +101,14 @@ class FoldTrainer:
             weights_hash=config.weights_hash,
             encoder=config.encoder,
         )
+        net = with_adapters(net, config.params, num_classes)
         self.model = config.precision_settings.to_device(net, data.device)
         steps_per_epoch = len(
             split_batches(torch.from_numpy(self.epoch_indices), config.batch_size)
         )
         self.optimization = Optimization(config, self.model, num_classes, steps_per_epoch)
-        self.average = averaged_model(self.model, config.params.ema_decay)
+        self.trained_tensors = TrainedTensors(self.optimization.layers.trained_tensors())
+        self.average = averaged_model(self.model, config.params.ema_decay, self.trained_tensors)
         self.augment = Augmentation.from_params(config.params)
 
     def train_epoch(self, epoch: int, on_part: Callable[[float], None] = no_part) -> float:
@@ -246,12 +250,14 @@ class FoldTrainer:
 
     def state(self) -> FoldTrainerState:
         """Return the current state."""
-        average = None if self.average is None else self.average.state_dict()
-        return FoldTrainerState(self.model.state_dict(), self.optimization.state(), average)
+        tensors = self.trained_tensors
+        average = None if self.average is None else tensors.of_state(self.average.state_dict())
+        model = tensors.of_state(self.model.state_dict())
+        return FoldTrainerState(model, self.optimization.state(), average)
 
     def load_state(self, state: FoldTrainerState) -> None:
         """Restore a state."""
-        self.model.load_state_dict(state.model)
+        self.trained_tensors.restore(self.model, state.model)
         self.optimization.load_state(state.optimization)
         if self.average is not None and state.average is not None:
-            self.average.load_state_dict(state.average)
+            self.trained_tensors.restore(self.average, state.average)

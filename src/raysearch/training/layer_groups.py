@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.models.transfer.input_normalization import unwrap
-from raysearch.models.transfer.network_layers import blocks, head_name
+from raysearch.models.transfer.network_layers import blocks, head_name, is_adapter
 
 ParameterGroups = list[dict[str, Any]]  # as torch.optim.Optimizer takes them
 # The key of a parameter group for its learning rate, as a fraction of that of the optimizer.
@@ -20,6 +22,8 @@ class LayerGroups:
 
     The stem are the parameters outside of any block, such as the class token and the position
     embedding of a transformer. They are frozen if any block is.
+
+    If the network has adapters (LoRA), only these and the head are trained.
 
     Args:
         model: The network.
@@ -52,6 +56,9 @@ class LayerGroups:
             for layer in self.head
             for tensor in layer.state_dict(keep_vars=True).values()
         }
+        self.adapters = [
+            parameter for name, parameter in net.named_parameters() if is_adapter(name)
+        ]
         self.blocks = [layer for _name, layer in blocks(net, name)]
         in_layers = {
             id(parameter)
@@ -69,30 +76,62 @@ class LayerGroups:
         Args:
             head_only: Train the head only; else all but the frozen blocks.
         """
-        self.model.requires_grad_(not head_only)
+        self.model.requires_grad_(not head_only and not self.adapters)
         for layer in self.frozen_blocks:
             layer.requires_grad_(False)
         if self.frozen_blocks:
             for parameter in self.stem:
                 parameter.requires_grad_(False)
+        for parameter in self.adapters:
+            parameter.requires_grad_(not head_only)
         for layer in self.head:
             layer.requires_grad_(True)
 
     def train(self, *, head_only: bool) -> None:
-        """Set the training mode, and the evaluation mode of the blocks that are not trained."""
+        """Set the training mode, and the evaluation mode of the blocks that are not trained.
+
+        Blocks with adapters are in training mode, but for their batch normalization.
+        """
         self.model.train()
         for layer in self.blocks if head_only else self.frozen_blocks:
             layer.eval()
+        if self.adapters:
+            for layer in self.model.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
         for layer in self.head:
             layer.train()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters for an optimizer."""
+        return self._optimized(self.model.parameters())
+
+    def _optimized(self, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """Return those of `parameters` that an optimizer gets: of LoRA, those that are trained."""
+        return [
+            parameter for parameter in parameters if parameter.requires_grad or not self.adapters
+        ]
+
+    def trained_tensors(self) -> frozenset[str] | None:
+        """Return the names of the parameters and buffers that a training changes; None for all.
+
+        With adapters, these and the tensors of the head.
+        """
+        if not self.adapters:
+            return None
+        return frozenset(
+            name
+            for name, tensor in self.model.state_dict(keep_vars=True).items()
+            if id(tensor) in self._head_tensors or is_adapter(name)
+        )
 
     def parameter_groups(self) -> ParameterGroups:
         """Return the parameter groups for an optimizer, each with its `LR_FRACTION`."""
         num_blocks = len(self.blocks)
         depths = [
-            (self.stem, num_blocks),
+            (self._optimized(self.stem), num_blocks),
             *(
-                (self._without_head(layer), num_blocks - number)
+                (self._optimized(self._without_head(layer)), num_blocks - number)
                 for number, layer in enumerate(self.blocks)
             ),
         ]

@@ -18,6 +18,7 @@ from torch import nn
 
 from raysearch.config.names import FROZEN
 from raysearch.metrics.classification import classification_metrics
+from raysearch.models.transfer.lora import merge_adapters
 from raysearch.training.failures import UNDEFINED, TrainingFailedError
 from raysearch.training.features.feature_training import FeatureTrainer
 from raysearch.training.fold_training import FoldTrainer, FoldTrainerState, ValidationScores
@@ -127,7 +128,10 @@ def _state_getter(history: Sequence[FoldEpoch], trainer: Trainer) -> Callable[[]
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """A model that was trained on a fold, its fitted preprocessing, and its validation scores."""
+    """A model that was trained on a fold, its fitted preprocessing, and its validation scores.
+
+    Its adapters are merged into its weights, if it was trained by LoRA.
+    """
 
     net: nn.Module
     preprocessing: nn.Module
@@ -192,7 +196,8 @@ def train_fold(
         trainer.train_epoch(epoch, _part_callback(listener, epoch))
         listener.on_epoch(epoch + 1, _fold_state_getter(epoch + 1, config.accumulate, trainer))
     val_scores = trainer.validate(use_tta=True, on_rows=listener.on_validation)
-    return TrainedFold(trainer.trained_model, trainer.preprocessing, val_scores)
+    net = merge_adapters(trainer.trained_model)
+    return TrainedFold(net, trainer.preprocessing, val_scores)
 
 
 def _part_callback(listener: FoldListener, epoch: int) -> Callable[[float], None]:

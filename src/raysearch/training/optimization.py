@@ -75,7 +75,7 @@ class Optimization:
         else:
             num_epochs, params = self.config.epochs - self.head_epochs, self.config.params
         parameters = (
-            self.model.parameters() if self.layers.is_uniform else self.layers.parameter_groups()
+            self.layers.parameters() if self.layers.is_uniform else self.layers.parameter_groups()
         )
         optimizer = OPTIMIZERS[params.optimizer](parameters, **params.arguments_of("optimizer"))
         self.optimizer = scale_learning_rates(optimizer)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 import torch
 from torch import nn
 
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.hyperparameters import resolve
+from raysearch.errors import SpaceError
 from raysearch.models import PatchShape, timed_shape
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.transfer.feature_network import FeatureNetwork
+from raysearch.models.transfer.lora import with_adapters
 from raysearch.training.precision_settings import PrecisionSettings
 
 BATCH_SIZE = 16
@@ -38,15 +42,20 @@ def choose_precision(
 ) -> PrecisionSettings:
     """Return the fastest of the `CANDIDATES` for training `architecture` on `device`.
 
-    Of a frozen network, the forward pass is timed.
+    Of a frozen network, the forward pass is timed. All layers are trained of a network that has no
+    adapters for its `lora_targets`, such as the benchmark.
 
     Plain float32 is returned unless another candidate takes less than nine tenths of its time.
     """
 
     def build() -> nn.Module:
         torch.manual_seed(0)
-        return build_network(architecture, shape, num_classes, hparams)
+        net = build_network(architecture, shape, num_classes, hparams)
+        with suppress(SpaceError):
+            net = with_adapters(net, params, num_classes)
+        return net
 
+    params = resolve({**hparams, "architecture": architecture})
     seconds: dict[PrecisionSettings, float] = {}
     for settings in CANDIDATES:
         fastest_s = min(seconds.values(), default=math.inf)

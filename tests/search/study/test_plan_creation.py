@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from raysearch.cli.plan_text import plan_tables
+from raysearch.config.space import Space
 from raysearch.config.space_file import parse_space
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import load_rows
@@ -29,6 +30,7 @@ from raysearch.search.study.plan_creation import (
     make_plan,
     reject_changes,
 )
+from support.lora_networks import timm_snapshot
 from support.result_studies import TREE
 from support.split_schemes import scheme_tree
 
@@ -141,6 +143,35 @@ def test_each_input_size_of_a_choice_is_checked() -> None:
         assert are_known_to_be_accepted(parsed, (50, 50, 3)) == is_accepted
     with pytest.raises(SpaceError, match="cannot take patches of 32x32"):
         check_architectures(parse_space({**TREE, "space": space}, "x"), (50, 50, 3))
+
+
+def lora_space(folder: Path, **hparams: object) -> Space:
+    """A space in which the network in `folder` is trained by LoRA, or as a whole."""
+    adaptation = {"choice": ["lora", "full"]}
+    transfer = {"architecture": str(folder), "adaptation": adaptation, "batch_size": 16}
+    return parse_space({**TREE, "space": {"folds": 2, **transfer, **hparams}}, "x")
+
+
+def test_lora_is_checked_with_all_targets_before_a_study_starts(tmp_path: Path) -> None:
+    folder = timm_snapshot(tmp_path / "vit")
+    targets = {"choice": ["attention", "mlp", "all"], "when": {"adaptation": "lora"}}
+    space = lora_space(folder, lora_targets=targets)
+    (file,) = check_architectures(space, (16, 16, 3))
+    assert (file.architecture, file.weights) == (str(folder), "pretrained")
+    convolutions = {"architecture": "resnet18", "weights": "/no/such/file.pt"}
+    with pytest.raises(SpaceError, match="architecture resnet18: `adaptation: lora` needs blocks"):
+        check_architectures(lora_space(folder, **convolutions), (32, 32, 3))
+    only_attention = convolutions | {"architecture": "convnext_tiny", "lora_targets": targets}
+    with pytest.raises(SpaceError, match="no linear layers of `lora_targets: attention`"):
+        check_architectures(lora_space(folder, **only_attention), (32, 32, 3))
+
+
+def test_networks_that_are_not_trained_by_lora_need_not_fit_it(tmp_path: Path) -> None:
+    folder = timm_snapshot(tmp_path / "vit")
+    architecture = {"choice": ["cnn", str(folder)]}
+    adaptation = {"choice": ["lora", "full"], "when": {"architecture": str(folder)}}
+    space = lora_space(folder, architecture=architecture, adaptation=adaptation)
+    assert len(check_architectures(space, (16, 16, 3))) == 1
 
 
 def test_the_encoders_of_a_space_are_described_in_its_plan(shards: Path) -> None:

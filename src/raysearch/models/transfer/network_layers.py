@@ -17,19 +17,31 @@ ENCODER_MODULE = "torchvision.models.vision_transformer"
 MAX_CONTAINER_DEPTH = 2
 
 
+# What the names of the tensors of LoRA's adapters contain.
+ADAPTER_MATRICES = (".lora_A.", ".lora_B.")
+
+
 class Head(nn.Sequential):
     """The layers between the features of a network and its logits."""
+
+
+def is_adapter(name: str) -> bool:
+    """Return whether a tensor or a layer with that name belongs to an adapter."""
+    return any(matrix in name for matrix in ADAPTER_MATRICES)
 
 
 def head_name(net: nn.Module, num_classes: int) -> str:
     """Return the name of the submodule of `net` that computes the logits.
 
-    It is a `Head`, or the last linear layer with `num_classes` outputs; empty if there is none.
+    It is a `Head`, or the last linear layer with `num_classes` outputs, but for those of adapters;
+    empty if there is none.
     """
     names = [name for name, layer in net.named_modules() if isinstance(layer, Head)] or [
         name
         for name, layer in net.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features == num_classes
+        if isinstance(layer, nn.Linear)
+        and layer.out_features == num_classes
+        and not is_adapter(name)
     ]
     return names[-1] if names else ""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raysearch.config.names import IMAGENET, NO_WEIGHTS, PRETRAINED, is_encoder
+from raysearch.config.hyperparameters import resolve
+from raysearch.config.names import IMAGENET, LORA, NO_WEIGHTS, PRETRAINED, is_encoder
 from raysearch.config.space import Space
 from raysearch.models import PatchShape
+from raysearch.models.architectures.adapter_check import check_adapters
 from raysearch.models.architectures.networks import check_patch_shape, check_weights
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.encoders.snapshots import encoder_of
@@ -14,6 +16,7 @@ from raysearch.models.transfer.pretrained_weights import weights_hash
 from raysearch.models.weights.weights_license import WeightsLicense, weights_license
 from raysearch.search.study.plan import WeightsFile
 from raysearch.search.study.plan_creation import input_variants
+from raysearch.search.study.sampled_configurations import sampled_hparams
 
 
 def check_architectures(space: Space, shape: PatchShape) -> tuple[WeightsFile, ...]:
@@ -23,13 +26,16 @@ def check_architectures(space: Space, shape: PatchShape) -> tuple[WeightsFile, .
         The files of these weights.
 
     Raises:
-        SpaceError: If an architecture does not accept patches of `shape`, or weights do not match.
+        SpaceError: If an architecture does not accept patches of `shape`, LoRA does not fit it, or
+            weights do not match.
         DataError: If weights cannot be read or downloaded.
     """
     files = []
     for architecture, hparams in space.largest_networks().items():
         for variant in input_variants(space, hparams):
             check_patch_shape(architecture, shape, variant)
+        if architecture in space.values_of("architecture"):
+            _check_adapters(space, architecture, shape)
         # The benchmark trial starts without weights, whatever the other trials do.
         if architecture in space.values_of("architecture"):
             for weights in space.weights_of(architecture):
@@ -38,6 +44,20 @@ def check_architectures(space: Space, shape: PatchShape) -> tuple[WeightsFile, .
                     content_hash = weights_hash(architecture, str(weights))
                     files.append(WeightsFile(architecture, str(weights), content_hash))
     return tuple(files)
+
+
+def _check_adapters(space: Space, architecture: str, shape: PatchShape) -> None:
+    """Check LoRA with each `lora_targets` that a trial of `architecture` may have."""
+    if LORA not in space.values_of("adaptation"):
+        return
+    by_targets = {
+        params.lora_targets: hparams
+        for hparams in sampled_hparams(space, architecture)
+        for params in [resolve(hparams)]
+        if params.adaptation == LORA
+    }
+    for hparams in by_targets.values():
+        check_adapters(architecture, shape, hparams)
 
 
 def licenses_of_weights(space: Space) -> list[WeightsLicense]:
