@@ -43,7 +43,10 @@ class FakeRegistry:
         tags: Mapping[str, str],
         artifact: bytes,
         _rule: ServedRule,
+        *,
+        is_exported: bool,
     ) -> str:
+        assert is_exported
         assert (name, len(example)) == ("first", 2)
         self.tags.append(tags)
         self.artifacts.append(artifact)

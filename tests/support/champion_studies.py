@@ -19,7 +19,12 @@ from raysearch.search.engine.worker_messages import WorkerMessage, trial_task
 from raysearch.search.journal.events import ChampionDecision, FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.plan_creation import make_plan, split_manifest_of
+from raysearch.search.study.architecture_checks import check_architectures, encoders_of
+from raysearch.search.study.plan_creation import (
+    are_known_to_be_accepted,
+    make_plan,
+    split_manifest_of,
+)
 from raysearch.search.study.study import Study, create_study
 from raysearch.selection.decision_rule import SelectionOptions, fit_decision_rule
 from support.result_studies import new_study, next_searched
@@ -61,6 +66,9 @@ def study_with_champion(
     space = parse_space({**tree, "space": {"folds": 2, **hparams}}, "x")
     split_manifest, is_new = split_manifest_of(space, str(shards))
     plan, splits = make_plan(space, folder.name, str(shards), split_manifest)
+    if not are_known_to_be_accepted(space, plan.shape):
+        files = check_architectures(space, plan.shape)
+        plan = replace(plan, weights=files, encoders=encoders_of(space))
     if is_new:
         add_split_manifest(split_manifest, Folder(plan.data), space.task)
     study = create_study(StudyFolder(folder), plan, splits)

@@ -1,5 +1,6 @@
 """A champion as one file: how its network is built, its weights, and a record of its data.
 
+The weights of a frozen encoder that may not be passed on are left out: the file has their hash.
 Reading the file executes nothing from it: the weights are plain tensors behind a hash, and this
 package builds the network.
 """
@@ -7,20 +8,22 @@ package builds the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from raysearch.champion.training_record import TrainingDataRecord
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
-from raysearch.config.names import BAG_ARCHITECTURES, encoder_path, is_encoder
+from raysearch.config.names import BAG_ARCHITECTURES, FROZEN, encoder_path, is_encoder
 from raysearch.data.pseudonyms import without_folders
 from raysearch.data.shards.shard_manifest import MAX_FEATURES
-from raysearch.errors import StudyError, first_line, shortened
+from raysearch.errors import SpaceError, StudyError, first_line, shortened
 from raysearch.models import is_bag_shape
-from raysearch.models.architectures.networks import build_network
+from raysearch.models.architectures.networks import build_network, frozen_encoder_state
 from raysearch.models.classifier import (
     BagClassifier,
     Classifier,
@@ -30,10 +33,18 @@ from raysearch.models.classifier import (
 )
 from raysearch.models.dihedral import TEST_TIME_AUGMENTATIONS
 from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.encoders.encoder_files import EncoderFile
 from raysearch.models.tensor_files import is_state_dict, load_state
+from raysearch.models.transfer.feature_network import (
+    EXTRACTOR,
+    share_extractor,
+    with_extractors,
+    without_extractors,
+)
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
+from raysearch.search.study.frozen_encoders import separate_encoder_file
 from raysearch.search.study.plan import Plan
 from raysearch.search.tracking.served_model import ServedRule
 from raysearch.training.checkpoint import pack, unpack
@@ -41,13 +52,16 @@ from raysearch.training.network_weights import NetworkWeights
 from raysearch.training.preprocessed_pixels import build_preprocessing
 
 # The version of the file's layout; it increases with every change of the fields.
-FORMAT = 4
-# Format 3 has no description of an encoder.
-READ_FORMATS = (3, 4)
+FORMAT = 5
+# Format 3 has no description of an encoder. Format 4 has the weights of every frozen encoder.
+READ_FORMATS = (3, 4, 5)
 # The architecture of a model whose encoder came from a folder.
 ENCODER_FOLDER = "./encoder"
 NUM_CHANNELS = 3
 MAX_SIDE, MAX_CLASSES, MAX_MEMBERS = 16384, 1000, 1000
+
+# Returns the file with the weights of the frozen encoder that a model has no copy of.
+FindEncoder = Callable[["ModelArtifact", EncoderFile], Path]
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class ModelArtifact:
         repeat_seed: The repeat seed of an ensemble's networks; None for a refit.
         encoder: The description of the network if it is a pretrained encoder: a model is built
             without the files of its encoder.
+        encoder_file: The file with the weights of the frozen encoder, which are left out of the
+            model's file; None if the model's file has all weights.
     """
 
     study: str
@@ -81,6 +97,7 @@ class ModelArtifact:
     num_members: int = 1
     repeat_seed: int | None = None
     encoder: Encoder | None = None
+    encoder_file: EncoderFile | None = None
 
     @property
     def served_rule(self) -> ServedRule:
@@ -89,7 +106,7 @@ class ModelArtifact:
 
     def build_untrained(self) -> Classifier:
         """Build the classifier with newly initialized weights."""
-        return build_ensemble([self._build_member(None) for _ in range(self.num_members)])
+        return build_ensemble(self._build_members([None] * self.num_members))
 
     def build_trained(self, weights: Sequence[NetworkWeights]) -> Classifier:
         """Build the classifier with the weights of each member.
@@ -97,7 +114,7 @@ class ModelArtifact:
         Raises:
             ValueError: If a member's weights are those of another network.
         """
-        return build_ensemble([self._build_member(member) for member in weights])
+        return build_ensemble(self._build_members(weights))
 
     def build_network(self, weights: NetworkWeights | None) -> nn.Module:
         """Build one network without preprocessing; newly initialized if `weights` is None.
@@ -118,6 +135,28 @@ class ModelArtifact:
         """Whether the model takes the features of slides, and not patches."""
         return is_bag_shape(self.shape)
 
+    def encoder_state(self, path: Path) -> dict[str, Tensor]:
+        """Return the weights of the frozen encoder in the file at `path`, by their names.
+
+        Raises:
+            DataError: If the file cannot be read.
+            SpaceError: If its weights are those of another network.
+        """
+        architecture, num_classes = resolve(self.hparams).architecture, len(self.class_names)
+        return frozen_encoder_state(
+            architecture, self.shape, num_classes, self.hparams, self.encoder, path
+        )
+
+    def _build_members(self, weights: Sequence[NetworkWeights | None]) -> list[Member]:
+        """Build the members; those with the same frozen encoder have one copy of it."""
+        members: list[Member] = []
+        for member_weights in weights:
+            member = self._build_member(member_weights)
+            if members and self.encoder_file is not None:
+                share_extractor(member, members[0])
+            members.append(member)
+        return members
+
     def _build_member(self, weights: NetworkWeights | None) -> Member:
         if self.is_of_bags:
             return BagClassifier(self.build_network(weights), self.temperature).eval()
@@ -129,8 +168,21 @@ class ModelArtifact:
         return PatchClassifier(network, preprocessing, self.temperature).eval()
 
 
-def model_artifact_of(plan: Plan, trial: Trial, decision: ChampionDecision) -> ModelArtifact:
-    """Describe the champion `trial` of the study of `plan`, with its frozen decision rule."""
+def model_artifact_of(
+    plan: Plan, trial: Trial, decision: ChampionDecision, with_encoder: bool | None = None
+) -> ModelArtifact:
+    """Describe the champion `trial` of the study of `plan`, with its frozen decision rule.
+
+    Args:
+        plan: The plan of the study.
+        trial: The champion.
+        decision: Its decision rule.
+        with_encoder: Whether the model has a copy of a frozen encoder although the license of the
+            weights is unknown; None as the space says.
+
+    Raises:
+        StudyError: If a copy is requested, and the license forbids it.
+    """
     architecture = resolve(trial.hparams).architecture
     encoder = plan.encoder(architecture)
     encoder_name = ENCODER_FOLDER if encoder_path(architecture) else architecture
@@ -150,6 +202,7 @@ def model_artifact_of(plan: Plan, trial: Trial, decision: ChampionDecision) -> M
         num_members=trial.folds if decision.kind == "ensemble" else 1,
         repeat_seed=decision.seed,
         encoder=None if encoder is None else replace(encoder, name=encoder_name),
+        encoder_file=separate_encoder_file(plan, trial.hparams, with_encoder),
     )
 
 
@@ -179,21 +232,32 @@ def pack_model_artifact(
         artifact: The description.
         classifier: The model with its weights.
         training_data: The record of the training data; None for a copy that only predicts.
+
+    Returns:
+        The content of the file. It has no weights of a frozen encoder if the description names the
+        file that has them.
     """
-    weights: dict[str, Tensor] = {
-        name: value.cpu() for name, value in classifier.state_dict().items()
-    }
+    weights: Mapping[str, Tensor] = classifier.state_dict()
+    if artifact.encoder_file is not None:
+        weights = without_extractors(classifier, weights)
+    weights = {name: value.cpu() for name, value in weights.items()}
     stored = {"format": FORMAT, "artifact": record_to_json(artifact), "weights": weights}
     if training_data is not None:
         stored["training_data"] = training_data.to_content()
     return pack(stored)
 
 
-def unpack_model_artifact(content: bytes) -> StoredModel:
+def unpack_model_artifact(content: bytes, find_encoder: FindEncoder | None = None) -> StoredModel:
     """Unpack the model that `pack_model_artifact` packed.
+
+    Args:
+        content: The content of the file.
+        find_encoder: Finds the weights of a frozen encoder that the file does not have.
 
     Raises:
         ValueError: If the content is damaged, or has another format.
+        EncoderFileError: If `find_encoder` does not find them.
+        DataError: If they cannot be read.
     """
     stored = unpack(content)
     file_format = stored.get("format", 1)
@@ -207,8 +271,9 @@ def unpack_model_artifact(content: bytes) -> StoredModel:
         _check_description(artifact)
         if not is_state_dict(stored["weights"]):
             raise ValueError("weights: not a mapping of names to tensors")
-        classifier = load_state(artifact.build_untrained, stored["weights"])
-    except (KeyError, ValueError, StudyError) as error:
+        weights = _with_encoder(artifact, stored["weights"], find_encoder)
+        classifier = load_state(artifact.build_untrained, weights)
+    except (KeyError, ValueError, StudyError, SpaceError) as error:
         raise ValueError(f"damaged ({first_line(error)})") from None
     record = stored.get("training_data")
     training_data = None if record is None else TrainingDataRecord.from_content(record)
@@ -223,11 +288,43 @@ def _is_shape(artifact: ModelArtifact) -> bool:
     return channels == NUM_CHANNELS and 1 <= min(height, width) <= max(height, width) <= MAX_SIDE
 
 
+def _with_encoder(
+    artifact: ModelArtifact, weights: Mapping[str, Tensor], find_encoder: FindEncoder | None
+) -> Mapping[str, Tensor]:
+    """Add the weights of the frozen encoder to those of a model's file, if it does not have them.
+
+    Nothing of the file decides which path is read: only a file with the hash of the description is.
+
+    Raises:
+        ValueError: If the description has no frozen encoder, or cannot be built.
+        EncoderFileError: If `find_encoder` does not find the encoder.
+        DataError, SpaceError: If its weights cannot be read, or are those of another network.
+    """
+    if artifact.encoder_file is None:
+        return weights
+    if find_encoder is None:
+        raise ValueError("encoder_file: not allowed here")
+    if any(f".{EXTRACTOR}" in name for name in weights):
+        raise ValueError("encoder_file: the file has weights of the encoder, too")
+    state = artifact.encoder_state(find_encoder(artifact, artifact.encoder_file))
+    try:
+        with torch.device("meta"):
+            classifier = artifact.build_untrained()
+    except Exception as error:  # networks of other libraries raise any class
+        raise ValueError(first_line(error, 100)) from None
+    return with_extractors(classifier, weights, state)
+
+
 def _check_description(artifact: ModelArtifact) -> None:
     """Check the numbers of a description; ValueError if one is out of its range."""
     if is_encoder(str(artifact.hparams.get("architecture"))) != (artifact.encoder is not None):
         # Without a description, files of this machine would be read, or files be downloaded.
         raise ValueError("encoder: missing, or not one of the architecture")
+    if artifact.encoder_file is not None:
+        params = resolve(artifact.hparams)
+        is_valid = artifact.encoder_file.is_valid(params.architecture, params.weights)
+        if params.adaptation != FROZEN or not is_valid:
+            raise ValueError("encoder_file: not a file of a frozen encoder")
     names = artifact.class_names
     thresholds = () if artifact.threshold is None else (artifact.threshold,)
     checks = {

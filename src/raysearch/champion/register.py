@@ -22,9 +22,14 @@ from raysearch.metrics.interval import Interval
 from raysearch.models import is_bag_shape
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import Trial
+from raysearch.search.study.frozen_encoders import separate_encoder_file
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.study import Study
-from raysearch.search.tracking.model_registry import register_champion
+from raysearch.search.tracking.model_registry import (
+    ENCODER_HASH_TAG,
+    ENCODER_TAG,
+    register_champion,
+)
 from raysearch.search.tracking.tracker import Tracker
 from raysearch.selection.decision_rule import DecisionRule, SelectionOptions, fit_decision_rule
 from raysearch.selection.pooled_scores import (
@@ -91,21 +96,29 @@ def select_and_register_champion(
     """
     on_status("selecting the champion")
     plan, history = study.plan, study.history
-    options = options or SelectionOptions.of(history.champion_decision, plan.space)
+    options = options or SelectionOptions.of(
+        history.champion_decision, plan.space, history.with_encoder
+    )
     selection = select(study.folder, plan, history, options.margin)
+    # Nothing is trained or recorded if the license forbids a copy.
+    separate_encoder_file(plan, selection.chosen.hparams, options.with_encoder)
     write_intervals(study.folder, selection)
     built = build_champion(study, selection, options, on_status, on_progress)
     trial, repeats = built.trial, built.repeats
+    encoder_file = separate_encoder_file(plan, trial.hparams, options.with_encoder)
     scores = champion_scores(study.folder, plan, trial, built.repeat_seed)
     rule = fit_decision_rule(scores, options.criterion)
     decision = freeze_decision(options, rule, built.repeat_seed)
-    if (trial.id, decision) != (history.champion, history.champion_decision):
-        study.record_champion(trial, decision, _objectives(repeats))
+    selected = (trial.id, decision, options.with_encoder)
+    if selected != (history.champion, history.champion_decision, history.with_encoder):
+        study.record_champion(trial, decision, _objectives(repeats), options.with_encoder)
     # Smoothing over neighbors depends on the confidence, so it takes calibrated probabilities.
     probabilities = apply_temperature(scores.probabilities, decision.temperature)
     calibrated = replace(scores, probabilities=probabilities)
     pooled, smoothed = pooled_auroc(calibrated), neighbor_smoothed_auroc(calibrated, plan)
     tags = _version_tags(plan, trial, selection, decision) | _auroc_tags(pooled, smoothed)
+    if encoder_file is not None:
+        tags |= {ENCODER_TAG: encoder_file.name, ENCODER_HASH_TAG: encoder_file.sha256}
     on_status("registering the champion")
     version = _register(study, tracker, tags | _repeat_tags(plan, repeats))
     if options.kind == "refit" and options.repeats:
@@ -114,7 +127,7 @@ def select_and_register_champion(
         )
         on_status("registering the repeats")
         if _objectives(repeats) != history.repeat_objectives:
-            study.record_champion(trial, decision, _objectives(repeats))
+            study.record_champion(trial, decision, _objectives(repeats), options.with_encoder)
         _register(study, tracker, tags | _repeat_tags(plan, repeats))
     study.folder.remove(study.folder.UNFINISHED)
     return Champion(trial, version, selection, decision, pooled, smoothed, repeats)
@@ -154,6 +167,7 @@ def _register(study: Study, tracker: Tracker, tags: Mapping[str, str]) -> str:
         tags,
         pack_model_artifact(artifact, classifier, record_training_data(study.folder, study.plan)),
         artifact.served_rule,
+        is_exported=artifact.encoder_file is None,
     )
 
 

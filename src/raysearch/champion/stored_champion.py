@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from raysearch.champion.model_artifact import ModelArtifact, model_artifact_of
-from raysearch.errors import StudyError
+from raysearch.errors import SpaceError, StudyError
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.models.classifier import Classifier
-from raysearch.models.transfer.feature_network import FeatureExtractor, FeatureNetwork
+from raysearch.models.transfer.feature_network import EXTRACTOR, FeatureExtractor, FeatureNetwork
 from raysearch.models.transfer.input_normalization import unwrap
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import OutOfFold, out_of_fold, repeat_out_of_fold
+from raysearch.search.study.frozen_encoders import encoder_file_of, local_encoder_file
 from raysearch.search.study.plan import Plan
 from raysearch.training.network_weights import NetworkWeights, unpack_network_weights
 
@@ -26,12 +28,14 @@ def load_champion(
     """Load the champion of a study as it is registered: uint8 patches in, probabilities out.
 
     Raises:
-        StudyError: If the study has no champion, or its weights are missing or damaged.
+        StudyError: If the study has no champion, or its weights are missing or damaged; if a copy
+            of its encoder is requested, and the license forbids it.
+        EncoderFileError: If the weights of its frozen encoder are needed, and not on this machine.
     """
     trial, decision = champion_of(plan, history)
-    artifact = model_artifact_of(plan, trial, decision)
+    artifact = model_artifact_of(plan, trial, decision, history.with_encoder)
     try:
-        return artifact, _load_classifier(folder, artifact, trial)
+        return artifact, _load_classifier(folder, plan, artifact, trial)
     except (OSError, ValueError):
         file = folder.CHAMPION if artifact.repeat_seed is None else folder.REPEATS
         raise _missing_weights(folder, file) from None
@@ -47,6 +51,7 @@ def load_champion_network(
     Raises:
         StudyError: If the study has no champion, the champion is an ensemble, or its weights are
             missing or damaged.
+        EncoderFileError: If the weights of its frozen encoder are needed, and not on this machine.
     """
     trial, decision = champion_of(plan, history)
     if decision.kind == "ensemble":
@@ -58,7 +63,9 @@ def load_champion_network(
         weights = load_refit_weights(folder, trial)
     except (OSError, ValueError):
         raise _missing_weights(folder, folder.CHAMPION) from None
-    network = model_artifact_of(plan, trial, decision).build_network(weights)
+    artifact = model_artifact_of(plan, trial, decision, history.with_encoder)
+    (weights,) = _with_encoders(plan, artifact, trial, [weights])
+    network = artifact.build_network(weights)
     if isinstance(network, FeatureNetwork):  # whose head is a classifier of its features
         network = network.extractor
     network = unwrap(network)
@@ -139,7 +146,9 @@ def repeat_scores(folder: StudyFolder, plan: Plan, trial: Trial, seed: int) -> O
     return scores
 
 
-def _load_classifier(folder: StudyFolder, artifact: ModelArtifact, trial: Trial) -> Classifier:
+def _load_classifier(
+    folder: StudyFolder, plan: Plan, artifact: ModelArtifact, trial: Trial
+) -> Classifier:
     """Build the champion with its weights; OSError or ValueError if these cannot be read.
 
     The temperature of an ensemble is fitted on the out-of-fold predictions of its members, so that
@@ -150,14 +159,42 @@ def _load_classifier(folder: StudyFolder, artifact: ModelArtifact, trial: Trial)
     """
     seed = artifact.repeat_seed
     if seed is None:
-        return artifact.build_trained([load_refit_weights(folder, trial)])
+        refitted = load_refit_weights(folder, trial)
+        return artifact.build_trained(_with_encoders(plan, artifact, trial, [refitted]))
     members = []
     for fold in range(trial.folds):
         trained = trial.repeats.get((seed, fold))
         file = folder.repeat_network(trial.id, seed, fold)
         content = folder.read_verified(file, None if trained is None else trained.network)
         members.append(unpack_network_weights(content))
-    return artifact.build_trained(members)
+    return artifact.build_trained(_with_encoders(plan, artifact, trial, members))
+
+
+def _with_encoders(
+    plan: Plan, artifact: ModelArtifact, trial: Trial, members: Sequence[NetworkWeights]
+) -> list[NetworkWeights]:
+    """Add the weights of a frozen encoder to those that were stored without them.
+
+    Raises:
+        EncoderFileError: If these are not on this machine.
+        ValueError: If they are those of another network.
+    """
+    record = encoder_file_of(plan, trial.hparams)
+    if record is None or all(map(_has_encoder, members)):
+        return list(members)
+    path = local_encoder_file(plan, trial.hparams, record, artifact.encoder)
+    try:
+        state = artifact.encoder_state(path)
+    except SpaceError as error:
+        raise ValueError(str(error)) from None
+    return [
+        member if _has_encoder(member) else replace(member, model={**member.model, **state})
+        for member in members
+    ]
+
+
+def _has_encoder(weights: NetworkWeights) -> bool:
+    return any(name.startswith(EXTRACTOR) for name in weights.model)
 
 
 def _missing_weights(folder: StudyFolder, file: str) -> StudyError:

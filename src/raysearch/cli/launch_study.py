@@ -138,14 +138,17 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
             licenses_of_weights,
             pretraining_notes,
         )
+        from raysearch.search.study.frozen_encoders import check_copies
 
         for weights_license in licenses_of_weights(space):
             console.print(escape(str(weights_license)), soft_wrap=True)
+        encoders = encoders_of(space)
+        check_copies(space, encoders)
         notes = tuple(pretraining_notes(space))
         plan = replace(
             plan,
             weights=check_architectures(space, plan.shape),
-            encoders=encoders_of(space),
+            encoders=encoders,
             warnings=(*plan.warnings, *notes),
         )
     path = f"{data}/splits/{space.split or space.task}.json" if is_new else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +74,14 @@ def select(
             " patients. Default: the space's.",
         ),
     ] = None,
+    with_encoder: Annotated[
+        bool | None,
+        typer.Option(
+            "--with-encoder/--without-encoder",
+            help="Copy a frozen encoder of unknown license into the model: you have the right to"
+            " pass it on. Default: the space's.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print; train and register nothing.")
     ] = False,
@@ -102,6 +110,7 @@ def select(
     folder = StudyFolder(f"{studies}/{name or newest_name(studies)}")
     console = make_console(stderr=as_json)
     options = _selection_options(read_plan(folder), margin, threshold_by, repeats, ensemble)
+    options = replace(options, with_encoder=with_encoder)
     if dry_run:
         _show_selection(folder, options, as_json, console)
         return 0
@@ -137,11 +146,13 @@ def _show_selection(
     folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console
 ) -> None:
     """Print the selection without training or registering a model."""
+    from raysearch.search.study.frozen_encoders import separate_encoder_file
     from raysearch.search.study.stored_study import load_study
     from raysearch.selection.selection import select as select_trial
 
     study = load_study(folder)
     selection = select_trial(folder, study.plan, study.history, options.margin)
+    separate_encoder_file(study.plan, selection.chosen.hparams, options.with_encoder)
     repeat_fold_epochs = options.repeats * study.plan.total_fold_epochs(selection.chosen.folds)
     if as_json:
         record = asdict(_selection_record(selection))

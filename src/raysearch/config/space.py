@@ -169,7 +169,8 @@ class NetworkLimits:
 class Space:
     """A validated search space; each hyperparameter comes after those that its conditions name.
 
-    `repeats` are the repeated cross-validations of the champion, with new seeds.
+    `repeats` are the repeated cross-validations of the champion, with new seeds. By `with_encoder`,
+    its model has a copy of a frozen encoder also if the license of the weights is unknown.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(defer_build=True)
@@ -194,6 +195,7 @@ class Space:
     warm_start: tuple[str, ...] = ()
     repeats: int = 1
     champion: ChampionKind = "refit"
+    with_encoder: bool = False
 
     def settings(self) -> dict[str, str]:
         """Return every setting as text by its dotted name, to compare two spaces."""
@@ -205,7 +207,7 @@ class Space:
         }
         for name in ("metric", "mode", "epochs", "trials", "seed", "data", "task", "split"):
             rows[name] = str(getattr(self, name))
-        for name in ("validation", "repeats", "champion"):
+        for name in ("validation", "repeats", "champion", "with_encoder"):
             rows[name] = str(getattr(self, name))
         rows |= {f"stopping.{name}": str(value) for name, value in asdict(self.stopping).items()}
         rows |= {

@@ -127,6 +127,7 @@ def _space(model: SpaceFile, named: frozenset[str], errors: list[FileError]) -> 
         warm_start=model.warm_start,
         repeats=model.repeats,
         champion=model.champion,
+        with_encoder=model.with_encoder,
     )
 
 

@@ -238,4 +238,8 @@ class SpaceFile(Section):
     champion: ChampionKind = Field(
         "refit", description="One network of all patients, or the averaged networks of a repeat."
     )
+    with_encoder: bool = Field(
+        False,
+        description="Copy a frozen encoder of unknown license into the model of the champion.",
+    )
     space: SpaceSection = Field(description="The hyperparameters: a value, a choice or a range.")

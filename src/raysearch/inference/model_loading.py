@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from math import isclose, nan
 from pathlib import Path
@@ -25,7 +27,9 @@ from raysearch.data.shards.bags import Bags
 from raysearch.data.shards.patches import Inputs
 from raysearch.errors import StudyError, UserError, shortened
 from raysearch.models.classifier import Classifier
+from raysearch.models.encoders.encoder_files import EncoderFile
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.frozen_encoders import local_encoder_file
 from raysearch.search.study.stored_study import load_study, read_plan
 from raysearch.search.tracking.model_registry import ALIAS, ARTIFACT_PATH, load_registered_model
 from raysearch.search.tracking.tracking_store import default_store
@@ -89,17 +93,19 @@ def load_model(address: str, studies: str) -> Model:
 
     Raises:
         StudyError: If there is no model, it is damaged, or no study of this package registered it.
+        EncoderFileError: If the weights of its frozen encoder are not part of it, and this machine
+            does not have them.
     """
     if address.startswith(REGISTRY_PREFIX):
         registered = load_registered_model(address, default_store())
-        model = model_from_artifact(registered.artifact, address)
+        model = model_from_artifact(registered.artifact, address, studies)
         return _with_study(_with_registered_threshold(model, registered.tags), studies)
     folder = StudyFolder(f"{studies}/{address}")
     if folder.exists(folder.PLAN):
         return _load_from_study(folder)
     file = Path(address) / ARTIFACT_PATH
     if file.is_file():
-        return _with_study(model_from_artifact(file.read_bytes(), str(file)), studies)
+        return _with_study(model_from_artifact(file.read_bytes(), str(file), studies), studies)
     if (Path(address) / "MLmodel").is_file():
         raise StudyError(
             f"{address}: no study registered this model, and loading it would run code from its"
@@ -111,18 +117,22 @@ def load_model(address: str, studies: str) -> Model:
     )
 
 
-def model_from_artifact(content: bytes, source: str) -> Model:
+def model_from_artifact(content: bytes, source: str, studies: str = "") -> Model:
     """Unpack a model file.
 
     Args:
         content: The content of the file.
         source: Where it comes from, for error messages.
+        studies: The folder of all studies, where the study that trained the model may be; empty if
+            it is not searched for.
 
     Raises:
         StudyError: If it is damaged or has another format.
+        EncoderFileError: If the weights of its frozen encoder are not part of it, and this machine
+            does not have them.
     """
     try:
-        stored = unpack_model_artifact(content)
+        stored = unpack_model_artifact(content, partial(_find_encoder, studies))
     except ValueError as error:
         raise StudyError(
             f"{source}: {error}; register the champion again with `raysearch select`"
@@ -141,20 +151,34 @@ def _load_from_study(folder: StudyFolder) -> Model:
     return Model(artifact, classifier, sha256(content).hexdigest(), study=folder)
 
 
-def _with_study(model: Model, studies: str) -> Model:
-    """Add the folder of the study that trained the model, if it is one of `studies`."""
-    name = model.artifact.study
-    if not NAME.fullmatch(name):
-        return model
-    folder = StudyFolder(f"{studies}/{name}")
+def _find_encoder(studies: str, artifact: ModelArtifact, record: EncoderFile) -> Path:
+    """Return the file of a frozen encoder; the study of the model, if at hand, knows its path."""
+    folder = _study_folder(artifact, studies) if studies else None
+    if folder is not None:
+        with suppress(UserError):  # a study that cannot be read is not at hand
+            study = load_study(folder)
+            hparams = study.history.trials[artifact.trial].hparams
+            return local_encoder_file(study.plan, hparams, record, artifact.encoder)
+    return local_encoder_file(None, artifact.hparams, record, artifact.encoder)
+
+
+def _study_folder(artifact: ModelArtifact, studies: str) -> StudyFolder | None:
+    """Return the folder of the study that trained a model, if it is one of `studies`."""
+    if not NAME.fullmatch(artifact.study):
+        return None
+    folder = StudyFolder(f"{studies}/{artifact.study}")
     try:
         is_at_hand = (
-            folder.exists(folder.PLAN)
-            and read_plan(folder).identity == model.artifact.study_identity
+            folder.exists(folder.PLAN) and read_plan(folder).identity == artifact.study_identity
         )
     except UserError:
-        return model
-    return replace(model, study=folder) if is_at_hand else model
+        return None
+    return folder if is_at_hand else None
+
+
+def _with_study(model: Model, studies: str) -> Model:
+    """Add the folder of the study that trained the model, if it is one of `studies`."""
+    return replace(model, study=_study_folder(model.artifact, studies))
 
 
 def _with_registered_threshold(model: Model, tags: Mapping[str, str]) -> Model:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -100,7 +100,9 @@ def predict(
     _claim_folder(out, request)
     out.remove_partial_files()
     pending = _remove_unfinished_parts(out, model, source)
-    packed_model = pack_model_artifact(model.artifact, model.classifier)
+    # The copy for the workers, which need not have the encoder, has all weights.
+    artifact = replace(model.artifact, encoder_file=None)
+    packed_model = pack_model_artifact(artifact, model.classifier)
     num_patches = sum(map(source.num_rows, range(source.num_batches)))
     num_done = num_patches - sum(map(source.num_rows, pending))
 

@@ -19,6 +19,7 @@ from raysearch.data.step_progress import (
 )
 from raysearch.errors import UserError
 from raysearch.inference.model_loading import load_model
+from raysearch.models.encoders.encoder_files import EncoderFileError
 from raysearch.reports.chart_canvas import Chart
 from raysearch.reports.displayed_names import displayed_names
 from raysearch.reports.evaluation_page import evaluation_section
@@ -103,6 +104,7 @@ def write_report(
 
     Raises:
         StudyError: If the study has no champion.
+        EncoderFileError: If the weights of its frozen encoder are needed, and not on this machine.
     """
     folder = StudyFolder(f"{studies}/{name}")
     names = displayed_names(folder, identifiers=identifiers)
@@ -119,6 +121,8 @@ def write_report(
     ]
     try:
         pictures = report_pictures(report, load_model(name, studies), names, on_progress)
+    except EncoderFileError:
+        raise
     except UserError as error:
         pictures = ReportPictures()
         notes.append(f"no pictures: {error}")

@@ -28,19 +28,29 @@ class SelectionOptions:
         criterion: The metric that the threshold maximizes.
         repeats: How often the champion's cross-validation is repeated with new seeds.
         kind: What the champion consists of.
+        with_encoder: Whether the model has a copy of a frozen encoder although the license of the
+            weights is unknown; None as the space says.
     """
 
     margin: float = MARGIN
     criterion: str = DEFAULT_CRITERION
     repeats: int = 1
     kind: ChampionKind = "refit"
+    with_encoder: bool | None = None
 
     @classmethod
-    def of(cls, decision: ChampionDecision | None, space: Space) -> SelectionOptions:
-        """Return the options of the last selection; without one, those of `space`."""
+    def of(
+        cls, decision: ChampionDecision | None, space: Space, with_encoder: bool | None = None
+    ) -> SelectionOptions:
+        """Return the options of the last selection; without one, those of `space`.
+
+        `with_encoder` is that of the last selection.
+        """
         if decision is None:
             return cls(repeats=space.repeats, kind=space.champion)
-        return cls(decision.margin, decision.criterion, decision.repeats, decision.kind)
+        return cls(
+            decision.margin, decision.criterion, decision.repeats, decision.kind, with_encoder
+        )
 
 
 @dataclass(frozen=True)

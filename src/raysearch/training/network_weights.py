@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from raysearch.models.tensor_files import is_state_dict
+from raysearch.models.transfer.feature_network import without_extractors
 from raysearch.training.checkpoint import pack, unpack
 
 
@@ -17,7 +18,7 @@ class NetworkWeights:
 
     Attributes:
         trial: Name of the trial.
-        model: The network's weights.
+        model: The network's weights, possibly without those of a frozen encoder.
         preprocessing: The preprocessing's fitted values.
         seed: The repeat seed; None for a refit.
         fold: The fold whose training rows were used; None for a refit.
@@ -36,14 +37,26 @@ def pack_network_weights(
     preprocessing: nn.Module,
     seed: int | None = None,
     fold: int | None = None,
+    *,
+    without_encoder: bool = False,
 ) -> bytes:
-    """Pack the weights of a trained network and of its preprocessing, with a hash over them."""
+    """Pack the weights of a trained network and of its preprocessing, with a hash over them.
+
+    Args:
+        trial: Name of the trial.
+        network: The network.
+        preprocessing: Its fitted preprocessing.
+        seed: The repeat seed; None for a refit.
+        fold: The fold whose training rows were used; None for a refit.
+        without_encoder: Whether the weights of a frozen encoder are left out.
+    """
+    model = _on_cpu(network)
     return pack(
         {
             "trial": trial,
             "seed": seed,
             "fold": fold,
-            "model": _on_cpu(network),
+            "model": without_extractors(network, model) if without_encoder else model,
             "preprocessing": _on_cpu(preprocessing),
         }
     )

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModel, Dinov2Config, ViTConfig
 
 from raysearch.config.hyperparameters import resolve
@@ -26,20 +25,9 @@ from raysearch.models.encoders.encoder_table import ENCODERS
 from raysearch.models.encoders.snapshots import encoder_of, snapshot_weights
 from raysearch.models.timm_models import timm_library
 from raysearch.models.transfer.input_normalization import NormalizedInput, unwrap
+from support.encoder_snapshots import CONFIG, small_uni2, write_snapshot
 
 SHAPE = (28, 28, 3)
-# The arguments of UNI2-h, with fewer and narrower blocks.
-SMALL_UNI2 = {
-    "patch_size": 14,
-    "depth": 2,
-    "num_heads": 2,
-    "embed_dim": 32,
-    "mlp_ratio": 5.33334,
-    "reg_tokens": 8,
-    "no_embed_class": True,
-    "init_values": 1e-5,
-    "dynamic_img_size": True,
-}
 # The sizes of a model of transformers.
 SMALL_TRANSFORMER: Mapping[str, Any] = {
     "hidden_size": 16,
@@ -47,19 +35,6 @@ SMALL_TRANSFORMER: Mapping[str, Any] = {
     "num_attention_heads": 2,
     "image_size": 28,
     "patch_size": 14,
-}
-CONFIG: Mapping[str, Any] = {
-    "architecture": "vit_giant_patch14_224",
-    "num_classes": 0,
-    "num_features": 32,
-    "global_pool": "token",
-    "model_args": {"img_size": 56, "num_classes": 0, **SMALL_UNI2},
-    "pretrained_cfg": {
-        "input_size": [3, 56, 56],
-        "mean": [0.7, 0.5, 0.6],
-        "std": [0.2, 0.3, 0.2],
-        "license": "cc-by-nc-nd-4.0",
-    },
 }
 
 
@@ -71,34 +46,6 @@ def caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path
-
-
-def small_uni2() -> nn.Module:
-    """What the folder of `write_snapshot` holds, built by timm as the model card says."""
-    timm = timm_library()
-    torch.manual_seed(1)
-    net: nn.Module = timm.create_model(
-        "vit_giant_patch14_224",
-        img_size=56,
-        num_classes=0,
-        mlp_layer=timm.layers.SwiGLUPacked,
-        act_layer=nn.SiLU,
-        **SMALL_UNI2,
-    )
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return net.eval()
-
-
-def write_snapshot(folder: Path, config: Mapping[str, Any], state: object) -> Path:
-    """Write a folder as the hub has it; a bare state goes to a file of safetensors."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
-        save_file(state, folder / "model.safetensors")
-    else:
-        torch.save(state, folder / "pytorch_model.bin")
-    return folder
 
 
 def embedded(architecture: str, hparams: Mapping[str, Any], batch: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from raysearch.models.transfer.input_normalization import with_input_normalizati
 from raysearch.models.transfer.input_size import input_shape, with_input_size
 from raysearch.models.transfer.network_layers import with_custom_head
 from raysearch.models.transfer.pretrained_weights import compatible_weights, load_weights
+from raysearch.models.weights.state_dicts import StateDict
 
 # The sides that are tried to find the smallest patch that an architecture accepts.
 CANDIDATE_SIDES = (16, 32, 64, 96, 128, 224, 256, 299, 384, 512)
@@ -175,6 +177,33 @@ def build_extractor(
     net = spec.architecture_network()
     spec.load(net, weights_hash)
     return spec.with_input(spec.extractor(net)).eval().requires_grad_(False)
+
+
+def frozen_encoder_state(
+    name: str,
+    shape: PatchShape,
+    num_classes: int,
+    hparams: Hparams,
+    encoder: Encoder | None,
+    path: Path,
+) -> StateDict:
+    """Return the weights that the network of `build_network` has from the file at `path`.
+
+    Those are all weights of the extractor of its features, under their names in the network.
+
+    Raises:
+        DataError: If the file cannot be read.
+        SpaceError: If it does not match the architecture.
+    """
+    spec = _NetworkSpec.of(name, shape, num_classes, hparams, encoder)
+    with torch.device("meta"):
+        net = spec.architecture_network()
+    weights = spec.params.weights
+    state = compatible_weights(net, name, weights, num_classes, spec.net_shape, path)
+    with torch.device("meta"):
+        network = spec.assemble(net)
+    prefix = next(path for path, module in network.named_modules() if module is net)
+    return {f"{prefix}.{entry}": value for entry, value in state.items()}
 
 
 def network_input_shape(

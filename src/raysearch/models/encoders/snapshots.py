@@ -91,6 +91,11 @@ def local_snapshot_weights(architecture: str) -> Path | None:
     return next((path for path in weights if path is not None), None)
 
 
+def snapshot_paths(architecture: str) -> Iterator[Path]:
+    """Yield where the weights of a table's encoder or of a repository may be on this machine."""
+    return (folder / name for folder in _local_snapshots(architecture) for name in HUB_FILES)
+
+
 def repository_of(architecture: str) -> str:
     """Return the repository on the hub of a table's encoder or of `hf-hub:OWNER/NAME`."""
     encoder = ENCODERS.get(architecture)

@@ -16,6 +16,8 @@ from raysearch.models.transfer.network_layers import blocks, head_name
 
 # The depths from which features are pooled, beside the last: fractions of the blocks.
 DEPTHS = (0.25, 0.5, 0.75)
+# The beginning of the names of the weights of the encoder of a `FeatureNetwork`.
+EXTRACTOR = "extractor."
 
 
 class FeatureExtractor(nn.Module):
@@ -118,6 +120,47 @@ class FeatureNetwork(nn.Module):
         """Return the logits (B, classes) of a batch (B, 3, H, W) in [-1, 1]."""
         logits: Tensor = self.head(as_stored(self.extractor(batch)).float())
         return logits
+
+
+def extractor_prefixes(module: nn.Module) -> tuple[str, ...]:
+    """Return the beginnings of the names of all weights of frozen encoders in `module`."""
+    return tuple(
+        f"{path}.{EXTRACTOR}".removeprefix(".")
+        for path, part in module.named_modules()
+        if isinstance(part, FeatureNetwork)
+    )
+
+
+def without_extractors(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dictionary of `module` without the weights of its frozen encoders."""
+    prefixes = extractor_prefixes(module)
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}
+
+
+def with_extractors(
+    module: nn.Module, state: Mapping[str, Tensor], extractor_state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what `without_extractors` returned with the weights of its frozen encoders.
+
+    Args:
+        module: The module, possibly on the meta device.
+        state: Its state dictionary without the weights of its frozen encoders.
+        extractor_state: Those of one `FeatureNetwork`, under names that begin with `extractor.`.
+    """
+    added = {
+        f"{prefix.removesuffix(EXTRACTOR)}{name}": value
+        for prefix in extractor_prefixes(module)
+        for name, value in extractor_state.items()
+    }
+    return {**state, **added}
+
+
+def share_extractor(module: nn.Module, other: nn.Module) -> None:
+    """Let the networks in `module` use the frozen encoder of the one in `other`."""
+    shared = next(part for part in other.modules() if isinstance(part, FeatureNetwork))
+    for part in module.modules():
+        if isinstance(part, FeatureNetwork):
+            part.extractor = shared.extractor
 
 
 def as_stored(features: Tensor) -> Tensor:

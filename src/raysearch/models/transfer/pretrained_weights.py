@@ -104,11 +104,24 @@ def load_weights(
 
 
 def compatible_weights(
-    net: nn.Module, architecture: str, weights: str, num_classes: int, shape: PatchShape
+    net: nn.Module,
+    architecture: str,
+    weights: str,
+    num_classes: int,
+    shape: PatchShape,
+    path: Path | None = None,
 ) -> StateDict:
     """Return the pretrained weights without the head, after a check against `net`.
 
     `net` may be on the meta device. The result is empty if `weights` is `none`.
+
+    Args:
+        net: The network, without its input normalization.
+        architecture: Its name in the registry.
+        weights: `none`, `imagenet`, `pretrained`, or the path of a file.
+        num_classes: The number of logits.
+        shape: The patch shape (H, W, 3) of `net`.
+        path: The file with these weights; by default it is searched for.
 
     Raises:
         DataError: If the weights cannot be read or downloaded.
@@ -117,8 +130,9 @@ def compatible_weights(
     if weights == NO_WEIGHTS:
         return {}
     message = f"weights {weights}: not those of {architecture}"
+    path = path or weights_file(architecture, weights)
     if isinstance(net, EncoderNetwork):
-        stored = read_state_dict(weights_file(architecture, weights), weights)
+        stored = read_state_dict(path, weights)
         state = encoder_state(net.encoder, stored)
         try:
             matched = matching_state(state, net.encoder.state_dict(), "", message)
@@ -129,7 +143,7 @@ def compatible_weights(
                 f"{error}; these are weights of {nearest}" if is_other else str(error)
             ) from None
         return {f"encoder.{name}": value for name, value in matched.items()}
-    state = _stored_weights(net, architecture, weights, num_classes, shape)
+    state = _stored_weights(net, architecture, weights, num_classes, shape, path)
     return matching_state(state, net.state_dict(), head_name(net, num_classes), message)
 
 
@@ -144,10 +158,14 @@ def _check_hash(architecture: str, weights: str, expected_hash: str) -> None:
 
 
 def _stored_weights(
-    net: nn.Module, architecture: str, weights: str, num_classes: int, shape: PatchShape
+    net: nn.Module,
+    architecture: str,
+    weights: str,
+    num_classes: int,
+    shape: PatchShape,
+    path: Path,
 ) -> StateDict:
     """Return the stored weights; position embeddings are interpolated to the patch shape."""
-    path = weights_file(architecture, weights)
     state = without_prefix(read_state_dict(path, weights), net.state_dict())
     if architecture.startswith(TIMM_PREFIX):
         state = with_timm_names(state, net.state_dict())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,11 +27,16 @@ from raysearch.models.weights.weights_cache import (
     check_content,
     download,
     download_once,
+    hash_file,
     is_trusted,
     private_weights_folder,
     weights_folder,
 )
-from raysearch.models.weights.weights_license import weights_license
+from raysearch.models.weights.weights_license import (
+    WeightsLicense,
+    torchvision_license,
+    weights_license,
+)
 
 log = logging.getLogger(__name__)
 VARIABLE = "RAYSEARCH_WEIGHTS"
@@ -69,18 +75,61 @@ def local_imagenet_file(architecture: str) -> Path | None:
         DataError: If the file does not have the hash in its name, or that of its download; if
             others can write to the cache of this program.
     """
-    if architecture.startswith(TIMM_PREFIX):
-        name = architecture.removeprefix(TIMM_PREFIX)
-        paths: Iterable[Path] = _timm_paths(name)
-    else:
-        paths = _paths(url.rpartition("/")[2] for url in _torchvision_urls(architecture))
-    for path in paths:
+    for path in imagenet_paths(architecture):
         if path.is_file():
             if path.parent == weights_folder():
                 private_weights_folder()
             check_content(path)
             return path
     return None
+
+
+def imagenet_paths(architecture: str) -> Iterator[Path]:
+    """Yield where the ImageNet weights of an architecture may be on this machine.
+
+    Raises:
+        SpaceError: If the architecture has no such weights.
+    """
+    if architecture.startswith(TIMM_PREFIX):
+        return _timm_paths(architecture.removeprefix(TIMM_PREFIX))
+    return _paths(url.rpartition("/")[2] for url in _torchvision_urls(architecture))
+
+
+def imagenet_license(architecture: str) -> WeightsLicense | None:
+    """Return the license of the ImageNet weights that `imagenet_file` returns.
+
+    It is that of the file on this machine. If there is none, it is that of the weights that would
+    be downloaded.
+
+    Returns:
+        None if the architecture has no such weights. The license is empty if the file's name does
+        not say which weights of timm it has.
+
+    Raises:
+        SpaceError: If timm has no such model.
+        DataError: If the file on this machine is not the one that was downloaded.
+    """
+    declared = weights_license(architecture)
+    path = None if declared is None else local_imagenet_file(architecture)
+    if declared is None or path is None:
+        return declared
+    if not architecture.startswith(TIMM_PREFIX):
+        return torchvision_license(architecture, path.name) or declared
+    if _is_known_file(architecture.removeprefix(TIMM_PREFIX), path):
+        return declared
+    return replace(declared, license="", library="the file", source=str(path))
+
+
+def _is_known_file(name: str, path: Path) -> bool:
+    """Return whether a file has the weights that timm has for a model, by where it is from.
+
+    A user's own file may have any of the weights of a model, unless its name has their tag.
+    """
+    url = timm_library().get_pretrained_cfg(name).url or ""
+    is_download = path.parent == weights_folder() and hash_file(path).is_file()
+    is_of_hub = path.name in HUB_FILES
+    is_of_url = path.name == url.rpartition("/")[2]
+    return is_download or is_of_hub or is_of_url or "." in name
 
 
 def torchvision_names() -> tuple[str, ...]:
@@ -108,11 +157,17 @@ def weights_folders() -> list[Path]:
     return [Path(part).expanduser() for part in parts if part]
 
 
-def _paths(names: Iterable[str]) -> Iterator[Path]:
+def searched_folders() -> list[Path]:
+    """Return the folders in which files of weights are searched for by their names."""
     folders = [*weights_folders(), weights_folder()]
     torch_cache = Path(torch.hub.get_dir()) / "checkpoints"
     if is_trusted(torch_cache):
         folders.append(torch_cache)
+    return folders
+
+
+def _paths(names: Iterable[str]) -> Iterator[Path]:
+    folders = searched_folders()
     return (folder / name for name in names for folder in folders)
 
 

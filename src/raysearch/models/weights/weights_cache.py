@@ -77,7 +77,7 @@ def download_once(path: Path, source: str, fetch: Callable[[], None]) -> Path:
                     " `weights: none`"
                 ) from None
             if _hash_prefix(path.name) is None:
-                _hash_file(path).write_text(content_hash(path))
+                hash_file(path).write_text(content_hash(path))
         check_content(path)
     return path
 
@@ -122,8 +122,8 @@ def check_content(path: Path) -> None:
     prefix = _hash_prefix(path.name)
     if prefix is not None:
         is_right = sha256(path).startswith(prefix)
-    elif _hash_file(path).is_file():
-        is_right = _hash_file(path).read_bytes() == content_hash(path).encode()
+    elif hash_file(path).is_file():
+        is_right = hash_file(path).read_bytes() == content_hash(path).encode()
     else:
         return
     if not is_right:
@@ -134,7 +134,8 @@ def check_content(path: Path) -> None:
     _CHECKED.add(state)
 
 
-def _hash_file(path: Path) -> Path:
+def hash_file(path: Path) -> Path:
+    """Return the file with the hash of downloaded weights at `path`."""
     return path.with_name(f"{path.name}{HASH_SUFFIX}")
 
 

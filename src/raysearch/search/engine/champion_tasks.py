@@ -30,6 +30,7 @@ from raysearch.search.engine.worker_tasks import (
 from raysearch.search.journal.events import RepeatTrained
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.fold_scores import encode_scores
+from raysearch.search.study.frozen_encoders import separate_encoder_file
 from raysearch.search.study.trial_data import WORKER_CACHE
 from raysearch.training.checkpoint import (
     pack_fold_checkpoint,
@@ -191,7 +192,13 @@ class _RefitAttempt:
         )
         trained = _train_fold(self._task, self._config, data, 0, checkpoints)
         value = validation_metrics(data, trained.val_scores)[self._config.metric]
-        return value, pack_network_weights(self._task.trial, trained.net, trained.preprocessing)
+        weights = pack_network_weights(
+            self._task.trial,
+            trained.net,
+            trained.preprocessing,
+            without_encoder=_is_without_encoder(self._task),
+        )
+        return value, weights
 
     def stored(self) -> tuple[float, bytes] | None:
         """Return what an interrupted refit stored of this attempt; None if it stored nothing."""
@@ -242,12 +249,22 @@ def train_repeat_fold(
     trained = _train_fold(task, config, data, fold, checkpoints)
     if keep_network:
         weights = pack_network_weights(
-            task.trial, trained.net, trained.preprocessing, task.seed, fold
+            task.trial,
+            trained.net,
+            trained.preprocessing,
+            task.seed,
+            fold,
+            without_encoder=_is_without_encoder(task),
         )
         network = folder.write_hashed(folder.repeat_network(task.trial, task.seed, fold), weights)
     content = encode_scores(fold, config.epochs * (fold + 1), trained.val_scores, data)
     scores = folder.write_hashed(folder.repeat_scores(task.trial, task.seed, fold), content)
     return RepeatTrained(task.trial, task.seed, fold, scores, network)
+
+
+def _is_without_encoder(task: TrialTask) -> bool:
+    """Return whether the weights of a frozen encoder are left out of those that are stored."""
+    return separate_encoder_file(WORKER_CACHE.plan(task.study), task.hparams) is not None
 
 
 def _write_state(folder: StudyFolder, name: str, state: bytes) -> None:

@@ -200,11 +200,16 @@ class ChampionDecision:
 
 @dataclass(frozen=True)
 class ChampionSelected(Recorded):
-    """A trial became the champion: its decision rule, and its objective with each repeat seed."""
+    """A trial became the champion: its decision rule, and its objective with each repeat seed.
+
+    `with_encoder` says whether its model has a copy of a frozen encoder although the license of the
+    weights is unknown; None as the space says.
+    """
 
     trial: str
     decision: ChampionDecision
     repeat_objectives: tuple[float, ...] = ()
+    with_encoder: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,8 @@ class History:
         at_rungs: Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
         champion: Name of the champion; None before one is selected.
         champion_decision: Its decision rule.
+        with_encoder: Whether its model has a copy of a frozen encoder although the license of the
+            weights is unknown; None as the space says.
         repeat_objectives: Its objective with each repeat seed that did not fail.
         repeat_failures: Why trainings with repeat seeds failed, by trial and seed.
         spent: What the study has spent.
@@ -166,6 +168,7 @@ class History:
         self.at_rungs: list[tuple[Trial, int, float]] = []
         self.champion: str | None = None
         self.champion_decision: ChampionDecision | None = None
+        self.with_encoder: bool | None = None
         self.repeat_objectives: tuple[float, ...] = ()
         self.repeat_failures: dict[tuple[str, int], str] = {}
         self.spent = Spent()
@@ -200,6 +203,7 @@ class History:
             case ChampionSelected():
                 self.champion, self.champion_decision = event.trial, event.decision
                 self.repeat_objectives = event.repeat_objectives
+                self.with_encoder = event.with_encoder
             case RepeatFailed():
                 self.repeat_failures[event.trial, event.seed] = event.failure
             case RepeatTrained():

@@ -11,12 +11,14 @@ from raysearch.models import PatchShape
 from raysearch.models.architectures.adapter_check import check_adapters
 from raysearch.models.architectures.networks import check_patch_shape, check_weights
 from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.encoders.encoder_files import encoder_license, license_of_weights
 from raysearch.models.encoders.snapshots import encoder_of
 from raysearch.models.transfer.pretrained_weights import weights_hash
-from raysearch.models.weights.weights_license import WeightsLicense, weights_license
+from raysearch.models.weights.imagenet_files import imagenet_license
+from raysearch.models.weights.weights_license import WeightsLicense
+from raysearch.search.sampling.sampled_configurations import sampled_hparams
 from raysearch.search.study.plan import WeightsFile
 from raysearch.search.study.plan_creation import input_variants
-from raysearch.search.study.sampled_configurations import sampled_hparams
 
 
 def check_architectures(space: Space, shape: PatchShape) -> tuple[WeightsFile, ...]:
@@ -61,19 +63,20 @@ def _check_adapters(space: Space, architecture: str, shape: PatchShape) -> None:
 
 
 def licenses_of_weights(space: Space) -> list[WeightsLicense]:
-    """Return the licenses of the weights that `check_architectures` downloads for `space`.
+    """Return the licenses of the weights that `check_architectures` uses or downloads for `space`.
 
     Raises:
         SpaceError: If timm has no such model.
+        DataError: If a file on this machine is not the one that was downloaded.
     """
     licenses = []
     for architecture in map(str, space.values_of("architecture")):
         weights = space.weights_of(architecture)
         if IMAGENET in weights:
-            licenses.append(weights_license(architecture))
+            licenses.append(imagenet_license(architecture))
         if PRETRAINED in weights and is_encoder(architecture):
-            licenses.append(encoder_license(architecture))
-    return [license_of_weights for license_of_weights in licenses if license_of_weights]
+            licenses.append(encoder_license(_named_encoder(architecture)))
+    return [weights_license for weights_license in licenses if weights_license]
 
 
 def license_of(architecture: str, weights: str) -> str:
@@ -87,22 +90,14 @@ def license_of(architecture: str, weights: str) -> str:
         SpaceError: If the architecture has no such weights.
         DataError: If the files of an encoder cannot be read.
     """
-    if weights == PRETRAINED:
-        return encoder_license(architecture).license
-    declared = weights_license(architecture) if weights == IMAGENET else None
+    encoder = _named_encoder(architecture) if weights == PRETRAINED else None
+    declared = license_of_weights(architecture, weights, encoder)
     return declared.license if declared else ""
 
 
-def encoder_license(architecture: str) -> WeightsLicense:
-    """Return the license of the weights of a pretrained encoder.
-
-    Raises:
-        SpaceError: If its folder has no usable `config.json`.
-        DataError: If its files cannot be downloaded or read.
-    """
-    encoder = encoder_of(architecture)
-    source = encoder.repository or architecture
-    return WeightsLicense(architecture, encoder.license, "its folder", source)
+def _named_encoder(architecture: str) -> Encoder:
+    """Return the description of a pretrained encoder under the name `architecture`."""
+    return replace(encoder_of(architecture), name=architecture)
 
 
 def encoders_of(space: Space) -> tuple[Encoder, ...]:
@@ -113,7 +108,7 @@ def encoders_of(space: Space) -> tuple[Encoder, ...]:
         DataError: If its files cannot be downloaded or read.
     """
     names = filter(is_encoder, map(str, space.values_of("architecture")))
-    return tuple(replace(encoder_of(name), name=name) for name in names)
+    return tuple(map(_named_encoder, names))
 
 
 def pretraining_notes(space: Space) -> list[str]:

@@ -204,13 +204,22 @@ class Study:
             self._record(RefitTrained(trial.id, network))
 
     def record_champion(
-        self, trial: Trial, decision: ChampionDecision, repeat_objectives: Sequence[float] = ()
+        self,
+        trial: Trial,
+        decision: ChampionDecision,
+        repeat_objectives: Sequence[float] = (),
+        with_encoder: bool | None = None,
     ) -> None:
         """Record that `trial` is the champion, with its decision rule.
 
-        `repeat_objectives` are its objectives with the repeat seeds.
+        Args:
+            trial: The trial.
+            decision: Its decision rule.
+            repeat_objectives: Its objectives with the repeat seeds.
+            with_encoder: Whether its model has a copy of a frozen encoder although the license of
+                the weights is unknown; None as the space says.
         """
-        self._record(ChampionSelected(trial.id, decision, tuple(repeat_objectives)))
+        self._record(ChampionSelected(trial.id, decision, tuple(repeat_objectives), with_encoder))
 
     def finalize(self) -> None:
         """End the paused trials, if no trial is running and none of them would be promoted."""

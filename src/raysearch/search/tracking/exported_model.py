@@ -1,7 +1,8 @@
 """Writes a model as a folder in MLflow's layout, without a path, a user or a machine in it.
 
 The folder can be loaded without raysearch: the network is an exported program of torch, and the
-module that names classes and decides is copied beside it.
+module that names classes and decides is copied beside it. That of a model without a copy of its
+encoder needs raysearch, which finds the encoder and builds the network.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
 DATA_FOLDER = "data"
 PROGRAM_FILE = f"{DATA_FOLDER}/model.pt2"
 LOADER_PREFIX = "raysearch_served_model_"
+# The module that loads a model without its encoder; registered models have this name.
+SEPARATE_LOADER = "raysearch.inference.mlflow_loader"
+EXTRA_FOLDER = "extra_files"
 PYFUNC = "python_function"
 # The axes of a batch of slides: slides, patches, features.
 SLIDE_AXES = 3
@@ -85,6 +89,38 @@ def save_exported_model(
         PYFUNC, **{**description.flavors[PYFUNC], "loader_module": _loader_module()}
     )
     description.save(str(folder / MLMODEL_FILE_NAME))
+
+
+def save_separate_model(
+    folder: Path,
+    example: NDArray[np.generic],
+    description: Model,
+    extra_file: Path,
+    rule: ServedRule,
+) -> None:
+    """Save a model without a copy of its encoder in the new folder `folder`.
+
+    Args:
+        folder: The folder to create.
+        example: Patches, uint8, shape (batch, height, width, 3).
+        description: The ids of the model and its run; the signature and the files are added to it.
+        extra_file: The packed ModelArtifact, which is copied to the subfolder `extra_files`.
+        rule: The classes, and how the model decides between them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import pyfunc  # its import warns
+
+        pyfunc.save_model(
+            str(folder),
+            loader_module=SEPARATE_LOADER,
+            mlflow_model=description,
+            signature=_signature(example, rule),
+            input_example=example,
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in REQUIREMENTS],
+        )
+    (folder / EXTRA_FOLDER).mkdir()
+    shutil.copyfile(extra_file, folder / EXTRA_FOLDER / extra_file.name)
 
 
 def _loader_module() -> str:

@@ -22,7 +22,7 @@ from torch import nn
 from raysearch.config.addresses import check_artifact_address
 from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
-from raysearch.search.tracking.exported_model import save_exported_model
+from raysearch.search.tracking.exported_model import save_exported_model, save_separate_model
 from raysearch.search.tracking.served_model import ServedRule
 from raysearch.search.tracking.store_errors import store_error_text
 from raysearch.search.tracking.tracker import Tracker
@@ -40,7 +40,9 @@ RUN_ADDRESS = re.compile(r"runs:/+([^/]+)")
 ANSWER_TAG, ANSWER = "answer", "2"
 # A version has these tags when it is created, and no two versions of a study share them: the model
 # itself knows the threshold, so that another threshold is another version. Absent tags are equal.
-IDENTITY_TAGS = ("trial", "kind", "threshold", ANSWER_TAG)
+IDENTITY_TAGS = ("trial", "kind", "threshold", "encoder_sha256", ANSWER_TAG)
+# The name and the hash of the frozen encoder that a model has no copy of.
+ENCODER_TAG, ENCODER_HASH_TAG = "encoder", "encoder_sha256"
 # The name of the logged model in its run.
 LOGGED_NAME = "champion"
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -62,12 +64,14 @@ def register_champion(
     tags: Mapping[str, str],
     artifact: bytes,
     rule: ServedRule,
+    *,
+    is_exported: bool = True,
 ) -> str:
     """Log a model to the study's run, and register it with the alias `champion`.
 
-    MLflow stores the model as an exported program. If the study has registered a version of the
-    same trial, kind and threshold already, only its tags and the alias are updated. The run is
-    restored before, if somebody deleted it.
+    MLflow stores the model as an exported program, which has all weights. If the study has
+    registered a version of the same trial, kind, threshold and encoder already, only its tags and
+    the alias are updated. The run is restored before, if somebody deleted it.
 
     Args:
         tracker: The study's tracker.
@@ -80,6 +84,8 @@ def register_champion(
         artifact: The packed ModelArtifact, by which raysearch builds the model without running code
             from a file.
         rule: The classes, and how the model decides between them.
+        is_exported: Whether the exported program is stored; if not, raysearch loads the model from
+            `artifact`.
 
     Returns:
         The number of the version.
@@ -91,7 +97,7 @@ def register_champion(
         tracker.restore_parent()
         tags = {**tags, ANSWER_TAG: ANSWER}
         version_number = _find_version(tracker, name, tags) or _log_model(
-            tracker, name, model, example, artifact, rule, _identity(tags)
+            tracker, name, model if is_exported else None, example, artifact, rule, _identity(tags)
         )
         for key, value in tags.items():
             tracker.client.set_model_version_tag(name, version_number, key, value)
@@ -121,13 +127,15 @@ def _find_version(tracker: Tracker, name: str, tags: Mapping[str, str]) -> str |
 def _log_model(
     tracker: Tracker,
     name: str,
-    model: nn.Module,
+    model: nn.Module | None,
     example: NDArray[np.generic],
     artifact: bytes,
     rule: ServedRule,
     tags: Mapping[str, str],
 ) -> str:
     """Log and register a new version with `tags`; return its number.
+
+    Without a `model`, only `artifact` is stored.
 
     MLflow's `log_model` is not used: it would add the user, the program's path and the address of
     the model to what is logged.
@@ -143,7 +151,10 @@ def _log_model(
         artifact_file, folder = scratch / ARTIFACT_FILE, scratch / LOGGED_NAME
         artifact_file.write_bytes(artifact)
         description = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
-        save_exported_model(folder, model, example, description, artifact_file, rule)
+        if model is None:
+            save_separate_model(folder, example, description, artifact_file, rule)
+        else:
+            save_exported_model(folder, model, example, description, artifact_file, rule)
         client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     try:
