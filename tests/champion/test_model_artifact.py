@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from raysearch.champion.model_artifact import (
 )
 from raysearch.champion.training_record import TrainingDataRecord
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.models.encoders.encoder_files import EncoderFile, EncoderFileError
 from raysearch.models.encoders.encoder_table import ENCODERS
 from raysearch.models.transfer.feature_heads import NearestCentroidHead, NearestNeighborsHead
+from raysearch.search.journal.codec import record_to_json
 from raysearch.training.checkpoint import pack, unpack
 
 ARTIFACT = ModelArtifact(
@@ -116,6 +119,73 @@ def test_a_model_with_an_encoder_is_built_without_the_files_of_the_encoder(
         unpack_model_artifact(pack(forged))
 
 
+SHA256 = "ab" * 32
+FROZEN: dict[str, Value] = {
+    "architecture": "lunit-s16",
+    "adaptation": "frozen",
+    "classifier": "linear",
+    "tta": "none",
+}
+
+
+def separate_artifact(**changes: Any) -> ModelArtifact:
+    """A model without a copy of its small encoder."""
+    arguments = {"depth": 1, "embed_dim": 16, "num_heads": 2}
+    encoder = replace(ENCODERS["lunit-s16"], name="lunit-s16", arguments=arguments, input_size=32)
+    file = EncoderFile("lunit-s16", SHA256)
+    artifact = replace(ARTIFACT, hparams=FROZEN, encoder=encoder, encoder_file=file)
+    return replace(artifact, **changes)
+
+
+def no_encoder(_artifact: ModelArtifact, record: EncoderFile) -> Path:
+    raise EncoderFileError(f"no {record.name}")
+
+
+def test_the_weights_of_a_separate_encoder_are_not_in_the_file_and_are_asked_for() -> None:
+    artifact = separate_artifact()
+    content = pack_model_artifact(artifact, artifact.build_untrained())
+    stored = unpack(content)
+    assert {name.rpartition("net.head.")[1] for name in stored["weights"]} == {"net.head."}
+    with pytest.raises(EncoderFileError, match="no lunit-s16"):
+        unpack_model_artifact(content, no_encoder)
+    with pytest.raises(ValueError, match="encoder_file: not allowed here"):
+        unpack_model_artifact(content)
+
+
+def test_a_file_of_format_4_has_the_weights_of_its_encoder() -> None:
+    artifact = separate_artifact(encoder_file=None)
+    stored = unpack(pack_model_artifact(artifact, artifact.build_untrained()))
+    assert "encoder_file" not in stored["artifact"]
+    read = unpack_model_artifact(pack(stored | {"format": 4}))
+    assert read.artifact == artifact
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder_file": EncoderFile("../etc/passwd", SHA256)},
+        {"encoder_file": EncoderFile("uni", SHA256)},
+        {"encoder_file": EncoderFile("lunit-s16", "no hash")},
+        {"hparams": {**FROZEN, "adaptation": "full", "classifier": "linear"}},
+        {"hparams": {**FROZEN, "weights": "/etc/x.pt"}, "encoder_file": EncoderFile("..", SHA256)},
+        {"hparams": {**FROZEN, "weights": "x"}, "encoder_file": EncoderFile("a/b.pt", SHA256)},
+        {"hparams": {**FROZEN, "weights": "x"}, "encoder_file": EncoderFile("a\nb.pt", SHA256)},
+    ],
+)
+def test_a_forged_name_of_an_encoder_is_rejected_before_a_file_is_searched_for(
+    change: dict[str, Any],
+) -> None:
+    artifact = separate_artifact()
+    content = pack_model_artifact(artifact, artifact.build_untrained())
+    forged = unpack(content) | {"artifact": record_to_json(separate_artifact(**change))}
+    with pytest.raises(ValueError, match="damaged"):
+        unpack_model_artifact(pack(forged), no_encoder)
+    both = unpack(content)
+    both["weights"]["members.0.net.extractor.net.head.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match="has weights of the encoder, too"):
+        unpack_model_artifact(pack(both), no_encoder)
+
+
 def test_every_changed_byte_is_rejected() -> None:
     content = pack_model_artifact(ARTIFACT, ARTIFACT.build_untrained())
     for position in (0, 30, 60, len(content) - 1):
@@ -129,7 +199,7 @@ def test_another_format_is_rejected_in_one_line() -> None:
     for content, version in (
         ({"recipe": {}, "weights": {}}, 1),
         ({"format": 2}, 2),
-        ({"format": FORMAT + 1}, 5),
+        ({"format": FORMAT + 1}, 6),
     ):
         with pytest.raises(ValueError, match=f"^has format {version}, and this version") as error:
             unpack_model_artifact(pack(content))

@@ -15,12 +15,15 @@ from raysearch.champion.register import select_and_register_champion
 from raysearch.champion.stored_champion import load_champion, load_champion_network
 from raysearch.cli import run
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.data.shards.patches import load_patches
 from raysearch.errors import StudyError
 from raysearch.inference.model_loading import Model, load_model, model_from_artifact, predict_proba
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.encoders.encoder_files import EncoderFileError
 from raysearch.models.transfer.pretrained_weights import weights_hash
+from raysearch.reports.model_card_answers import study_answers
+from raysearch.reports.study_report import study_report
 from raysearch.search.study.study import Study
 from raysearch.search.tracking.model_registry import ARTIFACT_PATH
 from raysearch.search.tracking.tracker import Tracker
@@ -203,6 +206,18 @@ def test_an_encoder_of_unknown_license_is_copied_on_request(
     names = [name for name, _value in network.named_parameters()]
     assert any(name.startswith("encoder.") for name in names)
     assert encoder.is_gated
+
+
+def test_the_model_card_has_the_encoder(study: Study) -> None:
+    answers = study_answers(study_report(study.folder), DisplayedNames(None))
+    content_hash = study.plan.weights_hash("uni2-h", "pretrained")
+    assert answers["initialization"].text == (
+        "Pretrained weights `pretrained` of uni2-h, license cc-by-nc-nd-4.0, access by request,"
+        f" https://huggingface.co/MahmoodLab/UNI2-h, SHA-256 {content_hash}. Random initialization"
+        " of the head."
+    )
+    assert "has no copy of the frozen encoder uni2-h" in answers["specification"].text
+    assert content_hash in answers["specification"].text
 
 
 def test_the_members_of_an_ensemble_share_their_encoder(

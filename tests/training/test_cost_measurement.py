@@ -13,6 +13,7 @@ from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.models import PatchShape
 from raysearch.models.architectures import networks
 from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.transfer.feature_heads import NearestNeighborsHead
 from raysearch.training import cost_measurement
 from raysearch.training.cost_measurement import (
     exceeded_limit,
@@ -110,6 +111,29 @@ def test_a_network_above_a_limit_is_reported_with_its_value(
 ) -> None:
     config = small_config(stages=2)
     assert exceeded_limit(config, constant_patches(16), limits) == message
+
+
+def test_the_time_of_nearest_neighbors_includes_the_comparisons_with_the_training_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    num_compared = []
+    forward = NearestNeighborsHead.forward
+
+    def recording_forward(head: NearestNeighborsHead, features: torch.Tensor) -> torch.Tensor:
+        num_compared.append(len(head.rows))
+        return forward(head, features)
+
+    monkeypatch.setattr(NearestNeighborsHead, "forward", recording_forward)
+    config = small_config(adaptation="frozen", classifier="nearest_neighbors", num_neighbors=3)
+    data = constant_patches(16)
+    limits = {"inference_ms": 1e6, "parameters": 1e6}
+    assert exceeded_limit(config, data, limits) is None
+    extended = replace(data, auxiliary=(AuxiliaryRows(data.pixels[:7], data.labels[:7]),))
+    assert exceeded_limit(config, extended, limits) is None
+    assert set(num_compared) == {20, 27}
+    message = exceeded_limit(config, data, {"inference_ms": 1e-6})
+    assert message is not None
+    assert message.startswith("inference_ms ")
 
 
 def test_the_peak_memory_does_not_include_an_earlier_training() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,9 @@ from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import IMAGENET, PRETRAINED, is_encoder
 from raysearch.errors import DataError
 
+if TYPE_CHECKING:
+    from raysearch.models.encoders.local_weights import LocalWeights
+
 weights = typer.Typer(
     add_completion=False,
     context_settings=CONTEXT_SETTINGS,
@@ -26,6 +29,8 @@ weights = typer.Typer(
 
 # The side of ImageNet's images in the training of most networks.
 IMAGENET_SIDE = 224
+# Characters of a hash in a table.
+HASH_LENGTH = 12
 
 ArchitecturesArgument = Annotated[
     list[str],
@@ -38,15 +43,17 @@ ArchitecturesArgument = Annotated[
 
 
 @dataclass(frozen=True)
-class LocalWeights:
+class WeightsRecord:
     """A file of pretrained weights on this machine, as it is printed in JSON."""
 
     architecture: str
+    architectures: tuple[str, ...]
     weights: str
     file: str
     num_bytes: int
+    source: str
     license: str
-    sha256: str = ""
+    sha256: str
 
 
 @weights.callback(invoke_without_command=True)
@@ -65,27 +72,17 @@ def list_weights(as_json: JsonOption = False) -> int:
     """List the pretrained weights that this machine has.
 
     The folders of RAYSEARCH_WEIGHTS, the cache of this program and those of torch and of Hugging
-    Face's hub are searched for the networks of torchvision and the encoders of the table. Nothing
-    is downloaded.
+    Face's hub are searched for weights of torchvision and timm, and for encoders. Nothing is
+    downloaded. The hash of a file is printed if the cache of the hub names it; `check` computes it.
 
     Example: `raysearch weights list`
     """
-    from raysearch.models.encoders.encoder_table import ENCODERS
-    from raysearch.models.encoders.snapshots import local_snapshot_weights
-    from raysearch.models.weights.imagenet_files import local_imagenet_file, torchvision_names
+    from raysearch.models.encoders.local_weights import list_local_weights
 
-    searched = [(name, IMAGENET, local_imagenet_file) for name in torchvision_names()]
-    searched += [(name, PRETRAINED, local_snapshot_weights) for name in ENCODERS]
-    files = []
-    for name, kind, local_file in searched:
-        try:
-            file = local_file(name)
-        except DataError as error:  # the other files can be used
-            make_console(stderr=True).print(escape(str(error)), soft_wrap=True)
-            continue
-        if file is not None:
-            files.append(_local_weights(name, kind, file))
-    return _print_weights(files, as_json)
+    def print_error(error: DataError) -> None:
+        make_console(stderr=True).print(escape(str(error)), soft_wrap=True)
+
+    return _print_weights(list(map(_record, list_local_weights(print_error))), as_json)
 
 
 @weights.command()
@@ -97,13 +94,15 @@ def fetch(architectures: ArchitecturesArgument, as_json: JsonOption = False) -> 
 
     Example: `raysearch weights fetch mobilenet_v2 timm:resnet50`
     """
+    from raysearch.models.encoders.local_weights import describe_weights
     from raysearch.models.transfer.pretrained_weights import weights_file
 
     files = []
     for architecture in architectures:
         _check_name(architecture)
         kind = PRETRAINED if is_encoder(architecture) else IMAGENET
-        files.append(_local_weights(architecture, kind, weights_file(architecture, kind)))
+        path = weights_file(architecture, kind)
+        files.append(_record(describe_weights(architecture, kind, path)))
     return _print_weights(files, as_json)
 
 
@@ -124,6 +123,7 @@ def check(
     Example: `raysearch weights check uni2-h UNI2-h/pytorch_model.bin`
     """
     from raysearch.models.architectures.networks import check_weights
+    from raysearch.models.encoders.local_weights import describe_weights
     from raysearch.models.encoders.snapshots import encoder_of
     from raysearch.models.transfer.pretrained_weights import weights_file, weights_hash
 
@@ -132,7 +132,8 @@ def check(
     side = encoder_of(architecture).input_size if is_encoder(architecture) else IMAGENET_SIDE
     check_weights(architecture, (side, side, 3), {"weights": kind})
     path = weights_file(architecture, kind)
-    checked = _local_weights(architecture, kind, path, weights_hash(architecture, kind))
+    checked = _record(describe_weights(architecture, kind, path))
+    checked = replace(checked, sha256=weights_hash(architecture, kind))
     return _print_weights([checked], as_json)
 
 
@@ -177,14 +178,20 @@ def _check_name(architecture: str) -> None:
     resolve({"architecture": architecture})
 
 
-def _local_weights(architecture: str, kind: str, path: Path, sha256: str = "") -> LocalWeights:
-    from raysearch.search.study.architecture_checks import license_of
+def _record(described: LocalWeights) -> WeightsRecord:
+    return WeightsRecord(
+        described.architectures[0],
+        described.architectures,
+        described.weights,
+        str(described.path),
+        described.path.stat().st_size,
+        described.source,
+        described.license,
+        described.sha256,
+    )
 
-    license_name = license_of(architecture, kind)
-    return LocalWeights(architecture, kind, str(path), path.stat().st_size, license_name, sha256)
 
-
-def _print_weights(files: list[LocalWeights], as_json: bool) -> int:
+def _print_weights(files: list[WeightsRecord], as_json: bool) -> int:
     """Print files of weights; return the exit code."""
     if as_json:
         print_json({"weights": [asdict(file) for file in files]})
@@ -197,12 +204,11 @@ def _print_weights(files: list[LocalWeights], as_json: bool) -> int:
             soft_wrap=True,
         )
         return 0
-    with_hash = any(file.sha256 for file in files)
-    table = Table("architecture", "weights", "MB", "license", *(["SHA-256"] if with_hash else []))
+    table = Table("for", "weights", "source", "MB", "license", "SHA-256")
     for file in files:
-        cells = [file.architecture, file.weights, f"{file.num_bytes / 1e6:,.1f}"]
-        cells += [file.license or "unknown", *([file.sha256[:12]] if with_hash else [])]
-        table.add_row(*map(escape, cells))
+        cells = [", ".join(file.architectures), file.weights, file.source or "-"]
+        cells += [f"{file.num_bytes / 1e6:,.1f}", file.license or "unknown"]
+        table.add_row(*map(escape, cells), file.sha256[:HASH_LENGTH] or "-")
     console.print(table)
     for file in files:
         console.print(escape(file.file), soft_wrap=True)

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from raysearch.config.hyperparameters import resolve
+from raysearch.config.names import NO_WEIGHTS
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.metrics.evaluation import NUM_REPLICATES
 from raysearch.models import is_bag_shape
 from raysearch.reports.evaluation_tables import hparams_summary
+from raysearch.reports.pretrained_weights_text import (
+    architecture_name,
+    pretrained_text,
+    separate_text,
+)
 from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
@@ -52,7 +58,7 @@ def _design_answers(report: StudyReport) -> Answers:
         f" {_metric_text(report.out_of_fold, metric)}. Bias-corrected estimate of the best trial"
         f" (BBC-CV): {selection.corrected}."
     )
-    architecture = resolve(report.champion.hparams).architecture
+    architecture = architecture_name(report)
     return {
         "technology": Answer(
             f"Deep learning ({architecture}): classification of histology patches."
@@ -165,13 +171,13 @@ def _model_answers(report: StudyReport) -> Answers:
     sizes = [f"{costs[name]:,.0f} {name}" for name in ("parameters", "flops") if name in costs]
     height, width, channels = plan.shape
     model = (
-        f"{hparams.architecture} ({', '.join(sizes)}). Input: uint8 patches of {height} x {width} x"
-        f" {channels}. Output: calibrated probabilities of {', '.join(plan.class_names)}."
+        f"{architecture_name(report)} ({', '.join(sizes)}). Input: uint8 patches of {height} x"
+        f" {width} x {channels}. Output: calibrated probabilities of {', '.join(plan.class_names)}."
     )
     seed = champion.seed if decision.seed is None else decision.seed
     initialization = f"Random, seed {seed}."
-    if hparams.weights != "none":
-        initialization = f"Weights of {hparams.weights}; random initialization of the head."
+    if hparams.weights != NO_WEIGHTS:
+        initialization = f"{pretrained_text(report)} Random initialization of the head."
     ensemble = "None: one network, trained on all development patients."
     if decision.kind == "ensemble":
         ensemble = f"Mean of {champion.folds} networks, one for each fold of a repeat."
@@ -191,6 +197,7 @@ def _model_answers(report: StudyReport) -> Answers:
         ),
         "specification": Answer(
             "Weights and settings are one file, `raysearch.pt`, in the model registry."
+            f"{separate_text(report)}"
         ),
         "prediction": Answer(
             "`raysearch predict` applies the registered model to each"

@@ -19,6 +19,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.models import PatchShape, timed_shape
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.encoders.encoder import Encoder
+from raysearch.models.transfer.feature_heads import NearestNeighborsHead
 from raysearch.training.memory import trim_allocator_memory
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -100,7 +101,13 @@ def _num_parameters(net: nn.Module) -> int:
 
 
 def inference_ms(net: nn.Module, config: TrainConfig, data: TrainingData) -> float:
-    """Return the median inference time of a patch in milliseconds, in batches of 64."""
+    """Return the median inference time of a patch in milliseconds, in batches of 64.
+
+    A classifier by nearest neighbors compares each patch with as many rows as the largest fold has.
+    """
+    for module in net.modules():
+        if isinstance(module, NearestNeighborsHead):
+            module.set_num_rows(_max_train_rows(config, data))
     model = config.precision_settings.to_device(net, data.device).eval()
     height, width, channels = timed_shape(data.shape)
     batch = torch.zeros((TIMED_BATCH_SIZE, channels, height, width), device=data.device)

@@ -15,7 +15,11 @@ from raysearch.errors import DataError, SpaceError
 from raysearch.models.architectures.networks import build_with_weights
 from raysearch.models.timm_models import timm_library
 from raysearch.models.transfer.input_normalization import unwrap
-from raysearch.models.weights.imagenet_files import imagenet_file, local_imagenet_file
+from raysearch.models.weights.imagenet_files import (
+    imagenet_file,
+    imagenet_license,
+    local_imagenet_file,
+)
 
 TIMM_NAME = "resnet10t"
 SHAPE = (32, 32, 3)
@@ -122,3 +126,38 @@ def test_a_cache_that_others_can_write_to_is_not_searched(
     assert local_imagenet_file("resnet50") == folder / name
     folder.chmod(0o777)
     assert local_imagenet_file("resnet50") is None
+
+
+def test_the_license_is_that_of_the_weights_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, caches: Path
+) -> None:
+    weights = models.get_model_weights("resnet50")
+    meta = {**weights["IMAGENET1K_V1"].meta, "license": "cc-by-nc-4.0"}
+    name, content = publish(monkeypatch, "IMAGENET1K_V1", 0)
+    monkeypatch.setattr(weights["IMAGENET1K_V1"].value, "meta", meta)
+    recommended = imagenet_license("resnet50")
+    assert recommended is not None
+    assert recommended.license == ""
+    monkeypatch.setenv("RAYSEARCH_WEIGHTS", str(caches))
+    (caches / name).write_bytes(content)
+    found = imagenet_license("resnet50")
+    assert found is not None
+    assert (found.license, found.source) == ("cc-by-nc-4.0", f"http://127.0.0.1:9/{name}")
+
+
+def test_the_license_of_a_file_whose_name_has_no_tag_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, caches: Path
+) -> None:
+    monkeypatch.setenv("RAYSEARCH_WEIGHTS", str(caches))
+    state = timm_library().create_model(TIMM_NAME).state_dict()
+    save_file(state, caches / f"{TIMM_NAME}.safetensors")
+    found = imagenet_license(f"timm:{TIMM_NAME}")
+    assert found is not None
+    assert found.license == ""
+    assert found.copies == "unknown"
+    assert "license unknown (the file declares none)" in str(found)
+    tag = timm_library().get_pretrained_cfg(TIMM_NAME).tag
+    save_file(state, caches / f"{TIMM_NAME}.{tag}.safetensors")
+    tagged = imagenet_license(f"timm:{TIMM_NAME}.{tag}")
+    assert tagged is not None
+    assert tagged.license == "apache-2.0"

@@ -10,6 +10,8 @@ import pytest
 from conftest import Commands
 from raysearch.config.space_file import parse_space
 from raysearch.errors import DataError, SpaceError
+from raysearch.models.encoders.encoder_files import encoder_license
+from raysearch.models.encoders.encoder_table import ENCODERS
 from raysearch.models.transfer.pretrained_weights import compatible_weights
 from raysearch.models.weights.weights_license import WeightsLicense, weights_license
 from raysearch.search.study.architecture_checks import licenses_of_weights
@@ -68,6 +70,38 @@ def test_licenses_without_commercial_use_are_recognized(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "mit", "apache-2.0", "ncsa", "apple-ascl"])
 def test_other_licenses_are_not_called_non_commercial(name: str) -> None:
     assert not WeightsLicense("a", name, "timm", "b").is_non_commercial
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "is_gated", "copies"),
+    [
+        ("apache-2.0", "timm", False, "allowed"),
+        ("cc-by-nc-4.0", "timm", False, "allowed"),
+        ("", "torchvision", False, "allowed"),
+        ("", "timm", False, "unknown"),
+        ("", "its folder", False, "unknown"),
+        ("lunit non-commercial", "its folder", False, "unknown"),
+        ("apache-2.0", "its folder", True, "unknown"),
+        ("CC-BY-NC-ND-4.0", "its folder", False, "forbidden"),
+        ("cc-by-nc-4.0", "its folder", True, "forbidden"),
+        ("", "its folder", True, "forbidden"),
+    ],
+)
+def test_a_license_and_the_access_say_whether_a_model_may_have_a_copy(
+    name: str, library: str, is_gated: bool, copies: str
+) -> None:
+    assert WeightsLicense("a", name, library, "b", is_gated).copies == copies
+
+
+@pytest.mark.parametrize(
+    ("name", "copies"),
+    [
+        *(("uni2-h", "forbidden"), ("virchow", "unknown"), ("h0-mini", "forbidden")),
+        *(("phikon", "unknown"), ("midnight-12k", "allowed"), ("lunit-s8", "unknown")),
+    ],
+)
+def test_the_encoders_of_the_table_have_their_terms(name: str, copies: str) -> None:
+    assert encoder_license(ENCODERS[name]).copies == copies
 
 
 def test_an_architecture_without_weights_has_no_license() -> None:

@@ -151,9 +151,13 @@ class NearestNeighborsHead(nn.Module):
         """Take the number of training rows from the state dictionary."""
         rows, votes = (state_dict.get(f"{prefix}{name}") for name in self.VARIABLE_ROWS)
         if rows is not None and votes is not None and len(rows) == len(votes):
-            self.rows = self.rows.new_zeros(len(rows), self.rows.shape[1])
-            self.votes = self.votes.new_zeros(len(votes), self.votes.shape[1])
+            self.set_num_rows(len(rows))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def set_num_rows(self, num_rows: int) -> None:
+        """Store zeros instead of training rows, as many as a fold has: for a measurement."""
+        self.rows = self.rows.new_zeros(num_rows, self.rows.shape[1])
+        self.votes = self.votes.new_zeros(num_rows, self.votes.shape[1])
 
     def fit(self, features: Tensor, labels: Tensor, row_weights: Tensor) -> None:
         """Fit to features (N, D), labels (N,) and the weight of each row (N,)."""

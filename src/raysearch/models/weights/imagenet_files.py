@@ -95,11 +95,15 @@ def imagenet_paths(architecture: str) -> Iterator[Path]:
     return _paths(url.rpartition("/")[2] for url in _torchvision_urls(architecture))
 
 
-def imagenet_license(architecture: str) -> WeightsLicense | None:
+def imagenet_license(architecture: str, path: Path | None = None) -> WeightsLicense | None:
     """Return the license of the ImageNet weights that `imagenet_file` returns.
 
     It is that of the file on this machine. If there is none, it is that of the weights that would
     be downloaded.
+
+    Args:
+        architecture: The architecture.
+        path: The file, if it is known; by default it is searched for.
 
     Returns:
         None if the architecture has no such weights. The license is empty if the file's name does
@@ -110,14 +114,16 @@ def imagenet_license(architecture: str) -> WeightsLicense | None:
         DataError: If the file on this machine is not the one that was downloaded.
     """
     declared = weights_license(architecture)
-    path = None if declared is None else local_imagenet_file(architecture)
-    if declared is None or path is None:
+    if declared is None:
+        return None
+    path = path or local_imagenet_file(architecture)
+    if path is None:
         return declared
     if not architecture.startswith(TIMM_PREFIX):
         return torchvision_license(architecture, path.name) or declared
     if _is_known_file(architecture.removeprefix(TIMM_PREFIX), path):
         return declared
-    return replace(declared, license="", library="the file", source=str(path))
+    return replace(declared, license="", library="the file", source=path.name)
 
 
 def _is_known_file(name: str, path: Path) -> bool:
@@ -182,10 +188,18 @@ def _timm_paths(name: str) -> Iterator[Path]:
     names = [f"{name}{suffix}" for suffix in WEIGHTS_SUFFIXES]
     yield from _paths([*names, *([config.url.rpartition("/")[2]] if config.url else [])])
     if config.hf_hub_id:
-        yield from _hub_cache_files(config.hf_hub_id)
+        yield from hub_cache_files(config.hf_hub_id)
 
 
-def _hub_cache_files(repository: str) -> Iterator[Path]:
+def hub_repositories() -> list[str]:
+    """Return the repositories that are in the cache of Hugging Face's hub, sorted."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folders = Path(HF_HUB_CACHE).glob("models--*--*")
+    return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+
+
+def hub_cache_files(repository: str) -> Iterator[Path]:
     """Yield the files of weights of a repository that are in the cache of Hugging Face's hub."""
     from huggingface_hub import try_to_load_from_cache
 

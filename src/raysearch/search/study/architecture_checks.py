@@ -11,7 +11,7 @@ from raysearch.models import PatchShape
 from raysearch.models.architectures.adapter_check import check_adapters
 from raysearch.models.architectures.networks import check_patch_shape, check_weights
 from raysearch.models.encoders.encoder import Encoder
-from raysearch.models.encoders.encoder_files import encoder_license, license_of_weights
+from raysearch.models.encoders.encoder_files import encoder_license
 from raysearch.models.encoders.snapshots import encoder_of
 from raysearch.models.transfer.pretrained_weights import weights_hash
 from raysearch.models.weights.imagenet_files import imagenet_license
@@ -77,22 +77,6 @@ def licenses_of_weights(space: Space) -> list[WeightsLicense]:
         if PRETRAINED in weights and is_encoder(architecture):
             licenses.append(encoder_license(_named_encoder(architecture)))
     return [weights_license for weights_license in licenses if weights_license]
-
-
-def license_of(architecture: str, weights: str) -> str:
-    """Return the name of the license of weights; empty if it is unknown.
-
-    Args:
-        architecture: The network or encoder.
-        weights: `imagenet`, `pretrained`, or the path of a file, whose license is unknown.
-
-    Raises:
-        SpaceError: If the architecture has no such weights.
-        DataError: If the files of an encoder cannot be read.
-    """
-    encoder = _named_encoder(architecture) if weights == PRETRAINED else None
-    declared = license_of_weights(architecture, weights, encoder)
-    return declared.license if declared else ""
 
 
 def _named_encoder(architecture: str) -> Encoder:
