@@ -37,7 +37,7 @@ from raysearch.models.encoders.encoder_files import EncoderFile
 from raysearch.models.tensor_files import is_state_dict, load_state
 from raysearch.models.transfer.feature_network import (
     EXTRACTOR,
-    share_extractor,
+    reuse_extractor,
     with_extractors,
     without_extractors,
 )
@@ -153,7 +153,7 @@ class ModelArtifact:
         for member_weights in weights:
             member = self._build_member(member_weights)
             if members and self.encoder_file is not None:
-                share_extractor(member, members[0])
+                reuse_extractor(member, members[0])
             members.append(member)
         return members
 

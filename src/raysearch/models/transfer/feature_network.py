@@ -155,7 +155,7 @@ def with_extractors(
     return {**state, **added}
 
 
-def share_extractor(module: nn.Module, other: nn.Module) -> None:
+def reuse_extractor(module: nn.Module, other: nn.Module) -> None:
     """Let the networks in `module` use the frozen encoder of the one in `other`."""
     shared = next(part for part in other.modules() if isinstance(part, FeatureNetwork))
     for part in module.modules():
