@@ -33,3 +33,13 @@ def test_an_average_includes_the_batch_counts_of_batch_normalization(data: Train
     num_steps = len(split_batches(torch.from_numpy(trainer.epoch_indices), 32))
     assert len(counts) == 3
     assert all(0 < int(count) <= num_steps for count in counts)
+
+
+def test_indices_stay_as_they_are() -> None:
+    model = torch.nn.BatchNorm1d(2)
+    model.register_buffer("indices", torch.arange(50))
+    average = averaged_model(model, 0.9)
+    assert average is not None
+    for _step in range(40):
+        average.update_parameters(model)
+    assert torch.equal(average.module.get_buffer("indices"), torch.arange(50))

@@ -20,6 +20,8 @@ def averaged_model(
 
     What is not `trained` is the same tensor in the model and in its average.
 
+    Buffers of whole numbers, such as indices, are those of the model.
+
     The decay of step n is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
     `ExponentialMovingAverage`, so that the average does not depend on the random initial weights.
     """
@@ -40,8 +42,8 @@ def averaged_model(
             torch._foreach_mul_(averages, step_decay)
             torch._foreach_add_(averages, torch._foreach_mul(values, 1 - step_decay))  # noqa: SLF001 as torch.optim
             return
-        for average, value in zip(averages, values, strict=True):  # batch counts of batch norm
-            average.copy_(average * step_decay + value * (1 - step_decay))
+        for average, value in zip(averages, values, strict=True):  # batch counts, indices
+            average.copy_(value)
 
     average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     counter.append(average.n_averaged)
