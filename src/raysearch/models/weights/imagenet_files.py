@@ -1,13 +1,16 @@
 """Finds files of ImageNet weights where people have them, and downloads those that are missing.
 
 A file is searched for in the folders of the variable RAYSEARCH_WEIGHTS, in the cache of this
-program, and in the caches of torch and of Hugging Face's hub, in this order.
+program, and in the caches of torch and of Hugging Face's hub, in this order. In a folder of the
+user, the weights of a model of timm may also have the name that torch's hub gives them, such as
+`resnet10t-0a1b2c3d.pth`, or EfficientNet-PyTorch, such as `efficientnet-lite0-57934424.pth`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +45,10 @@ log = logging.getLogger(__name__)
 VARIABLE = "RAYSEARCH_WEIGHTS"
 # The files of a repository of Hugging Face's hub.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+# The file names of torch's hub: a name, and a prefix of the SHA-256 of the content.
+HASHED_NAME = re.compile(r"(.+)-[0-9a-f]{8,64}\.(?:pth|pt|bin|safetensors)")
+# The weights that EfficientNet-PyTorch calls `efficientnet-b0` are of timm's `tf_efficientnet_b0`.
+TENSORFLOW_PREFIX = "tf_"
 
 
 def imagenet_file(architecture: str) -> Path:
@@ -177,6 +184,25 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
     return (folder / name for name in names for folder in folders)
 
 
+def _hashed_paths(name: str) -> Iterator[Path]:
+    """Yield the files of the user with a hash in their name that are of the model `name` of timm.
+
+    A model with a tag, such as `resnet50.a1_in1k`, has none: these names do not have the tag.
+    """
+    names = {name}
+    if name.startswith(TENSORFLOW_PREFIX):
+        names.add(name.removeprefix(TENSORFLOW_PREFIX).replace("_", "-"))
+    for folder in weights_folders():
+        try:
+            files = sorted(folder.iterdir())
+        except OSError:  # as in the other searches, a folder that cannot be read has no file
+            continue
+        for path in files:
+            match = HASHED_NAME.fullmatch(path.name)
+            if match is not None and match[1] in names:
+                yield path
+
+
 def _timm_paths(name: str) -> Iterator[Path]:
     """Yield where the weights of a model of timm may be."""
     config = timm_library().get_pretrained_cfg(name)
@@ -189,6 +215,7 @@ def _timm_paths(name: str) -> Iterator[Path]:
     yield from _paths([*names, *([config.url.rpartition("/")[2]] if config.url else [])])
     if config.hf_hub_id:
         yield from hub_cache_files(config.hf_hub_id)
+    yield from _hashed_paths(name)
 
 
 def hub_repositories() -> list[str]:
