@@ -101,6 +101,9 @@ def test_overrides_are_part_of_the_command_that_resumes() -> None:
     )
     expected = "raysearch launch idc.yaml epochs=2 'space.width={int: [4, 8]}' --name idc --resume"
     assert resume_command(launched, "idc") == expected
+    without_space = replace(launched, space=None, overrides=("epochs=2",))
+    expected = "raysearch launch epochs=2 --name default --resume"
+    assert resume_command(without_space, "default") == expected
 
 
 @pytest.mark.parametrize(

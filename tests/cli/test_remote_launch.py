@@ -1,5 +1,6 @@
 """The command that a launch on a cluster runs on the head."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,9 @@ def test_the_head_shares_the_files_with_the_same_group(monkeypatch: pytest.Monke
     assert _head_command(OPTIONS, None, "idc") == [*command, *values]
     monkeypatch.setenv(SHARED_GROUP, "pathology")
     assert _head_command(OPTIONS, None, "idc") == [*command, *values, "--shared", "pathology"]
+
+
+def test_the_head_has_the_default_if_no_space_is_sent() -> None:
+    options = replace(OPTIONS, space=None, overrides=("epochs=2",))
+    command = ["launch", "epochs=2", "--events", "--name", "default"]
+    assert _head_command(options, None, "default")[: len(command)] == command

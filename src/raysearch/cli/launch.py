@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,13 @@ from raysearch.errors import SpaceError
 
 def launch(
     context: typer.Context,
-    space: Annotated[Path, typer.Argument(help="The search space, a YAML file.")],
+    space: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The search space, a YAML file. Default: fine-tuning if ImageNet's weights are on"
+            " this machine, else a search from scratch."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,23 +64,23 @@ def launch(
 
     Example: `raysearch launch searchspace/quickstart.yaml epochs=2 --trials 8 --name first`
 
+    With the default space: `raysearch launch --data data/idc`
+
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
-    if not space.is_file():
-        raise SpaceError(f"{space}: no such file; pass a search space such as searchspace/*.yaml")
-    # Each step imports more than the one before it: a mistake is reported before the next import.
-    from raysearch.config.space_file import read_space
-
-    read_space(space, overrides or ())
+    if space is not None and "=" in str(space) and not space.is_file():
+        space, overrides = None, [str(space), *(overrides or ())]
+    _check_space(space, overrides or (), data=data, resume=resume)
     if cluster is None and not dry_run:
         code = SUPERVISOR.supervise()
         if code is not None:
             return code
         if name or resume:
+            from raysearch.cli.launch_space import space_stem
             from raysearch.search.journal.study_folder import StudyFolder
             from raysearch.search.study.launcher_lock import check_no_launcher
 
-            check_no_launcher(StudyFolder(f"{studies}/{name or space.stem}"))
+            check_no_launcher(StudyFolder(f"{studies}/{name or space_stem(space)}"))
     from raysearch.cli.launch_study import LaunchOptions, launch_here
 
     options = LaunchOptions(
@@ -95,3 +102,26 @@ def launch(
     from raysearch.cli.remote_launch import launch_on_cluster
 
     return launch_on_cluster(options, command_line_value(context, "studies"), cluster)
+
+
+def _check_space(
+    space: Path | None, overrides: Sequence[str], *, data: str | None, resume: bool
+) -> None:
+    """Report the mistakes of the space before slow libraries are imported.
+
+    Raises:
+        SpaceError: If the file does not exist or has errors; if the default space has no data.
+    """
+    if space is None:
+        if data is None and not resume:
+            raise SpaceError(
+                "no data: give --data DIR, created by `raysearch shard`, or --data"
+                " synthetic:24:1200:0 for synthetic patches"
+            )
+        return
+    if not space.is_file():
+        raise SpaceError(f"{space}: no such file; pass a search space such as searchspace/*.yaml")
+    # Each step imports more than the one before it: a mistake is reported before the next import.
+    from raysearch.config.space_file import read_space
+
+    read_space(space, overrides)

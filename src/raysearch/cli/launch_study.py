@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from raysearch.cli.event_stream import EventStream
 from raysearch.cli.launch_advice import LaunchAdvice
+from raysearch.cli.launch_space import read_default_space, space_stem
 from raysearch.cli.live_estimate import times_of_resume
 from raysearch.cli.live_table import LiveView, stderr_in_log
 from raysearch.cli.options import STUDIES, make_console
@@ -53,9 +54,12 @@ from raysearch.search.study.warm_start import warm_started
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """The options of `raysearch launch`, as the user passed them."""
+    """The options of `raysearch launch`, as the user passed them.
 
-    space: Path
+    `space` is None for the default.
+    """
+
+    space: Path | None
     data: str | None
     trials: str | None
     seed: int | None
@@ -111,12 +115,13 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         SpaceError: If the space or an option is invalid.
         DataError: If the shards cannot be used.
     """
-    space, stem = read_space(options.space, options.overrides), options.space.stem
+    stem = space_stem(options.space)
     name = options.name or (stem if options.resume else new_name(options.studies, stem))
     folder = StudyFolder(f"{options.studies}/{name}")
     stored = load_study(folder) if options.resume else None
     if stored is None and folder.exists(folder.PLAN):
         raise StudyError(f"study {name!r} exists already; add --resume, or choose another --name")
+    space = _read_space(options, stored, console)
     if stored is None:
         num_trials = _planned_trials(options.trials, space, None, None)
         space = warm_started(replace(space, trials=num_trials), options.studies)
@@ -159,6 +164,15 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         return PreparedStudy(folder, plan, None, num_trials, path, stored)
     files = NewStudyFiles(splits, split_manifest if is_new else None)
     return PreparedStudy(folder, plan, files, num_trials, path)
+
+
+def _read_space(options: LaunchOptions, stored: StudySnapshot | None, console: Console) -> Space:
+    """Return the space of a launch: that of its file, or the default for its shards."""
+    if options.space is not None:
+        return read_space(options.space, options.overrides)
+    known_data = None if stored is None else stored.plan.data
+    data = resolve_data(options.data, known_data, options.studies, console)
+    return read_default_space(data, options.overrides, stored, console)
 
 
 def _known_data(space: Space, stored: StudySnapshot | None) -> str | None:
@@ -272,7 +286,8 @@ def resume_command(options: LaunchOptions, name: str) -> str:
 
     The study itself holds the seed and the number of trials.
     """
-    command = ["raysearch", "launch", str(options.space), *options.overrides]
+    space = [] if options.space is None else [str(options.space)]
+    command = ["raysearch", "launch", *space, *options.overrides]
     if options.data is not None:
         command += ["--data", options.data]
     if options.studies != STUDIES:
@@ -282,7 +297,8 @@ def resume_command(options: LaunchOptions, name: str) -> str:
 
 def launch_command(options: LaunchOptions, name: str) -> str:
     """Return the command of a launch as its description in MLflow has it: without folders."""
-    command = ["raysearch", "launch", options.space.name, *map(without_folders, options.overrides)]
+    space = [] if options.space is None else [options.space.name]
+    command = ["raysearch", "launch", *space, *map(without_folders, options.overrides)]
     values = {"data": options.data, "trials": options.trials, "seed": options.seed, "name": name}
     for option, value in values.items():
         command += [] if value is None else [f"--{option}", without_folders(str(value))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raysearch.cli.launch_space import space_stem
 from raysearch.cli.launch_study import LaunchOptions
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
@@ -49,11 +50,14 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
         StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
     _check_options(options, studies)
-    # The errors of the space are reported before anything is sent.
-    read_space(options.space, options.overrides)
+    if options.space is not None:
+        # The errors of the space are reported before anything is sent.
+        read_space(options.space, options.overrides)
     console = make_console(stderr=options.as_json)
     # `ray down` deletes the cluster's jobs, but not the studies: a new name must not be an old one.
-    new_name = options.space.stem + ("" if options.resume else time.strftime("-%Y%m%d-%H%M%S"))
+    new_name = space_stem(options.space) + (
+        "" if options.resume else time.strftime("-%Y%m%d-%H%M%S")
+    )
     name = options.name or new_name
     with cluster_tunnel(cluster, console.print) as jobs:
         job = jobs.launch(name, options.space, _head_command(options, studies, name))
@@ -78,7 +82,8 @@ def _check_options(options: LaunchOptions, studies: str | None) -> None:
 
 def _head_command(options: LaunchOptions, studies: str | None, name: str) -> list[str]:
     """Return the arguments of `raysearch` on the head."""
-    command = ["launch", options.space.name, *options.overrides, "--events", "--name", name]
+    space = [] if options.space is None else [options.space.name]
+    command = ["launch", *space, *options.overrides, "--events", "--name", name]
     values = {
         "--data": options.data,
         "--trials": options.trials,

@@ -107,12 +107,13 @@ class ClusterJobs:
             )
         return jobs
 
-    def launch(self, study: str, space: Path, command: Sequence[str]) -> Job:
+    def launch(self, study: str, space: Path | None, command: Sequence[str]) -> Job:
         """Launch a study on the head.
 
         Args:
             study: Its name.
-            space: Its search-space file, which is copied into the job's working directory.
+            space: Its search-space file, which is copied into the job's working directory; None
+                for the default of the head.
             command: The arguments of `raysearch` on the head.
 
         Raises:
@@ -125,12 +126,15 @@ class ClusterJobs:
                 f" {study} {self._option}`, or end it with `raysearch stop {study} {self._option}`"
             )
         with scratch_folder() as folder, _one_line_errors(self._option):
-            shutil.copy(space, folder / space.name)
+            runtime_env = {}
+            if space is not None:
+                shutil.copy(space, folder / space.name)
+                runtime_env["working_dir"] = str(folder)
             self._client.submit_job(
                 entrypoint=shlex.join(["raysearch", *command]),
                 submission_id=f"raysearch-{study}-{len(earlier) + 1}",
                 metadata={STUDY: study},
-                runtime_env={"working_dir": str(folder)},
+                runtime_env=runtime_env,
             )
         return self.newest_of_study(study)
 
