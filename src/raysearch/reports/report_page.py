@@ -20,6 +20,7 @@ from raysearch.data.step_progress import (
 from raysearch.errors import UserError
 from raysearch.inference.model_loading import load_model
 from raysearch.models.encoders.encoder_files import EncoderFileError
+from raysearch.reports.answer_tables import answer_tables
 from raysearch.reports.chart_canvas import Chart
 from raysearch.reports.displayed_names import displayed_names
 from raysearch.reports.evaluation_page import evaluation_section
@@ -67,6 +68,7 @@ class SelectionSection:
         chart: The chart of the best trials and the selected one.
         num_hidden: The number of trials that only the table shows.
         table: The table of all finished trials.
+        answers: Tables of the best trial of each value of a choice.
     """
 
     metric: str
@@ -76,6 +78,7 @@ class SelectionSection:
     chart: Chart
     num_hidden: int
     table: Table
+    answers: tuple[Table, ...]
 
 
 def write_report(
@@ -234,4 +237,5 @@ def _selection_section(report: StudyReport) -> SelectionSection:
         chart=ranking_chart(metric, selection, MAX_TRIALS),
         num_hidden=len(selection.candidates) - len(shown_candidates(selection, MAX_TRIALS)),
         table=table,
+        answers=answer_tables(report.answers, metric),
     )

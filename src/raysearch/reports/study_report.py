@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from raysearch.metrics.plausibility import (
     check_reference_result,
     check_row_counts,
 )
+from raysearch.reports.answer_tables import Answers, study_answers
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
@@ -96,6 +97,7 @@ class StudyReport:
         slides: Slide of each out-of-fold patch, shape (N,); None if a position is unknown.
         manifest: The manifest of the shards; None if they are gone.
         notes: What the report leaves out.
+        answers: The best trial of each value of a choice, by the name of the choice.
     """
 
     plan: Plan
@@ -110,6 +112,7 @@ class StudyReport:
     slides: NDArray[np.str_] | None
     manifest: Manifest | None
     notes: tuple[str, ...] = ()
+    answers: Answers = field(default_factory=dict)
 
     @property
     def sets(self) -> tuple[EvaluatedSet, ...]:
@@ -146,6 +149,7 @@ def study_report(folder: StudyFolder) -> StudyReport:
     return StudyReport(
         plan=plan,
         history=history,
+        answers=study_answers(folder, plan, history),
         champion=champion,
         decision=decision,
         selection=select(folder, plan, history, decision.margin),
