@@ -185,7 +185,7 @@ def test_the_help_of_the_application_lists_all_commands_in_their_panels(
         elif name := re.match("│  (\\w+) ", line):
             panels[list(panels)[-1]].append(name.group(1))
     assert panels == {
-        "Data": ["shard", "split", "inspect", "harvest"],
+        "Data": ["shard", "features", "split", "inspect", "harvest"],
         "Search": ["launch", "status", "attach", "stop", "studies"],
         "Results": ["results", "select", "test", "compare", "report", "replay"],
         "Models": ["predict", "evaluate", "weights"],

@@ -18,6 +18,7 @@ from raysearch.search.study.study import Study
 from support.harvest_services import build_pdf
 from support.result_studies import new_study, next_searched, train_next
 from support.scored_trials import TREE, record_noisy_trial
+from support.slide_files import one_label_shards
 
 TOP = Path(__file__).parents[2]
 # The commands without `--json`, and why.
@@ -100,6 +101,10 @@ def space_file(folder: Path) -> str:
 Arguments = Callable[[Path, Path], list[str]]
 ARGUMENTS: dict[str, Arguments] = {
     "shard": lambda _shards, _folder: ["6:60:1", "out", "--format", "synthetic"],
+    "features": lambda _shards, folder: [
+        *(str(one_label_shards(folder / "tiles")), "out", "--input-size", "32"),
+        *("--architecture", encoder_folder(folder)),
+    ],
     "split": lambda _shards, folder: [new_shards(folder)],
     "inspect": lambda _shards, folder: [new_shards(folder)],
     "harvest": lambda _shards, folder: [papers(folder), "out"],

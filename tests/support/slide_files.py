@@ -7,7 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from raysearch.data.shards.sharding import write_shards
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.models.bags.feature_shards import shard_features
@@ -58,4 +60,19 @@ def slide_shards(folder: Path, num_slides: int) -> Path:
     table = write_slides(folder / "source", num_slides)
     options = SourceOptions(root=str(table.parent / "features"))
     shard_features(str(table), folder / "shards", options, SourceNames())
+    return folder / "shards"
+
+
+def one_label_shards(folder: Path) -> Path:
+    """Write shards of the patches of four slides, of whom each has patches of one class."""
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    lines = ["path,label,patient,slide,x,y"]
+    for number in range(24):
+        patch = rng.integers(0, 256, (50, 50, 3)).astype(np.uint8)
+        Image.fromarray(patch).save(folder / f"{number}.png")
+        slide = number % 4
+        lines.append(f"{number}.png,{('normal', 'tumor')[slide % 2]},p{slide},p{slide},{number},0")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    write_shards(str(folder / "table.csv"), folder / "shards", "csv", workers=1)
     return folder / "shards"

@@ -59,7 +59,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
     ),
     "report": CommandEntry("Results", "Write a page on a study, its champion and its results."),
     "replay": CommandEntry("Results", "Train a trial again, and compare it with its record."),
-    "predict": CommandEntry("Models", "Predict the calibrated class probabilities of patches."),
+    "predict": CommandEntry(
+        "Models", "Predict the calibrated class probabilities of patches or slides."
+    ),
     "evaluate": CommandEntry("Models", "Evaluate a model on an external test set."),
     "weights": CommandEntry(
         "Models", "List, fetch and check pretrained weights; export those of a champion."

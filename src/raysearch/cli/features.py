@@ -50,8 +50,9 @@ def features(
     task: Annotated[str, typer.Option(help="The task whose labels are kept.")] = "label",
     as_json: JsonOption = False,
 ) -> int:
-    """Compute the features of the patches of each slide once, and write them as shards.
+    """Compute the features of the patches of each slide once.
 
+    They are written as shards of slides, and
     `raysearch launch searchspace/slides-mil.yaml --data OUT` searches classifiers of the slides.
     Features that were computed before are read from the cache; an interrupted call continues.
 

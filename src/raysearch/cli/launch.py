@@ -68,7 +68,8 @@ def launch(
 
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
     """
-    if space is not None and "=" in str(space) and not space.is_file():
+    key, separator, _value = str(space or "").partition("=")
+    if space is not None and separator and "/" not in key and not space.is_file():
         space, overrides = None, [str(space), *(overrides or ())]
     _check_space(space, overrides or (), data=data, resume=resume)
     if cluster is None and not dry_run:

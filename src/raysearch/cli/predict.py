@@ -87,7 +87,7 @@ def predict(
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Predict the calibrated class probabilities of patches, or of slides.
+    """Predict the calibrated class probabilities of patches or slides.
 
     OUT contains `scores.parquet`, the same table as `scores.csv`, and `rejected.csv`. The same
     command resumes an interrupted run. Images are resized to the model's input size. If their

@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.data.shards.bags import read_slides
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.rows import ALL
-from raysearch.data.shards.sharding import write_shards
 from raysearch.errors import DataError
 from raysearch.models.architectures.networks import build_extractor
 from raysearch.training.batches import normalized_batch
@@ -19,22 +17,7 @@ from raysearch.training.features.slide_features import SlideFeatureRequest, writ
 from raysearch.training.training_data import TrainingData
 from support.frozen_networks import pretrained_file
 from support.recorded_training import HPARAMS
-from support.slide_files import slide_shards
-
-
-@pytest.fixture
-def one_label_shards(tmp_path: Path) -> Path:
-    """Shards of four patients, of whom each has patches of one class."""
-    rng = np.random.default_rng(2)
-    lines = ["path,label,patient,x,y"]
-    for number in range(24):
-        patch = rng.integers(0, 256, (50, 50, 3)).astype(np.uint8)
-        Image.fromarray(patch).save(tmp_path / f"{number}.png")
-        patient = number % 4
-        lines.append(f"{number}.png,{('normal', 'tumor')[patient % 2]},p{patient},{number},0")
-    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
-    write_shards(str(tmp_path / "table.csv"), tmp_path / "tiles", "csv", workers=1)
-    return tmp_path / "tiles"
+from support.slide_files import one_label_shards, slide_shards
 
 
 def ignore_rows(_num_done: int, _num_rows: int) -> None:
@@ -48,16 +31,16 @@ def request_of(shards: Path, weights: Path, level: str) -> SlideFeatureRequest:
 
 
 def test_a_patient_has_the_features_of_its_patches(
-    one_label_shards: Path,
     tmp_path: Path,
     data: TrainingData,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
     weights = pretrained_file(tmp_path, data)
-    request = request_of(one_label_shards, weights, "patient")
+    tiles = one_label_shards(tmp_path / "tiles")
+    request = request_of(tiles, weights, "patient")
     write_slide_features(request, tmp_path / "bags", ignore_rows)
-    patches, bags = load_patches(str(one_label_shards)), load_patches(str(tmp_path / "bags"))
+    patches, bags = load_patches(str(tiles)), load_patches(str(tmp_path / "bags"))
     assert bags.slides.tolist() == sorted(set(patches.patients.tolist()))
     extractor = build_extractor("cnn", patches.shape, 2, request.hparams)
     for row in (0, len(bags.slides) - 1):

@@ -19,6 +19,7 @@ import torch
 
 from raysearch.config.names import (
     ARCHITECTURES,
+    BAG_ARCHITECTURES,
     SMALL_ARCHITECTURES,
     TIMM_PREFIX,
     WEIGHTS_SUFFIXES,
@@ -147,7 +148,8 @@ def _is_known_file(name: str, path: Path) -> bool:
 
 def torchvision_names() -> tuple[str, ...]:
     """Return the architectures of torchvision that this program has."""
-    return tuple(name for name in ARCHITECTURES if name not in SMALL_ARCHITECTURES)
+    without_weights = (*SMALL_ARCHITECTURES, *BAG_ARCHITECTURES)
+    return tuple(name for name in ARCHITECTURES if name not in without_weights)
 
 
 def _torchvision_urls(architecture: str) -> list[str]:
