@@ -125,5 +125,13 @@ def test_slides_of_another_encoder_and_images_are_rejected(tmp_path: Path) -> No
         open_source(str(shards), None, "label", shape, options)
     with pytest.raises(DataError, match=r"slides with 16 .*takes patches of 50x50 pixels"):
         open_source(str(shards), None, "label", SHAPE, options)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no files of slides in it"):
-        open_source(str(tmp_path / "source"), None, "label", shape, options)
+        open_source(str(tmp_path / "empty"), None, "label", shape, options)
+    (tmp_path / "empty" / "table.csv").write_text("slide,label,patient\n")
+    with pytest.raises(DataError, match="no slides in it; give one row for each slide"):
+        open_source(str(tmp_path / "empty" / "table.csv"), None, "label", shape, options)
+    with_root = replace(options, root=files)
+    for address in (files, str(shards)):
+        with pytest.raises(DataError, match="--root: has no effect with"):
+            open_source(address, None, "label", shape, with_root)

@@ -198,8 +198,8 @@ def _train(
 
     def report(fold_epoch: FoldEpoch, *_state: object) -> None:
         finished.append(fold_epoch)
-        on_progress(len(finished), num_fold_epochs)
-        if len(finished) == num_fold_epochs:
+        on_progress(fold_epoch.epoch, num_fold_epochs)
+        if fold_epoch.epoch >= num_fold_epochs:
             raise _ReplayFinishedError
 
     try:

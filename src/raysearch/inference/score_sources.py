@@ -179,7 +179,8 @@ def open_source(
     """
     folder = Folder(address)
     if source_format is None and folder.exists(MANIFEST_FILE):
-        for option, value in (("--patient", options.patient), ("--depth", options.depth)):
+        unused = {"--patient": options.patient, "--depth": options.depth, "--root": options.root}
+        for option, value in unused.items():
             if value is not None:
                 raise DataError(f"{option}: has no effect with shards, only with images; remove it")
         return _open_shards(folder, task, shape)

@@ -11,7 +11,13 @@ from pathlib import PurePosixPath
 from raysearch.data.files import Folder
 from raysearch.data.shards.bags import Bags
 from raysearch.data.sources.csv_table import is_csv
-from raysearch.data.sources.feature_table import FEATURES_FORMAT, SUFFIXES, list_features
+from raysearch.data.sources.feature_table import (
+    FEATURES_FORMAT,
+    SUFFIXES,
+    list_features,
+    require_local,
+)
+from raysearch.data.sources.file_paths import list_files
 from raysearch.data.sources.listing import Item, Rejected, SourceOptions
 from raysearch.errors import DataError
 from raysearch.inference.score_batches import Batch, label_names
@@ -31,7 +37,7 @@ class SlideSource:
         items: The slides.
         class_names: The classes that the items' labels index; empty without labels.
         num_features: The features of a patch that the model takes.
-        rejected: Always empty.
+        rejected: The files whose names cannot be used.
     """
 
     address: str
@@ -108,9 +114,13 @@ def open_slides(
     if is_csv(address):
         listing = list_features(address, options)
         folder = listing.folder or Folder(".")
+        if not listing.items:
+            raise DataError(f"{address}: no slides in it; give one row for each slide")
         return SlideSource(address, folder, tuple(listing.items), listing.class_names, num_features)
-    folder = Folder(address)
-    names = folder.names() if folder.exists() and folder.is_folder() else []
+    if options.root is not None:
+        raise DataError("--root: has no effect with a folder, only with a CSV file; remove it")
+    folder = require_local(Folder(address))
+    names, rejected = list_files(folder) if folder.is_folder() else ([], [])
     files = sorted(name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(
@@ -118,4 +128,4 @@ def open_slides(
             " CSV file of them, or shards"
         )
     items = tuple(Item(name, None, name, PurePosixPath(name).stem) for name in files)
-    return SlideSource(address, folder, items, (), num_features)
+    return SlideSource(address, folder, items, (), num_features, tuple(rejected))

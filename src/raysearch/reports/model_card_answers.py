@@ -17,6 +17,7 @@ from raysearch.reports.pretrained_weights_text import (
     separate_text,
 )
 from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
+from raysearch.search.study.plan import Plan
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
 MAIN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1", "macro_f1", "brier")
@@ -47,8 +48,13 @@ def study_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     }
 
 
+def _unit(plan: Plan) -> str:
+    """Return what the model classifies, in the plural."""
+    return "slides" if is_bag_shape(plan.shape) else "patches"
+
+
 def _design_answers(report: StudyReport) -> Answers:
-    metric, selection = report.plan.space.metric, report.selection
+    plan, metric, selection = report.plan, report.plan.space.metric, report.selection
     direction = "Maximize" if report.plan.space.mode == "max" else "Minimize"
     summary = (
         f"Trials: {len(report.history.searched()):,}, evaluated by cross-validation on"
@@ -61,10 +67,12 @@ def _design_answers(report: StudyReport) -> Answers:
     architecture = architecture_name(report)
     return {
         "technology": Answer(
-            f"Deep learning ({architecture}): classification of histology patches."
+            f"Deep learning ({architecture}): classification of histology {_unit(plan)}."
         ),
         "summary": Answer(summary),
-        "aims": Answer(f"{direction} {metric} of patch classification.", "clinical hypotheses"),
+        "aims": Answer(
+            f"{direction} {metric} of the classification of {_unit(plan)}.", "clinical hypotheses"
+        ),
         "design": Answer("Retrospective: patches and labels existed before the study."),
         "goal": Answer("Model development and selection. Clinical use is not evaluated."),
     }
@@ -83,31 +91,38 @@ def _data_answers(report: StudyReport) -> Answers:
     )
     names = ", ".join(plan.class_names)
     counts = _class_counts(report)
-    subsets = f"Patches with a label of task {plan.view.task!r}: {counts}."
+    subsets = f"{_unit(plan).capitalize()} with a label of task {plan.view.task!r}: {counts}."
     if hparams.patient_fraction != 1:
         subsets += f" Each fold trains on {hparams.patient_fraction:.0%} of its training patients."
     preprocessing = f"Preprocessing `{hparams.preprocess}`, then pixels scaled to -1 to 1."
-    if manifest and manifest.resize_modes:
+    is_of_slides = is_bag_shape(plan.shape)
+    if is_of_slides:
+        preprocessing = "Features of the patches of each slide, standardized for each patch."
+    elif manifest and manifest.resize_modes:
         modes = ", ".join(f"{rows:,} {mode}" for mode, rows in manifest.resize_modes.items())
         preprocessing += f" Resize modes of the source images: {modes}."
-    preprocessing += " Preprocessing parameters are fitted on training patches only."
+    if not is_of_slides:
+        preprocessing += " Preprocessing parameters are fitted on training patches only."
     height, width, _channels = plan.shape
+    acquired = f"RGB patches of {height} x {width} pixels."
+    predictors = "The pixels of a patch only; no human assessment."
+    if is_of_slides:
+        acquired = f"{width:,} features of each patch; a slide has {height:,} patches (median)."
+        predictors = "The features of the patches of a slide only; no human assessment."
     answers = {
         "sources": Answer(sources, "who collected the slides, and how representative they are"),
         "preprocessing": Answer(preprocessing),
         "subsets": Answer(subsets),
-        "acquisition": Answer(
-            f"RGB patches of {height} x {width} pixels.", "staining, scanner, magnification"
-        ),
+        "acquisition": Answer(acquired, "staining, scanner, magnification"),
         "reference_standard": Answer(
             f"Class labels of the data set: {names}.", "how the classes are defined"
         ),
-        "predictors": Answer("The pixels of a patch only; no human assessment."),
+        "predictors": Answer(predictors),
         "imbalance": Answer(f"{counts}. {_imbalance_text(report)}"),
     }
     if manifest:
         files = (
-            f"Of {manifest.files:,} source files, {manifest.rows:,} became patches and"
+            f"Of {manifest.files:,} source files, {manifest.rows:,} became {_unit(plan)} and"
             f" {manifest.rejected:,} were rejected, each with a recorded reason."
         )
         answers["eligibility"] = Answer(files, "inclusion criteria of patients and slides")
@@ -140,7 +155,7 @@ def _partition_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     )
     warnings = " ".join(f"{names.message(warning)}." for warning in plan.warnings)
     level = f"Partitions are disjoint by {by}."
-    flow = f"Development set: {sum(plan.class_counts):,} patches. Evaluated: " + "; ".join(
+    flow = f"Development set: {sum(plan.class_counts):,} {_unit(plan)}. Evaluated: " + "; ".join(
         f"{evaluated.name}, {evaluated.support}" for evaluated in report.sets
     )
     classes = "Classes: " + "; ".join(
@@ -170,9 +185,12 @@ def _model_answers(report: StudyReport) -> Answers:
     hparams, costs = resolve(champion.hparams), champion.costs.by_name()
     sizes = [f"{costs[name]:,.0f} {name}" for name in ("parameters", "flops") if name in costs]
     height, width, channels = plan.shape
+    inputs = f"uint8 patches of {height} x {width} x {channels}"
+    if is_bag_shape(plan.shape):
+        inputs = f"{width:,} features of each patch of a slide"
     model = (
-        f"{architecture_name(report)} ({', '.join(sizes)}). Input: uint8 patches of {height} x"
-        f" {width} x {channels}. Output: calibrated probabilities of {', '.join(plan.class_names)}."
+        f"{architecture_name(report)} ({', '.join(sizes)}). Input: {inputs}. Output: calibrated"
+        f" probabilities of {', '.join(plan.class_names)}."
     )
     seed = champion.seed if decision.seed is None else decision.seed
     initialization = f"Random, seed {seed}."

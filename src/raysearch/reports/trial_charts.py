@@ -181,7 +181,7 @@ def _ranking_data(candidates: Sequence[Candidate], selection: Selection) -> Data
 
 def learning_curve_chart(trial: Trial, epochs: int) -> Chart | None:
     """Draw each metric over the epochs, with a line for each fold; None if none is known."""
-    rows = _learning_curve_rows(trial)
+    rows = _learning_curve_rows(trial, epochs)
     names = [name for name in LEARNING_CURVES if any(row[2] == name for row in rows)]
     if not names:
         return None
@@ -212,12 +212,13 @@ def learning_curve_chart(trial: Trial, epochs: int) -> Chart | None:
         return canvas.chart("learning-curves", "Learning curves of the champion's folds", data)
 
 
-def _learning_curve_rows(trial: Trial) -> list[tuple[int, int, str, float]]:
+def _learning_curve_rows(trial: Trial, epochs: int) -> list[tuple[int, int, str, float]]:
     """Return fold, epoch from 1 on, metric and value of each report of a trial."""
     rows: list[tuple[int, int, str, float]] = []
     for fold in range(trial.folds):
         reports = [report for report in trial.reports if report.fold == fold]
-        for epoch, report in enumerate(reports, 1):
+        for report in reports:
+            epoch = report.epoch - fold * epochs
             for name in LEARNING_CURVES:
                 value = report.loss if name == "loss" else report.metrics.get(name)
                 if value is not None and np.isfinite(value):

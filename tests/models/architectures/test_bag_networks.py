@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raysearch.champion.register import example_batch
 from raysearch.config.names import BAG_ARCHITECTURES
 from raysearch.errors import SpaceError
 from raysearch.models.architectures.bag_networks import BagNetwork, GatedAttention
 from raysearch.models.architectures.networks import build_network
+from raysearch.models.classifier import BagClassifier
 
 WIDTH, SHAPE = 12, (40, 12, 1)
 
@@ -74,3 +76,15 @@ def test_gated_attention_is_equation_9_of_its_paper() -> None:
 def test_heads_that_do_not_divide_the_units_are_rejected() -> None:
     with pytest.raises(SpaceError, match="attention_heads 3 does not divide embedding_units 8"):
         network("transformer_mil", attention_heads=3)
+
+
+@pytest.mark.parametrize("name", BAG_ARCHITECTURES)
+def test_an_exported_network_takes_any_number_of_slides_and_patches(name: str) -> None:
+    model = BagClassifier(network(name)).eval()
+    example = torch.from_numpy(example_batch(SHAPE))
+    axes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    exported = torch.export.export(model, (example,), dynamic_shapes=(axes,)).module()
+    for num_slides, num_patches in ((1, 7), (3, 1), (5, 40)):
+        batch = torch.randn(num_slides, num_patches, WIDTH)
+        with torch.inference_mode():
+            assert torch.allclose(exported(batch), model(batch), atol=1e-5)

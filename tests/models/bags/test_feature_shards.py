@@ -103,6 +103,8 @@ def test_bad_tables_and_files_are_named_and_nothing_is_written(tmp_path: Path, t
     reject("no column 'slide' or 'path'; its first line must be slide,label,patient")
     replace_line(table, "s004,p004", "s004,p004,more")
     reject("line 6 has not as many fields as the first|fields")
+    replace_line(table, "s004,p004", ",p004")
+    reject("row 5 names no slide; fill its column `slide`")
     (files / "s002.pt").write_bytes((files / "s002.h5").read_bytes())
     reject("the slide 's002' has the files s002.h5, s002.pt")
     (files / "s002.pt").unlink()
@@ -112,6 +114,7 @@ def test_bad_tables_and_files_are_named_and_nothing_is_written(tmp_path: Path, t
     (files / "s005.h5").write_bytes((files / "s001.h5").read_bytes())
     reject(r"s005.h5: the same features as s001.h5; remove one of them")
     (files / "s005.h5").write_bytes(before)
+    table.write_text(f"\n{text}\n\n")  # blank lines do not count
     shard(table, tmp_path / "out")
 
 

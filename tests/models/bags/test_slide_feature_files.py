@@ -47,6 +47,11 @@ def test_a_file_of_torch_has_a_tensor_or_a_dictionary(tmp_path: Path, dtype: tor
     assert np.array_equal(both.positions, POSITIONS)
 
 
+def test_features_that_were_computed_with_gradients_are_read(tmp_path: Path) -> None:
+    torch.save(torch.from_numpy(FEATURES).requires_grad_(), tmp_path / "s.pt")
+    assert np.array_equal(read_feature_file(str(tmp_path / "s.pt")).values, FEATURES)
+
+
 def hdf5_writer(**datasets: object) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         write_hdf5(path, **datasets)
@@ -80,6 +85,12 @@ def with_code(path: Path) -> None:
     path.write_bytes(pickle.dumps(Call(), 2))
 
 
+def with_variable_length(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        rows = file.create_dataset("features", (3, 1), h5py.vlen_dtype(np.float32), chunks=(3, 1))
+        rows[0, 0] = np.ones(1000, np.float32)
+
+
 def with_repeated_rows(path: Path) -> None:
     torch.save(torch.zeros(1, 4).expand(10**6, 4), path)
 
@@ -97,6 +108,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "large": ("s.h5", hdf5_writer(features=LARGE), "not finite in 16 bits, those of patch 3"),
     "integers": ("s.h5", hdf5_writer(features=POSITIONS), "its features are int64 (4, 2)"),
     "empty": ("s.h5", hdf5_writer(features=FEATURES[:0]), "its features are float32 (0, 3)"),
+    "variable length": ("s.h5", with_variable_length, "has values of type object, and not numbers"),
     "link": ("s.h5", with_link, "features is a link to another file"),
     "truncated": ("s.h5", truncated, ""),
     "text": ("s.h5", with_text, "no HDF5 file"),

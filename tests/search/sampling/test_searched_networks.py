@@ -31,6 +31,8 @@ def test_each_adaptation_of_an_architecture_is_a_network_of_its_own() -> None:
     assert reports_per_fold(space, "resnet18 (full)") == 4
     history = History([ValueExcluded("architecture", "cnn")])
     assert set(remaining_networks(space, history)) == {"resnet18 (full)", "resnet18 (frozen)"}
+    history = History([ValueExcluded("adaptation", "frozen")])
+    assert set(remaining_networks(space, history)) == {"cnn (full)", "resnet18 (full)"}
 
 
 def test_with_one_adaptation_the_networks_are_the_architectures() -> None:

@@ -64,6 +64,24 @@ def test_a_frozen_network_reports_once_a_fold_and_takes_the_time_of_its_folds() 
     assert forecast.fractions["resnet18 (frozen)"] < 0.01
 
 
+def test_a_network_that_constraints_make_rare_is_forecast_as_the_others() -> None:
+    hparams = {
+        "folds": 2,
+        "architecture": "mobilenet_v2",
+        "weights": "imagenet",
+        "input_size": {"int": [32, 224]},
+        "adaptation": {"choice": ["frozen", "full"]},
+        "classifier": {"choice": ["nearest_centroid"], "when": {"adaptation": "frozen"}},
+    }
+    constraints = ["adaptation != 'full' or input_size < 36"]
+    tree = TREE | {"trials": 30, "epochs": 2, "space": hparams, "constraints": constraints}
+    space = parse_space(tree, "x")
+    known = {"mobilenet_v2 (frozen)": EpochSeconds((1.0, 3.0))}
+    for seed in range(3):
+        search = simulate_search(replace(space, seed=seed), {"mobilenet_v2 (frozen)": 2.0})
+        assert forecast_time(space, search, known, 1, 2).total > 0
+
+
 def test_an_estimate_does_not_import_scikit_learn_or_scipy() -> None:
     code = """
 import sys

@@ -39,6 +39,7 @@ def list_features(source: str, options: SourceOptions) -> Listing:
     directory, _, name = source.rpartition("/")
     csv_folder = Folder(directory or ".")
     folder = csv_folder if options.root is None else require_folder(options.root)
+    require_local(folder)
     text = _with_paths(source, read_text(csv_folder, name, source), folder)
     listing = list_rows(source, text, folder, options.classes)
     if listing.rejected:  # a slide that is left out silently would change the study
@@ -53,10 +54,21 @@ def list_features(source: str, options: SourceOptions) -> Listing:
     return replace(listing, items=items)
 
 
+def require_local(folder: Folder) -> Folder:
+    """Return the folder of the files of slides; DataError if it is not on this machine."""
+    if not folder.is_local:
+        raise DataError(
+            f"{folder.address}: the features of slides are read from local files; copy them here,"
+            " or shard them where they are"
+        )
+    return folder
+
+
 def _with_paths(source: str, text: str, folder: Folder) -> str:
     """Return the CSV text with this product's names of columns, and with a column `path`."""
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [row for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"{source}: {error}; correct it") from None
     header = [SYNONYMS.get(name.strip(), name.strip()) for name in rows[0]] if rows else []
@@ -83,7 +95,9 @@ def _files_of(source: str, slides: Sequence[str], folder: Folder) -> list[str]:
         if path.suffix.lower() in SUFFIXES:
             files[path.stem].append(name)
     paths = []
-    for slide in slides:
+    for number, slide in enumerate(slides, 1):
+        if not slide:
+            raise DataError(f"{source}: row {number} names no slide; fill its column `slide`")
         stem = slide.removesuffix(".svs")
         named = files.get(slide) or files.get(stem, [])
         if len(named) != 1:

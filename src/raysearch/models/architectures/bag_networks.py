@@ -91,7 +91,7 @@ class TransformerPooling(BagPooling):
 
     def pooled(self, patches: Tensor, is_patch: Tensor) -> tuple[Tensor, Tensor]:
         """Return the class tokens, and their attention in the last layer, the mean of its heads."""
-        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         is_token = functional.pad(is_patch, (1, 0), value=True)
         attention = is_patch.float()
         for layer in self.layers:

@@ -51,7 +51,7 @@ def read_feature_file(path: str) -> SlideFeatures:
         return SlideFeatures(_checked_features(features), _checked_positions(features, positions))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; {ADVICE}") from None
-    except (OSError, ValueError, RejectedImageError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, RejectedImageError) as error:
         raise DataError(f"{path}: {error}; {ADVICE}") from None
 
 
@@ -60,6 +60,10 @@ def _read_hdf5(path: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | No
         datasets = [hdf5_dataset(file, FEATURES)]
         if COORDINATES in file:
             datasets.append(hdf5_dataset(file, COORDINATES))
+        # Values of variable length may be far larger than their number says.
+        kinds = [dataset.dtype for dataset in datasets if dataset.dtype.kind not in "iuf"]
+        if kinds:
+            raise ValueError(f"has values of type {kinds[0]}, and not numbers")
         if sum(dataset.size * dataset.dtype.itemsize for dataset in datasets) > (
             expansion.IMAGES.max_bytes(path)
         ):
@@ -92,6 +96,7 @@ def _is_stored(tensor: Tensor) -> bool:
 def _to_array(tensor: Tensor) -> NDArray[np.generic]:
     if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
         raise ValueError(f"a tensor is {tensor.dtype}, {tensor.layout}, and no plain numbers")
+    tensor = tensor.detach()
     is_float = tensor.is_floating_point()  # numpy has no bfloat16
     array: NDArray[np.generic] = (tensor.float() if is_float else tensor).numpy()
     return array

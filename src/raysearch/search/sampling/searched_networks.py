@@ -68,4 +68,19 @@ def reports_per_fold(space: Space, network: str) -> int:
 
 def remaining_networks(space: Space, history: History) -> tuple[str, ...]:
     """Return the networks of further trials: those that the user has not excluded."""
-    return networks_of(remaining_space(space, history))
+    if not history.exclusions:
+        return networks_of(space)
+    remaining = remaining_space(space, history)
+    adaptations = {*remaining.values_of("adaptation")}
+    # A network without the hyperparameter is trained in full.
+    excluded = {
+        network_of(space, {"architecture": architecture, "adaptation": adaptation})
+        for architecture in architectures_of(space)
+        for adaptation in {*space.values_of("adaptation")} - adaptations
+    } | {
+        network
+        for network, architecture in architectures_by_network(space).items()
+        if architecture not in architectures_of(remaining)
+    }
+    names = networks_of(space)
+    return tuple(name for name in names if name not in excluded) or names

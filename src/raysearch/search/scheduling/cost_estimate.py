@@ -13,6 +13,7 @@ from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.sampler import num_trials_left
 from raysearch.search.sampling.searched_networks import network_of, networks_of
+from raysearch.search.scheduling.epoch_seconds import seconds_of_network
 from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
@@ -129,7 +130,7 @@ def _simulated_trials(
     simulation = SearchSimulation(
         policy,
         num_slots,
-        lambda trial: epoch_seconds[network_of(space, trial.hparams)],
+        lambda trial: seconds_of_network(epoch_seconds, network_of(space, trial.hparams)),
         lambda trial: float(np.random.default_rng(trial.seed).normal()),
         np.random.default_rng(0),
     )

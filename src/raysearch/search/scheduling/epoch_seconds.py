@@ -32,6 +32,16 @@ class EpochSeconds:
         return max(self.values)
 
 
+def seconds_of_network(seconds: Mapping[str, float], network: str) -> float:
+    """Return the seconds of a network; of one that is not known, the mean of the others.
+
+    Constraints may leave so few configurations of a network that none was among the sampled ones.
+    """
+    if network in seconds or not seconds:
+        return seconds.get(network, 1.0)
+    return sum(seconds.values()) / len(seconds)
+
+
 SecondsByNetwork = Mapping[str, EpochSeconds]
 
 

@@ -35,6 +35,7 @@ from raysearch.search.scheduling.epoch_seconds import (
     SecondsByNetwork,
     busy_seconds,
     refit_speedup,
+    seconds_of_network,
 )
 from raysearch.search.scheduling.fold_epochs_ahead import FoldEpochsAhead
 from raysearch.search.scheduling.remaining_search import RemainingSearch
@@ -204,7 +205,7 @@ class RemainingTime:
         def seconds_of(trial: Trial) -> float:
             if trial.id in by_trial:
                 return by_trial[trial.id]
-            return by_network[network_of(self._space, trial.hparams)]
+            return seconds_of_network(by_network, network_of(self._space, trial.hparams))
 
         def simulate() -> RemainingSeconds:
             searches, totals = [], []

@@ -12,7 +12,11 @@ from raysearch.config.space import Space
 from raysearch.search.sampling.searched_networks import reports_per_fold
 from raysearch.search.scheduling.budget import HOUR_S
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch, SimulatedTrial
-from raysearch.search.scheduling.epoch_seconds import SecondsByNetwork, refit_speedup
+from raysearch.search.scheduling.epoch_seconds import (
+    EpochSeconds,
+    SecondsByNetwork,
+    refit_speedup,
+)
 from raysearch.search.scheduling.work_after_search import OVERHEAD_S, WorkAfterSearch
 
 # Ray, the tracking store and the first workers start in this time, on two cores.
@@ -67,13 +71,13 @@ def forecast_time(
     sums = dict.fromkeys(seconds, 0.0)
     for _replicate in range(NUM_REPLICATES):
         trials = _resampled(search, rng)
-        trial_s = [_draw(seconds[trial.network].values, rng) for trial in trials]
+        trial_s = [_draw(_known(seconds, trial.network).values, rng) for trial in trials]
         work = [
             trial.fold_epochs * (epoch_s + OVERHEAD_S)
             for trial, epoch_s in zip(trials, trial_s, strict=True)
         ]
         for trial, part in zip(trials, work, strict=True):
-            sums[trial.network] += part
+            sums[trial.network] = sums.get(trial.network, 0.0) + part
         searches.append(features_s + _search_seconds(space, search, sum(work), work, num_slots))
         after.append(_after_search(space, trials, trial_s, num_slots, num_cpus, rng))
         totals.append(STARTUP_S + searches[-1] + after[-1])
@@ -93,6 +97,11 @@ def _resampled(search: SimulatedSearch, rng: np.random.Generator) -> list[Simula
     """As many trials as the simulation has, drawn from it with replacement."""
     indices = rng.integers(len(search.trials), size=len(search.trials))
     return [search.trials[index] for index in indices.tolist()]
+
+
+def _known(seconds: SecondsByNetwork, network: str) -> EpochSeconds:
+    """Return the seconds of a network; of one that was not among the sampled ones, the slowest."""
+    return seconds.get(network) or max(seconds.values(), key=lambda value: value.expected)
 
 
 def _draw(values: tuple[float, ...], rng: np.random.Generator) -> float:

@@ -39,7 +39,7 @@ class Speeds:
         self._measured: dict[str, list[float]] = defaultdict(list)
         self._lower_bounds: dict[str, float] = defaultdict(float)
         for trial in history.trials.values():
-            name = network_of(space, trial.hparams)
+            name = "benchmark" if trial.kind == "benchmark" else network_of(space, trial.hparams)
             if trial.reports:
                 self._measured[name].append(_mean_seconds(trial))
             elif trial.id in elapsed:

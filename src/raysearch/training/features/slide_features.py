@@ -25,6 +25,7 @@ from raysearch.models.bags.bag_writer import BagSource, write_bags
 from raysearch.models.bags.slide_feature_files import SlideFeatures
 from raysearch.models.encoders.snapshots import encoder_of
 from raysearch.models.transfer.pretrained_weights import weights_hash
+from raysearch.training.failures import TrainingFailedError
 from raysearch.training.features.extraction import Values
 from raysearch.training.features.feature_request import FeatureRequest
 from raysearch.training.features.feature_store import load_features
@@ -66,6 +67,8 @@ def write_slide_features(request: SlideFeatureRequest, out: Path, on_rows: OnRow
             have different labels.
         SpaceError: If the weights do not match the architecture, or it does not accept the patches.
     """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: already exists; remove it, or name another folder")
     manifest = read_manifest(Folder(request.data))
     if manifest.is_bags:
         raise DataError(f"{request.data}: features already; give shards of patches")
@@ -82,6 +85,7 @@ def write_slide_features(request: SlideFeatureRequest, out: Path, on_rows: OnRow
         warnings=patches.warnings,
         num_slides=len(items),
         pseudonyms=manifest.pseudonyms,
+        are_files=False,
     )
     return write_bags(source, _slides(items, groups, patches, values), out, SourceNames())
 
@@ -147,7 +151,10 @@ def _features(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pixels = torch.from_numpy(patches.pixels).to(device)
     rows_id = f"{patches.fingerprint}-{view.key}"
-    return load_features(FeatureRequest(config, pixels, patches.shape, rows_id), on_rows).values
+    try:
+        return load_features(FeatureRequest(config, pixels, patches.shape, rows_id), on_rows).values
+    except TrainingFailedError as error:
+        raise DataError(f"{architecture}: {error}; choose another network") from None
 
 
 def _slides(
@@ -159,7 +166,8 @@ def _slides(
     for item in items:
         rows = groups[item.slide]
         positions = np.stack([patches.xs[rows], patches.ys[rows]], axis=1)
-        is_known = bool(np.isfinite(positions).all())
+        # Those of different slides are no positions of one picture.
+        is_known = bool(np.isfinite(positions).all()) and len(set(patches.slides[rows])) == 1
         yield (
             item,
             SlideFeatures(
