@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raysearch.config.names import IMAGE_ARCHITECTURES
 from raysearch.errors import SpaceError
-from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network, check_patch_shape
 
 SIDES = (50, 96, 224)
@@ -98,4 +98,4 @@ def main(names: tuple[str, ...], write: Callable[[str], object] = sys.stdout.wri
 
 
 if __name__ == "__main__":
-    main(tuple(sys.argv[1:]) or (*ARCHITECTURES, *TIMM_MODELS))
+    main(tuple(sys.argv[1:]) or (*IMAGE_ARCHITECTURES, *TIMM_MODELS))

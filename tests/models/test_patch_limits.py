@@ -3,7 +3,7 @@
 import pytest
 
 from raysearch.config.hyperparameter_spec import Hparams
-from raysearch.config.names import ARCHITECTURES
+from raysearch.config.names import IMAGE_ARCHITECTURES
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
 from raysearch.models.architectures.networks import check_patch_shape
@@ -18,7 +18,7 @@ def is_accepted_by_network(name: str, shape: PatchShape, hparams: Hparams) -> bo
     return True
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGE_ARCHITECTURES)
 def test_the_smallest_side_is_the_one_of_the_network(name: str) -> None:
     side = MIN_SIDES[name]
     sides = [(side, side)] if name == "vit_b_16" else [(side, 2 * side + 3), (2 * side + 3, side)]

@@ -56,12 +56,10 @@ DROPOUT_ARCHITECTURES = (
 PLAIN_ARCHITECTURES = (
     *("resnet18", "resnet50", "resnet101", "resnet152", "densenet121", "convnext_tiny"),
 )
+IMAGE_ARCHITECTURES = (*SMALL_ARCHITECTURES, *PLAIN_ARCHITECTURES, *DROPOUT_ARCHITECTURES)
 # Those of bags: the features of the patches of a slide.
 BAG_ARCHITECTURES = ("mean_pooling", "max_pooling", "abmil", "transformer_mil")
-ARCHITECTURES = (
-    *(*SMALL_ARCHITECTURES, *PLAIN_ARCHITECTURES, *DROPOUT_ARCHITECTURES),
-    *BAG_ARCHITECTURES,
-)
+ARCHITECTURES = (*IMAGE_ARCHITECTURES, *BAG_ARCHITECTURES)
 # The prefix of the name of any architecture of timm, such as `timm:resnetv2_50`.
 TIMM_PREFIX = "timm:"
 # Pretrained encoders: names of the table, repositories of Hugging Face's hub, and local folders.

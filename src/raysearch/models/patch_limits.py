@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
-from raysearch.config.names import ARCHITECTURES
+from raysearch.config.names import IMAGE_ARCHITECTURES
 from raysearch.models import PatchShape
 
 # No network accepts smaller patches.
@@ -17,7 +17,7 @@ MIN_PATCH_SIDE = 8
 # The smallest side, in pixels, that an architecture accepts; all larger ones are accepted, too.
 # `check_patch_shape` of `raysearch.models.architectures.networks` finds the same by a forward pass.
 MIN_SIDES: Mapping[str, int] = {
-    **dict.fromkeys(ARCHITECTURES, MIN_PATCH_SIDE),
+    **dict.fromkeys(IMAGE_ARCHITECTURES, MIN_PATCH_SIDE),
     "densenet121": 29,
     "convnext_tiny": 32,
     "vgg16": 32,
@@ -33,7 +33,7 @@ def is_accepted_shape(name: str, shape: PatchShape, hparams: Hparams) -> bool:
     """Return whether an architecture is known to accept patches of `shape`.
 
     False if it rejects them, and also if that is unknown without building the network: for the
-    architectures of timm, and for a custom head.
+    architectures of timm and of bags, and for a custom head.
 
     Args:
         name: The architecture.

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.names import IMAGE_ARCHITECTURES
 from raysearch.errors import SpaceError
 from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network, check_patch_shape
 
 SHAPE = (50, 50, 3)
 NETWORKS = (
-    *ARCHITECTURES,
+    *IMAGE_ARCHITECTURES,
     "timm:resnetv2_50",
     "timm:vit_tiny_patch16_224",
     "timm:inception_v4",
@@ -76,7 +77,7 @@ def test_patches_below_the_minimum_side_are_rejected() -> None:
         build_network("cnn", (7, 7, 3), 2, {})
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", IMAGE_ARCHITECTURES)
 def test_each_network_supports_channels_last(name: str) -> None:
     with torch.device("meta"):
         net = build_network(name, (96, 96, 3), 2, {}).to(memory_format=torch.channels_last)

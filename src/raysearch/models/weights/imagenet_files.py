@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 
 from raysearch.config.names import (
-    ARCHITECTURES,
-    BAG_ARCHITECTURES,
+    IMAGE_ARCHITECTURES,
     SMALL_ARCHITECTURES,
     TIMM_PREFIX,
     WEIGHTS_SUFFIXES,
@@ -148,8 +147,7 @@ def _is_known_file(name: str, path: Path) -> bool:
 
 def torchvision_names() -> tuple[str, ...]:
     """Return the architectures of torchvision that this program has."""
-    without_weights = (*SMALL_ARCHITECTURES, *BAG_ARCHITECTURES)
-    return tuple(name for name in ARCHITECTURES if name not in without_weights)
+    return tuple(name for name in IMAGE_ARCHITECTURES if name not in SMALL_ARCHITECTURES)
 
 
 def _torchvision_urls(architecture: str) -> list[str]:
