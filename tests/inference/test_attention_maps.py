@@ -1,6 +1,7 @@
 """Maps of the attention to the patches of a slide."""
 
 import numpy as np
+import pytest
 
 from raysearch.inference.attention_maps import BACKGROUND, attention_image, attention_ranks
 from raysearch.inference.image_rendering import viridis
@@ -29,3 +30,12 @@ def test_a_large_slide_and_a_slide_with_one_patch_have_a_map() -> None:
     assert single.shape[0] == single.shape[1]
     far = np.array([[0, 0], [1, 0], [2 * 10**9, 0]], np.int32)
     assert max(attention_image(far, np.ones(3, np.float32)).shape) <= 1001
+
+
+@pytest.mark.parametrize(
+    ("attention", "ranks"),
+    [([0.25] * 4, [0.0] * 4), ([0.0, 0.0, 0.5, 0.5], [0, 0, 1, 1]), ([0.1, 0.3, 0.1], [0, 1, 0])],
+)
+def test_equal_attention_has_one_rank(attention: list[float], ranks: list[float]) -> None:
+    noise = 1 + 1e-7 * np.arange(len(attention), dtype=np.float32)
+    assert attention_ranks(np.array(attention, np.float32) * noise).tolist() == ranks

@@ -39,7 +39,8 @@ def study(shards: Path, tmp_path: Path) -> Study:
 
 
 def test_a_choice_with_several_values_has_a_table_with_the_best_first(study: Study) -> None:
-    answers = study_answers(study.folder, study.plan, study.history)
+    answers, notes = study_answers(study.folder, study.plan, study.history)
+    assert not notes
     assert set(answers) == {"architecture"}
     (table,) = answer_tables(answers, "auroc")
     assert table.title == "Best trial by architecture"
@@ -53,7 +54,9 @@ def test_a_choice_with_several_values_has_a_table_with_the_best_first(study: Stu
     assert " to " in other["95 % CI of the difference"]
 
 
-def test_scores_that_are_gone_leave_the_table_out(study: Study) -> None:
+def test_scores_that_are_gone_leave_the_table_out_with_a_note(study: Study) -> None:
     for path in (study.folder.local / "scores").rglob("*.parquet"):
         path.unlink()
-    assert study_answers(study.folder, study.plan, study.history) == {}
+    answers, (note,) = study_answers(study.folder, study.plan, study.history)
+    assert answers == {}
+    assert note.startswith("no table of architecture: ")

@@ -58,7 +58,7 @@ READ_FORMATS = (3, 4, 5)
 # The architecture of a model whose encoder came from a folder.
 ENCODER_FOLDER = "./encoder"
 NUM_CHANNELS = 3
-MAX_SIDE, MAX_CLASSES, MAX_MEMBERS = 16384, 1000, 1000
+MAX_SIDE, MAX_CLASSES, MAX_MEMBERS, MAX_MEMBERS_WITHOUT_ENCODER = 16384, 1000, 1000, 50
 
 # Returns the file with the weights of the frozen encoder that a model has no copy of.
 FindEncoder = Callable[["ModelArtifact", EncoderFile], Path]
@@ -315,6 +315,11 @@ def _with_encoder(
     return with_extractors(classifier, weights, state)
 
 
+def _max_members(artifact: ModelArtifact) -> int:
+    """Return the largest number of members: each is built with its encoder, stored or not."""
+    return MAX_MEMBERS if artifact.encoder_file is None else MAX_MEMBERS_WITHOUT_ENCODER
+
+
 def _check_description(artifact: ModelArtifact) -> None:
     """Check the numbers of a description; ValueError if one is out of its range."""
     if is_encoder(str(artifact.hparams.get("architecture"))) != (artifact.encoder is not None):
@@ -332,7 +337,7 @@ def _check_description(artifact: ModelArtifact) -> None:
         "class_names": 2 <= len(names) <= MAX_CLASSES and len(set(names)) == len(names),
         "temperature": math.isfinite(artifact.temperature) and artifact.temperature > 0,
         "threshold": all(map(math.isfinite, thresholds)),
-        "num_members": 1 <= artifact.num_members <= MAX_MEMBERS,
+        "num_members": 1 <= artifact.num_members <= _max_members(artifact),
     }
     for name, is_valid in checks.items():
         if not is_valid:

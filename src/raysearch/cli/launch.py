@@ -114,6 +114,9 @@ def _check_space(
         SpaceError: If the file does not exist or has errors; if the default space has no data.
     """
     if space is None:
+        named = next((text for text in overrides if text.partition("=")[0].strip() == "data"), None)
+        if named is not None:
+            raise SpaceError(f"{named}: without a space file, give the shards by --data DIR")
         if data is None and not resume:
             raise SpaceError(
                 "no data: give --data DIR, created by `raysearch shard`, or --data"

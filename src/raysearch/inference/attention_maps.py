@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from raysearch.data.csv_files import csv_content
 from raysearch.data.files import Folder
-from raysearch.data.parquet_files import read_parquet
 from raysearch.data.shards.bags import Bags
-from raysearch.inference.grad_cam_overlays import OVERLAYS, rows_to_explain
+from raysearch.inference.grad_cam_overlays import OVERLAYS, explained_rows, file_stem
 from raysearch.inference.image_rendering import Floats, Image, encode_png, viridis
 from raysearch.inference.model_loading import Model, ProgressCallback, no_progress
-from raysearch.inference.prediction import SCORES
 from raysearch.inference.score_batches import Source
 from raysearch.models.architectures.bag_networks import BagNetwork
 from raysearch.models.classifier import BagClassifier, Ensemble
@@ -76,10 +72,14 @@ def attention_image(positions: NDArray[np.int32], attention: Floats) -> Image:
 
 
 def attention_ranks(attention: Floats) -> Floats:
-    """Return the ranks of attention (n,), from 0 for the lowest to 1 for the highest."""
-    ranks = np.empty(len(attention), np.float32)
-    ranks[np.argsort(attention, kind="stable")] = np.arange(len(attention))
-    return np.asarray(ranks / max(1, len(attention) - 1), np.float32)
+    """Return the ranks of attention (n,), from 0 for the lowest to 1 for the highest.
+
+    Equal attention has one rank; if all is equal, it is 0.
+    """
+    largest = max(float(attention.max()), 1e-12)
+    # Equal values differ by rounding.
+    distinct, ranks = np.unique(np.round(attention / largest, 5), return_inverse=True)
+    return np.asarray(ranks / max(1, len(distinct) - 1), np.float32)
 
 
 def _grid(values: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -113,26 +113,22 @@ def write_attention(
     Returns:
         The number of slides.
     """
-    table = read_parquet(out.read(SCORES))
-    class_names = model.artifact.class_names
-    scores = np.column_stack([table[f"score_{name}"].to_numpy() for name in class_names])
-    rows = rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_slides]
-    paths = table["path"].to_pylist()
-    ranks = {paths[row]: rank for rank, row in enumerate(rows.tolist())}
-    num_written = 0
-    on_progress(0, len(ranks))
-    for number in range(source.num_batches if ranks else 0):
+    explained = explained_rows(out, model.artifact.class_names, max_slides)
+    num_written, number = 0, 0
+    on_progress(0, len(explained))
+    while num_written < len(explained) and number < source.num_batches:
         batch = source.read(number)
+        number += 1
         if not isinstance(batch.inputs, Bags):
             raise TypeError("the source has no slides")
         for index, item in enumerate(batch.items):
-            if item.file not in ranks:
+            if item.file not in explained:
                 continue
             attention = slide_attention(model, batch.inputs[index])
-            name = f"{OVERLAYS}/{ranks[item.file] + 1:04d}-{PurePosixPath(item.file).stem}"
+            name = f"{OVERLAYS}/{explained[item.file].rank + 1:04d}-{file_stem(item.file)}"
             _write_slide(out, name, batch.positions[index], attention)
             num_written += 1
-            on_progress(num_written, len(ranks))
+            on_progress(num_written, len(explained))
     return num_written
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import cv2
@@ -26,6 +28,8 @@ GAP_WIDTH = 4
 HEATMAP_OPACITY = 0.45
 FRAME_COLOR = (255, 255, 255)
 FRAME_BORDER_COLOR = (0, 0, 0)
+# What a part of a file's name has no more of, and what is replaced in it.
+MAX_STEM, UNUSUAL = 60, re.compile(r"[^\w.-]")
 
 
 def write_overlays(
@@ -50,29 +54,53 @@ def write_overlays(
     Returns:
         The number of overlays.
     """
-    table = read_parquet(out.read(SCORES))
     class_names = model.artifact.class_names
-    scores = np.column_stack([table[f"score_{name}"].to_numpy() for name in class_names])
-    rows = rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_overlays]
-    paths = table["path"].to_pylist()
-    ranks = {paths[row]: rank for rank, row in enumerate(rows.tolist())}
+    explained = explained_rows(out, class_names, max_overlays)
     num_written = 0
-    on_progress(0, len(ranks))
-    for path, pixels in _read_patches(source, set(ranks)):
-        row = rows[ranks[path]]
-        predicted = int(scores[row].argmax())
+    on_progress(0, len(explained))
+    for path, pixels in _read_patches(source, set(explained)):
+        scores = explained[path].scores
+        predicted = int(scores.argmax())
         patch = pixels.reshape(1, *model.artifact.shape)
         overlay = overlay_image(patch[0], grad_cam_heatmaps(model, patch, np.array([predicted]))[0])
         class_name = class_names[predicted].replace("/", "_")
-        stem = PurePosixPath(path.replace("#", "-")).stem
-        name = f"{ranks[path] + 1:04d}-{class_name}-{scores[row, predicted]:.3f}-{stem}.png"
+        stem = file_stem(path.replace("#", "-"))
+        rank = explained[path].rank
+        name = f"{rank + 1:04d}-{class_name}-{scores[predicted]:.3f}-{stem}.png"
         out.write(f"{OVERLAYS}/{name}", encode_png(overlay))
         num_written += 1
-        on_progress(num_written, len(ranks))
+        on_progress(num_written, len(explained))
     return num_written
 
 
-def rows_to_explain(
+@dataclass(frozen=True)
+class ExplainedRow:
+    """A row of the scores that is explained: its rank, from 0, and its scores, shape (C,)."""
+
+    rank: int
+    scores: NDArray[np.float64]
+
+
+def explained_rows(
+    out: Folder, class_names: tuple[str, ...], max_rows: int
+) -> dict[str, ExplainedRow]:
+    """Return the rows of the scores in `out` that are most worth a look, by their paths."""
+    table = read_parquet(out.read(SCORES))
+    scores = np.column_stack([table[f"score_{name}"].to_numpy() for name in class_names])
+    rows = _rows_to_explain(scores, table["label"].to_pylist(), class_names)[:max_rows]
+    paths = table["path"].to_pylist()
+    return {paths[row]: ExplainedRow(rank, scores[row]) for rank, row in enumerate(rows.tolist())}
+
+
+def file_stem(path: str) -> str:
+    """Return the name in `path`, without its suffix, as a part of the name of a new file.
+
+    A name of a source may be longer than a file system allows, or have control characters.
+    """
+    return UNUSUAL.sub("_", PurePosixPath(path).stem)[:MAX_STEM]
+
+
+def _rows_to_explain(
     scores: NDArray[np.float64], labels: list[str | None], class_names: tuple[str, ...]
 ) -> NDArray[np.int64]:
     """Return the rows that are most worth a look, the highest confidence first."""

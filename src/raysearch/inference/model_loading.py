@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -155,10 +154,12 @@ def _find_encoder(studies: str, artifact: ModelArtifact, record: EncoderFile) ->
     """Return the file of a frozen encoder; the study of the model, if at hand, knows its path."""
     folder = _study_folder(artifact, studies) if studies else None
     if folder is not None:
-        with suppress(UserError):  # a study that cannot be read is not at hand
+        try:
             study = load_study(folder)
-            hparams = study.history.trials[artifact.trial].hparams
-            return local_encoder_file(study.plan, hparams, record, artifact.encoder)
+        except UserError:  # a study that cannot be read is not at hand
+            return local_encoder_file(None, artifact.hparams, record, artifact.encoder)
+        hparams = study.history.trials[artifact.trial].hparams
+        return local_encoder_file(study.plan, hparams, record, artifact.encoder)
     return local_encoder_file(None, artifact.hparams, record, artifact.encoder)
 
 

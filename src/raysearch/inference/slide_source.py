@@ -23,8 +23,8 @@ from raysearch.errors import DataError
 from raysearch.inference.score_batches import Batch, label_names
 from raysearch.models.bags.slide_feature_files import SlideFeatures, read_feature_file
 
-# The slides of a batch.
-BATCH_SIZE = 16
+# The slides of a batch: the features of one may take hundreds of megabytes.
+BATCH_SIZE = 1
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,41 @@ from raysearch.errors import StudyError
 from raysearch.metrics.interval import Interval
 from raysearch.reports.evaluation_tables import interval_text, number
 from raysearch.reports.html_page import Table
-from raysearch.search.journal.history import History
+from raysearch.search.journal.history import History, finished
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
-from raysearch.selection.best_of_values import BestOfValue, best_of_values
+from raysearch.selection.best_of_values import (
+    BestOfValue,
+    best_of_values,
+    has_read,
+    value_of,
+)
 
 # The choices whose values a report compares, if the finished trials have several.
 COMPARED = ("adaptation", "architecture", "classifier")
-MINUTE_S = 60.0
+MIN_VALUES, MINUTE_S = 2, 60.0
 Answers = Mapping[str, Sequence[BestOfValue]]
 
 
-def study_answers(folder: StudyFolder, plan: Plan, history: History) -> Answers:
-    """Return the best trial of each value of the choices that a report compares."""
-    answers: dict[str, Sequence[BestOfValue]] = {}
+def study_answers(
+    folder: StudyFolder, plan: Plan, history: History
+) -> tuple[dict[str, list[BestOfValue]], list[str]]:
+    """Return the best trial of each value of the choices that a report compares, and notes.
+
+    A note says which choice is left out because the scores of a trial are missing.
+    """
+    answers: dict[str, list[BestOfValue]] = {}
+    notes = []
+    trials = finished(history, plan.space.mode)
     for name in COMPARED:
-        # Trials without pretrained weights are a value of `adaptation` of their own.
-        names = (name, "weights") if name == "adaptation" else (name,)
-        if all(len(set(plan.space.values_of(each))) < 2 for each in names):
+        values = {value_of(trial, name) for trial in trials if has_read(trial, name)}
+        if len(values) < MIN_VALUES:
             continue
         try:
             answers[name] = best_of_values(folder, plan, history, name)
-        except StudyError:  # the finished trials have one value, or scores are gone
-            continue
-    return answers
+        except StudyError as error:
+            notes.append(f"no table of {name}: {error}")
+    return answers, notes
 
 
 def answer_tables(answers: Answers, metric: str) -> tuple[Table, ...]:

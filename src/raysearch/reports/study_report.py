@@ -146,10 +146,11 @@ def study_report(folder: StudyFolder) -> StudyReport:
                 f"The evaluation of {record.name} is not shown: its model, {record.model}, is no"
                 " longer the champion"
             )
+    answers, answer_notes = study_answers(folder, plan, history)
     return StudyReport(
         plan=plan,
         history=history,
-        answers=study_answers(folder, plan, history),
+        answers=answers,
         champion=champion,
         decision=decision,
         selection=select(folder, plan, history, decision.margin),
@@ -159,7 +160,7 @@ def study_report(folder: StudyFolder) -> StudyReport:
         rows=scores.rows,
         slides=_slides(plan, scores),
         manifest=manifest,
-        notes=tuple(notes),
+        notes=(*notes, *answer_notes),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysearch.config.hyperparameter_readers import is_read
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import NO_WEIGHTS
 from raysearch.errors import StudyError
@@ -58,9 +59,12 @@ def best_of_values(
     contain that choice.
 
     Raises:
-        StudyError: If fewer than two values have a finished trial, or scores are missing.
+        StudyError: If fewer than two values have a finished trial that read them, or scores are
+            missing.
     """
-    trials = finished(history, plan.space.mode)
+    trials = [
+        trial for trial in finished(history, plan.space.mode) if has_read(trial, hyperparameter)
+    ]
     by_value: dict[str, list[Trial]] = {}
     for trial in trials:
         by_value.setdefault(value_of(trial, hyperparameter), []).append(trial)
@@ -80,7 +84,9 @@ def best_of_values(
         replicates = objectives[trial.id]
         difference = None if trial is first else _interval(replicates - objectives[first.id])
         all_trials = [
-            each for each in history.searched() if value_of(each, hyperparameter) == value
+            each
+            for each in history.searched()
+            if has_read(each, hyperparameter) and value_of(each, hyperparameter) == value
         ]
         rows.append(
             BestOfValue(
@@ -95,6 +101,11 @@ def best_of_values(
         )
     sign = 1.0 if plan.space.mode == "max" else -1.0
     return sorted(rows, key=lambda row: -sign * float(objectives[row.trial][0]))
+
+
+def has_read(trial: Trial, hyperparameter: str) -> bool:
+    """Return whether a trial has read a hyperparameter, as only a frozen one reads `classifier`."""
+    return is_read(hyperparameter, resolve(trial.hparams))
 
 
 def value_of(trial: Trial, hyperparameter: str) -> str:

@@ -68,6 +68,8 @@ class LayerGroups:
         self.stem = [parameter for parameter in net.parameters() if id(parameter) not in in_layers]
         if trained_blocks is not None:
             frozen_blocks = max(0, len(self.blocks) - trained_blocks)
+        if self.adapters:  # all weights but those of the adapters are frozen
+            frozen_blocks = 0
         self.frozen_blocks = self.blocks[:frozen_blocks]
 
     def freeze(self, *, head_only: bool) -> None:

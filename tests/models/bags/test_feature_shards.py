@@ -4,12 +4,15 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raysearch.data.files import Folder
 from raysearch.data.shards.bags import read_slides
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.rows import ALL, View
+from raysearch.data.shards.shard_files import bag_values
 from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.sources.listing import SourceOptions
@@ -105,6 +108,10 @@ def test_bad_tables_and_files_are_named_and_nothing_is_written(tmp_path: Path, t
     reject("line 6 has not as many fields as the first|fields")
     replace_line(table, "s004,p004", ",p004")
     reject("row 5 names no slide; fill its column `slide`")
+    replace_line(table, "label\n", "label,slide\n")
+    reject("columns slide_id and slide are both `slide`; keep one")
+    table.write_text(text.replace("s004,p004", "\ns003,p004"))
+    reject("s003.h5: named in lines 5, 7")
     (files / "s002.pt").write_bytes((files / "s002.h5").read_bytes())
     reject("the slide 's002' has the files s002.h5, s002.pt")
     (files / "s002.pt").unlink()
@@ -128,3 +135,15 @@ def test_a_table_may_name_paths_and_the_source_must_be_a_table(tmp_path: Path, t
         shard_features(
             str(table.parent / "features"), tmp_path / "other", SourceOptions(), SourceNames()
         )
+
+
+def test_features_that_are_not_finite_are_rejected_in_shards_too(tmp_path: Path) -> None:
+    shards = slide_shards(tmp_path, NUM_SLIDES)
+    part = next(shards.glob("*.parquet"))
+    column = pq.read_table(part, columns=["pixels"]).column("pixels")
+    assert len(list(bag_values(pa.table({"pixels": column}), 2 * WIDTH))) == NUM_SLIDES
+    forged = np.frombuffer(column[0].as_py(), np.float16).copy()
+    forged[5] = np.nan
+    values = pa.array([forged.tobytes()], pa.large_binary())
+    with pytest.raises(pa.ArrowInvalid, match="not finite"):
+        list(bag_values(pa.table({"pixels": values}), 2 * WIDTH))

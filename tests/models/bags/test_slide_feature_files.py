@@ -109,6 +109,16 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "integers": ("s.h5", hdf5_writer(features=POSITIONS), "its features are int64 (4, 2)"),
     "empty": ("s.h5", hdf5_writer(features=FEATURES[:0]), "its features are float32 (0, 3)"),
     "variable length": ("s.h5", with_variable_length, "has values of type object, and not numbers"),
+    "wide": (
+        "s.h5",
+        hdf5_writer(features=np.zeros((2, 70_000), np.float32)),
+        "2 patches have 70,000 features each; a patch may have 65,536",
+    ),
+    "coordinates": (
+        "s.pt",
+        lambda path: torch.save({"features": torch.ones(2, 3), "coords": [[0, 0]] * 2}, path),
+        "'coords' is no tensor",
+    ),
     "link": ("s.h5", with_link, "features is a link to another file"),
     "truncated": ("s.h5", truncated, ""),
     "text": ("s.h5", with_text, "no HDF5 file"),

@@ -219,7 +219,10 @@ def bag_values(table: pa.Table, patch_bytes: int) -> Iterator[NDArray[np.uint8]]
         content = None if not value.is_valid else value.as_buffer()
         if content is None or not content.size or content.size % patch_bytes:
             raise pa.ArrowInvalid("column pixels has a slide without whole features")
-        yield np.frombuffer(content, np.uint8).reshape(-1, patch_bytes)
+        values = np.frombuffer(content, np.uint8)
+        if not np.isfinite(values.view(np.float16)).all():  # NaN stands for a missing patch
+            raise pa.ArrowInvalid("column pixels has features that are not finite")
+        yield values.reshape(-1, patch_bytes)
 
 
 def check_patch_hashes(patches: NDArray[np.uint8], hashes: Sequence[bytes]) -> None:

@@ -288,6 +288,8 @@ def _bag_errors(manifest: Manifest) -> Iterator[str]:
             f"shape {manifest.shape} is not (patches, features, 1), with at most {MAX_FEATURES:,}"
             " features"
         )
+    if type(manifest.extensions.get(NUM_PATCHES)) is not int:
+        yield f"`extensions` has no number of {NUM_PATCHES}"
     if not manifest.rows <= manifest.num_patches <= manifest.rows * MAX_PATCHES:
         yield f"{manifest.num_patches:,} patches for {manifest.rows:,} slides"
     if sum(shard.bytes for shard in manifest.shards) < manifest.num_patches * manifest.patch_bytes:

@@ -68,23 +68,36 @@ def _with_paths(source: str, text: str, folder: Folder) -> str:
     """Return the CSV text with this product's names of columns, and with a column `path`."""
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [row for row in reader if any(map(str.strip, row))]
+        rows = [row if any(map(str.strip, row)) else [] for row in reader]
     except csv.Error as error:
         raise DataError(f"{source}: {error}; correct it") from None
-    header = [SYNONYMS.get(name.strip(), name.strip()) for name in rows[0]] if rows else []
+    while rows and not rows[0]:
+        del rows[0]
+    header = [_column(name) for name in rows[0]] if rows else []
+    for name in {*header}:
+        columns = [column.strip() for column in rows[0] if name == _column(column)]
+        if len(columns) > 1:
+            raise DataError(
+                f"{source}: columns {' and '.join(columns)} are both `{name}`; keep one"
+            )
     if "path" not in header:
         if "slide" not in header:
             raise DataError(
                 f"{source}: no column 'slide' or 'path'; its first line must be {HEADER}"
             )
         column = header.index("slide")
-        slides = [row[column].strip() if column < len(row) else "" for row in rows[1:]]
-        paths = _files_of(source, slides, folder)
-        rows = [rows[0], *([*row, path] for row, path in zip(rows[1:], paths, strict=True))]
+        slides = [row[column].strip() if column < len(row) else "" for row in rows[1:] if row]
+        paths = iter(_files_of(source, slides, folder))
+        rows = [rows[0], *([*row, next(paths)] if row else [] for row in rows[1:])]
         header = [*header, "path"]
     converted = io.StringIO(newline="")
     csv.writer(converted).writerows([header, *rows[1:]])
     return converted.getvalue()
+
+
+def _column(name: str) -> str:
+    """Return this product's name of a column."""
+    return SYNONYMS.get(name.strip(), name.strip())
 
 
 def _files_of(source: str, slides: Sequence[str], folder: Folder) -> list[str]:

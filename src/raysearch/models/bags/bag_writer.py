@@ -38,8 +38,6 @@ from raysearch.models.bags.slide_feature_files import SlideFeatures
 
 # A row group has so many bytes of features, or one slide; a shard has several of them.
 ROW_GROUP_BYTES, SHARD_BYTES = 64 * 2**20, 256 * 2**20
-# A value of a Parquet file is smaller than 2 GiB.
-MAX_SLIDE_BYTES = 2**31 - 2**20
 WRITING, SLIDES = "Writing features", "slides"
 RESIZE_MODE = "features"
 
@@ -123,11 +121,6 @@ class _BagWriter:
             raise DataError(
                 f"{item.file}: {width:,} features, and {self._width:,} in {self._items[0].file};"
                 " give slides of one encoder"
-            )
-        if features.values.nbytes > MAX_SLIDE_BYTES:
-            raise DataError(
-                f"{item.file}: {num_patches:,} patches have {features.values.nbytes:,} bytes of"
-                f" features, and a slide may have {MAX_SLIDE_BYTES:,}; use fewer patches"
             )
         digest = feature_hash(features.values)
         if digest in self._files and self._source.are_files:

@@ -13,10 +13,13 @@ from raysearch.data.files import open_regular
 from raysearch.data.images import expansion
 from raysearch.data.images.decoding import RejectedImageError
 from raysearch.data.images.hdf5 import hdf5_dataset, open_hdf5, read_hdf5
+from raysearch.data.shards.shard_manifest import FEATURE_BYTES, MAX_FEATURES
 from raysearch.data.sources.feature_table import HDF5_SUFFIXES
-from raysearch.errors import DataError
+from raysearch.errors import DataError, shortened
 from raysearch.models.tensor_files import load_tensors
 
+# A value of a Parquet file, which has the features of a slide, is smaller than 2 GiB.
+MAX_SLIDE_BYTES = 2**31 - 2**20
 FEATURES, COORDINATES = "features", "coords"
 ADVICE = "write it again, or remove its row"
 
@@ -63,11 +66,10 @@ def _read_hdf5(path: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | No
         # Values of variable length may be far larger than their number says.
         kinds = [dataset.dtype for dataset in datasets if dataset.dtype.kind not in "iuf"]
         if kinds:
-            raise ValueError(f"has values of type {kinds[0]}, and not numbers")
-        if sum(dataset.size * dataset.dtype.itemsize for dataset in datasets) > (
-            expansion.IMAGES.max_bytes(path)
-        ):
-            raise ValueError(f"has more than {expansion.IMAGES.factor} times the bytes of the file")
+            raise ValueError(f"has values of type {shortened(kinds[0])}, and not numbers")
+        limit = expansion.COMPRESSED_HDF5
+        if sum(each.size * each.dtype.itemsize for each in datasets) > limit.max_bytes(path):
+            raise ValueError(f"has more than {limit.factor} times the bytes of the file")
         features, *positions = (read_hdf5(dataset, ...) for dataset in datasets)
     return _without_batch(features), positions[0] if positions else None
 
@@ -79,6 +81,8 @@ def _read_tensors(path: str) -> tuple[NDArray[np.generic], NDArray[np.generic] |
         features, positions = content.get(FEATURES), content.get(COORDINATES)
     else:
         features, positions = content, None
+    if positions is not None and not isinstance(positions, Tensor):
+        raise ValueError(f"{COORDINATES!r} is no tensor")
     if not isinstance(features, Tensor):
         raise ValueError(f"no tensor of features, and no dictionary with {FEATURES!r}")
     if not _is_stored(features) or (isinstance(positions, Tensor) and not _is_stored(positions)):
@@ -110,6 +114,12 @@ def _checked_features(features: NDArray[np.generic]) -> NDArray[np.float16]:
     if features.ndim != 2 or not features.size or features.dtype.kind != "f":
         raise ValueError(
             f"its features are {features.dtype} {features.shape}, not numbers (patches, features)"
+        )
+    num_patches, width = features.shape
+    if width > MAX_FEATURES or features.size * FEATURE_BYTES > MAX_SLIDE_BYTES:
+        raise ValueError(
+            f"{num_patches:,} patches have {width:,} features each; a patch may have"
+            f" {MAX_FEATURES:,}, and a slide {MAX_SLIDE_BYTES // FEATURE_BYTES:,}"
         )
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(features, np.float16)

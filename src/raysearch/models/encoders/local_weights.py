@@ -24,6 +24,7 @@ from raysearch.models.encoders.encoder_table import ENCODERS
 from raysearch.models.encoders.snapshots import encoder_of, local_snapshot_weights
 from raysearch.models.timm_models import timm_library
 from raysearch.models.weights.imagenet_files import (
+    files_of,
     hub_cache_files,
     hub_repositories,
     imagenet_license,
@@ -113,8 +114,11 @@ def describe_weights(architecture: str, weights: str, path: Path) -> LocalWeight
 
 def _known_hash(path: Path) -> str:
     """Return the SHA-256 after which the cache of the hub names a file; empty if it is unknown."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     name = path.resolve().name
-    return name if path.is_symlink() and SHA256.fullmatch(name) else ""
+    is_of_the_cache = path.is_symlink() and path.is_relative_to(HF_HUB_CACHE)
+    return name if is_of_the_cache and SHA256.fullmatch(name) else ""
 
 
 def _of_torchvision(on_error: ErrorCallback) -> Iterator[LocalWeights]:
@@ -136,8 +140,7 @@ def _of_encoders() -> Iterator[LocalWeights]:
 
 def _of_timm() -> Iterator[LocalWeights]:
     """Yield the files that are named after a model of timm, or as the address of its weights."""
-    folders = [folder for folder in searched_folders() if folder.is_dir()]
-    for path in sorted(path for folder in folders for path in folder.iterdir()):
+    for path in sorted(path for folder in searched_folders() for path in files_of(folder)):
         if path.suffix not in WEIGHTS_SUFFIXES or not path.is_file():
             continue
         sources = _timm_sources()

@@ -83,7 +83,7 @@ def adapted_layers(net: nn.Module, num_classes: int, targets: str) -> list[str]:
         SpaceError: If it has none, or adapters of them would have no effect.
     """
     head = head_name(net, num_classes)
-    if not head or hasattr(net, "head_dist"):
+    if not head or getattr(net, "head_dist", None) is not None:
         number = "two heads" if head else "no linear head"
         raise SpaceError(
             f"`adaptation: {LORA}` needs one head, and it has {number}; {OTHER_ADAPTATIONS}"

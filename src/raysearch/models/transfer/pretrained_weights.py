@@ -217,7 +217,7 @@ def _loaded_by_timm(architecture: str, path: Path, shape: PatchShape) -> StateDi
             pretrained_cfg_overlay={"file": str(path)},
             **image_size_options(name, shape),
         )
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise SpaceError(
             f"weights {path}: not those of {architecture} ({first_line(error, 100)}); give a file"
             " of the same net"

@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 from raysearch.config.names import (
+    HUB_NAME,
+    HUB_PREFIX,
     IMAGE_ARCHITECTURES,
     SMALL_ARCHITECTURES,
     TIMM_PREFIX,
@@ -47,6 +49,8 @@ VARIABLE = "RAYSEARCH_WEIGHTS"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 # The file names of torch's hub: a name, and a prefix of the SHA-256 of the content.
 HASHED_NAME = re.compile(r"(.+)-[0-9a-f]{8,64}\.(?:pth|pt|bin|safetensors)")
+# A name that ends in a date has no hash.
+DATED_NAME = re.compile(r"-(?:19|20)\d{2}(?:0\d|1[0-2])[0-3]\d\.[a-z]+$")
 # The weights that EfficientNet-PyTorch calls `efficientnet-b0` are of timm's `tf_efficientnet_b0`.
 TENSORFLOW_PREFIX = "tf_"
 
@@ -192,15 +196,28 @@ def _hashed_paths(name: str) -> Iterator[Path]:
     names = {name}
     if name.startswith(TENSORFLOW_PREFIX):
         names.add(name.removeprefix(TENSORFLOW_PREFIX).replace("_", "-"))
-    for folder in weights_folders():
-        try:
-            files = sorted(folder.iterdir())
-        except OSError:  # as in the other searches, a folder that cannot be read has no file
-            continue
-        for path in files:
-            match = HASHED_NAME.fullmatch(path.name)
-            if match is not None and match[1] in names:
-                yield path
+    of_torchvision = _torchvision_files(name)
+    for path in (path for folder in weights_folders() for path in files_of(folder)):
+        match = HASHED_NAME.fullmatch(path.name)
+        is_named = match is not None and match[1] in names
+        if is_named and path.name not in of_torchvision and not DATED_NAME.search(path.name):
+            yield path
+
+
+def _torchvision_files(name: str) -> frozenset[str]:
+    """Return the names of torchvision's files of a network that timm has under the same name."""
+    from torchvision import models
+
+    weights = models.get_model_weights(name) if name in models.list_models() else ()
+    return frozenset(each.url.rpartition("/")[2] for each in weights)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the sorted files of a folder; a folder that cannot be read has none."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _timm_paths(name: str) -> Iterator[Path]:
@@ -223,7 +240,8 @@ def hub_repositories() -> list[str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folders = Path(HF_HUB_CACHE).glob("models--*--*")
-    return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+    names = (folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+    return sorted(name for name in names if HUB_NAME.fullmatch(f"{HUB_PREFIX}{name}"))
 
 
 def hub_cache_files(repository: str) -> Iterator[Path]:
@@ -232,7 +250,10 @@ def hub_cache_files(repository: str) -> Iterator[Path]:
 
     for name in HUB_FILES:
         cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str) and is_trusted(Path(cached).parent):
+        # The file is a link to its content.
+        if not isinstance(cached, str):
+            continue
+        if is_trusted(Path(cached).parent) and is_trusted(Path(cached).resolve().parent):
             yield Path(cached)
 
 

@@ -66,14 +66,14 @@ class WeightsLicense:
     @property
     def is_non_commercial(self) -> bool:
         """Whether the license prohibits commercial use."""
-        return NON_COMMERCIAL.search(self.license) is not None
+        return NON_COMMERCIAL.search(self.license.lower()) is not None
 
     def __str__(self) -> str:
         if not self.license:
             terms = f"license unknown ({self.library} declares none); check it before use"
         elif self.is_non_commercial:
             terms = f"license {self.license}, which prohibits commercial use"
-        elif self.license in PERMISSIVE:
+        elif self.license.lower() in PERMISSIVE:
             terms = f"license {self.license}"
         else:
             terms = f"license {self.license}, which has terms of its own; read them before use"

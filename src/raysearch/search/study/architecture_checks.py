@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raysearch.config.hyperparameters import resolve
-from raysearch.config.names import IMAGENET, LORA, NO_WEIGHTS, PRETRAINED, is_encoder
+from raysearch.config.names import FROZEN, IMAGENET, LORA, NO_WEIGHTS, PRETRAINED, is_encoder
 from raysearch.config.space import Space
 from raysearch.models import PatchShape
 from raysearch.models.architectures.adapter_check import check_adapters
@@ -96,16 +96,25 @@ def encoders_of(space: Space) -> tuple[Encoder, ...]:
 
 
 def pretraining_notes(space: Space) -> list[str]:
-    """Return what the user must know about the data that the encoders of `space` were trained on.
+    """Return what the user must know about the encoders of `space`.
 
     Patients on whom an encoder was trained make every estimate too optimistic, as they are in no
-    fold's training rows.
+    fold's training rows. A model whose encoder was trained further has its weights, whatever its
+    license says of copies.
     """
     encoders = [
         encoder for encoder in encoders_of(space) if PRETRAINED in space.weights_of(encoder.name)
     ]
-    return [
+    notes = [
         f"{encoder.name} was pretrained on {encoder.pretrained_on or 'unknown data'}; results on"
         " patients of these data are too optimistic"
         for encoder in encoders
     ]
+    if set(space.values_of("adaptation")) != {FROZEN}:
+        notes += [
+            f"the license of {encoder.name} forbids copies, and a model that trains it further has"
+            " its weights; do not pass such a model on, or search `adaptation: frozen` alone"
+            for encoder in encoders
+            if encoder_license(encoder).copies == "forbidden"
+        ]
+    return notes
