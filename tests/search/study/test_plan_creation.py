@@ -182,8 +182,12 @@ def test_the_encoders_of_a_space_are_described_in_its_plan(shards: Path) -> None
     assert set(space.weights_of("uni")) == {"none", "pretrained"}
     (encoder,) = encoders_of(space)
     assert encoder == ENCODERS["uni"]
-    (note,) = pretraining_notes(space)
-    assert note.startswith("uni was pretrained on slides of Mass General Brigham and GTEx; ")
+    pretrained, copies = pretraining_notes(space)
+    assert pretrained.startswith("uni was pretrained on slides of Mass General Brigham and GTEx; ")
+    assert copies.startswith("the license of uni forbids copies, ")
+    only_frozen = {"folds": 2, "architecture": "uni", "adaptation": "frozen"}
+    frozen = parse_space({**TREE, "space": only_frozen}, "x")
+    assert pretraining_notes(frozen) == [pretrained]
     assert [each.license for each in licenses_of_weights(space)] == ["cc-by-nc-nd-4.0"]
     plan = replace(make_plan(parse_space(TREE, "x"), "x", str(shards))[0], encoders=(encoder,))
     assert load_plan(plan.dump()) == plan
