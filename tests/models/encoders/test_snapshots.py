@@ -96,7 +96,7 @@ def test_a_folder_of_transformers_gives_the_embeddings_of_its_model(
         else Dinov2Config(**SMALL_TRANSFORMER)
     )
     torch.manual_seed(1)
-    pretrained = AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
+    pretrained = AutoModel.from_config(config).eval()
     pretrained.save_pretrained(tmp_path / kind)
     (tmp_path / kind / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]})
@@ -247,7 +247,7 @@ def test_weights_of_another_model_of_transformers_are_named_without_a_report(
 ) -> None:
     for name, hidden_size in (("small", 16), ("large", 32)):
         config = Dinov2Config(**{**SMALL_TRANSFORMER, "hidden_size": hidden_size})
-        AutoModel.from_config(config).save_pretrained(tmp_path / name)  # type: ignore[no-untyped-call]
+        AutoModel.from_config(config).save_pretrained(tmp_path / name)
     capfd.readouterr()
     weights = str(tmp_path / "small/model.safetensors")
     with pytest.raises(SpaceError, match="not those of") as caught:

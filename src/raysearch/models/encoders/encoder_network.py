@@ -248,7 +248,7 @@ def _transformers_encoder(
         )
     check_patch_grid(encoder.name, shape, config.patch_size)
     options = {"add_pooling_layer": False} if encoder.model in PLAIN_TYPES else {}
-    model = AutoModel.from_config(config, **options)  # type: ignore[no-untyped-call]
+    model = AutoModel.from_config(config, **options)
     # DeiT also has a distillation token.
     num_prefix_tokens = 1 + getattr(config, "num_register_tokens", 0) + (encoder.model == "deit")
     token_pooling: TokenPooling = "class" if pooling == "model" else pooling
