@@ -11,7 +11,11 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.space_file import parse_space
 from raysearch.data.step_progress import StepProgress
 from raysearch.search.engine import feature_computation
-from raysearch.search.engine.feature_computation import compute_features, compute_stored_features
+from raysearch.search.engine.feature_computation import (
+    FeaturePart,
+    compute_features,
+    compute_stored_features,
+)
 from raysearch.search.engine.ray_session import ray_session
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.sampled_configurations import feature_kinds
@@ -67,7 +71,8 @@ def test_a_trial_reads_the_features_that_were_computed_for_it(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in feature_kinds(study.plan.space):
-        compute_stored_features(feature_computation._task(study, kind, 1.0), "key")
+        part = FeaturePart(0, 0, 1, "")
+        compute_stored_features(feature_computation._task(study, kind, 1.0), "key", part)
 
     def fail(*_arguments: int) -> None:
         raise AssertionError("computed again")
@@ -99,6 +104,7 @@ def test_all_workers_compute_the_features_before_the_search(
     progress: list[StepProgress] = []
     with ray_session():
         compute_features(study, progress.append)
+    assert not study.folder.exists(study.folder.FEATURES)
     assert {(each.step, each.total) for each in progress} == {
         ("computing features of cnn", 2 * NUM_PATCHES)
     }

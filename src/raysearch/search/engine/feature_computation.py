@@ -9,6 +9,7 @@ import torch
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
+from raysearch.data.files import Folder
 from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress, ignore_progress
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.champion_tasks import prepare_task
@@ -23,6 +24,7 @@ from raysearch.search.study.trial_data import WORKER_CACHE, train_config
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.features.feature_request import feature_requests
 from raysearch.training.features.feature_store import are_stored, load_features
+from raysearch.training.features.shared_chunks import SharedChunks
 
 log = logging.getLogger(__name__)
 # If a space has more kinds of features, such as those of a range of input sizes, each is computed
@@ -37,16 +39,28 @@ class FeaturePart:
     Attributes:
         kind: The number of the kind, from 0.
         worker: The number of the worker, from 0.
+        num_workers: The number of workers.
+        shared: The address of the folder through which machines exchange features; empty if there
+            is only this machine.
     """
 
     kind: int
     worker: int
+    num_workers: int
+    shared: str
+
+    def shared_chunks(self) -> SharedChunks | None:
+        """Return the chunks that the machines exchange; None if there is only this machine."""
+        if not self.shared:
+            return None
+        return SharedChunks(Folder(self.shared), self.worker, self.num_workers)
 
 
 def compute_features(study: Study, on_progress: StepCallback = ignore_progress) -> None:
     """Compute the frozen features that trials of `study` will read, by as many workers as trials.
 
-    The workers of a machine share the work. Nothing runs if all features are stored.
+    They share the work; at the end, each machine has all features. Nothing runs if this is the only
+    machine, and has them.
 
     Args:
         study: The study.
@@ -64,13 +78,17 @@ def compute_features(study: Study, on_progress: StepCallback = ignore_progress) 
     if not kinds or len(kinds) > MAX_KINDS:
         return
     num_workers = max(1, num_slots(plan.space.resources))
+    folder = study.folder
+    shared = "" if cluster_address() is None else f"{folder.address}/{folder.FEATURES}"
     parts = [
-        FeaturePart(kind, worker) for kind in range(len(kinds)) for worker in range(num_workers)
+        FeaturePart(kind, worker, num_workers, shared)
+        for kind in range(len(kinds))
+        for worker in range(num_workers)
     ]
     progress = _Progress(plan, kinds, parts, on_progress)
 
-    def arguments(part: FeaturePart, slot: Slot) -> tuple[TrialTask, str]:
-        return _task(study, kinds[part.kind], slot.resources.cpus), progress.key(part)
+    def arguments(part: FeaturePart, slot: Slot) -> tuple[TrialTask, str, FeaturePart]:
+        return _task(study, kinds[part.kind], slot.resources.cpus), progress.key(part), part
 
     pool = WorkerPool(
         RemoteFunction[FeaturePart, None](
@@ -88,14 +106,16 @@ def compute_features(study: Study, on_progress: StepCallback = ignore_progress) 
         else:
             finished.result()
         progress.finish(finished.input)
+    study.folder.remove(study.folder.FEATURES)
 
 
-def compute_stored_features(task: TrialTask, progress_key: str) -> None:
+def compute_stored_features(task: TrialTask, progress_key: str, part: FeaturePart) -> None:
     """Compute the features of a configuration that are not stored on this machine.
 
     Args:
         task: The configuration, as a trial that nobody trains.
         progress_key: The name under which the progress is sent.
+        part: The part of this worker.
     """
     device, config = prepare_task(task)
     data = WORKER_CACHE.training_data(task.study, task.data, str(device), task.folds, 1.0)
@@ -106,7 +126,7 @@ def compute_stored_features(task: TrialTask, progress_key: str) -> None:
         def on_rows(num_done: int, _num_rows: int, first: int = num_before) -> None:
             send(StepProgress(config.architecture, first + num_done, num_patches, PATCHES))
 
-        load_features(request, on_rows)
+        load_features(request, on_rows, part.shared_chunks())
         num_before += len(request.pixels)
 
 

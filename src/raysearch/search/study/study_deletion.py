@@ -16,8 +16,13 @@ KNOWN_NAMES = frozenset(
     (
         *(StudyFolder.PLAN, StudyFolder.SPLITS, StudyFolder.JOURNAL, StudyFolder.JOURNAL_HEAD),
         *(StudyFolder.CHECKPOINTS, StudyFolder.SCORES, StudyFolder.REPEATS, StudyFolder.UNFINISHED),
-        *(StudyFolder.CHAMPION, StudyFolder.EVALUATIONS, StudyFolder.IMPORTANCES),
-        *(StudyFolder.INTERVALS, StudyFolder.PSEUDONYM_KEY, StudyFolder.LOGS),
+        *(StudyFolder.FEATURES, StudyFolder.CHAMPION, StudyFolder.EVALUATIONS),
+        *(
+            StudyFolder.IMPORTANCES,
+            StudyFolder.INTERVALS,
+            StudyFolder.PSEUDONYM_KEY,
+            StudyFolder.LOGS,
+        ),
         *(StudyFolder.REQUESTS, StudyFolder.LOCK),
     )
 )

@@ -1,8 +1,9 @@
 """Stores features in the cache of a node, so that each is computed once.
 
 The features of some patches are a Parquet file; its name has the SHA-256 of its content. The
-processes of a node compute such chunks side by side, and continue where a killed process ended.
-Then the chunks become one file, which all trials of all studies memory-map.
+processes of a node compute such chunks side by side, and continue where a killed process ended. The
+nodes of a cluster exchange theirs. Then the chunks become one file, which all trials of all studies
+on the node memory-map.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from raysearch.errors import DataError
 from raysearch.training.features.extraction import Extractor, PatchFeatures, Values, chunks
 from raysearch.training.features.feature_files import decode_features, encode_features
 from raysearch.training.features.feature_request import FeatureRequest
+from raysearch.training.features.shared_chunks import SharedChunks
 
 log = logging.getLogger(__name__)
 FOLDER = "features"
@@ -56,12 +58,15 @@ def _no_rows(_num_done: int, _num_rows: int) -> None:
     pass
 
 
-def load_features(request: FeatureRequest, on_rows: OnRows = _no_rows) -> PatchFeatures:
+def load_features(
+    request: FeatureRequest, on_rows: OnRows = _no_rows, shared: SharedChunks | None = None
+) -> PatchFeatures:
     """Return the features of the patches of a request, computed if they are not stored.
 
     Args:
         request: The patches and the network.
         on_rows: Called after each chunk with the number of patches so far, and of all patches.
+        shared: The chunks that other nodes compute; None if this node computes all.
 
     Returns:
         The features, memory-mapped if they are stored.
@@ -76,7 +81,7 @@ def load_features(request: FeatureRequest, on_rows: OnRows = _no_rows) -> PatchF
     if not request.is_storable:
         return extractor.compute(0, len(request.pixels))
     try:
-        return _Entry.of(request).load(extractor, on_rows)
+        return _Entry.of(request, shared).load(extractor, on_rows)
     except OSError as error:
         raise DataError(
             f"{cache_folder() / FOLDER}: cannot be written ({error.strerror or error}); free disk"
@@ -118,18 +123,22 @@ class _Entry:
         folder: The folder of the stored features.
         key: The key of the request.
         num_rows: The number of patches.
+        shared: The chunks of other nodes.
     """
 
-    def __init__(self, folder: Path, key: str, num_rows: int) -> None:
+    def __init__(
+        self, folder: Path, key: str, num_rows: int, shared: SharedChunks | None = None
+    ) -> None:
         self._folder, self._key, self._num_rows = folder, key, num_rows
+        self._shared = shared
         self.features = folder / f"{key[:32]}.npy"
         self.description = folder / f"{key[:32]}.json"
 
     @classmethod
-    def of(cls, request: FeatureRequest) -> _Entry:
+    def of(cls, request: FeatureRequest, shared: SharedChunks | None = None) -> _Entry:
         """The entry of a request in the cache of this node."""
         folder = private_folder(cache_folder() / FOLDER)
-        return cls(folder, request.key, len(request.pixels))
+        return cls(folder, request.key, len(request.pixels), shared)
 
     def load(self, extractor: Extractor, on_rows: OnRows) -> PatchFeatures:
         """Memory-map the features; compute what is missing or damaged first.
@@ -180,6 +189,8 @@ class _Entry:
         """
         chunk_rows = self._chunk_rows(extractor)
         waiting = list(chunks(self._num_rows, chunk_rows))
+        if self._shared is not None:
+            waiting = self._shared.order(waiting)
         while waiting and not self.is_complete():
             left = []
             for start, stop in waiting:
@@ -211,18 +222,31 @@ class _Entry:
         return int(text)
 
     def _try_chunk(self, extractor: Extractor, start: int, stop: int) -> bool:
-        """Compute and store a chunk, unless another process does; return whether it is stored."""
+        """Fetch or compute a chunk, unless another process does; return whether it is stored."""
         try:
             with FileLock(self._lock(f"{start:09d}"), blocking=False):
                 if self._chunk(start) is None and not self.is_complete():
-                    content = encode_features(extractor.compute(start, stop))
-                    sha256 = hashlib.sha256(content).hexdigest()
-                    self._write(
-                        self._folder / f"{self._chunk_stem(start)}{sha256}.parquet", content
-                    )
+                    name, content = self._fetched_or_computed(extractor, start, stop)
+                    self._write(self._folder / name, content)
                 return True
         except Timeout:
             return False
+
+    def _fetched_or_computed(
+        self, extractor: Extractor, start: int, stop: int
+    ) -> tuple[str, bytes]:
+        """Return name and content of a chunk, which is shared if this process computes it."""
+        stem = self._chunk_stem(start)
+        shared_stem = f"{stem}{stop:09d}-"
+        fetched = None if self._shared is None else self._shared.read(shared_stem)
+        if fetched is not None:
+            shared_name, content = fetched
+            return stem + shared_name.removeprefix(shared_stem), content
+        content = encode_features(extractor.compute(start, stop))
+        name = f"{hashlib.sha256(content).hexdigest()}.parquet"
+        if self._shared is not None:
+            self._shared.write(shared_stem + name, content)
+        return stem + name, content
 
     def _chunk_stem(self, start: int) -> str:
         return f"{self._key[:32]}-{start:09d}-"

@@ -1,0 +1,139 @@
+"""The machines of a cluster exchange chunks of features, and each has all of them at the end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raysearch.data.files import Folder
+from raysearch.training.features import feature_store
+from raysearch.training.features.extraction import Extractor, PatchFeatures
+from raysearch.training.features.feature_request import FeatureRequest
+from raysearch.training.features.feature_store import load_features
+from raysearch.training.features.shared_chunks import SharedChunks
+from raysearch.training.training_data import TrainingData
+from support.frozen_networks import frozen_config, pretrained_file
+
+CHUNKS = [(start, min(start + 16, 100)) for start in range(0, 100, 16)]
+SIZE = (0, 1)  # the row whose features tell the size of a chunk
+
+
+@pytest.fixture
+def request_of_features(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> FeatureRequest:
+    """The features of 100 patches, in seven chunks."""
+    monkeypatch.setattr(feature_store, "MAX_CHUNK_ROWS", 16)
+    config = frozen_config(pretrained_file(tmp_path, data))
+    return FeatureRequest(config, data.pixels[:100], data.shape, "rows")
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The rows that are computed, from then on."""
+    calls: list[tuple[int, int]] = []
+    compute = Extractor.compute
+
+    def recorded(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
+        calls.append((start, stop))
+        return compute(extractor, start, stop)
+
+    monkeypatch.setattr(Extractor, "compute", recorded)
+    return calls
+
+
+@pytest.fixture(params=["{}", "memory://{}"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """A folder that all machines can read and write, on a disk and on an object store."""
+    return Folder(request.param.format(tmp_path / "shared"))
+
+
+def use_machine(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / name))
+
+
+def test_each_worker_begins_with_a_section_of_its_own() -> None:
+    chunks = [(start, start + 1) for start in range(11)]
+    orders = [SharedChunks(Folder("x"), worker, 3).order(chunks) for worker in range(3)]
+    assert all(sorted(order) == chunks for order in orders)
+    assert [order[:3] for order in orders] == [chunks[0:3], chunks[3:6], chunks[7:10]]
+    assert orders[1][4:] != sorted(orders[1][4:])
+    assert SharedChunks(Folder("x"), 1, 3).order(chunks) == orders[1]
+
+
+def test_machines_compute_each_chunk_once_and_have_all(
+    request_of_features: FeatureRequest,
+    folder: Folder,
+    computed: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded = Extractor.compute
+
+    def killed_after_its_section(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
+        if start >= 48:
+            raise KeyboardInterrupt
+        return recorded(extractor, start, stop)
+
+    use_machine("first", tmp_path, monkeypatch)
+    monkeypatch.setattr(Extractor, "compute", killed_after_its_section)
+    with pytest.raises(KeyboardInterrupt):
+        load_features(request_of_features, shared=SharedChunks(folder, 0, 2))
+    assert computed == [SIZE, *CHUNKS[:3]]
+
+    monkeypatch.setattr(Extractor, "compute", recorded)
+    use_machine("second", tmp_path, monkeypatch)
+    computed.clear()
+    second = load_features(request_of_features, shared=SharedChunks(folder, 1, 2))
+    assert computed == [SIZE, *CHUNKS[3:]]
+
+    use_machine("first", tmp_path, monkeypatch)
+    computed.clear()
+    first = load_features(request_of_features, shared=SharedChunks(folder, 0, 2))
+    assert computed == []
+    use_machine("third", tmp_path, monkeypatch)
+    third = load_features(request_of_features, shared=SharedChunks(folder, 2, 3))
+    assert computed == [SIZE]
+    in_memory = load_features(replace(request_of_features, rows_id=""))
+    for features in (first, second, third):
+        assert np.array_equal(features.values, in_memory.values)
+
+
+def test_a_damaged_chunk_is_computed_again(
+    request_of_features: FeatureRequest,
+    folder: Folder,
+    computed: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_machine("first", tmp_path, monkeypatch)
+    first = load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    name = folder.names()[2]
+    content = bytearray(folder.read(name))
+    content[200] ^= 1
+    folder.write(name, bytes(content))
+    use_machine("second", tmp_path, monkeypatch)
+    computed.clear()
+    second = load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    assert computed == [SIZE, CHUNKS[2]]
+    assert np.array_equal(first.values, second.values)
+    assert len(folder.names()) == len(CHUNKS)
+
+
+def test_a_folder_that_cannot_be_used_leaves_all_chunks_to_the_worker(
+    request_of_features: FeatureRequest,
+    computed: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    use_machine("first", tmp_path, monkeypatch)
+    (tmp_path / "file").write_text("no folder")
+    with caplog.at_level(logging.WARNING):
+        load_features(request_of_features, shared=SharedChunks(Folder(tmp_path / "file"), 0, 1))
+    assert computed == [SIZE, *CHUNKS]
+    assert caplog.text.count("this worker computes all features") == 1
