@@ -122,15 +122,17 @@ def _local_snapshots(architecture: str) -> Iterator[Path]:
 
 def _downloaded(architecture: str) -> Path:
     turn_off_telemetry()
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     repository = repository_of(architecture)
     encoder = next((each for each in ENCODERS.values() if each.repository == repository), None)
     license_text = f", license {encoder.license}" if encoder and encoder.license else ""
     log.warning("downloading: %s%s", repository, license_text)
     try:
-        # A repository often has the same weights twice.
-        present = set(list_repo_files(repository))
+        # A repository often has the same weights twice. Without a network, this request fails at
+        # once; those of other functions are repeated for half a minute.
+        siblings = HfApi().model_info(repository).siblings or ()
+        present = {sibling.rfilename for sibling in siblings}
         weights = next((name for name in HUB_FILES if name in present), HUB_FILES[0])
         return Path(snapshot_download(repository, allow_patterns=[CONFIG, PREPROCESSOR, weights]))
     except Exception as error:  # the hub and the network have their own classes

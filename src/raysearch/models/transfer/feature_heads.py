@@ -43,7 +43,7 @@ class Standardization(nn.Module):
         """
         self.mean = features.mean(dim=0)
         squares = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
-        for rows in features.split(QUERY_ROWS):
+        for rows in torch.split(features, QUERY_ROWS):
             squares += (rows - self.mean).square_().sum(dim=0)
         std = (squares / len(features)).sqrt().float()
         self.std = torch.where(std > MIN_RELATIVE_STD * self.mean.abs(), std, 1.0)
