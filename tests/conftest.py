@@ -38,7 +38,13 @@ RAY_CLUSTER = "ray-cluster"
 # Groups and tests that take a minute or more, the longest first, by a part of their name. A
 # parallel run starts with them: no process is left with one at the end.
 LONGEST = (
-    *(RAY_CLUSTER, "commands_of_the_guides", "commands_of_the_tutorial", "damaged_checkpoint"),
+    *(
+        RAY_CLUSTER,
+        "commands_of_the_guides",
+        "lost_processes_are_named",
+        "a_launch_without_a_space",
+    ),
+    *("commands_of_the_tutorial", "damaged_checkpoint"),
     *("one_slot", "a_killed_study", "weights_of_a_champion", "served_loaded", "test_postgresql"),
     *("test_other_accounts", "lost_workers", "names_the_license", "in_thousands_of_ways"),
     *("messages_of_a_launch", "test_the_doctor", "no_packet_leaves", "test_tracker"),
