@@ -360,12 +360,46 @@ def test_an_interrupt_while_the_runs_are_opened_does_not_wait_for_a_slow_store(
     answers = threading.Event()
     monkeypatch.setattr(tracker_module, "ABANDON_TIMEOUT_S", 0.2)
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", interrupt)
-    monkeypatch.setattr(StudyRuns, "close", lambda *_arguments: answers.wait(60))
+    monkeypatch.setattr(StudyRuns, "abandon", lambda *_arguments: answers.wait(60))
     start_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         Tracker(plan, store)
     assert time.monotonic() - start_s < 30
     answers.set()
+
+
+def test_an_interrupt_while_many_runs_are_opened_reads_the_running_ones_alone(
+    store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent_tracker(plan, store).interrupt("KILLED", 30)
+    client = MlflowClient(store, store)
+    assert len(runs_of(client, plan.name)) > 2
+    update_run, search_runs = MlflowClient.update_run, MlflowClient.search_runs
+    interrupt_run, updated = StudyRuns._interrupt_run, []
+
+    def interrupt_after_update(*arguments: object) -> None:
+        update_run(*arguments)
+        updated.append(arguments)
+        if len(updated) == 2:
+            monkeypatch.setattr(MlflowClient, "search_runs", only_running)
+            raise KeyboardInterrupt
+
+    def only_running(client: MlflowClient, ids: list[str], query: str, **more: Any) -> object:
+        time.sleep(0 if "attributes.status = 'RUNNING'" in query else 60)
+        return search_runs(client, ids, query, **more)
+
+    def interrupt_slowly(runs: StudyRuns, run_id: str) -> None:
+        time.sleep(0.7)
+        interrupt_run(runs, run_id)
+
+    monkeypatch.setattr(tracker_module, "ABANDON_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(StudyRuns, "_interrupt_run", interrupt_slowly)
+    monkeypatch.setattr(MlflowClient, "update_run", interrupt_after_update)
+    with pytest.raises(KeyboardInterrupt):
+        Tracker(plan, store)
+    monkeypatch.setattr(MlflowClient, "search_runs", search_runs)
+    statuses = {name: run.info.status for name, run in runs_of(client, plan.name).items()}
+    assert "RUNNING" not in statuses.values()
 
 
 @pytest.fixture

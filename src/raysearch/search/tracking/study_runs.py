@@ -80,7 +80,7 @@ class StudyRuns:
         self._attempted: set[str] = set()
         self.experiment_id = self.parent_id = ""
         self._interrupted: set[str] = set()
-        # The number of runs that `interrupt` and `close` have ended.
+        # The number of runs that `interrupt`, `close` and `abandon` have ended.
         self.num_closed = 0
         self._restoring = threading.Lock()
         self._num_restored = 0
@@ -171,16 +171,20 @@ class StudyRuns:
         """
         if self.parent_id:
             self.restore_parent()
+        self._interrupt_runs()
+        if self.parent_id:
+            self._terminate(STUDY, status, None)
+
+    def _interrupt_runs(self, condition: str = "") -> None:
+        """End the open runs of trials that fulfil a condition, and delete empty duplicates."""
         used = set(self._run_ids.values())
         # A page begins at an offset: all are read before the first run is deleted.
-        for run in list(self._search()):
+        for run in list(self._search(condition)):
             run_id = run.info.run_id
             if run_id not in used and not run.data.metrics and not run.data.params:
                 self._client.delete_run(run_id)
             elif run_id != self.parent_id and run.info.status in OPEN_STATUSES:
                 self._interrupt_run(run_id)
-        if self.parent_id:
-            self._terminate(STUDY, status, None)
 
     def interrupt(self, status: str) -> None:
         """End the parent run with `status`, then the runs of trials that have not ended as KILLED.
@@ -202,13 +206,18 @@ class StudyRuns:
     def abandon(self, status: str) -> None:
         """End the runs of a launcher that was interrupted before it sent anything, if possible.
 
+        It reads the running ones only: reading thousands of runs takes too long.
+
         Args:
             status: The status of the parent run.
         """
         self.parent_id = self._run_ids.get(STUDY, "")
         with suppress(Exception):  # the interrupt is raised again, and a resume ends the runs
+            if self.parent_id:
+                self._terminate(STUDY, status, None)
+                self.num_closed += 1
             if self.experiment_id:
-                self.close(status)
+                self._interrupt_runs(" and attributes.status = 'RUNNING'")
 
     def restore_parent(self) -> None:
         """Restore the parent run and the experiment if somebody deleted them."""

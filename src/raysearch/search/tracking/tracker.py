@@ -153,16 +153,22 @@ class Tracker:
         return self._await_end(timeout_s, MAX_INTERRUPT_WAITS)
 
     def _await_end(self, timeout_s: float | None, max_waits: int) -> Exception | None:
-        """Wait for the thread's end, again after each timeout within which a run was ended."""
-        for _wait in range(max_waits):
-            num_closed = self._runs.num_closed
-            if self._ended.wait(timeout_s):
-                restrict_artifacts(self.store, self._runs.experiment_id)
-                return self._runs.rejection
-            if self._runs.num_closed == num_closed:
-                break
+        """Wait for the thread's end; return the error if it does not come, or of what was sent."""
+        if self._await(self._ended, timeout_s, max_waits):
+            restrict_artifacts(self.store, self._runs.experiment_id)
+            return self._runs.rejection
         self._abandoned.set()
         return self._error or TimeoutError(f"not everything was sent within {timeout_s:g} s")
+
+    def _await(self, end: threading.Event, timeout_s: float | None, max_waits: int) -> bool:
+        """Wait for `end`, again after each timeout within which a run was ended."""
+        for _wait in range(max_waits):
+            num_closed = self._runs.num_closed
+            if end.wait(timeout_s):
+                return True
+            if self._runs.num_closed == num_closed:
+                break
+        return False
 
     def run_id(self, trial: str) -> str | None:
         """Return the id of the run of `trial`."""
@@ -180,11 +186,14 @@ class Tracker:
         try:
             self._runs.open()
         except BaseException:
-            abandon = threading.Thread(
-                target=self._runs.abandon, args=(interrupt_status,), name="abandon", daemon=True
-            )
-            abandon.start()
-            abandon.join(ABANDON_TIMEOUT_S)
+            end = threading.Event()
+
+            def abandon() -> None:
+                self._runs.abandon(interrupt_status)
+                end.set()
+
+            threading.Thread(target=abandon, name="abandon", daemon=True).start()
+            self._await(end, ABANDON_TIMEOUT_S, MAX_INTERRUPT_WAITS)
             raise
 
     def _work(self) -> None:
