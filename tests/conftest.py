@@ -22,8 +22,9 @@ from raysearch.data.shards.sharding import write_shards
 from raysearch.data.splits.folds import fold_indices, stratified_group_kfold
 from raysearch.search.study.study import Study
 from raysearch.training.training_data import TrainingData
-from support.champion_studies import study_with_champion
+from support.champion_studies import SLIDE_HPARAMS, study_with_champion
 from support.image_folders import write_image_folders
+from support.slide_files import slide_shards
 
 settings.register_profile("raysearch", deadline=None)
 settings.load_profile("raysearch")
@@ -122,6 +123,25 @@ def champion_study(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def small_champion_study(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study `first` over the small shards with a champion, to read from only."""
     return study_with_champion(shards, tmp_path_factory.mktemp("champion") / "studies" / "first")
+
+
+@pytest.fixture(scope="session")
+def session_slide_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study of `slide_study`."""
+    folder = tmp_path_factory.mktemp("slides")
+    shards = slide_shards(folder, 60)
+    return study_with_champion(shards, folder / "studies" / "first", SLIDE_HPARAMS)
+
+
+@pytest.fixture
+def slide_study(
+    session_slide_study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Study:
+    """The study `first` of 60 slides with a champion, which may be tested already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    monkeypatch.setenv("RAYSEARCH_STUDIES", str(session_slide_study.folder.local.parent))
+    return session_slide_study
 
 
 @pytest.fixture

@@ -57,3 +57,14 @@ def test_a_class_map_gives_the_classes_the_names_of_the_model(
     for text, message in (("0", "cannot be read"), ("2=negative", "not a class of")):
         assert run([*words, "--class-map", text]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_slides_of_the_training_data_are_rejected_as_slides(
+    slide_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "first", slide_study.plan.data, "--other-patients"]
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert "51 slides have the same features as slides of the training data of first" in error
+    assert "name shards of other slides" in error
+    assert "patch" not in error

@@ -72,3 +72,13 @@ def test_a_point_that_a_constraint_excludes_is_marked() -> None:
     )
     rows = search_rows(plan_of(space, ()))
     assert "width=16  (excluded by width < 9)" in rows["points to evaluate"]
+
+
+def test_a_plan_counts_patches_or_slides() -> None:
+    of_patches = plan_of(full_space(), (2, 8))
+    of_slides = replace(of_patches, shape=(400, 768, 1))
+    assert (of_patches.unit, of_slides.unit) == ("patches", "slides")
+    for plan in (of_patches, of_slides):
+        settings, *_others, split = plan_tables(plan, 100)
+        assert plan.unit in list(settings.columns[0].cells)
+        assert [column.header for column in split.columns] == ["fold", "patients", plan.unit]

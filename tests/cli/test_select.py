@@ -117,3 +117,14 @@ def test_wrong_options_are_reported_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("slide_study")
+def test_the_times_of_a_study_of_slides_are_those_of_a_slide(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["select", "first", "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "ms per slide" in output
+    assert "patch" not in output

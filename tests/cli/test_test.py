@@ -151,3 +151,15 @@ def test_what_cannot_be_tested_is_rejected(
     ):
         assert run(["test", name]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("slide_study")
+def test_the_result_on_slides_counts_slides(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["test", "first", "--again"], ["test", "first"]):
+        assert run(words) == 0
+        captured = capsys.readouterr()
+        output = " ".join(captured.out.split())
+        assert "Held-out test set of first: 9 slides of 9 patients" in output
+        assert "Rule-out by slide" in output
+        assert "patients have a slide of class tumor" in output
+        assert "patch" not in output + captured.err

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from conftest import Commands
+from raysearch.cli import run as run_command
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.models.architectures.networks import build_network
 from raysearch.models.transfer.input_normalization import unwrap
@@ -79,3 +80,13 @@ def test_the_weights_of_a_machine_are_listed_and_checked(run: Commands) -> None:
     assert error.endswith("these are weights of lunit-s16\n")
     assert "is unknown" in run("weights", "fetch", "nonet", code=2).stderr
     assert "cannot be fetched" in run("weights", "fetch", "uni", code=2).stderr
+
+
+@pytest.mark.usefixtures("slide_study")
+def test_the_weights_of_a_network_of_slides_are_not_those_of_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_command(["weights", "export", "first", "slides.pt"]) == 0
+    output = capsys.readouterr().out
+    assert "trained on slides with 16 features of each patch" in output
+    assert "pixels" not in output

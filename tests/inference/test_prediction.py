@@ -15,6 +15,7 @@ from raysearch.data.step_progress import StepProgress, ignore_progress
 from raysearch.inference.model_loading import load_model
 from raysearch.inference.prediction import PARTIAL_SCORES, PredictionSummary, predict
 from raysearch.inference.score_sources import open_source
+from raysearch.search.study.study import Study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -120,3 +121,14 @@ def test_names_that_begin_as_formulas_are_neutralized_in_the_csv_files(
     assert set(table.column("patient")) == {slide.name}
     with (tmp_path / "out" / "rejected.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["file"] == "'=cmd|'x'!A0/=broken.png"
+
+
+def test_the_progress_of_slides_counts_slides(slide_study: Study, tmp_path: Path) -> None:
+    model = load_model("first", str(slide_study.folder.local.parent))
+    options = SourceOptions(scratch=tmp_path)
+    source = open_source(slide_study.plan.data, None, "label", model.artifact.shape, options)
+    reports: list[StepProgress] = []
+    predict(model, source, Folder(tmp_path / "out"), reports.append)
+    assert {(progress.total, progress.unit) for progress in reports} == {
+        *((60, "slides"), (0, "slides"))
+    }

@@ -1,11 +1,14 @@
 """The evaluation of predictions, compared with scikit-learn and for consistency."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
+from raysearch.metrics.row_units import PATCHES, SLIDES
 
 NAMES = ("adipose", "fibrous", "other")
 
@@ -159,3 +162,11 @@ def test_invalid_rows_are_rejected() -> None:
     )
     with pytest.raises(ValueError, match="no rows"):
         evaluate_predictions(empty)
+
+
+def test_an_evaluation_is_of_the_unit_of_its_rows() -> None:
+    scored = scored_rows(2, num_rows=100)
+    assert evaluate_predictions(scored, num_replicates=20).unit == PATCHES
+    slides = replace(scored, unit=SLIDES)
+    folds = np.arange(100) % 2
+    assert evaluate_predictions(slides, folds, num_replicates=20).unit == SLIDES

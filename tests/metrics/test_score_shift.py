@@ -1,10 +1,13 @@
 """Scores unlike those of the training set are reported, those of the same source are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
 from raysearch.metrics import score_shift as module
+from raysearch.metrics.row_units import SLIDES
 from raysearch.metrics.score_shift import (
     CalibrationShift,
     PatientScores,
@@ -99,6 +102,9 @@ def test_overconfident_probabilities_are_reported_with_the_accuracy_of_confident
     text = str(shift)
     assert text.startswith("the probabilities are overconfident here: accuracy ")
     assert f"in the {int(confident.sum()):,} patches with a confidence of at least 0.95" in text
+    of_slides = str(check(replace(new, unit=SLIDES)))
+    assert of_slides == text.replace("patches", "slides")
+    assert replace(new, unit=SLIDES).drawn(5, 0).unit == SLIDES
     assert "\n" not in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from raysearch.data.csv_files import parse_csv
 from raysearch.metrics.calibration import NUM_BINS, reliability
 from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.row_units import SLIDES
 from raysearch.reports.chart_canvas import Chart
 from raysearch.reports.evaluation_charts import evaluation_charts
 from raysearch.reports.study_report import EvaluatedSet, evaluate_set
@@ -125,3 +127,20 @@ def test_the_reliability_diagram_says_what_its_lines_and_dots_are() -> None:
     assert f"one of {NUM_BINS} equal intervals" in chart.caption
     assert {row["scores"] for row in rows_of(chart)} == {"scores"}
     assert "scores: calibration error" in words_of(chart)
+
+
+def texts_of(chart: Chart) -> str:
+    return "\n".join([chart.title, chart.caption, words_of(chart), chart.csv.decode()])
+
+
+def test_the_charts_of_slides_speak_of_slides() -> None:
+    scored = replace(evaluated_set(2).scored, unit=SLIDES)
+    evaluated = evaluate_set("a set", "text", scored)
+    before = reliability(scored.labels, scored.probabilities)
+    charts = evaluation_charts(scored, evaluated.evaluation, before, "a set", is_calibrated=True)
+    texts = {chart.name.removeprefix("a-set-"): texts_of(chart) for chart in charts}
+    of_patches = {name: texts_of(chart) for name, chart in charts_of(2).items()}
+    # The same texts, except for the word.
+    assert texts == {name: text.replace("patches", "slides") for name, text in of_patches.items()}
+    changed = {name for name, text in of_patches.items() if "patches" in text}
+    assert changed == {"confusion-matrix", "reliability", "risk-coverage"}

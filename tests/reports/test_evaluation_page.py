@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,13 @@ from raysearch.data.csv_files import neutralize_cell
 from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.errors import DataError
 from raysearch.metrics.evaluation import ScoredRows
-from raysearch.reports.evaluation_page import evaluation_section, read_score_table
+from raysearch.metrics.row_units import SLIDES
+from raysearch.reports.evaluation_page import (
+    evaluation_page,
+    evaluation_section,
+    missing_value_notes,
+    read_score_table,
+)
 from raysearch.reports.study_report import evaluate_set
 
 
@@ -160,3 +167,25 @@ def test_the_page_of_a_table_shows_pseudonyms_unless_identifiers_are_asked_for(
     assert len(re.findall('data-label="patient">P-[0-9A-F]{10}</td>', shared)) == len(patients)
     assert [cell for cell in cells if cell in own]
     assert str(tmp_path) not in shared + own
+
+
+@pytest.mark.parametrize("num_classes", [2, 25])
+def test_the_page_of_slides_is_that_of_patches_in_other_words(num_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(num_classes, 0.5), 100)
+    labels = np.arange(100) % num_classes
+    patients = np.array(["nan", *(f"p{number % 9}" for number in range(99))])
+    names = tuple(f"class {number}" for number in range(num_classes))
+    patches = ScoredRows(labels, probabilities, patients, names)
+
+    def page_of(scored: ScoredRows) -> str:
+        evaluated = evaluate_set("a set", "text", scored, notes=missing_value_notes(scored))
+        page = evaluation_page("a title", [evaluated], DisplayedNames(None))
+        return re.sub(r"data:[^\"]*", "", page).replace("\n", " ")
+
+    page, page_of_patches = page_of(replace(patches, unit=SLIDES)), page_of(patches)
+    assert "patch" not in page
+    assert page_of_patches.count("patch") > 5
+    in_words_of_slides = page_of_patches.replace("patches", "slides").replace("patch", "slide")
+    # A chart's lines have other places beside a shorter text.
+    assert re.sub("<svg.*?</svg>", "", page) == re.sub("<svg.*?</svg>", "", in_words_of_slides)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raysearch.metrics.evaluation import ScoredRows
+from raysearch.metrics.row_units import SLIDES
 from raysearch.reports.headline import result_text, value_table
 from raysearch.reports.study_report import evaluate_set, study_report
 from raysearch.search.study.study import Study
@@ -50,6 +53,21 @@ def test_the_result_of_several_classes_is_the_accuracy() -> None:
         ("a", "b", "c"),
     )
     assert "predicts the true class of 33.3%" in result_text(evaluate_set("x", "text", scored))
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_result_of_slides_speaks_of_slides(num_classes: int) -> None:
+    patches = ScoredRows(
+        np.arange(30) % num_classes,
+        np.tile(np.full(num_classes, 1 / num_classes), (30, 1)),
+        np.array([f"p{number % 5}" for number in range(30)]),
+        ("a", "b", "c")[:num_classes],
+    )
+    text = result_text(evaluate_set("x", "text", replace(patches, unit=SLIDES)))
+    assert text.startswith("On 30 slides of 5 patients (x), the model ")
+    assert "patch" not in text
+    assert ("gives a slide of class b a higher" in text) == (num_classes == 2)
+    assert ") of the slides" in text
 
 
 @pytest.mark.filterwarnings("ignore")

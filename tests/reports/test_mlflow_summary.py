@@ -88,3 +88,14 @@ def test_another_selection_replaces_the_description_and_the_roles(study: Study) 
         runs["t0000"].info.run_id, "objective_low"
     )
     assert [metric.step for metric in history] == [len(selection.candidates)]
+
+
+def test_the_times_of_a_study_of_slides_are_those_of_a_slide(study: Study) -> None:
+    selection = select(study.folder, study.plan, study.history, 0.005)
+    champion = Champion(selection.chosen, "3", selection, REFIT_DECISION, None, None)
+    plan = replace(study.plan, shape=(400, 768, 1))
+    descriptions = [
+        study_summary(each, study.history, champion, {}).description for each in (study.plan, plan)
+    ]
+    assert "| ms per patch |" in descriptions[0]
+    assert descriptions[1] == descriptions[0].replace("ms per patch", "ms per slide")

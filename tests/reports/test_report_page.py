@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,16 +18,20 @@ from raysearch.champion.model_artifact import pack_model_artifact
 from raysearch.champion.stored_champion import repeat_scores
 from raysearch.cli import run
 from raysearch.data.shards.patches import load_patches
+from raysearch.errors import DataError
 from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps
 from raysearch.inference.model_loading import load_model, predict_proba
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.models.classifier import Ensemble, PatchClassifier
+from raysearch.reports import report_page
 from raysearch.reports.study_report import study_report
 from raysearch.search.study.study import Study
 from raysearch.search.tracking.model_registry import ARTIFACT_PATH
 from raysearch.search.tracking.tracker import Tracker
 from support.champion_studies import REPEAT_SEED, study_with_champion
+from support.external_sets import json_output
 from support.result_studies import new_study
+from support.slide_files import slide_shards
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -127,3 +133,61 @@ def test_the_report_of_an_ensemble_uses_all_of_its_networks(
     page = Path("five.html").read_text()
     assert "the mean of 2 networks, one for each fold of the first repeat" in page
     assert run(["weights", "five", "x.pt"]) == 2
+
+
+# What a page on slides says of their patches: on the attention, the features, and their number.
+PATCHES_OF_SLIDES = (
+    r"Each square is a patch at its position on the slide",
+    r"slide S-\w{10}, \d+ patches",
+    r"Features of the patches of each slide, standardized for each patch",
+    r"16 features of each patch; a slide has \d+ patches \(median\)",
+    r"16 features of each patch of a slide",
+    r"The features of the patches of a slide only",
+    r"The attention to the patches of a slide",
+)
+
+
+@pytest.mark.usefixtures("slide_study")
+def test_the_report_on_slides_speaks_of_patches_only_where_it_means_those_of_a_slide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = str(slide_shards(tmp_path / "others", 20, seed=1))
+    words = ["evaluate", "first", others, "--name", "others", "--other-patients", "--out", "x.html"]
+    assert json_output(["test", "first"], capsys)["unit"] == "slides"
+    assert json_output(words, capsys)["unit"] == "slides"
+    assert "Others: 20 slides of 20 patients" in (tmp_path / "x.html").read_text()
+    assert "patch" not in _texts(tmp_path / "x.html")
+    assert run(["report", "first"]) == 0
+    text = _texts(tmp_path / "first.html")
+    for pattern in PATCHES_OF_SLIDES:
+        assert re.search(pattern, text), pattern
+        text = re.sub(pattern, "", text)
+    assert [
+        text[max(0, at.start() - 60) : at.end() + 30] for at in re.finditer("patch", text)
+    ] == []
+    for words_of_slides in (
+        *("Held-out test set, 9 slides of 9 patients", "others, 20 slides of 20 patients"),
+        *("a slide of class tumor", "ms per slide", "GFLOPs per slide", "Rule-out by slide"),
+        *("; slides: ", "rule-out by slide and patient", "Each slide is scored"),
+        *("One value of the slides of all folds", "slides and labels existed before the study"),
+        *("classification of histology slides", "became slides", "registered model to each slide"),
+    ):
+        assert words_of_slides in text, words_of_slides
+
+
+def _texts(path: Path) -> str:
+    """Return the texts of a page: attributes and charts included, styles and pictures excluded."""
+    text = re.sub(r"<style.*?</style>|data:[^\"]*", "", path.read_text(), flags=re.DOTALL)
+    return html.unescape(text)
+
+
+def test_without_pictures_the_report_on_slides_explains_no_grad_cam(
+    slide_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_model(_name: str, _studies: str) -> None:
+        raise DataError("gone")
+
+    monkeypatch.setattr(report_page, "load_model", no_model)
+    assert slide_study.plan.unit == "slides"
+    assert run(["report", "first"]) == 0
+    assert "Grad-CAM" not in _texts(tmp_path / "first.html")

@@ -37,6 +37,14 @@ HPARAMS: Hparams = {
     "learning_rate": 0.005,
     "batch_size": 32,
 }
+SLIDE_HPARAMS: Hparams = {
+    "architecture": "abmil",
+    "embedding_units": 8,
+    "attention_units": 4,
+    "bag_size": 16,
+    "batch_size": 8,
+    "learning_rate": 0.01,
+}
 REPEATED_HPARAMS: Hparams = {
     "folds": 2,
     "width": 4,

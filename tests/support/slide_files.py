@@ -20,14 +20,14 @@ SHIFT = 6.0
 PATCH_SIDE = 256
 
 
-def write_slides(folder: Path, num_slides: int, width: int = WIDTH) -> Path:
+def write_slides(folder: Path, num_slides: int, width: int = WIDTH, seed: int = 0) -> Path:
     """Write slides of two classes, each of another patient; return the CSV file of their labels.
 
     A slide of class tumor has some shifted patches, the first of its file.
     """
     files = folder / "features"
     files.mkdir(parents=True)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     lines = ["slide_id,case_id,label"]
     for number in range(num_slides):
         num_patches = int(rng.integers(20, 60))
@@ -55,9 +55,9 @@ def write_slide(path: Path, features: NDArray[np.float32], *, batch_axis: bool =
         file["coords"] = PATCH_SIDE * np.stack([numbers % side, numbers // side], axis=1)
 
 
-def slide_shards(folder: Path, num_slides: int) -> Path:
+def slide_shards(folder: Path, num_slides: int, seed: int = 0) -> Path:
     """Write shards of bags of so many slides, and return their folder."""
-    table = write_slides(folder / "source", num_slides)
+    table = write_slides(folder / "source", num_slides, seed=seed)
     options = SourceOptions(root=str(table.parent / "features"))
     shard_features(str(table), folder / "shards", options, SourceNames())
     return folder / "shards"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raysearch.data.audit.train_test_overlap import PixelMatch
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import View, load_rows
 from raysearch.data.splits.access_log import TestSetAccess, read_test_set_accesses
@@ -15,6 +16,7 @@ from raysearch.errors import DataError, StudyError
 from raysearch.inference.model_loading import load_model
 from raysearch.search.study.study import Study
 from raysearch.selection.decision_rule import SelectionOptions
+from raysearch.testing import held_out_test
 from raysearch.testing.held_out_test import (
     held_out_test_set,
     reject_other_champion,
@@ -27,7 +29,12 @@ from raysearch.testing.test_results import (
     read_evaluation_scores,
     read_evaluations,
 )
-from support.champion_studies import REFIT_DECISION, select_champion, study_with_champion
+from support.champion_studies import (
+    REFIT_DECISION,
+    SLIDE_HPARAMS,
+    select_champion,
+    study_with_champion,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ACCESS = TestSetAccess.now("first", "identity", "t0000", REFIT_DECISION)
@@ -113,3 +120,18 @@ def test_a_damaged_access_log_does_not_count_as_an_empty_one(
     Folder(many).write("splits/test_access/label/2026.json", b"{")
     with pytest.raises(DataError, match="damaged; restore it from a copy"):
         evaluate(champion_study)
+
+
+def test_equal_slides_of_the_test_set_and_of_the_development_data_are_named(
+    slide_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = Path(slide_study.plan.data)
+    study = study_with_champion(shards, tmp_path / "studies" / "leak", SLIDE_HPARAMS)
+    match = PixelMatch("a.h5", "b.h5")
+    monkeypatch.setattr(held_out_test, "pixel_matches", lambda _first, _second: [match])
+    result = evaluate(study)
+    assert result.scored.unit == study.plan.unit == "slides"
+    assert result.record.notes == (
+        "leakage: 1 slides of the held-out test set have the same features as slides of the"
+        " development data ('a.h5' is 'b.h5')",
+    )

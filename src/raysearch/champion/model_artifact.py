@@ -22,7 +22,7 @@ from raysearch.config.names import BAG_ARCHITECTURES, FROZEN, encoder_path, is_e
 from raysearch.data.pseudonyms import without_folders
 from raysearch.data.shards.shard_manifest import MAX_FEATURES
 from raysearch.errors import SpaceError, StudyError, first_line, shortened
-from raysearch.models import is_bag_shape
+from raysearch.models import is_bag_shape, row_unit
 from raysearch.models.architectures.networks import build_network, frozen_encoder_state
 from raysearch.models.classifier import (
     BagClassifier,
@@ -134,6 +134,11 @@ class ModelArtifact:
     def is_of_bags(self) -> bool:
         """Whether the model takes the features of slides, and not patches."""
         return is_bag_shape(self.shape)
+
+    @property
+    def unit(self) -> str:
+        """What the model classifies: `SLIDES` or `PATCHES`."""
+        return row_unit(self.shape)
 
     def encoder_state(self, path: Path) -> dict[str, Tensor]:
         """Return the weights of the frozen encoder in the file at `path`, by their names.

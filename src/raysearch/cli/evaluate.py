@@ -75,7 +75,8 @@ def evaluate(
     from raysearch.data.shards.shard_manifest import read_manifest
     from raysearch.search.journal.study_folder import StudyFolder
 
-    read_manifest(Folder(data)).classes_of(task)
+    manifest = read_manifest(Folder(data))
+    manifest.classes_of(task)
     class_names = _parse_class_map(class_map)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
@@ -92,7 +93,7 @@ def evaluate(
     model = load_model(address, studies)
     external = ExternalTestSet(data, task, name, class_names, other_patients)
     study_folder = folder if folder.exists(folder.PLAN) else None
-    with step_progress("Reading the patches") as on_progress:
+    with step_progress(f"Reading the {manifest.unit}") as on_progress:
         outcome = evaluate_external(model, study_folder, external, on_progress)
     if open_in_browser and out is None:
         out = Path(f"{outcome.record.name}.html")

@@ -54,7 +54,7 @@ def evaluation_tables(
         smoothed_auroc: The AUROC after smoothing over neighboring patches; None if their positions
             are unknown.
     """
-    text = f"{title}: {evaluation.rows:,} patches of {evaluation.patients:,} patients"
+    text = f"{title}: {evaluation.rows:,} {evaluation.unit} of {evaluation.patients:,} patients"
     metrics = metrics_table(
         text, evaluation, headline_metrics(evaluation), smoothed_auroc=smoothed_auroc
     )

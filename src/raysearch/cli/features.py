@@ -10,8 +10,8 @@ import typer
 from raysearch.cli.options import JsonOption, make_console
 from raysearch.cli.progress_bar import file_progress
 from raysearch.cli.shard import print_manifest
-from raysearch.data.step_progress import PATCHES
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import PATCHES
 
 if TYPE_CHECKING:
     from raysearch.config.hyperparameter_spec import Value

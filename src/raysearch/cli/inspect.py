@@ -21,7 +21,8 @@ from raysearch.cli.options import (
 )
 from raysearch.cli.progress_bar import step_progress
 from raysearch.data.file_access import write_file
-from raysearch.data.step_progress import PATCHES, StepProgress
+from raysearch.data.step_progress import StepProgress
+from raysearch.metrics.row_units import PATCHES
 
 
 def inspect(

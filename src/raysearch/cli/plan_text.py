@@ -90,12 +90,9 @@ def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:
     space, resources = plan.space, plan.space.resources
     class_counts = zip(plan.class_names, plan.class_counts, strict=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in class_counts)
-    unit, size = "patches", "x".join(map(str, plan.shape))
+    size = "x".join(map(str, plan.shape))
     if is_bag_shape(plan.shape):
-        unit, size = (
-            "slides",
-            f"{plan.shape[0]:,} patches (median), {plan.shape[1]:,} features each",
-        )
+        size = f"{plan.shape[0]:,} patches (median), {plan.shape[1]:,} features each"
     held_out = f"{len(plan.view.held_out):,} {plan.view.by}s, which no trial sees"
     auxiliary = (f"{shards.data}: {shards.rows:,} patches" for shards in plan.auxiliary)
     precision = "selected by a few steps of each architecture before the first trial"
@@ -107,7 +104,7 @@ def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:
         precision = f"{kind}: {'; '.join(formats)}"
     return {
         "data": f"{plan.data} ({plan.fingerprint[:12]})",
-        unit: f"{sum(plan.class_counts):,} of {size}: {counts}",
+        plan.unit: f"{sum(plan.class_counts):,} of {size}: {counts}",
         "held out": held_out if plan.view.held_out else "none",
         "auxiliary": ", ".join(auxiliary),
         "objective": f"{space.metric}, {space.mode}, mean over the folds",
@@ -126,8 +123,7 @@ def _split_table(plan: Plan, folds: int) -> Table:
     split = plan.split(folds)
     rungs = ", ".join(map(str, split.rungs)) or "none"
     title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch {rungs}"
-    unit = "slides" if is_bag_shape(plan.shape) else "patches"
-    table = Table("fold", "patients", unit, title=title, title_justify="left")
+    table = Table("fold", "patients", plan.unit, title=title, title_justify="left")
     if folds > MAX_FOLDS:
         for name, summary in FOLD_SUMMARIES.items():
             cells = (f"{summary(counts):,.15g}" for counts in (split.patients, split.patches))

@@ -128,8 +128,7 @@ def predict(
     if as_json:
         print_json({"out": out, **asdict(summary), "num_overlays": num_overlays, "notes": notes})
         return 0
-    unit = "slides" if model.artifact.is_of_bags else "patches"
-    sys.stdout.write(_summary_line(summary, out, unit))
+    sys.stdout.write(_summary_line(summary, out, model.artifact.unit))
     for note in notes:
         console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
     if num_overlays:
@@ -183,13 +182,12 @@ def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int
     if not max_overlays:
         return 0
     from raysearch.cli.progress_bar import file_progress
-    from raysearch.data.step_progress import PATCHES
     from raysearch.inference.grad_cam_overlays import write_overlays
 
     if model.artifact.is_of_bags:
         from raysearch.inference.attention_maps import write_attention
 
-        with file_progress("Explaining", "slides") as on_progress:
+        with file_progress("Explaining", model.artifact.unit) as on_progress:
             return write_attention(model, source, out, max_overlays, on_progress)
-    with file_progress("Explaining", PATCHES) as on_progress:
+    with file_progress("Explaining", model.artifact.unit) as on_progress:
         return write_overlays(model, source, out, max_overlays, on_progress)

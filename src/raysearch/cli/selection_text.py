@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from raysearch.metrics.interval import Interval
+from raysearch.metrics.row_units import singular
 
 if TYPE_CHECKING:
     from raysearch.cli.study_end import StudyEnd
@@ -90,7 +91,8 @@ def selection_table(plan: Plan, selection: Selection, max_rows: int | None = Non
     title = f"{metric} of {plan.name}, pooled out of fold over {selection.num_patients} patients"
     table = Table(title=title, title_justify="left")
     table.add_column("trial")
-    for name in (metric, "95 % by patient", "difference to the best", "by Holm", "ms per patch"):
+    time = f"ms per {singular(plan.unit)}"
+    for name in (metric, "95 % by patient", "difference to the best", "by Holm", time):
         table.add_column(name, justify="right")
     table.add_column("")
     for candidate in selection.candidates[:max_rows]:

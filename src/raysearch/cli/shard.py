@@ -16,6 +16,7 @@ from rich.table import Table
 from raysearch.cli.options import DepthOption, JsonOption, make_console
 from raysearch.cli.progress_bar import file_progress, step_progress
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import PATCHES
 
 if TYPE_CHECKING:
     from raysearch.data.shards.shard_manifest import Manifest
@@ -172,7 +173,7 @@ def _convert(source: str, out: Path, as_json: bool) -> int:
     """Convert the shards at `source`; the exit code is 0."""
     from raysearch.data.splits.data_set_conversion import convert_data_set
 
-    with file_progress("Converting", "patches") as update:
+    with file_progress("Converting", PATCHES) as update:
         manifest, left_out = convert_data_set(source, out, update)
     print_manifest(source, out, manifest, as_json)
     for message in left_out:
@@ -210,7 +211,7 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
     class_counts = zip(manifest.class_names, manifest.class_counts, strict=True)
     rows = {
         "files": f"{manifest.files:,}",
-        "slides" if manifest.is_bags else "patches": f"{manifest.rows:,}: "
+        manifest.unit: f"{manifest.rows:,}: "
         + ", ".join(f"{count:,} {name}" for name, count in class_counts),
         "rejected": f"{manifest.rejected:,}"
         + (f", see {out}/rejected.csv" if manifest.rejected else ""),

@@ -79,8 +79,9 @@ def _synthetic_shards(source: str, studies: str, console: Console) -> str:
         return (shards / name).address
     from raysearch.cli.progress_bar import step_progress
     from raysearch.data.shards.sharding import write_shards
-    from raysearch.data.step_progress import PATCHES, StepProgress
+    from raysearch.data.step_progress import StepProgress
     from raysearch.data.synthetic import parse_synthetic
+    from raysearch.metrics.row_units import PATCHES
 
     parse_synthetic(source)
     console.print(f"Generating the synthetic data set {source}", highlight=False)

@@ -48,7 +48,7 @@ def test(
     outcome = None if is_repeated else stored_held_out(folder, study.plan, study.history)
     if outcome is None:
         model = load_model(name, studies)
-        with step_progress("Reading the patches") as on_progress:
+        with step_progress(f"Reading the {study.plan.unit}") as on_progress:
             outcome = evaluate_held_out(folder, study.plan, study.history, model, on_progress)
     if as_json:
         print_evaluation_json(outcome)

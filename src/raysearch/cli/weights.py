@@ -16,6 +16,7 @@ from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_conso
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import IMAGENET, PRETRAINED, is_encoder
 from raysearch.errors import DataError
+from raysearch.models import is_bag_shape
 
 if TYPE_CHECKING:
     from raysearch.models.encoders.local_weights import LocalWeights
@@ -164,9 +165,11 @@ def export(
         record = {"file": out, "study": name, "trial": trial.id, "architecture": architecture}
         print_json({**record, "height": height, "width": width})
         return 0
-    file = escape(str(out))
+    file, inputs = escape(str(out)), f"patches of {width}x{height} pixels"
+    if is_bag_shape(study.plan.shape):
+        inputs = f"slides with {width:,} features of each patch"
     make_console().print(
-        f"{file}: {architecture} of {trial.id}, trained on patches of {width}x{height} pixels;"
+        f"{file}: {architecture} of {trial.id}, trained on {inputs};"
         f" start another study with it by `weights: {file}`",
         soft_wrap=True,
     )

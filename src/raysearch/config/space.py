@@ -153,7 +153,7 @@ class NetworkLimits:
 
     Attributes:
         parameters: Number of trained parameters.
-        inference_ms: Milliseconds per patch, in batches.
+        inference_ms: Milliseconds per patch, or per slide, in batches.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

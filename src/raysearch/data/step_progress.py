@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-EPOCHS, PATCHES, FOLDS = "epochs", "patches", "folds"
+EPOCHS, FOLDS = "epochs", "folds"
 
 
 @dataclass(frozen=True)

@@ -251,8 +251,8 @@ def predict_proba(
     if len(invalid):
         raise StudyError(
             f"{model.name} gives no finite probability for {len(invalid):,} of {len(inputs):,}"
-            f" patches or slides, the first of them row {invalid[0]}; select another champion with"
-            " `raysearch select`"
+            f" {model.artifact.unit}, the first of them row {invalid[0]}; select another champion"
+            " with `raysearch select`"
         )
     return probabilities
 

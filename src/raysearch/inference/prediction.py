@@ -18,7 +18,7 @@ from raysearch.data.csv_files import csv_content, neutralize_columns, parse_csv
 from raysearch.data.file_access import create_folder
 from raysearch.data.files import Folder
 from raysearch.data.sources.listing import Rejected
-from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
+from raysearch.data.step_progress import StepCallback, StepProgress
 from raysearch.errors import DataError
 from raysearch.inference.model_loading import (
     Model,
@@ -103,11 +103,11 @@ def predict(
     # The copy for the workers, which need not have the encoder, has all weights.
     artifact = replace(model.artifact, encoder_file=None)
     packed_model = pack_model_artifact(artifact, model.classifier)
-    num_patches = sum(map(source.num_rows, range(source.num_batches)))
-    num_done = num_patches - sum(map(source.num_rows, pending))
+    num_rows = sum(map(source.num_rows, range(source.num_batches)))
+    num_done = num_rows - sum(map(source.num_rows, pending))
 
     def on_rows(num_in_batch: int, _num_rows: int = 0) -> None:
-        on_progress(StepProgress(SCORING, num_done + num_in_batch, num_patches, PATCHES))
+        on_progress(StepProgress(SCORING, num_done + num_in_batch, num_rows, model.artifact.unit))
 
     on_rows(0)
     is_here = execute is run_in_this_process
@@ -117,7 +117,7 @@ def predict(
     for number in execute(scorer, pending):
         num_done += source.num_rows(number)
         on_rows(0)
-    return _merge_batches(out, request, source, set(pending), on_progress)
+    return _merge_batches(out, request, source, set(pending), on_progress, model.artifact.unit)
 
 
 def _make_scorer(
@@ -238,19 +238,24 @@ def _claim_folder(out: Folder, request: str) -> None:
 
 
 def _merge_batches(
-    out: Folder, request: str, source: Source, new: set[int], on_progress: StepCallback
+    out: Folder,
+    request: str,
+    source: Source,
+    new: set[int],
+    on_progress: StepCallback,
+    unit: str,
 ) -> PredictionSummary:
     """Write the final tables from all scored batches, and remove the batches."""
     tables, rejected, num_new, num_read = [], list(source.rejected), 0, 0
-    num_patches = sum(map(source.num_rows, range(source.num_batches)))
+    num_rows = sum(map(source.num_rows, range(source.num_batches)))
     for number in range(source.num_batches):
-        on_progress(StepProgress(WRITING, num_read, num_patches, PATCHES))
+        on_progress(StepProgress(WRITING, num_read, num_rows, unit))
         num_read += source.num_rows(number)
         table, rejected_in_batch = _read_part(out, number)
         tables.append(table)
         rejected += rejected_in_batch
         num_new += table.num_rows if number in new else 0
-    on_progress(StepProgress(WRITING, 0, 0, PATCHES))  # its end is not known
+    on_progress(StepProgress(WRITING, 0, 0, unit))  # its end is not known
     scores = pa.concat_tables(tables).replace_schema_metadata({REQUEST_KEY: request.encode()})
     out.write(REJECTED, csv_content(Rejected._fields, sorted(rejected)))
     out.write(TABLE, _csv_table(scores))

@@ -1,4 +1,4 @@
-"""The complete evaluation of one set of predictions: by patch, by class, by fold and by patient."""
+"""The complete evaluation of one set of predictions: by row, by class, by fold and by patient."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from raysearch.metrics.patient_level import (
     aggregate_by_patient,
     detect_patients,
 )
+from raysearch.metrics.row_units import PATCHES
 from raysearch.metrics.selective_prediction import (
     RiskCoverage,
     RuleOut,
@@ -58,6 +59,7 @@ class ScoredRows:
         class_names: Names of the C classes.
         threshold: Probability from which on the second of two classes is predicted; if it is None,
             the class with the highest probability is predicted.
+        unit: What a row is: `PATCHES` or `SLIDES`.
     """
 
     labels: Ints
@@ -65,6 +67,7 @@ class ScoredRows:
     patients: NDArray[np.str_]
     class_names: tuple[str, ...]
     threshold: float | None = None
+    unit: str = PATCHES
 
     @property
     def predicted(self) -> Ints:
@@ -125,6 +128,7 @@ class Evaluation:
         rule_out: Rows that are ruled out at each confidence; empty for more than two classes.
         patient_level: The evaluation by patient; None for more than two classes.
         folds: The metrics of each fold.
+        unit: What a row is: `PATCHES` or `SLIDES`.
     """
 
     class_names: tuple[str, ...]
@@ -141,6 +145,7 @@ class Evaluation:
     rule_out: tuple[RuleOut, ...]
     patient_level: PatientLevelEvaluation | None
     folds: dict[int, MetricValues]
+    unit: str = PATCHES
 
 
 def evaluate_predictions(
@@ -190,6 +195,7 @@ def evaluate_predictions(
         rule_out=tuple(rule_out_table(labels, probabilities)) if is_binary else (),
         patient_level=_evaluate_patients(scored, num_replicates, seed) if is_binary else None,
         folds={} if folds is None else _metrics_by_fold(scored, folds),
+        unit=scored.unit,
     )
 
 
@@ -243,6 +249,7 @@ def _metrics_by_fold(scored: ScoredRows, folds: Ints) -> dict[int, MetricValues]
             scored.patients[in_fold],
             scored.class_names,
             scored.threshold,
+            scored.unit,
         )
         # All rows count once: a single replicate with a single group.
         patient_index, weights = np.zeros(len(rows.labels), np.int64), np.ones((1, 1))

@@ -23,6 +23,7 @@ from raysearch.metrics.bootstrap import (
     percentile_interval,
 )
 from raysearch.metrics.interval import Interval
+from raysearch.metrics.row_units import PATCHES
 
 NUM_PERMUTATIONS = 999
 NUM_REPLICATES = 2000
@@ -45,11 +46,19 @@ CONFIDENCE = "confidence"
 
 @dataclass(frozen=True)
 class PatientScores:
-    """Probabilities (N, C), the patient (N,) of each row, and the labels (N,) if they are known."""
+    """Scores of rows.
+
+    Attributes:
+        probabilities: Probability of each class, shape (N, C).
+        patients: Patient of each row, shape (N,).
+        labels: Class of each row, shape (N,); None if they are unknown.
+        unit: What a row is: `PATCHES` or `SLIDES`.
+    """
 
     probabilities: Floats
     patients: NDArray[np.str_]
     labels: Ints | None = None
+    unit: str = PATCHES
 
     @property
     def num_patients(self) -> int:
@@ -64,7 +73,7 @@ class PatientScores:
         drawn_names = np.random.default_rng(seed).choice(names, max_patients, replace=False)
         kept = np.isin(self.patients, drawn_names)
         labels = None if self.labels is None else self.labels[kept]
-        return PatientScores(self.probabilities[kept], self.patients[kept], labels)
+        return PatientScores(self.probabilities[kept], self.patients[kept], labels, self.unit)
 
     @property
     def confidence(self) -> Floats:
@@ -205,12 +214,14 @@ class CalibrationShift:
         all_rows: The check of all rows.
         confident_rows: The check of the rows with at least `HIGH_CONFIDENCE`; None without any.
         reference: The check of the out-of-fold scores; its accuracy has no bounds.
+        unit: What a row is: `PATCHES` or `SLIDES`.
     """
 
     gap: Interval
     all_rows: ConfidenceCheck
     confident_rows: ConfidenceCheck | None
     reference: ConfidenceCheck
+    unit: str = PATCHES
 
     @property
     def are_confident_rows_wrong(self) -> bool:
@@ -236,7 +247,7 @@ class CalibrationShift:
         high_text = (
             ""
             if confident is None
-            else f"; accuracy {confident.accuracy} in the {confident.num_rows:,} patches with a"
+            else f"; accuracy {confident.accuracy} in the {confident.num_rows:,} {self.unit} with a"
             f" confidence of at least {HIGH_CONFIDENCE:g}"
         )
         return (
@@ -272,6 +283,7 @@ def calibration_shift(
             float(reference.confidence.mean()),
             Interval(None, float(reference.correct.mean()), None),
         ),
+        new.unit,
     )
 
 

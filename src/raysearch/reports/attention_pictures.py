@@ -13,12 +13,13 @@ from raysearch.data.step_progress import StepCallback, StepProgress
 from raysearch.inference.attention_maps import attention_image, slide_attention
 from raysearch.inference.image_rendering import data_uri, encode_png
 from raysearch.inference.model_loading import Model
+from raysearch.metrics.row_units import SLIDES
 from raysearch.reports.html_page import Picture
 from raysearch.reports.study_report import StudyReport
 
 # So many errors, and so many correct slides of each class, are shown.
 MAX_ERRORS, MAX_CORRECT = 12, 2
-EXPLAINING, SLIDES = "Explaining the slides", "slides"
+EXPLAINING = "Explaining the slides"
 
 
 def attention_pictures(

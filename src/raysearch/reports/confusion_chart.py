@@ -47,7 +47,7 @@ def confusion_chart(evaluation: Evaluation, set_name: str) -> Chart:
         return canvas.chart(
             file_name(set_name, "confusion-matrix"),
             "Confusion matrix",
-            DataTable(["true", "predicted", "patches", "fraction_of_true"], rows),
+            DataTable(["true", "predicted", evaluation.unit, "fraction_of_true"], rows),
             rule,
         )
 

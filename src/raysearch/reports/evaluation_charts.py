@@ -85,7 +85,7 @@ def evaluation_charts(
     diagrams = {"calibrated" if is_calibrated else "scores": evaluation.reliability}
     if uncalibrated is not None:
         diagrams["before temperature scaling"] = uncalibrated
-    charts.append(_reliability_chart(diagrams, set_name))
+    charts.append(_reliability_chart(diagrams, evaluation.unit, set_name))
     charts.append(_risk_coverage_chart(evaluation, set_name))
     return charts
 
@@ -244,7 +244,7 @@ def _interval_text(interval: Interval) -> str:
     return value if interval.low is None else f"{value} ({low} to {high})"
 
 
-def _reliability_chart(diagrams: Mapping[str, Reliability], set_name: str) -> Chart:
+def _reliability_chart(diagrams: Mapping[str, Reliability], unit: str, set_name: str) -> Chart:
     """Draw the accuracy over the confidence, with a line for each named diagram."""
     rows: list[Sequence[object]] = []
     with chart_canvas(SQUARE_HEIGHT + LEGEND_HEIGHT * (len(diagrams) + 1)) as canvas:
@@ -259,7 +259,7 @@ def _reliability_chart(diagrams: Mapping[str, Reliability], set_name: str) -> Ch
             values = list(zip(confidence, accuracy, counts.tolist(), strict=True))
             canvas.add_tips(
                 points,
-                *(f"{n:,} patches: confidence {x:.3f}, accuracy {y:.3f}" for x, y, n in values),
+                *(f"{n:,} {unit}: confidence {x:.3f}, accuracy {y:.3f}" for x, y, n in values),
             )
             rows += [[name, _rounded(x), _rounded(y), n] for x, y, n in values]
         _draw_diagonal(canvas, "perfectly calibrated")
@@ -267,8 +267,8 @@ def _reliability_chart(diagrams: Mapping[str, Reliability], set_name: str) -> Ch
         return canvas.chart(
             file_name(set_name, "reliability"),
             "Reliability diagram",
-            DataTable(["scores", "confidence", "accuracy", "patches"], rows),
-            "Confidence is the probability of the most probable class; each dot is the patches in"
+            DataTable(["scores", "confidence", "accuracy", unit], rows),
+            f"Confidence is the probability of the most probable class; each dot is the {unit} in"
             f" one of {NUM_BINS} equal intervals of it from 0 to 1.",
         )
 
@@ -283,7 +283,7 @@ def _risk_coverage_chart(evaluation: Evaluation, set_name: str) -> Chart:
         canvas.add_entry(line, f"error rate{augrc}")
         canvas.add_tips(line, f"error rate{augrc}")
         end = float(risk[-1])
-        _draw_level(canvas, end, f"error rate of all patches: {end:.3f}")
+        _draw_level(canvas, end, f"error rate of all {evaluation.unit}: {end:.3f}")
         canvas.axes.set(xlim=(0, 1), ylim=(0, max(float(risk.max()) * 1.05, 0.01)), box_aspect=1)
         canvas.axes.set(xlabel="coverage (highest confidence first)", ylabel="error rate")
         return canvas.chart(
@@ -298,7 +298,8 @@ def _risk_coverage_chart(evaluation: Evaluation, set_name: str) -> Chart:
 
 
 def _risk_caption(evaluation: Evaluation, end: float) -> str:
-    text = "The error rate of the patches that a model decides if it passes on the others."
+    unit = evaluation.unit
+    text = f"The error rate of the {unit} that a model decides if it passes on the others."
     accuracy = evaluation.metrics["accuracy"].value
     if evaluation.threshold is None or accuracy is None or abs(1 - accuracy - end) < 5e-4:
         return text

@@ -15,6 +15,7 @@ from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.errors import DataError
 from raysearch.metrics.evaluation import ScoredRows
 from raysearch.metrics.plausibility import PlausibilityNote
+from raysearch.metrics.row_units import singular
 from raysearch.reports.chart_canvas import Chart
 from raysearch.reports.evaluation_charts import evaluation_charts
 from raysearch.reports.evaluation_tables import (
@@ -42,7 +43,7 @@ class EvaluationSection:
 
     Attributes:
         name: The name of the set, with a capital.
-        support: Its numbers of patches and patients.
+        support: Its numbers of rows and patients.
         lead: The result in one or two sentences.
         text: What was evaluated, and how.
         notes: What limits the validity of the result.
@@ -50,6 +51,7 @@ class EvaluationSection:
         key_tables: The tables by class and of patients that are detected.
         tables: The other tables.
         folded_tables: Those with a row for each patient.
+        unit: What a row of the set is: `PATCHES` or `SLIDES`.
     """
 
     name: str
@@ -61,6 +63,12 @@ class EvaluationSection:
     key_tables: tuple[Table, ...]
     tables: tuple[Table, ...]
     folded_tables: tuple[Table, ...]
+    unit: str
+
+    @property
+    def unit_singular(self) -> str:
+        """What a row of the set is, in the singular."""
+        return singular(self.unit)
 
 
 def evaluation_page(title: str, sets: Sequence[EvaluatedSet], names: DisplayedNames) -> str:
@@ -92,6 +100,7 @@ def evaluation_section(evaluated: EvaluatedSet, names: DisplayedNames) -> Evalua
         folded_tables=()
         if patients is None
         else (patient_table(evaluation, patients, MAX_PATIENTS, names),),
+        unit=evaluation.unit,
     )
 
 
@@ -112,7 +121,7 @@ def read_score_table(path: Path) -> ScoredRows:
     """Read a CSV file with labels and predictions, as `raysearch predict` writes it.
 
     Patients and labels are texts: `007`, `7` and `7.0` are three patients. Blanks at their ends
-    are no part of them.
+    are no part of them. The table does not say what a row is; it counts as a patch.
 
     Raises:
         DataError: If a column is missing, a score is not a number, the scores of a row do not sum
@@ -153,7 +162,7 @@ def missing_value_notes(scored: ScoredRows) -> list[str]:
     """Return a note for each patient whose name is a word that programs write if it is missing."""
     names, counts = np.unique(scored.patients, return_counts=True)
     return [
-        f"{count:,} patches have the patient {name!r}, which counts as one patient; if it is"
+        f"{count:,} {scored.unit} have the patient {name!r}, which counts as one patient; if it is"
         " missing, remove these rows"
         for name, count in zip(names.tolist(), counts.tolist(), strict=True)
         if name.lower() in MISSING_WORDS

@@ -14,6 +14,7 @@ from raysearch.metrics.classification import METRICS
 from raysearch.metrics.evaluation import Evaluation, PatientLevelEvaluation
 from raysearch.metrics.interval import Interval
 from raysearch.metrics.patient_level import CONFIDENT, TOP
+from raysearch.metrics.row_units import singular
 from raysearch.metrics.selective_prediction import RuleOut
 from raysearch.reports.evaluation_charts import MAX_MATRIX_CLASSES
 from raysearch.reports.html_page import Table
@@ -91,7 +92,7 @@ def detail_tables(evaluation: Evaluation) -> Iterator[Table]:
     if is_wide:
         yield _selective_class_table(evaluation)
     if evaluation.rule_out:
-        yield _rule_out_table("Rule-out by patch", evaluation.rule_out)
+        yield _rule_out_table(f"Rule-out by {singular(evaluation.unit)}", evaluation.rule_out)
     if evaluation.patient_level is not None:
         yield _patient_auroc_table(evaluation, evaluation.patient_level)
         yield _rule_out_table("Rule-out by patient", evaluation.patient_level.rule_out)
@@ -133,7 +134,7 @@ def _confusion_table(evaluation: Evaluation) -> Table:
         if errors[true, predicted]
     ]
     title = "Most frequent confusions of the confusion matrix"
-    return Table(title, ["true class as predicted class", "patches", "fraction"], rows)
+    return Table(title, ["true class as predicted class", evaluation.unit, "fraction"], rows)
 
 
 def _selective_prediction_table(evaluation: Evaluation, class_names: Sequence[str]) -> Table:
@@ -203,8 +204,8 @@ def _patient_auroc_table(evaluation: Evaluation, patient_level: PatientLevelEval
     rows.append(["mean absolute error of the positive fraction", number(error), ""])
     positives = int(patient_level.table.labels.sum())
     title = (
-        f"Patient-level AUROC: {positives:,} of {evaluation.patients:,} patients have a patch of"
-        f" class {evaluation.class_names[1]}"
+        f"Patient-level AUROC: {positives:,} of {evaluation.patients:,} patients have a"
+        f" {singular(evaluation.unit)} of class {evaluation.class_names[1]}"
     )
     return Table(title, ["patient score", "AUROC", "95 % CI"], rows)
 
@@ -221,10 +222,10 @@ def _detection_table(evaluation: Evaluation, patient_level: PatientLevelEvaluati
         for detection in patient_level.detection
     ]
     title = (
-        "Patients detected as positive by their patches with a probability of"
+        f"Patients detected as positive by their {evaluation.unit} with a probability of"
         f" class {evaluation.class_names[1]} of at least {CONFIDENT:g}"
     )
-    columns = ["patches", "true positives", "sensitivity", "true negatives", "specificity"]
+    columns = [evaluation.unit, "true positives", "sensitivity", "true negatives", "specificity"]
     return Table(title, columns, rows)
 
 
@@ -256,12 +257,12 @@ def patient_table(
     class_name = evaluation.class_names[1]
     columns = [
         "patient",
-        "patches",
+        evaluation.unit,
         f"true fraction of {class_name}",
         "predicted fraction",
         "mean probability",
         f"mean of the {TOP} highest",
-        f"patches from {CONFIDENT:g}",
+        f"{evaluation.unit} from {CONFIDENT:g}",
     ]
     title = f"By patient, largest error of the predicted fraction of {class_name} first{hidden}"
     return Table(title, columns, rows)
@@ -269,7 +270,8 @@ def patient_table(
 
 def fold_table(evaluation: Evaluation) -> Table:
     """Return every metric of each fold, and of all folds pooled, a column for each of few folds."""
-    title = "By fold, and pooled: of the patches of all folds together, which is not the mean"
+    unit = evaluation.unit
+    title = f"By fold, and pooled: of the {unit} of all folds together, which is not the mean"
     values = [
         [f"fold {fold}", *(number(values[name]) for name in METRICS)]
         for fold, values in evaluation.folds.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raysearch.metrics.interval import Interval
+from raysearch.metrics.row_units import singular
 from raysearch.reports.evaluation_tables import interval_text, number
 from raysearch.reports.html_page import Table
 from raysearch.reports.study_report import OUT_OF_FOLD, EvaluatedSet, StudyReport
@@ -14,12 +15,13 @@ def result_text(evaluated: EvaluatedSet) -> str:
     """Return the result on a set in two sentences, for readers who know no metric."""
     evaluation, class_names = evaluated.evaluation, evaluated.evaluation.class_names
     auroc = evaluation.metrics["auroc"]
+    unit = evaluation.unit
     place = f"On {evaluated.support} ({evaluated.name})"
     if len(class_names) != 2:
         accuracy = _percentage(evaluation.metrics["accuracy"])
         mean = number(auroc.value, 3)
         return (
-            f"{place}, the model predicts the true class of {accuracy} of the patches. The mean"
+            f"{place}, the model predicts the true class of {accuracy} of the {unit}. The mean"
             f" AUROC of the classes is {mean}{_brackets(auroc)}."
         )
     negative, positive = class_names
@@ -28,11 +30,11 @@ def result_text(evaluated: EvaluatedSet) -> str:
     if evaluation.threshold is not None:
         rule = f"At its threshold of {evaluation.threshold:.3f}"
     return (
-        f"{place}, the model gives a patch of class {positive} a higher probability than one of"
-        f" class {negative} in {_percentage(auroc)} of the pairs (AUROC {number(auroc.value, 3)})."
-        f" {rule}, it detects {_percentage(sensitivity)} of the patches of"
-        f" class {positive} (sensitivity), and excludes {_percentage(specificity)} of those of"
-        f" class {negative} (specificity). In brackets: 95 % intervals by patient."
+        f"{place}, the model gives a {singular(unit)} of class {positive} a higher probability than"
+        f" one of class {negative} in {_percentage(auroc)} of the pairs"
+        f" (AUROC {number(auroc.value, 3)}). {rule}, it detects {_percentage(sensitivity)} of the"
+        f" {unit} of class {positive} (sensitivity), and excludes {_percentage(specificity)} of"
+        f" those of class {negative} (specificity). In brackets: 95 % intervals by patient."
     )
 
 
@@ -51,6 +53,7 @@ def _values(report: StudyReport) -> Iterator[tuple[str, Interval, str]]:
     """Yield name, value and explanation of each value."""
     metric, champion, selection = report.plan.space.metric, report.champion, report.selection
     candidate = selection.candidate_of(selection.chosen)
+    pooled_text = f"One value of the {report.plan.unit} of all folds together"
     yield (
         *("mean over folds", Interval(None, champion.objective, None)),
         f"The mean of {champion.folds} values, one for each fold: how the search compares trials"
@@ -59,8 +62,8 @@ def _values(report: StudyReport) -> Iterator[tuple[str, Interval, str]]:
     pooled = candidate.objective
     yield (
         *("pooled out of fold", pooled),
-        "One value of the patches of all folds together, so that models of different folds are"
-        " compared, too: how the champion is selected (ranking).",
+        f"{pooled_text}, so that models of different folds are compared, too:"
+        " how the champion is selected (ranking).",
     )
     yield (
         *("bias-corrected estimate", selection.corrected),
@@ -70,8 +73,8 @@ def _values(report: StudyReport) -> Iterator[tuple[str, Interval, str]]:
     for value in report.history.repeat_objectives:
         yield (
             *("repeat", Interval(None, value, None)),
-            "One value of the patches of all folds together, of one more cross-validation with a"
-            " new seed: compare it with the pooled value out of fold.",
+            f"{pooled_text}, of one more cross-validation with a new seed:"
+            " compare it with the pooled value out of fold.",
         )
     for evaluated in report.sets:
         interval = evaluated.evaluation.metrics.get(metric)
@@ -91,7 +94,8 @@ def _is_same(evaluated: EvaluatedSet, interval: Interval, pooled: Interval) -> b
 
 def _set_text(evaluated: EvaluatedSet) -> str:
     if evaluated.name == OUT_OF_FOLD:
-        return "The patches of all folds, with the decision rule, which the selection does not use."
+        unit = evaluated.evaluation.unit
+        return f"The {unit} of all folds, with the decision rule, which the selection does not use."
     return (
         f"Other patients, {evaluated.evaluation.patients:,} of them, which neither search nor"
         " selection has seen."

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from raysearch.champion.register import Champion
 from raysearch.data.pseudonyms import without_folders
 from raysearch.metrics.interval import Interval
+from raysearch.metrics.row_units import singular
 from raysearch.reports.evaluation_tables import hparams_summary
 from raysearch.search.journal.history import History
 from raysearch.search.study.plan import Plan
@@ -67,7 +68,7 @@ def _facts(plan: Plan, champion: Champion) -> Iterator[str]:
 def _table(plan: Plan, champion: Champion) -> str:
     """Return the best trials as a Markdown table."""
     lines = [
-        f"| trial | {plan.space.metric} | 95 % interval | ms per patch | |",
+        f"| trial | {plan.space.metric} | 95 % interval | ms per {singular(plan.unit)} | |",
         "|---|---|---|---|---|",
     ]
     for candidate in champion.selection.candidates[:MAX_ROWS]:

@@ -9,6 +9,7 @@ from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import NO_WEIGHTS
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.metrics.evaluation import NUM_REPLICATES
+from raysearch.metrics.row_units import singular
 from raysearch.models import is_bag_shape
 from raysearch.reports.evaluation_tables import hparams_summary
 from raysearch.reports.pretrained_weights_text import (
@@ -17,7 +18,6 @@ from raysearch.reports.pretrained_weights_text import (
     separate_text,
 )
 from raysearch.reports.study_report import EvaluatedSet, StudyReport, repeats_text
-from raysearch.search.study.plan import Plan
 
 PACKAGES = ("raysearch", "torch", "torchvision", "ray", "optuna", "mlflow")
 MAIN_METRICS = ("auroc", "average_precision", "balanced_accuracy", "f1", "macro_f1", "brier")
@@ -48,11 +48,6 @@ def study_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     }
 
 
-def _unit(plan: Plan) -> str:
-    """Return what the model classifies, in the plural."""
-    return "slides" if is_bag_shape(plan.shape) else "patches"
-
-
 def _design_answers(report: StudyReport) -> Answers:
     plan, metric, selection = report.plan, report.plan.space.metric, report.selection
     direction = "Maximize" if report.plan.space.mode == "max" else "Minimize"
@@ -67,13 +62,13 @@ def _design_answers(report: StudyReport) -> Answers:
     architecture = architecture_name(report)
     return {
         "technology": Answer(
-            f"Deep learning ({architecture}): classification of histology {_unit(plan)}."
+            f"Deep learning ({architecture}): classification of histology {plan.unit}."
         ),
         "summary": Answer(summary),
         "aims": Answer(
-            f"{direction} {metric} of the classification of {_unit(plan)}.", "clinical hypotheses"
+            f"{direction} {metric} of the classification of {plan.unit}.", "clinical hypotheses"
         ),
-        "design": Answer("Retrospective: patches and labels existed before the study."),
+        "design": Answer(f"Retrospective: {plan.unit} and labels existed before the study."),
         "goal": Answer("Model development and selection. Clinical use is not evaluated."),
     }
 
@@ -91,7 +86,7 @@ def _data_answers(report: StudyReport) -> Answers:
     )
     names = ", ".join(plan.class_names)
     counts = _class_counts(report)
-    subsets = f"{_unit(plan).capitalize()} with a label of task {plan.view.task!r}: {counts}."
+    subsets = f"{plan.unit.capitalize()} with a label of task {plan.view.task!r}: {counts}."
     if hparams.patient_fraction != 1:
         subsets += f" Each fold trains on {hparams.patient_fraction:.0%} of its training patients."
     preprocessing = f"Preprocessing `{hparams.preprocess}`, then pixels scaled to -1 to 1."
@@ -122,7 +117,7 @@ def _data_answers(report: StudyReport) -> Answers:
     }
     if manifest:
         files = (
-            f"Of {manifest.files:,} source files, {manifest.rows:,} became {_unit(plan)} and"
+            f"Of {manifest.files:,} source files, {manifest.rows:,} became {plan.unit} and"
             f" {manifest.rejected:,} were rejected, each with a recorded reason."
         )
         answers["eligibility"] = Answer(files, "inclusion criteria of patients and slides")
@@ -155,7 +150,7 @@ def _partition_answers(report: StudyReport, names: DisplayedNames) -> Answers:
     )
     warnings = " ".join(f"{names.message(warning)}." for warning in plan.warnings)
     level = f"Partitions are disjoint by {by}."
-    flow = f"Development set: {sum(plan.class_counts):,} {_unit(plan)}. Evaluated: " + "; ".join(
+    flow = f"Development set: {sum(plan.class_counts):,} {plan.unit}. Evaluated: " + "; ".join(
         f"{evaluated.name}, {evaluated.support}" for evaluated in report.sets
     )
     classes = "Classes: " + "; ".join(
@@ -218,8 +213,7 @@ def _model_answers(report: StudyReport) -> Answers:
             f"{separate_text(report)}"
         ),
         "prediction": Answer(
-            "`raysearch predict` applies the registered model to each"
-            f" {'slide' if is_bag_shape(plan.shape) else 'patch'}."
+            f"`raysearch predict` applies the registered model to each {singular(plan.unit)}."
         ),
         "explainability": Answer(
             "The attention to the patches of a slide."
@@ -251,7 +245,8 @@ def _method_answers(report: StudyReport) -> Answers:
     evaluation = report.out_of_fold.evaluation
     metrics = f"{', '.join(evaluation.metrics)}; by class and fold; calibration error; AUGRC"
     if evaluation.patient_level:
-        metrics += "; rule-out by patch and patient; patient-level AUROC and detection"
+        row = singular(evaluation.unit)
+        metrics += f"; rule-out by {row} and patient; patient-level AUROC and detection"
     uncertainty = (
         f"95 % confidence intervals: percentiles of {NUM_REPLICATES:,} bootstrap replicates of"
         " patients; exact (Clopper and Pearson) intervals of rule-out and detection."

@@ -11,14 +11,10 @@ from raysearch.analysis.search_figures import study_figures
 from raysearch.analysis.stored_importances import ImportancesByFolds, read_importances
 from raysearch.data.file_access import write_file
 from raysearch.data.pseudonyms import DisplayedNames, last_part
-from raysearch.data.step_progress import (
-    PATCHES,
-    StepCallback,
-    StepProgress,
-    ignore_progress,
-)
+from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import UserError
 from raysearch.inference.model_loading import load_model
+from raysearch.metrics.row_units import PATCHES, SLIDES, singular
 from raysearch.models.encoders.encoder_files import EncoderFileError
 from raysearch.reports.answer_tables import answer_tables
 from raysearch.reports.chart_canvas import Chart
@@ -175,10 +171,12 @@ def report_page(
         values=value_table(report),
         learning_curves=learning_curve_chart(report.champion, plan.space.epochs),
         pictures=pictures,
+        is_of_slides=plan.unit == SLIDES,
         card=card,
         notes=report.notes,
         search_sections=[
-            search_section(group) for group in study_figures(plan, report.history, importances)
+            search_section(group, plan.unit)
+            for group in study_figures(plan, report.history, importances)
         ],
     )
 
@@ -200,11 +198,11 @@ def _facts(report: StudyReport) -> Iterator[tuple[str, str]]:
     yield "registered model", networks
     yield "trials", f"{len(history.searched()):,} searched, {len(history.done()):,} finished"
     counts = zip(plan.class_names, plan.class_counts, strict=True)
-    patches = ", ".join(f"{count:,} {name}" for name, count in counts)
+    count_text = ", ".join(f"{count:,} {name}" for name, count in counts)
     num_patients = report.selection.num_patients
     yield (
         "development data",
-        f"{last_part(plan.data)}; patches: {patches}; {num_patients:,} patients",
+        f"{last_part(plan.data)}; {plan.unit}: {count_text}; {num_patients:,} patients",
     )
     yield "held-out test set", f"{len(view.held_out):,} {view.by}s" if view.held_out else "none"
     split_hash = plan.splits[0].hash
@@ -228,7 +226,7 @@ def _selection_section(report: StudyReport) -> SelectionSection:
         for candidate in selection.candidates
     ]
     columns = ["trial", metric, "95 % CI by patient", "difference from best", "tied"]
-    table = Table("", [*columns, "ms per patch", "selected"], rows)
+    table = Table("", [*columns, f"ms per {singular(report.plan.unit)}", "selected"], rows)
     return SelectionSection(
         metric=metric,
         margin=f"{selection.margin:g}",

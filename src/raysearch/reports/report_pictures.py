@@ -13,15 +13,11 @@ from numpy.typing import NDArray
 from raysearch.data.array_cache import ArrayCache
 from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.data.shards.patches import Patches, load_patches
-from raysearch.data.step_progress import (
-    PATCHES,
-    StepCallback,
-    StepProgress,
-    ignore_progress,
-)
+from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
 from raysearch.inference.image_rendering import Floats, Image, data_uri, encode_png
 from raysearch.inference.model_loading import Model
+from raysearch.metrics.row_units import PATCHES
 from raysearch.reports.attention_pictures import attention_pictures
 from raysearch.reports.html_page import Picture
 from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson

@@ -10,6 +10,7 @@ from raysearch.analysis.parallel_coordinates import value_text
 from raysearch.analysis.search_figures import SearchFigures, study_figures
 from raysearch.analysis.stored_importances import ImportancesByFolds
 from raysearch.data.pseudonyms import without_folders
+from raysearch.metrics.row_units import singular
 from raysearch.reports.chart_canvas import Chart
 from raysearch.reports.html_page import Table, render_page
 from raysearch.reports.search_charts import (
@@ -23,7 +24,10 @@ from raysearch.search.study.plan import Plan
 
 @dataclass(frozen=True)
 class CostColumn:
-    """A column of the trial table with a cost: its title, the unit of a cell, and its format."""
+    """A column of the trial table with a cost: its title, the unit of a cell, and its format.
+
+    The title has `{row}` in place of what a row of the study is.
+    """
 
     title: str
     unit: float
@@ -38,10 +42,10 @@ class CostColumn:
 
 COST_COLUMNS = {
     "parameters": CostColumn("million parameters", 1e6, "{:.3g}"),
-    "flops": CostColumn("GFLOPs per patch", 1e9, "{:.3g}"),
+    "flops": CostColumn("GFLOPs per {row}", 1e9, "{:.3g}"),
     "effective_batch_size": CostColumn("batch size", 1, "{:,}"),
     "samples_seen": CostColumn("samples seen", 1, "{:,}"),
-    "inference_ms": CostColumn("ms per patch", 1, "{:.3g}"),
+    "inference_ms": CostColumn("ms per {row}", 1, "{:.3g}"),
     "peak_device_bytes": CostColumn("device memory, GB", 1e9, "{:.2f}"),
     "peak_rss_bytes": CostColumn("peak RSS, GB", 1e9, "{:.2f}"),
 }
@@ -76,13 +80,13 @@ def search_page(plan: Plan, history: History, figures: Sequence[SearchFigures]) 
         f" Data {plan.fingerprint[:12]}, seed"
         f" {plan.space.seed}."
     )
-    sections = [search_section(group) for group in figures]
+    sections = [search_section(group, plan.unit) for group in figures]
     title = f"Search figures of {plan.name}"
     return render_page("search_page.html", title=title, state=state, search_sections=sections)
 
 
-def search_section(figures: SearchFigures) -> SearchSection:
-    """Return the section of the trials with the same number of folds."""
+def search_section(figures: SearchFigures, unit: str) -> SearchSection:
+    """Return the section of the trials with the same number of folds, of a study of `unit`."""
     importance, coordinates = figures.importance, figures.parallel_coordinates
     history, metric, suffix = (
         figures.optimization_history,
@@ -105,7 +109,7 @@ def search_section(figures: SearchFigures) -> SearchSection:
         charts=tuple(charts),
         has_importances=bool(importance.fractions),
         trials=_trial_table(figures),
-        costs=_cost_table(figures),
+        costs=_cost_table(figures, unit),
     )
 
 
@@ -130,7 +134,7 @@ def _trial_table(figures: SearchFigures) -> Table:
     return Table("", columns, rows, is_text=True)
 
 
-def _cost_table(figures: SearchFigures) -> Table:
+def _cost_table(figures: SearchFigures, unit: str) -> Table:
     """Return the costs of the trials; only the names of the trials if none was measured."""
     lines = figures.parallel_coordinates.lines
     costs_by_trial = [line.trial.costs.by_name() for line in lines]
@@ -143,7 +147,8 @@ def _cost_table(figures: SearchFigures) -> Table:
         [line.trial.id, *(column.cell(costs.get(name)) for name, column in columns.items())]
         for line, costs in zip(lines, costs_by_trial, strict=True)
     ]
-    return Table("Costs", ["trial", *(column.title for column in columns.values())], rows)
+    titles = (column.title.format(row=singular(unit)) for column in columns.values())
+    return Table("Costs", ["trial", *titles], rows)
 
 
 def search_artifacts(

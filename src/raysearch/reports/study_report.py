@@ -23,6 +23,7 @@ from raysearch.metrics.plausibility import (
     check_reference_result,
     check_row_counts,
 )
+from raysearch.metrics.row_units import singular
 from raysearch.reports.answer_tables import Answers, study_answers
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
@@ -42,7 +43,7 @@ from raysearch.testing.test_results import (
 OUT_OF_FOLD = "out of fold"
 HELD_OUT_TITLE = "held-out test set"
 OUT_OF_FOLD_TEXT = (
-    "Each patch is scored by the model of the fold that did not train on its patient, with the"
+    "Each {row} is scored by the model of the fold that did not train on its patient, with the"
     " decision rule of the champion. The champion was selected, and its temperature and threshold"
     " were fitted, on the same patients: these results are optimistic."
 )
@@ -76,8 +77,9 @@ class EvaluatedSet:
 
     @property
     def support(self) -> str:
-        """The numbers of patches and patients."""
-        return f"{self.evaluation.rows:,} patches of {self.evaluation.patients:,} patients"
+        """The numbers of rows and patients."""
+        evaluation = self.evaluation
+        return f"{evaluation.rows:,} {evaluation.unit} of {evaluation.patients:,} patients"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class StudyReport:
         out_of_fold: The evaluation on the study's own folds.
         held_out: The evaluation on the held-out test set; None before it.
         external: The evaluations on external test sets.
-        rows: Index of each out-of-fold patch among the study's rows, shape (N,).
+        rows: Index of each out-of-fold row among the study's rows, shape (N,).
         slides: Slide of each out-of-fold patch, shape (N,); None if a position is unknown.
         manifest: The manifest of the shards; None if they are gone.
         notes: What the report leaves out.
@@ -136,7 +138,7 @@ def study_report(folder: StudyFolder) -> StudyReport:
     held_out, external, notes = None, [], []
     for record in read_evaluations(folder):
         if (record.trial, record.repeat_seed) == (champion.id, decision.seed):
-            evaluated = _evaluate_test_set(folder, record, source_format)
+            evaluated = _evaluate_test_set(folder, record, plan.unit, source_format)
             if record.name == HELD_OUT:
                 held_out = evaluated
             else:
@@ -191,12 +193,17 @@ def _evaluate_out_of_fold(
 ) -> EvaluatedSet:
     probabilities = apply_temperature(scores.probabilities, decision.temperature)
     scored = ScoredRows(
-        scores.labels, probabilities, scores.patients, plan.class_names, decision.threshold
+        scores.labels,
+        probabilities,
+        scores.patients,
+        plan.class_names,
+        decision.threshold,
+        plan.unit,
     )
     evaluation = evaluate_predictions(scored, scores.folds)
     return EvaluatedSet(
         OUT_OF_FOLD,
-        OUT_OF_FOLD_TEXT,
+        OUT_OF_FOLD_TEXT.format(row=singular(plan.unit)),
         scored,
         evaluation,
         _check_plausibility(evaluation, source_format),
@@ -216,9 +223,9 @@ def _smoothed_auroc(plan: Plan, scores: OutOfFold) -> Interval | None:
 
 
 def _evaluate_test_set(
-    folder: StudyFolder, record: EvaluationRecord, source_format: str
+    folder: StudyFolder, record: EvaluationRecord, unit: str, source_format: str
 ) -> EvaluatedSet:
-    scored = read_evaluation_scores(folder, record)
+    scored = read_evaluation_scores(folder, record, unit)
     evaluation = evaluate_predictions(scored)
     evaluated = f"evaluated on {record.time} with {record.model}."
     if record.accesses is not None:

@@ -21,6 +21,7 @@ from raysearch.metrics.model_selection import (
     num_replicates_for,
 )
 from raysearch.metrics.objective import sort_key
+from raysearch.metrics.row_units import singular
 from raysearch.models.dihedral import NUM_VIEWS
 from raysearch.search.journal.history import History, Trial, finished
 from raysearch.search.journal.study_folder import StudyFolder
@@ -43,7 +44,7 @@ class Candidate:
         trial: The trial.
         objective: The objective of its pooled out-of-fold scores, with its interval by patient.
         comparison: Its comparison with the best trial.
-        inference_ms: Inference time of a patch, with test-time augmentation, in milliseconds; None
+        inference_ms: Inference time of a row, with test-time augmentation, in milliseconds; None
             if it was not measured.
     """
 
@@ -118,7 +119,8 @@ def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MA
     objectives = np.array([replicates.metric(metric, trial_scores) for trial_scores in scores])
     if not np.isfinite(objectives[:, 0]).all():
         raise StudyError(
-            f"{metric} is undefined over all folds of {plan.name!r}, because a class has no patch"
+            f"{metric} is undefined over all folds of {plan.name!r}, because a class has no"
+            f" {singular(plan.unit)}"
         )
     candidates = _rank_candidates(plan, trials, objectives, margin)
     search = SearchReplicates(folder, plan, history, replicates.first(NUM_CORRECTION_REPLICATES))
@@ -167,7 +169,7 @@ def _select_tied(candidates: Sequence[Candidate]) -> Trial:
 
 
 def inference_times(trials: Sequence[Trial], shape: tuple[int, int, int]) -> list[float | None]:
-    """Return the inference time of a patch for each trial, in milliseconds.
+    """Return the inference time of a row for each trial, in milliseconds.
 
     Trials of equal networks (architecture, parameters and FLOPs) have the median of their times,
     because differences between them come from the load of the machine. The time is multiplied by
@@ -175,7 +177,7 @@ def inference_times(trials: Sequence[Trial], shape: tuple[int, int, int]) -> lis
 
     Args:
         trials: The trials.
-        shape: Height, width and channels of a patch.
+        shape: Height, width and channels of a patch; of bags (patches, features, 1).
     """
     times_by_network: dict[tuple[str, int | None, int | None], list[float]] = {}
     networks, num_views = [], []

@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
+from raysearch.data.step_progress import StepCallback, StepProgress
 from raysearch.inference.model_loading import Model, ProgressCallback
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
+from raysearch.metrics.row_units import PATCHES
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.plan import Plan
@@ -55,7 +56,7 @@ def evaluate_held_out(
     on_progress: StepCallback,
 ) -> EvaluationOutcome:
     """Evaluate the champion of a study on its held-out test set; see `score_held_out_set`."""
-    test_set = score_held_out_set(folder, plan, history, model, _scoring(on_progress))
+    test_set = score_held_out_set(folder, plan, history, model, _scoring(model, on_progress))
     on_progress(COMPUTING)
     evaluation = evaluate_predictions(test_set.scored)
     tracking_error = _send_to_tracking(plan, test_set.record, evaluation)
@@ -71,7 +72,7 @@ def stored_held_out(folder: StudyFolder, plan: Plan, history: History) -> Evalua
     record = stored_test(folder, plan, history)
     if record is None:
         return None
-    scored = read_evaluation_scores(folder, record)
+    scored = read_evaluation_scores(folder, record, plan.unit)
     evaluation = evaluate_predictions(scored)
     tracking_error = _send_to_tracking(plan, record, evaluation)
     return EvaluationOutcome(record, scored, evaluation, tracking_error, is_stored=True)
@@ -90,9 +91,9 @@ def evaluate_external(
         folder: The folder of the study whose champion the model is, which stores the result. If
             None, nothing is stored.
         external: The test set.
-        on_progress: Called with the number of scored patches, then when metrics are computed.
+        on_progress: Called with the number of scored rows, then when metrics are computed.
     """
-    test_set = score_external_test_set(model, external, _scoring(on_progress))
+    test_set = score_external_test_set(model, external, _scoring(model, on_progress))
     if folder is not None:
         write_evaluation(folder, test_set)
     on_progress(COMPUTING)
@@ -103,8 +104,9 @@ def evaluate_external(
     return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
 
 
-def _scoring(on_progress: StepCallback) -> ProgressCallback:
-    return lambda done, total: on_progress(StepProgress("Scoring", done, total, PATCHES))
+def _scoring(model: Model, on_progress: StepCallback) -> ProgressCallback:
+    unit = model.artifact.unit
+    return lambda done, total: on_progress(StepProgress("Scoring", done, total, unit))
 
 
 def _send_to_tracking(

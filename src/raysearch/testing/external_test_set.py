@@ -77,7 +77,7 @@ def score_external_test_set(
     Args:
         model: The model.
         test_set: The test set.
-        on_progress: Called with the number of scored patches, and of all patches.
+        on_progress: Called with the number of scored rows, and of all rows.
 
     Returns:
         The predictions. Notes of the record say what was not compared because the training data of
@@ -110,8 +110,9 @@ def score_external_test_set(
         patches.patients,
         artifact.class_names,
         artifact.threshold,
+        artifact.unit,
     )
-    new_scores = PatientScores(probabilities, patches.patients, patches.labels)
+    new_scores = PatientScores(probabilities, patches.patients, patches.labels, artifact.unit)
     notes += shift_notes(model, new_scores)
     record = EvaluationRecord(
         name=name,
@@ -180,9 +181,11 @@ def _reject_leakage(model: Model, test_set: ExternalTestSet) -> list[str]:
     notes = _reject_shared_patients(model, record, key, origins, test_set)
     matches = textured_files(origins, record.contains_patches(origins.pixel_hashes))
     if matches:
+        unit = model.artifact.unit
+        content, kind = ("features", unit) if model.artifact.is_of_bags else ("pixels", "images")
         raise DataError(
-            f"{test_set.data}: {len(matches):,} patches have the same pixels as patches of the"
-            f" training data of {model.name}, such as {matches[0]!r}; name shards of other images"
+            f"{test_set.data}: {len(matches):,} {unit} have the same {content} as {unit} of the"
+            f" training data of {model.name}, such as {matches[0]!r}; name shards of other {kind}"
         )
     return notes
 

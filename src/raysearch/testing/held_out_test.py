@@ -22,6 +22,7 @@ from raysearch.inference.model_loading import Model, ProgressCallback, predict_p
 from raysearch.inference.unfinished_scores import UnfinishedScores
 from raysearch.metrics.evaluation import ScoredRows
 from raysearch.metrics.interval import Interval
+from raysearch.models import is_bag_shape
 from raysearch.search.journal.events import ChampionDecision
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.study_folder import StudyFolder
@@ -145,7 +146,7 @@ def score_held_out_set(
         plan: The study's plan.
         history: The study's history.
         model: The champion.
-        on_progress: Called with the number of scored patches, and of all patches.
+        on_progress: Called with the number of scored rows, and of all rows.
 
     Raises:
         StudyError: If there is no held-out test set or no champion, or the study evaluated another
@@ -166,6 +167,7 @@ def score_held_out_set(
         patches.patients,
         artifact.class_names,
         artifact.threshold,
+        artifact.unit,
     )
     num_earlier = sum(earlier.identity == plan.identity for earlier in test_set.accesses)
     record = EvaluationRecord(
@@ -216,8 +218,9 @@ def _leak_notes(plan: Plan, test_set: HeldOutTestSet, patches: Patches) -> tuple
         read_origins(plan.data, test_set.view), read_origins(plan.data, test_set.development_view)
     )
     if matches:
+        content = "features" if is_bag_shape(plan.shape) else "pixels"
         notes.append(
-            f"leakage: {len(matches):,} patches of the held-out test set have the same"
-            f" pixels as patches of the development data ({matches_text(matches)})"
+            f"leakage: {len(matches):,} {plan.unit} of the held-out test set have the same"
+            f" {content} as {plan.unit} of the development data ({matches_text(matches)})"
         )
     return tuple(notes)

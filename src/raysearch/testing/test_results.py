@@ -17,6 +17,7 @@ from raysearch.data.shards.patches import Patches
 from raysearch.errors import StudyError, shortened
 from raysearch.metrics.evaluation import ScoredRows
 from raysearch.metrics.interval import Interval
+from raysearch.metrics.row_units import PATCHES
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 
@@ -193,8 +194,15 @@ def _reject_other_format(content: bytes) -> None:
         raise StudyError(f"format {shortened(file_format)} instead of {FORMAT}")
 
 
-def read_evaluation_scores(folder: StudyFolder, record: EvaluationRecord) -> ScoredRows:
+def read_evaluation_scores(
+    folder: StudyFolder, record: EvaluationRecord, unit: str = PATCHES
+) -> ScoredRows:
     """Read the labels and predictions of an evaluated test set.
+
+    Args:
+        folder: The study's folder.
+        record: The record of the test set.
+        unit: What a row of the study is: `PATCHES` or `SLIDES`.
 
     Raises:
         StudyError: If the file is missing or damaged.
@@ -210,6 +218,7 @@ def read_evaluation_scores(folder: StudyFolder, record: EvaluationRecord) -> Sco
             np.array(table["patient"].to_pylist(), np.str_),
             record.class_names,
             record.threshold,
+            unit,
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         raise StudyError(

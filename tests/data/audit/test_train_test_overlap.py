@@ -18,6 +18,7 @@ from raysearch.data.audit.train_test_overlap import (
 from raysearch.data.shards.rows import View
 from raysearch.data.shards.sharding import write_shards
 from raysearch.data.sources.listing import SourceOptions
+from support.slide_files import slide_shards
 
 WHITE = np.full((32, 32, 3), 255, np.uint8)
 
@@ -89,3 +90,12 @@ def test_the_text_names_the_first_matches() -> None:
     assert matches_text(matches) == (
         "'0.png' is 'x.png', '1.png' is 'x.png', '2.png' is 'x.png', ..."
     )
+
+
+def test_slides_with_the_same_features_match(tmp_path: Path) -> None:
+    first = slide_shards(tmp_path / "first", 4)
+    same, other = slide_shards(tmp_path / "same", 3), slide_shards(tmp_path / "other", 3, seed=1)
+    names = [f"s{number:03d}.h5" for number in range(3)]
+    matches = pixel_matches(read_origins(str(same)), read_origins(str(first)))
+    assert matches == [PixelMatch(name, name) for name in names]
+    assert pixel_matches(read_origins(str(other)), read_origins(str(first))) == []

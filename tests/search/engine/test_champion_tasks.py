@@ -17,7 +17,9 @@ from raysearch.search.engine import champion_tasks
 from raysearch.search.engine.champion_tasks import refit_trial, train_repeat_fold
 from raysearch.search.engine.worker_messages import TrialTask, trial_task
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.study import Study
 from raysearch.training.fold_training import FoldTrainer
+from support.champion_studies import SLIDE_HPARAMS, study_with_champion
 from support.recorded_training import HPARAMS
 from support.result_studies import new_study
 
@@ -158,3 +160,13 @@ def test_a_refit_sends_its_epochs_and_then_its_scored_patches(
     }
     assert sent[-1] == StepProgress(f"{epochs[0].step}: scoring", 240, 240, "patches")
     assert sent.index(epochs[-1]) < sent.index(sent[-1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_refit_of_a_network_of_slides_sends_its_scored_slides(
+    slide_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[StepProgress] = []
+    monkeypatch.setattr(champion_tasks, "ProgressSender", lambda _key: sent.append)
+    study_with_champion(Path(slide_study.plan.data), tmp_path / "studies" / "x", SLIDE_HPARAMS)
+    assert (sent[-1].total, sent[-1].unit) == (51, "slides")

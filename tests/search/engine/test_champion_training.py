@@ -6,14 +6,17 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raysearch.config.space import Resources
 from raysearch.data.step_progress import StepProgress
+from raysearch.search.engine import champion_training
 from raysearch.search.engine.champion_tasks import RefitResult
 from raysearch.search.engine.champion_training import (
+    _RepeatProgress,
     _warn_of_refits,
     largest_node_slot,
     train_repeats,
@@ -36,6 +39,24 @@ def test_a_seed_that_failed_is_read_from_the_journal_and_not_trained_again(
     train_repeats(study, trial, [11], networks=False)  # without Ray, as nothing is trained
     events = Journal(study.folder / study.folder.JOURNAL).events
     assert History(events).repeat_failures == {("t0000", 11): "nan-loss"}
+
+
+@pytest.mark.parametrize("unit", ["patches", "slides"])
+def test_the_scored_rows_of_all_folds_are_added(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    study = study_with_started_trial(shards, tmp_path / "studies" / "repeated")
+    if unit == "slides":
+        study.plan = replace(study.plan, shape=(40, 16, 1))
+    trial = study.history.trials["t0000"]
+    missing = missing_folds(study.folder, study.plan, trial, [11], networks=True)
+    monkeypatch.setattr(
+        champion_training, "read_progress", lambda _key: StepProgress("scoring", 3, 9, unit)
+    )
+    progress: list[StepProgress] = []
+    _RepeatProgress(study, trial, [11], missing, progress.append).poll()
+    step = "repeating t0000 with new seeds: scoring"
+    assert progress == [StepProgress(step, 3 * len(missing), 9 * len(missing), unit)]
 
 
 def test_a_refit_takes_all_cores_of_the_largest_node_and_waits_without_a_node() -> None:

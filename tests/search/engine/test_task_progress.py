@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysearch.data.step_progress import EPOCHS, PATCHES, StepProgress
+from raysearch.data.step_progress import EPOCHS, StepProgress
+from raysearch.metrics.row_units import PATCHES
 from raysearch.search.engine import task_progress
 from raysearch.search.engine.task_progress import (
     NAMESPACE,

@@ -49,7 +49,8 @@ from raysearch.data.audit.split_integrity import (
     verify_split_manifests,
 )
 from raysearch.data.shards.rows import Rows, View, load_rows
-from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress, ignore_progress
+from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
+from raysearch.metrics.row_units import PATCHES
 
 READING, MEASURING = "Reading the labels", "Measuring the patches"
 COMPARING_TURNED, COMPARING_NEAR = "Comparing turned copies", "Comparing similar patches"

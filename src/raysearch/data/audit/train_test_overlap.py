@@ -99,7 +99,7 @@ def common_patients(first: PatchOrigins, second: PatchOrigins) -> list[str]:
 def pixel_matches(first: PatchOrigins, second: PatchOrigins) -> list[PixelMatch]:
     """Return each patch of `first` whose pixels are those of a patch of `second`.
 
-    Patches of a single color are left out.
+    Patches of a single color are left out; of slides, the features are compared.
     """
     second_files = dict(zip(second.pixel_hashes.tolist(), second.files.tolist(), strict=True))
     matches = _textured_rows(first, np.isin(first.pixel_hashes, second.pixel_hashes))
@@ -119,6 +119,8 @@ def _textured_rows(origins: PatchOrigins, mask: NDArray[np.bool_]) -> list[int]:
     indices = np.flatnonzero(mask)
     if not len(indices):
         return []
+    if read_manifest(Folder(origins.data)).is_bags:  # features have no color
+        return list(indices.tolist())
     _hashes, unique = np.unique(origins.pixel_hashes[indices], return_index=True)
     padded = dict(zip(origins.row_numbers.tolist(), origins.padded.tolist(), strict=True))
     hashes = dict(zip(origins.row_numbers.tolist(), origins.pixel_hashes.tolist(), strict=True))

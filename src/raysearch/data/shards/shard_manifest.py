@@ -21,6 +21,7 @@ from raysearch.config.json_values import parse_json
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import PATCHES, SLIDES
 
 MANIFEST_FILE = "manifest.json"
 VERSION = 4
@@ -133,6 +134,11 @@ class Manifest:
     def is_bags(self) -> bool:
         """Whether a row is a slide, with the features of its patches in place of pixels."""
         return BAGS in self.requires
+
+    @property
+    def unit(self) -> str:
+        """What a row is: `SLIDES` or `PATCHES`."""
+        return SLIDES if self.is_bags else PATCHES
 
     @property
     def patch_bytes(self) -> int:

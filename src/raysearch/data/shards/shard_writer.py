@@ -29,8 +29,9 @@ from raysearch.data.shards.shard_manifest import (
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.shards.unfinished_shards import UnfinishedShards, WriterState, as_rejected
 from raysearch.data.sources.listing import Item, Listing, Rejected
-from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress
+from raysearch.data.step_progress import StepCallback, StepProgress
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import PATCHES
 
 ROW_GROUPS_PER_SHARD = 4
 REJECTED_FILE = "rejected.csv"

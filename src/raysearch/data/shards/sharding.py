@@ -36,13 +36,9 @@ from raysearch.data.shards.unfinished_shards import (
 from raysearch.data.shards.worker_processes import worker_pool
 from raysearch.data.sources import list_source, modal_size
 from raysearch.data.sources.listing import Item, Listing, SourceOptions, check_depth
-from raysearch.data.step_progress import (
-    PATCHES,
-    StepCallback,
-    StepProgress,
-    ignore_progress,
-)
+from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import PATCHES
 
 # A chunk is the work of one call of a worker: small enough that all chunks in work fit in memory.
 MAX_CHUNK_ROWS, CHUNK_BYTES = 256, 4 * 2**20

@@ -34,11 +34,12 @@ from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.sources.listing import Item, Rejected, Task
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import DataError
+from raysearch.metrics.row_units import SLIDES
 from raysearch.models.bags.slide_feature_files import SlideFeatures
 
 # A row group has so many bytes of features, or one slide; a shard has several of them.
 ROW_GROUP_BYTES, SHARD_BYTES = 64 * 2**20, 256 * 2**20
-WRITING, SLIDES = "Writing features", "slides"
+WRITING = "Writing features"
 RESIZE_MODE = "features"
 
 

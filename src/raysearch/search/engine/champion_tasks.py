@@ -16,9 +16,10 @@ import torch
 
 from raysearch.config.hyperparameters import resolve
 from raysearch.data.disk_errors import error_text
-from raysearch.data.step_progress import EPOCHS, PATCHES, StepCallback, StepProgress
+from raysearch.data.step_progress import EPOCHS, StepCallback, StepProgress
 from raysearch.errors import DataError, StorageError
 from raysearch.metrics.classification import METRICS
+from raysearch.models import row_unit
 from raysearch.search.engine.task_progress import ProgressSender
 from raysearch.search.engine.worker_messages import TrialTask
 from raysearch.search.engine.worker_tasks import (
@@ -82,6 +83,7 @@ class FoldCheckpoints(FoldListener):
         epochs: The number of its epochs.
         step: What is trained, for the progress.
         on_progress: Called with the progress.
+        unit: What a row is: `PATCHES` or `SLIDES`.
     """
 
     def __init__(
@@ -92,9 +94,11 @@ class FoldCheckpoints(FoldListener):
         epochs: int,
         step: str,
         on_progress: StepCallback,
+        unit: str,
     ) -> None:
         self._folder, self._name, self._training = folder, name, training
         self._epochs, self._step, self._on_progress = epochs, step, on_progress
+        self._unit = unit
         self._written_s = time.monotonic()
 
     def state(self) -> FoldState | None:
@@ -121,9 +125,9 @@ class FoldCheckpoints(FoldListener):
             self._written_s = time.monotonic()
 
     def on_validation(self, num_done: int, num_rows: int) -> None:
-        """Send the number of validated patches."""
+        """Send the number of validated rows."""
         step = f"{self._step}: scoring"
-        self._on_progress(StepProgress(step, num_done, num_rows, PATCHES))
+        self._on_progress(StepProgress(step, num_done, num_rows, self._unit))
 
 
 def refit_trial(
@@ -189,6 +193,7 @@ class _RefitAttempt:
             self._config.epochs,
             step,
             self._send,
+            row_unit(data.shape),
         )
         trained = _train_fold(self._task, self._config, data, 0, checkpoints)
         value = validation_metrics(data, trained.val_scores)[self._config.metric]
@@ -245,6 +250,7 @@ def train_repeat_fold(
         config.epochs,
         f"fold {fold}",
         ProgressSender(progress_key),
+        row_unit(data.shape),
     )
     trained = _train_fold(task, config, data, fold, checkpoints)
     if keep_network:

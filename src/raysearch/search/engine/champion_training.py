@@ -8,13 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from raysearch.config.space import Resources
-from raysearch.data.step_progress import (
-    EPOCHS,
-    PATCHES,
-    StepCallback,
-    StepProgress,
-    ignore_progress,
-)
+from raysearch.data.step_progress import EPOCHS, StepCallback, StepProgress, ignore_progress
 from raysearch.errors import UserError
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.champion_tasks import RefitResult, refit_trial, train_repeat_fold
@@ -122,6 +116,7 @@ class _RepeatProgress:
         self._name = f"{study.plan.identity} {trial.id}"
         self._step = f"repeating {trial.id} with new seeds"
         self._epochs_per_fold = study.plan.space.epochs
+        self._unit = study.plan.unit
         self._num_folds = len(seeds) * trial.folds
         self._on_progress = on_progress
         self._unfinished = set(missing)
@@ -137,17 +132,17 @@ class _RepeatProgress:
         self._unfinished -= {fold for fold in self._unfinished if is_finished(fold)}
 
     def poll(self) -> None:
-        """Read how far the workers are; while all of them score, show the scored patches."""
+        """Read how far the workers are; while all of them score, show the scored rows."""
         sent = [read_progress(self.key(repeat)) for repeat in self._unfinished]
         running = [progress for progress in sent if progress is not None]
-        scoring = [progress for progress in running if progress.unit == PATCHES]
+        scoring = [progress for progress in running if progress.unit == self._unit]
         if scoring and len(scoring) == len(self._unfinished):
-            num_done, num_patches = (
+            num_done, num_rows = (
                 sum(progress.done for progress in scoring),
                 sum(progress.total for progress in scoring),
             )
             step = f"{self._step}: scoring"
-            self._on_progress(StepProgress(step, num_done, num_patches, PATCHES))
+            self._on_progress(StepProgress(step, num_done, num_rows, self._unit))
             return
         num_epochs = self._epochs_per_fold * (self._num_folds - len(self._unfinished))
         num_epochs += self._epochs_per_fold * len(scoring)

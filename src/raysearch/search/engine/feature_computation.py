@@ -10,7 +10,8 @@ import torch
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
 from raysearch.data.files import Folder
-from raysearch.data.step_progress import PATCHES, StepCallback, StepProgress, ignore_progress
+from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
+from raysearch.metrics.row_units import PATCHES
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.champion_tasks import prepare_task
 from raysearch.search.engine.nodes import Slot, cluster_address, num_slots

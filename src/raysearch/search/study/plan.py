@@ -14,6 +14,7 @@ from raysearch.config.stored_space import stored_space_error
 from raysearch.data.shards.rows import ALL, View
 from raysearch.data.splits.folds import Fold
 from raysearch.errors import StudyError, shortened
+from raysearch.models import row_unit
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
@@ -32,7 +33,7 @@ class Split:
         folds: Number of folds.
         hash: Hash of the folds.
         patients: Number of validation patients of each fold.
-        patches: Number of validation patches of each fold.
+        patches: Number of validation patches, or slides, of each fold.
         rungs: Fold-epochs at which trials with so many folds are compared.
     """
 
@@ -92,9 +93,9 @@ class Plan:
         space: The search space.
         data: Address of the shards.
         fingerprint: Hash of the shards.
-        shape: Height, width and channels of a patch.
+        shape: Height, width and channels of a patch; of bags (patches, features, 1).
         class_names: Names of the classes.
-        class_counts: Visible patches of each class.
+        class_counts: Visible patches, or slides, of each class.
         splits: The split schemes of the trials.
         view: The rows that the study sees, without the held-out test set.
         split_manifest: Hash of the split manifest that defines the folds and the view.
@@ -125,6 +126,11 @@ class Plan:
     precision_settings: Mapping[str, Mapping[str, PrecisionSettings]] = field(default_factory=dict)
     weights: tuple[WeightsFile, ...] = ()
     encoders: tuple[Encoder, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What a row of the study is: `SLIDES` or `PATCHES`."""
+        return row_unit(self.shape)
 
     @property
     def max_fold_epochs(self) -> int:

@@ -24,7 +24,8 @@ from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
 from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import classification_metrics
-from raysearch.models import PatchShape, is_bag_shape
+from raysearch.metrics.row_units import singular
+from raysearch.models import PatchShape, is_bag_shape, row_unit
 from raysearch.models.patch_limits import is_accepted_shape
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
@@ -227,14 +228,15 @@ def _check_classes(
         np.bincount(rows.labels[indices], minlength=len(rows.class_names))
         for indices in (train_indices, val_indices)
     )
+    row = singular(row_unit(rows.shape))
     if not train_counts.all():
         raise DataError(
-            f"fold {number}: no training patch has class"
+            f"fold {number}: no training {row} has class"
             f" {rows.class_names[int(train_counts.argmin())]}; choose other folds, or add patients"
         )
     if not val_counts.all() and not _is_defined(space.metric, rows, val_indices):
         raise DataError(
-            f"fold {number}: no validation patch has class"
+            f"fold {number}: no validation {row} has class"
             f" {rows.class_names[int(val_counts.argmin())]}, and {space.metric} is undefined"
             " without it; choose `objective: {metric: log_loss}`, brier or accuracy, or folds with"
             " more patients"

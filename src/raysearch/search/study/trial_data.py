@@ -91,7 +91,7 @@ class WorkerCache:
         counts = tuple(len(val_indices) for _train_indices, val_indices in indices)
         if counts != plan.split(folds).patches:
             raise DataError(
-                f"{data}: its folds have {counts} validation patches, not those of the plan;"
+                f"{data}: its folds have {counts} validation {plan.unit}, not those of the plan;"
                 " restore the shards"
             )
         if fraction < 1:
