@@ -10,7 +10,7 @@ pixels:
   with `LogisticRegressionCV` and Optuna, in the same run.
 - `trials`: seconds of the search of 500 trials, with early stopping by a budget and with MLflow,
   from the launch event of a second study over the same features to the last end of a trial; and
-  the seconds that a started worker takes to its first report.
+  the seconds of training of its first report, in which a worker reads the features.
 
 The launches compute on all cores. Prints a JSON line for each figure.
 """
@@ -115,8 +115,11 @@ def probe(images: Path, weights: Path) -> dict[str, float]:
     return result
 
 
-def measure_search(folder: Path, images: Path, weights: Path) -> bool:
-    """Run a search as a user does, and the peer; return whether the goal is met."""
+def measure_search(folder: Path, images: Path, weights: Path, sharding: float) -> bool:
+    """Run a search as a user does, and the peer; return whether the goal is met.
+
+    The seconds of `sharding` are added for the ratio: the peer decodes the images, too.
+    """
     start = time.monotonic()
     launch(folder, "search", 30, features="multi", augment="dihedral", tta="dihedral")
     seconds = time.monotonic() - start
@@ -132,8 +135,9 @@ def measure_search(folder: Path, images: Path, weights: Path) -> bool:
         f"<= {SEARCH_GOAL_S} s with an AUROC of {AUROC_GOAL}",
         is_met=seconds <= SEARCH_GOAL_S and auroc >= AUROC_GOAL,
         auroc=round(auroc, 4),
+        sharding_s=round(sharding, 1),
         peer=peer,
-        ratio=round(peer_seconds / seconds, 2),
+        ratio=round(peer_seconds / (sharding + seconds), 2),
     )
 
 
@@ -172,7 +176,7 @@ def measure_trials(folder: Path) -> bool:
         "frozen-second-study",
         first.seconds,
         "s",
-        f"<= {SECOND_GOAL_S} s of a started worker to the first report",
+        f"<= {SECOND_GOAL_S} s of the first report's training, which reads the features",
         is_met=first.seconds <= SECOND_GOAL_S,
         with_start_of_worker_s=round(first.time - start, 2),
         after_launch_event_s=round(first.time - begin, 2),
@@ -184,12 +188,12 @@ def measure_trials(folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="*", default=["search", "trials"])
+    parser.add_argument("what", nargs="?", choices=("all", "search", "trials"), default="all")
     parser.add_argument("--out", type=Path, help="a folder that keeps the studies")
     arguments = parser.parse_args()
     shared = os.environ.get("RAYSEARCH_SHARED", "")
     weights = [
-        path
+        path.resolve()
         for each in os.environ.get("RAYSEARCH_WEIGHTS", "").split(os.pathsep)
         for path in Path(each).glob("mobilenet_v2-*.pth")
         if each
@@ -198,17 +202,21 @@ def main() -> None:
         print("skipped: RAYSEARCH_SHARED or RAYSEARCH_WEIGHTS does not name its folder")
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = arguments.out or Path(name)
+        folder = (arguments.out or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        os.environ["RAYSEARCH_CACHE"] = str(folder.resolve() / "cache")
-        os.chdir(folder)
+        os.environ["RAYSEARCH_CACHE"] = str(folder / "cache")
+        os.environ["RAYSEARCH_WEIGHTS"] = str(weights[0].parent)
         with tarfile.open(Path(shared) / "data" / "idc.tar") as archive:
             archive.extractall(folder, filter="data")
         images = folder / "idc"
+        start = time.monotonic()
         command("shard", str(images), "shards", folder=folder)
         command("split", "shards", "--test", "0", folder=folder)
-        passed = "search" not in arguments.what or measure_search(folder, images, weights[0])
-        if "trials" in arguments.what:
+        sharding = time.monotonic() - start
+        passed = True
+        if arguments.what != "trials":
+            passed &= measure_search(folder, images, weights[0], sharding)
+        if arguments.what != "search":
             passed &= measure_trials(folder)
     sys.exit(not passed)
 

@@ -17,7 +17,7 @@ from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError
 from raysearch.reports.mlflow_summary import study_summary
 from raysearch.reports.search_page import search_artifacts
-from raysearch.search.engine.feature_computation import compute_features
+from raysearch.search.engine.feature_computation import compute_features, remove_shared_features
 from raysearch.search.engine.interrupts import done_at_loss
 from raysearch.search.engine.nodes import cluster_address, request_nodes
 from raysearch.search.engine.precision_probe import NUMERICS, probe_cluster
@@ -231,6 +231,7 @@ def _search_and_register_champion(
     listener.on_study(study)
     if not study.ended():
         compute_features(study, listener.on_progress)
+    remove_shared_features(study)
     listener.on_status("searching")
     run_search(study)
     champion = select_and_register_champion(

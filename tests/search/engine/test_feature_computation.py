@@ -15,14 +15,16 @@ from raysearch.search.engine.feature_computation import (
     FeaturePart,
     compute_features,
     compute_stored_features,
+    remove_shared_features,
 )
 from raysearch.search.engine.ray_session import ray_session
+from raysearch.search.engine.worker_messages import TrialTask
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.sampled_configurations import feature_kinds
 from raysearch.search.study.architecture_checks import check_architectures
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.study import Study, create_study
-from raysearch.training.features.extraction import Extractor
+from raysearch.training.features.extraction import Extractor, PatchFeatures
 from raysearch.training.training_data import TrainingData
 from support.champion_studies import train_in_this_process
 from support.frozen_networks import pretrained_file
@@ -70,9 +72,7 @@ def test_a_kind_of_features_is_what_several_classifiers_share(study: Study) -> N
 def test_a_trial_reads_the_features_that_were_computed_for_it(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind in feature_kinds(study.plan.space):
-        part = FeaturePart(0, 0, 1, "")
-        compute_stored_features(feature_computation._task(study, kind, 1.0), "key", part)
+    assert compute_stored_features(tasks_of(study), "key", FeaturePart(0, 1, "")) == []
 
     def fail(*_arguments: int) -> None:
         raise AssertionError("computed again")
@@ -82,6 +82,32 @@ def test_a_trial_reads_the_features_that_were_computed_for_it(
     trial = next_searched(study)
     train_in_this_process(study, trial)
     assert study.history.trials[trial.id].status == "finished"
+
+
+def test_a_machine_fetches_the_features_of_all_kinds(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = f"{study.folder.address}/{study.folder.FEATURES}"
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "first"))
+    compute_stored_features(tasks_of(study), "key", FeaturePart(0, 2, shared))
+    computed, compute = [], Extractor.compute
+
+    def recorded(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
+        computed.append((start, stop))
+        return compute(extractor, start, stop)
+
+    monkeypatch.setattr(Extractor, "compute", recorded)
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "second"))
+    compute_stored_features(tasks_of(study), "key", FeaturePart(1, 2, shared))
+    assert computed == [(0, 1)] * 2  # of each kind, the row that tells the size of a chunk
+    remove_shared_features(study)
+    assert not study.folder.exists(study.folder.FEATURES)
+
+
+def tasks_of(study: Study) -> list[TrialTask]:
+    """The tasks of all kinds of features."""
+    kinds = feature_kinds(study.plan.space)
+    return [feature_computation._task(study, kind, 1.0) for kind in kinds]
 
 
 def test_more_kinds_than_a_few_are_computed_by_the_trials(
@@ -104,7 +130,7 @@ def test_all_workers_compute_the_features_before_the_search(
     progress: list[StepProgress] = []
     with ray_session():
         compute_features(study, progress.append)
-    assert not study.folder.exists(study.folder.FEATURES)
+    assert study.folder.names(study.folder.FEATURES)
     assert {(each.step, each.total) for each in progress} == {
         ("computing features of cnn", 2 * NUM_PATCHES)
     }

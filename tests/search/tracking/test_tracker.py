@@ -371,16 +371,16 @@ def test_an_interrupt_while_the_runs_are_opened_does_not_wait_for_a_slow_store(
 def test_an_interrupt_while_many_runs_are_opened_reads_the_running_ones_alone(
     store: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent_tracker(plan, store).interrupt("KILLED", 30)
+    sent_tracker(plan, store, num_trials=3).interrupt("KILLED", 30)
     client = MlflowClient(store, store)
-    assert len(runs_of(client, plan.name)) > 2
+    assert len(runs_of(client, plan.name)) == 4
     update_run, search_runs = MlflowClient.update_run, MlflowClient.search_runs
     interrupt_run, updated = StudyRuns._interrupt_run, []
 
-    def interrupt_after_update(*arguments: object) -> None:
+    def interrupt_after_last_update(*arguments: object) -> None:
         update_run(*arguments)
         updated.append(arguments)
-        if len(updated) == 2:
+        if len(updated) == 4:
             monkeypatch.setattr(MlflowClient, "search_runs", only_running)
             raise KeyboardInterrupt
 
@@ -389,12 +389,12 @@ def test_an_interrupt_while_many_runs_are_opened_reads_the_running_ones_alone(
         return search_runs(client, ids, query, **more)
 
     def interrupt_slowly(runs: StudyRuns, run_id: str) -> None:
-        time.sleep(0.7)
+        time.sleep(1.2)
         interrupt_run(runs, run_id)
 
-    monkeypatch.setattr(tracker_module, "ABANDON_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(tracker_module, "ABANDON_TIMEOUT_S", 2.0)  # less than all take
     monkeypatch.setattr(StudyRuns, "_interrupt_run", interrupt_slowly)
-    monkeypatch.setattr(MlflowClient, "update_run", interrupt_after_update)
+    monkeypatch.setattr(MlflowClient, "update_run", interrupt_after_last_update)
     with pytest.raises(KeyboardInterrupt):
         Tracker(plan, store)
     monkeypatch.setattr(MlflowClient, "search_runs", search_runs)
@@ -415,13 +415,13 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-def sent_tracker(plan: Plan, store: str, num_events: int = 8) -> Tracker:
+def sent_tracker(plan: Plan, store: str, num_events: int = 8, num_trials: int = 2) -> Tracker:
     """A tracker that has sent the first events of a study."""
     tracker = Tracker(plan, store)
-    for event in events()[:num_events]:
+    for event in events(num_trials)[:num_events]:
         tracker.send(event)
     deadline = time.monotonic() + 60
-    while tracker.run_id("t0001") is None:
+    while tracker.run_id(f"t{num_trials - 1:04d}") is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return tracker

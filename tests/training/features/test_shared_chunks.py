@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from raysearch.data.files import Folder
-from raysearch.training.features import feature_store
+from raysearch.errors import StorageError
+from raysearch.training.features import feature_store, shared_chunks
 from raysearch.training.features.extraction import Extractor, PatchFeatures
 from raysearch.training.features.feature_request import FeatureRequest
 from raysearch.training.features.feature_store import load_features
@@ -136,4 +139,78 @@ def test_a_folder_that_cannot_be_used_leaves_all_chunks_to_the_worker(
     with caplog.at_level(logging.WARNING):
         load_features(request_of_features, shared=SharedChunks(Folder(tmp_path / "file"), 0, 1))
     assert computed == [SIZE, *CHUNKS]
-    assert caplog.text.count("this worker computes all features") == 1
+    assert caplog.text.count("features are not exchanged for a while") == 1
+
+
+def test_a_file_that_another_account_may_write_is_left_out(
+    request_of_features: FeatureRequest,
+    computed: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Folder(tmp_path / "shared")
+    use_machine("first", tmp_path, monkeypatch)
+    load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    names = folder.names()
+    assert {(folder.local / name).stat().st_mode & 0o777 for name in names} == {0o600}
+    (folder.local / names[0]).chmod(0o660)
+    target = (folder.local / names[1]).rename(tmp_path / "elsewhere")
+    (folder.local / names[1]).symlink_to(target)
+    use_machine("second", tmp_path, monkeypatch)
+    computed.clear()
+    monkeypatch.setattr(shared_chunks, "PAUSE_S", 0.0)
+    load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    assert computed == [SIZE, *CHUNKS[:2]]
+
+
+def test_a_chunk_of_other_rows_is_computed_again(
+    request_of_features: FeatureRequest,
+    folder: Folder,
+    computed: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_machine("first", tmp_path, monkeypatch)
+    first = load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    for number, content in enumerate((folder.read(folder.names()[-1]), b"no features")):
+        name = folder.names()[number]
+        folder.remove(name)
+        stem = name.rpartition("-")[0]
+        folder.write(f"{stem}-{hashlib.sha256(content).hexdigest()}.parquet", content, private=True)
+    use_machine("second", tmp_path, monkeypatch)
+    computed.clear()
+    second = load_features(request_of_features, shared=SharedChunks(folder, 0, 1))
+    assert computed == [SIZE, *CHUNKS[:2]]
+    assert np.array_equal(first.values, second.values)
+
+
+def test_an_error_of_the_folder_ends_the_exchange_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path / "shared")
+    content = b"features"
+    name = f"key-{hashlib.sha256(content).hexdigest()}.parquet"
+    chunks = SharedChunks(folder, 0, 1)
+    chunks.write(name, content)
+    monkeypatch.setattr(shared_chunks, "LISTING_S", 0.0)
+    monkeypatch.setattr(shared_chunks, "PAUSE_S", 0.3)
+
+    def fail(_folder: Folder, _name: str = "") -> list[str]:
+        raise StorageError("timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "names", fail)
+        assert chunks.read("key-") is None
+    until = time.monotonic() + 60
+    while chunks.read("key-") is None:  # the pause is not over
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert chunks.read("key-") == (name, content)
+
+
+def test_a_disk_that_is_almost_full_gets_no_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_chunks, "RESERVED_BYTES", 2**62)
+    SharedChunks(Folder(tmp_path / "shared"), 0, 1).write("name", b"features")
+    assert Folder(tmp_path / "shared").names() == []

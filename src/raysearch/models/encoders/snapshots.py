@@ -25,6 +25,9 @@ from raysearch.models.weights.imagenet_files import HUB_FILES, weights_folders
 from raysearch.models.weights.weights_cache import is_trusted
 
 log = logging.getLogger(__name__)
+# The hub answers within this time, or is not reached; with these statuses, it is busy.
+HUB_TIMEOUT_S = 20.0
+BUSY_STATUSES = (408, 429, 500, 502, 503, 504)
 Config = TypeVar("Config", bound=BaseModel)
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 MAX_CONFIG_BYTES = 10**6
@@ -122,17 +125,15 @@ def _local_snapshots(architecture: str) -> Iterator[Path]:
 
 def _downloaded(architecture: str) -> Path:
     turn_off_telemetry()
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     repository = repository_of(architecture)
     encoder = next((each for each in ENCODERS.values() if each.repository == repository), None)
     license_text = f", license {encoder.license}" if encoder and encoder.license else ""
     log.warning("downloading: %s%s", repository, license_text)
     try:
-        # A repository often has the same weights twice. Without a network, this request fails at
-        # once; those of other functions are repeated for half a minute.
-        siblings = HfApi().model_info(repository).siblings or ()
-        present = {sibling.rfilename for sibling in siblings}
+        # A repository often has the same weights twice.
+        present = _names_on_hub(repository)
         weights = next((name for name in HUB_FILES if name in present), HUB_FILES[0])
         return Path(snapshot_download(repository, allow_patterns=[CONFIG, PREPROCESSOR, weights]))
     except Exception as error:  # the hub and the network have their own classes
@@ -146,6 +147,20 @@ def _downloaded(architecture: str) -> Path:
             f" {access}copy its files to a folder {repository.rpartition('/')[2]} inside a folder"
             " of RAYSEARCH_WEIGHTS on every node"
         ) from None
+
+
+def _names_on_hub(repository: str) -> set[str]:
+    """Return the names of the files of a repository; without a network, it fails at once."""
+    from huggingface_hub import HfApi, list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        siblings = HfApi().model_info(repository, timeout=HUB_TIMEOUT_S).siblings or ()
+        return {sibling.rfilename for sibling in siblings}
+    except HfHubHTTPError as error:
+        if error.response.status_code not in BUSY_STATUSES:
+            raise
+        return set(list_repo_files(repository))  # it repeats its request
 
 
 class PretrainedConfig(BaseModel):

@@ -11,10 +11,11 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
 from raysearch.data.files import Folder
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
+from raysearch.errors import StorageError, first_line
 from raysearch.metrics.row_units import PATCHES
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.champion_tasks import prepare_task
-from raysearch.search.engine.nodes import Slot, cluster_address, num_slots
+from raysearch.search.engine.nodes import Slot, all_nodes, cluster_address, num_slots
 from raysearch.search.engine.task_progress import ProgressSender, read_progress, remove_progress
 from raysearch.search.engine.worker_messages import TrialTask
 from raysearch.search.engine.worker_pool import WorkerPool
@@ -35,17 +36,15 @@ MAX_KINDS = 16
 
 @dataclass(frozen=True)
 class FeaturePart:
-    """The part that one worker has in computing a kind of features.
+    """The part that one worker has in computing the features of a study.
 
     Attributes:
-        kind: The number of the kind, from 0.
         worker: The number of the worker, from 0.
         num_workers: The number of workers.
         shared: The address of the folder through which machines exchange features; empty if there
             is only this machine.
     """
 
-    kind: int
     worker: int
     num_workers: int
     shared: str
@@ -60,8 +59,8 @@ class FeaturePart:
 def compute_features(study: Study, on_progress: StepCallback = ignore_progress) -> None:
     """Compute the frozen features that trials of `study` will read, by as many workers as trials.
 
-    They share the work; at the end, each machine has all features. Nothing runs if this is the only
-    machine, and has them.
+    They share the work, and a machine has all features when its worker has ended. Nothing runs if
+    this is the only machine, and has them.
 
     Args:
         study: The study.
@@ -80,52 +79,76 @@ def compute_features(study: Study, on_progress: StepCallback = ignore_progress) 
         return
     num_workers = max(1, num_slots(plan.space.resources))
     folder = study.folder
-    shared = "" if cluster_address() is None else f"{folder.address}/{folder.FEATURES}"
-    parts = [
-        FeaturePart(kind, worker, num_workers, shared)
-        for kind in range(len(kinds))
-        for worker in range(num_workers)
-    ]
+    is_shared = cluster_address() is not None and len(all_nodes()) > 1
+    shared = f"{folder.address}/{folder.FEATURES}" if is_shared else ""
+    parts = [FeaturePart(worker, num_workers, shared) for worker in range(num_workers)]
     progress = _Progress(plan, kinds, parts, on_progress)
 
-    def arguments(part: FeaturePart, slot: Slot) -> tuple[TrialTask, str, FeaturePart]:
-        return _task(study, kinds[part.kind], slot.resources.cpus), progress.key(part), part
+    def arguments(part: FeaturePart, slot: Slot) -> tuple[list[TrialTask], str, FeaturePart]:
+        tasks = [_task(study, kind, slot.resources.cpus) for kind in kinds]
+        return tasks, progress.key(part), part
 
+    names = ", ".join(dict.fromkeys(map(_name, kinds)))
     pool = WorkerPool(
-        RemoteFunction[FeaturePart, None](
-            lambda: compute_stored_features,
-            arguments,
-            lambda part: f"the features of {_name(kinds[part.kind])}",
+        RemoteFunction[FeaturePart, list[str]](
+            lambda: compute_stored_features, arguments, lambda _part: f"the features of {names}"
         ),
         plan.space.resources,
         on_poll=progress.poll,
     )
+    failures: dict[str, None] = {}
     for finished in pool.run(parts):
-        if isinstance(finished.error, TrainingFailedError):
-            # The trials that would read them fail with that reason; the others go on.
-            log.warning("%s", finished.error)
-        else:
-            finished.result()
+        failures |= dict.fromkeys(finished.result())
         progress.finish(finished.input)
-    study.folder.remove(study.folder.FEATURES)
+    for failure in failures:
+        # The trials that would read them fail with that reason; the others go on.
+        log.warning("%s", failure)
 
 
-def compute_stored_features(task: TrialTask, progress_key: str, part: FeaturePart) -> None:
-    """Compute the features of a configuration that are not stored on this machine.
+def remove_shared_features(study: Study) -> None:
+    """Remove the features that machines have exchanged; an error is logged."""
+    try:
+        study.folder.remove(study.folder.FEATURES)
+    except (OSError, StorageError) as error:
+        log.warning("%s", first_line(error))
+
+
+def compute_stored_features(
+    tasks: list[TrialTask], progress_key: str, part: FeaturePart
+) -> list[str]:
+    """Compute the features of each kind that are not stored on this machine.
 
     Args:
-        task: The configuration, as a trial that nobody trains.
+        tasks: A configuration of each kind, as a trial that nobody trains.
         progress_key: The name under which the progress is sent.
         part: The part of this worker.
+
+    Returns:
+        Why features of a kind cannot be computed, such as values that are not finite.
     """
+    failures = []
+    for number, task in enumerate(tasks):
+        try:
+            _compute_kind(task, (number, len(tasks)), ProgressSender(progress_key), part)
+        except TrainingFailedError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _compute_kind(
+    task: TrialTask, kind: tuple[int, int], send: ProgressSender, part: FeaturePart
+) -> None:
+    """Compute the features of a kind: its number, from 0, and that of all kinds."""
+    number, num_kinds = kind
     device, config = prepare_task(task)
     data = WORKER_CACHE.training_data(task.study, task.data, str(device), task.folds, 1.0)
-    send = ProgressSender(progress_key)
     num_before, num_patches = 0, sum(map(len, (data.labels, *(r.labels for r in data.auxiliary))))
     for request in feature_requests(config, data):
 
         def on_rows(num_done: int, _num_rows: int, first: int = num_before) -> None:
-            send(StepProgress(config.architecture, first + num_done, num_patches, PATCHES))
+            total_done = number * num_patches + first + num_done
+            total = num_kinds * num_patches
+            send(StepProgress(config.architecture, total_done, total, PATCHES))
 
         load_features(request, on_rows, part.shared_chunks())
         num_before += len(request.pixels)
@@ -169,28 +192,30 @@ class _Progress:
         self._name, self._kinds, self._parts = plan.identity, kinds, parts
         self._on_progress = on_progress
         num_patches = sum(plan.class_counts) + sum(shards.rows for shards in plan.auxiliary)
-        self._num_patches = num_patches
-        self._finished: set[int] = set()
+        self._num_patches = len(kinds) * num_patches
+        self._shown = 0.0
+        self._finished: set[FeaturePart] = set()
         for part in parts:
             remove_progress(self.key(part))
 
     def key(self, part: FeaturePart) -> str:
         """Return the name under which a worker sends its progress."""
-        return f"{self._name} features {part.kind} {part.worker}"
+        return f"{self._name} features {part.worker}"
 
     def finish(self, part: FeaturePart) -> None:
-        """Count a kind of features as finished."""
-        self._finished.add(part.kind)
+        """Count the part of a worker as finished."""
+        self._finished.add(part)
 
     def poll(self) -> None:
-        """Read how far the workers are, which count the patches of all workers of a machine."""
-        total = 0.0
-        for number in range(len(self._kinds)):
-            if number in self._finished:
-                total += self._num_patches
-                continue
-            sent = [read_progress(self.key(part)) for part in self._parts if part.kind == number]
-            total += max((progress.done for progress in sent if progress is not None), default=0)
+        """Read how far the workers are; of several machines, the last one counts."""
+        numbers = []
+        for part in self._parts:
+            progress = None if part in self._finished else read_progress(self.key(part))
+            if part in self._finished:
+                numbers.append(float(self._num_patches))
+            elif progress is not None:
+                numbers.append(progress.done)
+        self._shown = max(self._shown, min(numbers, default=0.0))
         names = ", ".join(dict.fromkeys(map(_name, self._kinds)))
-        step, num_patches = f"computing features of {names}", len(self._kinds) * self._num_patches
-        self._on_progress(StepProgress(step, total, num_patches, PATCHES))
+        step = f"computing features of {names}"
+        self._on_progress(StepProgress(step, self._shown, self._num_patches, PATCHES))

@@ -25,7 +25,7 @@ class StudyFolder(Folder):
     | `repeats/TRIAL/SEED/scores-FOLD.parquet` | a repeat's validation scores of a fold | a worker |
     | `repeats/TRIAL/SEED/fold-FOLD.pt` | its network, with its pre-processing | that worker |
     | `unfinished/NAME.pt` | the last state of a refit, or of a fold of a repeat | that worker |
-    | `features/` | chunks of features, until each machine has them | the workers |
+    | `features/` | chunks of features that machines exchange before the search | the workers |
     | `champion.pt` | the refitted champion, with its pre-processing | the worker that refits |
     | `evaluations/SET/` | the champion's scores of another set | `test`, `evaluate` |
     | `importances.json` | the hyperparameter importances | the launcher, at the end |

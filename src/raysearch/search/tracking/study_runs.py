@@ -171,12 +171,15 @@ class StudyRuns:
         """
         if self.parent_id:
             self.restore_parent()
-        self._interrupt_runs()
+        self._interrupt_runs(status)
         if self.parent_id:
             self._terminate(STUDY, status, None)
 
-    def _interrupt_runs(self, condition: str = "") -> None:
-        """End the open runs of trials that fulfil a condition, and delete empty duplicates."""
+    def _interrupt_runs(self, status: str, condition: str = "") -> None:
+        """End the open runs of trials that fulfil a condition, and delete empty duplicates.
+
+        A parent run that is not known yet is ended with `status`.
+        """
         used = set(self._run_ids.values())
         # A page begins at an offset: all are read before the first run is deleted.
         for run in list(self._search(condition)):
@@ -184,7 +187,10 @@ class StudyRuns:
             if run_id not in used and not run.data.metrics and not run.data.params:
                 self._client.delete_run(run_id)
             elif run_id != self.parent_id and run.info.status in OPEN_STATUSES:
-                self._interrupt_run(run_id)
+                if run.data.tags["raysearch.trial"] == STUDY:
+                    self._client.set_terminated(run_id, status)
+                else:
+                    self._interrupt_run(run_id)
 
     def interrupt(self, status: str) -> None:
         """End the parent run with `status`, then the runs of trials that have not ended as KILLED.
@@ -217,7 +223,7 @@ class StudyRuns:
                 self._terminate(STUDY, status, None)
                 self.num_closed += 1
             if self.experiment_id:
-                self._interrupt_runs(" and attributes.status = 'RUNNING'")
+                self._interrupt_runs(status, " and attributes.status = 'RUNNING'")
 
     def restore_parent(self) -> None:
         """Restore the parent run and the experiment if somebody deleted them."""

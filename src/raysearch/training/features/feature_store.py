@@ -205,8 +205,12 @@ class _Entry:
 
     def _num_stored(self, chunk_rows: int) -> int:
         """The rows of the chunks that are stored, whichever process has computed them."""
-        num_chunks = sum(1 for _path in self._folder.glob(f"{self._key[:32]}-*.parquet"))
-        return min(num_chunks * chunk_rows, self._num_rows)
+        stem = f"{self._key[:32]}-"
+        names = [path.name for path in self._folder.glob(f"{stem}*.parquet")]
+        if self._shared is not None:
+            names += self._shared.names(stem)
+        starts = {name.removeprefix(stem).partition("-")[0] for name in names}
+        return min(len(starts) * chunk_rows, self._num_rows)
 
     def _chunk_rows(self, extractor: Extractor) -> int:
         """The rows of a chunk: as in the stored chunks, or chosen by the size of a row."""
@@ -238,10 +242,12 @@ class _Entry:
         """Return name and content of a chunk, which is shared if this process computes it."""
         stem = self._chunk_stem(start)
         shared_stem = f"{stem}{stop:09d}-"
-        fetched = None if self._shared is None else self._shared.read(shared_stem)
-        if fetched is not None:
-            shared_name, content = fetched
-            return stem + shared_name.removeprefix(shared_stem), content
+        if self._shared is not None:
+            fetched = self._shared.read(shared_stem)
+            if fetched is not None and _has_rows(fetched[1], stop - start):
+                return stem + fetched[0].removeprefix(shared_stem), fetched[1]
+            if fetched is not None:
+                self._shared.remove(fetched[0])
         content = encode_features(extractor.compute(start, stop))
         name = f"{hashlib.sha256(content).hexdigest()}.parquet"
         if self._shared is not None:
@@ -313,6 +319,14 @@ class _Entry:
             for path in self._folder.glob(f"{self._key[:32]}-*{pattern}"):
                 path.unlink(missing_ok=True)
         (self._folder / f"{self._key[:32]}.rows").unlink(missing_ok=True)
+
+
+def _has_rows(content: bytes, num_rows: int) -> bool:
+    """Return whether a chunk can be decoded, and has the features of so many patches."""
+    try:
+        return len(decode_features(content).values) == num_rows
+    except (KeyError, TypeError, ValueError, pa.ArrowException):
+        return False
 
 
 def _allocate(path: Path) -> None:
