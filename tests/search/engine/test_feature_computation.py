@@ -24,10 +24,11 @@ from raysearch.search.sampling.sampled_configurations import feature_kinds
 from raysearch.search.study.architecture_checks import check_architectures
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.study import Study, create_study
-from raysearch.training.features.extraction import Extractor, PatchFeatures
+from raysearch.training.features.extraction import Extractor
 from raysearch.training.training_data import TrainingData
 from support.champion_studies import train_in_this_process
 from support.frozen_networks import pretrained_file
+from support.recorded_extractions import record_extractions
 from support.result_studies import next_searched
 
 NUM_PATCHES = 240
@@ -90,13 +91,7 @@ def test_a_machine_fetches_the_features_of_all_kinds(
     shared = f"{study.folder.address}/{study.folder.FEATURES}"
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "first"))
     compute_stored_features(tasks_of(study), "key", FeaturePart(0, 2, shared))
-    computed, compute = [], Extractor.compute
-
-    def recorded(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
-        computed.append((start, stop))
-        return compute(extractor, start, stop)
-
-    monkeypatch.setattr(Extractor, "compute", recorded)
+    computed = record_extractions(monkeypatch)
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "second"))
     compute_stored_features(tasks_of(study), "key", FeaturePart(1, 2, shared))
     assert computed == [(0, 1)] * 2  # of each kind, the row that tells the size of a chunk

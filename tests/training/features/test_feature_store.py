@@ -18,8 +18,7 @@ from raysearch.training.features.feature_store import load_features
 from raysearch.training.precision_settings import PrecisionSettings
 from raysearch.training.training_data import TrainingData
 from support.frozen_networks import frozen_config, pretrained_file
-
-Compute = tuple[int, int]
+from support.recorded_extractions import Rows, record_extractions
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +42,15 @@ def request_of_features(data: TrainingData, weights: Path) -> FeatureRequest:
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[Compute]:
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Rows]:
     """The rows that this process computes, from then on."""
-    calls: list[Compute] = []
-    compute = Extractor.compute
-
-    def recorded(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
-        calls.append((start, stop))
-        return compute(extractor, start, stop)
-
-    monkeypatch.setattr(Extractor, "compute", recorded)
-    return calls
+    return record_extractions(monkeypatch)
 
 
 def test_features_are_computed_once_and_mapped(
-    request_of_features: FeatureRequest, computed: list[Compute], cache: Path
+    request_of_features: FeatureRequest, computed: list[Rows], cache: Path
 ) -> None:
-    progress: list[Compute] = []
+    progress: list[Rows] = []
     features = load_features(request_of_features, lambda *rows: progress.append(rows))
     assert features.values.shape[:2] == (100, 8)
     assert features.values.dtype == np.float16
@@ -108,7 +99,7 @@ def test_what_changes_the_features_changes_their_key(request_of_features: Featur
 
 
 def test_a_killed_process_leaves_what_it_has_computed(
-    request_of_features: FeatureRequest, computed: list[Compute], monkeypatch: pytest.MonkeyPatch
+    request_of_features: FeatureRequest, computed: list[Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Extractor.compute
 
@@ -162,7 +153,7 @@ def test_processes_share_the_work(
 
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
 def test_damaged_features_are_computed_again(
-    request_of_features: FeatureRequest, cache: Path, suffix: str, computed: list[Compute]
+    request_of_features: FeatureRequest, cache: Path, suffix: str, computed: list[Rows]
 ) -> None:
     values = load_features(request_of_features).values.copy()
     path = next(cache.glob(f"*{suffix}"))
@@ -179,7 +170,7 @@ def test_a_damaged_chunk_is_computed_again(
     request_of_features: FeatureRequest,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-    computed: list[Compute],
+    computed: list[Rows],
 ) -> None:
     assemble = feature_store._Entry._assemble
 

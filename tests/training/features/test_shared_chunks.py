@@ -20,6 +20,7 @@ from raysearch.training.features.feature_store import load_features
 from raysearch.training.features.shared_chunks import SharedChunks
 from raysearch.training.training_data import TrainingData
 from support.frozen_networks import frozen_config, pretrained_file
+from support.recorded_extractions import Rows, record_extractions
 
 CHUNKS = [(start, min(start + 16, 100)) for start in range(0, 100, 16)]
 SIZE = (0, 1)  # the row whose features tell the size of a chunk
@@ -36,17 +37,9 @@ def request_of_features(
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Rows]:
     """The rows that are computed, from then on."""
-    calls: list[tuple[int, int]] = []
-    compute = Extractor.compute
-
-    def recorded(extractor: Extractor, start: int, stop: int) -> PatchFeatures:
-        calls.append((start, stop))
-        return compute(extractor, start, stop)
-
-    monkeypatch.setattr(Extractor, "compute", recorded)
-    return calls
+    return record_extractions(monkeypatch)
 
 
 @pytest.fixture(params=["{}", "memory://{}"])
@@ -71,7 +64,7 @@ def test_each_worker_begins_with_a_section_of_its_own() -> None:
 def test_machines_compute_each_chunk_once_and_have_all(
     request_of_features: FeatureRequest,
     folder: Folder,
-    computed: list[tuple[int, int]],
+    computed: list[Rows],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,7 +102,7 @@ def test_machines_compute_each_chunk_once_and_have_all(
 def test_a_damaged_chunk_is_computed_again(
     request_of_features: FeatureRequest,
     folder: Folder,
-    computed: list[tuple[int, int]],
+    computed: list[Rows],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,7 +122,7 @@ def test_a_damaged_chunk_is_computed_again(
 
 def test_a_folder_that_cannot_be_used_leaves_all_chunks_to_the_worker(
     request_of_features: FeatureRequest,
-    computed: list[tuple[int, int]],
+    computed: list[Rows],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -144,7 +137,7 @@ def test_a_folder_that_cannot_be_used_leaves_all_chunks_to_the_worker(
 
 def test_a_file_that_another_account_may_write_is_left_out(
     request_of_features: FeatureRequest,
-    computed: list[tuple[int, int]],
+    computed: list[Rows],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -166,7 +159,7 @@ def test_a_file_that_another_account_may_write_is_left_out(
 def test_a_chunk_of_other_rows_is_computed_again(
     request_of_features: FeatureRequest,
     folder: Folder,
-    computed: list[tuple[int, int]],
+    computed: list[Rows],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
