@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.models import PatchShape
@@ -65,6 +66,19 @@ def test_the_costs_of_a_network_do_not_depend_on_the_batch_size(name: str) -> No
     assert costs["flops"] > costs["parameters"] > 0
     small_batch = replace(config, hparams={**config.hparams, "batch_size": 2})
     assert net_costs(small_batch, data) == {**costs, "effective_batch_size": 2}
+
+
+@pytest.mark.parametrize("name", ["benchmark", "cnn", "p4m"])
+def test_a_small_network_has_the_flops_of_the_meta_device_and_draws_no_number(name: str) -> None:
+    data = constant_patches(50)
+    state = torch.get_rng_state()
+    flops = net_costs(replace(small_config(), hparams={"architecture": name}), data)["flops"]
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.device("meta"), torch.inference_mode():
+        net = networks.build_network(name, data.shape, 2, {}).eval().requires_grad_(False)
+        with FlopCounterMode(display=False) as counter:
+            net(torch.empty(1, 3, 50, 50))
+    assert counter.get_total_flops() == flops
 
 
 def test_a_network_is_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,9 @@
 """AUROC and average precision of many bootstrap replicates, from the rows in the order of scores.
 
-Only the distinct scores of the positives matter: T of them divide the scores into 2T + 1 intervals.
-An interval is a score of a positive, or lies between two of these. The negatives of each interval
-and the positives of each score are counted once per patient. Their numbers in all replicates are
-the product of a sparse matrix (intervals, patients) and the weights (patients, R), and both metrics
-are sums over these numbers. For a class of few positives this is many times faster than the
-weighted rows of each replicate.
+The negatives of each interval of `ranking.score_intervals` and the positives of each of T scores
+are counted once per patient. Their numbers in all replicates are the product of a sparse matrix
+(intervals, patients) and the weights (patients, R), and both metrics are sums over these numbers.
+For a class of few positives this is many times faster than the weighted rows of each replicate.
 """
 
 from __future__ import annotations
@@ -17,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from raysearch.metrics.bootstrap import Floats, Ints
-from raysearch.metrics.confusion_matrix import safe_divide
+from raysearch.metrics.ranking import (
+    auroc_of_counts,
+    average_precision_of_counts,
+    score_intervals,
+)
 
 # Replicates are computed in batches: of so many, and of so many numbers at once.
 BATCH_REPLICATES = 256
@@ -30,8 +32,7 @@ class RankCounts:
 
     Attributes:
         positives: Positives of each patient at each distinct score, sparse, (T, patients).
-        negatives: Negatives of each patient in each interval, sparse, (2T + 1, patients). Interval
-            2t + 1 is the score t; interval 2t lies below it.
+        negatives: Negatives of each patient in each interval, sparse, (2T + 1, patients).
     """
 
     positives: Any
@@ -66,17 +67,15 @@ def count_ranks(
     from scipy.sparse import csr_array
 
     is_positive = positive == 1
-    thresholds = np.unique(scores[is_positive])
-    below = np.searchsorted(thresholds, scores, "left")
-    interval = below + np.searchsorted(thresholds, scores, "right")
+    thresholds, score_index, intervals = score_intervals(is_positive, scores)
 
     def counts(places: Ints, patients: Ints, num_places: int) -> Any:
         entries = (np.ones(len(places)), (places, patients))
         return csr_array(entries, shape=(num_places, num_patients))
 
     return RankCounts(
-        counts(below[is_positive], patient_index[is_positive], len(thresholds)),
-        counts(interval[~is_positive], patient_index[~is_positive], 2 * len(thresholds) + 1),
+        counts(score_index[is_positive], patient_index[is_positive], len(thresholds)),
+        counts(intervals[~is_positive], patient_index[~is_positive], 2 * len(thresholds) + 1),
     )
 
 
@@ -87,13 +86,7 @@ def ranked_auroc_replicates(counts: RankCounts, weights: Floats) -> Floats:
         counts: The counted rows.
         weights: How often each replicate contains each patient, shape (R, patients).
     """
-
-    def auroc(positives: Floats, negatives: Floats) -> Floats:
-        negatives_below = np.cumsum(negatives, axis=0)[:-1:2] + negatives[1::2] / 2
-        concordant = (positives * negatives_below).sum(axis=0)
-        return safe_divide(concordant, positives.sum(axis=0) * negatives.sum(axis=0))
-
-    return _by_batch(auroc, counts, weights)
+    return _by_batch(auroc_of_counts, counts, weights)
 
 
 def average_precision_replicates(counts: RankCounts, weights: Floats) -> Floats:
@@ -103,16 +96,7 @@ def average_precision_replicates(counts: RankCounts, weights: Floats) -> Floats:
         counts: The counted rows.
         weights: How often each replicate contains each patient, shape (R, patients).
     """
-
-    def average_precision(positives: Floats, negatives: Floats) -> Floats:
-        num_positives, num_negatives = positives.sum(axis=0), negatives.sum(axis=0)
-        true_positives = np.cumsum(positives[::-1], axis=0)[::-1]
-        false_positives = num_negatives - np.cumsum(negatives, axis=0)[:-1:2]
-        precision = true_positives / np.maximum(true_positives + false_positives, 1)
-        values = safe_divide((positives * precision).sum(axis=0), num_positives)
-        return np.where(num_negatives > 0, values, np.nan)
-
-    return _by_batch(average_precision, counts, weights)
+    return _by_batch(average_precision_of_counts, counts, weights)
 
 
 def _by_batch(

@@ -18,6 +18,7 @@ from raysearch.metrics.confusion_matrix import (
     confusion_matrix,
     matthews_corrcoef,
 )
+from raysearch.metrics.ranking import ranking_metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -75,13 +76,13 @@ def classification_metrics(
     confusion = confusion_matrix(labels, predicted, num_classes)
     values = confusion_metrics(confusion, class_names)
     values |= _probability_metrics(labels, probabilities)
+    ranked_classes = [1] if num_classes == 2 else range(num_classes)
     rankings = [
-        _ranking_metrics(labels == number, probabilities[:, number])
-        for number in range(num_classes)
+        ranking_metrics(labels == number, probabilities[:, number]) for number in ranked_classes
     ]
     for position, name in enumerate(("auroc", "average_precision")):
-        by_class = [ranking[position] for ranking in rankings]
-        values[name] = by_class[1] if num_classes == 2 else mean_if_all_defined(by_class)
+        by_class = [defined_or_none(ranking[position]) for ranking in rankings]
+        values[name] = mean_if_all_defined(by_class)
     return values
 
 
@@ -127,33 +128,18 @@ def squared_distances(labels: Ints, probabilities: Floats) -> Floats:
 
 def _probability_metrics(labels: Ints, probabilities: Floats) -> MetricValues:
     """Compute the Brier score and the log loss; None if there are no rows."""
-    from sklearn import metrics as sk
-
     if not len(labels):
         return {"brier": None, "log_loss": None}
-    total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    total = probabilities.sum(axis=1, dtype=np.float64)
     if not np.allclose(total, 1, rtol=0, atol=SUM_TOLERANCE):
         raise ValueError("rows of probabilities do not sum to 1; pass a softmax, not logits")
-    # A float32 softmax sums to 1 within 1e-7, and scikit-learn warns about that.
-    loss = sk.log_loss(labels, probabilities / total, labels=range(probabilities.shape[1]))
+    of_label = probabilities[np.arange(len(labels)), labels] / total
+    # As scikit-learn, so that the loss of a probability of 0 is finite.
+    epsilon = np.finfo(np.float64).eps
     return {
         "brier": float(np.mean(squared_distances(labels, probabilities))),
-        "log_loss": float(loss),
+        "log_loss": float(-np.log(np.clip(of_label, epsilon, 1 - epsilon)).mean()),
     }
-
-
-def _ranking_metrics(
-    positive: NDArray[np.bool_], scores: Floats
-) -> tuple[float | None, float | None]:
-    """Compute AUROC and average precision of one class against the others."""
-    from sklearn import metrics as sk
-
-    if positive.all() or not positive.any():
-        return None, None
-    return (
-        float(sk.roc_auc_score(positive, scores)),
-        float(sk.average_precision_score(positive, scores)),
-    )
 
 
 def mean_if_all_defined(values: Sequence[float | None]) -> float | None:

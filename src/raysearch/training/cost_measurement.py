@@ -17,9 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysearch.config.hyperparameter_readers import network_hparams
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.models import PatchShape, timed_shape
+from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network
+from raysearch.models.architectures.torchvision_models import TORCHVISION_MODELS
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.transfer.feature_heads import NearestNeighborsHead
+from raysearch.training.eager_execution import mark_eager
 from raysearch.training.memory import trim_allocator_memory
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -62,14 +65,20 @@ def _network_size(
 ) -> tuple[int, int]:
     """Return the parameters and the FLOPs of a network, counted on the meta device.
 
-    The count of a large network takes a second; it is cached for the trials of this process.
+    The count of a large network takes a second; it is cached for the trials of this process. The
+    small networks of this project compute a batch on the CPU instead: for their operations on the
+    meta device, torch would import its compiler. Libraries of large networks import it anyway, and
+    on the CPU torch does not count all kinds of attention.
     """
     height, width, channels = shape
-    with torch.device("meta"), torch.inference_mode():
+    is_small = name in ARCHITECTURES and name not in TORCHVISION_MODELS
+    device = "cpu" if is_small else "meta"
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.inference_mode():
         net = build_network(name, shape, num_classes, dict(hparams), encoder).eval()
         # The counter registers hooks on gradients, which some networks do not support.
         net.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
+            mark_eager(type(counter.mode).__torch_dispatch__)
             net(torch.empty(1, channels, height, width))
     return _num_parameters(net), counter.get_total_flops()
 

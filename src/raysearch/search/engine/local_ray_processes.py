@@ -14,12 +14,13 @@ NICENESS = "RAY_worker_niceness"
 
 
 def limit_local_ray() -> None:
-    """Let the Ray that this process starts have no API server, no autoscaler and no metrics.
+    """Let the Ray that this process starts have no API server, autoscaler, metrics or log monitor.
 
     A study on one machine uses none of them. Ray starts the API server also without the dashboard,
     for its usage report. The API server asks the metadata services of Azure, Google Cloud and AWS
-    which cloud it is on, even if the report is turned off. Ray has no option for it, nor for the
-    autoscaler's monitor.
+    which cloud it is on, even if the report is turned off. The log monitor sends what workers print
+    to a driver that prints it; the logs are files also without it. Ray has no option for the API
+    server, the autoscaler's monitor and the log monitor.
 
     The workers have the niceness of this process: beside other programs, they would starve with
     Ray's default.
@@ -28,6 +29,7 @@ def limit_local_ray() -> None:
     os.environ.setdefault(NICENESS, "0")
     Node.start_api_server = _start_no_api_server
     Node.start_monitor = _start_no_monitor
+    Node.start_log_monitor = _start_no_monitor
 
 
 def _start_no_api_server(node: Any, **_options: object) -> None:

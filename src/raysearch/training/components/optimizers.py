@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from raysearch.training.eager_execution import eager_optimizer
+
 Parameters = Iterable[nn.Parameter]
 
 
@@ -24,7 +26,7 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """Create AdamW (Loshchilov and Hutter, 2019)."""
     betas = (beta1, beta2)
-    return torch.optim.AdamW(
+    return eager_optimizer(torch.optim.AdamW)(
         parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
     )
 
@@ -39,7 +41,7 @@ def adam(
 ) -> torch.optim.Optimizer:
     """Create Adam (Kingma and Ba, 2015); `weight_decay` is an L2 penalty, as in the paper."""
     betas = (beta1, beta2)
-    return torch.optim.Adam(
+    return eager_optimizer(torch.optim.Adam)(
         parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
     )
 
@@ -53,7 +55,7 @@ def rmsprop(
     rho: float,
 ) -> torch.optim.Optimizer:
     """Create RMSprop (Tieleman and Hinton, 2012); `rho` is the decay of the mean square."""
-    return torch.optim.RMSprop(
+    return eager_optimizer(torch.optim.RMSprop)(
         parameters, lr=learning_rate, alpha=rho, weight_decay=weight_decay, momentum=momentum
     )
 
@@ -66,7 +68,9 @@ def adadelta(
     rho: float,
 ) -> torch.optim.Optimizer:
     """Create Adadelta (Zeiler, 2012); the learning rate of the paper is 1."""
-    return torch.optim.Adadelta(parameters, lr=learning_rate, rho=rho, weight_decay=weight_decay)
+    return eager_optimizer(torch.optim.Adadelta)(
+        parameters, lr=learning_rate, rho=rho, weight_decay=weight_decay
+    )
 
 
 def muon(
@@ -105,7 +109,7 @@ def sgd(
 
     `nesterov` has no effect if `momentum` is 0.
     """
-    return torch.optim.SGD(
+    return eager_optimizer(torch.optim.SGD)(
         parameters,
         lr=learning_rate,
         weight_decay=weight_decay,

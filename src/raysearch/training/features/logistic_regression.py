@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from raysearch.training.eager_execution import eager_optimizer
+
 MAX_ITERATIONS = 500
 # The largest entry of the gradient, and the change of the loss, at which it has converged.
 GRADIENT_TOLERANCE, CHANGE_TOLERANCE = 1e-5, 1e-9
@@ -25,7 +27,7 @@ def fit_logistic_regression(
     """
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.LBFGS(
+    optimizer = eager_optimizer(torch.optim.LBFGS)(
         layer.parameters(),
         max_iter=MAX_ITERATIONS,
         max_eval=2 * MAX_ITERATIONS,
