@@ -35,6 +35,7 @@ from raysearch.search.study.fold_scores import out_of_fold, repeat_out_of_fold
 from raysearch.search.study.stored_study import load_study, read_plan
 from raysearch.selection.decision_rule import fit_decision_rule
 from raysearch.selection.selection import select
+from support.empty_tracking_store import add_tracking_store
 
 PARENT = "mlflow.parentRunId"
 COSTS = {"effective_batch_size", "parameters", "flops", "samples_seen", "inference_ms"}
@@ -64,6 +65,7 @@ def write_space(folder: Path, epochs: int = 3, **changes: str) -> None:
     for before, after in changes.items():
         text = text.replace(f"{before}: ", f"{before}: {after} #")
     (folder / "small.yaml").write_text(text)
+    add_tracking_store(folder)
 
 
 def study(run: Commands, name: str = "small") -> StudyFolder:

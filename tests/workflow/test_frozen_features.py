@@ -10,6 +10,7 @@ import pytest
 from conftest import Commands
 from raysearch.search.study.stored_study import load_study
 from raysearch.training.training_data import TrainingData
+from support.empty_tracking_store import add_tracking_store
 from support.frozen_networks import pretrained_file
 from support.launched_studies import study
 
@@ -40,6 +41,7 @@ def test_a_study_of_classifiers_registers_a_network_that_predicts(
 ) -> None:
     run = run_on_cluster
     weights = pretrained_file(tmp_path, data)
+    add_tracking_store(run.folder)
     (run.folder / "heads.yaml").write_text(SPACE.replace("WEIGHTS", str(weights)))
     words = ("launch", "heads.yaml", "--data", str(shards), "--name", "heads", "--json")
     outcome = json.loads(run(*words).stdout)

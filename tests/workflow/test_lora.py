@@ -12,6 +12,7 @@ from raysearch.champion.stored_champion import load_champion_network
 from raysearch.models.transfer.network_layers import is_adapter
 from raysearch.search.study.stored_study import load_study
 from raysearch.training.checkpoint import unpack_checkpoint
+from support.empty_tracking_store import add_tracking_store
 from support.launched_studies import study
 from support.lora_networks import transformers_snapshot
 
@@ -38,6 +39,7 @@ def test_a_study_by_lora_registers_a_network_that_predicts_without_adapters(
     run_on_cluster: Commands, shards: Path, tmp_path: Path
 ) -> None:
     run, folder = run_on_cluster, transformers_snapshot(tmp_path / "vit")
+    add_tracking_store(run.folder)
     (run.folder / "lora.yaml").write_text(SPACE.replace("FOLDER", str(folder)))
     run("launch", "lora.yaml", "--data", str(shards), "--name", "lora")
     study_folder = study(run, "lora")

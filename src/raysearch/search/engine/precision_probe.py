@@ -6,13 +6,14 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.json_values import dump_checked, parse_checked
+from raysearch.config.space import Resources
 from raysearch.data.cache_folder import cache_folder, private_folder
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError, first_line
@@ -21,14 +22,14 @@ from raysearch.search.engine.actor_task import (
     WorkerLostError,
     WorkerOutOfMemoryError,
 )
-from raysearch.search.engine.nodes import Slot, request_nodes
+from raysearch.search.engine.nodes import Slot, cluster_address, request_nodes
 from raysearch.search.engine.worker_pool import WorkerPool
 from raysearch.search.engine.worker_tasks import prepare_process
 from raysearch.search.journal.codec import record_from_json
 from raysearch.search.study.plan import Plan
 from raysearch.training.memory import is_out_of_memory
 from raysearch.training.precision_choice import CANDIDATES, choose_precision
-from raysearch.training.precision_settings import PrecisionSettings, device_kind
+from raysearch.training.precision_settings import PrecisionSettings, cpu_kind, device_kind
 
 log = logging.getLogger(__name__)
 # Of torch's message that an allocation on the CPU failed.
@@ -85,6 +86,9 @@ def probe_cluster(plan: Plan, on_status: Callable[[str], None] = log.warning) ->
         replace(tasks[0], architecture=name, hparams=tuple(hparams.items()))
         for name, hparams in plan.space.largest_networks().items()
     ]
+    stored = _stored_settings(tasks[1:], resources)
+    if stored is not None:
+        return plan.with_precision({cpu_kind(): stored})
     pool = WorkerPool(
         RemoteFunction[ProbeTask, ProbeResult](lambda: probe_device, _with_cpus, _name), resources
     )
@@ -104,6 +108,26 @@ def probe_cluster(plan: Plan, on_status: Callable[[str], None] = log.warning) ->
     _report_errors(plan, by_kind, errors, on_status)
     defaults = {task.architecture: CANDIDATES[0] for task in tasks[1:]}
     return plan.with_precision({kind: defaults | measured for kind, measured in by_kind.items()})
+
+
+def _stored_settings(
+    tasks: Sequence[ProbeTask], resources: Resources
+) -> dict[str, PrecisionSettings] | None:
+    """Return the settings that this machine has stored for its CPU; no worker starts for them.
+
+    Returns:
+        Settings by architecture; None if one of them is missing, or trials run elsewhere, or on a
+        GPU.
+    """
+    if cluster_address() is not None or resources.gpus:
+        return None
+    cache = Folder(private_folder(cache_folder() / NUMERICS))
+    by_architecture = {
+        task.architecture: read_settings(cache, _file_name(task, cpu_kind(), resources.cpus))
+        for task in tasks
+    }
+    stored = {name: settings for name, settings in by_architecture.items() if settings is not None}
+    return stored if len(stored) == len(tasks) else None
 
 
 def _settings(result: ProbeResult) -> PrecisionSettings:
@@ -173,16 +197,22 @@ def probe_device(task: ProbeTask, cpus: float) -> ProbeResult:
         return ProbeResult(kind, None)
     cache = Folder(private_folder(cache_folder() / NUMERICS))
     cache.remove_partial_files()
-    threads = max(1, int(cpus))
-    name, hparams = task.architecture, dict(task.hparams)
-    identity = [kind, threads, torch.__version__, name, hparams, task.shape, task.num_classes]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    file = f"{digest[:24]}.json"
+    file = _file_name(task, kind, cpus)
     chosen = read_settings(cache, file)
     if chosen is None:
-        chosen = choose_precision(name, hparams, task.shape, task.num_classes, device)
+        hparams = dict(task.hparams)
+        chosen = choose_precision(task.architecture, hparams, task.shape, task.num_classes, device)
         cache.write(file, dump_checked(asdict(chosen)))
     return ProbeResult(kind, chosen)
+
+
+def _file_name(task: ProbeTask, kind: str, cpus: float) -> str:
+    """Return the name of the stored settings of a network on `cpus` cores of a kind of device."""
+    threads = max(1, int(cpus))
+    network = [task.architecture, dict(task.hparams), task.shape, task.num_classes]
+    identity = [kind, threads, torch.__version__, *network]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return f"{digest[:24]}.json"
 
 
 def read_settings(cache: Folder, name: str) -> PrecisionSettings | None:
