@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,23 +40,23 @@ assert not {"torch._dynamo", "sympy", "sklearn", "scipy", "mlflow", "ray"} & set
 """
 
 
-def trained_weights(optimizer_class: type[torch.optim.Optimizer], **options: float) -> list[float]:
+def trained_weights(optimizer_class: Any, options: dict[str, Any]) -> list[float]:
     """The weights of a small network after three steps and a continued state."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
     rows = torch.randn(8, 4)
-    optimizer = optimizer_class(network.parameters(), **options)
+    optimizer = optimizer_class(network.parameters(), lr=0.1, **options)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = network(rows).square().mean()
-        loss.backward()
+        loss: torch.Tensor = network(rows).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)
     optimizer.step(closure)
     state = optimizer.state_dict()
-    optimizer = optimizer_class(network.parameters(), **options)
+    optimizer = optimizer_class(network.parameters(), lr=0.1, **options)
     optimizer.load_state_dict(state)
     optimizer.step(closure)
     return torch.cat([weight.flatten() for weight in network.parameters()]).tolist()
@@ -73,10 +74,10 @@ def trained_weights(optimizer_class: type[torch.optim.Optimizer], **options: flo
     ],
 )
 def test_steps_and_states_are_those_of_torch(
-    optimizer: type[torch.optim.Optimizer], options: dict[str, float]
+    optimizer: type[torch.optim.Optimizer], options: dict[str, Any]
 ) -> None:
-    weights = trained_weights(optimizer, lr=0.1, **options)
-    assert trained_weights(eager_optimizer(optimizer), lr=0.1, **options) == weights
+    weights = trained_weights(optimizer, options)
+    assert trained_weights(eager_optimizer(optimizer), options) == weights
     assert eager_optimizer(optimizer).__name__ == optimizer.__name__
     assert issubclass(eager_optimizer(optimizer), optimizer)
 

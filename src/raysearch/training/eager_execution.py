@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -21,7 +21,6 @@ HIDDEN_FUNCTIONS = ("state_dict", "load_state_dict", "zero_grad", "add_param_gro
 HIDDEN = "__dynamo_disable"
 
 
-@cache
 def eager_optimizer(optimizer: type[Optimizer]) -> type[Optimizer]:
     """Derive an optimizer that computes the same without importing `torch._dynamo`.
 
@@ -31,9 +30,14 @@ def eager_optimizer(optimizer: type[Optimizer]) -> type[Optimizer]:
     Returns:
         A class of the same name, whose states are those of `optimizer`.
     """
-    functions: dict[str, Any] = {
-        name: inspect.unwrap(getattr(optimizer, name)) for name in HIDDEN_FUNCTIONS
-    }
+    # mypy takes a class of torch for one without a hash.
+    derived: type[Optimizer] = _derived_class(cast("Any", optimizer))
+    return derived
+
+
+@cache
+def _derived_class(optimizer: Any) -> Any:
+    functions = {name: inspect.unwrap(getattr(optimizer, name)) for name in HIDDEN_FUNCTIONS}
     functions["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
     return type(optimizer.__name__, (optimizer,), functions)
 
