@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 
 from raysearch.cli import live_table
+from raysearch.cli.live_estimate import seconds_left
 from raysearch.cli.live_table import LiveView, StudyView, stderr_in_log
 from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import StudyLaunched, TrialWarning
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.remote_view import RemoteStudyView
+from raysearch.search.study.stored_study import load_study
 from raysearch.search.study.study import Study
 from support.result_studies import TREE, fold_report, new_study, next_searched
 
@@ -87,6 +89,8 @@ def test_the_remaining_time_is_known_once_the_architecture_is_measured(
     assert remaining_s is not None
     # The trial alone has seven fold-epochs of half a second left.
     assert remaining_s > 3.5
+    stored_s = seconds_left(load_study(study.folder))
+    assert stored_s == pytest.approx(remaining_s, abs=5)
 
 
 def test_a_followed_study_that_is_resumed_is_timed_from_its_last_launch(study: Study) -> None:

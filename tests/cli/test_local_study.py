@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -70,6 +71,7 @@ def test_a_running_study_is_followed_stopped_and_resumed_without_its_data(
         running = run("status", "small").stdout
         assert "small: running as process" in running
         assert f"on {socket.gethostname()}" in running
+        assert re.search(r"; about .+ left", running)
         assert "running" in run("studies").stdout
         _stop_one_trial_and_exclude_a_value(run)
         attached = run.start("attach", "small")

@@ -36,5 +36,5 @@ def attach(
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     with cluster_tunnel(cluster, console.print) as jobs:
-        job, _study = newest_opened_launch(jobs, name)
+        job, _log = newest_opened_launch(jobs, name)
         return Follower(jobs, cluster, console).follow(job)

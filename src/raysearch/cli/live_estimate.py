@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -108,6 +109,21 @@ class LiveEstimate:
             return None
         estimated_at, seconds = estimate
         return max(0.0, seconds - max(0.0, time.time() - estimated_at))
+
+
+def seconds_left(study: StudySnapshot) -> float | None:
+    """Return the seconds that a running study still needs, as its live table estimates them.
+
+    None if they are unknown. The speeds of this machine apply if the study was launched here.
+    """
+    plan, history = study.plan, study.history
+    launches = [event for event in study.events if isinstance(event, StudyLaunched)]
+    is_local = bool(launches) and launches[-1].host == socket.gethostname()
+    remaining = remaining_time(plan, is_local, history.planned(plan.space.trials))
+    for event in study.events:
+        remaining.apply(event)
+    estimate = remaining.estimate(history, time.time())
+    return None if estimate is None else estimate.total
 
 
 def times_of_resume(stored: StudySnapshot, num_trials: int, times: PlanTimes) -> PlanTimes:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.study_state import StudySummary, current_state
+from raysearch.cli.time_text import time_left_text
 from raysearch.data.child_processes import PROC
 from raysearch.errors import StudyError
 from raysearch.search.journal.followed_journal import FollowedJournal
@@ -107,6 +108,8 @@ def state_text(folder: StudyFolder, study: StudySummary) -> str:
     if study.excluded:
         counts += f", without {', '.join(study.excluded)}"
     if study.state == "running":
+        if study.seconds_left is not None:
+            counts += f"; {time_left_text(study.seconds_left)}"
         return f"{study.name}: running as {study.launcher}; {counts}"
     if study.state == "ended":
         return (

@@ -21,6 +21,7 @@ from raysearch.data.file_access import SHARED_GROUP
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_jobs import ClusterJobs, Job, cluster_tunnel
 from raysearch.search.journal.codec import record_from_json
+from raysearch.search.journal.events import Event
 from raysearch.search.study.remote_view import (
     EndMessage,
     EventMessage,
@@ -30,6 +31,8 @@ from raysearch.search.study.remote_view import (
     StatusMessage,
     read_message,
 )
+from raysearch.search.study.stored_study import StudySnapshot
+from raysearch.selection.stored_intervals import Intervals
 
 # The start of the line by which a command reports a UserError.
 ERROR_START = "raysearch: "
@@ -117,7 +120,7 @@ class Follower:
 
         Ctrl-C leaves the study running; the exit code is then 0.
         """
-        log = _LaunchLog()
+        log = LaunchLog()
         try:
             with LiveView(self.console, is_local=False) as view:
                 for line in self.jobs.follow_log(job.id, job.study):
@@ -139,7 +142,7 @@ class Follower:
         )
         return 0
 
-    def _show_failure(self, job: Job, log: _LaunchLog) -> int:
+    def _show_failure(self, job: Job, log: LaunchLog) -> int:
         if log.study is not None:
             reason = (
                 "The reported fold-epochs are saved. To resume the study, add to its launch"
@@ -154,17 +157,19 @@ class Follower:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-class _LaunchLog:
+class LaunchLog:
     """What the log of a launch has reported so far.
 
     Attributes:
         study: The study; None before it is open.
+        events: The events of the study.
         outcome: How it ended; None before its end.
         error: The error that ended the launch; empty without one.
     """
 
     def __init__(self) -> None:
         self.study: RemoteStudyView | None = None
+        self.events: list[Event] = []
         self.outcome: StudyEnd | None = None
         self.error = ""
 
@@ -180,7 +185,8 @@ class _LaunchLog:
                 if view is not None:
                     view.on_study(self.study)
             case EventMessage(event) if self.study is not None:
-                self.study.apply(event)
+                if self.study.apply(event):
+                    self.events.append(event)
             case EndMessage(outcome):
                 self.outcome = record_from_json(StudyEnd, outcome)
             case None if line.startswith(ERROR_START):
@@ -189,23 +195,32 @@ class _LaunchLog:
             case _:
                 pass
 
+    def snapshot(self) -> StudySnapshot | None:
+        """Return the state of the study; None before it is open."""
+        if self.study is None:
+            return None
+        return StudySnapshot(self.study.plan, self.events, self.study.history)
 
-def newest_opened_launch(jobs: ClusterJobs, study: str) -> tuple[Job, RemoteStudyView | None]:
+    def intervals(self) -> Intervals:
+        """Return the intervals of the objectives, which are known at the end of the launch."""
+        return {} if self.outcome is None else self.outcome.intervals
+
+
+def newest_opened_launch(jobs: ClusterJobs, study: str) -> tuple[Job, LaunchLog]:
     """Return the newest launch of a study that is running or has opened it, else the newest one.
 
-    The second value is the current state of the study; None if the launch has not opened it.
+    The second value is what its log has reported.
     """
     launches = jobs.all_of_study(study)
     for job in reversed(launches):
-        view = remote_view(jobs, job)
-        if view is not None or not job.is_over:
-            return job, view
-    return launches[-1], None
+        log = _read_log(jobs, job)
+        if log.study is not None or not job.is_over:
+            return job, log
+    return launches[-1], LaunchLog()
 
 
-def remote_view(jobs: ClusterJobs, job: Job) -> RemoteStudyView | None:
-    """Return the current state of the study of `job`, by its log; None before it is open."""
-    log = _LaunchLog()
+def _read_log(jobs: ClusterJobs, job: Job) -> LaunchLog:
+    log = LaunchLog()
     for line in jobs.log(job.id):
         log.read(line)
-    return log.study
+    return log

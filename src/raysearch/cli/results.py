@@ -182,10 +182,11 @@ def _cluster_results(name: str | None, cluster: Path, console: Console) -> Study
         launches = jobs.launches()
         if not launches:
             raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
-        job, study = newest_opened_launch(jobs, name or launches[-1].study)
+        job, log = newest_opened_launch(jobs, name or launches[-1].study)
+    study = log.snapshot()
     if study is None:
         raise StudyError(
             f"study {job.study!r} has not started; see `raysearch attach {job.study} --cluster"
             f" {cluster}`"
         )
-    return StudyResults(study.plan, study.history)
+    return StudyResults(study.plan, study.history, intervals=log.intervals())

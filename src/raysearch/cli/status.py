@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +54,10 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
 
     folder = local_study(studies, name)
     summary, study = current_state(folder, folder.total_bytes())
+    if study is not None and summary.state == "running":
+        from raysearch.cli.live_estimate import seconds_left
+
+        summary = replace(summary, seconds_left=seconds_left(study))
     if as_json:
         print_json(summary)
         return 0
@@ -66,15 +70,20 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
 
 def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: bool) -> int:
     from raysearch.cli.leaderboard_table import show_leaderboard
+    from raysearch.cli.live_estimate import seconds_left
     from raysearch.cli.progress_bar import clock
-    from raysearch.cli.remote_launch import newest_opened_launch
+    from raysearch.cli.remote_launch import LaunchLog, newest_opened_launch
+    from raysearch.cli.time_text import time_left_text
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     with cluster_tunnel(cluster, console.print) as jobs:
-        job, study = (None, None) if name is None else newest_opened_launch(jobs, name)
+        job, log = (None, LaunchLog()) if name is None else newest_opened_launch(jobs, name)
         launches = jobs.launches() if job is None else [job]
+    study = log.snapshot()
+    is_running = study is not None and job is not None and not job.is_over
+    left_s = seconds_left(study) if study is not None and is_running else None
     if as_json:
-        print_json({"launches": [asdict(job) for job in launches]})
+        print_json({"launches": [asdict(job) for job in launches], "seconds_left": left_s})
         return 0
     table = Table("study", "launch", "state", "time")
     for job in launches:
@@ -82,5 +91,7 @@ def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: 
         table.add_row(job.study, job.id, job.status.lower(), clock(elapsed_s))
     console.print(table)
     if study is not None:
-        show_leaderboard(study.plan, study.history, console)
+        if left_s is not None:
+            console.print(f"{study.plan.name}: {time_left_text(left_s)}")
+        show_leaderboard(study.plan, study.history, console, intervals=log.intervals())
     return 0

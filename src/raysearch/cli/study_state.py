@@ -39,6 +39,7 @@ class StudySummary:
         champion: The champion; None if none is selected yet.
         excluded: The values that the user excluded, each as NAME=VALUE.
         num_bytes: The size of its files.
+        seconds_left: What a running study still needs, estimated; None if unknown, or in a list.
         error: Why the study cannot be read; empty if it can.
     """
 
@@ -53,6 +54,7 @@ class StudySummary:
     champion: str | None = None
     excluded: tuple[str, ...] = ()
     num_bytes: int = 0
+    seconds_left: float | None = None
     error: str = ""
 
 

@@ -74,6 +74,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def time_left_text(seconds: float) -> str:
+    """Return the estimated time that a running study still needs, such as `about 9 min left`."""
+    return f"about {duration_text(seconds)} left"
+
+
 def time_rows(times: PlanTimes, space: Space) -> dict[str, str]:
     """Return the time of a study, and its slow choices, as text by their titles."""
     title = "remaining time" if times.is_resumed else "time"

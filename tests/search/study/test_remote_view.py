@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Commands
+from raysearch.cli.remote_launch import LaunchLog
 from raysearch.config.space_file import parse_space
 from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError
@@ -26,6 +27,7 @@ from raysearch.search.study.remote_view import (
     write_message,
 )
 from raysearch.search.study.stored_study import load_study
+from raysearch.selection.stored_intervals import read_intervals
 
 SPACE = {"epochs": 2, "trials": 2, "space": {"folds": 2, "width": {"choice": [4, 8]}}}
 STARTED = TrialStarted("t0000", "trial", {}, 1, 2, number=0, time=1.0)
@@ -97,7 +99,15 @@ def test_the_messages_of_a_launch_rebuild_its_study(run: Commands, shards: Path)
     for message in messages:
         if isinstance(message, EventMessage):
             view.apply(message.event)
-    stored = load_study(StudyFolder(run.folder / "studies" / "followed"))
+    stored_folder = StudyFolder(run.folder / "studies" / "followed")
+    stored = load_study(stored_folder)
     assert view.plan == stored.plan
     assert leaderboard(view.history, "max") == leaderboard(stored.history, "max")
     assert view.history.champion == stored.history.champion == end_message.outcome["champion"]
+    log = LaunchLog()
+    for line in (*lines, lines[-2]):  # after a reconnection, lines come again
+        log.read(line)
+    snapshot = log.snapshot()
+    assert snapshot is not None
+    assert snapshot.events == list(stored.events)
+    assert log.intervals() == read_intervals(stored_folder, stored.history) != {}

@@ -143,15 +143,20 @@ class RemoteStudyView:
         """Call `listener` with each further event."""
         self._listeners.append(listener)
 
-    def apply(self, event: Event) -> None:
-        """Update the history by `event`; a repeated one, as after a reconnection, is ignored."""
+    def apply(self, event: Event) -> bool:
+        """Update the history by `event`; a repeated one, as after a reconnection, is ignored.
+
+        Returns:
+            Whether the event is a new one.
+        """
         if event.number < self._next_number:
-            return
+            return False
         with self.lock:
             self._next_number = event.number + 1
             self.history.apply(event)
             for listener in self._listeners:
                 listener(event)
+        return True
 
     def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
