@@ -27,7 +27,7 @@ from raysearch.search.study.launcher_lock import launcher_lock
 from raysearch.search.study.stored_study import StudySnapshot, load_study
 from raysearch.search.study.study import Study
 from support.champion_studies import REFIT_DECISION
-from support.launched_studies import runs, wait_for_reports, write_space
+from support.launched_studies import prepare_launch, runs, wait_for_reports
 from support.lease_locks import HERE
 from support.result_studies import TREE, new_study, next_searched, report_epochs, train_next
 
@@ -64,7 +64,7 @@ def test_a_running_study_is_followed_stopped_and_resumed_without_its_data(
     run = run_on_cluster
     # A cluster file beside the study is of no interest to a study of this machine.
     (run.folder / "cluster.yaml").write_text("provider: {type: aws}\n")
-    write_space(run.folder, epochs=2000)
+    prepare_launch(run.folder, epochs=2000)
     launcher = run.start("launch", "small.yaml", "--data", str(shards))
     try:
         wait_for_reports(run, 2)

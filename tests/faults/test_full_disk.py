@@ -25,7 +25,7 @@ from raysearch.search.study.stored_study import load_study
 from raysearch.search.study.study import Study
 from raysearch.search.tracking.model_registry import register_champion
 from raysearch.search.tracking.tracker import Tracker
-from support.launched_studies import check_mlflow_has_the_history, study, write_space
+from support.launched_studies import check_mlflow_has_the_history, prepare_launch, study
 from support.small_disks import filled, small_disk
 
 STDERR_IN_LOG = """
@@ -187,7 +187,7 @@ def scratch() -> Iterator[Path]:
 def test_a_study_that_was_killed_and_met_full_disks_equals_the_undisturbed_one(
     run: Commands, shards: Path, tmp_path: Path, scratch: Path
 ) -> None:
-    write_space(run.folder, epochs=1, trials="2", sampler="random")
+    prepare_launch(run.folder, epochs=1, trials="2", sampler="random")
     undisturbed = launch(run, shards)
     await_status(undisturbed, "starting Ray")
     assert undisturbed.stdout is not None

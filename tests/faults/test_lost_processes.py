@@ -24,9 +24,9 @@ from support.launched_studies import (
     check_mlflow_has_the_history,
     check_repeated_decisions,
     num_reports,
+    prepare_launch,
     study,
     wait_for_reports,
-    write_space,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -65,7 +65,7 @@ def test_an_error_of_ray_that_comes_first_is_a_loss_of_ray_or_the_signal() -> No
 
 
 def test_lost_processes_are_named_and_the_study_resumes(run: Commands, shards: Path) -> None:
-    write_space(run.folder, epochs=20, trials="4", stopping="{rule: none}")
+    prepare_launch(run.folder, epochs=20, trials="4", stopping="{rule: none}")
     words = ["launch", "small.yaml", "--data", str(shards)]
     for number, (lost, message) in enumerate(LOST.items()):
         earlier = num_reports(run)

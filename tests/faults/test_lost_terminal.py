@@ -14,7 +14,7 @@ import pytest
 from conftest import Commands
 from raysearch.search.study.stored_study import load_study
 from raysearch.search.study.study import Study
-from support.launched_studies import check_mlflow_has_the_history, study, write_space
+from support.launched_studies import check_mlflow_has_the_history, prepare_launch, study
 from support.small_disks import terminal
 
 RAYSEARCH = str(Path(sys.executable).with_name("raysearch"))
@@ -123,7 +123,7 @@ def test_a_study_outlives_its_terminal(
     run: Commands, shards: Path, options: tuple[str, ...]
 ) -> None:
     """The terminal closes while the study searches; `--events` loses the reader of its pipe."""
-    write_space(run.folder, epochs=1, trials="2", sampler="random")
+    prepare_launch(run.folder, epochs=1, trials="2", sampler="random")
     launch = (RAYSEARCH, "launch", "small.yaml", "--data", str(shards), "--name", "small", *options)
     with terminal() as (seen, used):
         reader, writer = os.pipe() if options else (seen, used)

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Commands
 from support.launched_processes import only_process, processes, run_statuses, wait_until_ended
-from support.launched_studies import wait_for_reports, write_space
+from support.launched_studies import prepare_launch, wait_for_reports
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -78,7 +78,7 @@ def niceness(pid: int) -> int:
 def test_ray_starts_again_if_its_agents_are_slow_and_trials_are_as_nice_as_the_launcher(
     run: Commands, shards: Path
 ) -> None:
-    write_space(run.folder, epochs=60, stopping="{rule: none}")
+    prepare_launch(run.folder, epochs=60, stopping="{rule: none}")
     slow_agents(run, DELAY_S)
     with launched(run, shards, before=lambda: os.nice(1)) as process:
         wait_for_reports(run, 1, timeout_s=500)
@@ -96,7 +96,7 @@ def test_ray_starts_again_if_its_agents_are_slow_and_trials_are_as_nice_as_the_l
 
 
 def test_ray_that_cannot_start_is_reported_in_one_line(run: Commands, shards: Path) -> None:
-    write_space(run.folder)
+    prepare_launch(run.folder)
     slow_agents(run, -1)
     with launched(run, shards) as process:
         _out, err = process.communicate(timeout=300)
@@ -110,7 +110,7 @@ def test_ray_that_cannot_start_is_reported_in_one_line(run: Commands, shards: Pa
 def test_sigterm_while_ray_starts_ends_with_143(
     run: Commands, shards: Path, send: Callable[[int, int], None]
 ) -> None:
-    write_space(run.folder)
+    prepare_launch(run.folder)
     word = "gcs_server" if send is os.kill else "raylet/raylet"
     with launched(run, shards) as process:
         until = time.monotonic() + 100
@@ -126,7 +126,7 @@ def test_sigterm_while_ray_starts_ends_with_143(
 
 
 def test_sighup_saves_the_study_unless_it_is_ignored(run: Commands, shards: Path) -> None:
-    write_space(run.folder, epochs=60, stopping="{rule: none}")
+    prepare_launch(run.folder, epochs=60, stopping="{rule: none}")
     with launched(run, shards) as process:
         wait_for_reports(run, 1)
         process.send_signal(signal.SIGHUP)
@@ -154,7 +154,7 @@ def test_sighup_saves_the_study_unless_it_is_ignored(run: Commands, shards: Path
 
 
 def test_a_closed_terminal_saves_the_study(run: Commands, shards: Path) -> None:
-    write_space(run.folder, epochs=60, stopping="{rule: none}")
+    prepare_launch(run.folder, epochs=60, stopping="{rule: none}")
     raysearch = str(Path(sys.executable).with_name("raysearch"))
     child, terminal = pty.fork()
     if child == 0:

@@ -16,7 +16,7 @@ from raysearch.config.process_environment import (
     without_working_folder,
 )
 from raysearch.search.study.stored_study import load_study
-from support.launched_studies import study, write_space
+from support.launched_studies import prepare_launch, study, write_space
 
 # An account that the machine does not know: it can read everything, and write what it owns.
 ACCOUNT = "54321"
@@ -168,7 +168,7 @@ def test_the_search_path_of_child_processes_has_no_working_folder(tmp_path: Path
 def test_a_study_beside_planted_modules_and_without_a_home_imports_none_of_them(
     run: Commands, shards: Path, tmp_path: Path
 ) -> None:
-    write_space(run.folder, 1, trials="1")
+    prepare_launch(run.folder, 1, trials="1")
     plant(run.folder)
     no_folder = tmp_path / "small.yaml" / "home"  # below a file: root cannot create it either
     run.environment |= {"HOME": str(no_folder), "RAYSEARCH_CACHE": str(tmp_path / "cache")}

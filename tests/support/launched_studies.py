@@ -65,6 +65,11 @@ def write_space(folder: Path, epochs: int = 3, **changes: str) -> None:
     for before, after in changes.items():
         text = text.replace(f"{before}: ", f"{before}: {after} #")
     (folder / "small.yaml").write_text(text)
+
+
+def prepare_launch(folder: Path, epochs: int = 3, **changes: str) -> None:
+    """Write the space, and the tracking store that an earlier launch has made."""
+    write_space(folder, epochs, **changes)
     add_tracking_store(folder)
 
 

@@ -20,10 +20,10 @@ from support.launched_studies import (
     check_the_registered_model,
     check_the_repeat,
     check_the_selection,
+    prepare_launch,
     runs,
     study,
     wait_for_reports,
-    write_space,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -33,7 +33,9 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
-    write_space(run.folder, trials="15", repeats="1")  # 10 of them before the sampler's first model
+    prepare_launch(
+        run.folder, trials="15", repeats="1"
+    )  # 10 of them before the sampler's first model
     process = run("launch", "small.yaml", "--data", str(shards), "--json")
     outcome = json.loads(process.stdout)
     history = load_study(study(run)).history
@@ -61,7 +63,7 @@ def test_a_study_runs_on_two_nodes_and_everything_is_recorded(
 
 @pytest.mark.long
 def test_one_slot_and_one_seed_give_the_same_study(run: Commands, shards: Path) -> None:
-    write_space(run.folder, 2)
+    prepare_launch(run.folder, 2)
     text = (run.folder / "small.yaml").read_text().replace("{cpus: 1}", "{cpus: 2}")
     (run.folder / "small.yaml").write_text(text.replace("trials: 6", "trials: 12"))
     numbers = []

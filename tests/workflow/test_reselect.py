@@ -15,8 +15,8 @@ from support.launched_studies import (
     check_mlflow_has_the_history,
     check_the_ensemble,
     check_the_registered_model,
+    prepare_launch,
     study,
-    write_space,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -27,7 +27,7 @@ def test_a_champion_is_registered_once_and_is_the_best_of_more_trials(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
-    write_space(run.folder, 1, stopping="{rule: none}")
+    prepare_launch(run.folder, 1, stopping="{rule: none}")
     words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
     run(*words, "--trials", "2")
     store = f"sqlite:///{run.folder}/mlflow.db"
@@ -53,7 +53,7 @@ def test_a_selection_by_other_options_moves_the_alias(
     run_on_cluster: Commands, shards: Path
 ) -> None:
     run = run_on_cluster
-    write_space(run.folder, 1, stopping="{rule: none}")
+    prepare_launch(run.folder, 1, stopping="{rule: none}")
     words = ("launch", "small.yaml", "--data", str(shards), "--name", "small")
     first = json.loads(run(*words, "--trials", "3", "--json").stdout)
     assert first["decision"]["kind"] == "refit"

@@ -25,6 +25,7 @@ from support.launched_studies import (
     check_only_the_best_trial_has_a_checkpoint,
     check_repeated_decisions,
     check_rung_decisions,
+    prepare_launch,
     read_bytes_or_nothing,
     reject_another_space,
     runs,
@@ -32,7 +33,6 @@ from support.launched_studies import (
     study,
     unfinished_checkpoints,
     wait_for_reports,
-    write_space,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -51,7 +51,7 @@ def test_a_killed_study_resumes_as_if_it_had_not_been_interrupted(
 ) -> None:
     rule = {9: "promotion", 2: "forest", 15: "asha"}[signal_number.value]
     sampler = "forest" if rule == "forest" else "tpe"
-    write_space(run.folder, epochs=8, stopping=f"{{rule: {rule}}}", sampler=sampler)
+    prepare_launch(run.folder, epochs=8, stopping=f"{{rule: {rule}}}", sampler=sampler)
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 12)
     start = time.monotonic()
@@ -94,7 +94,7 @@ def test_a_trial_with_a_damaged_checkpoint_starts_again_with_a_warning(
     run: Commands, shards: Path
 ) -> None:
     epochs = 60  # so long that the ten seconds to a checkpoint end within the training
-    write_space(run.folder, epochs=epochs, trials="2", stopping="{rule: none}")
+    prepare_launch(run.folder, epochs=epochs, trials="2", stopping="{rule: none}")
     first = run.start("launch", "small.yaml", "--data", str(shards))
     deadline = time.monotonic() + 400
     while not unfinished_checkpoints(run) and time.monotonic() < deadline:
@@ -126,7 +126,7 @@ def test_a_trial_with_a_damaged_checkpoint_starts_again_with_a_warning(
 def test_lost_workers_do_not_lose_their_trials_and_a_second_launcher_is_rejected(
     run: Commands, shards: Path
 ) -> None:
-    write_space(run.folder, epochs=8)
+    prepare_launch(run.folder, epochs=8)
     first = run.start("launch", "small.yaml", "--data", str(shards))
     wait_for_reports(run, 4)
     workers = [
@@ -152,7 +152,7 @@ def test_lost_workers_do_not_lose_their_trials_and_a_second_launcher_is_rejected
 def test_damaged_shards_fail_no_trial(run_on_cluster: Commands) -> None:
     """The damage is in the pixels, which the plan does not read; the study can be resumed."""
     run = run_on_cluster
-    write_space(run.folder, 1)
+    prepare_launch(run.folder, 1)
     data = run.folder / "data"
     write_shards("12:240:9", data, "synthetic", workers=1)
     part = next(data.glob("part-*.parquet"))
@@ -174,7 +174,7 @@ def test_a_study_on_s3_can_be_resumed(run_on_cluster: Commands, bucket: str, sha
     data = Folder(f"{bucket}/small")
     for path in shards.glob("*.*"):
         data.write(path.name, path.read_bytes())
-    write_space(run.folder, 2)
+    prepare_launch(run.folder, 2)
     words = ("launch", "small.yaml", "--data", data.address, "--studies", f"{bucket}/studies")
     run(*words)
     folder = StudyFolder(f"{bucket}/studies/small")
