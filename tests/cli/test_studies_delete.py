@@ -7,7 +7,6 @@ import os
 import pty
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copyfile
 
 import pytest
 from mlflow.entities import ViewType
@@ -22,24 +21,17 @@ from raysearch.search.study.launcher_lock import launcher_lock
 from raysearch.search.study.study import Study
 from raysearch.search.tracking.run_deletion import StudyDeletion
 from raysearch.search.tracking.tracker import Tracker
+from support.empty_tracking_store import add_tracking_store
 from support.result_studies import new_study, train_next
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a tracking store without studies, which takes seconds to create."""
-    database = tmp_path_factory.mktemp("store") / "runs.db"
-    MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
-    return database
-
-
 @pytest.fixture
-def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with a tracking store of its own."""
     monkeypatch.chdir(tmp_path)
-    copyfile(empty_store, tmp_path / "runs.db")
+    add_tracking_store(tmp_path, "runs.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     return tmp_path
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,12 +35,19 @@ def test_both_metrics_are_those_of_scikit_learn(rows: list[tuple[bool, float]]) 
 def test_scores_of_single_precision_rank_as_scikit_learn_ranks_them() -> None:
     rng = np.random.default_rng(3)
     positive = rng.random(5000) < 0.2
-    scores = (rng.normal(size=5000) + positive).astype(np.float32).astype(np.float64)
+    scores: Any = (rng.normal(size=5000) + positive).astype(np.float32)
     auroc, average_precision = ranking_metrics(positive, scores)
     assert auroc == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-12)
     assert average_precision == pytest.approx(
         sk.average_precision_score(positive, scores), abs=1e-12
     )
+
+
+def test_labels_may_be_numbers_and_rows_may_be_missing() -> None:
+    labels: Any = np.array([1, 0, 1, 0])
+    assert ranking_metrics(labels, np.array([0.9, 0.1, 0.8, 0.2])) == (1.0, 1.0)
+    no_labels: Any = np.array([], dtype=bool)
+    assert np.isnan(ranking_metrics(no_labels, np.array([]))).all()
 
 
 def test_a_score_that_is_no_number_is_rejected() -> None:

@@ -9,10 +9,13 @@ from functools import cache
 from pathlib import Path
 
 
-def add_tracking_store(folder: Path) -> None:
-    """Let `folder` have the database that its first launch makes, which takes MLflow seconds."""
-    if not (folder / "mlflow.db").exists():
-        shutil.copy(_empty_tracking_store(), folder / "mlflow.db")
+def add_tracking_store(folder: Path, name: str = "mlflow.db") -> None:
+    """Let `folder` have the database that its first launch makes, which takes MLflow seconds.
+
+    Only the artifacts of MLflow's default experiment, which no study uses, lie elsewhere.
+    """
+    if not (folder / name).exists():
+        shutil.copy(_empty_tracking_store(), folder / name)
 
 
 @cache

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.names import CLASSIFIERS
 from raysearch.models import PatchShape
 from raysearch.models.architectures import networks
 from raysearch.models.encoders.encoder import Encoder
@@ -69,16 +69,53 @@ def test_the_costs_of_a_network_do_not_depend_on_the_batch_size(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["benchmark", "cnn", "p4m"])
-def test_a_small_network_has_the_flops_of_the_meta_device_and_draws_no_number(name: str) -> None:
+@pytest.mark.parametrize(
+    "hparams", [{}, {"input_size": 64}, {"adaptation": "frozen", "classifier": "mlp"}]
+)
+def test_a_small_network_has_the_flops_of_the_meta_device_and_draws_no_number(
+    name: str, hparams: Hparams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = constant_patches(50)
+    config = replace(small_config(), hparams={"architecture": name, **hparams})
+    cost_measurement._network_size.cache_clear()
     state = torch.get_rng_state()
-    flops = net_costs(replace(small_config(), hparams={"architecture": name}), data)["flops"]
+    costs = net_costs(config, data)
     assert torch.equal(torch.get_rng_state(), state)
-    with torch.device("meta"), torch.inference_mode():
-        net = networks.build_network(name, data.shape, 2, {}).eval().requires_grad_(False)
-        with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, 3, 50, 50))
-    assert counter.get_total_flops() == flops
+    monkeypatch.setattr(cost_measurement, "SMALL_ARCHITECTURES", ())
+    cost_measurement._network_size.cache_clear()
+    assert net_costs(config, data) == costs
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "hparams"),
+    [("resnet18", 50, {}), ("cnn", 512, {"width": 256}), ("cnn", 50, {"width": 256})],
+)
+def test_a_large_network_computes_nothing_to_be_counted(
+    name: str, side: int, hparams: Hparams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: set[str] = set()
+    build_network = networks.build_network
+
+    def recording_build(*arguments: Any) -> nn.Module:
+        net = build_network(*arguments)
+        devices.update(parameter.device.type for parameter in net.parameters())
+        return net
+
+    monkeypatch.setattr(cost_measurement, "build_network", recording_build)
+    cost_measurement._network_size.cache_clear()
+    config = replace(small_config(), hparams={"architecture": name, "input_size": side, **hparams})
+    assert net_costs(config, constant_patches(50))["flops"] > 1e6
+    assert devices == {"meta"}
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("architecture", ["cnn", "resnet18"])
+def test_a_frozen_network_is_counted_with_its_classifier(
+    classifier: str, architecture: str
+) -> None:
+    hparams = {"architecture": architecture, "adaptation": "frozen", "classifier": classifier}
+    config = replace(small_config(), hparams=hparams)
+    assert net_costs(config, constant_patches(50))["flops"] > 1e5
 
 
 def test_a_network_is_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

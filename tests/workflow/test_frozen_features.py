@@ -48,6 +48,7 @@ def test_a_study_of_classifiers_registers_a_network_that_predicts(
     history = load_study(study(run, "heads")).history
     searched = history.searched()
     assert len(searched) == 5
+    assert "failed" not in {trial.status for trial in searched}
     finished = [trial for trial in searched if trial.status == "finished"]
     assert finished
     assert all(trial.costs.inference_ms for trial in finished)

@@ -25,7 +25,7 @@ from raysearch.metrics.bootstrap_ranking import (
     count_ranks,
     ranked_auroc_replicates,
 )
-from raysearch.metrics.classification import squared_distances
+from raysearch.metrics.classification import log_losses, squared_distances
 from raysearch.metrics.confusion_matrix import (
     ClassCounts,
     accuracy,
@@ -134,15 +134,6 @@ def _has_few_positives(positive: Ints) -> bool:
     return bool(positive.mean() <= MAX_FEW_POSITIVES)
 
 
-def _log_losses(labels: Ints, probabilities: Floats) -> Floats:
-    """Compute the log loss of each row; probabilities are clipped as scikit-learn does."""
-    total = probabilities.sum(axis=1)
-    true_class = probabilities[np.arange(len(labels)), labels] / total
-    epsilon = np.finfo(np.float64).eps
-    losses: Floats = -np.log(true_class.clip(epsilon, 1 - epsilon))
-    return losses
-
-
 # Metrics of the order of the scores, for one class against the others.
 RANKING_METRICS: dict[str, Callable[[Ints, Floats, Ints, Floats], Floats]] = {
     "auroc": _auroc,
@@ -150,7 +141,7 @@ RANKING_METRICS: dict[str, Callable[[Ints, Floats, Ints, Floats], Floats]] = {
 }
 # Metrics that are means over rows of a loss of the probabilities.
 LOSS_METRICS: dict[str, Callable[[Ints, Floats], Floats]] = {
-    "log_loss": _log_losses,
+    "log_loss": log_losses,
     "brier": squared_distances,
 }
 

@@ -32,7 +32,8 @@ class RankCounts:
 
     Attributes:
         positives: Positives of each patient at each distinct score, sparse, (T, patients).
-        negatives: Negatives of each patient in each interval, sparse, (2T + 1, patients).
+        negatives: Negatives of each patient in each interval, sparse, (2T + 1, patients). The
+            intervals are those of `ranking`.
     """
 
     positives: Any

@@ -69,7 +69,7 @@ def classification_metrics(
         Values by name of the metric.
 
     Raises:
-        ValueError: If the probabilities of a row do not sum to 1 within 0.01.
+        ValueError: If the probabilities of a row do not sum to 1 within 0.01, or one is negative.
     """
     num_classes = len(class_names)
     predicted = probabilities.argmax(axis=1)
@@ -126,19 +126,25 @@ def squared_distances(labels: Ints, probabilities: Floats) -> Floats:
     return distances / 2 if num_classes == 2 else distances
 
 
+def log_losses(labels: Ints, probabilities: Floats) -> Floats:
+    """Compute the log loss of each row, shape (N,), clipped as scikit-learn clips it."""
+    total = probabilities.sum(axis=1, dtype=np.float64)
+    of_label = probabilities[np.arange(len(labels)), labels] / total
+    epsilon = np.finfo(np.float64).eps
+    losses: Floats = -np.log(of_label.clip(epsilon, 1 - epsilon))
+    return losses
+
+
 def _probability_metrics(labels: Ints, probabilities: Floats) -> MetricValues:
     """Compute the Brier score and the log loss; None if there are no rows."""
     if not len(labels):
         return {"brier": None, "log_loss": None}
     total = probabilities.sum(axis=1, dtype=np.float64)
-    if not np.allclose(total, 1, rtol=0, atol=SUM_TOLERANCE):
+    if not np.allclose(total, 1, rtol=0, atol=SUM_TOLERANCE) or probabilities.min() < 0:
         raise ValueError("rows of probabilities do not sum to 1; pass a softmax, not logits")
-    of_label = probabilities[np.arange(len(labels)), labels] / total
-    # As scikit-learn, so that the loss of a probability of 0 is finite.
-    epsilon = np.finfo(np.float64).eps
     return {
         "brier": float(np.mean(squared_distances(labels, probabilities))),
-        "log_loss": float(-np.log(np.clip(of_label, epsilon, 1 - epsilon)).mean()),
+        "log_loss": float(np.mean(log_losses(labels, probabilities))),
     }
 
 

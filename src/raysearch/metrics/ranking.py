@@ -31,6 +31,7 @@ def ranking_metrics(positive: NDArray[np.bool_], scores: Floats) -> tuple[float,
     """
     if np.isnan(scores).any():
         raise ValueError("scores contain NaN")
+    positive = positive.astype(bool)
     thresholds, score_index, intervals = score_intervals(positive, scores)
     positives = np.bincount(score_index[positive], minlength=len(thresholds))
     negatives = np.bincount(intervals[~positive], minlength=2 * len(thresholds) + 1)

@@ -15,13 +15,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.config.hyperparameter_readers import network_hparams
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.hyperparameters import resolve
+from raysearch.config.names import SMALL_ARCHITECTURES
 from raysearch.models import PatchShape, timed_shape
-from raysearch.models.architectures import ARCHITECTURES
 from raysearch.models.architectures.networks import build_network
-from raysearch.models.architectures.torchvision_models import TORCHVISION_MODELS
 from raysearch.models.encoders.encoder import Encoder
 from raysearch.models.transfer.feature_heads import NearestNeighborsHead
+from raysearch.models.transfer.input_size import input_shape
 from raysearch.training.eager_execution import mark_eager
 from raysearch.training.memory import trim_allocator_memory
 from raysearch.training.train_config import TrainConfig
@@ -29,6 +30,8 @@ from raysearch.training.training_data import TrainingData
 
 # The patches of a timed batch, and the number of timed batches.
 TIMED_BATCH_SIZE, NUM_TIMED_BATCHES = 64, 5
+# The pixels of a patch times the squared width of the network, up to which the CPU is fast.
+MAX_CPU_SIZE = 2**24
 PROCESS = Path("/proc/self")
 # Written to `clear_refs` of a process, it resets the peak of its resident memory (man 5 proc).
 RESET_PEAK = "5"
@@ -45,11 +48,17 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
     """
     names = network_hparams(config.architecture) | {"normalization", "weights"}
     hparams = tuple(sorted((name, config.hparams[name]) for name in names & config.hparams.keys()))
+    num_rows = _max_train_rows(config, data)
     num_parameters, flops = _network_size(
-        config.architecture, data.shape, len(data.class_names), hparams, config.encoder
+        config.architecture,
+        data.shape,
+        len(data.class_names),
+        hparams,
+        config.encoder,
+        num_rows if config.params.classifier == "nearest_neighbors" else 0,
     )
     return {
-        "effective_batch_size": min(config.batch_size, _max_train_rows(config, data)),
+        "effective_batch_size": min(config.batch_size, num_rows),
         "parameters": num_parameters,
         "flops": flops,
     }
@@ -62,25 +71,49 @@ def _network_size(
     num_classes: int,
     hparams: tuple[tuple[str, Value], ...],
     encoder: Encoder | None,
+    num_rows: int,
 ) -> tuple[int, int]:
-    """Return the parameters and the FLOPs of a network, counted on the meta device.
+    """Return the parameters and the FLOPs of a network.
 
-    The count of a large network takes a second; it is cached for the trials of this process. The
-    small networks of this project compute a batch on the CPU instead: for their operations on the
-    meta device, torch would import its compiler. Libraries of large networks import it anyway, and
-    on the CPU torch does not count all kinds of attention.
+    The count of a large network takes a second; it is cached for the trials of this process. It is
+    made on the meta device, for whose operations torch imports its compiler. Libraries of large
+    networks import the compiler anyway. A small network computes one patch on the CPU instead.
+
+    Args:
+        name: The architecture.
+        shape: The patch shape (H, W, 3).
+        num_classes: The number of logits.
+        hparams: The hyperparameters of the network, as pairs of name and value.
+        encoder: The description of a pretrained encoder.
+        num_rows: The training rows that a classifier by nearest neighbors stores.
     """
     height, width, channels = shape
-    is_small = name in ARCHITECTURES and name not in TORCHVISION_MODELS
-    device = "cpu" if is_small else "meta"
+    device = "cpu" if _is_fast_on_cpu(name, shape, dict(hparams)) else "meta"
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.inference_mode():
         net = build_network(name, shape, num_classes, dict(hparams), encoder).eval()
+        _set_num_rows(net, num_rows)
         # The counter registers hooks on gradients, which some networks do not support.
         net.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
             mark_eager(type(counter.mode).__torch_dispatch__)
             net(torch.empty(1, channels, height, width))
     return _num_parameters(net), counter.get_total_flops()
+
+
+def _is_fast_on_cpu(name: str, shape: PatchShape, hparams: Hparams) -> bool:
+    """Return whether a forward pass of one patch takes the CPU less than about a second."""
+    if name not in SMALL_ARCHITECTURES:
+        return False
+    params = resolve(hparams)
+    height, width, _channels = input_shape(shape, params.input_size, params.resize)
+    return height * width * params.width**2 <= MAX_CPU_SIZE
+
+
+def _set_num_rows(net: nn.Module, num_rows: int) -> None:
+    """Let a classifier by nearest neighbors compare each patch with `num_rows` rows."""
+    for module in net.modules():
+        if isinstance(module, NearestNeighborsHead):
+            module.set_num_rows(num_rows)
 
 
 def _max_train_rows(config: TrainConfig, data: TrainingData) -> int:
@@ -114,9 +147,7 @@ def inference_ms(net: nn.Module, config: TrainConfig, data: TrainingData) -> flo
 
     A classifier by nearest neighbors compares each patch with as many rows as the largest fold has.
     """
-    for module in net.modules():
-        if isinstance(module, NearestNeighborsHead):
-            module.set_num_rows(_max_train_rows(config, data))
+    _set_num_rows(net, _max_train_rows(config, data))
     model = config.precision_settings.to_device(net, data.device).eval()
     height, width, channels = timed_shape(data.shape)
     batch = torch.zeros((TIMED_BATCH_SIZE, channels, height, width), device=data.device)

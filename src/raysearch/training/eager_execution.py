@@ -2,7 +2,7 @@
 
 Torch imports the compiler TorchDynamo when an optimizer steps or an operation is counted, only to
 tell it that this is not compiled. The import takes about as long as that of torch itself, in each
-worker. Nothing here is compiled.
+worker. Nothing here is compiled. timm imports the compiler itself.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def eager_optimizer(optimizer: type[Optimizer]) -> type[Optimizer]:
         optimizer: An optimizer of torch. Its steps are not differentiable.
 
     Returns:
-        A class of the same name, whose states are those of `optimizer`.
+        A class of the same name, whose states are those of `optimizer`. Its objects cannot be
+        pickled; their states can.
     """
-    # mypy takes a class of torch for one without a hash.
+    # mypy rejects a class of torch as the argument of a cached function.
     derived: type[Optimizer] = _derived_class(cast("Any", optimizer))
     return derived
 
@@ -44,6 +45,8 @@ def _derived_class(optimizer: Any) -> Any:
 
 def mark_eager(decorated: Callable[..., Any]) -> None:
     """Let a function that torch hides from the compiler run without importing `torch._dynamo`.
+
+    A later `torch.compile` in this process would compile the function.
 
     Args:
         decorated: A function with the decorator `torch._disable_dynamo`.

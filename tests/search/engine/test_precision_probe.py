@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import torch
 
-from raysearch.config.json_values import dump_checked
+from raysearch.config.space import Resources
 from raysearch.config.space_file import parse_space
-from raysearch.data.cache_folder import cache_folder, private_folder
-from raysearch.data.files import Folder
 from raysearch.errors import StudyError
-from raysearch.search.engine import precision_probe
+from raysearch.search.engine import precision_probe, worker_tasks
 from raysearch.search.engine.actor_task import (
     FinishedTask,
     WorkerLostError,
     WorkerOutOfMemoryError,
 )
-from raysearch.search.engine.precision_probe import ProbeResult, ProbeTask, probe_cluster
+from raysearch.search.engine.precision_probe import (
+    ProbeResult,
+    ProbeTask,
+    probe_cluster,
+    probe_device,
+)
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.training.precision_choice import CANDIDATES
@@ -80,27 +85,46 @@ def test_a_probe_that_was_lost_otherwise_is_an_error_and_no_precision(
 
 
 def store_settings(plan: Plan, architecture: str, cpus: float) -> None:
-    """Store settings of a network as a probe with `cpus` cores of this machine does."""
+    """Let a probe with `cpus` cores of this machine store its settings."""
     hparams = tuple(plan.space.largest_networks()[architecture].items())
     task = ProbeTask(architecture, hparams, plan.shape, len(plan.class_names))
-    folder = Folder(private_folder(cache_folder() / precision_probe.NUMERICS))
-    name = precision_probe._file_name(task, cpu_kind(), cpus)
-    folder.write(name, dump_checked(asdict(CANDIDATES[-1])))
+    probe_device(task, cpus)
 
 
 def test_a_worker_starts_only_if_this_machine_lacks_settings(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     let_probes_fail(monkeypatch, {"cnn": LOST, "p4m": LOST})
+    monkeypatch.setattr(precision_probe, "choose_precision", lambda *_arguments: CANDIDATES[-1])
+    monkeypatch.setattr(precision_probe, "prepare_process", lambda _cpus: torch.device("cpu"))
     cpus = plan.space.resources.cpus
+
+    def reject_stored_settings(of_plan: Plan) -> None:
+        with pytest.raises(StudyError, match="a worker was lost"):
+            probe_cluster(of_plan)
+
     store_settings(plan, "benchmark", cpus)
     store_settings(plan, "cnn", cpus)
     store_settings(plan, "p4m", cpus + 1)  # of a trial with other resources
-    with pytest.raises(StudyError, match="a worker was lost"):
-        probe_cluster(plan)
+    reject_stored_settings(plan)
     store_settings(plan, "p4m", cpus)
     stored = dict.fromkeys(("benchmark", "cnn", "p4m"), CANDIDATES[-1])
     assert probe_cluster(plan).precision_settings == {cpu_kind(): stored}
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")  # the machines of a cluster store their own
-    with pytest.raises(StudyError, match="a worker was lost"):
-        probe_cluster(plan)
+    on_gpu = replace(plan, space=replace(plan.space, resources=Resources(cpus, 1.0)))
+    reject_stored_settings(on_gpu)
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:6379")  # the machines of a cluster store their own
+        reject_stored_settings(plan)
+    (file, *_others) = (tmp_path / "cache" / precision_probe.NUMERICS).glob("*.json")
+    file.write_text("{}")
+    reject_stored_settings(plan)
+
+
+def test_a_worker_outside_tune_uses_a_gpu_only_if_ray_has_assigned_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    for assigned, device in (([], "cpu"), ([0], "cuda")):
+        monkeypatch.setattr(ray, "get_gpu_ids", lambda assigned=assigned: assigned)
+        assert worker_tasks.get_local_device().type == device

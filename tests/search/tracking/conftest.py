@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shutil import copyfile
 
 import pytest
-from mlflow.tracking import MlflowClient
 
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a tracking store without studies, which takes seconds to create."""
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
-    return database
+from support.empty_tracking_store import add_tracking_store
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path) -> str:
+def store(tmp_path: Path) -> str:
     """A store in the folder of the test: MLflow keeps the first one of a relative address open."""
-    copyfile(empty_store, tmp_path / "mlflow.db")
+    add_tracking_store(tmp_path)
     return f"sqlite:///{tmp_path}/mlflow.db"

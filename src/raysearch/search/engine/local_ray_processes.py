@@ -19,8 +19,8 @@ def limit_local_ray() -> None:
     A study on one machine uses none of them. Ray starts the API server also without the dashboard,
     for its usage report. The API server asks the metadata services of Azure, Google Cloud and AWS
     which cloud it is on, even if the report is turned off. The log monitor sends what workers print
-    to a driver that prints it; the logs are files also without it. Ray has no option for the API
-    server, the autoscaler's monitor and the log monitor.
+    to a driver that prints it; the logs are files also without it. `ray.init` has no option for
+    the API server, the autoscaler's monitor and the log monitor.
 
     The workers have the niceness of this process: beside other programs, they would starve with
     Ray's default.
@@ -28,13 +28,13 @@ def limit_local_ray() -> None:
     os.environ.setdefault(METRICS, "0")
     os.environ.setdefault(NICENESS, "0")
     Node.start_api_server = _start_no_api_server
-    Node.start_monitor = _start_no_monitor
-    Node.start_log_monitor = _start_no_monitor
+    Node.start_monitor = _start_nothing
+    Node.start_log_monitor = _start_nothing
 
 
 def _start_no_api_server(node: Any, **_options: object) -> None:
     node._webui_url = ""  # noqa: SLF001 as Ray's own function without the dashboard
 
 
-def _start_no_monitor(node: Any) -> None:
+def _start_nothing(node: Any) -> None:
     del node

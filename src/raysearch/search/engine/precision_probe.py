@@ -74,8 +74,8 @@ def probe_cluster(plan: Plan, on_status: Callable[[str], None] = log.warning) ->
         on_status: Called with the architectures that exceed the memory.
 
     Raises:
-        StudyError: If no node can run a trial, or every architecture of the space exceeds the
-            memory of every node.
+        StudyError: If a probe is needed and no node can run it, or every architecture of the space
+            exceeds the memory of every node.
         WorkerLostError: If a probe loses its worker twice, and nothing shows that memory was too
             small.
     """

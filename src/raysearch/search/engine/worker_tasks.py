@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+import ray
 import torch
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
@@ -204,5 +205,9 @@ def prepare_process(cpus: float) -> torch.device:
 
 
 def get_local_device() -> torch.device:
-    """Return the device of a worker outside Tune."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device of a worker outside Tune: a GPU only if Ray has assigned one.
+
+    Ray 2.60 hides the GPUs of a machine only from workers that have some of them.
+    """
+    has_gpu = torch.cuda.is_available() and (not ray.is_initialized() or bool(ray.get_gpu_ids()))
+    return torch.device("cuda" if has_gpu else "cpu")
