@@ -63,6 +63,10 @@ def launched(
         process.wait()
 
 
+# Parts of Ray that a local launch does not start.
+UNUSED_PARTS = ("log_monitor.py", "autoscaler/_private/monitor.py", "dashboard/dashboard.py")
+
+
 def slow_agents(run: Commands, delay_s: float) -> None:
     folder = run.folder / "slow"
     folder.mkdir()
@@ -86,6 +90,8 @@ def test_ray_starts_again_if_its_agents_are_slow_and_trials_are_as_nice_as_the_l
         workers = list(processes(process.pid, "ray::ImplicitFunc"))
         assert workers
         assert {niceness(pid) for pid in workers} == {niceness(process.pid)}
+        for part in UNUSED_PARTS:
+            assert not list(processes(process.pid, part)), part
         process.terminate()
         out, err = process.communicate(timeout=60)
         assert process.returncode == 143, out + err

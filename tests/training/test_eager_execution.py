@@ -19,6 +19,7 @@ import torch
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.splits.folds import fold_indices, stratified_group_kfold
 from raysearch.training.cost_measurement import net_costs
+from raysearch.training.features.logistic_regression import fit_logistic_regression
 from raysearch.training.loop import train
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -36,6 +37,9 @@ for optimizer in ("adamw", "sgd", "adam", "rmsprop", "adadelta"):
     assert net_costs(config, data)["flops"] > 1000
     train(config, data, lambda *report: reports.append(report))
 assert len(reports) == 10, reports
+layer = torch.nn.Linear(3, 2)
+fit_logistic_regression(layer, torch.randn(8, 3), lambda logits: logits.square().mean(), 0.1)
+# Muon is timm's, which imports the compiler itself.
 assert not {"torch._dynamo", "sympy", "sklearn", "scipy", "mlflow", "ray"} & set(sys.modules)
 """
 
