@@ -366,13 +366,42 @@ class ObjectDirective(MarkdownDirective):
         member: Any = import_module(module)
         for part in name.split("."):
             member = getattr(member, part)
-        doc = inspect.getdoc(member) or ""
-        keyword = "class" if inspect.isclass(member) else "def"
-        signature = "" if inspect.isclass(member) else _signature(member)
-        yield f"```python\nfrom {module} import {name.partition('.')[0]}\n"
-        yield f"{keyword} {name}{signature}:"
-        yield '    """' + doc.replace("\n", "\n    ").replace("\n    \n", "\n\n")
-        yield '    """\n```\n'
+        package = "raysearch" if module.startswith("raysearch.api.") else module
+        yield f"```python\nfrom {package} import {name.partition('.')[0]}\n"
+        if not inspect.isclass(member):
+            yield from _documented(f"def {name}{_signature(member)}", member)
+        else:
+            yield from _documented(f"class {name}", member)
+            for public in (each for each in vars(member) if not each.startswith("_")):
+                yield from _member_lines(public, inspect.getattr_static(member, public))
+        yield "```\n"
+
+
+def _member_lines(name: str, member: Any) -> Iterator[str]:
+    """A property, a method or a class method with its docstring, as lines of a class."""
+    lines: list[str] = []
+    if isinstance(member, property):
+        lines = ["@property", *_documented(f"def {name}(self)", member)]
+    elif isinstance(member, classmethod):
+        function = member.__func__
+        lines = ["@classmethod", *_documented(f"def {name}{_signature(function)}", function)]
+    elif inspect.isfunction(member):
+        lines = list(_documented(f"def {name}{_signature(member)}", member))
+    if lines:
+        yield ""
+    for line in "\n".join(lines).split("\n") if lines else ():
+        yield f"    {line}" if line else ""
+
+
+def _documented(header: str, member: Any) -> Iterator[str]:
+    """The header of an object, and its docstring."""
+    doc = inspect.getdoc(member) or ""
+    yield f"{header}:"
+    if "\n" not in doc:
+        yield f'    """{doc}"""'
+        return
+    yield '    """' + doc.replace("\n", "\n    ").replace("\n    \n", "\n\n")
+    yield '    """'
 
 
 def _signature(member: Any) -> str:

@@ -9,33 +9,43 @@ from raysearch.data.csv_files import csv_content
 from raysearch.search.journal.history import leaderboard
 
 if TYPE_CHECKING:
-    from raysearch.config.hyperparameter_spec import Value
     from raysearch.search.journal.history import History, Trial
     from raysearch.search.study.plan import Plan
     from raysearch.selection.stored_intervals import Intervals
 
 
-# A number, a text, or nothing.
-Cell = str | int | float | None
+# A number, a truth value, a text, or nothing.
+Cell = str | int | float | bool | None
 # The prefixes of groups of columns, in their order behind the columns without one.
 GROUPS = ("fold_", "costs/", "hparams/")
 
 
 def results_csv(plan: Plan, history: History, intervals: Intervals) -> bytes:
+    """Return the table of `trial_table` as the content of a CSV file."""
+    header, rows = trial_table(plan, history, intervals)
+    return csv_content(header, ([_text(row.get(name)) for name in header] for row in rows))
+
+
+def trial_table(
+    plan: Plan, history: History, intervals: Intervals
+) -> tuple[list[str], list[Mapping[str, Cell]]]:
     """Return a row for each trial, the best first, also for those that have not reported.
 
     Args:
         plan: The study's plan.
         history: Its trials.
         intervals: The intervals of the pooled objectives, of the trials that have one.
+
+    Returns:
+        The names of the columns, and the cells of each row by column. A row lacks the columns that
+        its trial does not have.
     """
     ranked = leaderboard(history, plan.space.mode)
     trials = [*ranked, *(trial for trial in history.trials.values() if trial not in ranked)]
     rows = [_cells(plan, history, trial, intervals) for trial in trials]
     # The columns of every trial, in the order in which they first appear; groups stay together.
     names = dict.fromkeys(name for row in rows for name in row)
-    header = sorted(names, key=_group)
-    return csv_content(header, ([row.get(name) for name in header] for row in rows))
+    return sorted(names, key=_group), rows
 
 
 def _group(column: str) -> tuple[int, int]:
@@ -61,7 +71,7 @@ def _cells(plan: Plan, history: History, trial: Trial, intervals: Intervals) -> 
         "kind": trial.kind,
         "state": trial.status,
         "reason": trial.reason,
-        "champion": _truth(trial.id == history.champion),
+        "champion": trial.id == history.champion,
         "metric": plan.space.metric,
         "objective": trial.objective,
         "pooled": trial.pooled if interval is None else interval.value,
@@ -75,7 +85,7 @@ def _cells(plan: Plan, history: History, trial: Trial, intervals: Intervals) -> 
         "hosts": " ".join(_hosts(trial)),
         **by_fold,
         **{f"costs/{name}": value for name, value in trial.costs.by_name().items()},
-        **{f"hparams/{name}": _cell(value) for name, value in trial.hparams.items()},
+        **{f"hparams/{name}": value for name, value in trial.hparams.items()},
     }
 
 
@@ -84,10 +94,6 @@ def _hosts(trial: Trial) -> Sequence[str]:
     return [host for host in hosts if host is not None]
 
 
-def _truth(value: bool) -> str:
-    return str(value).lower()
-
-
-def _cell(value: Value) -> Cell:
-    """Return a hyperparameter as a space file has it."""
-    return _truth(value) if isinstance(value, bool) else value
+def _text(cell: Cell) -> Cell:
+    """Return a truth value as a space file has it."""
+    return str(cell).lower() if isinstance(cell, bool) else cell

@@ -69,10 +69,11 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
 
 
 def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: bool) -> int:
+    from raysearch.cli.launch_log import LaunchLog
     from raysearch.cli.leaderboard_table import show_leaderboard
     from raysearch.cli.live_estimate import seconds_left
     from raysearch.cli.progress_bar import clock
-    from raysearch.cli.remote_launch import LaunchLog, newest_opened_launch
+    from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.cli.time_text import time_left_text
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 

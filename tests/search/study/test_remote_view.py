@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Commands
-from raysearch.cli.remote_launch import LaunchLog
+from raysearch.cli.launch_log import LaunchLog
 from raysearch.config.space_file import parse_space
 from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,6 +21,7 @@ from raysearch.metrics.objective import optimization_direction
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.sampling.optuna_sampler import distribution_of
 
+OptunaStudy = optuna.Study
 Attribute = str | int | float | None
 # Optuna has no state for a paused trial, so it counts as running.
 STATES: Mapping[str, TrialState] = {
@@ -58,14 +59,30 @@ def export_study(exported: ExportedStudy, path: Path) -> int:
     """
     if path.exists():
         raise StudyError(f"{path}: the file exists; choose another name, or remove it")
-    space, trials = exported.space, exported.history.searched()
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     remove_abandoned_files(path.parent, path.name)
     partial, lock = locked_partial_file(path)
     try:
+        optuna_study(exported, JournalStorage(JournalFileBackend(str(partial))))
+        partial.rename(path)
+    finally:
+        lock.close()
+        partial.unlink(missing_ok=True)
+    return len(exported.history.searched())
+
+
+def optuna_study(exported: ExportedStudy, storage: BaseStorage | None = None) -> optuna.Study:
+    """Return the searched trials as a new study of Optuna.
+
+    Args:
+        exported: What is exported.
+        storage: Where Optuna stores it; None for the memory.
+    """
+    space, trials = exported.space, exported.history.searched()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(partial))),
+            storage=storage,
             study_name=exported.name,
             direction=optimization_direction(space.mode),
         )
@@ -75,12 +92,9 @@ def export_study(exported: ExportedStudy, path: Path) -> int:
         for name, value in _study_attributes(exported).items():
             study.set_user_attr(name, value)
         study.add_trials([_optuna_trial(space, trial) for trial in trials])
-        partial.rename(path)
     finally:
-        lock.close()
-        partial.unlink(missing_ok=True)
         optuna.logging.set_verbosity(verbosity)
-    return len(trials)
+    return study
 
 
 def _study_attributes(exported: ExportedStudy) -> dict[str, Attribute]:

@@ -1,0 +1,222 @@
+"""A study that is read from its folder: its trials, scores and champion."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raysearch.api.command_process import run_command
+from raysearch.cli.results_csv import trial_table
+from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.names import DEFAULT_STUDIES, STUDIES_VARIABLE
+from raysearch.errors import StudyError
+from raysearch.metrics.interval import Interval
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.stored_study import load_study
+from raysearch.selection.stored_intervals import read_intervals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raysearch.search.journal.history import Trial
+    from raysearch.search.sampling.optuna_export import OptunaStudy
+
+
+@dataclass(frozen=True)
+class ChampionSummary:
+    """The champion of a study.
+
+    Attributes:
+        trial: Name of the trial.
+        hparams: Its hyperparameters.
+        objective: The objective of its pooled out-of-fold scores, with an interval by patient; None
+            if the interval is not stored.
+        temperature: Calibration temperature of the logits.
+        threshold: Smallest calibrated probability of the second class that counts as positive; None
+            for more than two classes.
+        model: Address of the registered model in MLflow.
+    """
+
+    trial: str
+    hparams: Hparams
+    objective: Interval | None
+    temperature: float
+    threshold: float | None
+    model: str
+
+
+def load(name: str, studies: str | Path | None = None) -> Study:
+    """Read the study `name`, which may be running.
+
+    Args:
+        name: The name of the study.
+        studies: The folder or address with all studies. Default: the environment variable
+            RAYSEARCH_STUDIES, else `studies`.
+
+    Raises:
+        StudyError: If there is no such study, or it is damaged.
+    """
+    return Study(name, studies_folder(studies))
+
+
+def studies_folder(studies: str | Path | None) -> str:
+    """Return the folder or address with all studies."""
+    if studies is not None:
+        return str(studies)
+    return os.environ.get(STUDIES_VARIABLE) or DEFAULT_STUDIES
+
+
+class Study:
+    """A study as it was when it was read; `refresh` reads it again.
+
+    Attributes:
+        name: Name of the study.
+        studies: The folder or address with all studies.
+
+    Raises:
+        StudyError: If there is no such study, or it is damaged.
+    """
+
+    def __init__(self, name: str, studies: str) -> None:
+        self.name, self.studies = name, studies
+        self._folder = StudyFolder(f"{studies}/{name}")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the study again, if it has changed."""
+        self._snapshot = load_study(self._folder)
+        self._intervals = read_intervals(self._folder, self._snapshot.history)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial, the best first.
+
+        The columns are those of `raysearch results --csv`: among them the state, the objective, the
+        metrics of each fold (`fold_0/auroc`), the costs (`costs/parameters`) and the
+        hyperparameters (`hparams/learning_rate`).
+        """
+        import pandas as pd
+
+        header, rows = trial_table(self._snapshot.plan, self._snapshot.history, self._intervals)
+        return pd.DataFrame([{**row} for row in rows], columns=header)
+
+    @property
+    def champion(self) -> ChampionSummary | None:
+        """The champion; None before one is selected."""
+        history = self._snapshot.history
+        decision = history.champion_decision
+        if history.champion is None or decision is None:
+            return None
+        return ChampionSummary(
+            trial=history.champion,
+            hparams=history.trials[history.champion].hparams,
+            objective=self._intervals.get(history.champion),
+            temperature=decision.temperature,
+            threshold=decision.threshold,
+            model=f"models:/{self.name}@champion",
+        )
+
+    def scores(self, trial: str | None = None) -> pd.DataFrame:
+        """Return the out-of-fold scores of a trial: each by a network without the patient.
+
+        Args:
+            trial: The name of a trial that has finished all its folds. Default: the champion.
+
+        Returns:
+            A row for each patch: its row in the shards, its patient, label and validation fold, and
+            the probability of each class, `score_CLASS`, before calibration.
+
+        Raises:
+            StudyError: If the trial does not exist or has not finished, or its scores are damaged.
+        """
+        import pandas as pd
+
+        from raysearch.search.study.fold_scores import out_of_fold
+
+        plan = self._snapshot.plan
+        scored = out_of_fold(self._folder, plan, self._finished_trial(trial))
+        probabilities = {
+            f"score_{name}": scored.probabilities[:, number]
+            for number, name in enumerate(plan.class_names)
+        }
+        labels = [plan.class_names[label] for label in scored.labels]
+        rows = {
+            "row": scored.rows,
+            "patient": scored.patients,
+            "label": labels,
+            "fold": scored.folds,
+        }
+        return pd.DataFrame({**rows, **probabilities})
+
+    def _finished_trial(self, name: str | None) -> Trial:
+        history = self._snapshot.history
+        name = name or history.champion
+        if name is None:
+            raise StudyError(f"study {self.name!r} has no champion yet; name a trial")
+        trial = history.trials.get(name)
+        if trial is None or trial.status != "finished":
+            finished = ", ".join(each.id for each in history.done()) or "none yet"
+            raise StudyError(
+                f"{name!r} is no finished trial of {self.name!r}; these are: {finished}"
+            )
+        return trial
+
+    def report(self, out: str | Path | None = None, *, identifiers: bool = False) -> Path:
+        """Write the report of the study, and return its path.
+
+        Args:
+            out: The page. Default: NAME.html.
+            identifiers: Whether the report shows the identifiers of patients, slides and files
+                instead of pseudonyms.
+
+        Raises:
+            StudyError: If the study has no champion.
+        """
+        from raysearch.reports.report_page import write_report
+
+        path = Path(out or f"{self.name}.html")
+        write_report(self.name, self.studies, path, {}, identifiers=identifiers)
+        return path
+
+    def select(
+        self,
+        *,
+        margin: float | None = None,
+        threshold_by: str | None = None,
+        repeats: int | None = None,
+        ensemble: bool | None = None,
+    ) -> ChampionSummary:
+        """Select the champion again, register its model, and return it.
+
+        The arguments are the options of `raysearch select`; None stands for their defaults.
+
+        Raises:
+            UserError: If an option is invalid, or no trial has finished.
+        """
+        words = ["select", self.name, "--studies", self.studies, "--json"]
+        values = {"--margin": margin, "--threshold-by": threshold_by, "--repeats": repeats}
+        for option, value in values.items():
+            words += [] if value is None else [option, str(value)]
+        if ensemble is not None:
+            words.append("--ensemble" if ensemble else "--refit")
+        run_command(words)
+        self.refresh()
+        if self.champion is None:
+            raise StudyError(f"study {self.name!r} has no champion")
+        return self.champion
+
+    def to_optuna(self) -> OptunaStudy:
+        """Return the searched trials as an `optuna.Study` in memory."""
+        from raysearch.search.sampling.optuna_export import ExportedStudy, optuna_study
+
+        plan, history = self._snapshot.plan, self._snapshot.history
+        return optuna_study(ExportedStudy(self.name, plan.space, plan.fingerprint, history))
+
+    def __repr__(self) -> str:
+        history = self._snapshot.history
+        return (
+            f"Study({self.name!r}, {len(history.searched())} trials, champion"
+            f" {history.champion or 'not selected'})"
+        )

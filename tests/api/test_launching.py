@@ -1,0 +1,79 @@
+"""A study launched from Python, with real Ray and MLflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import raysearch
+from raysearch.api.command_process import run_command
+from raysearch.errors import StudyError
+from raysearch.search.journal.events import FoldReport
+from raysearch.search.journal.journal import Journal
+from raysearch.search.journal.study_folder import StudyFolder
+from support.empty_tracking_store import add_tracking_store
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SPACE = {
+    "epochs": 2,
+    "trials": 2,
+    "seed": 4,
+    "stopping": {"rule": "none"},
+    "space": {"folds": 2, "architecture": "cnn", "width": 4, "convolutions": 1},
+}
+
+
+def test_an_error_of_the_command_is_an_exception(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="no data: the space names none"):
+        raysearch.launch(raysearch.Space(**SPACE), progress=False)
+    (tmp_path / "wrong.yaml").write_text("epochs: 0\nspace: {widht: 4}\n")
+    with pytest.raises(StudyError, match=r"line 1(.|\n)*line 2"):
+        raysearch.launch("wrong.yaml", shards, progress=False)
+    with pytest.raises(StudyError, match="No such command 'lauch'"):
+        run_command(["lauch"])
+    assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupted_launch_is_resumed(
+    tmp_path: Path,
+    shards: Path,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    add_tracking_store(tmp_path)
+    space = raysearch.Space(**SPACE)
+    folder = StudyFolder(tmp_path / "studies" / "study")
+    has_ended = threading.Event()
+
+    def interrupt_once_it_searches() -> None:
+        while not has_ended.wait(0.1):
+            events = Journal(folder / "journal").events if folder.exists(folder.PLAN) else []
+            if any(isinstance(event, FoldReport) for event in events):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=interrupt_once_it_searches)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            raysearch.launch(space, shards)
+    finally:
+        has_ended.set()
+        thread.join()
+    assert raysearch.load("study").champion is None
+    study = raysearch.launch(space, shards, name="study", resume=True)
+    assert "registering the champion" in capsys.readouterr().out
+    assert study.champion is not None
+    assert study.trials["kind"].tolist().count("trial") == 2
+    assert len(study.scores()) == 240
