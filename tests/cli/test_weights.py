@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from huggingface_hub import constants
 
 from conftest import Commands
 from raysearch.cli import run as run_command
@@ -50,16 +52,28 @@ def test_the_weights_of_a_champion_start_another_study(run: Commands) -> None:
     assert by_width[4].status == "finished"
 
 
-def test_the_weights_of_a_machine_are_listed_and_checked(run: Commands) -> None:
-    run.environment |= {
-        "RAYSEARCH_CACHE": str(run.folder / "cache"),
-        "RAYSEARCH_WEIGHTS": str(run.folder / "weights"),
-        "TORCH_HOME": str(run.folder / "torch"),
-        "HF_HOME": str(run.folder / "hub"),
-        "HF_HUB_OFFLINE": "1",
+def test_the_weights_of_a_machine_are_listed_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "RAYSEARCH_CACHE": str(tmp_path / "cache"),
+        "RAYSEARCH_WEIGHTS": str(tmp_path / "weights"),
+        "TORCH_HOME": str(tmp_path / "torch"),
     }
-    assert "No pretrained weights are on this machine" in run("weights", "list").stdout
-    snapshot = run.folder / "weights/lunit-s16"
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    # The hub reads its environment variables when it is imported.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def output(*words: str, code: int = 0) -> str:
+        """The standard output of a command, or the standard error of one that fails."""
+        assert run_command(["weights", *words]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    assert "No pretrained weights are on this machine" in output("list")
+    snapshot = tmp_path / "weights/lunit-s16"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     with torch.device("meta"):
@@ -70,16 +84,16 @@ def test_the_weights_of_a_machine_are_listed_and_checked(run: Commands) -> None:
         if name.startswith("encoder.")
     }
     torch.save({"teacher": state}, snapshot / "pytorch_model.bin")
-    (listed,) = json.loads(run("weights", "list", "--json").stdout)["weights"]
+    (listed,) = json.loads(output("list", "--json"))["weights"]
     assert (listed["architecture"], listed["weights"]) == ("lunit-s16", "pretrained")
-    (checked,) = json.loads(run("weights", "check", "lunit-s16", "--json").stdout)["weights"]
+    (checked,) = json.loads(output("check", "lunit-s16", "--json"))["weights"]
     content = (snapshot / "pytorch_model.bin").read_bytes()
     assert checked["sha256"] == hashlib.sha256(content).hexdigest()
-    error = run("weights", "check", "lunit-s8", str(snapshot / "pytorch_model.bin"), code=2).stderr
+    error = output("check", "lunit-s8", str(snapshot / "pytorch_model.bin"), code=2)
     assert error.count("\n") == 1
     assert error.endswith("these are weights of lunit-s16\n")
-    assert "is unknown" in run("weights", "fetch", "nonet", code=2).stderr
-    assert "cannot be fetched" in run("weights", "fetch", "uni", code=2).stderr
+    assert "is unknown" in output("fetch", "nonet", code=2)
+    assert "cannot be fetched" in output("fetch", "uni", code=2)
 
 
 @pytest.mark.usefixtures("slide_study")

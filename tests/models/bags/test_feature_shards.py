@@ -1,5 +1,8 @@
 """Shards of bags, which are made from a CSV file of slides."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -8,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysearch.data.atomic_directory import unfinished_path
 from raysearch.data.files import Folder
 from raysearch.data.shards.bags import read_slides
 from raysearch.data.shards.patches import load_patches
@@ -15,9 +19,12 @@ from raysearch.data.shards.rows import ALL, View
 from raysearch.data.shards.shard_files import bag_values
 from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.shards.unfinished_shards import STATE_FILE
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.errors import DataError
+from raysearch.models.bags import bag_writer, feature_shards
 from raysearch.models.bags.feature_shards import shard_features
+from raysearch.models.bags.slide_feature_files import SlideFeatures, read_feature_file
 from support.slide_files import WIDTH, slide_shards, write_slide, write_slides
 
 NUM_SLIDES = 9
@@ -56,6 +63,71 @@ def test_the_features_of_each_slide_are_those_of_its_file(tmp_path: Path) -> Non
         assert np.array_equal(stored_positions, positions)
         total += len(features)
     assert manifest.num_patches == len(patches.pixels) == total
+
+
+def interrupted_shard(
+    table: Path, out: Path, num_slides: int, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Shard the slides by two, and interrupt it after so many files; return the files it read."""
+    monkeypatch.setattr(bag_writer, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(bag_writer, "SHARD_BYTES", 2500)
+    files: list[str] = []
+
+    def read(path: str) -> SlideFeatures:
+        if len(files) == num_slides:
+            raise KeyboardInterrupt
+        files.append(Path(path).name)
+        return read_feature_file(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_shards, "read_feature_file", read)
+        if num_slides < NUM_SLIDES:
+            with pytest.raises(KeyboardInterrupt):
+                shard(table, out)
+            assert not out.exists()
+        else:
+            shard(table, out)
+    return files
+
+
+@pytest.mark.parametrize("change", ["nothing", "state", "shard", "file"])
+def test_an_interrupted_command_continues_after_its_finished_shards(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    interrupted_shard(table, whole, NUM_SLIDES, monkeypatch)
+    num_shards = len(read_manifest(Folder(whole)).shards)
+    assert 3 <= num_shards < NUM_SLIDES
+    interrupted_shard(table, out, 5, monkeypatch)
+    interrupted_shard(table, out, 2, monkeypatch)
+    unfinished = unfinished_path(out)
+    state = json.loads((unfinished / STATE_FILE).read_text())
+    num_done = state["state"]["rows"]
+    assert 5 <= num_done < NUM_SLIDES
+    if change == "state":
+        state["state"]["counts"].pop()
+        (unfinished / STATE_FILE).write_text(json.dumps(state))
+    elif change == "shard":
+        part = unfinished / "part-00001.parquet"
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+    elif change == "file":
+        os.utime(table.parent / "features" / "s001.h5", (1, 1))
+    files = interrupted_shard(table, out, NUM_SLIDES, monkeypatch)
+    assert len(files) == (NUM_SLIDES - num_done if change == "nothing" else NUM_SLIDES)
+    assert not unfinished.exists()
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    for path in whole.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_slides_that_are_continued_are_compared_with_those_before(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, features = tmp_path / "out", table.parent / "features"
+    shutil.copy(features / "s000.h5", features / "s008.h5")
+    interrupted_shard(table, out, 5, monkeypatch)
+    with pytest.raises(DataError, match=r"s008.h5: the same features as s000.h5"):
+        interrupted_shard(table, out, NUM_SLIDES, monkeypatch)
 
 
 def test_a_view_leaves_out_the_slides_of_held_out_patients(tmp_path: Path) -> None:

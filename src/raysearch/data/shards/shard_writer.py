@@ -106,7 +106,7 @@ class ShardWriter:
         chunks_per_group: int,
         progress: StepCallback,
         names: SourceNames,
-        unfinished: UnfinishedShards,
+        unfinished: UnfinishedShards[WriterState],
     ) -> None:
         self._folder, self._listing, self._progress = folder, listing, progress
         self._names, self._unfinished = names, unfinished

@@ -30,6 +30,7 @@ from raysearch.data.shards.shard_writer import ROW_GROUPS_PER_SHARD, ShardWriter
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.shards.unfinished_shards import (
     UnfinishedShards,
+    WriterState,
     has_finished_shards,
     sharding_request,
 )
@@ -124,7 +125,7 @@ def write_shards(
         settings = [source_format, options.depth, names.key_id, chunk_rows, chunks_per_group]
         settings.append(ROW_GROUPS_PER_SHARD)
         request = sharding_request(source, listing, patch_size, settings, scratch)
-        unfinished = UnfinishedShards(folder, request)
+        unfinished = UnfinishedShards(folder, request, WriterState)
         writer = ShardWriter(
             folder, listing, patch_size, slots, chunks_per_group, progress, names, unfinished
         )

@@ -7,8 +7,9 @@ import json
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,23 +61,41 @@ def has_finished_shards(folder: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-class UnfinishedShards:
+class StateOfShards(Protocol):
+    """What is known about finished shards; a frozen dataclass."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in the shards."""
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards."""
+
+
+State = TypeVar("State", bound=StateOfShards)
+
+
+class UnfinishedShards(Generic[State]):
     """The state of a sharding in its folder.
 
     Args:
         folder: The folder of the shards.
         request: The hash of what is sharded, and how; see `sharding_request`.
+        state_type: The type of the state.
     """
 
-    def __init__(self, folder: Path, request: str) -> None:
+    def __init__(self, folder: Path, request: str, state_type: type[State]) -> None:
         self._folder, self._request = folder, request
+        self._codec: TypeAdapter[State] = TypeAdapter(state_type)
 
-    def write(self, state: WriterState) -> None:
+    def write(self, state: State) -> None:
         """Replace the stored state."""
-        content = {"format": FORMAT, "request": self._request, "state": asdict(state)}
+        fields = self._codec.dump_python(state, mode="json")
+        content = {"format": FORMAT, "request": self._request, "state": fields}
         Folder(self._folder).write(STATE_FILE, json.dumps(content).encode())
 
-    def restore(self, on_check: CheckCallback) -> WriterState | None:
+    def restore(self, on_check: CheckCallback) -> State | None:
         """Return the stored state, and remove all other files of the folder.
 
         None if there is no state, it is of another source or of other options, or a shard is not
@@ -98,17 +117,17 @@ class UnfinishedShards:
         """Remove the state, because the shards are complete."""
         (self._folder / STATE_FILE).unlink(missing_ok=True)
 
-    def _read(self) -> WriterState | None:
+    def _read(self) -> State | None:
         try:
             stored = json.loads((self._folder / STATE_FILE).read_bytes())
             if stored["format"] != FORMAT or stored["request"] != self._request:
                 return None
             text = json.dumps(stored["state"])
-            return TypeAdapter(WriterState).validate_json(text, strict=True)
+            return self._codec.validate_json(text, strict=True)
         except (OSError, ValueError, KeyError, TypeError, ValidationError, RecursionError):
             return None
 
-    def _has_shards(self, state: WriterState, on_check: CheckCallback) -> bool:
+    def _has_shards(self, state: State, on_check: CheckCallback) -> bool:
         num_checked = 0
         for shard in state.shards:
             on_check(num_checked, state.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -31,6 +31,7 @@ from raysearch.data.shards.shard_manifest import (
 )
 from raysearch.data.shards.shard_writer import REJECTED_FILE
 from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.shards.unfinished_shards import UnfinishedShards, has_finished_shards
 from raysearch.data.sources.listing import Item, Rejected, Task
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import DataError
@@ -39,7 +40,7 @@ from raysearch.models.bags.slide_feature_files import SlideFeatures
 
 # A row group has so many bytes of features, or one slide; a shard has several of them.
 ROW_GROUP_BYTES, SHARD_BYTES = 64 * 2**20, 256 * 2**20
-WRITING = "Writing features"
+WRITING, CHECKING = "Writing features", "Checking the finished shards"
 RESIZE_MODE = "features"
 
 
@@ -53,7 +54,6 @@ class BagSource:
         class_names: The classes of the default task.
         tasks: The additional tasks.
         warnings: Warnings for the manifest.
-        num_slides: The number of slides.
         pseudonyms: The identifier of the key of the pseudonyms that it has instead of names.
         are_files: Whether each slide is a file, of which two must not be the same.
     """
@@ -63,47 +63,99 @@ class BagSource:
     class_names: tuple[str, ...]
     tasks: tuple[Task, ...]
     warnings: tuple[str, ...]
-    num_slides: int
     pseudonyms: str = ""
     are_files: bool = True
 
 
+@dataclass(frozen=True)
+class BagWriterState:
+    """What a writer of bags has counted when it has closed a shard.
+
+    Attributes:
+        rows: The number of slides in the shards.
+        shards: The shards.
+        counts: The number of patches of each slide.
+        width: The number of features of a patch.
+        hashes: The SHA-256 of the features of each slide.
+    """
+
+    rows: int
+    shards: tuple[Shard, ...]
+    counts: tuple[int, ...]
+    width: int
+    hashes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Reject a damaged state."""
+        if (
+            not len(self.counts)
+            == len(self.hashes)
+            == self.rows
+            == sum(shard.rows for shard in self.shards)
+        ):
+            raise ValueError("the state of unfinished shards contradicts itself")
+
+
 def write_bags(
     source: BagSource,
-    slides: Iterable[tuple[Item, SlideFeatures]],
+    items: Sequence[Item],
+    features_from: Callable[[int], Iterable[SlideFeatures]],
     out: Path,
     names: SourceNames,
     on_progress: StepCallback = ignore_progress,
+    request: str = "",
 ) -> Manifest:
-    """Write slides into the new folder `out`, completely or not at all.
+    """Write slides into the new folder `out`.
+
+    After an error or an interruption, the finished shards remain for the next call with the same
+    `request`. If no shard is finished, nothing remains.
 
     Args:
         source: Where the slides come from.
-        slides: What the source says about each slide, and its features.
+        items: What the source says about each slide.
+        features_from: Yields the features of the slides from the one with this number on.
         out: The folder for the shards; it must not exist, or be empty.
         names: The names that are written: those of the source, or pseudonyms.
         on_progress: Called with the number of slides so far.
+        request: The hash of what is written; empty to begin with the first slide in any case.
 
     Raises:
         DataError: If two slides have different numbers of features, or the same features, or `out`
             cannot be written.
     """
-    with atomic_directory(out) as folder:
-        writer = _BagWriter(folder, source, names)
+
+    def report(step: str, num_done: int) -> None:
+        on_progress(StepProgress(step, num_done, len(items), SLIDES))
+
+    with atomic_directory(out, has_finished_shards if request else None) as folder:
+        unfinished = UnfinishedShards(folder, request, BagWriterState)
+        writer = _BagWriter(folder, source, names, unfinished if request else None)
+        state = unfinished.restore(lambda num_done, _num_rows: report(CHECKING, num_done))
+        num_done = 0 if state is None else state.rows
+        if state is not None:
+            writer.restore(state, items)
         try:
-            for number, (item, features) in enumerate(slides):
-                on_progress(StepProgress(WRITING, number, source.num_slides, SLIDES))
-                writer.add(item, features)
+            for number, features in enumerate(features_from(num_done), num_done):
+                report(WRITING, number)
+                writer.add(items[number], features)
             manifest = writer.finish()
         finally:
             writer.close()
-    on_progress(StepProgress(WRITING, source.num_slides, source.num_slides, SLIDES))
+        unfinished.remove()
+    report(WRITING, len(items))
     return manifest
 
 
 class _BagWriter:
-    def __init__(self, folder: Path, source: BagSource, names: SourceNames) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: BagSource,
+        names: SourceNames,
+        unfinished: UnfinishedShards[BagWriterState] | None,
+    ) -> None:
         self._folder, self._source, self._names = folder, source, names
+        self._unfinished = unfinished
         self._items: list[Item] = []
         self._group: list[tuple[Item, SlideFeatures]] = []
         self._group_bytes = self._file_bytes = 0
@@ -112,7 +164,16 @@ class _BagWriter:
         self._counts: list[int] = []
         self._width = 0
         # The file of each slide, by the hash of its features.
-        self._files: dict[bytes, str] = {}
+        self._files: dict[str, str] = {}
+        self._hashes: list[str] = []
+
+    def restore(self, state: BagWriterState, items: Sequence[Item]) -> None:
+        """Continue after the shards of `state`, which have the first of `items`."""
+        self._items = list(items[: state.rows])
+        self._shards, self._counts = list(state.shards), list(state.counts)
+        self._width, self._hashes = state.width, list(state.hashes)
+        files = [item.file for item in self._items]
+        self._files = dict(zip(state.hashes, files, strict=True))
 
     def add(self, item: Item, features: SlideFeatures) -> None:
         """Add a slide."""
@@ -123,12 +184,13 @@ class _BagWriter:
                 f"{item.file}: {width:,} features, and {self._width:,} in {self._items[0].file};"
                 " give slides of one encoder"
             )
-        digest = feature_hash(features.values)
+        digest = feature_hash(features.values).hex()
         if digest in self._files and self._source.are_files:
             raise DataError(
                 f"{item.file}: the same features as {self._files[digest]}; remove one of them"
             )
         self._files[digest] = item.file
+        self._hashes.append(digest)
         self._items.append(item)
         self._counts.append(num_patches)
         self._group.append((item, features))
@@ -180,11 +242,22 @@ class _BagWriter:
         self._group_bytes = 0
         if self._file_bytes >= SHARD_BYTES:
             self._close_shard()
+            if self._unfinished is not None:
+                self._unfinished.write(self._state())
 
     def _close_shard(self) -> None:
         if self._file is not None:
             self._shards.append(self._file.close())
             self._file, self._file_bytes = None, 0
+
+    def _state(self) -> BagWriterState:
+        return BagWriterState(
+            rows=len(self._items),
+            shards=tuple(self._shards),
+            counts=tuple(self._counts),
+            width=self._width,
+            hashes=tuple(self._hashes),
+        )
 
     def _manifest(self) -> Manifest:
         source, items = self._source, self._items

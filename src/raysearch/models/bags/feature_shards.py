@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from raysearch.data.shards.shard_manifest import Manifest
 from raysearch.data.shards.source_names import SourceNames
+from raysearch.data.shards.unfinished_shards import sharding_request
 from raysearch.data.sources.csv_table import is_csv
 from raysearch.data.sources.feature_table import FEATURES_FORMAT, HEADER, list_features
 from raysearch.data.sources.listing import Item, Listing, SourceOptions
 from raysearch.data.step_progress import StepCallback, ignore_progress
 from raysearch.errors import DataError
-from raysearch.models.bags.bag_writer import BagSource, write_bags
+from raysearch.models.bags.bag_writer import (
+    ROW_GROUP_BYTES,
+    SHARD_BYTES,
+    BagSource,
+    write_bags,
+)
 from raysearch.models.bags.slide_feature_files import SlideFeatures, read_feature_file
+
+# Slides are not resized.
+NO_SIZE = (0, 0)
 
 
 def shard_features(
@@ -34,7 +44,10 @@ def shard_features(
 
     Raises:
         DataError: If the CSV file or the file of a slide cannot be used, or `out` cannot be
-            written. Then nothing is written.
+            written.
+
+    After an error or an interruption, the finished shards remain for the next call with the same
+    arguments and an unchanged source. If no shard is finished, nothing remains.
     """
     if not is_csv(source):
         raise DataError(
@@ -49,13 +62,16 @@ def shard_features(
         class_names=listing.class_names,
         tasks=listing.tasks,
         warnings=listing.warnings,
-        num_slides=len(items),
     )
-    return write_bags(bag_source, _slides(listing, items), out, names, on_progress)
+    settings = [FEATURES_FORMAT, names.key_id, ROW_GROUP_BYTES, SHARD_BYTES]
+    request = sharding_request(source, listing, NO_SIZE, settings, out)
+    read = partial(_features_from, listing, items)
+    return write_bags(bag_source, items, read, out, names, on_progress, request)
 
 
-def _slides(listing: Listing, items: list[Item]) -> Iterator[tuple[Item, SlideFeatures]]:
+def _features_from(listing: Listing, items: list[Item], start: int) -> Iterator[SlideFeatures]:
+    """Read the features of the slides from the one with the number `start` on."""
     if listing.folder is None:
         raise TypeError("a CSV file has a folder")
-    for item in items:
-        yield item, read_feature_file(listing.folder.path(item.file))
+    for item in items[start:]:
+        yield read_feature_file(listing.folder.path(item.file))

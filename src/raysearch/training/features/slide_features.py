@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +84,11 @@ def write_slide_features(request: SlideFeatureRequest, out: Path, on_rows: OnRow
         class_names=patches.class_names,
         tasks=(),
         warnings=patches.warnings,
-        num_slides=len(items),
         pseudonyms=manifest.pseudonyms,
         are_files=False,
     )
-    return write_bags(source, _slides(items, groups, patches, values), out, SourceNames())
+    read = partial(_features_from, list(groups.values()), patches, values)
+    return write_bags(source, items, read, out, SourceNames())
 
 
 def _groups(request: SlideFeatureRequest, patches: Patches) -> dict[str, NDArray[np.int64]]:
@@ -157,21 +158,15 @@ def _features(
         raise DataError(f"{architecture}: {error}; choose another network") from None
 
 
-def _slides(
-    items: list[Item],
-    groups: dict[str, NDArray[np.int64]],
-    patches: Patches,
-    values: Values,
-) -> Iterator[tuple[Item, SlideFeatures]]:
-    for item in items:
-        rows = groups[item.slide]
+def _features_from(
+    groups: Sequence[NDArray[np.int64]], patches: Patches, values: Values, start: int
+) -> Iterator[SlideFeatures]:
+    """Return the features of the slides from the one with the number `start` on."""
+    for rows in groups[start:]:
         positions = np.stack([patches.xs[rows], patches.ys[rows]], axis=1)
         # Those of different slides are no positions of one picture.
         is_known = bool(np.isfinite(positions).all()) and len(set(patches.slides[rows])) == 1
-        yield (
-            item,
-            SlideFeatures(
-                np.ascontiguousarray(values[rows, 0]),
-                positions.astype(np.int32) if is_known else None,
-            ),
+        yield SlideFeatures(
+            np.ascontiguousarray(values[rows, 0]),
+            positions.astype(np.int32) if is_known else None,
         )
