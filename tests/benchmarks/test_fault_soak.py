@@ -291,7 +291,7 @@ print(wall, time.monotonic() - start)
 
 
 ISOLATED = """
-import os, subprocess, sys, tempfile
+import os, subprocess, sys, tempfile, time
 from pathlib import Path
 sys.path.append({tests!r})
 from support.isolated_program import isolated_folder, run_isolated
