@@ -38,6 +38,12 @@ def test_an_error_of_the_command_is_an_exception(
         raysearch.launch("wrong.yaml", shards, progress=False)
     with pytest.raises(StudyError, match="No such command 'lauch'"):
         run_command(["lauch"])
+    with pytest.raises(StudyError, match="give the name of the study"):
+        raysearch.launch("wrong.yaml", resume=True)
+    with pytest.raises(StudyError, match=r"give a list, such as \['epochs=2'\]"):
+        raysearch.launch("wrong.yaml", overrides="epochs=2")
+    with pytest.raises(StudyError, match="--dry-run: not an override"):
+        raysearch.launch("wrong.yaml", shards, overrides=["--dry-run"], progress=False)
     assert not (tmp_path / "studies").exists()
 
 
@@ -76,4 +82,11 @@ def test_an_interrupted_launch_is_resumed(
     assert "registering the champion" in capsys.readouterr().out
     assert study.champion is not None
     assert study.trials["kind"].tolist().count("trial") == 2
+    objective = study.champion.objective
+    assert objective is not None
+    page = study.report(tmp_path / "page.html")
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    selected = study.select(threshold_by="f1", repeats=0)
+    assert selected.objective == objective
+    assert selected.threshold != study.champion.threshold or selected == study.champion
     assert len(study.scores()) == 240

@@ -14,6 +14,9 @@ from sklearn.metrics import roc_auc_score
 import raysearch
 from raysearch.cli import run
 from raysearch.errors import StudyError
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.stored_study import load_study
+from raysearch.selection.selection import select
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -67,9 +70,12 @@ def test_the_champion_and_its_out_of_fold_scores(study: raysearch.Study) -> None
     names = [name for name in map(str, scores) if name.startswith("score_")]
     assert np.allclose(scores[names].sum(axis=1), 1)
     auroc = roc_auc_score(scores["label"] == "positive", scores["score_positive"])
-    assert 0 <= auroc <= 1
-    if champion.objective is not None:
-        assert auroc == pytest.approx(champion.objective.value, abs=1e-9)
+    # The support's study has no stored intervals.
+    assert champion.objective is None
+    stored = load_study(StudyFolder(f"{study.studies}/first"))
+    (trial,) = stored.history.done()
+    pooled = select(StudyFolder(f"{study.studies}/first"), stored.plan, stored.history)
+    assert auroc == pytest.approx(pooled.candidate_of(trial).objective.value, abs=1e-9)
     assert study.scores(champion.trial).equals(scores)
     with pytest.raises(StudyError, match="'t9999' is no finished trial of 'first'"):
         study.scores("t9999")
@@ -86,6 +92,11 @@ def test_the_folder_of_the_studies_is_that_of_the_environment(
 ) -> None:
     assert raysearch.load("first").trials.equals(study.trials)
     assert repr(study).startswith("Study('first', ")
+    monkeypatch.chdir(Path(study.studies).parent)
+    relative = raysearch.load("first", "studies")
+    monkeypatch.chdir(tmp_path)
+    relative.refresh()
+    assert relative.studies == study.studies
     monkeypatch.delenv("RAYSEARCH_STUDIES")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError, match="no study 'first'"):

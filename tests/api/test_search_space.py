@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import raysearch
@@ -48,6 +49,27 @@ def test_overrides_replace_values_of_a_file() -> None:
     space = raysearch.Space.read(path, ["epochs=1", "space.dropout=0.25"])
     assert space.settings.epochs == 1
     assert space.hyperparameters["dropout"] == "0.25"
+
+
+def test_values_of_numpy_texts_like_numbers_and_paths_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").touch()
+    rates = list(np.logspace(-4, -2, 3))
+    space = raysearch.Space(
+        task="1e3",
+        space={"architecture": "cnn", "weights": "net.pt", "learning_rate": {"choice": rates}},
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    space.write("space.yaml")
+    again = raysearch.Space.read("space.yaml")
+    assert again == space
+    assert again.settings.task == "1e3"
+    assert again.settings.values_of("weights") == (str(tmp_path / "net.pt"),)
+    folder = raysearch.Space(space={"architecture": "cnn", "weights": tmp_path / "net.pt"})
+    assert folder.settings.values_of("weights") == (str(tmp_path / "net.pt"),)
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:

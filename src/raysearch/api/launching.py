@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -12,12 +13,13 @@ from rich.console import Console
 from raysearch.api.command_process import run_command
 from raysearch.api.loaded_study import Study, load, studies_folder
 from raysearch.api.search_space import Space
-from raysearch.cli.launch_log import LaunchLog
+from raysearch.cli.launch_log import ERROR_START, LaunchLog
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.errors import StudyError
+from raysearch.search.study.remote_view import LINE_START
 
-# The name of a study whose space has no file; a further one is `study-2`.
+# The file of a space that has none; the study has its name.
 SPACE_FILE = "study.yaml"
 
 
@@ -42,40 +44,74 @@ def launch(
     Args:
         space: A space, or the path of a space file. Default: as `raysearch launch` without a space.
         data: The folder of shards. Default: the `data` of the space; of a resume, the study's.
-        name: The name of the study. Default: a new one from the name of the space file.
+        name: The name of the study; required with `resume`. Default: a new one from the name of the
+            space file; `study`, `study-2` and so on of a space without a file.
         trials: The number of trials; with `resume`, `"+10"` adds 10. Default: that of the space.
         seed: The seed. Default: that of the space.
         overrides: Values that replace those of the space, such as `epochs=2`.
         resume: Whether to resume the study `name`.
         studies: The folder or address with all studies. Default: the environment variable
             RAYSEARCH_STUDIES, else `studies`.
-        progress: Whether to show the live table.
+        progress: Whether to show the live table; in a notebook, it needs `ipywidgets`.
 
     Returns:
         The study, with its champion.
 
     Raises:
-        UserError: If the space, the data or an option is invalid, or the study fails.
+        StudyError: With the message of `raysearch launch` if the space, the data or an option is
+            invalid, or the study fails.
         KeyboardInterrupt: If it is interrupted, after its state is saved.
     """
+    if resume and name is None:
+        raise StudyError("resume=True: give the name of the study, such as name='first'")
+    if isinstance(overrides, str):
+        raise StudyError(f"overrides={overrides!r}: give a list, such as ['epochs=2']")
     folder = studies_folder(studies)
     values = {"--data": data, "--trials": trials, "--seed": seed, "--name": name}
-    options = [
-        word for key, value in values.items() if value is not None for word in (key, str(value))
-    ]
-    options += ["--resume"] if resume else []
+    options = [f"{key}={value}" for key, value in values.items() if value is not None]
+    options += [f"--studies={folder}", "--events", *(["--resume"] if resume else [])]
     log = LaunchLog()
-    console = make_console() if progress else Console(quiet=True)
-    with tempfile.TemporaryDirectory() as scratch, LiveView(console, _is_local()) as view:
-        words = ["launch", *_space_words(space, Path(scratch)), *overrides, *options]
-        run_command([*words, "--studies", folder, "--events"], lambda line: log.read(line, view))
+    with tempfile.TemporaryDirectory() as scratch:
+        words = ["launch", *options, "--", *_space_words(space, Path(scratch)), *overrides]
+        try:
+            _run(words, log, progress=progress)
+        except StudyError as error:
+            raise StudyError(_python_text(str(error), scratch, log)) from None
     if log.study is None:
         raise StudyError("the launch has ended without a study")
     return load(log.study.plan.name, folder)
 
 
-def _is_local() -> bool:
-    return "RAY_ADDRESS" not in os.environ
+def _run(words: list[str], log: LaunchLog, *, progress: bool) -> None:
+    """Run the command, and show its progress and its notices."""
+    if not progress:
+        run_command(words, log.read)
+        return
+    console = _console()
+    with LiveView(console, is_local="RAY_ADDRESS" not in os.environ) as view:
+
+        def show(line: str) -> None:
+            log.read(line, view)
+            if not line.startswith((LINE_START, ERROR_START)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        run_command(words, show)
+
+
+def _console() -> Console:
+    """Return a console for the live table, or for lines in a notebook that cannot show it."""
+    console = make_console()
+    if console.is_jupyter and find_spec("ipywidgets") is None:
+        return Console(force_jupyter=False, width=console.width)
+    return console
+
+
+def _python_text(text: str, scratch: str, log: LaunchLog) -> str:
+    """Return a message of the command without the temporary file of the space."""
+    text = text.replace(f"{Path(scratch) / SPACE_FILE}", SPACE_FILE)
+    if log.study is None or "--resume" not in text:
+        return text
+    return f"{text}\nIn Python: raysearch.launch(space, name={log.study.plan.name!r}, resume=True)"
 
 
 def _space_words(space: Space | str | Path | None, scratch: Path) -> list[str]:

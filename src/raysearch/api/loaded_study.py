@@ -11,6 +11,7 @@ from raysearch.api.command_process import run_command
 from raysearch.cli.results_csv import trial_table
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.names import DEFAULT_STUDIES, STUDIES_VARIABLE
+from raysearch.data.files import Folder
 from raysearch.errors import StudyError
 from raysearch.metrics.interval import Interval
 from raysearch.search.journal.study_folder import StudyFolder
@@ -36,7 +37,7 @@ class ChampionSummary:
         temperature: Calibration temperature of the logits.
         threshold: Smallest calibrated probability of the second class that counts as positive; None
             for more than two classes.
-        model: Address of the registered model in MLflow.
+        model: Address of the model in MLflow's registry, once it is registered.
     """
 
     trial: str
@@ -80,12 +81,12 @@ class Study:
     """
 
     def __init__(self, name: str, studies: str) -> None:
-        self.name, self.studies = name, studies
-        self._folder = StudyFolder(f"{studies}/{name}")
+        self.name, self.studies = name, Folder(studies).address
+        self._folder = StudyFolder(f"{self.studies}/{name}")
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the study again, if it has changed."""
+        """Read the study again."""
         self._snapshot = load_study(self._folder)
         self._intervals = read_intervals(self._folder, self._snapshot.history)
 
@@ -125,8 +126,9 @@ class Study:
             trial: The name of a trial that has finished all its folds. Default: the champion.
 
         Returns:
-            A row for each patch: its row in the shards, its patient, label and validation fold, and
-            the probability of each class, `score_CLASS`, before calibration.
+            A row for each scored patch, or slide: its number among those that the study reads
+            (`row`; without the held-out test set and rows without a label), its patient, label and
+            validation fold, and the probability of each class, `score_CLASS`, before calibration.
 
         Raises:
             StudyError: If the trial does not exist or has not finished, or its scores are damaged.
@@ -166,18 +168,20 @@ class Study:
     def report(self, out: str | Path | None = None, *, identifiers: bool = False) -> Path:
         """Write the report of the study, and return its path.
 
+        As by `raysearch report`, it is also sent to the study's run in MLflow, unless it shows
+        identifiers.
+
         Args:
             out: The page. Default: NAME.html.
             identifiers: Whether the report shows the identifiers of patients, slides and files
                 instead of pseudonyms.
 
         Raises:
-            StudyError: If the study has no champion.
+            StudyError: If the study has no champion, or the page cannot be written.
         """
-        from raysearch.reports.report_page import write_report
-
         path = Path(out or f"{self.name}.html")
-        write_report(self.name, self.studies, path, {}, identifiers=identifiers)
+        words = ["report", f"--studies={self.studies}", f"--out={path}", "--json"]
+        run_command([*words, *(["--identifiers"] if identifiers else []), "--", self.name])
         return path
 
     def select(
@@ -187,21 +191,22 @@ class Study:
         threshold_by: str | None = None,
         repeats: int | None = None,
         ensemble: bool | None = None,
+        with_encoder: bool | None = None,
     ) -> ChampionSummary:
         """Select the champion again, register its model, and return it.
 
         The arguments are the options of `raysearch select`; None stands for their defaults.
 
         Raises:
-            UserError: If an option is invalid, or no trial has finished.
+            StudyError: If an option is invalid, or no trial has finished.
         """
-        words = ["select", self.name, "--studies", self.studies, "--json"]
         values = {"--margin": margin, "--threshold-by": threshold_by, "--repeats": repeats}
-        for option, value in values.items():
-            words += [] if value is None else [option, str(value)]
+        options = [f"{option}={value}" for option, value in values.items() if value is not None]
         if ensemble is not None:
-            words.append("--ensemble" if ensemble else "--refit")
-        run_command(words)
+            options.append("--ensemble" if ensemble else "--refit")
+        if with_encoder is not None:
+            options.append("--with-encoder" if with_encoder else "--without-encoder")
+        run_command(["select", *options, f"--studies={self.studies}", "--json", "--", self.name])
         self.refresh()
         if self.champion is None:
             raise StudyError(f"study {self.name!r} has no champion")

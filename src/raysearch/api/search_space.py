@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
+import numpy as np
 
 from raysearch.config import space as validated
 from raysearch.config.overrides import override
-from raysearch.config.space_file import parse_space, read_space
-from raysearch.config.yaml_loader import load_document
+from raysearch.config.space_file import absolute_paths, parse_space, read_space
+from raysearch.config.yaml_loader import dump_document, load_document
 from raysearch.data.file_access import write_file
 from raysearch.errors import SpaceError
+
+# The keys in which texts may be paths of weights or encoders.
+WITH_PATHS = ("space", "points_to_evaluate")
 
 
 class Space:
@@ -36,7 +39,11 @@ class Space:
     """
 
     def __init__(self, **keys: object) -> None:
-        self._tree = {key: _plain(value) for key, value in keys.items()}
+        # A relative path would name another file from another folder.
+        self._tree = {
+            key: absolute_paths(_plain(value)) if key in WITH_PATHS else _plain(value)
+            for key, value in keys.items()
+        }
         self._validated = parse_space(self._tree, "Space")
 
     @classmethod
@@ -61,7 +68,7 @@ class Space:
 
     def to_yaml(self) -> str:
         """Return the content of a space file with the same meaning."""
-        return yaml.safe_dump(self._tree, sort_keys=False, allow_unicode=True)
+        return dump_document(self._tree)
 
     def write(self, path: str | Path) -> None:
         """Write the space file `path`; an existing one is replaced."""
@@ -89,9 +96,11 @@ class Space:
 
 
 def _plain(value: object) -> object:
-    """Return a value of YAML: containers are dictionaries and lists, a path is a text."""
+    """Return a value of YAML: containers are dictionaries and lists, numbers those of Python."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())
+    return value.item() if isinstance(value, np.generic) else value

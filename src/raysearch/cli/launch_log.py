@@ -46,7 +46,7 @@ class LaunchLog:
             case ProgressMessage(progress, reported_s) if view is not None:
                 view.on_progress(progress, reported_s)
             case PlanMessage(plan):
-                self.study = RemoteStudyView(plan)
+                self.study, self.events = RemoteStudyView(plan), []
                 if view is not None:
                     view.on_study(self.study)
             case EventMessage(event) if self.study is not None:

@@ -112,9 +112,9 @@ class LiveEstimate:
 
 
 def seconds_left(study: StudySnapshot) -> float | None:
-    """Return the seconds that a running study still needs, as its live table estimates them.
+    """Return the seconds that a running study still needs, by its journal; None if unknown.
 
-    None if they are unknown. The speeds of this machine apply if the study was launched here.
+    The slots and the speeds of this machine apply if the study was launched here.
     """
     plan, history = study.plan, study.history
     launches = [event for event in study.events if isinstance(event, StudyLaunched)]

@@ -133,21 +133,21 @@ def shard(
     )
     if source_format == FEATURES_FORMAT:
         _reject_image_options(size, patient, magnification, official, depth, exclude)
-        with step_progress("Sharding") as on_progress:
-            manifest = shard_features(source, out, options, SourceNames(key), on_progress)
-        print_manifest(source, out, manifest, as_json)
-        return 0
+    names = SourceNames(key)
     try:
         with step_progress("Sharding") as on_progress:
-            manifest = write_shards(
-                source,
-                out,
-                source_format,
-                size=patch_size,
-                options=options,
-                names=SourceNames(key),
-                progress=on_progress,
-            )
+            if source_format == FEATURES_FORMAT:
+                manifest = shard_features(source, out, options, names, on_progress)
+            else:
+                manifest = write_shards(
+                    source,
+                    out,
+                    source_format,
+                    size=patch_size,
+                    options=options,
+                    names=names,
+                    progress=on_progress,
+                )
     except KeyboardInterrupt:
         _advise_continuation(
             out, "Interrupted; the finished shards are in {}. Run the same command to continue."

@@ -96,6 +96,17 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML in which a text that `_Loader` would take for a number has quotes."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_document(tree: object) -> str:
+    """Return the content of a YAML file with the values of `tree`, which `load_document` reads."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def location_key(key: object) -> str:
     """Return a key or a list index as it is written in YAML."""
     return str(key).lower() if isinstance(key, bool) else str(key)

@@ -183,9 +183,14 @@ def _file_states(source: str, listing: Listing, scratch: Path) -> list[object]:
         root = Folder(source).local
         paths = sorted(root.iterdir()) if root.is_dir() else [root]
     else:
-        names = sorted({item.file.partition("#")[0] for item in listing.items})
-        paths = [root / name for name in names]
+        paths = sorted({_local_file(root, item.file) for item in listing.items})
     return [str(root), *map(_file_state, paths)]
+
+
+def _local_file(root: Path, name: str) -> Path:
+    """Return the file of an item; behind `#`, some items have their row in the file."""
+    path = root / name
+    return path if path.exists() else root / name.partition("#")[0]
 
 
 def _file_state(path: Path) -> tuple[int, int]:

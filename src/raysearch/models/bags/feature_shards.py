@@ -35,6 +35,9 @@ def shard_features(
 ) -> Manifest:
     """Write the slides of a CSV file to the new folder `out`, as shards of bags.
 
+    After an error or an interruption, the finished shards remain for the next call with the same
+    arguments and an unchanged source. If no shard is finished, nothing remains.
+
     Args:
         source: The CSV file, see `list_features`.
         out: The folder for the shards; it must not exist, or be empty.
@@ -45,9 +48,6 @@ def shard_features(
     Raises:
         DataError: If the CSV file or the file of a slide cannot be used, or `out` cannot be
             written.
-
-    After an error or an interruption, the finished shards remain for the next call with the same
-    arguments and an unchanged source. If no shard is finished, nothing remains.
     """
     if not is_csv(source):
         raise DataError(
