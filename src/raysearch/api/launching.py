@@ -16,6 +16,7 @@ from raysearch.api.search_space import Space
 from raysearch.cli.launch_log import ERROR_START, LaunchLog
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
+from raysearch.cli.safe_console import SafeConsole
 from raysearch.errors import StudyError
 from raysearch.search.study.remote_view import LINE_START
 
@@ -102,7 +103,7 @@ def _console() -> Console:
     """Return a console for the live table, or for lines in a notebook that cannot show it."""
     console = make_console()
     if console.is_jupyter and find_spec("ipywidgets") is None:
-        return Console(force_jupyter=False, width=console.width)
+        return SafeConsole(force_jupyter=False, width=console.width)
     return console
 
 
