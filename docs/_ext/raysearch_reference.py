@@ -409,7 +409,9 @@ def _signature(member: Any) -> str:
     text = text.replace("'", "")
     if len(text) <= 50:
         return text
-    parameters = ",\n    ".join(re.split(r", (?=\*?\*?\w+(?::|,|$))", text[1 : text.rindex(")")]))
+    parameters = ",\n    ".join(
+        re.split(r", (?=\*,|\*{0,2}\w+(?::|,|$))", text[1 : text.rindex(")")])
+    )
     return f"(\n    {parameters},\n){text[text.rindex(')') + 1 :]}"
 
 
