@@ -85,11 +85,10 @@ class Study:
             self._record(TrialsExtended(trials))
         self._remove_unused_files()
         self._end_excluded()
-        for trial in list(self._queue):
+        for trial in self.history.running():
             if trial.reports and trial.status == "running":
                 self._apply_decision(trial)
-            if trial.status != "running":
-                self._queue.remove(trial)
+        self._queue = deque(trial for trial in self._queue if trial.status == "running")
 
     def next_trial(self) -> Trial | None:
         """The trial to train next: an interrupted one, the benchmark, or the policy's; or None."""
