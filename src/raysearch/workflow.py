@@ -116,6 +116,7 @@ def reselect_champion(
         StudyError: If another launcher runs the study, or no trial has finished.
     """
     plan = read_plan(folder)
+    plan.code.require(f"study {plan.name!r}")
     with _session(folder, plan, listener) as check_owner:
         study = Study(folder, plan, check_owner)
         status = "FINISHED" if study.ended() else "KILLED"

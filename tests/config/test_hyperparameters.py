@@ -42,13 +42,13 @@ def keyword_only(component: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("selector", REGISTRIES)
 def test_the_registry_has_the_names_of_the_table(selector: str) -> None:
     encoders = ENCODER_NAMES if selector == "architecture" else ()
     assert {*REGISTRIES[selector], *encoders} == set(HYPERPARAMETERS[selector].choices)
 
 
-@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("selector", REGISTRIES)
 def test_a_component_reads_what_the_table_says_and_has_no_default(selector: str) -> None:
     names = [*REGISTRIES[selector]]
     names += [f"{TIMM_PREFIX}resnetv2_50"] if selector == "architecture" else []
@@ -63,11 +63,15 @@ def test_a_component_reads_what_the_table_says_and_has_no_default(selector: str)
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_reads_what_the_table_says_and_has_no_default(part: str) -> None:
     parameters = keyword_only(PARTS[part])
+    if part == "augmentation":
+        # The function that `augment` names if it is one of the user's.
+        assert parameters.pop("custom") is None
     assert all(default is inspect._empty for default in parameters.values())
     assert set(parameters) == {name for name, row in HYPERPARAMETERS.items() if row.part == part}
 
 
 def test_other_names_agree_with_their_registries() -> None:
+    assert {*REGISTRIES, "augment"} == set(SELECTORS)
     assert set(HYPERPARAMETERS["tta"].choices) == set(TEST_TIME_AUGMENTATIONS) == set(NUM_VIEWS)
     assert OBJECTIVES == METRICS
 

@@ -295,6 +295,7 @@ class Reader:
         self.folder, self.home = folder, folder / "home"
         self.run = Commands(folder, environment)
         (folder / "benchmarks").symlink_to(TOP / "benchmarks")
+        shutil.copytree(TOP / "docs/examples", folder / "docs/examples")
         write_spaces(folder / "searchspace")
         write_images(folder, self.home)
         self.idc = idc or self.home / "idc.zip"

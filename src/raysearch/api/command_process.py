@@ -6,11 +6,12 @@ A notebook keeps its own process as it is, also if Ray ends the command.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from raysearch.cli.launch_log import ERROR_START
@@ -19,6 +20,7 @@ from raysearch.search.study.remote_view import LINE_START
 
 # The last lines of a command that ended without a message, and the characters of each.
 NUM_LAST_LINES, MAX_LINE = 20, 500
+NO_VARIABLES: Mapping[str, str] = {}
 # The exit codes of a command that a signal interrupted, and that has saved its state.
 INTERRUPTED_CODES = {
     128 + number: number.name for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -26,7 +28,9 @@ INTERRUPTED_CODES = {
 
 
 def run_command(
-    arguments: Sequence[str], on_line: Callable[[str], None] = lambda _line: None
+    arguments: Sequence[str],
+    on_line: Callable[[str], None] = lambda _line: None,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> None:
     """Run `raysearch` with `arguments` to its end.
 
@@ -36,6 +40,7 @@ def run_command(
     Args:
         arguments: The command and its options.
         on_line: Called with each line that the command prints.
+        variables: Environment variables of the command, beside those of this process.
 
     Raises:
         StudyError: With the message of the command if it fails.
@@ -49,6 +54,7 @@ def run_command(
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        env={**os.environ, **variables},
         start_new_session=True,  # the interrupt of a terminal reaches this process only
     )
     output = _Output(process)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from raysearch.cli.launch_log import ERROR_START, LaunchLog
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.cli.safe_console import SafeConsole
+from raysearch.config.component_section import CODE_VARIABLE
 from raysearch.errors import StudyError
 from raysearch.search.study.remote_view import LINE_START
 
@@ -75,18 +76,28 @@ def launch(
     with tempfile.TemporaryDirectory() as scratch:
         words = ["launch", *options, "--", *_space_words(space, Path(scratch)), *overrides]
         try:
-            _run(words, log, progress=progress)
+            variables = {CODE_VARIABLE: _code_folders(space)}
+            _run(words, log, variables, progress=progress)
         except StudyError as error:
             raise StudyError(_python_text(str(error), scratch, log)) from None
     if log.study is None:
         raise StudyError("the launch has ended without a study")
-    return load(log.study.plan.name, folder)
+    has_code = bool(log.study.plan.code.import_paths)  # which this user has launched
+    return load(log.study.plan.name, folder, allow_code=has_code)
 
 
-def _run(words: list[str], log: LaunchLog, *, progress: bool) -> None:
+def _code_folders(space: Space | str | Path | None) -> str:
+    """Return the folders in which modules of the user's are looked for, with that of `space`."""
+    folders = [os.environ.get(CODE_VARIABLE, "")]
+    if isinstance(space, Space):
+        folders.insert(0, str(space.folder))
+    return os.pathsep.join(filter(None, folders))
+
+
+def _run(words: list[str], log: LaunchLog, variables: Mapping[str, str], *, progress: bool) -> None:
     """Run the command, and show its progress and its notices."""
     if not progress:
-        run_command(words, log.read)
+        run_command(words, log.read, variables)
         return
     console = _console()
     with LiveView(console, is_local="RAY_ADDRESS" not in os.environ) as view:
@@ -96,7 +107,7 @@ def _run(words: list[str], log: LaunchLog, *, progress: bool) -> None:
             if not line.startswith((LINE_START, ERROR_START)):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        run_command(words, show)
+        run_command(words, show, variables)
 
 
 def _console() -> Console:

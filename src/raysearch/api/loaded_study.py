@@ -48,18 +48,19 @@ class ChampionSummary:
     model: str
 
 
-def load(name: str, studies: str | Path | None = None) -> Study:
+def load(name: str, studies: str | Path | None = None, *, allow_code: bool = False) -> Study:
     """Read the study `name`, which may be running.
 
     Args:
         name: The name of the study.
         studies: The folder or address with all studies. Default: the environment variable
             RAYSEARCH_STUDIES, else `studies`.
+        allow_code: Whether to run the code of its author's that the study needs, such as a metric.
 
     Raises:
         StudyError: If there is no such study, or it is damaged.
     """
-    return Study(name, studies_folder(studies))
+    return Study(name, studies_folder(studies), allow_code=allow_code)
 
 
 def studies_folder(studies: str | Path | None) -> str:
@@ -80,14 +81,17 @@ class Study:
         StudyError: If there is no such study, or it is damaged.
     """
 
-    def __init__(self, name: str, studies: str) -> None:
+    def __init__(self, name: str, studies: str, *, allow_code: bool = False) -> None:
         self.name, self.studies = name, Folder(studies).address
+        self._allow_code = allow_code
         self._folder = StudyFolder(f"{self.studies}/{name}")
         self.refresh()
 
     def refresh(self) -> None:
         """Read the study again."""
         self._snapshot = load_study(self._folder)
+        if self._allow_code:
+            self._snapshot.plan.code.allow()
         self._intervals = read_intervals(self._folder, self._snapshot.history)
 
     @property
@@ -181,7 +185,8 @@ class Study:
         """
         path = Path(out or f"{self.name}.html")
         words = ["report", f"--studies={self.studies}", f"--out={path}", "--json"]
-        run_command([*words, *(["--identifiers"] if identifiers else []), "--", self.name])
+        options = ["--identifiers"] if identifiers else []
+        run_command([*words, *options, *self._code_options, "--", self.name])
         return path
 
     def select(
@@ -206,11 +211,17 @@ class Study:
             options.append("--ensemble" if ensemble else "--refit")
         if with_encoder is not None:
             options.append("--with-encoder" if with_encoder else "--without-encoder")
+        options += self._code_options
         run_command(["select", *options, f"--studies={self.studies}", "--json", "--", self.name])
         self.refresh()
         if self.champion is None:
             raise StudyError(f"study {self.name!r} has no champion")
         return self.champion
+
+    @property
+    def _code_options(self) -> list[str]:
+        """The option of a command by which it may run the code of the study's author."""
+        return ["--allow-code"] if self._allow_code else []
 
     def to_optuna(self) -> OptunaStudy:
         """Return the searched trials as an `optuna.Study` in memory."""

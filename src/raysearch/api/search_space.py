@@ -32,19 +32,22 @@ class Space:
             },
         )
 
+    The folder before the keys is that of modules of your own; by default, it is the working folder.
+
     Two spaces are equal if they mean the same, such as one with a default and one without the key.
 
     Raises:
         SpaceError: With every error of the keys.
     """
 
-    def __init__(self, **keys: object) -> None:
+    def __init__(self, folder: str | Path | None = None, /, **keys: object) -> None:
+        self._folder = Path(folder or Path.cwd()).absolute()
         # A relative path would name another file from another folder.
         self._tree = {
             key: absolute_paths(_plain(value)) if key in WITH_PATHS else _plain(value)
             for key, value in keys.items()
         }
-        self._validated = parse_space(self._tree, "Space")
+        self._validated = parse_space(self._tree, "Space", self._folder)
 
     @classmethod
     def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> Space:
@@ -64,7 +67,7 @@ class Space:
             )
         read_space(path, overrides)  # raises errors with the lines of the file
         tree = override(load_document(path), overrides).tree
-        return cls(**(tree if isinstance(tree, dict) else {}))
+        return cls(Path(path).parent, **(tree if isinstance(tree, dict) else {}))
 
     def to_yaml(self) -> str:
         """Return the content of a space file with the same meaning."""
@@ -73,6 +76,11 @@ class Space:
     def write(self, path: str | Path) -> None:
         """Write the space file `path`; an existing one is replaced."""
         write_file(Path(path), self.to_yaml().encode())
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which modules of the user's are looked for."""
+        return self._folder
 
     @property
     def hyperparameters(self) -> dict[str, str]:

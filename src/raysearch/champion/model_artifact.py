@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.champion.training_record import TrainingDataRecord
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.custom_code import NO_CODE, CodeNotAllowedError, UserCode
+from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import BAG_ARCHITECTURES, FROZEN, encoder_path, is_encoder
 from raysearch.data.pseudonyms import without_folders
@@ -52,11 +53,14 @@ from raysearch.training.network_weights import NetworkWeights
 from raysearch.training.preprocessed_pixels import build_preprocessing
 
 # The version of the file's layout; it increases with every change of the fields.
-FORMAT = 5
+FORMAT = 6
 # Format 3 has no description of an encoder. Format 4 has the weights of every frozen encoder.
-READ_FORMATS = (3, 4, 5)
+# Format 5 has no code of the user's.
+READ_FORMATS = (3, 4, 5, 6)
 # The architecture of a model whose encoder came from a folder.
 ENCODER_FOLDER = "./encoder"
+# The hyperparameters that select components of a trained model.
+MODEL_SELECTORS = ("architecture", "preprocess")
 NUM_CHANNELS = 3
 MAX_SIDE, MAX_CLASSES, MAX_MEMBERS, MAX_MEMBERS_WITHOUT_ENCODER = 16384, 1000, 1000, 50
 
@@ -84,6 +88,7 @@ class ModelArtifact:
             without the files of its encoder.
         encoder_file: The file with the weights of the frozen encoder, which are left out of the
             model's file; None if the model's file has all weights.
+        code: The code of the user's that builds the network or the preprocessing.
     """
 
     study: str
@@ -98,6 +103,7 @@ class ModelArtifact:
     repeat_seed: int | None = None
     encoder: Encoder | None = None
     encoder_file: EncoderFile | None = None
+    code: UserCode = NO_CODE
 
     @property
     def served_rule(self) -> ServedRule:
@@ -208,6 +214,7 @@ def model_artifact_of(
         repeat_seed=decision.seed,
         encoder=None if encoder is None else replace(encoder, name=encoder_name),
         encoder_file=separate_encoder_file(plan, trial.hparams, with_encoder),
+        code=plan.code.only(str(trial.hparams.get(name)) for name in MODEL_SELECTORS),
     )
 
 
@@ -262,6 +269,7 @@ def unpack_model_artifact(content: bytes, find_encoder: FindEncoder | None = Non
     Raises:
         ValueError: If the content is damaged, or has another format.
         EncoderFileError: If `find_encoder` does not find them.
+        CodeNotAllowedError: If it needs code that this process may not run.
         DataError: If they cannot be read.
     """
     stored = unpack(content)
@@ -274,10 +282,13 @@ def unpack_model_artifact(content: bytes, find_encoder: FindEncoder | None = Non
     try:
         artifact = record_from_json(ModelArtifact, stored["artifact"])
         _check_description(artifact)
+        _require_code(artifact)
         if not is_state_dict(stored["weights"]):
             raise ValueError("weights: not a mapping of names to tensors")
         weights = _with_encoder(artifact, stored["weights"], find_encoder)
         classifier = load_state(artifact.build_untrained, weights)
+    except CodeNotAllowedError:
+        raise
     except (KeyError, ValueError, StudyError, SpaceError) as error:
         raise ValueError(f"damaged ({first_line(error)})") from None
     record = stored.get("training_data")
@@ -318,6 +329,19 @@ def _with_encoder(
     except Exception as error:  # networks of other libraries raise any class
         raise ValueError(first_line(error, 100)) from None
     return with_extractors(classifier, weights, state)
+
+
+def _require_code(artifact: ModelArtifact) -> None:
+    """Allow the code of a model, if this process may run it.
+
+    Raises:
+        CodeNotAllowedError: If it may not, or a package is missing.
+        ValueError: If the description names functions without being allowed to.
+    """
+    names = {str(artifact.hparams.get(name)) for name in MODEL_SELECTORS}
+    if set(filter(is_import_path, names)) != set(artifact.code.import_paths):
+        raise ValueError("code: not that of the hyperparameters")
+    artifact.code.require(f"the model of {shortened(artifact.study, 100)}")
 
 
 def _max_members(artifact: ModelArtifact) -> int:

@@ -34,6 +34,7 @@ def load_champion(
     """
     trial, decision = champion_of(plan, history)
     artifact = model_artifact_of(plan, trial, decision, history.with_encoder)
+    artifact.code.require(f"study {plan.name!r}")
     try:
         return artifact, _load_classifier(folder, plan, artifact, trial)
     except (OSError, ValueError):
@@ -64,6 +65,7 @@ def load_champion_network(
     except (OSError, ValueError):
         raise _missing_weights(folder, folder.CHAMPION) from None
     artifact = model_artifact_of(plan, trial, decision, history.with_encoder)
+    artifact.code.require(f"study {plan.name!r}")
     (weights,) = _with_encoders(plan, artifact, trial, [weights])
     network = artifact.build_network(weights)
     if isinstance(network, FeatureNetwork):  # whose head is a classifier of its features

@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.json_output import print_json
-from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    AllowCodeOption,
+    JsonOption,
+    StudiesOption,
+    make_console,
+    trust_stored_code,
+)
 from raysearch.cli.selection_text import four_digits, signed
 
 BEST_NOTES = (
@@ -36,6 +43,7 @@ def compare(
     best: Annotated[
         bool, typer.Option("--best", help="Compare the best trial of each value, with its costs.")
     ] = False,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -43,6 +51,7 @@ def compare(
 
     Example: `raysearch compare prepared --hyperparameter preprocess`
     """
+    trust_stored_code(allow_code)
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study

@@ -9,6 +9,7 @@ import typer
 
 from raysearch.cli.options import (
     STUDIES,
+    AllowCodeOption,
     IdentifiersOption,
     JsonOption,
     OpenOption,
@@ -16,6 +17,7 @@ from raysearch.cli.options import (
     check_out_folder,
     make_console,
     open_page,
+    trust_stored_code,
 )
 from raysearch.data.file_access import write_file
 from raysearch.errors import DataError
@@ -57,6 +59,7 @@ def evaluate(
     ] = None,
     identifiers: IdentifiersOption = False,
     open_in_browser: OpenOption = False,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -69,6 +72,7 @@ def evaluate(
 
     Example: `raysearch evaluate first data/pcam`
     """
+    trust_stored_code(allow_code)
     check_out_folder(out)
     from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder

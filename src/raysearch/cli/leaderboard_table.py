@@ -285,7 +285,7 @@ def champion_table(plan: Plan, trial: Trial) -> Table:
     columns = list(FOLD_SUMMARIES) if is_summarized else [f"fold {n}" for n in range(len(ends))]
     for column in (*columns, "mean"):
         table.add_column(column, justify="right")
-    for name in dict.fromkeys((plan.space.metric, *SHOWN_METRICS)):
+    for name in dict.fromkeys((plan.space.metric, *plan.space.metrics, *SHOWN_METRICS)):
         values = [end.metrics[name] for end in ends]
         defined = [value for value in values if value is not None]
         mean = sum(defined) / len(defined) if len(defined) == len(ends) else None

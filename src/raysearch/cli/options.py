@@ -50,6 +50,8 @@ IdentifiersOption = Annotated[
         help="Show the identifiers of patients, slides and files instead of pseudonyms.",
     ),
 ]
+
+
 DepthOption = Annotated[
     int | None,
     typer.Option(
@@ -57,7 +59,23 @@ DepthOption = Annotated[
         " 8 bits; by default, they are rejected."
     ),
 ]
+AllowCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Run the code of its author's that the study or the model needs, such as an"
+        " architecture.",
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+def trust_stored_code(allow_code: bool) -> None:
+    """Let this process run the code of the studies and models that it reads, if it is allowed."""
+    if allow_code:
+        from raysearch.config.custom_code import CODE_IMPORTER
+
+        CODE_IMPORTER.trust_stored()
 
 
 def command_line_value(context: typer.Context, option: str) -> str | None:

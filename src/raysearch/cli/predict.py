@@ -14,10 +14,12 @@ from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     INTERRUPTED,
     STUDIES,
+    AllowCodeOption,
     DepthOption,
     JsonOption,
     StudiesOption,
     make_console,
+    trust_stored_code,
 )
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.data.scratch_folder import scratch_folder
@@ -84,6 +86,7 @@ def predict(
     workers: Annotated[
         int, typer.Option(help="Number of Ray workers. Default: score in this process.")
     ] = 0,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -95,6 +98,7 @@ def predict(
 
     Example: `raysearch predict first slides/8863 scores --explain 20`
     """
+    trust_stored_code(allow_code)
     from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder
     from raysearch.data.sources.listing import SourceOptions

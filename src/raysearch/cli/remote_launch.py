@@ -15,6 +15,8 @@ from raysearch.cli.launch_study import LaunchOptions
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.cli.study_end_text import show_end
+from raysearch.config.component_section import user_code
+from raysearch.config.custom_code import CodeFile
 from raysearch.config.names import NAME, reject_login
 from raysearch.config.space_file import read_space
 from raysearch.data.file_access import SHARED_GROUP
@@ -37,9 +39,10 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
         StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
     _check_options(options, studies)
+    code: tuple[CodeFile, ...] = ()
     if options.space is not None:
         # The errors of the space are reported before anything is sent.
-        read_space(options.space, options.overrides)
+        code = user_code(read_space(options.space, options.overrides)).files
     console = make_console(stderr=options.as_json)
     # `ray down` deletes the cluster's jobs, but not the studies: a new name must not be an old one.
     new_name = space_stem(options.space) + (
@@ -47,7 +50,7 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
     )
     name = options.name or new_name
     with cluster_tunnel(cluster, console.print) as jobs:
-        job = jobs.launch(name, options.space, _head_command(options, studies, name))
+        job = jobs.launch(name, options.space, _head_command(options, studies, name), code)
         console.print(f"Launched {name}; Ctrl-C leaves it running")
         return Follower(jobs, cluster, console, options.as_json).follow(job)
 

@@ -12,7 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.cli.json_output import print_json
-from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    AllowCodeOption,
+    JsonOption,
+    StudiesOption,
+    make_console,
+    trust_stored_code,
+)
 from raysearch.cli.progress_bar import file_progress
 from raysearch.errors import StudyError
 
@@ -67,6 +74,7 @@ def replay(
             " trained the trial, if it has no GPU; otherwise 0.03."
         ),
     ] = None,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -76,6 +84,7 @@ def replay(
 
     Example: `raysearch replay t0003 --study quickstart --folds 1`
     """
+    trust_stored_code(allow_code)
     from raysearch.analysis.trial_replay import default_tolerance, replay_trial
     from raysearch.cli.study_paths import newest_name
     from raysearch.search.journal.study_folder import StudyFolder

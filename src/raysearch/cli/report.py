@@ -13,6 +13,7 @@ from rich.markup import escape
 from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     STUDIES,
+    AllowCodeOption,
     IdentifiersOption,
     JsonOption,
     OpenOption,
@@ -20,6 +21,7 @@ from raysearch.cli.options import (
     check_out_folder,
     make_console,
     open_page,
+    trust_stored_code,
 )
 from raysearch.data.file_access import write_file
 from raysearch.errors import DataError, first_line
@@ -67,6 +69,7 @@ def report(
     ] = None,
     identifiers: IdentifiersOption = False,
     open_in_browser: OpenOption = False,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -80,6 +83,7 @@ def report(
 
     Example: `raysearch report first --out first.html`
     """
+    trust_stored_code(allow_code)
     console = make_console(stderr=as_json)
     path = Path(source or "")
     is_file = path.suffix.lower() in FILE_SUFFIXES

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysearch.cli.options import INTERRUPTED, STUDIES, JsonOption, StudiesOption, make_console
+from raysearch.cli.options import (
+    INTERRUPTED,
+    STUDIES,
+    AllowCodeOption,
+    JsonOption,
+    StudiesOption,
+    make_console,
+    trust_stored_code,
+)
 from raysearch.cli.selection_text import selection_lines, selection_table
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.errors import StudyError
@@ -85,6 +93,7 @@ def select(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print; train and register nothing.")
     ] = False,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -95,6 +104,7 @@ def select(
 
     Example: `raysearch select first --margin 0.01 --repeats 3`
     """
+    trust_stored_code(allow_code)
     from raysearch.cli.study_paths import newest_name
     from raysearch.metrics.calibration import CRITERIA
     from raysearch.search.journal.study_folder import StudyFolder

@@ -39,7 +39,8 @@ def shard(
         typer.Option(
             "--format",
             help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles, synthetic, or features: a"
-            " CSV file of slides whose features other tools have computed. Default: detected.",
+            " CSV file of slides whose features other tools have computed; or MODULE:FUNCTION, a"
+            " function of your own. Default: detected.",
         ),
     ] = None,
     size: Annotated[

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, StudyArgument, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    AllowCodeOption,
+    JsonOption,
+    StudiesOption,
+    StudyArgument,
+    make_console,
+    trust_stored_code,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +30,7 @@ def test(
         bool,
         typer.Option("--again", help="Evaluate a tested champion again, which is another access."),
     ] = False,
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -33,6 +42,7 @@ def test(
 
     Example: `raysearch test first`
     """
+    trust_stored_code(allow_code)
     from raysearch.cli.progress_bar import step_progress
     from raysearch.search.journal.study_folder import StudyFolder
     from raysearch.search.study.stored_study import load_study

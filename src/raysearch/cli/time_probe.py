@@ -315,10 +315,11 @@ def _measure_all(plan: Plan, request: ProbeRequest, send: Callable[[ProbeMessage
     from raysearch.search.engine.worker_tasks import prepare_process
     from raysearch.training.precision_settings import PrecisionSettings
 
+    plan.code.allow()
     resources = plan.space.resources
     device = str(prepare_process(resources.cpus)) if resources.gpus else "cpu"
     name = request.configurations[0].architecture
-    task = ProbeTask(name, request.largest, plan.shape, len(plan.class_names))
+    task = ProbeTask(name, request.largest, plan.shape, len(plan.class_names), plan.code)
     # A later launch takes the precision from the cache, too.
     precision = probe_device(task, resources.cpus).settings or PrecisionSettings()
     data = sample_data(pixels, plan.shape, plan.class_names, device)

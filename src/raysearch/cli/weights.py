@@ -12,7 +12,14 @@ from rich.table import Table
 
 from raysearch.cli.command_table import CONTEXT_SETTINGS
 from raysearch.cli.json_output import print_json
-from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    AllowCodeOption,
+    JsonOption,
+    StudiesOption,
+    make_console,
+    trust_stored_code,
+)
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import IMAGENET, PRETRAINED, is_encoder
 from raysearch.errors import DataError
@@ -142,6 +149,7 @@ def check(
 def export(
     name: Annotated[str, typer.Argument(help="The study.")],
     out: Annotated[Path, typer.Argument(help="The file to write, .pt or .safetensors.")],
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
@@ -151,6 +159,7 @@ def export(
 
     Example: `raysearch weights export pcam pcam-vgg19.pt`
     """
+    trust_stored_code(allow_code)
     from raysearch.champion.stored_champion import load_champion_network
     from raysearch.models.transfer.pretrained_weights import save_weights
     from raysearch.search.journal.study_folder import StudyFolder

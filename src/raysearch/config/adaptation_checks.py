@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from raysearch.config.constraints import allowed
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_readers import is_read
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import Value, is_import_path
 from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import FITTED_PREPROCESSINGS, FROZEN, FULL, NO_WEIGHTS
 from raysearch.config.space import Hyperparameter, Space
@@ -28,6 +28,7 @@ def adaptation_errors(space: Space) -> Iterator[FileError]:
         return
     samples = _samples(space)
     yield from _weights_errors(samples)
+    yield from _custom_errors(samples)
     yield from _preprocessing_errors(samples)
     for hparam in space.hparams:
         yield from _unread_errors(hparam, samples)
@@ -61,10 +62,27 @@ def _weights_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
             return
 
 
+def _custom_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
+    """Yield an error if frozen features come from code of the user's, or need it.
+
+    Features are stored for further studies, and the code may change.
+    """
+    for _hparams, params in samples:
+        for name in ("architecture", "augment"):
+            if params.adaptation == FROZEN and is_import_path(getattr(params, name)):
+                yield FileError(
+                    ("space", name),
+                    f"`{getattr(params, name)}` cannot be used with `adaptation: {FROZEN}`; add"
+                    f" `when: {{adaptation: {FULL}}}`",
+                )
+                return
+
+
 def _preprocessing_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
     """Yield an error if a preprocessing that is fitted to each fold precedes frozen features."""
     for _hparams, params in samples:
-        if params.adaptation == FROZEN and params.preprocess in FITTED_PREPROCESSINGS:
+        is_fitted = params.preprocess in FITTED_PREPROCESSINGS or is_import_path(params.preprocess)
+        if params.adaptation == FROZEN and is_fitted:
             yield FileError(
                 ("space", "preprocess"),
                 f"`{params.preprocess}` is fitted to each fold, and frozen features are computed"

@@ -7,7 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value
@@ -53,6 +61,11 @@ def _yaml_text(value: object) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
+def _table(info: ValidationInfo) -> Mapping[str, HyperparameterSpec]:
+    """Return the table of hyperparameters, with those of the components of the user's."""
+    return info.context or HYPERPARAMETERS
+
+
 class HyperparameterEntry(BaseModel):
     """A hyperparameter as it is written in a file.
 
@@ -73,10 +86,11 @@ class HyperparameterEntry(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_keys(cls, entry: YamlMapping) -> YamlMapping:
+    def _check_keys(cls, entry: YamlMapping, info: ValidationInfo) -> YamlMapping:
         """Check the name and the keys; divide a nested choice into its values and its branches."""
-        if entry[NAME_KEY] not in HYPERPARAMETERS:
-            raise rejected(unknown_hyperparameter(entry[NAME_KEY]))
+        table = _table(info)
+        if entry[NAME_KEY] not in table:
+            raise rejected(unknown_hyperparameter(entry[NAME_KEY], table))
         keys = [key for key in entry if key != NAME_KEY]
         kinds = [key for key in keys if key in KINDS]
         unknown = [key for key in keys if key not in (*KINDS, "when")]
@@ -105,9 +119,9 @@ class HyperparameterEntry(BaseModel):
         }
 
     @model_validator(mode="after")
-    def _check_values(self) -> HyperparameterEntry:
+    def _check_values(self, info: ValidationInfo) -> HyperparameterEntry:
         values = self.values
-        row = HYPERPARAMETERS[self.name]
+        row = _table(info)[self.name]
         if self.key == "value" and isinstance(self.value, list):
             raise rejected(_list_advice(row, self.value))
         if not isinstance(values, list) or not values:
@@ -163,13 +177,15 @@ def _range_error(row: HyperparameterSpec, kind: str, values: list[Any]) -> str |
     return None if all(map(math.isfinite, values)) else "not finite"
 
 
-def names_in_section(section: object) -> frozenset[str]:
+def names_in_section(
+    section: object, table: Mapping[str, HyperparameterSpec] = HYPERPARAMETERS
+) -> frozenset[str]:
     """Return the hyperparameters that a section of a file names at any depth, valid or not."""
     if not isinstance(section, Mapping):
         return frozenset()
-    names = {name for name in section if name in HYPERPARAMETERS}
+    names = {name for name in section if name in table}
     for entry in section.values():
         choice = entry.get("choice") if isinstance(entry, Mapping) else None
         if isinstance(choice, Mapping):
-            names = names.union(*map(names_in_section, choice.values()))
+            names = names.union(*(names_in_section(branch, table) for branch in choice.values()))
     return frozenset(names)

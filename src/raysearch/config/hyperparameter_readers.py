@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from raysearch.config.hyperparameter_spec import HyperparameterSpec
 from raysearch.config.hyperparameters import HYPERPARAMETERS, TrialParams
 from raysearch.config.names import (
     FROZEN,
@@ -46,12 +49,19 @@ FITTED_UNREAD = frozenset(
 )
 
 
-def network_hparams(architecture: str) -> frozenset[str]:
-    """Return the hyperparameters that define the network of `architecture`, without its weights."""
+def network_hparams(
+    architecture: str, table: Mapping[str, HyperparameterSpec] = HYPERPARAMETERS
+) -> frozenset[str]:
+    """Return the hyperparameters that define the network of `architecture`, without its weights.
+
+    Args:
+        architecture: Its name.
+        table: The table of hyperparameters, with those of the components of the user's.
+    """
     components = {"architecture": architecture}
     return frozenset(
         name
-        for name, row in HYPERPARAMETERS.items()
+        for name, row in table.items()
         if name == "adaptation"
         or row.part in ("head", "frozen", "input")
         or (row.part == "architecture" and row.is_read_by(components))
@@ -65,6 +75,8 @@ def is_read(name: str, params: TrialParams) -> bool:
         name: The hyperparameter.
         params: The resolved parameters of the trial.
     """
+    if name in params.declared:
+        return True
     condition = HYPERPARAMETERS[name].condition
     while condition is not None:
         other, value = condition

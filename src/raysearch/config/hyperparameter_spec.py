@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,14 @@ Value = str | int | float | bool
 # The hyperparameters of a trial, by name.
 Hparams = Mapping[str, Value]
 # The hyperparameters that select a component by name.
-SELECTORS = ("architecture", "optimizer", "schedule", "loss", "preprocess")
+SELECTORS = ("architecture", "optimizer", "schedule", "loss", "preprocess", "augment")
+# The import path of a component of the user's own, such as `mynets:build`.
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def is_import_path(name: str) -> bool:
+    """Return whether `name` is the import path of a function, such as `mynets:build`."""
+    return IMPORT_PATH.fullmatch(name) is not None and not name.startswith(TIMM_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ class HyperparameterSpec:
         if value.startswith(HUB_PREFIX):
             return has_prefix and HUB_NAME.fullmatch(value) is not None
         has_suffix = bool(self.suffixes) and value.endswith(self.suffixes)
-        return value in self.choices or has_prefix or has_suffix
+        is_custom = self.name in SELECTORS and is_import_path(value)
+        return value in self.choices or has_prefix or has_suffix or is_custom
 
     def _unknown(self, value: object) -> str:
         names = [
@@ -103,4 +112,5 @@ class HyperparameterSpec:
         folders = ["./FOLDER"] if set(PATH_PREFIXES) & set(self.prefixes) else []
         prefixed = f", or {', '.join([*names, *folders])}" if self.prefixes else ""
         files = f", or a file ({', '.join(self.suffixes)})" if self.suffixes else ""
-        return f"{value!r} is unknown{candidates(value, self.choices)}{prefixed}{files}"
+        custom = ", or MODULE:FUNCTION" if self.name in SELECTORS else ""
+        return f"{value!r} is unknown{candidates(value, self.choices)}{prefixed}{files}{custom}"

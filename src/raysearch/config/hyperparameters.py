@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
-from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
+from raysearch.config.hyperparameter_spec import (
+    SELECTORS,
+    HyperparameterSpec,
+    Value,
+    is_import_path,
+)
 from raysearch.config.names import (
     ALL,
     ARCHITECTURES,
@@ -69,8 +74,13 @@ def _row(
 class TrialParams:
     """The resolved hyperparameters of a trial: sampled values, and defaults of the others.
 
-    `resolve` makes them. A field has no default of its own.
+    `resolve` makes them. A row of the table has no default of its own.
+
+    Attributes:
+        declared: The sampled values of the hyperparameters that components of the user's declare.
     """
+
+    declared: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     architecture: str = _row(
         "cnn",
@@ -457,6 +467,8 @@ def _table() -> dict[str, HyperparameterSpec]:
     hints = get_type_hints(TrialParams)
     rows = {}
     for row_field in fields(TrialParams):
+        if "row" not in row_field.metadata:
+            continue
         hint = hints[row_field.name]
         value_type = next((part for part in get_args(hint) if part is not type(None)), hint)
         row: HyperparameterSpec = row_field.metadata["row"]
@@ -470,11 +482,18 @@ HYPERPARAMETERS: Mapping[str, HyperparameterSpec] = _table()
 def resolve(hparams: Mapping[str, Value | None]) -> TrialParams:
     """Return the parameters of a trial with `hparams`: defaults for those that it does not have.
 
+    Other names are hyperparameters of a component of the user's, if there is one.
+
     Raises:
         SpaceError: If a hyperparameter is unknown or has a value that is not allowed.
     """
     values: dict[str, Value | None] = {}
+    declared: dict[str, Value] = {}
+    is_custom = any(is_import_path(str(hparams.get(selector))) for selector in SELECTORS)
     for name, value in hparams.items():
+        if name not in HYPERPARAMETERS and is_custom and value is not None:
+            declared[name] = value
+            continue
         if name not in HYPERPARAMETERS:
             raise SpaceError(unknown_hyperparameter(name))
         row = HYPERPARAMETERS[name]
@@ -486,9 +505,11 @@ def resolve(hparams: Mapping[str, Value | None]) -> TrialParams:
     for name, row in HYPERPARAMETERS.items():  # selectors come first
         if name not in values:
             values[name] = row.default_for(values)
-    return TrialParams(**values)  # type: ignore[arg-type]
+    return TrialParams(declared=declared, **values)  # type: ignore[arg-type]
 
 
-def unknown_hyperparameter(name: object) -> str:
-    """Return the message for a name that is no hyperparameter."""
-    return f"unknown hyperparameter `{name}`{candidates(name, HYPERPARAMETERS)}"
+def unknown_hyperparameter(
+    name: object, table: Mapping[str, HyperparameterSpec] = HYPERPARAMETERS
+) -> str:
+    """Return the message for a name that is no hyperparameter of `table`."""
+    return f"unknown hyperparameter `{name}`{candidates(name, table)}"

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from raysearch.config.hyperparameter_spec import HyperparameterSpec
+from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.samplers import SAMPLERS
-from raysearch.config.space_model import SpaceFile
+from raysearch.config.space_model import IMPORT_PATTERN, SpaceFile
 
 Schema = dict[str, Any]
 WIDTH = 100
@@ -147,14 +147,18 @@ def _nested_choice(row: HyperparameterSpec) -> Schema:
     if row.suffixes or row.prefixes:
         return {"additionalProperties": inner}
     names = row.choices if row.type is str else ("true", "false")
-    return _object(dict.fromkeys(names, inner))
+    custom = {"patternProperties": {IMPORT_PATTERN: inner}} if row.name in SELECTORS else {}
+    return {**_object(dict.fromkeys(names, inner)), **custom}
 
 
 def _value(row: HyperparameterSpec) -> Schema:
     if row.suffixes or row.prefixes:
         texts = "|".join(text.replace(".", DOT) for text in row.suffixes or row.prefixes)
         pattern = f"({texts})$" if row.suffixes else f"^({texts})"
-        return {"anyOf": [{"enum": list(row.choices)}, {"pattern": pattern}]}
+        ways = [{"enum": list(row.choices)}, {"pattern": pattern}]
+        return {"anyOf": [*ways, *([{"pattern": IMPORT_PATTERN}] if row.name in SELECTORS else [])]}
+    if row.name in SELECTORS:
+        return {"anyOf": [{"enum": list(row.choices)}, {"pattern": IMPORT_PATTERN}]}
     if row.type is str:
         return {"enum": list(row.choices)}
     if row.type is bool:

@@ -21,9 +21,9 @@ from raysearch.config.bounded_types import (
     ReductionFactor,
     Target,
 )
+from raysearch.config.custom_components import CustomComponent, table_with
 from raysearch.config.hyperparameter_readers import LORA_HPARAMS, network_hparams
-from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.hyperparameters import HYPERPARAMETERS
+from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value, is_import_path
 from raysearch.config.names import FOLDS, FULL, LABEL, NO_WEIGHTS, kfold_name
 from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 
@@ -171,6 +171,7 @@ class Space:
 
     `repeats` are the repeated cross-validations of the champion, with new seeds. By `with_encoder`,
     its model has a copy of a frozen encoder also if the license of the weights is unknown.
+    `components` are those of the user's own, and `metrics` the import paths of further metrics.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(defer_build=True)
@@ -196,6 +197,19 @@ class Space:
     repeats: int = 1
     champion: ChampionKind = "refit"
     with_encoder: bool = False
+    components: tuple[CustomComponent, ...] = ()
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def custom_metrics(self) -> tuple[str, ...]:
+        """The import paths of the metrics of the user's: the objective, and further ones."""
+        paths = (self.metric, *self.metrics) if is_import_path(self.metric) else self.metrics
+        return tuple(dict.fromkeys(paths))
+
+    @property
+    def table(self) -> Mapping[str, HyperparameterSpec]:
+        """The table of hyperparameters, with those of the components of the user's."""
+        return table_with(self.components)
 
     def settings(self) -> dict[str, str]:
         """Return every setting as text by its dotted name, to compare two spaces."""
@@ -227,8 +241,9 @@ class Space:
                 f"{name}={value}" for name, value in point
             )
         rows |= {f"constraints.{number}": text for number, text in enumerate(self.constraints, 1)}
-        for name in ("auxiliary", "warm_start"):
+        for name in ("auxiliary", "warm_start", "metrics"):
             rows[name] = ", ".join(getattr(self, name)) or "none"
+        rows |= {f"components.{each.name}": str(each) for each in self.components}
         return rows
 
     def hyperparameter(self, name: str) -> Hyperparameter | None:
@@ -243,13 +258,13 @@ class Space:
         hparam = self.hyperparameter(name)
         if hparam is not None:
             return hparam.all_values()
-        default = HYPERPARAMETERS[name].default if name in HYPERPARAMETERS else None
+        default = self.table[name].default if name in self.table else None
         return () if default is None else (default,)
 
     def weights_of(self, architecture: str) -> tuple[Value, ...]:
         """Return the values of the hyperparameter `weights` that may exist with `architecture`."""
         hparam = self.hyperparameter("weights")
-        default = HYPERPARAMETERS["weights"].default_for({"architecture": architecture})
+        default = self.table["weights"].default_for({"architecture": architecture})
         defaults = () if default in (None, NO_WEIGHTS) else (default,)
         if hparam is None or not hparam.can_exist_with(architecture):
             return defaults
@@ -297,7 +312,7 @@ class Space:
             name: {
                 hparam.name: hparam.largest()
                 for hparam in self.hparams
-                if hparam.name in network_hparams(name) | LORA_HPARAMS
+                if hparam.name in network_hparams(name, self.table) | LORA_HPARAMS
                 and hparam.can_exist_with(name)
             }
             for name in sorted({"benchmark", *map(str, self.values_of("architecture"))})

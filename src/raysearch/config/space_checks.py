@@ -11,7 +11,6 @@ from raysearch.config.bag_checks import bag_errors
 from raysearch.config.constraints import constraint_errors, holds, truth
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
-from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, OBJECTIVES
 from raysearch.config.samplers import TpeSampler
 from raysearch.config.space import Hyperparameter, Space
@@ -26,7 +25,10 @@ MAX_TARGET = 1
 def setting_errors(model: SpaceFile, space: Space, named: frozenset[str]) -> Iterator[FileError]:
     """Yield the errors of settings that contradict each other, or the hyperparameters `named`."""
     metric, mode = model.objective.metric, model.objective.mode
-    if mode not in (None, OBJECTIVES[metric]):
+    if metric not in OBJECTIVES and mode is None:
+        message = f"`mode: max` or `mode: min` is required with {metric}"
+        yield FileError(("objective",), message)
+    if mode not in (None, OBJECTIVES.get(metric, mode)):
         better = "higher" if OBJECTIVES[metric] == "max" else "lower"
         message = f"{mode!r} contradicts the metric: {metric} is better if {better}"
         yield FileError(("objective", "mode"), message)
@@ -42,7 +44,7 @@ def setting_errors(model: SpaceFile, space: Space, named: frozenset[str]) -> Ite
     if space.budget.dollars is not None and not space.resources.prices:
         message = "no prices; give `resources: {prices: {g5.xlarge: 1.01}}`, in dollars per hour"
         yield FileError(("budget", "dollars"), message)
-    if space.mode == "max" and (space.budget.target or 0) > MAX_TARGET:
+    if metric in OBJECTIVES and space.mode == "max" and (space.budget.target or 0) > MAX_TARGET:
         message = f"{space.budget.target:g} is never reached; the highest value is {MAX_TARGET}"
         yield FileError(("budget", "target"), message)
     if space.champion == "ensemble" and not space.repeats:
@@ -103,7 +105,7 @@ def _staged_errors(space: Space, named: frozenset[str]) -> Iterator[FileError]:
 def _unused_errors(space: Space) -> Iterator[FileError]:
     """Yield an error for each hyperparameter that exists in trials that do not read it."""
     for hparam in space.hparams:
-        row = HYPERPARAMETERS[hparam.name]
+        row = space.table[hparam.name]
         conditions = list(all_conditions(space, hparam))
         for components in _combinations(space, {row.part, *(name for name, _ in conditions)}):
             exists = all(
@@ -136,7 +138,7 @@ def _combinations(space: Space, names: Collection[str]) -> Iterator[dict[str, st
 def _unmet_condition(space: Space, hparam: Hyperparameter) -> Iterator[FileError]:
     """Yield an error if the condition of the table for `hparam` does not hold in every trial."""
     bound = dict(all_conditions(space, hparam))
-    condition = HYPERPARAMETERS[hparam.name].condition
+    condition = space.table[hparam.name].condition
     while condition is not None:
         other, value = condition
         if set(bound.get(other, space.values_of(other))) != {value}:
@@ -147,12 +149,12 @@ def _unmet_condition(space: Space, hparam: Hyperparameter) -> Iterator[FileError
                 f" `when: {{{other}: {text}}}`",
             )
             return
-        condition = HYPERPARAMETERS[other].condition
+        condition = space.table[other].condition
 
 
 def _readers(space: Space, name: str) -> str:
     """Return the advice of a condition under which every trial reads the hyperparameter."""
-    row = HYPERPARAMETERS[name]
+    row = space.table[name]
     selector = row.part
     combinations = _combinations(space, {selector})
     readers = sorted(

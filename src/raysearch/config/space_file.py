@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from raysearch.config.component_section import (
+    import_components,
+    named_metrics,
+    with_import_paths,
+    with_metric_paths,
+)
+from raysearch.config.custom_components import CustomComponent, table_with
 from raysearch.config.file_errors import FileError, model_errors, space_error
 from raysearch.config.hyperparameter_entry import names_in_section
 from raysearch.config.hyperparameter_section import flatten_entries
+from raysearch.config.hyperparameter_spec import HyperparameterSpec
 from raysearch.config.names import LABEL, OBJECTIVES, WEIGHTS_SUFFIXES, encoder_path
 from raysearch.config.overrides import override
 from raysearch.config.space import Resources, Space, Stopping
@@ -35,15 +43,18 @@ def read_space(path: str | Path, overrides: Iterable[str] = ()) -> Space:
         SpaceError: With every error of the file; see also `override`.
     """
     document = override(load_document(path), overrides)
-    return _parse(document, str(path))
+    return _parse(document, str(path), Path(path).parent)
 
 
-def parse_space(tree: object, origin: str) -> Space:
-    """Return the space in the parsed YAML `tree`; SpaceError with every error, without lines."""
-    return _parse(YamlDocument(tree), origin)
+def parse_space(tree: object, origin: str, folder: Path | None = None) -> Space:
+    """Return the space in the parsed YAML `tree`; SpaceError with every error, without lines.
+
+    Modules of the user's may lie in `folder`, by default the working folder.
+    """
+    return _parse(YamlDocument(tree), origin, folder or Path.cwd())
 
 
-def _parse(document: YamlDocument, origin: str) -> Space:
+def _parse(document: YamlDocument, origin: str, folder: Path) -> Space:
     tree = document.tree
     if not isinstance(tree, dict):
         problem = "the file is empty" if tree is None else "the file is not a mapping"
@@ -51,13 +62,15 @@ def _parse(document: YamlDocument, origin: str) -> Space:
     content = tree | {
         key: absolute_paths(tree[key]) for key in ("space", "points_to_evaluate") if key in tree
     }
-    model, errors = _validate(content)
+    content, components = _with_components(content, origin, folder)
+    table = table_with(components)
+    model, errors = _validate(content, table)
     if model is None or not content.get("space"):
         if not errors:
             errors = [FileError(("space",), "no hyperparameter is given, such as learning_rate")]
         raise space_error(origin, errors, document)
-    named = names_in_section(content["space"])
-    space = _space(model, named, errors)
+    named = names_in_section(content["space"], table)
+    space = _space(model, named, components, errors)
     errors += setting_errors(model, space, named)
     errors += space_errors(space, named, has_errors=bool(errors))
     if errors:
@@ -65,7 +78,29 @@ def _parse(document: YamlDocument, origin: str) -> Space:
     return space
 
 
-def _validate(content: YamlMapping) -> tuple[SpaceFile | None, list[FileError]]:
+def _with_components(
+    content: YamlMapping, origin: str, folder: Path
+) -> tuple[YamlMapping, tuple[CustomComponent, ...]]:
+    """Return `content` with the import paths of plugins, and the components of the user's own.
+
+    Raises:
+        SpaceError: If one cannot be imported.
+    """
+    content = with_metric_paths(content)
+    if "space" in content:
+        content["space"] = with_import_paths(content["space"])
+    points = content.get("points_to_evaluate")
+    if isinstance(points, list):
+        content["points_to_evaluate"] = [with_import_paths(point) for point in points]
+    try:
+        return content, import_components(content.get("space"), folder, named_metrics(content))
+    except SpaceError as error:
+        raise SpaceError(f"{origin}: {error}") from error
+
+
+def _validate(
+    content: YamlMapping, table: Mapping[str, HyperparameterSpec]
+) -> tuple[SpaceFile | None, list[FileError]]:
     """Return the model of the valid parts of `content`, and the errors of the others.
 
     The model is None if no part of the space is valid.
@@ -74,7 +109,7 @@ def _validate(content: YamlMapping) -> tuple[SpaceFile | None, list[FileError]]:
     valid: YamlMapping = dict(content)
     while True:
         try:
-            return SpaceFile.model_validate(valid), errors
+            return SpaceFile.model_validate(valid, context=table), errors
         except ValidationError as error:
             invalid = model_errors(error)
         errors += invalid
@@ -99,14 +134,19 @@ def _without(content: YamlMapping, paths: list[tuple[object, ...]]) -> YamlMappi
     return remaining
 
 
-def _space(model: SpaceFile, named: frozenset[str], errors: list[FileError]) -> Space:
+def _space(
+    model: SpaceFile,
+    named: frozenset[str],
+    components: tuple[CustomComponent, ...],
+    errors: list[FileError],
+) -> Space:
     """Return the space of `model`; append the errors of its hyperparameters and its points."""
     hparams = flatten_entries(model.space, errors)
     resources = model.resources
     return Space(
         hparams=hparams,
         metric=model.objective.metric,
-        mode=OBJECTIVES[model.objective.metric],
+        mode=OBJECTIVES.get(model.objective.metric, model.objective.mode or "max"),
         epochs=model.epochs,
         trials=model.trials,
         seed=model.seed,
@@ -121,13 +161,17 @@ def _space(model: SpaceFile, named: frozenset[str], errors: list[FileError]) -> 
         auxiliary=model.auxiliary,
         sampler=model.sampler,
         budget=model.budget,
-        points_to_evaluate=parse_points(model.points_to_evaluate, hparams, named, errors),
+        points_to_evaluate=parse_points(
+            model.points_to_evaluate, hparams, named, errors, table_with(components)
+        ),
         constraints=model.constraints,
         limits=model.limits,
         warm_start=model.warm_start,
         repeats=model.repeats,
         champion=model.champion,
         with_encoder=model.with_encoder,
+        components=components,
+        metrics=model.metrics,
     )
 
 

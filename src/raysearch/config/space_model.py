@@ -17,6 +17,7 @@ from raysearch.config.bounded_types import (
     Repeats,
 )
 from raysearch.config.hyperparameter_entry import SpaceSection, rejected
+from raysearch.config.hyperparameter_spec import IMPORT_PATH, is_import_path
 from raysearch.config.names import (
     FOLDS,
     LEAVE_ONE_OUT,
@@ -31,6 +32,7 @@ from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 from raysearch.config.space import Budget, ChampionKind, NetworkLimits, Rule
 from raysearch.errors import DataError
 
+IMPORT_PATTERN = f"^{IMPORT_PATH.pattern}$"
 SCHEMES = (FOLDS, LEAVE_ONE_OUT, OFFICIAL)
 HOLDOUT_PREFIX = "holdout-"
 NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME.pattern}$"}
@@ -47,9 +49,16 @@ def _check_name(text: str) -> str:
 
 
 def _check_metric(text: str) -> str:
-    if text not in OBJECTIVES:
-        raise rejected(f"{text!r} is unknown{candidates(text, OBJECTIVES)}")
+    if text not in OBJECTIVES and not is_import_path(text):
+        raise rejected(f"{text!r} is unknown{candidates(text, OBJECTIVES)}, or MODULE:FUNCTION")
     return text
+
+
+def _check_import_paths(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if not is_import_path(text):
+            raise rejected(f"{text!r} is no import path, such as mymetrics:weighted_f1")
+    return texts
 
 
 def _check_address(text: str) -> str:
@@ -123,7 +132,7 @@ Metric = Annotated[
     str,
     Field(strict=True),
     AfterValidator(_check_metric),
-    WithJsonSchema({"enum": list(OBJECTIVES)}),
+    WithJsonSchema({"anyOf": [{"enum": list(OBJECTIVES)}, {"pattern": IMPORT_PATTERN}]}),
 ]
 Scheme = Annotated[
     str,
@@ -155,6 +164,13 @@ Addresses = Annotated[
     BeforeValidator(_as_list),
     AfterValidator(_check_unique),
     _list_schema(TEXT_SCHEMA),
+]
+ImportPaths = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_check_unique),
+    AfterValidator(_check_import_paths),
+    _list_schema({"type": "string", "pattern": IMPORT_PATTERN}),
 ]
 Names = Annotated[
     tuple[Name, ...],
@@ -209,6 +225,9 @@ class SpaceFile(Section):
     )
     objective: ObjectiveSection = Field(
         ObjectiveSection(), description="The metric, averaged over the folds."
+    )
+    metrics: ImportPaths = Field(
+        (), description="Further metrics of your own, such as `mymetrics:weighted_f1`."
     )
     epochs: Count = Field(10, description="Epochs per fold.")
     trials: Count = Field(20, description="Number of configurations.")

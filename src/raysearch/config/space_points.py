@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from raysearch.config.file_errors import FileError, Path
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import suggestion
 from raysearch.config.space import RANGES, Hyperparameter, Point, Space
@@ -18,6 +18,7 @@ def parse_points(
     hparams: tuple[Hyperparameter, ...],
     named: frozenset[str],
     errors: list[FileError],
+    table: Mapping[str, HyperparameterSpec] = HYPERPARAMETERS,
 ) -> tuple[Point, ...]:
     """Return the points of `section`, each in the order of `hparams`; append to `errors`.
 
@@ -25,7 +26,7 @@ def parse_points(
     already.
     """
     points = [
-        _parse_point((SECTION, index), point, hparams, named, errors)
+        _parse_point((SECTION, index), point, hparams, named, errors, table)
         for index, point in enumerate(section)
     ]
     if len({repr(point) for point in points}) < len(points):
@@ -39,6 +40,7 @@ def _parse_point(
     hparams: tuple[Hyperparameter, ...],
     named: frozenset[str],
     errors: list[FileError],
+    table: Mapping[str, HyperparameterSpec],
 ) -> Point:
     by_name = {hparam.name: hparam for hparam in hparams}
     chosen: dict[str, Value] = {}
@@ -48,7 +50,7 @@ def _parse_point(
                 message = f"not in this space{suggestion(name, by_name)}"
                 errors.append(FileError((*path, name), message))
             continue
-        error = HYPERPARAMETERS[name].value_error(value) or _not_contained(by_name[name], value)
+        error = table[name].value_error(value) or _not_contained(by_name[name], value)
         if error:
             errors.append(FileError((*path, name), error))
         else:

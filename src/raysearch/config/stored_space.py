@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from raysearch.config.constraints import constraint_errors
-from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.hyperparameters import HYPERPARAMETERS
+from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value, is_import_path
 from raysearch.config.names import FOLDS, OBJECTIVES
 from raysearch.config.space import RANGES, Hyperparameter, Space
 
@@ -13,13 +14,15 @@ RANGE_ENDS = 2
 
 def stored_space_error(space: Space) -> str | None:
     """Return what no search-space file would contain; None if there is nothing."""
-    if space.metric not in OBJECTIVES or space.mode != OBJECTIVES[space.metric]:
+    if space.mode != OBJECTIVES.get(
+        space.metric, space.mode if is_import_path(space.metric) else ""
+    ):
         return f"its objective {space.metric[:100]!r} is unknown"
     if space.epochs < 1 or space.trials < 1 or space.repeats < 0:
         return "its numbers of epochs, trials or repeats are out of range"
     earlier_names: set[str] = set()
     for hparam in space.hparams:
-        error = _hyperparameter_error(hparam, earlier_names)
+        error = _hyperparameter_error(hparam, earlier_names, space.table)
         if error is not None:
             return f"its hyperparameter {hparam.name[:100]!r} {error}"
         earlier_names.add(hparam.name)
@@ -29,12 +32,16 @@ def stored_space_error(space: Space) -> str | None:
     return None
 
 
-def _hyperparameter_error(hparam: Hyperparameter, earlier_names: set[str]) -> str | None:
-    if hparam.name not in HYPERPARAMETERS:
+def _hyperparameter_error(
+    hparam: Hyperparameter, earlier_names: set[str], table: Mapping[str, HyperparameterSpec]
+) -> str | None:
+    if hparam.name not in table:
         return "is unknown"
     if hparam.name in earlier_names:
         return "is there twice"
-    if not hparam.values or not all(_is_allowed(hparam.name, value) for value in hparam.values):
+    if not hparam.values or not all(
+        _is_allowed(table[hparam.name], value) for value in hparam.values
+    ):
         return "has a value that is not allowed"
     if hparam.kind in RANGES and not _is_range(hparam):
         return "is no range"
@@ -43,10 +50,10 @@ def _hyperparameter_error(hparam: Hyperparameter, earlier_names: set[str]) -> st
     return None
 
 
-def _is_allowed(name: str, value: Value) -> bool:
-    if name == FOLDS:  # an official split has one fold, and leave-one-out one for each patient
+def _is_allowed(row: HyperparameterSpec, value: Value) -> bool:
+    if row.name == FOLDS:  # an official split has one fold, and leave-one-out one for each patient
         return type(value) is int and value >= 1
-    return HYPERPARAMETERS[name].value_error(value) is None
+    return row.value_error(value) is None
 
 
 def _is_range(hparam: Hyperparameter) -> bool:

@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from raysearch.champion.model_artifact import pack_model_artifact
+from raysearch.config.custom_code import UserCode
 from raysearch.data.csv_files import csv_content, neutralize_columns, parse_csv
 from raysearch.data.file_access import create_folder
 from raysearch.data.files import Folder
@@ -112,7 +113,12 @@ def predict(
     on_rows(0)
     is_here = execute is run_in_this_process
     scorer = partial(
-        _make_scorer, packed_model, source, out.address, on_rows if is_here else no_progress
+        _make_scorer,
+        packed_model,
+        model.artifact.code,
+        source,
+        out.address,
+        on_rows if is_here else no_progress,
     )
     for number in execute(scorer, pending):
         num_done += source.num_rows(number)
@@ -121,9 +127,10 @@ def predict(
 
 
 def _make_scorer(
-    packed_model: bytes, source: Source, out: str, on_rows: ProgressCallback
+    packed_model: bytes, code: UserCode, source: Source, out: str, on_rows: ProgressCallback
 ) -> BatchScorer:
     """Load the model, in the process that scores, and return the function that scores a batch."""
+    code.allow()  # the process that starts this one may run it
     model, folder = model_from_artifact(packed_model, "the model"), Folder(out)
 
     def score_batch(number: int) -> None:

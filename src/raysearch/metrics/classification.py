@@ -5,7 +5,7 @@ An undefined metric, such as the recall of a class without rows, is None. It is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from raysearch.metrics.confusion_matrix import (
     confusion_matrix,
     matthews_corrcoef,
 )
+from raysearch.metrics.custom_metric import MetricFunction, custom_metric
 from raysearch.metrics.ranking import ranking_metrics
 
 Floats = NDArray[np.float64]
@@ -42,12 +43,16 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "log_loss": "min",
     "brier": "min",
 }
+NO_METRICS: Mapping[str, MetricFunction] = {}
 # Probabilities of a row may miss 1 by this much, as those of a low-precision softmax do.
 SUM_TOLERANCE = 0.01
 
 
 def classification_metrics(
-    labels: Ints, probabilities: Floats, class_names: Sequence[str]
+    labels: Ints,
+    probabilities: Floats,
+    class_names: Sequence[str],
+    custom: Mapping[str, MetricFunction] = NO_METRICS,
 ) -> MetricValues:
     """Compute every metric of probabilities against labels.
 
@@ -64,6 +69,7 @@ def classification_metrics(
         labels: Class of each row, shape (N,).
         probabilities: Probability of each class, shape (N, C).
         class_names: Names of the C classes.
+        custom: Further metrics, by name.
 
     Returns:
         Values by name of the metric.
@@ -83,6 +89,8 @@ def classification_metrics(
     for position, name in enumerate(("auroc", "average_precision")):
         by_class = [defined_or_none(ranking[position]) for ranking in rankings]
         values[name] = mean_if_all_defined(by_class)
+    for name, function in custom.items():
+        values[name] = custom_metric(function, labels, probabilities)
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +24,13 @@ from raysearch.metrics.bootstrap_metrics import (
 from raysearch.metrics.calibration import Reliability, reliability
 from raysearch.metrics.classification import (
     METRICS,
+    NO_METRICS,
     MetricValues,
     classification_metrics,
     defined_or_none,
 )
 from raysearch.metrics.confusion_matrix import confusion_matrix
+from raysearch.metrics.custom_metric import MetricFunction, custom_metric, custom_replicates
 from raysearch.metrics.interval import Interval
 from raysearch.metrics.patient_level import (
     PatientDetection,
@@ -153,6 +156,7 @@ def evaluate_predictions(
     folds: Ints | None = None,
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
+    custom: Mapping[str, MetricFunction] = NO_METRICS,
 ) -> Evaluation:
     """Evaluate predictions.
 
@@ -161,6 +165,7 @@ def evaluate_predictions(
         folds: Fold of the model that scored each row, shape (N,), if there are several.
         num_replicates: Bootstrap replicates of patients for the intervals.
         seed: Seed of the replicates.
+        custom: Further metrics of the probabilities, by name.
 
     Raises:
         ValueError: If there are no rows, or if probabilities are not finite or do not sum to 1.
@@ -185,8 +190,14 @@ def evaluate_predictions(
         patients=len(names),
         metrics={
             name: _interval(_replicates(name, scored, patient_index, weights)) for name in METRICS
+        }
+        | {
+            name: _interval(
+                custom_replicates(function, labels, probabilities, patient_index, weights)
+            )
+            for name, function in custom.items()
         },
-        baseline=_baseline(scored),
+        baseline=_baseline(scored, custom),
         classes=_class_reports(scored, patient_index, weights),
         confusion=confusion_matrix(labels, scored.predicted, num_classes),
         reliability=reliability(labels, probabilities),
@@ -194,7 +205,7 @@ def evaluate_predictions(
         risk=risk_coverage(labels, probabilities),
         rule_out=tuple(rule_out_table(labels, probabilities)) if is_binary else (),
         patient_level=_evaluate_patients(scored, num_replicates, seed) if is_binary else None,
-        folds={} if folds is None else _metrics_by_fold(scored, folds),
+        folds={} if folds is None else _metrics_by_fold(scored, folds, custom),
         unit=scored.unit,
     )
 
@@ -213,13 +224,13 @@ def _interval(values: Floats) -> Interval:
     return percentile_interval(float(values[0]), replicates)
 
 
-def _baseline(scored: ScoredRows) -> MetricValues:
+def _baseline(scored: ScoredRows, custom: Mapping[str, MetricFunction]) -> MetricValues:
     """Compute the metrics of the class-prior baseline: every row has the class frequencies."""
     num_rows = len(scored.labels)
     priors = np.bincount(scored.labels, minlength=len(scored.class_names)) / num_rows
     probabilities = np.tile(priors, (num_rows, 1))
-    values = classification_metrics(scored.labels, probabilities, scored.class_names)
-    return {name: values[name] for name in METRICS}
+    values = classification_metrics(scored.labels, probabilities, scored.class_names, custom)
+    return {name: values[name] for name in (*METRICS, *custom)}
 
 
 def _class_reports(
@@ -239,7 +250,9 @@ def _class_reports(
     )
 
 
-def _metrics_by_fold(scored: ScoredRows, folds: Ints) -> dict[int, MetricValues]:
+def _metrics_by_fold(
+    scored: ScoredRows, folds: Ints, custom: Mapping[str, MetricFunction]
+) -> dict[int, MetricValues]:
     by_fold: dict[int, MetricValues] = {}
     for fold in np.unique(folds).tolist():
         in_fold = folds == fold
@@ -256,6 +269,9 @@ def _metrics_by_fold(scored: ScoredRows, folds: Ints) -> dict[int, MetricValues]
         by_fold[int(fold)] = {
             name: defined_or_none(float(_replicates(name, rows, patient_index, weights)[0]))
             for name in METRICS
+        } | {
+            name: custom_metric(function, rows.labels, rows.probabilities)
+            for name, function in custom.items()
         }
     return by_fold
 

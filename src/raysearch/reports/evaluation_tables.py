@@ -10,7 +10,6 @@ from raysearch.analysis.parallel_coordinates import value_text
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.metrics.calibration import Reliability
-from raysearch.metrics.classification import METRICS
 from raysearch.metrics.evaluation import Evaluation, PatientLevelEvaluation
 from raysearch.metrics.interval import Interval
 from raysearch.metrics.patient_level import CONFIDENT, TOP
@@ -37,7 +36,7 @@ MULTICLASS_METRICS = (
 def metrics_table(
     title: str,
     evaluation: Evaluation,
-    names: Sequence[str] = tuple(METRICS),
+    names: Sequence[str] | None = None,
     uncalibrated: Reliability | None = None,
     smoothed_auroc: Interval | None = None,
 ) -> Table:
@@ -46,7 +45,7 @@ def metrics_table(
     Args:
         title: The caption of the table.
         evaluation: The evaluation.
-        names: The metrics.
+        names: The metrics; by default all.
         uncalibrated: The reliability diagram before temperature scaling; its calibration error is
             added if it is known.
         smoothed_auroc: The AUROC after neighbor smoothing; added if it is known.
@@ -58,7 +57,7 @@ def metrics_table(
             interval_text(evaluation.metrics[name]),
             number(evaluation.baseline[name]),
         ]
-        for name in names
+        for name in (evaluation.metrics if names is None else names)
     ]
     if smoothed_auroc is not None:
         value = number(smoothed_auroc.value)
@@ -272,16 +271,17 @@ def fold_table(evaluation: Evaluation) -> Table:
     """Return every metric of each fold, and of all folds pooled, a column for each of few folds."""
     unit = evaluation.unit
     title = f"By fold, and pooled: of the {unit} of all folds together, which is not the mean"
+    metrics = list(evaluation.metrics)
     values = [
-        [f"fold {fold}", *(number(values[name]) for name in METRICS)]
+        [f"fold {fold}", *(number(values[name]) for name in metrics)]
         for fold, values in evaluation.folds.items()
     ]
-    values.append(["pooled", *(number(evaluation.metrics[name].value) for name in METRICS)])
+    values.append(["pooled", *(number(evaluation.metrics[name].value) for name in metrics)])
     if len(evaluation.folds) > MAX_FOLD_COLUMNS:
         names = headline_metrics(evaluation)
-        indices = [0, *(1 + list(METRICS).index(name) for name in names)]
+        indices = [0, *(1 + metrics.index(name) for name in names)]
         return Table(title, ["", *names], [[row[index] for index in indices] for row in values])
-    columns = zip(["metric", *METRICS], *values, strict=True)
+    columns = zip(["metric", *metrics], *values, strict=True)
     header, *rows = (list(column) for column in columns)
     return Table(title, header, rows)
 

@@ -328,7 +328,8 @@ def _use_answers(report: StudyReport) -> Answers:
 
 
 def _metric_text(evaluated: EvaluatedSet, metric: str) -> str:
-    return f"{metric} {evaluated.evaluation.metrics[metric]}"
+    interval = evaluated.evaluation.metrics.get(metric)
+    return f"{metric} {'not computed' if interval is None else interval}"
 
 
 def _main_metrics(evaluated: EvaluatedSet) -> str:

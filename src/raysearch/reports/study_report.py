@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.champion.stored_champion import champion_of, champion_scores
+from raysearch.config.custom_code import load_metrics
 from raysearch.data.files import Folder
 from raysearch.data.pseudonyms import last_part
 from raysearch.data.shards.rows import load_rows
@@ -138,7 +139,7 @@ def study_report(folder: StudyFolder) -> StudyReport:
     held_out, external, notes = None, [], []
     for record in read_evaluations(folder):
         if (record.trial, record.repeat_seed) == (champion.id, decision.seed):
-            evaluated = _evaluate_test_set(folder, record, plan.unit, source_format)
+            evaluated = _evaluate_test_set(folder, record, plan, source_format)
             if record.name == HELD_OUT:
                 held_out = evaluated
             else:
@@ -200,7 +201,8 @@ def _evaluate_out_of_fold(
         decision.threshold,
         plan.unit,
     )
-    evaluation = evaluate_predictions(scored, scores.folds)
+    custom = load_metrics(plan.space.custom_metrics)
+    evaluation = evaluate_predictions(scored, scores.folds, custom=custom)
     return EvaluatedSet(
         OUT_OF_FOLD,
         OUT_OF_FOLD_TEXT.format(row=singular(plan.unit)),
@@ -223,10 +225,11 @@ def _smoothed_auroc(plan: Plan, scores: OutOfFold) -> Interval | None:
 
 
 def _evaluate_test_set(
-    folder: StudyFolder, record: EvaluationRecord, unit: str, source_format: str
+    folder: StudyFolder, record: EvaluationRecord, plan: Plan, source_format: str
 ) -> EvaluatedSet:
-    scored = read_evaluation_scores(folder, record, unit)
-    evaluation = evaluate_predictions(scored)
+    scored = read_evaluation_scores(folder, record, plan.unit)
+    custom = load_metrics(plan.space.custom_metrics)
+    evaluation = evaluate_predictions(scored, custom=custom)
     evaluated = f"evaluated on {record.time} with {record.model}."
     if record.accesses is not None:
         text = (

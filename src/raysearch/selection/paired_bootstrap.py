@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.config.custom_code import load_function
+from raysearch.config.hyperparameter_spec import is_import_path
 from raysearch.metrics.bootstrap import Floats, patient_weights
 from raysearch.metrics.bootstrap_metrics import metric_replicates
+from raysearch.metrics.custom_metric import custom_replicates
 from raysearch.search.study.fold_scores import OutOfFold
 
 
@@ -51,4 +54,9 @@ class PatientReplicates:
         """Compute a metric of `scores` in each replicate, shape (1 + R,); NaN if undefined."""
         names, patient_index = np.unique(scores.patients, return_inverse=True)
         weights = self.weights[:, np.searchsorted(self.patients, names)]
+        if is_import_path(name):
+            function = load_function(name)
+            return custom_replicates(
+                function, scores.labels, scores.probabilities, patient_index, weights
+            )
         return metric_replicates(name, scores.labels, scores.probabilities, patient_index, weights)

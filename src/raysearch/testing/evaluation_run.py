@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
+from raysearch.config.custom_code import load_metrics
 from raysearch.data.step_progress import StepCallback, StepProgress
 from raysearch.inference.model_loading import Model, ProgressCallback
 from raysearch.metrics.evaluation import Evaluation, ScoredRows, evaluate_predictions
@@ -58,7 +59,7 @@ def evaluate_held_out(
     """Evaluate the champion of a study on its held-out test set; see `score_held_out_set`."""
     test_set = score_held_out_set(folder, plan, history, model, _scoring(model, on_progress))
     on_progress(COMPUTING)
-    evaluation = evaluate_predictions(test_set.scored)
+    evaluation = _evaluate(test_set.scored, plan)
     tracking_error = _send_to_tracking(plan, test_set.record, evaluation)
     return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
 
@@ -73,7 +74,7 @@ def stored_held_out(folder: StudyFolder, plan: Plan, history: History) -> Evalua
     if record is None:
         return None
     scored = read_evaluation_scores(folder, record, plan.unit)
-    evaluation = evaluate_predictions(scored)
+    evaluation = _evaluate(scored, plan)
     tracking_error = _send_to_tracking(plan, record, evaluation)
     return EvaluationOutcome(record, scored, evaluation, tracking_error, is_stored=True)
 
@@ -97,11 +98,18 @@ def evaluate_external(
     if folder is not None:
         write_evaluation(folder, test_set)
     on_progress(COMPUTING)
-    evaluation = evaluate_predictions(test_set.scored)
+    plan = None if folder is None else read_plan(folder)
+    evaluation = _evaluate(test_set.scored, plan)
     tracking_error = None
-    if folder is not None:
-        tracking_error = _send_to_tracking(read_plan(folder), test_set.record, evaluation)
+    if plan is not None:
+        tracking_error = _send_to_tracking(plan, test_set.record, evaluation)
     return EvaluationOutcome(test_set.record, test_set.scored, evaluation, tracking_error)
+
+
+def _evaluate(scored: ScoredRows, plan: Plan | None) -> Evaluation:
+    """Evaluate scored rows, also by the metrics of the user's that a study has."""
+    custom = () if plan is None else plan.space.custom_metrics
+    return evaluate_predictions(scored, custom=load_metrics(custom))
 
 
 def _scoring(model: Model, on_progress: StepCallback) -> ProgressCallback:

@@ -6,12 +6,17 @@ All random numbers come from a CPU generator: they are the same on every device.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from raysearch.config.custom_code import load_function
+from raysearch.config.custom_components import component_arguments
+from raysearch.config.hyperparameter_spec import is_import_path
 from raysearch.config.hyperparameters import TrialParams
 
 # Optical densities of hematoxylin, eosin and the residual in red, green and blue (Ruifrok and
@@ -27,13 +32,14 @@ class Augmentation:
     """The augmentations of a trial; a strength of 0 disables one.
 
     Attributes:
-        augment: `dihedral` for random flips and quarter turns, or `none`.
+        augment: `dihedral` for random flips and quarter turns, `none`, or an import path.
         shift: The maximum translation, as a fraction of the side.
         zoom: The maximum change of the scale: the factor is between 1 / (1 + zoom) and 1 + zoom.
         rotation: The maximum rotation in degrees.
         color_jitter: The maximum relative change of brightness, contrast and saturation.
         stain_jitter: The maximum relative change of the density of each stain.
         cutout: The side of the erased square, as a fraction of the side of the patch.
+        custom: The augmentation of the user's that `augment` names; None if it names none.
     """
 
     augment: str
@@ -43,10 +49,15 @@ class Augmentation:
     color_jitter: float
     stain_jitter: float
     cutout: float
+    custom: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     @classmethod
     def from_params(cls, params: TrialParams) -> Augmentation:
         """Return the augmentations of a trial."""
+        custom = None
+        if is_import_path(params.augment):
+            function = load_function(params.augment)
+            custom = partial(function, **component_arguments(function, params))
         return cls(
             augment=params.augment,
             shift=params.shift,
@@ -55,6 +66,7 @@ class Augmentation:
             color_jitter=params.color_jitter,
             stain_jitter=params.stain_jitter,
             cutout=params.cutout,
+            custom=custom,
         )
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,7 +82,15 @@ class Augmentation:
             batch = jitter_colors(batch, self.color_jitter, generator)
         if self.cutout:
             batch = cutout(batch, self.cutout, generator)
-        return batch
+        if self.custom is None:
+            return batch
+        augmented = self.custom(batch, generator)
+        if augmented.shape != batch.shape:
+            raise ValueError(
+                f"{self.augment} returns shape {tuple(augmented.shape)} for {tuple(batch.shape)};"
+                " return patches of the same shape"
+            )
+        return augmented
 
     @property
     def has_dihedral(self) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.config.hyperparameter_readers import network_hparams
-from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.hyperparameter_spec import Hparams, Value, is_import_path
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import SMALL_ARCHITECTURES
 from raysearch.models import PatchShape, timed_shape
@@ -47,6 +47,8 @@ def net_costs(config: TrainConfig, data: TrainingData) -> dict[str, int]:
         two.
     """
     names = network_hparams(config.architecture) | {"normalization", "weights"}
+    if is_import_path(config.architecture):
+        names |= config.hparams.keys()
     hparams = tuple(sorted((name, config.hparams[name]) for name in names & config.hparams.keys()))
     num_rows = _max_train_rows(config, data)
     num_parameters, flops = _network_size(
@@ -103,7 +105,7 @@ def _network_size(
 def _is_fast_on_cpu(name: str, shape: PatchShape, hparams: Hparams) -> bool:
     """Return whether a forward pass of one patch takes the CPU less than about a second."""
     if name not in SMALL_ARCHITECTURES:
-        return False
+        return is_import_path(name)  # not every network can be built on the meta device
     params = resolve(hparams)
     height, width, _channels = input_shape(shape, params.input_size, params.resize)
     return height * width * params.width**2 <= MAX_CPU_SIZE

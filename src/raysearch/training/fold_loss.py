@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raysearch.config.names import FROZEN, TRAINED_CLASSIFIERS
-from raysearch.training.components import LOSSES
+from raysearch.training.components import component
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
 
@@ -40,11 +40,7 @@ class FoldLoss:
         total_weight = len(own_indices) + self.auxiliary_weight * len(auxiliary_indices)
         self._mean_row_weight = total_weight / len(self.train_indices)
         self.class_weight = _class_weight(config, data, own_indices)
-        self._row_losses = partial(
-            LOSSES[config.params.loss],
-            weight=self.class_weight,
-            **config.params.arguments_of("loss"),
-        )
+        self._row_losses = partial(component("loss", config.params), weight=self.class_weight)
 
     def mean(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return the mean loss of the `logits` (B, classes) of `rows` (B,).
@@ -53,6 +49,10 @@ class FoldLoss:
         not of the batch: a batch of auxiliary rows has a small loss.
         """
         losses: Tensor = self._row_losses(logits, self.labels[rows])
+        if losses.shape != rows.shape:
+            raise ValueError(
+                f"the loss has shape {tuple(losses.shape)}; return one loss a row, {(len(rows),)}"
+            )
         if self.auxiliary_weight:
             is_own = rows < self.num_own_rows
             row_weights = torch.where(is_own, 1.0, self.auxiliary_weight)

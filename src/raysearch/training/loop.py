@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from raysearch.config.custom_code import load_metrics
 from raysearch.config.names import FROZEN
 from raysearch.metrics.classification import classification_metrics
 from raysearch.models.transfer.lora import merge_adapters
@@ -108,7 +109,7 @@ def train(
             loss = trainer.train_epoch(each_epoch)
             num_samples += len(trainer.epoch_indices)
         val_scores = trainer.validate(use_tta=epoch + interval == config.epochs)
-        metrics = validation_metrics(data, val_scores)
+        metrics = validation_metrics(config, data, val_scores)
         fold_epoch = FoldEpoch(
             epoch=number + interval,
             fold=fold,
@@ -208,10 +209,15 @@ def _fold_state_getter(epochs: int, accumulate: int, trainer: Trainer) -> Callab
     return lambda: FoldState(epochs, accumulate, trainer.state())
 
 
-def validation_metrics(data: TrainingData, val_scores: ValidationScores) -> dict[str, float | None]:
-    """Return the classification metrics of the validation rows, by name."""
+def validation_metrics(
+    config: TrainConfig, data: TrainingData, val_scores: ValidationScores
+) -> dict[str, float | None]:
+    """Return the metrics of the validation rows, by name, those of the user's included."""
     labels = data.labels.cpu().numpy()[val_scores.rows]
-    return classification_metrics(labels, probabilities(val_scores.logits), data.class_names)
+    custom = load_metrics(config.custom_metrics)
+    return classification_metrics(
+        labels, probabilities(val_scores.logits), data.class_names, custom
+    )
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

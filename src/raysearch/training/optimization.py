@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import LAST_BLOCKS
-from raysearch.training.components import OPTIMIZERS, SCHEDULES
+from raysearch.training.components import component
 from raysearch.training.layer_groups import LayerGroups, scale_learning_rates
 from raysearch.training.train_config import TrainConfig
 
@@ -77,12 +77,10 @@ class Optimization:
         parameters = (
             self.layers.parameters() if self.layers.is_uniform else self.layers.parameter_groups()
         )
-        optimizer = OPTIMIZERS[params.optimizer](parameters, **params.arguments_of("optimizer"))
+        optimizer = component("optimizer", params)(parameters)
         self.optimizer = scale_learning_rates(optimizer)
         num_steps = num_epochs * self.steps_per_epoch
-        self.schedule = SCHEDULES[params.schedule](
-            self.optimizer, num_steps, **params.arguments_of("schedule")
-        )
+        self.schedule = component("schedule", params)(self.optimizer, num_steps)
 
     def start_epoch(self, epoch: int) -> None:
         """Start the stage of `epoch` if it is new, and set the training mode of each layer."""

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.custom_code import load_function
+from raysearch.config.custom_components import component_arguments
+from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import resolve
 from raysearch.models import PatchShape
-from raysearch.models.preprocessing import PREPROCESSINGS, Preprocessing
+from raysearch.models.preprocessing import PREPROCESSINGS, CustomPreprocessing, Preprocessing
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig
 from raysearch.training.training_data import TrainingData
@@ -24,6 +26,9 @@ BATCH_SIZE = 128
 def build_preprocessing(hparams: Hparams) -> Preprocessing:
     """Build the preprocessing of `hparams`, not fitted yet."""
     params = resolve(hparams)
+    if is_import_path(params.preprocess):
+        function = load_function(params.preprocess)
+        return CustomPreprocessing(function(**component_arguments(function, params)))
     return PREPROCESSINGS[params.preprocess](**params.arguments_of("preprocess"))
 
 

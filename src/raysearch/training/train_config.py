@@ -20,7 +20,7 @@ class TrainConfig:
     Attributes:
         hparams: The hyperparameters of the trial.
         epochs: The number of epochs of each fold.
-        metric: The objective, a metric of `raysearch.metrics.classification`.
+        metric: The objective, a metric of `raysearch.metrics.classification` or of the user's.
         seed: The seed of the trial.
         precision_settings: The precision and the memory format.
         accumulate: The number of micro-batches over which the gradient of a batch is accumulated,
@@ -29,6 +29,7 @@ class TrainConfig:
         weights_hash: The SHA-256 of the file of pretrained weights; empty if any is allowed.
         encoder: The description of the architecture if it is a pretrained encoder; None to read it
             from the table, or from the files of this machine.
+        custom_metrics: The import paths of the metrics of the user's.
     """
 
     hparams: Hparams
@@ -39,6 +40,7 @@ class TrainConfig:
     accumulate: int = 1
     weights_hash: str = ""
     encoder: Encoder | None = None
+    custom_metrics: tuple[str, ...] = ()
 
     @cached_property
     def params(self) -> TrialParams:

@@ -148,8 +148,10 @@ def test_a_refit_below_the_objective_is_repeated_with_other_seeds_and_the_best_i
     folder = StudyFolder(task.study)
     attempts: list[tuple[float, ValidationScores]] = []
 
-    def recording_metrics(data: TrainingData, scores: ValidationScores) -> dict[str, float | None]:
-        metrics = validation_metrics(data, scores)
+    def recording_metrics(
+        config: TrainConfig, data: TrainingData, scores: ValidationScores
+    ) -> dict[str, float | None]:
+        metrics = validation_metrics(config, data, scores)
         attempts.append((metrics["auroc"] or 0.0, scores))
         return metrics
 

@@ -87,7 +87,7 @@ def test_a_trial_reports_once_a_fold_after_all_its_epochs(
         np.mean([result.metrics[config.metric] for result in results])
     )
     trained = train_fold(config, stored, 1)
-    metrics = validation_metrics(stored, trained.val_scores)
+    metrics = validation_metrics(config, stored, trained.val_scores)
     assert last.metrics == metrics
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from raysearch.config.custom_code import plugin_import_paths
+from raysearch.config.hyperparameter_spec import is_import_path
 from raysearch.data.files import Folder
 from raysearch.data.sources.archive import (
     NO_SPACE,
@@ -22,6 +25,7 @@ from raysearch.data.sources.archive import (
 from raysearch.data.sources.breakhis import is_breakhis, list_breakhis
 from raysearch.data.sources.class_folders import list_class_folders
 from raysearch.data.sources.csv_table import is_csv, list_csv
+from raysearch.data.sources.custom_source import list_custom
 from raysearch.data.sources.exclusion import leave_out
 from raysearch.data.sources.harvested_tiles import is_harvest, list_tiles
 from raysearch.data.sources.idc import is_idc, list_idc
@@ -56,10 +60,12 @@ SOURCES = {
 }
 
 
+# In place of the import path of a function of the user's, and the prefix of its entry points.
+CUSTOM, SOURCE = "MODULE:FUNCTION", "source"
 # The formats that use an option.
 FORMATS_OF_OPTION = {
     "--patient": ("folder",),
-    "--classes": ("folder", "csv"),
+    "--classes": ("folder", "csv", CUSTOM),
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
     "--root": ("csv",),
@@ -123,8 +129,13 @@ def list_source(
             to leave out is not in it, or two images at one position of one slide have different
             labels.
     """
-    if source_format is not None and source_format not in SOURCES:
-        raise DataError(f"--format {source_format!r} is unknown; one of {', '.join(SOURCES)}")
+    if source_format is not None:
+        source_format = plugin_import_paths(SOURCE).get(source_format, source_format)
+        if source_format not in SOURCES and not is_import_path(source_format):
+            raise DataError(
+                f"--format {source_format!r} is unknown; one of {', '.join(SOURCES)}, or"
+                " MODULE:FUNCTION"
+            )
     try:
         path, rejected = _unpacked(source, source_format, options.scratch)
         source_format = source_format or _layout_of(path)
@@ -133,7 +144,7 @@ def list_source(
         else:
             source_format = source_format or detect_format(path, source)
             _reject_unused_options(source_format, options)
-            listing = SOURCES[source_format].list_items(path, options)
+            listing = _source(source_format).list_items(path, options)
     except OSError as error:
         if error.errno in NO_SPACE:  # on the disk of the unpacked files
             place = error.filename or str(options.scratch)
@@ -151,6 +162,13 @@ def list_source(
     return source_format, checked_listing(source, source_format, listing)
 
 
+def _source(source_format: str) -> Source:
+    """Return a format by its name, or the import path of a function of the user's."""
+    if is_import_path(source_format):
+        return Source(partial(list_custom, source_format))
+    return SOURCES[source_format]
+
+
 def _unpacked(
     source: str, source_format: str | None, scratch: Path
 ) -> tuple[str, Sequence[Rejected]]:
@@ -162,7 +180,7 @@ def _unpacked(
     if not is_archive(source):
         return source, ()
     folder, rejected = unpack(source, scratch)
-    formats = [SOURCES[source_format]] if source_format else list(SOURCES.values())
+    formats = [_source(source_format)] if source_format else list(SOURCES.values())
     entries = list(folder.iterdir())
     if len(entries) > 1 or any(format_.is_layout_of(str(folder)) for format_ in formats):
         return str(folder), rejected
@@ -181,7 +199,8 @@ def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
         "--root": options.root,
     }
     for option, value in values.items():
-        if value and source_format not in FORMATS_OF_OPTION[option]:
+        name = CUSTOM if is_import_path(source_format) else source_format
+        if value and name not in FORMATS_OF_OPTION[option]:
             raise DataError(
                 f"{option}: has no effect with format {source_format}, only with"
                 f" {', '.join(FORMATS_OF_OPTION[option])}; remove it"

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.custom_components import component_arguments
+from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import FROZEN, is_encoder
-from raysearch.errors import SpaceError
+from raysearch.errors import SpaceError, first_line
 from raysearch.models import PatchShape, is_bag_shape
 from raysearch.models.architectures import ARCHITECTURES, pretrained_encoder
 from raysearch.models.encoders.encoder import Encoder
@@ -103,7 +104,10 @@ class _NetworkSpec:
             partial(pretrained_encoder, self.encoder) if self.encoder else ARCHITECTURES[self.name]
         )
         try:
-            arguments = self.params.arguments_of("architecture")
+            if is_import_path(self.name):
+                arguments = component_arguments(build, self.params)
+            else:
+                arguments = self.params.arguments_of("architecture")
             net = build(self.net_shape, self.num_classes, **arguments)
         except ValueError as error:  # torch raises it if a dropout probability is outside [0, 1]
             if "dropout" not in str(error):
@@ -278,6 +282,11 @@ def check_patch_shape(name: str, shape: PatchShape, hparams: Hparams) -> None:
         return
     if isinstance(error, SpaceError):
         raise error
+    if is_import_path(name):
+        raise SpaceError(
+            f"architecture {name} cannot take patches of {shape[1]}x{shape[0]}:"
+            f" {type(error).__name__}: {first_line(error)}"
+        ) from error
     params = resolve({**hparams, "architecture": name})
     height, width, _channels = network_input_shape(shape, params)
     at_patch_size = {key: value for key, value in hparams.items() if key != "input_size"}
@@ -301,10 +310,16 @@ def _shape_error(name: str, shape: PatchShape, hparams: Hparams) -> Exception | 
     """Return the exception that building the network or a forward pass raises."""
     height, width, channels = shape
     try:
-        with torch.device("meta"), torch.inference_mode():
+        # Code of the user's may read values of tensors, which those of the meta device do not have.
+        device = "cpu" if is_import_path(name) else "meta"
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device(device),
+            torch.inference_mode(),
+        ):
             net, batch = (
                 build_network(name, shape, 2, hparams),
-                torch.empty(2, channels, height, width),
+                torch.zeros(2, channels, height, width),
             )
             for training in (True, False):
                 logits = net.train(training)(batch)

@@ -73,6 +73,35 @@ class StainNormalization(Preprocessing):
         return self.normalize(patches, self.target)
 
 
+class CustomPreprocessing(Preprocessing):
+    """A map of the user's.
+
+    Args:
+        transform: Maps uint8 patches (B, H, W, 3) to uint8 patches of the same shape. If it has a
+            method `fit`, this is called with training patches first.
+    """
+
+    def fit(self, patches: Tensor) -> None:
+        """Call the method `fit` of the map, if it has one."""
+        fit = getattr(self.transform, "fit", None)
+        if fit is not None:
+            fit(patches)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Return the transformed patches.
+
+        Raises:
+            ValueError: If they have another type or shape.
+        """
+        transformed = super().forward(patches)
+        if transformed.dtype != torch.uint8 or transformed.shape != patches.shape:
+            raise ValueError(
+                f"the preprocessing returns {transformed.dtype} of shape"
+                f" {tuple(transformed.shape)}; return uint8 of shape {tuple(patches.shape)}"
+            )
+        return transformed
+
+
 def _none() -> Preprocessing:
     return Preprocessing()
 

@@ -18,7 +18,7 @@ from raysearch.config.hyperparameters import resolve
 from raysearch.data.disk_errors import error_text
 from raysearch.data.step_progress import EPOCHS, StepCallback, StepProgress
 from raysearch.errors import DataError, StorageError
-from raysearch.metrics.classification import METRICS
+from raysearch.metrics.objective import objective_sign
 from raysearch.models import row_unit
 from raysearch.search.engine.task_progress import ProgressSender
 from raysearch.search.engine.worker_messages import TrialTask
@@ -147,7 +147,7 @@ def refit_trial(
     """
     device, config = prepare_task(task)
     data = WORKER_CACHE.refit_data(task.study, task.data, str(device))
-    sign = 1 if METRICS[config.metric] == "max" else -1
+    sign = objective_sign(WORKER_CACHE.plan(task.study).space.mode)
     folder, candidates = StudyFolder(task.study), list[tuple[float, bytes]]()
     for attempt in range(MAX_REFITS):
         seed = key(task.seed, "refit", attempt) if attempt else task.seed
@@ -196,7 +196,7 @@ class _RefitAttempt:
             row_unit(data.shape),
         )
         trained = _train_fold(self._task, self._config, data, 0, checkpoints)
-        value = validation_metrics(data, trained.val_scores)[self._config.metric]
+        value = validation_metrics(self._config, data, trained.val_scores)[self._config.metric]
         weights = pack_network_weights(
             self._task.trial,
             trained.net,

@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
+from raysearch.config.custom_code import CodeFile
 from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_ssh import ray_program, ssh_environment
@@ -107,7 +108,13 @@ class ClusterJobs:
             )
         return jobs
 
-    def launch(self, study: str, space: Path | None, command: Sequence[str]) -> Job:
+    def launch(
+        self,
+        study: str,
+        space: Path | None,
+        command: Sequence[str],
+        code: Sequence[CodeFile] = (),
+    ) -> Job:
         """Launch a study on the head.
 
         Args:
@@ -115,6 +122,7 @@ class ClusterJobs:
             space: Its search-space file, which is copied into the job's working directory; None
                 for the default of the head.
             command: The arguments of `raysearch` on the head.
+            code: The modules of the user's beside that file, which are copied, too.
 
         Raises:
             StudyError: If a launch of the study is running.
@@ -129,6 +137,10 @@ class ClusterJobs:
             runtime_env = {}
             if space is not None:
                 shutil.copy(space, folder / space.name)
+                for file in code:
+                    path = folder / file.path
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(file.text, encoding="utf-8")
                 runtime_env["working_dir"] = str(folder)
             self._client.submit_job(
                 entrypoint=shlex.join(["raysearch", *command]),

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.custom_code import NO_CODE, UserCode
+from raysearch.config.hyperparameter_spec import Value, is_import_path
 from raysearch.config.json_values import dump_checked, parse_checked
 from raysearch.config.space import Resources
 from raysearch.data.cache_folder import cache_folder, private_folder
@@ -47,12 +48,14 @@ class ProbeTask:
         hparams: Hyperparameters of its largest network, as pairs of name and value.
         shape: Shape of a patch: height, width, channels.
         num_classes: Number of classes.
+        code: The code of the user's that the network is built by.
     """
 
     architecture: str
     hparams: tuple[tuple[str, Value], ...]
     shape: tuple[int, int, int]
     num_classes: int
+    code: UserCode = NO_CODE
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def probe_cluster(plan: Plan, on_status: Callable[[str], None] = log.warning) ->
     """
     resources = plan.space.resources
     request_nodes(resources, plan.space.trials)
-    tasks = [ProbeTask("", (), plan.shape, len(plan.class_names))]
+    tasks = [ProbeTask("", (), plan.shape, len(plan.class_names), plan.code)]
     tasks += [
         replace(tasks[0], architecture=name, hparams=tuple(hparams.items()))
         for name, hparams in plan.space.largest_networks().items()
@@ -192,6 +195,7 @@ def probe_device(task: ProbeTask, cpus: float) -> ProbeResult:
         cpus: CPU cores of the worker.
     """
     device = prepare_process(cpus)
+    task.code.allow()
     kind = device_kind(device)
     if not task.architecture:
         return ProbeResult(kind, None)
@@ -211,6 +215,8 @@ def _file_name(task: ProbeTask, kind: str, cpus: float) -> str:
     threads = max(1, int(cpus))
     network = [task.architecture, dict(task.hparams), task.shape, task.num_classes]
     identity = [kind, threads, torch.__version__, *network]
+    if is_import_path(task.architecture):
+        identity.append(task.code.sha256)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     return f"{digest[:24]}.json"
 

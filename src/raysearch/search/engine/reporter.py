@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from raysearch.config.custom_code import load_metrics
 from raysearch.metrics.classification import classification_metrics
 from raysearch.search.engine.nodes import current_node_id, dollars_per_second, draining_node_ids
 from raysearch.search.engine.worker_messages import TrialTask, WorkerWarning, send_message
@@ -143,7 +144,10 @@ class Reporter:
         epochs = range(self.plan.space.epochs, self._last_epoch + 1, self.plan.space.epochs)
         hashes = score_files(self.folder, self.trial, self._score_hashes, epochs)
         rows = read_scores(self.folder, self.plan, hashes)
-        metrics = classification_metrics(rows.labels, rows.probabilities, self.plan.class_names)
+        custom = load_metrics(self.plan.space.custom_metrics)
+        metrics = classification_metrics(
+            rows.labels, rows.probabilities, self.plan.class_names, custom
+        )
         return metrics[self.plan.space.metric]
 
     def _drains(self) -> bool:

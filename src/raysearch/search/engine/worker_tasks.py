@@ -126,6 +126,7 @@ def _train_from_checkpoint(task: TrialTask) -> None:
 def trial_config(task: TrialTask, device: torch.device) -> TrainConfig:
     """Return how a trial trains; TrainingFailedError if its hyperparameters are invalid."""
     plan = WORKER_CACHE.plan(task.study)
+    plan.code.allow()
     with training_failures(task.trial):
         resolve(task.hparams)
     return train_config(plan, task.hparams, task.seed, device)

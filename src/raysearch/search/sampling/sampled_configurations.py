@@ -43,7 +43,9 @@ def feature_kinds(space: Space) -> list[dict[str, Value]]:
     if FROZEN not in space.values_of("adaptation"):
         return []
     for architecture in map(str, space.values_of("architecture")):
-        names = sorted((network_hparams(architecture) | FEATURE_HPARAMS) - HEAD_HPARAMS)
+        names = sorted(
+            (network_hparams(architecture, space.table) | FEATURE_HPARAMS) - HEAD_HPARAMS
+        )
         for hparams in sampled_hparams(space, architecture):
             params = resolve(hparams)
             if params.adaptation == FROZEN:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from raysearch.config.custom_code import load_metrics
 from raysearch.data.shards.rows import load_rows
 from raysearch.data.splits.folds import fold_indices
 from raysearch.metrics.classification import classification_metrics, mean_if_all_defined
@@ -35,11 +36,14 @@ def _reports(study: Study, folds: int) -> Iterator[FoldReport]:
     rows = load_rows(study.plan.data, study.plan.view)
     split = read_splits(study.folder, study.plan)[folds]
     values: list[float | None] = []
+    custom = load_metrics(study.plan.space.custom_metrics)
     indices = fold_indices(rows.groups(study.plan.view.by), split)
     for fold, (train_indices, val_indices) in enumerate(indices):
         counts = np.bincount(rows.labels[train_indices], minlength=len(rows.class_names))
         probabilities = np.tile(counts / len(train_indices), (len(val_indices), 1))
-        metrics = classification_metrics(rows.labels[val_indices], probabilities, rows.class_names)
+        metrics = classification_metrics(
+            rows.labels[val_indices], probabilities, rows.class_names, custom
+        )
         values.append(metrics[study.plan.space.metric])
         yield FoldReport(
             trial=MAJORITY,

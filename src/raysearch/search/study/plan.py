@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from raysearch.config.custom_code import NO_CODE, UserCode
 from raysearch.config.json_values import parse_json
 from raysearch.config.names import NAME
 from raysearch.config.space import Space
@@ -19,8 +20,8 @@ from raysearch.models.encoders.encoder import Encoder
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
 
-# Format 2 has no hashes of weights, and no encoders.
-FORMAT, READ_FORMATS = 3, (2, 3)
+# Format 2 has no hashes of weights, and no encoders; format 3 has no code of the user's.
+FORMAT, READ_FORMATS = 4, (2, 3, 4)
 # The folds of each split scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
 
@@ -107,6 +108,7 @@ class Plan:
         weights: The files of pretrained weights that trials start from.
         encoders: The pretrained encoders of the space. Every worker builds its networks by these
             descriptions, and not by the files of its machine.
+        code: The functions of the user's own that it runs.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Plan:
     precision_settings: Mapping[str, Mapping[str, PrecisionSettings]] = field(default_factory=dict)
     weights: tuple[WeightsFile, ...] = ()
     encoders: tuple[Encoder, ...] = ()
+    code: UserCode = NO_CODE
 
     @property
     def unit(self) -> str:

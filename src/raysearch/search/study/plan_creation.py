@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.config.component_section import user_code
+from raysearch.config.custom_code import load_metrics
 from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.names import BAG_ARCHITECTURES, FOLDS, NAME
 from raysearch.config.report_interval import min_reports
@@ -105,6 +107,7 @@ def make_plan(
         auxiliary=auxiliary,
         warnings=(*rows.warnings, *split_manifest.leaks, *auxiliary_warnings),
         git_commit=_git_commit(),
+        code=user_code(space),
     )
     return plan, splits
 
@@ -187,6 +190,8 @@ def _settings(plan: Plan, other: Plan) -> dict[str, str]:
         content = json.dumps(record_to_json(encoder), sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         settings[f"encoder {encoder.name}"] = digest[:HASH_LENGTH]
+    settings |= {f"code {file.path}": file.sha256[:HASH_LENGTH] for file in plan.code.files}
+    settings |= {f"package {name}": "installed" for name in plan.code.distributions}
     settings["data"] = plan.fingerprint[:HASH_LENGTH]
     settings["split"] = plan.splits[0].hash[:HASH_LENGTH]
     return settings
@@ -234,7 +239,7 @@ def _check_classes(
             f"fold {number}: no training {row} has class"
             f" {rows.class_names[int(train_counts.argmin())]}; choose other folds, or add patients"
         )
-    if not val_counts.all() and not _is_defined(space.metric, rows, val_indices):
+    if not val_counts.all() and not _is_defined(space, rows, val_indices):
         raise DataError(
             f"fold {number}: no validation {row} has class"
             f" {rows.class_names[int(val_counts.argmin())]}, and {space.metric} is undefined"
@@ -243,11 +248,12 @@ def _check_classes(
         )
 
 
-def _is_defined(metric: str, rows: Rows, indices: NDArray[np.int64]) -> bool:
+def _is_defined(space: Space, rows: Rows, indices: NDArray[np.int64]) -> bool:
     num_classes = len(rows.class_names)
     uniform = np.full((len(indices), num_classes), 1 / num_classes)
-    metrics = classification_metrics(rows.labels[indices], uniform, rows.class_names)
-    return metrics[metric] is not None
+    custom = load_metrics(space.custom_metrics)
+    metrics = classification_metrics(rows.labels[indices], uniform, rows.class_names, custom)
+    return metrics[space.metric] is not None
 
 
 def _git_commit() -> str:

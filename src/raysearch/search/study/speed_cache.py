@@ -117,7 +117,7 @@ def _configurations(plan: Plan, architecture: str) -> Iterator[ProbedConfigurati
     by_network: dict[str, list[tuple[float, ProbedConfiguration]]] = {}
     for hparams in sampled_hparams(plan.space, architecture):
         configuration = _configuration(plan, architecture, hparams)
-        sizes.setdefault(configuration.file, (_size(architecture, hparams), configuration))
+        sizes.setdefault(configuration.file, (_size(plan, architecture, hparams), configuration))
         by_network.setdefault(configuration.network, []).append(sizes[configuration.file])
     for sampled in by_network.values():
         sampled.sort(key=lambda item: (item[0], item[1].file))
@@ -126,14 +126,14 @@ def _configurations(plan: Plan, architecture: str) -> Iterator[ProbedConfigurati
         yield from {configuration.file: configuration for configuration in chosen}.values()
 
 
-def _size(architecture: str, hparams: Mapping[str, Value]) -> float:
+def _size(plan: Plan, architecture: str, hparams: Mapping[str, Value]) -> float:
     """A number that grows with the size of the network, and a little with smaller batches.
 
     A classifier of frozen features is faster than the training of any network.
     """
     if hparams.get("adaptation") == FROZEN:
         return -math.inf
-    names = network_hparams(architecture) & hparams.keys()
+    names = network_hparams(architecture, plan.space.table) & hparams.keys()
     values = [hparams[name] for name in sorted(names)]
     numbers = [float(value) for value in values if _is_positive(value)]
     size = math.fsum(map(math.log, numbers))
@@ -148,13 +148,15 @@ def _configuration(
     plan: Plan, architecture: str, hparams: Mapping[str, Value]
 ) -> ProbedConfiguration:
     resources = plan.space.resources
-    names = (network_hparams(architecture) | TIMED_HPARAMS) & hparams.keys()
+    names = (network_hparams(architecture, plan.space.table) | TIMED_HPARAMS) & hparams.keys()
     timed = {name: hparams[name] for name in sorted(names) if "dropout" not in name}
     timed["architecture"] = architecture
     identity = [
         *(FORMAT, _torch_version(), machine_kind(resources.gpus), resources.cpus, resources.gpus),
         *(plan.shape, len(plan.class_names), sorted(timed.items())),
     ]
+    if plan.code.import_paths:
+        identity.append(plan.code.sha256)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     # Weights do not change the speed; a probe does not download any.
     kept = {name: value for name, value in hparams.items() if name not in ("weights", "folds")}

@@ -38,6 +38,7 @@ def train_config(plan: Plan, hparams: Hparams, seed: int, device: torch.device) 
         precision_settings=plan.precision_for(device_kind(device), config.architecture),
         weights_hash=plan.weights_hash(config.architecture, config.params.weights),
         encoder=plan.encoder(config.architecture),
+        custom_metrics=plan.space.custom_metrics,
     )
 
 

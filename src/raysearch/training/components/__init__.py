@@ -1,4 +1,4 @@
-"""The registries of a training's components: optimizers, learning rate schedules and losses.
+"""The components of a training: optimizers, learning rate schedules and losses.
 
 A component is a function; its keyword-only parameters are the hyperparameters that it reads, as the
 table in `raysearch.config.hyperparameters` has them.
@@ -6,12 +6,18 @@ table in `raysearch.config.hyperparameters` has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from raysearch.config.custom_code import load_function
+from raysearch.config.custom_components import component_arguments
+from raysearch.config.hyperparameter_spec import is_import_path
+from raysearch.config.hyperparameters import TrialParams
 from raysearch.training.components import losses, optimizers, schedules
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -33,3 +39,25 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": losses.cross_entropy,
     "focal": losses.focal,
 }
+REGISTRIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+}
+
+
+def component(part: str, params: TrialParams) -> Callable[..., Any]:
+    """Return a component of a trial, with its hyperparameters as keyword arguments.
+
+    Args:
+        part: `optimizer`, `schedule` or `loss`.
+        params: The parameters of the trial.
+
+    Raises:
+        SpaceError: If it is one of the user's, and cannot be imported.
+    """
+    name = str(getattr(params, part))
+    if is_import_path(name):
+        function = load_function(name)
+        return partial(function, **component_arguments(function, params))
+    return partial(REGISTRIES[part][name], **params.arguments_of(part))
