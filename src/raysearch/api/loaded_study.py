@@ -217,7 +217,9 @@ class Study:
         from raysearch.search.sampling.optuna_export import ExportedStudy, optuna_study
 
         plan, history = self._snapshot.plan, self._snapshot.history
-        return optuna_study(ExportedStudy(self.name, plan.space, plan.fingerprint, history))
+        return optuna_study(
+            ExportedStudy(self.name, plan.space, plan.fingerprint, plan.identity, history)
+        )
 
     def __repr__(self) -> str:
         history = self._snapshot.history
