@@ -6,6 +6,7 @@ A notebook keeps its own process as it is, also if Ray ends the command.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from raysearch.search.study.remote_view import LINE_START
 
 # The last lines of a command that ended without a message, and the characters of each.
 NUM_LAST_LINES, MAX_LINE = 20, 500
+# With these, rich takes a pipe for a terminal. Jupyter's kernel has the first one.
+TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 # The exit codes of a command that a signal interrupted, and that has saved its state.
 INTERRUPTED_CODES = {
     128 + number: number.name for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -44,6 +47,7 @@ def run_command(
     process = subprocess.Popen(  # noqa: S603 no shell
         # The working folder is not on its search path: a file there would replace a module.
         [sys.executable, "-P", "-m", "raysearch", *arguments],
+        env={name: value for name, value in os.environ.items() if name not in TERMINAL_VARIABLES},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import OptunaError
 from optuna.storages import JournalStorage
@@ -20,13 +21,16 @@ from raysearch.search.journal.history import Trial
 from raysearch.search.sampling.optuna_export import (
     IDENTITY,
     TRIAL,
+    Attribute,
     ExportedStudy,
     export_study,
     optuna_trial,
     study_attributes,
 )
 
-# The key of a line of the journal with the time at which a trial ended.
+# A line of the journal: what Optuna's storage has done.
+Line = dict[str, Any]
+# The key of a line with the time at which a trial ended.
 COMPLETED = "datetime_complete"
 # What Optuna raises for a file that another program wrote, or has changed.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, OptunaError)
@@ -159,7 +163,7 @@ class _StoredTrial:
     trial_id: int
     is_finished: bool
     intermediate_values: Mapping[int, float]
-    attributes: Mapping[str, object]
+    attributes: Mapping[str, Attribute]
 
     @staticmethod
     def of(trial_id: int, trial: FrozenTrial) -> _StoredTrial:
@@ -185,7 +189,7 @@ class _TimedBackend(JournalFileBackend):
         finally:
             self._completed = ""
 
-    def append_logs(self, logs: list[dict[str, object]]) -> None:
+    def append_logs(self, logs: list[Line]) -> None:
         """Append a line for each of `logs`."""
         if self._completed:
             logs = [log | {COMPLETED: self._completed} if COMPLETED in log else log for log in logs]
