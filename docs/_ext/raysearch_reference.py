@@ -5,13 +5,14 @@ the pages cannot disagree with the program. `raysearch-commands` lists the comma
 `raysearch-hyperparameters` the table of hyperparameters, `raysearch-space-keys` and
 `raysearch-samplers` the keys of a space file, `raysearch-metrics` and `raysearch-criteria` the
 metrics, `raysearch-study-files` the files of a study, `raysearch-events` the events of its journal,
-`raysearch-tree` the packages, and `raysearch-object` the signature and the docstring of one object.
-The role `format-number` writes the format number of a file. Formulas become MathML, so that no page
-needs a network.
+`raysearch-tree` the packages, `raysearch-object` the signature and the docstring of one object, and
+`raysearch-notebook` the cells of a notebook. The role `format-number` writes the format number of a
+file. Formulas become MathML, so that no page needs a network.
 """
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -415,6 +416,20 @@ def _signature(member: Any) -> str:
     return f"(\n    {parameters},\n){text[text.rindex(')') + 1 :]}"
 
 
+class NotebookDirective(MarkdownDirective):
+    """The cells of a notebook without outputs, after the first one, which has its title."""
+
+    required_arguments = 1
+
+    def markdown(self) -> Iterator[str]:
+        """Yield the Markdown of the cells, and the code in blocks."""
+        relative_path, path = self.env.relfn2path(self.arguments[0])
+        self.env.note_dependency(relative_path)
+        for cell in json.loads(Path(path).read_text())["cells"][1:]:
+            text = "".join(cell["source"])
+            yield f"```ipython3\n{text}\n```\n" if cell["cell_type"] == "code" else f"{text}\n"
+
+
 def format_number(
     _name: str,
     raw_text: str,
@@ -451,6 +466,7 @@ DIRECTIVES = {
     "raysearch-events": EventsDirective,
     "raysearch-tree": TreeDirective,
     "raysearch-object": ObjectDirective,
+    "raysearch-notebook": NotebookDirective,
 }
 
 

@@ -45,7 +45,9 @@ def test_the_hyperparameter_with_the_largest_effect_is_the_most_important(study:
 @pytest.mark.filterwarnings("ignore")
 def test_the_most_important_one_is_that_of_optunas_fanova(study: Study, tmp_path: Path) -> None:
     plan, path = study.plan, tmp_path / "a.log"
-    export_study(ExportedStudy("seen", plan.space, plan.fingerprint, study.history), path)
+    export_study(
+        ExportedStudy("seen", plan.space, plan.fingerprint, plan.identity, study.history), path
+    )
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     optuna_importances = optuna.importance.get_param_importances(
         optuna.load_study(study_name="seen", storage=optuna.storages.JournalStorage(backend)),

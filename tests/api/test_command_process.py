@@ -86,6 +86,19 @@ def test_the_message_of_a_command_has_no_lines_of_json(
     assert str(caught.value) == message
 
 
+def test_a_command_does_not_take_its_pipe_for_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel of Jupyter sets FORCE_COLOR."""
+    program(tmp_path, '#!/bin/sh\necho "<$FORCE_COLOR$TTY_COMPATIBLE>$COLUMNS"\n', monkeypatch)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("COLUMNS", "90")
+    lines: list[str] = []
+    run_command(["launch"], lines.append)
+    assert lines == ["<>90"]
+
+
 def test_a_file_in_the_working_folder_replaces_no_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

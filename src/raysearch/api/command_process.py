@@ -21,6 +21,8 @@ from raysearch.search.study.remote_view import LINE_START
 # The last lines of a command that ended without a message, and the characters of each.
 NUM_LAST_LINES, MAX_LINE = 20, 500
 NO_VARIABLES: Mapping[str, str] = {}
+# With these, rich takes a pipe for a terminal. Jupyter's kernel has the first one.
+TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 # The exit codes of a command that a signal interrupted, and that has saved its state.
 INTERRUPTED_CODES = {
     128 + number: number.name for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -46,15 +48,16 @@ def run_command(
         StudyError: With the message of the command if it fails.
         KeyboardInterrupt: If it is interrupted, after it has ended.
     """
+    kept = {name: value for name, value in os.environ.items() if name not in TERMINAL_VARIABLES}
     process = subprocess.Popen(  # noqa: S603 no shell
         # The working folder is not on its search path: a file there would replace a module.
         [sys.executable, "-P", "-m", "raysearch", *arguments],
+        env={**kept, **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, **variables},
         start_new_session=True,  # the interrupt of a terminal reaches this process only
     )
     output = _Output(process)

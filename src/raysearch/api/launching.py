@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-
-from rich.console import Console
 
 from raysearch.api.command_process import run_command
 from raysearch.api.loaded_study import Study, load, studies_folder
@@ -16,7 +13,7 @@ from raysearch.api.search_space import Space
 from raysearch.cli.launch_log import ERROR_START, LaunchLog
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
-from raysearch.cli.safe_console import SafeConsole
+from raysearch.cli.safe_console import NOTEBOOK_WIDTH, SafeConsole
 from raysearch.config.component_section import CODE_VARIABLE
 from raysearch.errors import StudyError
 from raysearch.search.study.remote_view import LINE_START
@@ -54,7 +51,7 @@ def launch(
         resume: Whether to resume the study `name`.
         studies: The folder or address with all studies. Default: the environment variable
             RAYSEARCH_STUDIES, else `studies`.
-        progress: Whether to show the live table; in a notebook, it needs `ipywidgets`.
+        progress: Whether to show the live table; in a notebook, it is one output of the cell.
 
     Returns:
         The study, with its champion.
@@ -99,8 +96,11 @@ def _run(words: list[str], log: LaunchLog, variables: Mapping[str, str], *, prog
     if not progress:
         run_command(words, log.read, variables)
         return
-    console = _console()
-    with LiveView(console, is_local="RAY_ADDRESS" not in os.environ) as view:
+    console = make_console()
+    is_notebook = console.is_jupyter
+    if is_notebook:  # its lines are text, not an output each
+        console = SafeConsole(force_jupyter=False, force_terminal=False, width=NOTEBOOK_WIDTH)
+    with LiveView(console, "RAY_ADDRESS" not in os.environ, is_notebook) as view:
 
         def show(line: str) -> None:
             log.read(line, view)
@@ -108,14 +108,6 @@ def _run(words: list[str], log: LaunchLog, variables: Mapping[str, str], *, prog
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         run_command(words, show, variables)
-
-
-def _console() -> Console:
-    """Return a console for the live table, or for lines in a notebook that cannot show it."""
-    console = make_console()
-    if console.is_jupyter and find_spec("ipywidgets") is None:
-        return SafeConsole(force_jupyter=False, width=console.width)
-    return console
 
 
 def _python_text(text: str, scratch: str, log: LaunchLog) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,10 +226,15 @@ class Study:
 
     def to_optuna(self) -> OptunaStudy:
         """Return the searched trials as an `optuna.Study` in memory."""
-        from raysearch.search.sampling.optuna_export import ExportedStudy, optuna_study
+        with warnings.catch_warnings():
+            # Of tqdm, which Optuna imports, in a notebook without ipywidgets.
+            warnings.filterwarnings("ignore", "IProgress not found")
+            from raysearch.search.sampling.optuna_export import ExportedStudy, optuna_study
 
         plan, history = self._snapshot.plan, self._snapshot.history
-        return optuna_study(ExportedStudy(self.name, plan.space, plan.fingerprint, history))
+        return optuna_study(
+            ExportedStudy(self.name, plan.space, plan.fingerprint, plan.identity, history)
+        )
 
     def __repr__(self) -> str:
         history = self._snapshot.history

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from raysearch.cli.leaderboard_table import STYLES, hparams_text
 from raysearch.cli.live_estimate import LiveEstimate
+from raysearch.cli.notebook_display import NotebookDisplay
 from raysearch.cli.progress_bar import StepBar, clock
 from raysearch.data.file_access import create_folder, open_log
 from raysearch.data.step_progress import StepProgress
@@ -34,7 +35,7 @@ from raysearch.search.study.plan import Plan
 MAX_ROWS = 12
 MAX_WARNINGS = 3
 BAR_WIDTH = 60
-# Without a terminal, a line is printed this often while a step such as a refit goes on.
+# Without a table, a line is printed this often while a step such as a refit goes on.
 STEP_LINE_S = 30.0
 
 
@@ -57,12 +58,20 @@ class StudyView:
 
     Args:
         study: The study.
-        console: Where warnings and ended trials are printed if it is no terminal.
+        console: Where warnings and ended trials are printed if no table is shown.
         is_local: Whether its trials run on this machine.
+        is_notebook: Whether the table is shown in a notebook.
     """
 
-    def __init__(self, study: ViewedStudy, console: Console, is_local: bool = True) -> None:
+    def __init__(
+        self,
+        study: ViewedStudy,
+        console: Console,
+        is_local: bool = True,
+        is_notebook: bool = False,
+    ) -> None:
         self._study, self._console = study, console
+        self._prints_lines = not (is_notebook or console.is_terminal)
         self._start_time = time.time()
         self.is_search_over = False
         self.estimate = LiveEstimate(study, is_local)
@@ -74,7 +83,7 @@ class StudyView:
             return Group(*warnings, self._status_line(), Padding(self._bar(), 0), self._table())
 
     def on_event(self, event: Event) -> None:
-        """Follow an event of the study; print a warning or an ended trial without a terminal.
+        """Follow an event of the study; print a warning or an ended trial without a table.
 
         The events of a launch that is attached to arrive later than they occurred, so the start
         time is that of the last `StudyLaunched`.
@@ -84,9 +93,9 @@ class StudyView:
             self._start_time = event.time
         if isinstance(event, TrialWarning):
             self.warnings.append(f"{event.trial}: {event.text}")
-            if not self._console.is_terminal:
+            if self._prints_lines:
                 self._print(self.warnings[-1])
-        if isinstance(event, TrialEnded) and not self._console.is_terminal:
+        if isinstance(event, TrialEnded) and self._prints_lines:
             trial = self._study.history.trials[event.trial]
             value = "" if trial.objective is None else f" {trial.objective:.4f}"
             self._print(
@@ -94,9 +103,13 @@ class StudyView:
                 f" ({trial.reason})  {hparams_text(trial, self._study.plan)}"
             )
 
-    def print_warnings(self) -> None:
-        """Print each warning on a line."""
-        for warning in self.warnings:
+    def print_warnings(self, *, with_shown: bool) -> None:
+        """Print each warning on a line.
+
+        Args:
+            with_shown: Whether those that the table shows are printed, too.
+        """
+        for warning in self.warnings if with_shown else self.warnings[:-MAX_WARNINGS]:
             self._print(warning)
 
     def _print(self, text: str) -> None:
@@ -158,48 +171,66 @@ class StudyView:
 class LiveView:
     """Shows a study on a console from its start to its end; a `StudyListener`.
 
+    In a notebook, the table stays at the end.
+
     Args:
         console: The console.
         is_local: Whether the trials run on this machine.
+        is_notebook: Whether the table is shown in the output of a notebook's cell; lines are
+            printed to the console.
     """
 
-    def __init__(self, console: Console, is_local: bool = True) -> None:
-        self._console, self._is_local = console, is_local
+    def __init__(self, console: Console, is_local: bool = True, is_notebook: bool = False) -> None:
+        self._console, self._is_local, self._is_notebook = console, is_local, is_notebook
+        self._prints_lines = not (is_notebook or console.is_terminal)
         self._view: StudyView | None = None
         self._status = "starting"
         self._step_bar: StepBar | None = None
         self._printed_step_s = 0.0
-        self._live = Live(
-            self, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
+        self._is_over = False
+        self._live: Live | NotebookDisplay
+        if is_notebook:
+            self._live = NotebookDisplay(self.__rich__)
+        else:
+            self._live = Live(
+                self, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
 
     def __rich__(self) -> RenderableType:
+        return Group(
+            *([] if self._is_over else self._step()), *([self._view] if self._view else [])
+        )
+
+    def _step(self) -> list[RenderableType]:
+        """Return what the launcher is doing."""
         step_bar = self._step_bar
-        status = self._status if step_bar is None else step_bar.step
-        parts: list[RenderableType] = [Spinner("dots", f"{status} ...")]
+        text = f"{self._status if step_bar is None else step_bar.step} ..."
+        parts: list[RenderableType] = [Text(text) if self._is_notebook else Spinner("dots", text)]
         if step_bar is not None:
             parts.append(Columns([step_bar.bar(), step_bar.text()]))
-        return Group(*parts, *([self._view] if self._view else []))
+        return parts
 
     def __enter__(self) -> LiveView:
         self._live.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._is_over = True
         self._live.stop()
         if self._view:
             self._view.estimate.close()
-        if self._view and self._console.is_terminal:  # they disappeared with the table
-            self._view.print_warnings()
+        if self._view and not self._prints_lines:
+            # Those in a terminal disappeared with the table.
+            self._view.print_warnings(with_shown=not self._is_notebook)
 
     def on_status(self, text: str) -> None:
         """Show what the launcher is doing."""
         self._status, self._step_bar = text, None
-        if not self._console.is_terminal:
+        if self._prints_lines:
             self._console.print(f"{text} ...")
 
     def on_progress(self, progress: StepProgress, reported_s: float | None = None) -> None:
-        """Show how far the current step is; without a terminal, every `STEP_LINE_S` seconds.
+        """Show how far the current step is; without a table, every `STEP_LINE_S` seconds.
 
         Args:
             progress: How far it is.
@@ -212,13 +243,13 @@ class LiveView:
         if self._view:  # the time left is that of the step
             self._view.is_search_over = True
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed_step_s >= STEP_LINE_S:
+        if self._prints_lines and now - self._printed_step_s >= STEP_LINE_S:
             self._printed_step_s = now
             self._console.print(f"{progress.step}: {self._step_bar.text()}", soft_wrap=True)
 
     def on_study(self, study: ViewedStudy) -> None:
         """Show the table of a study that is open and about to search."""
-        self._view = StudyView(study, self._console, self._is_local)
+        self._view = StudyView(study, self._console, self._is_local, self._is_notebook)
         study.add_listener(self._view.on_event)
         self._view.estimate.start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from raysearch.cli.study_state import StudySummary, current_state
 from raysearch.cli.time_text import time_left_text
 from raysearch.data.child_processes import PROC
 from raysearch.errors import StudyError
+from raysearch.search.journal.events import Event
 from raysearch.search.journal.followed_journal import FollowedJournal
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import running_launcher
@@ -59,7 +60,7 @@ def follow(folder: StudyFolder, console: Console) -> int:
         launcher = running_launcher(folder)
         with LiveView(console, is_local=launcher is not None and launcher.is_here) as view:
             view.on_status(f"following {folder.name}")
-            if _await_plan(folder, view):
+            if await_plan(folder, view.on_status, _pause):
                 _follow_journal(folder, view)
     except KeyboardInterrupt:
         command = study_command("attach", folder)
@@ -70,8 +71,16 @@ def follow(folder: StudyFolder, console: Console) -> int:
     return 0
 
 
-def _await_plan(folder: StudyFolder, view: LiveView) -> bool:
-    """Wait until the launcher has stored the plan; return whether it has."""
+def await_plan(
+    folder: StudyFolder, on_status: Callable[[str], None], pause: Callable[[], bool]
+) -> bool:
+    """Wait until the launcher has stored the plan; return whether it has.
+
+    Args:
+        folder: Folder of the study.
+        on_status: Called with a line that names the launcher.
+        pause: Waits a moment; returns whether to wait further.
+    """
     shown = None
     while not folder.exists(folder.PLAN):
         launcher = running_launcher(folder)
@@ -79,24 +88,42 @@ def _await_plan(folder: StudyFolder, view: LiveView) -> bool:
             return folder.exists(folder.PLAN)
         if launcher != shown:
             shown = launcher
-            view.on_status(f"{folder.name}: starting as {launcher}")
-        time.sleep(POLL_S)
+            on_status(f"{folder.name}: starting as {launcher}")
+        if not pause():
+            return False
+    return True
+
+
+def new_events(folder: StudyFolder, pause: Callable[[], bool]) -> Iterator[Sequence[Event]]:
+    """Yield the events of the journal, then those that a launcher has appended after each pause.
+
+    It ends when no launcher runs the study any more.
+
+    Args:
+        folder: Folder of the study.
+        pause: Waits a moment; returns whether to go on.
+    """
+    journal = FollowedJournal(folder / folder.JOURNAL)
+    is_running = True
+    while is_running:
+        # The lock is read first: the last events are read after their launcher has ended.
+        is_running = running_launcher(folder) is not None
+        yield journal.new_events()
+        is_running = is_running and pause()
+
+
+def _pause() -> bool:
+    time.sleep(POLL_S)
     return True
 
 
 def _follow_journal(folder: StudyFolder, view: LiveView) -> None:
     study = RemoteStudyView(read_plan(folder))
-    journal = FollowedJournal(folder / folder.JOURNAL)
     view.on_study(study)
     view.on_status(f"following {folder.name}")
-    is_running = True
-    while is_running:
-        # The lock is read first: the last events are read after their launcher has ended.
-        is_running = running_launcher(folder) is not None
-        for event in journal.new_events():
+    for events in new_events(folder, _pause):
+        for event in events:
             study.apply(event)
-        if is_running:
-            time.sleep(POLL_S)
 
 
 def state_text(folder: StudyFolder, study: StudySummary) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from raysearch.cli.safe_console import SafeConsole
+from raysearch.cli.safe_console import NOTEBOOK_WIDTH, SafeConsole, is_notebook_cell
 from raysearch.config.names import CLUSTER_VARIABLE, DEFAULT_STUDIES, STUDIES_VARIABLE
 from raysearch.config.process_environment import remove_terminal_size_of_zero
 from raysearch.errors import DataError, StudyError
@@ -111,11 +111,12 @@ def chosen_cluster(context: typer.Context, takes_both: bool = False) -> Path | N
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal or `COLUMNS`, else as `FILE_WIDTH`."""
+    """Return a console as wide as the terminal, the notebook or `COLUMNS`, else `FILE_WIDTH`."""
     remove_terminal_size_of_zero()
     console = SafeConsole(stderr=stderr)
     has_width = console.is_terminal or "COLUMNS" in os.environ
-    return console if has_width else SafeConsole(stderr=stderr, width=FILE_WIDTH)
+    width = NOTEBOOK_WIDTH if is_notebook_cell() else FILE_WIDTH
+    return console if has_width else SafeConsole(stderr=stderr, width=width)
 
 
 def check_out_folder(out: Path | None, option: str = "--out") -> None:

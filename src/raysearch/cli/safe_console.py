@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +14,23 @@ from rich.text import Text
 from raysearch.cli.table_fit import fit_table
 from raysearch.printable_text import printable
 
+# The variable that a kernel of Jupyter has, and so have the commands in its cells.
+KERNEL_VARIABLE = "JPY_PARENT_PID"
+# The columns of the text in a cell's output, at the usual width of a notebook.
+NOTEBOOK_WIDTH = 115
+
 
 class SafeConsole(Console):
     r"""A console that prints `\x1b` for the escape character of a name, and never the character.
 
     A table that is too wide for the console is turned or divided, so that no number in it is cut.
+    The output of a notebook's cell is no terminal, although Jupyter asks for colors (FORCE_COLOR).
     """
+
+    def __init__(self, *, force_terminal: bool | None = None, **options: Any) -> None:
+        if force_terminal is None and is_notebook_cell():
+            force_terminal = False
+        super().__init__(force_terminal=force_terminal, **options)
 
     def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
         """Return `text` with markup as rich text, its control characters made visible."""
@@ -39,3 +51,8 @@ class SafeConsole(Console):
             for part in (fit_table(item, self) if isinstance(item, Table) else [item])
         ]
         super().print(*fitted, **kwargs)
+
+
+def is_notebook_cell() -> bool:
+    """Whether this process is a kernel of Jupyter, or a command in a cell."""
+    return KERNEL_VARIABLE in os.environ

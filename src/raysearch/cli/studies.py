@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -110,17 +110,32 @@ def export_study(
             " `optuna`: its trials as an Optuna journal, for `optuna-dashboard`.",
         ),
     ] = ExportFormat.ARCHIVE,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="With `--format optuna`: append to the file while the study runs, until it ends."
+            " A file of the same study is continued.",
+        ),
+    ] = False,
     folder: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
     """Export a study as one file.
 
-    Example: `raysearch studies export quickstart quickstart.zip`
+    With `--follow`, `optuna-dashboard` shows a study while it runs. Ctrl-C ends the command, not
+    the study; the same command continues the file.
+
+    Example: `raysearch studies export quickstart quickstart.log --format optuna --follow`
     """
     if not out.parent.is_dir():
         raise StudyError(f"{out}: no folder {out.parent}; create it, or name another")
     from raysearch.search.journal.study_folder import StudyFolder
 
+    if follow:
+        if file_format is not ExportFormat.OPTUNA:
+            raise StudyError("--follow: an archive is written once; add --format optuna")
+        return _follow(folder, name, out, as_json)
     study_folder = StudyFolder(f"{folder}/{name}")
     left_out: Sequence[str] = ()
     if file_format is ExportFormat.OPTUNA:
@@ -133,8 +148,7 @@ def export_study(
             export = export_archive(study_folder, out, update)
         content, left_out = {"num_files": export.num_files}, export.left_out
     if as_json:
-        record = {"study": name, "file": out, "format": file_format.value}
-        print_json({**record, **content, "left_out": left_out})
+        _print_export(name, out, file_format, content, left_out)
         return 0
     console = make_console()
     if left_out:
@@ -148,13 +162,48 @@ def export_study(
     return 0
 
 
+def _print_export(
+    name: str,
+    out: Path,
+    file_format: ExportFormat,
+    content: Mapping[str, int],
+    left_out: Sequence[str] = (),
+) -> None:
+    record = {"study": name, "file": out, "format": file_format.value}
+    print_json({**record, **content, "left_out": left_out})
+
+
+def _follow(studies: str, name: str, out: Path, as_json: bool) -> int:
+    """Keep `out` up to date until the study ends or a signal arrives; return the exit code."""
+    from raysearch.cli.local_study import end_text, local_study
+    from raysearch.cli.studies_follow import follow_export
+
+    folder, console = local_study(studies, name), make_console()
+
+    def print_line(text: str) -> None:
+        if not as_json:
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    export = follow_export(folder, out, print_line)
+    if as_json:
+        _print_export(name, out, ExportFormat.OPTUNA, {"num_trials": export.num_trials})
+    if export.signum is not None:
+        print_line(
+            f"Interrupted; {out} has {export.num_trials} trials. The same command continues it."
+        )
+        return 128 + export.signum
+    print_line(f"{export.num_trials} trials in {out}")
+    print_line(end_text(folder))
+    return 0
+
+
 def _export_for_optuna(folder: StudyFolder, out: Path) -> int:
     from raysearch.search.sampling.optuna_export import ExportedStudy, export_study
     from raysearch.search.study.stored_study import load_study
 
     study = load_study(folder)
     plan = study.plan
-    exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, study.history)
+    exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, plan.identity, study.history)
     return export_study(exported, out)
 
 

@@ -42,7 +42,7 @@ def study(shards: Path, tmp_path: Path) -> Study:
 
 def export(study: Study, path: Path) -> int:
     plan = study.plan
-    exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, study.history)
+    exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, plan.identity, study.history)
     return export_study(exported, path)
 
 

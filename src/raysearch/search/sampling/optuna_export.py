@@ -23,6 +23,8 @@ from raysearch.search.sampling.optuna_sampler import distribution_of
 
 OptunaStudy = optuna.Study
 Attribute = str | int | float | None
+# The attribute of an Optuna study that says whose it is, and that of a trial with its name.
+IDENTITY, TRIAL = "identity", "trial"
 # Optuna has no state for a paused trial, so it counts as running.
 STATES: Mapping[str, TrialState] = {
     "finished": TrialState.COMPLETE,
@@ -39,12 +41,14 @@ class ExportedStudy:
         name: Name of the study.
         space: Its search space.
         fingerprint: Hash of its shards.
+        identity: Its identity, which no other study has, not even one of the same name.
         history: Its trials.
     """
 
     name: str
     space: Space
     fingerprint: str
+    identity: str
     history: History
 
 
@@ -89,29 +93,31 @@ def optuna_study(exported: ExportedStudy, storage: BaseStorage | None = None) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([space.metric])
-        for name, value in _study_attributes(exported).items():
+        for name, value in study_attributes(exported).items():
             study.set_user_attr(name, value)
-        study.add_trials([_optuna_trial(space, trial) for trial in trials])
+        study.add_trials([optuna_trial(space, trial) for trial in trials])
     finally:
         optuna.logging.set_verbosity(verbosity)
     return study
 
 
-def _study_attributes(exported: ExportedStudy) -> dict[str, Attribute]:
-    """Settings of the study, its champion, and the objectives of its baselines."""
+def study_attributes(exported: ExportedStudy) -> dict[str, Attribute]:
+    """Return the settings of the study, its champion, and the objectives of its baselines."""
     space, history = exported.space, exported.history
     attributes: dict[str, Attribute] = {
         "metric": space.metric,
         "epochs": space.epochs,
         "seed": space.seed,
         "data": exported.fingerprint,
+        IDENTITY: exported.identity,
         "champion": history.champion,
     }
     baselines = (trial for trial in history.trials.values() if trial.kind != "trial")
     return attributes | {trial.id: trial.objective for trial in baselines}
 
 
-def _optuna_trial(space: Space, trial: Trial) -> FrozenTrial:
+def optuna_trial(space: Space, trial: Trial) -> FrozenTrial:
+    """Return a searched trial as Optuna's."""
     state = STATES.get(trial.status, TrialState.RUNNING)
     has_ended = state is not TrialState.RUNNING
     distributions = {
@@ -145,7 +151,7 @@ def _optuna_trial(space: Space, trial: Trial) -> FrozenTrial:
 
 def _trial_attributes(trial: Trial) -> dict[str, Attribute]:
     return {
-        "trial": trial.id,
+        TRIAL: trial.id,
         "state": trial.status,
         "reason": trial.reason,
         "seconds": trial.seconds,
