@@ -260,7 +260,10 @@ class TrialParams:
         choices=("auto", "half", "imagenet"),
     )
     head_hidden_units: int = _row(
-        0, "Units of a hidden layer in a new head; 0 for none", (0, 16384), reader=("head",)
+        0, "Units of each hidden layer in a new head; 0 for none", (0, 16384), reader=("head",)
+    )
+    head_hidden_layers: int = _row(
+        1, "Hidden layers of `head_hidden_units` in a new head", (1, 16), reader=("head",)
     )
     head_batch_norm: bool = _row(
         False, "Batch norm of the features in a new head", reader=("head",)

@@ -12,9 +12,9 @@ from raysearch.config.constraints import constraint_errors, holds, truth
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
-from raysearch.config.names import FOLDS, OBJECTIVES
+from raysearch.config.names import FOLDS, FROZEN, OBJECTIVES
 from raysearch.config.samplers import TpeSampler
-from raysearch.config.space import Hyperparameter, Space
+from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_geometry import sample_hparams
 from raysearch.config.space_model import SpaceFile
 from raysearch.config.space_points import completed_point
@@ -98,6 +98,39 @@ def _staged_errors(space: Space, named: frozenset[str]) -> Iterator[FileError]:
     if "head_learning_rate" in named and not max_head_epochs:
         message = "`head_learning_rate` has no effect without `head_epochs`; remove it"
         yield FileError(("space", "head_learning_rate"), message)
+    yield from _head_layers_errors(space)
+
+
+def _head_layers_errors(space: Space) -> Iterator[FileError]:
+    """Yield an error if `head_hidden_layers` exists in trials whose head has no hidden layer.
+
+    That is: of a searched one, in some trials; of a fixed one, in all of them. A head over frozen
+    features is left out here: the classifier `mlp` always has a hidden layer.
+    """
+    hparam = space.hyperparameter("head_hidden_layers")
+    if hparam is None:
+        return
+    bound = dict(all_conditions(space, hparam))
+    if FROZEN in bound.get("adaptation", space.values_of("adaptation")):
+        return
+    units = sorted(map(int, bound.get("head_hidden_units", space.values_of("head_hidden_units"))))
+    is_searched = len(set(hparam.values)) > 1
+    if not units[-1] or (is_searched and not units[0]):
+        yield FileError(
+            ("space", "head_hidden_layers"),
+            "`head_hidden_layers` has no effect with `head_hidden_units: 0`; remove it, or"
+            f" {_positive_units_advice(space, [number for number in units if number])}",
+        )
+
+
+def _positive_units_advice(space: Space, units: list[int]) -> str:
+    """Return how `head_hidden_units` becomes positive beside `head_hidden_layers`."""
+    hparam = space.hyperparameter("head_hidden_units")
+    if hparam is None or not units:
+        return "give `head_hidden_units`, such as 64"
+    if hparam.kind in RANGES:
+        return "begin the range of `head_hidden_units` at 1"
+    return f"add `when: {{head_hidden_units: [{', '.join(map(str, units))}]}}`"
 
 
 def _unused_errors(space: Space) -> Iterator[FileError]:

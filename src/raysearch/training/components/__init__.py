@@ -31,5 +31,6 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
 }
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": losses.cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
     "focal": losses.focal,
 }
