@@ -23,15 +23,12 @@ from raysearch.reports.evaluation_page import evaluation_section
 from raysearch.reports.evaluation_tables import hparams_summary, interval_text, number
 from raysearch.reports.headline import value_table
 from raysearch.reports.html_page import Table, render_page
+from raysearch.reports.learning_curve_chart import learning_curve_chart
 from raysearch.reports.model_card import ModelCard, card_markdown, model_card
 from raysearch.reports.report_pictures import ReportPictures, report_pictures
 from raysearch.reports.search_page import search_section
 from raysearch.reports.study_report import StudyReport, repeats_text, study_report
-from raysearch.reports.trial_charts import (
-    learning_curve_chart,
-    ranking_chart,
-    shown_candidates,
-)
+from raysearch.reports.trial_charts import ranking_chart, shown_candidates
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
 from raysearch.search.tracking.tracking_store import default_store

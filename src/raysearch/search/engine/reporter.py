@@ -165,6 +165,7 @@ def fold_report(trial: str, fold_epoch: FoldEpoch, costs: ModelCosts | None) -> 
         loss=fold_epoch.loss,
         seconds=fold_epoch.seconds,
         samples=fold_epoch.samples,
+        train_metrics=fold_epoch.train_metrics,
         costs=costs,
     )
 
