@@ -153,7 +153,7 @@ def _show_selection(
     study = load_study(folder)
     selection = select_trial(folder, study.plan, study.history, options.margin)
     separate_encoder_file(study.plan, selection.chosen.hparams, options.with_encoder)
-    repeat_fold_epochs = options.repeats * study.plan.total_fold_epochs(selection.chosen.folds)
+    repeat_fold_epochs = options.repeats * study.total_fold_epochs(selection.chosen)
     if as_json:
         record = asdict(_selection_record(selection))
         sys.stdout.write(json.dumps({**record, "repeat_fold_epochs": repeat_fold_epochs}) + "\n")

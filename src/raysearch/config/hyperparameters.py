@@ -438,6 +438,9 @@ class TrialParams:
 
     # Data
     batch_size: int = _row(64, "Patches per step", (2, 65536))
+    epochs: int | None = _row(
+        None, "Epochs of a fold, in place of the key `epochs` of the space file", (1, 10**6)
+    )
     folds: int = _row(3, "Number of folds of the cross-validation", (2, 1000))
     patient_fraction: float = _row(
         1.0, "Fraction of the training patients of each fold that is used", (0.01, 1.0)

@@ -91,6 +91,7 @@ TERMS: Mapping[str, str] = {
     "plateau_factor": "factor of reduce-on-plateau",
     "plateau_patience": "patience of reduce-on-plateau",
     "batch_size": "mini-batch size",
+    "epochs": "number of epochs, length of the training",
     "folds": "k of k-fold cross-validation",
     "patient_fraction": "subsampling of the training set, multi-fidelity by data size",
     "auxiliary_weight": "sample weight, importance weight",
@@ -99,6 +100,7 @@ TERMS: Mapping[str, str] = {
 INHERITED: Mapping[str, str] = {
     "dropout": "the network's own",
     "lora_alpha": "twice `lora_rank`",
+    "epochs": "that of the key `epochs`",
     "head_weight_decay": "that of `weight_decay`",
     "head_learning_rate": "that of `learning_rate`",
 }

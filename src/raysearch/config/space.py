@@ -169,7 +169,8 @@ class NetworkLimits:
 class Space:
     """A validated search space; each hyperparameter comes after those that its conditions name.
 
-    `repeats` are the repeated cross-validations of the champion, with new seeds. By `with_encoder`,
+    `epochs` are those of a fold, the largest number if it is a hyperparameter. `repeats` are the
+    repeated cross-validations of the champion, with new seeds. By `with_encoder`,
     its model has a copy of a frozen encoder also if the license of the weights is unknown.
     """
 
@@ -196,6 +197,12 @@ class Space:
     repeats: int = 1
     champion: ChampionKind = "refit"
     with_encoder: bool = False
+
+    @property
+    def epoch_values(self) -> tuple[int, ...]:
+        """The numbers of epochs of a fold that trials may have; `epochs` is the largest."""
+        hparam = self.hyperparameter("epochs")
+        return (self.epochs,) if hparam is None else tuple(map(int, hparam.all_values()))
 
     def settings(self) -> dict[str, str]:
         """Return every setting as text by its dotted name, to compare two spaces."""

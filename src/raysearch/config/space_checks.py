@@ -9,6 +9,7 @@ from itertools import product
 from raysearch.config.adaptation_checks import adaptation_errors, all_conditions
 from raysearch.config.bag_checks import bag_errors
 from raysearch.config.constraints import constraint_errors, holds, truth
+from raysearch.config.epoch_checks import epoch_errors
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
@@ -36,9 +37,10 @@ def setting_errors(model: SpaceFile, space: Space, named: frozenset[str]) -> Ite
     sampler = space.sampler
     if isinstance(sampler, TpeSampler) and sampler.group and not sampler.multivariate:
         yield FileError(("sampler", "group"), "it needs `multivariate: true`")
-    if space.stopping.grace_period > space.epochs:
-        message = f"{space.stopping.grace_period} is above the {space.epochs} epochs"
+    if space.stopping.grace_period > min(space.epoch_values):
+        message = f"{space.stopping.grace_period} is above the {min(space.epoch_values)} epochs"
         yield FileError(("stopping", "grace_period"), message)
+    yield from epoch_errors(model, space)
     if space.budget.dollars is not None and not space.resources.prices:
         message = "no prices; give `resources: {prices: {g5.xlarge: 1.01}}`, in dollars per hour"
         yield FileError(("budget", "dollars"), message)
@@ -89,11 +91,12 @@ def _staged_errors(space: Space, named: frozenset[str]) -> Iterator[FileError]:
         message = "`auxiliary_weight` has no effect without `auxiliary` shards; remove it"
         yield FileError(("space", "auxiliary_weight"), message)
     max_head_epochs = max(map(int, space.values_of("head_epochs")))
-    if max_head_epochs >= space.epochs:
+    min_epochs = min(space.epoch_values)
+    if max_head_epochs >= min_epochs:
         yield FileError(
             ("space", "head_epochs"),
-            f"{max_head_epochs} of {space.epochs} epochs leave none for all layers; give"
-            f" {space.epochs - 1} or fewer",
+            f"{max_head_epochs} of {min_epochs} epochs leave none for all layers; give"
+            f" {min_epochs - 1} or fewer",
         )
     if "head_learning_rate" in named and not max_head_epochs:
         message = "`head_learning_rate` has no effect without `head_epochs`; remove it"

@@ -210,7 +210,7 @@ class SpaceFile(Section):
     objective: ObjectiveSection = Field(
         ObjectiveSection(), description="The metric, averaged over the folds."
     )
-    epochs: Count = Field(10, description="Epochs per fold.")
+    epochs: Count = Field(10, description="Epochs per fold, unless `space` has them.")
     trials: Count = Field(20, description="Number of configurations.")
     seed: CountOrZero = Field(0, description="The seed of the study.")
     resources: ResourcesSection = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raysearch.analysis.search_figures import study_figures
 from raysearch.analysis.stored_importances import ImportancesByFolds, read_importances
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.file_access import write_file
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
@@ -166,7 +167,9 @@ def report_page(
             if evaluated is not main_set
         ],
         values=value_table(report),
-        learning_curves=learning_curve_chart(report.champion, plan.space.epochs),
+        learning_curves=learning_curve_chart(
+            report.champion, trial_epochs(plan.space, report.champion.hparams)
+        ),
         pictures=pictures,
         is_of_slides=plan.unit == SLIDES,
         card=card,

@@ -65,7 +65,7 @@ class TrialLogBatches:
     Every launch converts equal events to equal batches, to the last bit.
 
     Args:
-        epochs: Epochs of a fold.
+        epochs: Epochs of a fold, unless the trial has a hyperparameter of this name.
         searched: The hyperparameters that differ between trials; the others are tags.
     """
 
@@ -80,6 +80,7 @@ class TrialLogBatches:
         batch = LogBatch()
         match event:
             case TrialStarted():
+                self._epochs = int(event.hparams.get("epochs", self._epochs))
                 batch = self._start(event)
             case FoldReport():
                 self._reports.append(event)
