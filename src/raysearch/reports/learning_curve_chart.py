@@ -82,10 +82,16 @@ def _draw_panel(
                 continue
             is_validation = metric == name and name != "loss"
             epochs, values = zip(*curve, strict=True)
-            marks = {"marker": "o", "ms": 3, "lw": 1.6} if is_validation else {"lw": 0.8}
-            if len(curve) == 1:
-                marks |= {"marker": "o", "ms": 3 if is_validation else 1.5}
-            (line,) = axes.plot(epochs, values, **style, **marks)
+            # A single point has no line.
+            has_dots = is_validation or len(curve) == 1
+            (line,) = axes.plot(
+                epochs,
+                values,
+                lw=1.6 if is_validation else 0.8,
+                marker="o" if has_dots else "",
+                ms=3 if is_validation else 1.5,
+                **style,
+            )
             canvas.add_tips(line, f"fold {fold}, {metric}")
             if not panel and metric == name and (has_colors or fold == folds[0]):
                 canvas.add_entry(line, f"fold {fold}" if has_colors else "a fold")
