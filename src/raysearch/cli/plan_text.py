@@ -123,7 +123,7 @@ def _split_table(plan: Plan, folds: int) -> Table:
     split = plan.split(folds)
     rungs = ", ".join(map(str, split.rungs)) or "none"
     title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch {rungs}"
-    title += most_epochs_text(plan.space)
+    title += largest_epochs_text(plan.space)
     table = Table("fold", "patients", plan.unit, title=title, title_justify="left")
     if folds > MAX_FOLDS:
         for name, summary in FOLD_SUMMARIES.items():
@@ -141,7 +141,7 @@ def epochs_text(space: Space) -> str:
     return str(space.epochs) if hparam is None else str(hparam)
 
 
-def most_epochs_text(space: Space) -> str:
+def largest_epochs_text(space: Space) -> str:
     """Return which trials have the rungs of the plan, if they differ in their epochs."""
     return f" (of {space.epochs} epochs a fold)" if len(set(space.epoch_values)) > 1 else ""
 
@@ -182,7 +182,7 @@ def stopping_text(plan: Plan) -> str:
     if stopping.rule != "none":
         epochs = ", ".join(map(str, min(rungs_of_splits))) or "none"
         is_same = len(rungs_of_splits) == 1
-        rungs = f"rungs after fold-epochs {epochs}{most_epochs_text(plan.space)}"
+        rungs = f"rungs after fold-epochs {epochs}{largest_epochs_text(plan.space)}"
         text += f"; {rungs}" if is_same else "; the rungs are below"
     if stopping.patience:
         text += f"; {stopping.patience} epochs of a fold without improvement stop a trial"
