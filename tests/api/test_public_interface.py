@@ -20,7 +20,8 @@ SIGNATURES = {
         " studies: 'str | Path | None' = None, progress: 'bool' = True) -> 'Study'"
     ),
     "load": (
-        "(name: 'str', studies: 'str | Path | None' = None, *, allow_code: 'bool' = False) -> 'Study'"
+        "(name: 'str', studies: 'str | Path | None' = None, *, allow_code: 'bool' = False)"
+        " -> 'Study'"
     ),
     "Space": "(folder: 'str | Path | None' = None, /, **keys: 'object') -> 'None'",
     "Space.read": "(path: 'str | Path', overrides: 'Iterable[str]' = ()) -> 'Space'",

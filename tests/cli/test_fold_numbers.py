@@ -18,7 +18,7 @@ from raysearch.data.csv_files import parse_csv
 from raysearch.metrics.classification import METRICS
 from raysearch.metrics.evaluation import ScoredRows, evaluate_predictions
 from raysearch.reports.evaluation_tables import fold_table
-from raysearch.reports.trial_charts import learning_curve_chart
+from raysearch.reports.learning_curve_chart import learning_curve_chart
 from raysearch.search.journal.history import Trial
 from raysearch.search.study.study import Study
 from raysearch.search.tracking.log_batches import TrialLogBatches

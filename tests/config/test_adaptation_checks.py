@@ -66,6 +66,8 @@ RANGE = {"uniform": [0.01, 0.2]}
         ADAPTED | {"color_jitter": 0.1},
         ADAPTED | {"preprocess": {"choice": ["none", "macenko"], "when": {"adaptation": "full"}}},
         FROZEN | {"classifier": "mlp", "learning_rate": RANGE, "batch_size": {"choice": [32, 64]}},
+        FROZEN | {"classifier": "mlp", "head_hidden_layers": {"choice": [1, 2]}},
+        FROZEN | {"classifier": "mlp", "head_hidden_units": 64, "head_hidden_layers": 2},
         FROZEN | {"architecture": "uni", "weights": "pretrained"},
         {"folds": 3, "architecture": "uni", "adaptation": "frozen"},
         ADAPTED | {"optimizer": {"choice": ["adamw", "sgd"], "when": {"adaptation": "full"}}},
@@ -141,6 +143,23 @@ def test_hyperparameters_that_trials_read_are_accepted(hparams: dict[str, Any]) 
         (
             FROZEN | {"classifier": "linear", "head_hidden_units": {"choice": [8, 16]}},
             "`head_hidden_units` has no effect with `adaptation: frozen` and `classifier: linear`",
+        ),
+        (
+            FROZEN | {"classifier": "linear", "head_hidden_layers": 2},
+            "`head_hidden_layers` has no effect with `adaptation: frozen` and `classifier: linear`",
+        ),
+        (
+            LORA | {"head_hidden_layers": 2},
+            "`head_hidden_layers` has no effect with `head_hidden_units: 0`; remove it",
+        ),
+        (
+            FROZEN
+            | {
+                "adaptation": {"choice": ["full", "frozen"]},
+                "classifier": {"value": "mlp", "when": {"adaptation": "frozen"}},
+                "head_hidden_layers": {"choice": [1, 2]},
+            },
+            "`head_hidden_layers` has no effect with `adaptation: full`",
         ),
         (
             FROZEN | {"classifier": "nearest_centroid", "label_smoothing": RANGE},

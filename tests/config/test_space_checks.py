@@ -103,6 +103,19 @@ def test_contradicting_sections_are_rejected(sections: dict[str, Any], message: 
         ({"auxiliary_weight": 0.5}, "`auxiliary_weight` has no effect without `auxiliary`"),
         ({"head_epochs": 10}, "space.head_epochs: 10 of 10 epochs leave none for all layers"),
         ({"head_learning_rate": 0.1}, "`head_learning_rate` has no effect without `head_epochs`"),
+        (
+            {"head_hidden_layers": 2},
+            "`head_hidden_layers` has no effect with `head_hidden_units: 0`; remove it, or give"
+            " `head_hidden_units`, such as 64",
+        ),
+        (
+            {"head_hidden_units": {"choice": [0, 64]}, "head_hidden_layers": {"choice": [1, 2]}},
+            "remove it, or add `when: {head_hidden_units: [64]}`",
+        ),
+        (
+            {"head_hidden_units": {"int": [0, 64]}, "head_hidden_layers": {"choice": [1, 2]}},
+            "remove it, or begin the range of `head_hidden_units` at 1",
+        ),
     ],
 )
 def test_a_hyperparameter_without_effect_is_rejected(hparams: dict[str, Any], message: str) -> None:
@@ -125,6 +138,21 @@ def test_a_condition_on_a_conditional_hyperparameter_is_followed() -> None:
         "points_to_evaluate.1.hidden_units: exists only if head is flat, but head does not exist"
         in message
     )
+
+
+@pytest.mark.parametrize(
+    "hparams",
+    [
+        {"head_hidden_units": 64, "head_hidden_layers": 2},
+        {"head_hidden_units": {"choice": [0, 64]}, "head_hidden_layers": 2},
+        {
+            "head_hidden_units": {"choice": [0, 32, 64]},
+            "head_hidden_layers": {"choice": [1, 2], "when": {"head_hidden_units": [32, 64]}},
+        },
+    ],
+)
+def test_the_layers_of_a_head_with_hidden_units_are_accepted(hparams: dict[str, Any]) -> None:
+    assert parse_space({"space": hparams}, "x").hyperparameter("head_hidden_layers") is not None
 
 
 def test_a_constraint_may_exclude_some_points() -> None:

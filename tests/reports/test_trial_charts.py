@@ -10,7 +10,6 @@ import pytest
 from raysearch.data.csv_files import parse_csv
 from raysearch.metrics.interval import Interval
 from raysearch.reports.trial_charts import (
-    learning_curve_chart,
     objective_range,
     ranking_chart,
     shown_candidates,
@@ -79,14 +78,3 @@ def test_the_ranking_shows_the_selected_trial_at_any_rank(selection: Selection) 
     assert [row[0] for row in parse_csv(chart.csv).rows] == ["t0", "t1", "t3"]
     assert list(shown_candidates(selection, 2)) == [1, 2, 4]
     assert list(shown_candidates(selection, 4)) == [1, 2, 3, 4]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_learning_curves_have_the_reports_of_each_fold(small_champion_study: Study) -> None:
-    (trial,) = small_champion_study.history.done()
-    chart = learning_curve_chart(trial, small_champion_study.plan.space.epochs)
-    assert chart is not None
-    words = set(ET.fromstring(chart.svg).itertext())
-    assert {"fold 0", "fold 1", "epoch", "loss", "auroc"} <= words
-    losses = [float(row[3]) for row in parse_csv(chart.csv).rows if row[2] == "loss"]
-    assert losses == [report.loss for report in trial.reports]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.samplers import SAMPLERS, RandomSampler
 from raysearch.config.space import Budget, Hyperparameter, Rule, Space, Stopping
 from raysearch.search.journal.events import (
@@ -104,7 +105,7 @@ class SimulatedStudy:
             self._running.append(trial)
 
     def _report(self, trial: Trial) -> None:
-        epoch, epochs = trial.epoch + 1, self.policy.space.epochs
+        epoch, epochs = trial.epoch + 1, trial_epochs(self.policy.space, trial.hparams)
         value = self._objective(trial.hparams) + 0.02 * (epoch % epochs)
         value += self._rng.normal(0, 0.02)
         self._record(

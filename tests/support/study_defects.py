@@ -269,6 +269,8 @@ def _expected_points(trial: Trial, epochs: int) -> Mapping[tuple[str, int], floa
     for report in trial.reports:
         points["objective", report.epoch] = report.objective
         points["train_loss", report.epoch] = report.loss
+        for name, value in (report.train_metrics or {}).items():
+            points[f"train_{name}", report.epoch] = value
         for name, value in report.metrics.items():
             points[f"fold_{report.fold}/{name}", report.epoch - report.fold * epochs] = value
     return {place: value for place, value in points.items() if value is not None}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from raysearch.config.hyperparameters import resolve
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.files import Folder
 from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.errors import DataError, StudyError
@@ -178,7 +179,7 @@ def _num_fold_epochs(plan: Plan, trial: Trial, folds: int | None) -> int:
         raise StudyError(
             f"--folds {folds}: {trial.id} has {trial.folds} folds; allowed are 1 to {trial.folds}"
         )
-    requested = plan.space.epochs * (folds or trial.folds)
+    requested = trial_epochs(plan.space, trial.hparams) * (folds or trial.folds)
     return min(requested, trial.epoch + _is_reproducible_failure(trial))
 
 
@@ -216,10 +217,9 @@ def _compare_epochs(
 ) -> tuple[EpochComparison, ...]:
     recorded = {report.epoch: report.objective for report in trial.reports}
     replayed = {fold_epoch.epoch: fold_epoch.objective for fold_epoch in fold_epochs}
+    epochs = trial_epochs(plan.space, trial.hparams)
     return tuple(
-        EpochComparison(
-            epoch, (epoch - 1) // plan.space.epochs, recorded.get(epoch), replayed.get(epoch)
-        )
+        EpochComparison(epoch, (epoch - 1) // epochs, recorded.get(epoch), replayed.get(epoch))
         for epoch in range(1, num_fold_epochs + 1)
         if epoch in recorded or epoch in replayed
     )

@@ -12,6 +12,7 @@ from rich.table import Table
 from raysearch.cli.options import MAX_ROWS
 from raysearch.cli.plan_text import FOLD_SUMMARIES, MAX_FOLDS
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.report_interval import trial_epochs
 from raysearch.metrics.interval import Interval
 from raysearch.search.journal.history import (
     History,
@@ -95,7 +96,10 @@ def leaderboard_rows(plan: Plan, history: History, intervals: Intervals) -> list
             objective=trial.objective,
             pooled=trial.pooled,
             interval=intervals.get(trial.id),
-            folds=tuple(dict(end.metrics) for end in trial.fold_ends(plan.space.epochs)),
+            folds=tuple(
+                dict(end.metrics)
+                for end in trial.fold_ends(trial_epochs(plan.space, trial.hparams))
+            ),
             fold_epochs=trial.epoch,
             seconds=trial.seconds,
             costs=trial.costs.by_name(),
@@ -233,7 +237,7 @@ def leaderboard_notes(plan: Plan, history: History, width: int) -> list[str]:
 
 def _cells(plan: Plan, history: History, trial: Trial, interval: Interval | None) -> dict[str, str]:
     """Return the cells of a trial by column."""
-    epochs = plan.space.epochs
+    epochs = trial_epochs(plan.space, trial.hparams)
     ends = [end.metrics[plan.space.metric] for end in trial.fold_ends(epochs)]
     text = escape(trial.reason if trial.status == "failed" else hparams_text(trial, plan))
     return {
@@ -278,7 +282,7 @@ def _fold_values_text(values: Sequence[float | None]) -> str:
 
 def champion_table(plan: Plan, trial: Trial) -> Table:
     """Return the main metrics of the champion by fold, or their range for many folds."""
-    ends = trial.fold_ends(plan.space.epochs)
+    ends = trial.fold_ends(trial_epochs(plan.space, trial.hparams))
     title = f"Champion {trial.id}: {escape(hparams_text(trial, plan))}"
     table = Table("metric", title=title, title_justify="left")
     is_summarized = len(ends) > MAX_FOLDS

@@ -25,6 +25,7 @@ from raysearch.cli.leaderboard_table import STYLES, hparams_text
 from raysearch.cli.live_estimate import LiveEstimate
 from raysearch.cli.notebook_display import NotebookDisplay
 from raysearch.cli.progress_bar import StepBar, clock
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.file_access import create_folder, open_log
 from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import Event, StudyLaunched, TrialEnded, TrialWarning
@@ -149,7 +150,7 @@ class StudyView:
             table.add_row(
                 trial.id,
                 f"[{STYLES[trial.status]}]{trial.status}[/]",
-                f"{trial.epoch // plan.space.epochs}/{trial.folds}",
+                f"{trial.epoch // trial_epochs(plan.space, trial.hparams)}/{trial.folds}",
                 f"{trial.epoch}/{self._study.total_fold_epochs(trial)}",
                 value,
                 Text(hparams_text(trial, plan), overflow="ellipsis", no_wrap=True),

@@ -109,7 +109,7 @@ def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:
         "auxiliary": ", ".join(auxiliary),
         "objective": f"{space.metric}, {space.mode}, mean over the folds",
         "trials": f"{space.trials}, beside the benchmark network and the class-prior baseline",
-        "epochs": f"{space.epochs} per fold",
+        "epochs": f"{epochs_text(space)} per fold",
         "seed": str(space.seed),
         "resources": f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs per trial",
         **search_rows(plan),
@@ -123,6 +123,7 @@ def _split_table(plan: Plan, folds: int) -> Table:
     split = plan.split(folds)
     rungs = ", ".join(map(str, split.rungs)) or "none"
     title = f"{folds} folds ({split.hash[:12]}), rungs after fold-epoch {rungs}"
+    title += largest_epochs_text(plan.space)
     table = Table("fold", "patients", plan.unit, title=title, title_justify="left")
     if folds > MAX_FOLDS:
         for name, summary in FOLD_SUMMARIES.items():
@@ -132,6 +133,17 @@ def _split_table(plan: Plan, folds: int) -> Table:
     for fold in range(folds):
         table.add_row(str(fold), f"{split.patients[fold]:,}", f"{split.patches[fold]:,}")
     return table
+
+
+def epochs_text(space: Space) -> str:
+    """Return the numbers of epochs of a fold: the value, the choices, or the range."""
+    hparam = space.hyperparameter("epochs")
+    return str(space.epochs) if hparam is None else str(hparam)
+
+
+def largest_epochs_text(space: Space) -> str:
+    """Return which trials have the rungs of the plan, if they differ in their epochs."""
+    return f" (of {space.epochs} epochs a fold)" if len(set(space.epoch_values)) > 1 else ""
 
 
 def search_rows(plan: Plan) -> dict[str, str]:
@@ -170,7 +182,8 @@ def stopping_text(plan: Plan) -> str:
     if stopping.rule != "none":
         epochs = ", ".join(map(str, min(rungs_of_splits))) or "none"
         is_same = len(rungs_of_splits) == 1
-        text += f"; rungs after fold-epochs {epochs}" if is_same else "; the rungs are below"
+        rungs = f"rungs after fold-epochs {epochs}{largest_epochs_text(plan.space)}"
+        text += f"; {rungs}" if is_same else "; the rungs are below"
     if stopping.patience:
         text += f"; {stopping.patience} epochs of a fold without improvement stop a trial"
     if stopping.paired_alpha:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.csv_files import csv_content
 from raysearch.search.journal.history import leaderboard
 
@@ -58,7 +59,7 @@ def _group(column: str) -> tuple[int, int]:
 
 def _cells(plan: Plan, history: History, trial: Trial, intervals: Intervals) -> Mapping[str, Cell]:
     """Return the cells of a trial by column; folds are numbered from 0."""
-    ends = trial.fold_ends(plan.space.epochs)
+    ends = trial.fold_ends(trial_epochs(plan.space, trial.hparams))
     interval = intervals.get(trial.id)
     by_fold = {
         f"fold_{fold}/{name}": value

@@ -156,6 +156,7 @@ def _show_selection(
     folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console
 ) -> None:
     """Print the selection without training or registering a model."""
+    from raysearch.config.report_interval import trial_epochs
     from raysearch.search.study.frozen_encoders import separate_encoder_file
     from raysearch.search.study.stored_study import load_study
     from raysearch.selection.selection import select as select_trial
@@ -163,7 +164,9 @@ def _show_selection(
     study = load_study(folder)
     selection = select_trial(folder, study.plan, study.history, options.margin)
     separate_encoder_file(study.plan, selection.chosen.hparams, options.with_encoder)
-    repeat_fold_epochs = options.repeats * study.plan.total_fold_epochs(selection.chosen.folds)
+    chosen = selection.chosen
+    num_fold_epochs = chosen.folds * trial_epochs(study.plan.space, chosen.hparams)
+    repeat_fold_epochs = options.repeats * num_fold_epochs
     if as_json:
         record = asdict(_selection_record(selection))
         sys.stdout.write(json.dumps({**record, "repeat_fold_epochs": repeat_fold_epochs}) + "\n")

@@ -17,8 +17,8 @@ from raysearch.config.names import (
 # Of a frozen network, they define the head, and not the features.
 HEAD_HPARAMS = frozenset(
     (
-        *("adaptation", "classifier", "num_neighbors", "head_hidden_units", "head_batch_norm"),
-        *("head_dropout", "dropout", "stage_dropout"),
+        *("adaptation", "classifier", "num_neighbors", "head_hidden_units", "head_hidden_layers"),
+        *("head_batch_norm", "head_dropout", "dropout", "stage_dropout"),
     )
 )
 # They define the adapters of LoRA, and not the network, into whose weights these are merged.
@@ -44,7 +44,8 @@ FITTED_UNREAD = frozenset(
     (
         *(name for name, row in HYPERPARAMETERS.items() if row.part in ("optimizer", "schedule")),
         *("optimizer", "schedule", "batch_size", "feature_passes", "gradient_clip_norm"),
-        *("balanced_sampling", "head_hidden_units", "head_batch_norm", "head_dropout"),
+        *("balanced_sampling", "head_hidden_units", "head_hidden_layers", "head_batch_norm"),
+        "head_dropout",
     )
 )
 
@@ -83,6 +84,8 @@ def is_read(name: str, params: TrialParams) -> bool:
         if getattr(params, other) != value:
             return False
         condition = HYPERPARAMETERS[other].condition
+    if name == "head_hidden_layers" and params.adaptation != FROZEN:
+        return params.head_hidden_units > 0
     if params.adaptation in (LAST_BLOCKS, LORA):
         return name != "frozen_blocks"
     if params.adaptation != FROZEN:
@@ -90,7 +93,7 @@ def is_read(name: str, params: TrialParams) -> bool:
     is_trained = params.classifier in TRAINED_CLASSIFIERS
     unread = set(FROZEN_UNREAD) if is_trained else FROZEN_UNREAD | FITTED_UNREAD
     if params.classifier != "mlp":
-        unread = unread | {"head_hidden_units"}
+        unread = unread | {"head_hidden_units", "head_hidden_layers"}
     if params.classifier in NEAREST_CLASSIFIERS:
         unread = unread | {"loss", "label_smoothing", "focal_gamma"}
     return name not in unread

@@ -270,7 +270,10 @@ class TrialParams:
         choices=("auto", "half", "imagenet"),
     )
     head_hidden_units: int = _row(
-        0, "Units of a hidden layer in a new head; 0 for none", (0, 16384), reader=("head",)
+        0, "Units of each hidden layer in a new head; 0 for none", (0, 16384), reader=("head",)
+    )
+    head_hidden_layers: int = _row(
+        1, "Hidden layers of `head_hidden_units` in a new head", (1, 16), reader=("head",)
     )
     head_batch_norm: bool = _row(
         False, "Batch norm of the features in a new head", reader=("head",)
@@ -445,6 +448,9 @@ class TrialParams:
 
     # Data
     batch_size: int = _row(64, "Patches per step", (2, 65536))
+    epochs: int | None = _row(
+        None, "Epochs of a fold, in place of the key `epochs` of the space file", (1, 10**6)
+    )
     folds: int = _row(3, "Number of folds of the cross-validation", (2, 1000))
     patient_fraction: float = _row(
         1.0, "Fraction of the training patients of each fold that is used", (0.01, 1.0)

@@ -76,7 +76,7 @@ HUB_NAME = re.compile(
 PATH_PREFIXES = ("/", "./", "../", "~/")
 OPTIMIZERS = ("adamw", "sgd", "adam", "rmsprop", "adadelta", "muon")
 SCHEDULES = ("constant", "one_cycle", "cosine", "exponential", "reduce_on_plateau")
-LOSSES = ("cross_entropy", "focal")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "focal")
 # Those that are fitted to the training rows of a fold.
 FITTED_PREPROCESSINGS = ("reinhard", "macenko")
 PREPROCESSINGS = ("none", "sharpen", "clahe", "gaussian", "median", "reinhard", "macenko")

@@ -15,7 +15,8 @@ TERMS: Mapping[str, str] = {
     "optimizer": "optimizer, such as AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan, 2024)",
     "schedule": "learning rate schedule, such as 1cycle (Smith and Topin, 2019) or cosine annealing"
     " (Loshchilov and Hutter, 2017)",
-    "loss": "loss function, such as cross entropy or focal loss (Lin et al., 2017)",
+    "loss": "loss function, such as cross entropy, binary cross entropy of one class against the"
+    " rest, or focal loss (Lin et al., 2017)",
     "preprocess": "stain normalization (Reinhard et al., 2001; Macenko et al., 2009), image filter",
     "stages": "depth: number of stages with pooling between them",
     "convolutions": "depth of a stage: convolutional layers per stage",
@@ -50,7 +51,8 @@ TERMS: Mapping[str, str] = {
     "num_neighbors": "k of k nearest neighbors",
     "feature_passes": "number of epochs of the training of a head",
     "normalization": "input normalization (standardization)",
-    "head_hidden_units": "width of a hidden layer of the classification head",
+    "head_hidden_units": "width of the hidden layers (dense layers) of the classification head",
+    "head_hidden_layers": "depth of the classification head: number of dense layers",
     "head_batch_norm": "batch normalization (Ioffe and Szegedy, 2015)",
     "head_dropout": "dropout rate of the classification head",
     "head_weight_decay": "weight decay of a parameter group",
@@ -89,6 +91,7 @@ TERMS: Mapping[str, str] = {
     "plateau_factor": "factor of reduce-on-plateau",
     "plateau_patience": "patience of reduce-on-plateau",
     "batch_size": "mini-batch size",
+    "epochs": "number of epochs, length of the training",
     "folds": "k of k-fold cross-validation",
     "patient_fraction": "subsampling of the training set, multi-fidelity by data size",
     "auxiliary_weight": "sample weight, importance weight",
@@ -97,6 +100,7 @@ TERMS: Mapping[str, str] = {
 INHERITED: Mapping[str, str] = {
     "dropout": "the network's own",
     "lora_alpha": "twice `lora_rank`",
+    "epochs": "that of the key `epochs`",
     "head_weight_decay": "that of `weight_decay`",
     "head_learning_rate": "that of `learning_rate`",
 }

@@ -1,10 +1,19 @@
-"""How often trials report: after each epoch of a fold, or after each fold."""
+"""The epochs of a trial's folds, and how often it reports: after each epoch, or each fold."""
 
 from __future__ import annotations
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.names import FROZEN
 from raysearch.config.space import Space
+
+
+def trial_epochs(space: Space, hparams: Hparams) -> int:
+    """Return the epochs of a fold of a trial.
+
+    They are its hyperparameter `epochs`; without it, those of the space. The baseline `benchmark`
+    has none, and so the largest number of the space.
+    """
+    return int(hparams.get("epochs", space.epochs))
 
 
 def report_interval(hparams: Hparams, epochs: int) -> int:
@@ -24,4 +33,4 @@ def min_reports(space: Space) -> int:
     """Return the fewest reports of a trial of `space` that finishes."""
     folds = min(map(int, space.values_of("folds")))
     is_frozen = FROZEN in space.values_of("adaptation")
-    return folds if is_frozen else folds * space.epochs
+    return folds if is_frozen else folds * min(space.epoch_values)

@@ -169,7 +169,8 @@ class NetworkLimits:
 class Space:
     """A validated search space; each hyperparameter comes after those that its conditions name.
 
-    `repeats` are the repeated cross-validations of the champion, with new seeds. By `with_encoder`,
+    `epochs` are those of a fold, the largest number if it is a hyperparameter. `repeats` are the
+    repeated cross-validations of the champion, with new seeds. By `with_encoder`,
     its model has a copy of a frozen encoder also if the license of the weights is unknown.
     `components` are those of the user's own, and `metrics` the import paths of further metrics.
     """
@@ -210,6 +211,12 @@ class Space:
     def table(self) -> Mapping[str, HyperparameterSpec]:
         """The table of hyperparameters, with those of the components of the user's."""
         return table_with(self.components)
+
+    @property
+    def epoch_values(self) -> tuple[int, ...]:
+        """The numbers of epochs of a fold that trials may have; `epochs` is the largest."""
+        hparam = self.hyperparameter("epochs")
+        return (self.epochs,) if hparam is None else tuple(map(int, hparam.all_values()))
 
     def settings(self) -> dict[str, str]:
         """Return every setting as text by its dotted name, to compare two spaces."""

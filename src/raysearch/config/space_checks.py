@@ -9,11 +9,12 @@ from itertools import product
 from raysearch.config.adaptation_checks import adaptation_errors, all_conditions
 from raysearch.config.bag_checks import bag_errors
 from raysearch.config.constraints import constraint_errors, holds, truth
+from raysearch.config.epoch_checks import epoch_errors
 from raysearch.config.file_errors import FileError
 from raysearch.config.hyperparameter_spec import SELECTORS, Value
-from raysearch.config.names import FOLDS, OBJECTIVES
+from raysearch.config.names import FOLDS, FROZEN, OBJECTIVES
 from raysearch.config.samplers import TpeSampler
-from raysearch.config.space import Hyperparameter, Space
+from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_geometry import sample_hparams
 from raysearch.config.space_model import SpaceFile
 from raysearch.config.space_points import completed_point
@@ -38,9 +39,10 @@ def setting_errors(model: SpaceFile, space: Space, named: frozenset[str]) -> Ite
     sampler = space.sampler
     if isinstance(sampler, TpeSampler) and sampler.group and not sampler.multivariate:
         yield FileError(("sampler", "group"), "it needs `multivariate: true`")
-    if space.stopping.grace_period > space.epochs:
-        message = f"{space.stopping.grace_period} is above the {space.epochs} epochs"
+    if space.stopping.grace_period > min(space.epoch_values):
+        message = f"{space.stopping.grace_period} is above the {min(space.epoch_values)} epochs"
         yield FileError(("stopping", "grace_period"), message)
+    yield from epoch_errors(model, space)
     if space.budget.dollars is not None and not space.resources.prices:
         message = "no prices; give `resources: {prices: {g5.xlarge: 1.01}}`, in dollars per hour"
         yield FileError(("budget", "dollars"), message)
@@ -91,15 +93,49 @@ def _staged_errors(space: Space, named: frozenset[str]) -> Iterator[FileError]:
         message = "`auxiliary_weight` has no effect without `auxiliary` shards; remove it"
         yield FileError(("space", "auxiliary_weight"), message)
     max_head_epochs = max(map(int, space.values_of("head_epochs")))
-    if max_head_epochs >= space.epochs:
+    min_epochs = min(space.epoch_values)
+    if max_head_epochs >= min_epochs:
         yield FileError(
             ("space", "head_epochs"),
-            f"{max_head_epochs} of {space.epochs} epochs leave none for all layers; give"
-            f" {space.epochs - 1} or fewer",
+            f"{max_head_epochs} of {min_epochs} epochs leave none for all layers; give"
+            f" {min_epochs - 1} or fewer",
         )
     if "head_learning_rate" in named and not max_head_epochs:
         message = "`head_learning_rate` has no effect without `head_epochs`; remove it"
         yield FileError(("space", "head_learning_rate"), message)
+    yield from _head_layers_errors(space)
+
+
+def _head_layers_errors(space: Space) -> Iterator[FileError]:
+    """Yield an error if `head_hidden_layers` exists in trials whose head has no hidden layer.
+
+    That is: of a searched one, in some trials; of a fixed one, in all of them. A head over frozen
+    features is left out here: the classifier `mlp` always has a hidden layer.
+    """
+    hparam = space.hyperparameter("head_hidden_layers")
+    if hparam is None:
+        return
+    bound = dict(all_conditions(space, hparam))
+    if FROZEN in bound.get("adaptation", space.values_of("adaptation")):
+        return
+    units = sorted(map(int, bound.get("head_hidden_units", space.values_of("head_hidden_units"))))
+    is_searched = len(set(hparam.values)) > 1
+    if not units[-1] or (is_searched and not units[0]):
+        yield FileError(
+            ("space", "head_hidden_layers"),
+            "`head_hidden_layers` has no effect with `head_hidden_units: 0`; remove it, or"
+            f" {_positive_units_advice(space, [number for number in units if number])}",
+        )
+
+
+def _positive_units_advice(space: Space, units: list[int]) -> str:
+    """Return how `head_hidden_units` becomes positive beside `head_hidden_layers`."""
+    hparam = space.hyperparameter("head_hidden_units")
+    if hparam is None or not units:
+        return "give `head_hidden_units`, such as 64"
+    if hparam.kind in RANGES:
+        return "begin the range of `head_hidden_units` at 1"
+    return f"add `when: {{head_hidden_units: [{', '.join(map(str, units))}]}}`"
 
 
 def _unused_errors(space: Space) -> Iterator[FileError]:

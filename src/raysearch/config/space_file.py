@@ -21,7 +21,7 @@ from raysearch.config.hyperparameter_section import flatten_entries
 from raysearch.config.hyperparameter_spec import HyperparameterSpec
 from raysearch.config.names import LABEL, OBJECTIVES, WEIGHTS_SUFFIXES, encoder_path
 from raysearch.config.overrides import override
-from raysearch.config.space import Resources, Space, Stopping
+from raysearch.config.space import Hyperparameter, Resources, Space, Stopping
 from raysearch.config.space_checks import setting_errors, space_errors
 from raysearch.config.space_model import SpaceFile
 from raysearch.config.space_points import parse_points
@@ -143,14 +143,15 @@ def _space(
     """Return the space of `model`; append the errors of its hyperparameters and its points."""
     hparams = flatten_entries(model.space, errors)
     resources = model.resources
+    epoch_values = _epoch_values(model, hparams)
     return Space(
         hparams=hparams,
         metric=model.objective.metric,
         mode=OBJECTIVES.get(model.objective.metric, model.objective.mode or "max"),
-        epochs=model.epochs,
+        epochs=max(epoch_values),
         trials=model.trials,
         seed=model.seed,
-        stopping=_stopping(model),
+        stopping=_stopping(model, min(epoch_values)),
         resources=Resources(
             resources.cpus, float(resources.gpus), tuple(sorted(resources.prices.items()))
         ),
@@ -175,9 +176,18 @@ def _space(
     )
 
 
-def _stopping(model: SpaceFile) -> Stopping:
-    """Return the stopping rules, with the defaults that depend on the epochs and on the rule."""
-    section, epochs = model.stopping, model.epochs
+def _epoch_values(model: SpaceFile, hparams: tuple[Hyperparameter, ...]) -> tuple[int, ...]:
+    """Return the numbers of epochs of a fold: those of the hyperparameter, or of the file's key."""
+    values = (hparam.all_values() for hparam in hparams if hparam.name == "epochs")
+    return tuple(map(int, next(values, (model.epochs,))))
+
+
+def _stopping(model: SpaceFile, epochs: int) -> Stopping:
+    """Return the stopping rules, with the defaults that depend on the rule and on the `epochs`.
+
+    If trials differ in their epochs, these are the fewest.
+    """
+    section = model.stopping
     grace_period = section.grace_period
     if grace_period is None:
         grace_period = max(1, round(epochs / 10), min(MIN_GRACE_PERIOD, epochs // 2))

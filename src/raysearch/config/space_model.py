@@ -229,7 +229,7 @@ class SpaceFile(Section):
     metrics: ImportPaths = Field(
         (), description="Further metrics of your own, such as `mymetrics:weighted_f1`."
     )
-    epochs: Count = Field(10, description="Epochs per fold.")
+    epochs: Count = Field(10, description="Epochs per fold, unless `space` has them.")
     trials: Count = Field(20, description="Number of configurations.")
     seed: CountOrZero = Field(0, description="The seed of the study.")
     resources: ResourcesSection = Field(

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import NO_WEIGHTS
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.metrics.evaluation import NUM_REPLICATES
 from raysearch.metrics.row_units import singular
@@ -225,8 +226,9 @@ def _model_answers(report: StudyReport) -> Answers:
 
 def _training_answers(report: StudyReport) -> Answers:
     space, selection = report.plan.space, report.selection
+    hparams = report.champion.hparams
     training = (
-        f"{space.epochs} epochs a fold; {hparams_summary(report.champion.hparams)}; defaults for"
+        f"{trial_epochs(space, hparams)} epochs a fold; {hparams_summary(hparams)}; defaults for"
         " all other hyperparameters."
     )
     selected = (

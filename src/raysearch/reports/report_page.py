@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raysearch.analysis.search_figures import study_figures
 from raysearch.analysis.stored_importances import ImportancesByFolds, read_importances
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.file_access import write_file
 from raysearch.data.pseudonyms import DisplayedNames, last_part
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
@@ -23,15 +24,12 @@ from raysearch.reports.evaluation_page import evaluation_section
 from raysearch.reports.evaluation_tables import hparams_summary, interval_text, number
 from raysearch.reports.headline import value_table
 from raysearch.reports.html_page import Table, render_page
+from raysearch.reports.learning_curve_chart import learning_curve_chart
 from raysearch.reports.model_card import ModelCard, card_markdown, model_card
 from raysearch.reports.report_pictures import ReportPictures, report_pictures
 from raysearch.reports.search_page import search_section
 from raysearch.reports.study_report import StudyReport, repeats_text, study_report
-from raysearch.reports.trial_charts import (
-    learning_curve_chart,
-    ranking_chart,
-    shown_candidates,
-)
+from raysearch.reports.trial_charts import ranking_chart, shown_candidates
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.tracking.parent_run import RunContent, log_to_parent_run
 from raysearch.search.tracking.tracking_store import default_store
@@ -169,7 +167,9 @@ def report_page(
             if evaluated is not main_set
         ],
         values=value_table(report),
-        learning_curves=learning_curve_chart(report.champion, plan.space.epochs),
+        learning_curves=learning_curve_chart(
+            report.champion, trial_epochs(plan.space, report.champion.hparams)
+        ),
         pictures=pictures,
         is_of_slides=plan.unit == SLIDES,
         card=card,

@@ -1,11 +1,9 @@
-"""Draws the ranking of the finished trials as a forest plot, and the learning curves of a trial."""
+"""Draws the ranking of the finished trials as a forest plot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-
-import numpy as np
 
 from raysearch.metrics.interval import Interval
 from raysearch.reports.chart_canvas import (
@@ -17,16 +15,11 @@ from raysearch.reports.chart_canvas import (
     line_style,
 )
 from raysearch.reports.chart_colors import CARD, INK, SOFT
-from raysearch.search.journal.history import Trial
 from raysearch.selection.selection import Candidate, Selection
 
 ROW_HEIGHT, AXIS_HEIGHT, LEGEND_HEIGHT = 22, 64, 19
 # The axis reaches so many times the usual distance from the best trial.
 OUTLIER_DISTANCE = 4
-LEARNING_CURVES = ("loss", "accuracy", "precision", "recall", "f1", "auroc")
-CURVE_COLUMNS, CURVE_HEIGHT = 2, 150
-# The lines of more folds have one color.
-MAX_FOLD_COLORS = 6
 Range = tuple[float, float]
 
 
@@ -177,50 +170,3 @@ def _ranking_data(candidates: Sequence[Candidate], selection: Selection) -> Data
         for candidate in candidates
     ]
     return DataTable(["trial", "objective", "low", "high", "tied", "selected"], rows)
-
-
-def learning_curve_chart(trial: Trial, epochs: int) -> Chart | None:
-    """Draw each metric over the epochs, with a line for each fold; None if none is known."""
-    rows = _learning_curve_rows(trial, epochs)
-    names = [name for name in LEARNING_CURVES if any(row[2] == name for row in rows)]
-    if not names:
-        return None
-    num_rows = -(-len(names) // CURVE_COLUMNS)
-    folds = sorted({row[0] for row in rows})
-    legend_rows = -(-min(len(folds), MAX_FOLD_COLORS + 1) // 3)
-    height = CURVE_HEIGHT * num_rows + LEGEND_HEIGHT * legend_rows
-    with chart_canvas(height, num_rows, CURVE_COLUMNS) as canvas:
-        canvas.legend_columns = 3
-        panels = [axes for line in canvas.grid for axes in line]
-        for number, (axes, name) in enumerate(zip(panels, names, strict=False)):
-            for fold in folds:
-                points = [(row[1], row[3]) for row in rows if row[0] == fold and row[2] == name]
-                style = line_style(fold - 1 if len(folds) <= MAX_FOLD_COLORS else 0)
-                xs, ys = zip(*points, strict=True) if points else ((), ())
-                (line,) = axes.plot(xs, ys, lw=1.6, marker="o", ms=3, **style)
-                canvas.add_tips(line, f"fold {fold}, {name}")
-                if not number and (len(folds) <= MAX_FOLD_COLORS or fold == folds[0]):
-                    label = f"fold {fold}" if len(folds) <= MAX_FOLD_COLORS else "a fold"
-                    canvas.add_entry(line, label)
-            axes.set_title(name, size=12)
-            axes.set_xlim(0.8, max(epochs, 2) + 0.2)
-            axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)  # type: ignore[call-arg]
-        for axes in panels[len(names) :]:
-            axes.set_axis_off()
-        canvas.figure.supxlabel("epoch", size=12)
-        data = DataTable(["fold", "epoch", "metric", "value"], rows)
-        return canvas.chart("learning-curves", "Learning curves of the champion's folds", data)
-
-
-def _learning_curve_rows(trial: Trial, epochs: int) -> list[tuple[int, int, str, float]]:
-    """Return fold, epoch from 1 on, metric and value of each report of a trial."""
-    rows: list[tuple[int, int, str, float]] = []
-    for fold in range(trial.folds):
-        reports = [report for report in trial.reports if report.fold == fold]
-        for report in reports:
-            epoch = report.epoch - fold * epochs
-            for name in LEARNING_CURVES:
-                value = report.loss if name == "loss" else report.metrics.get(name)
-                if value is not None and np.isfinite(value):
-                    rows.append((fold, epoch, name, float(value)))
-    return rows

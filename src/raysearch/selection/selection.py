@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysearch.config.hyperparameters import resolve
+from raysearch.config.report_interval import trial_epochs
 from raysearch.errors import StudyError
 from raysearch.metrics.bootstrap import Floats, percentile_interval
 from raysearch.metrics.interval import Interval
@@ -239,7 +240,8 @@ class SearchReplicates:
     def rungs(self) -> list[RungReplicates]:
         """Compute the objectives at each rung of the search."""
         rungs = []
-        for (_folds, epoch), rung in sorted(self._history.rungs.items()):
+        for level, rung in sorted(self._history.rungs.items()):
+            epoch = level.epoch
             names = [name for name in rung.values if name in self._indices]
             rungs.append(
                 RungReplicates(
@@ -256,7 +258,7 @@ class SearchReplicates:
         It is the mean over the finished folds and the current one. A fold without a patient in a
         replicate is left out of its mean: with one patient per fold, a third of them are.
         """
-        fold_epochs = self._plan.space.epochs
+        fold_epochs = trial_epochs(self._plan.space, self._history.trials[trial].hparams)
         ends = [*range(fold_epochs, epoch, fold_epochs), epoch]
         values = np.array([self._fold_metric(trial, end) for end in ends])
         defined = np.isfinite(values)

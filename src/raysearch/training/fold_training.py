@@ -27,6 +27,7 @@ from raysearch.training.batches import (
 )
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
 from raysearch.training.fold_loss import FoldLoss
+from raysearch.training.online_metrics import OnlinePredictions, TrainMetrics, heavier_target
 from raysearch.training.optimization import Optimization, OptimizationState, StateDict
 from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
@@ -90,6 +91,7 @@ class FoldTrainer:
         self.train_indices, self.val_indices = data.folds[fold]
         self.loss = FoldLoss(config, data, fold)
         self.epoch_indices = self.loss.train_indices
+        self._predictions = OnlinePredictions(self.loss.labels, self.loss.num_own_rows)
 
         torch.manual_seed(key(config.seed, fold, "model"))
         num_classes = len(data.class_names)
@@ -129,6 +131,7 @@ class FoldTrainer:
         order = torch.from_numpy(self.row_order(epoch)).to(device)
         total_loss = torch.zeros((), device=device)
         self.optimization.start_epoch(epoch)
+        self._predictions.start()
         num_done = 0
         for rows in split_batches(order, self.config.batch_size):
             is_random = self.augment.has_dihedral or self.data.bag_ends is not None
@@ -182,6 +185,13 @@ class FoldTrainer:
             raise TrainingFailedError(NAN_SCORES)
         return ValidationScores(self.val_indices, logits, elapsed_ms / len(logits) / num_views)
 
+    def train_metrics(self) -> TrainMetrics:
+        """Return the metrics of the training rows, as predicted in the steps of the last epoch.
+
+        A blend of mixup counts as the patch of which it has the larger part.
+        """
+        return self._predictions.metrics(self.data.class_names)
+
     @property
     def trained_model(self) -> nn.Module:
         """The model that is validated and kept: the average of the weights if there is one."""
@@ -221,8 +231,9 @@ class FoldTrainer:
 
         The gradient is accumulated over micro-batches if the configuration says so.
         """
+        heavier = heavier_target(targets)
         if self.config.accumulate == 1:
-            return self._backward(batch, targets)
+            return self._backward(batch, targets, heavier)
         size = self.config.micro_batch_size(len(batch))
         # The mean of a micro-batch is weighted by its normalizer relative to that of the batch.
         split_targets = [
@@ -235,14 +246,15 @@ class FoldTrainer:
         total_loss, start = torch.zeros((), device=batch.device), 0
         for micro_targets in zip(*split_targets, strict=True):
             stop = start + len(micro_targets[0][0])
-            total_loss += self._backward(batch[start:stop], list(micro_targets))
+            total_loss += self._backward(batch[start:stop], list(micro_targets), heavier)
             start = stop
         return total_loss
 
-    def _backward(self, batch: Tensor, targets: Targets) -> Tensor:
+    def _backward(self, batch: Tensor, targets: Targets, heavier: int) -> Tensor:
         with self.config.precision_settings.autocast(self.data.device):
             logits = self.model(batch)
         logits = logits.float()
+        self._predictions.add(logits, targets[heavier][0])
         losses = [self.loss.mean(logits, rows) * weight for rows, weight in targets]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -39,6 +39,8 @@ class FoldEpoch:
         metrics: The validation metrics of this fold, by name.
         seconds: The duration; that of the first epoch of a fold includes the preprocessing.
         samples: The number of training patches; None in a checkpoint that does not contain it.
+        train_metrics: The metrics of the training rows of this fold, by name, as predicted in the
+            training steps of the epoch; None in a checkpoint that does not contain them.
     """
 
     epoch: int
@@ -48,6 +50,7 @@ class FoldEpoch:
     metrics: Mapping[str, float | None]
     seconds: float
     samples: int | None = None
+    train_metrics: Mapping[str, float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def train(
         for each_epoch in range(epoch, epoch + interval):
             loss = trainer.train_epoch(each_epoch)
             num_samples += len(trainer.epoch_indices)
+        train_metrics = trainer.train_metrics()
         val_scores = trainer.validate(use_tta=epoch + interval == config.epochs)
         metrics = validation_metrics(config, data, val_scores)
         fold_epoch = FoldEpoch(
@@ -118,6 +122,7 @@ def train(
             metrics=metrics,
             seconds=time.monotonic() - start,
             samples=num_samples,
+            train_metrics=train_metrics,
         )
         history.append(fold_epoch)
         report(fold_epoch, val_scores, _state_getter(history, trainer))

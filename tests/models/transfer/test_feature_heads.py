@@ -7,6 +7,7 @@ from torch.nn import functional
 from raysearch.config.names import CLASSIFIERS
 from raysearch.models.tensor_files import load_state
 from raysearch.models.transfer.feature_heads import (
+    DEFAULT_HIDDEN_UNITS,
     FeatureHead,
     NearestCentroidHead,
     NearestNeighborsHead,
@@ -89,6 +90,14 @@ def test_a_stored_head_classifies_as_it_did(classifier: str) -> None:
         head.fit(features, labels, torch.ones(30))
     read = load_state(build, head.state_dict())
     assert torch.equal(read.eval()(features), head.eval()(features))
+
+
+def test_the_classifier_mlp_has_several_hidden_layers_of_the_same_width() -> None:
+    head = build_feature_head("mlp", 6, 3, hidden_units=4, hidden_layers=3)
+    shapes = [list(value.shape) for name, value in head.state_dict().items() if "weight" in name]
+    assert shapes == [[4, 6], [4, 4], [4, 4], [3, 4]]
+    by_default = build_feature_head("mlp", 6, 3, hidden_layers=2).state_dict()
+    assert by_default["layers.2.weight"].shape == (DEFAULT_HIDDEN_UNITS, DEFAULT_HIDDEN_UNITS)
 
 
 def test_a_state_with_rows_but_without_their_votes_is_rejected() -> None:

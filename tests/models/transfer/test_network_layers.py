@@ -38,6 +38,18 @@ def test_a_custom_head_replaces_the_last_layer() -> None:
     assert head_name(net, 3) == "fc"
 
 
+def test_a_custom_head_has_several_hidden_layers_of_the_same_width() -> None:
+    hparams = {"head_hidden_units": 64, "head_hidden_layers": 2}
+    net = build_network("resnet18", SHAPE, 2, hparams)
+    layers = [layer for layer in net.get_submodule("fc").children() if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in layers] == [
+        (512, 64),
+        (64, 64),
+        (64, 2),
+    ]
+    assert net(torch.zeros(2, 3, 50, 50)).shape == (2, 2)
+
+
 def test_the_layers_of_a_vision_transformers_encoder_are_separate_blocks() -> None:
     with torch.device("meta"):
         net = build_network("vit_b_16", (48, 48, 3), 2, {})

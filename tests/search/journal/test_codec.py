@@ -42,6 +42,7 @@ EVENTS: tuple[Event, ...] = (
     ValueExcluded("flag", True),
     TrialStarted("t0000", "trial", {"width": 8, "rate": 1.0, "flag": True, "a": "b"}, 2**63, 3),
     FoldReport("t0000", 0, 1, None, {"auroc": None, "f1": 0.5}, 0.5, 1.0),
+    FoldReport("t0000", 0, 1, 0.5, {}, 0.5, 1.0, train_metrics={"auroc": None, "f1": 0.5}),
     FoldReport("t0000", 0, 1, 0.5, {}, None, 1.0, costs=ModelCosts(8, 100, 1000), host="host"),
     TrialPaused("t0000"),
     TrialPromoted("t0000"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
     ChampionDecision,
     ChampionSelected,
@@ -16,6 +17,7 @@ from raysearch.search.journal.events import (
     TrialStarted,
 )
 from raysearch.search.journal.history import History, finished, leaderboard
+from raysearch.search.journal.rungs import RungKey
 
 
 def started(name: str) -> TrialStarted:
@@ -31,10 +33,10 @@ def test_a_trial_pauses_continues_and_ends() -> None:
     (trial,) = history.running()
     history.apply(TrialPaused("t0000"))
     assert history.paused() == [trial]
-    assert history.rungs[2, 1].best_waiting("max") == "t0000"
+    assert history.rungs[RungKey(2, 1)].best_waiting("max") == "t0000"
     history.apply(TrialPromoted("t0000"))
     assert history.running() == [trial]
-    assert history.rungs[2, 1].best_waiting("max") is None
+    assert history.rungs[RungKey(2, 1)].best_waiting("max") is None
     history.apply(TrialEnded("t0000", "finished", "all folds done", time=7.0))
     assert (trial.status, trial.reason, trial.ended, trial.end_rank) == (
         *("finished", "all folds done"),
@@ -89,3 +91,9 @@ def test_the_champion_and_its_repeats_are_part_of_the_history() -> None:
     assert history.repeat_objectives == (0.5,)
     assert history.repeat_failures == {("t0000", 11): "nan-loss"}
     assert history.planned(12) == 20
+
+
+@pytest.mark.parametrize("epochs", ["ten", 0, True, 2.5])
+def test_a_trial_with_impossible_epochs_is_rejected(epochs: str | float) -> None:
+    with pytest.raises(StudyError, match="contradicts the events before it"):
+        History([TrialStarted("t0000", "trial", {"epochs": epochs}, 1, 2)])

@@ -161,29 +161,31 @@ def test_a_journal_of_another_format_is_rejected_in_one_line(folder: Folder) -> 
     line = '0123456789abcdef {"n":0,"at":1.0,"event":"pause","trial":"t0000"}'
     content = f"raysearch journal 1: 1 events, the last 0123456789abcdef\n{line}\n"
     folder.write("000000000.jsonl", content.encode())
-    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 4") as rejected:
+    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 5") as rejected:
         Journal(folder)
     assert "\n" not in str(rejected.value)
 
 
-def test_a_journal_of_format_3_is_read_and_continued_in_its_format(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_journal_of_an_older_format_is_read_and_continued_in_its_format(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     with monkeypatch.context() as older:
-        older.setattr(journal_module, "FORMAT", 3)
+        older.setattr(journal_module, "FORMAT", number)
         Journal(folder).append(TrialsExtended(0))
-    assert folder.read("000000000.jsonl").startswith(b"raysearch journal 3: 1 events")
+    first_line = f"raysearch journal {number}".encode()
+    assert folder.read("000000000.jsonl").startswith(first_line + b": 1 events")
     journal = Journal(folder)
-    for number in range(1, MAX_SEGMENT_EVENTS + 2):
-        journal.append(TrialsExtended(number))
+    for trials in range(1, MAX_SEGMENT_EVENTS + 2):
+        journal.append(TrialsExtended(trials))
     assert trials_of(Journal(folder)) == list(range(MAX_SEGMENT_EVENTS + 2))
     heads = {folder.read(name)[:19] for name in folder.names()}
-    assert heads == {b"raysearch journal 3"}
+    assert heads == {first_line}
 
 
 def test_the_first_event_of_another_format_is_damaged(folder: Folder) -> None:
     Journal(folder).append(TrialsExtended(0))
     content = folder.read("000000000.jsonl")
-    folder.write("000000000.jsonl", content.replace(b"journal 4", b"journal 3", 1))
+    folder.write("000000000.jsonl", content.replace(b"journal 5", b"journal 4", 1))
     with pytest.raises(StudyError, match="event 0 is damaged"):
         Journal(folder)

@@ -11,10 +11,14 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from raysearch.config.constraints import allowed
+from raysearch.config.report_interval import min_reports
 from raysearch.config.samplers import GridSampler
 from raysearch.config.space import Hyperparameter, Rule, Stopping
 from raysearch.config.space_file import parse_space
 from raysearch.search.journal.events import FoldReport, TrialEnded, TrialStarted, ValueExcluded
+from raysearch.search.journal.history import Trial
+from raysearch.search.journal.rungs import RungKey
+from raysearch.search.scheduling.budget import fold_reports, missing_reports
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.result_studies import TREE
 from support.simulated_studies import (
@@ -23,6 +27,7 @@ from support.simulated_studies import (
     SimulatedStudy,
     check_repeated_decisions,
     finished_policy,
+    repeated_decisions,
     varied_space,
 )
 
@@ -94,7 +99,7 @@ def test_promotion_continues_the_best_trials_and_ends_with_a_champion() -> None:
     assert len(history.searched()) == 20
     assert history.done()
     assert not history.running()
-    first_rung = history.rungs[3, 1].values
+    first_rung = history.rungs[RungKey(3, 1)].values
     assert len(first_rung) == 20
     promoted = [trial for trial in history.searched() if trial.epoch > 1]
     best = sorted(first_rung, key=lambda name: -first_rung[name])[:4]
@@ -107,9 +112,68 @@ def test_trials_with_different_numbers_of_folds_share_no_rung() -> None:
         SPACE, hparams=(*SPACE.hparams[:-1], Hyperparameter("folds", "choice", (2, 4))), trials=20
     )
     history = finished_policy(space, 2).history
-    for (folds, _epoch), rung in history.rungs.items():
-        assert {history.trials[name].folds for name in rung.values} == {folds}
-    assert {folds for folds, _epoch in history.rungs} == {2, 4}
+    for level, rung in history.rungs.items():
+        assert {history.trials[name].folds for name in rung.values} == {level.folds}
+    assert {level.folds for level in history.rungs} == {2, 4}
+
+
+@pytest.mark.parametrize("rule", [*RULES, "forest"])
+def test_each_trial_has_its_own_epochs_and_shares_rungs_with_equal_ones_only(rule: Rule) -> None:
+    epochs = Hyperparameter("epochs", "choice", (2, 4, 6))
+    stopping = Stopping(1, 2, rule, 0, 0.1)
+    space = replace(SPACE, hparams=(*SPACE.hparams, epochs), stopping=stopping, trials=16, epochs=6)
+    study = SimulatedStudy(space, 4)
+    events = study.run()
+    history = SearchPolicy(space, events).history
+    assert {trial.hparams["epochs"] for trial in history.searched()} == {2, 4, 6}
+    assert history.done()
+    for trial in history.done():
+        assert trial.epoch == 3 * int(trial.hparams["epochs"])
+        assert trial.reports[-1].fold == 2
+    for level, rung in history.rungs.items():
+        assert {history.trials[name].hparams["epochs"] for name in rung.values} == {level.epochs}
+        assert level.epoch < 3 * level.epochs
+    fold_ends = {level for level in history.rungs if level.epoch == level.epochs}
+    assert len({level.epochs for level in fold_ends}) >= 2
+    for event, decision in repeated_decisions(space, events):
+        assert decision is not None
+        assert replace(decision, number=event.number, time=event.time) == event
+
+
+def test_a_grid_over_epochs_and_folds_is_one_study() -> None:
+    hparams = (
+        Hyperparameter("learning_rate", "fixed", (0.01,)),
+        Hyperparameter("epochs", "choice", (2, 3, 4)),
+        Hyperparameter("folds", "choice", (2, 3, 4)),
+    )
+    space = replace(
+        SPACE,
+        hparams=hparams,
+        sampler=GridSampler(),
+        stopping=Stopping(1, 3, "none"),
+        trials=100,
+        epochs=4,
+    )
+    trials = finished_policy(space, 7).history.done()
+    lengths = sorted((int(trial.hparams["epochs"]), trial.folds, trial.epoch) for trial in trials)
+    expected = [(epochs, folds, epochs * folds) for epochs in (2, 3, 4) for folds in (2, 3, 4)]
+    assert lengths == expected
+
+
+def test_the_budget_counts_the_fold_epochs_of_each_trial() -> None:
+    hparams = (
+        Hyperparameter("learning_rate", "fixed", (0.01,)),
+        Hyperparameter("epochs", "choice", (2, 6)),
+        Hyperparameter("folds", "fixed", (2,)),
+    )
+    trial = Trial("t0000", "trial", {"epochs": 2}, 0, 2)
+    space = replace(SPACE, hparams=hparams)
+    assert (missing_reports(space, trial), fold_reports(space, trial)) == (4, 2)
+    longer = Trial("t0001", "trial", {"epochs": 6}, 0, 2)
+    assert (missing_reports(space, longer), fold_reports(space, longer)) == (12, 6)
+    benchmark = Trial("benchmark", "benchmark", {"architecture": "benchmark"}, 0, 2)
+    assert missing_reports(space, benchmark) == 12
+    assert min_reports(space) == 4
 
 
 def test_points_are_evaluated_first_and_completed_by_proposals() -> None:

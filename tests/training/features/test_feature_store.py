@@ -76,7 +76,7 @@ def test_what_changes_the_features_changes_their_key(request_of_features: Featur
 
     same = [
         with_hparams(l2_penalty=1),
-        with_hparams(classifier="mlp", head_hidden_units=5),
+        with_hparams(classifier="mlp", head_hidden_units=5, head_hidden_layers=2),
         with_hparams(batch_size=8),
         replace(first, config=replace(config, seed=9)),
     ]

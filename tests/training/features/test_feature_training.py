@@ -130,6 +130,26 @@ def test_neighbors_are_the_patches_without_flips_and_turns(
     assert len(trainer.state().model["rows"]) == len(stored.folds[0][0])
 
 
+@pytest.mark.parametrize(
+    "hparams",
+    [
+        {"classifier": "logistic_regression"},
+        {"classifier": "nearest_centroid"},
+        {"classifier": "linear", "learning_rate": 1e-12, "feature_passes": 2},
+    ],
+)
+def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
+    stored: TrainingData, weights: Path, hparams: dict[str, str | float]
+) -> None:
+    trainer = FeatureTrainer(frozen_config(weights, augment="none", **hparams), stored, 0)
+    trainer.train_epoch(0)
+    trainer.val_indices = stored.folds[0][0]
+    expected = validation_metrics(config, stored, trainer.validate(use_tta=False))
+    metrics = trainer.train_metrics()
+    assert metrics == pytest.approx({name: expected[name] for name in metrics}, abs=1e-9)
+    assert metrics["auroc"] is not None
+
+
 def test_auxiliary_rows_are_trained_on_with_their_weight(
     stored: TrainingData, weights: Path
 ) -> None:

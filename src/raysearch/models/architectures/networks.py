@@ -119,6 +119,7 @@ class _NetworkSpec:
             net,
             self.num_classes,
             head_hidden_units=self.params.head_hidden_units,
+            head_hidden_layers=self.params.head_hidden_layers,
             head_batch_norm=self.params.head_batch_norm,
             head_dropout=self.params.head_dropout,
         )
@@ -159,6 +160,7 @@ def feature_head(params: TrialParams, width: int, num_classes: int) -> FeatureHe
         num_classes,
         num_neighbors=params.num_neighbors,
         hidden_units=params.head_hidden_units,
+        hidden_layers=params.head_hidden_layers,
         batch_norm=params.head_batch_norm,
         dropout=params.head_dropout,
     )

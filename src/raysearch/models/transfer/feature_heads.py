@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysearch.models.transfer.network_layers import dense_layers
+
 # Of the votes of neighbors: the temperature of their softmax, as in DINO (Caron et al., 2021).
 VOTE_TEMPERATURE = 0.07
 # The probability of a class without votes.
@@ -17,7 +19,7 @@ MIN_VOTE = 1e-4
 QUERY_ROWS, BLOCK_ROWS = 1024, 16384
 # A smaller standard deviation, relative to the mean, is that of one value and of rounding.
 MIN_RELATIVE_STD = 1e-6
-# Units of the hidden layer of `mlp` if the hyperparameter `head_hidden_units` is 0.
+# Units of the hidden layers of `mlp` if the hyperparameter `head_hidden_units` is 0.
 DEFAULT_HIDDEN_UNITS = 256
 
 
@@ -59,12 +61,13 @@ class Standardization(nn.Module):
 
 
 class TrainedHead(nn.Module):
-    """A linear layer over standardized features, or a network with one hidden layer.
+    """A linear layer over standardized features, or a network with hidden layers.
 
     Args:
         width: The number of features.
         num_classes: The number of logits.
-        hidden_units: The units of the hidden layer; 0 for none.
+        hidden_units: The units of each hidden layer; 0 for no hidden layer.
+        hidden_layers: The number of hidden layers, if they have units.
         batch_norm: Whether batch normalization follows the standardization.
         dropout: The dropout before the last layer.
     """
@@ -74,6 +77,7 @@ class TrainedHead(nn.Module):
         width: int,
         num_classes: int,
         hidden_units: int = 0,
+        hidden_layers: int = 1,
         *,
         batch_norm: bool = False,
         dropout: float = 0.0,
@@ -81,8 +85,7 @@ class TrainedHead(nn.Module):
         super().__init__()
         self.standardization = Standardization(width)
         layers: list[nn.Module] = [nn.BatchNorm1d(width)] if batch_norm else []
-        if hidden_units:
-            layers += [nn.Linear(width, hidden_units), nn.ReLU()]
+        layers += dense_layers(width, hidden_units, hidden_layers)
         if dropout:
             layers.append(nn.Dropout(dropout))
         self.layers = nn.Sequential(*layers)
@@ -209,6 +212,7 @@ def build_feature_head(
     num_neighbors: int = 1,
     num_rows: int = 0,
     hidden_units: int = 0,
+    hidden_layers: int = 1,
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> FeatureHead:
@@ -221,7 +225,8 @@ def build_feature_head(
         num_classes: The number of logits.
         num_neighbors: The neighbors that vote, of `nearest_neighbors`.
         num_rows: The training rows that `nearest_neighbors` stores.
-        hidden_units: The units of the hidden layer of `mlp`; 0 for `DEFAULT_HIDDEN_UNITS`.
+        hidden_units: The units of each hidden layer of `mlp`; 0 for `DEFAULT_HIDDEN_UNITS`.
+        hidden_layers: The number of hidden layers of `mlp`.
         batch_norm: Whether `linear` and `mlp` begin with batch normalization.
         dropout: The dropout before the last layer of `linear` and `mlp`.
     """
@@ -232,4 +237,6 @@ def build_feature_head(
     if classifier == "logistic_regression":
         return TrainedHead(width, num_classes)
     units = (hidden_units or DEFAULT_HIDDEN_UNITS) if classifier == "mlp" else 0
-    return TrainedHead(width, num_classes, units, batch_norm=batch_norm, dropout=dropout)
+    return TrainedHead(
+        width, num_classes, units, hidden_layers, batch_norm=batch_norm, dropout=dropout
+    )

@@ -82,23 +82,39 @@ def _layers(net: nn.Module, parent: tuple[str, ...]) -> Iterator[tuple[str, nn.M
             yield ".".join(path), layer
 
 
+def dense_layers(num_features: int, num_units: int, num_layers: int) -> list[nn.Module]:
+    """Return `num_layers` fully connected layers of `num_units`, each with ReLU; none of 0 units.
+
+    Args:
+        num_features: The number of inputs of the first layer.
+        num_units: The number of units of each layer.
+        num_layers: The number of layers.
+    """
+    layers: list[nn.Module] = []
+    for num_inputs in [num_features, *[num_units] * (num_layers - 1)] if num_units else []:
+        layers += [nn.Linear(num_inputs, num_units), nn.ReLU(inplace=True)]
+    return layers
+
+
 def with_custom_head(
     net: nn.Module,
     num_classes: int,
     *,
     head_hidden_units: int,
+    head_hidden_layers: int,
     head_batch_norm: bool,
     head_dropout: float,
 ) -> nn.Module:
     """Replace the last linear layer of `net` by a `Head`; nothing is replaced by default.
 
-    The head is: batch normalization, a hidden layer with ReLU, dropout, a linear layer. Each of the
+    The head is: batch normalization, hidden layers with ReLU, dropout, a linear layer. Each of the
     first three is optional.
 
     Args:
         net: The network, which is changed in place.
         num_classes: The number of logits.
-        head_hidden_units: The number of units of the hidden layer; 0 for no hidden layer.
+        head_hidden_units: The number of units of each hidden layer; 0 for no hidden layer.
+        head_hidden_layers: The number of hidden layers, if they have units.
         head_batch_norm: Whether the head begins with batch normalization.
         head_dropout: The dropout before the last layer; 0 for none.
 
@@ -115,8 +131,7 @@ def with_custom_head(
     parent, _, name = path.rpartition(".")
     num_features: int = net.get_submodule(path).in_features  # type: ignore[assignment]
     layers: list[nn.Module] = [nn.BatchNorm1d(num_features)] if head_batch_norm else []
-    if head_hidden_units:
-        layers += [nn.Linear(num_features, head_hidden_units), nn.ReLU(inplace=True)]
+    layers += dense_layers(num_features, head_hidden_units, head_hidden_layers)
     if head_dropout:
         layers.append(nn.Dropout(head_dropout))
     layers.append(nn.Linear(head_hidden_units or num_features, num_classes))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import Resources
 from raysearch.data.step_progress import EPOCHS, StepCallback, StepProgress, ignore_progress
 from raysearch.errors import UserError
@@ -115,7 +116,7 @@ class _RepeatProgress:
     ) -> None:
         self._name = f"{study.plan.identity} {trial.id}"
         self._step = f"repeating {trial.id} with new seeds"
-        self._epochs_per_fold = study.plan.space.epochs
+        self._epochs_per_fold = trial_epochs(study.plan.space, trial.hparams)
         self._unit = study.plan.unit
         self._num_folds = len(seeds) * trial.folds
         self._on_progress = on_progress

@@ -14,6 +14,7 @@ from raysearch.search.engine.nodes import current_node_id, dollars_per_second, d
 from raysearch.search.engine.worker_messages import TrialTask, WorkerWarning, send_message
 from raysearch.search.journal.events import FoldReport, ModelCosts
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.policy import rule_of
 from raysearch.search.scheduling.stopping_rules import PAUSING
 from raysearch.search.study.fold_scores import (
     encode_fold_epoch_scores,
@@ -43,6 +44,7 @@ class Reporter:
         data: The data that the trial trains on.
         trial: Name of the trial.
         folds: Its number of folds.
+        epochs: Its epochs of a fold.
         costs: Sent with the first fold-epoch; None if the journal has it already.
         micro_batch: Rows of a micro-batch if the device's memory is too small for a batch.
         score_hashes: SHA-256 of the stored files of scores, by fold-epoch: those that the journal
@@ -54,16 +56,17 @@ class Reporter:
     data: TrainingData
     trial: str
     folds: int
+    epochs: int
     costs: ModelCosts | None
     micro_batch: int | None
     score_hashes: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._score_hashes = dict(self.score_hashes)
-        epochs_per_fold = self.plan.space.epochs
-        self._last_epoch = self.plan.total_fold_epochs(self.folds)
-        self._scored_epochs = set(range(epochs_per_fold, self._last_epoch + 1, epochs_per_fold))
-        self._scored_epochs |= set(self.plan.split(self.folds).rungs)
+        self._last_epoch = self.folds * self.epochs
+        self._fold_ends = range(self.epochs, self._last_epoch + 1, self.epochs)
+        rungs = rule_of(self.plan.space).levels(self.folds, self.epochs)
+        self._scored_epochs = {*self._fold_ends, *rungs}
         # The trial may pause at these; the best trial's checkpoint is kept after its end.
         pauses = self.plan.space.stopping.rule in PAUSING
         self._checkpoint_epochs = self._scored_epochs if pauses else {self._last_epoch}
@@ -141,8 +144,7 @@ class Reporter:
 
     def _pooled_objective(self) -> float | None:
         """Return the objective of all folds' validation rows, each scored by its fold's network."""
-        epochs = range(self.plan.space.epochs, self._last_epoch + 1, self.plan.space.epochs)
-        hashes = score_files(self.folder, self.trial, self._score_hashes, epochs)
+        hashes = score_files(self.folder, self.trial, self._score_hashes, self._fold_ends)
         rows = read_scores(self.folder, self.plan, hashes)
         custom = load_metrics(self.plan.space.custom_metrics)
         metrics = classification_metrics(
@@ -169,6 +171,7 @@ def fold_report(trial: str, fold_epoch: FoldEpoch, costs: ModelCosts | None) -> 
         loss=fold_epoch.loss,
         seconds=fold_epoch.seconds,
         samples=fold_epoch.samples,
+        train_metrics=fold_epoch.train_metrics,
         costs=costs,
     )
 

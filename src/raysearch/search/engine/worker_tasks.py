@@ -115,7 +115,15 @@ def _train_from_checkpoint(task: TrialTask) -> None:
         score_hashes = {**task.score_hashes, **(state.score_hashes if state else {})}
         micro_batch = config.micro_batch_size(config.batch_size) if config.accumulate > 1 else None
         reporter = Reporter(
-            folder, plan, data, task.trial, task.folds, costs, micro_batch, score_hashes
+            folder,
+            plan,
+            data,
+            task.trial,
+            task.folds,
+            config.epochs,
+            costs,
+            micro_batch,
+            score_hashes,
         )
         train(config, data, reporter, state)
 

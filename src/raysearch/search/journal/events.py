@@ -86,6 +86,9 @@ class FoldReport(Recorded):
         loss: Mean training loss.
         seconds: Training time of this fold-epoch.
         samples: Patches trained on in this fold-epoch.
+        train_metrics: Metrics of this fold's training rows, as predicted in the training steps, so
+            with augmentation; None in a report of format 4 and older, and of a baseline that is not
+            trained.
         rung: Whether the trial is compared with others at this fold-epoch.
         costs: In the first report of a trial.
         inference_ms: Prediction time per patch, in milliseconds.
@@ -107,6 +110,7 @@ class FoldReport(Recorded):
     seconds: float
     rung: bool = False
     samples: int | None = None
+    train_metrics: Mapping[str, float | None] | None = None
     host: str | None = None
     costs: ModelCosts | None = None
     inference_ms: float | None = None

@@ -29,7 +29,7 @@ from raysearch.search.journal.events import (
     TrialWarning,
     ValueExcluded,
 )
-from raysearch.search.journal.rungs import Mode, Rung
+from raysearch.search.journal.rungs import Mode, Rung, RungKey
 from raysearch.search.journal.trial_costs import TrialCosts, fixed_costs, running_costs
 
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
@@ -92,6 +92,10 @@ class Trial:
             raise TypeError(f"trial {self.id} has no objective")
         return value
 
+    def rung_key(self, epoch: int) -> RungKey:
+        """The rung at which the trial is compared after `epoch` fold-epochs."""
+        return RungKey(self.folds, epoch, int(self.hparams.get("epochs", 0)))
+
     def fold_ends(self, epochs: int) -> list[FoldReport]:
         """The last report of each finished fold, for `epochs` epochs per fold."""
         return [report for report in self.reports if report.epoch % epochs == 0]
@@ -147,7 +151,7 @@ class History:
 
     Attributes:
         trials: Every trial, by its name.
-        rungs: The objectives at each rung, by (folds, fold-epoch).
+        rungs: The objectives at each rung.
         at_rungs: Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
         champion: Name of the champion; None before one is selected.
         champion_decision: Its decision rule.
@@ -164,7 +168,7 @@ class History:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, Trial] = {}
-        self.rungs: dict[tuple[int, int], Rung] = {}
+        self.rungs: dict[RungKey, Rung] = {}
         self.at_rungs: list[tuple[Trial, int, float]] = []
         self.champion: str | None = None
         self.champion_decision: ChampionDecision | None = None
@@ -224,7 +228,7 @@ class History:
         name = getattr(event, "trial", None)
         match event:
             case TrialStarted():
-                is_valid = event.folds >= 1
+                is_valid = event.folds >= 1 and _has_valid_epochs(event.hparams)
             case FoldReport():
                 is_valid = name in self.trials and event.epoch >= 1 and event.fold >= 0
             case TrialPaused():
@@ -256,7 +260,7 @@ class History:
             )
 
     def _is_at_rung(self, trial: Trial) -> bool:
-        rung = self.rungs.get((trial.folds, trial.epoch))
+        rung = self.rungs.get(trial.rung_key(trial.epoch))
         return trial.status == "running" and rung is not None and trial.id in rung.values
 
     def is_excluded(self, hparams: Hparams) -> bool:
@@ -297,10 +301,10 @@ class History:
 
     def is_promotable(self, trial: Trial, epoch: int, reduction_factor: int, mode: Mode) -> bool:
         """Whether `trial` continues from the rung at `epoch`, given the earlier values there."""
-        return self.rungs[trial.folds, epoch].is_promotable(trial.id, reduction_factor, mode)
+        return self.rungs[trial.rung_key(epoch)].is_promotable(trial.id, reduction_factor, mode)
 
     def _rung(self, trial: Trial) -> Rung:
-        return self.rungs.setdefault((trial.folds, trial.epoch), Rung())
+        return self.rungs.setdefault(trial.rung_key(trial.epoch), Rung())
 
     def _start(self, event: TrialStarted) -> None:
         trial = Trial(
@@ -381,3 +385,8 @@ def excluded_values(history: History) -> tuple[str, ...]:
 def value_text(value: Value) -> str:
     """A value as the command line and the space file write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _has_valid_epochs(hparams: Hparams) -> bool:
+    epochs = hparams.get("epochs", 1)
+    return type(epochs) is int and epochs >= 1

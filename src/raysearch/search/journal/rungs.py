@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 Mode = Literal["max", "min"]
@@ -37,6 +38,29 @@ def even_levels(epochs: int, folds: int, grace_period: int, step: int) -> tuple[
 def fold_ends(epochs: int, folds: int) -> list[int]:
     """The fold-epochs at the ends of all folds but the last."""
     return [epochs * fold for fold in range(1, folds)]
+
+
+@dataclass(frozen=True, order=True)
+class RungKey:
+    """Which trials are compared at a rung, and when.
+
+    A trial with fewer epochs is ahead of one with more epochs at the same fold-epoch, because its
+    learning rate falls earlier. It is compared only with those that have as many.
+
+    Args:
+        folds: Number of folds of the trials.
+        epoch: Fold-epochs that they have trained.
+        epochs: Epochs of a fold, if `epochs` is a hyperparameter of the study; 0 otherwise.
+    """
+
+    folds: int
+    epoch: int
+    epochs: int = 0
+
+    @property
+    def progress(self) -> float:
+        """What orders the rungs of a study from the start of a trial to its end."""
+        return self.epoch / (self.folds * max(1, self.epochs))
 
 
 class Rung:

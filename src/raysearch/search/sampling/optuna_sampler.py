@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.samplers import GpSampler, TpeSampler
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.metrics.objective import objective_sign, optimization_direction
 from raysearch.search.journal.history import History, Status, Trial
+from raysearch.search.journal.rungs import RungKey
 
 if TYPE_CHECKING:
     import optuna
@@ -102,20 +104,20 @@ def optuna_trials(space: Space, history: History, by_rung: bool) -> list[FrozenT
 
     If `by_rung`, the trials are compared at the furthest rung that enough of them reached, and the
     others count as pruned. Otherwise, finished trials have their objective, and the others count as
-    pruned at their last epoch. If the study has several numbers of folds, an unfinished trial has
-    the fraction of the trials at its last rung that are not better, because objectives over
-    different numbers of folds cannot be compared. Trials with an excluded value are left out,
+    pruned at their last epoch. If the study has several numbers of folds or of epochs, an
+    unfinished trial has the fraction of the trials at its last rung that are not better, because
+    their objectives before the end cannot be compared. Trials with an excluded value are left out,
     because Optuna's trials have values of one space.
     """
     searched = [trial for trial in history.searched() if not history.is_excluded(trial.hparams)]
     trials = _best_and_newest(searched, space.mode)
-    has_several_folds = len(space.values_of("folds")) > 1
+    has_several_lengths = len(space.values_of("folds")) > 1 or len(space.epoch_values) > 1
     level = None
-    if by_rung and not has_several_folds:
+    if by_rung and not has_several_lengths:
         level = _compared_level(history, len(space.hparams))
     values = history.rungs[level].values if level is not None else {}
     return [
-        _optuna_trial(space, history, trial, values.get(trial.id), has_several_folds)
+        _optuna_trial(space, history, trial, values.get(trial.id), has_several_lengths)
         for trial in trials
     ]
 
@@ -132,7 +134,7 @@ def _best_and_newest(trials: Sequence[Trial], mode: str) -> list[Trial]:
     return [trial for trial in trials if trial.id in selected]
 
 
-def _compared_level(history: History, num_hparams: int) -> tuple[int, int] | None:
+def _compared_level(history: History, num_hparams: int) -> RungKey | None:
     """The furthest rung with enough values for a sampler."""
     levels = [level for level, rung in history.rungs.items() if len(rung.values) >= num_hparams + 4]
     return max(levels, default=None)
@@ -143,7 +145,7 @@ def _optuna_trial(
     history: History,
     trial: Trial,
     value_at_level: float | None,
-    has_several_folds: bool,
+    has_several_lengths: bool,
 ) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
@@ -158,10 +160,11 @@ def _optuna_trial(
     elif state is TrialState.COMPLETE:
         value = trial.final_objective
     elif trial.objective is not None:
-        rank = _rank_at_last_rung(history, trial) if has_several_folds else None
+        rank = _rank_at_last_rung(history, trial) if has_several_lengths else None
         step = trial.epoch
-        if has_several_folds:
-            step = trial.epoch * STEPS_PER_FOLD // max(1, trial.folds)
+        if has_several_lengths:
+            num_fold_epochs = trial.folds * trial_epochs(space, trial.hparams)
+            step = trial.epoch * STEPS_PER_FOLD * space.epochs // max(1, num_fold_epochs)
         intermediate_values = {step: trial.objective if rank is None else rank}
     return create_trial(
         state=state,
@@ -178,6 +181,6 @@ def _rank_at_last_rung(history: History, trial: Trial) -> float | None:
     """The fraction of the trials at the last rung of `trial` that it is not worse than."""
     for report in reversed(trial.reports):
         if report.rung:
-            rung = history.rungs[trial.folds, report.epoch]
+            rung = history.rungs[trial.rung_key(report.epoch)]
             return float((np.array(list(rung.values.values())) <= report.objective).mean())
     return None

@@ -55,15 +55,16 @@ def architectures_by_network(space: Space) -> dict[str, str]:
     }
 
 
-def reports_per_fold(space: Space, network: str) -> int:
-    """Return how often a trial with that network reports in a fold."""
+def reports_per_fold(space: Space, network: str) -> float:
+    """Return how often a trial with that network reports in a fold, in the mean over its epochs."""
+    mean_epochs = sum(space.epoch_values) / len(space.epoch_values)
     if FROZEN not in space.values_of("adaptation"):
-        return space.epochs
+        return mean_epochs
     frozen_networks = {
         network_of(space, {"architecture": architecture, "adaptation": FROZEN})
         for architecture in architectures_of(space)
     }
-    return 1 if network in frozen_networks else space.epochs
+    return 1.0 if network in frozen_networks else mean_epochs
 
 
 def remaining_networks(space: Space, history: History) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raysearch.config.report_interval import report_interval
+from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign, reaches
 from raysearch.search.journal.events import FoldReport
@@ -57,7 +57,8 @@ def last_affordable_trial(
     for trial in unfinished:
         report = _last_report(trial, without_newest=trial is reporting)
         if report is not None and report.objective is not None:
-            progress[trial.id] = (report.epoch / trial.folds, sign * report.objective)
+            num_fold_epochs = trial.folds * trial_epochs(space, trial.hparams)
+            progress[trial.id] = (report.epoch / num_fold_epochs, sign * report.objective)
     leader = max(
         (trial for trial in unfinished if trial.id in progress),
         key=lambda trial: progress[trial.id],
@@ -90,13 +91,14 @@ def affords_beside_others(space: Space, history: History, trial: Trial) -> bool:
 
 def fold_reports(space: Space, trial: Trial) -> int:
     """The reports of a trial in a fold."""
-    return space.epochs // report_interval(trial.hparams, space.epochs)
+    epochs = trial_epochs(space, trial.hparams)
+    return epochs // report_interval(trial.hparams, epochs)
 
 
 def missing_reports(space: Space, trial: Trial) -> int:
     """The reports until a trial is finished: the fold-epochs, or the folds of a frozen network."""
-    interval = report_interval(trial.hparams, space.epochs)
-    return -(-(trial.folds * space.epochs - trial.epoch) // interval)
+    epochs = trial_epochs(space, trial.hparams)
+    return -(-(trial.folds * epochs - trial.epoch) // report_interval(trial.hparams, epochs))
 
 
 def _cost(name: str, spent: float, history: History) -> float:

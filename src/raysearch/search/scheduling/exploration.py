@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.report_interval import report_interval
+from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial
@@ -78,12 +78,13 @@ class ExplorationTrials:
                 self._num_compared.update(choice for choice in self._choices if _has(trial, choice))
         self._num_reports = len(history.at_rungs)
         for trial in [*self._in_first_fold.values()]:
-            fold_ended = trial.epoch >= self._space.epochs
+            epochs = trial_epochs(self._space, trial.hparams)
+            fold_ended = trial.epoch >= epochs
             if fold_ended or trial.status not in ("running", "paused"):
                 del self._in_first_fold[trial.id]
                 if fold_ended or trial.epoch > self._space.stopping.grace_period:
                     # A frozen network ends its first fold before it is compared.
-                    is_frozen = report_interval(trial.hparams, self._space.epochs) > 1
+                    is_frozen = report_interval(trial.hparams, epochs) > 1
                     self._num_explored += not is_frozen
                     self._explored.update(choice for choice in self._choices if _has(trial, choice))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import RANGES, Space
 from raysearch.config.space_geometry import unit_point, values_at_point
 from raysearch.metrics.objective import objective_sign
@@ -106,9 +107,8 @@ class ForestRule(NoStopping):
         self._surrogate: tuple[int, Surrogate] | None = None
         self._candidates: tuple[tuple[int, int, int], Candidates] | None = None
 
-    def levels(self, folds: int) -> tuple[int, ...]:
+    def levels(self, folds: int, epochs: int) -> tuple[int, ...]:
         """Evenly spaced rungs in the first fold, then the ends of the folds."""
-        epochs = self._space.epochs
         step = max(1, round(epochs / NUM_RUNGS))
         return even_levels(epochs, folds, self._space.stopping.grace_period, step)
 
@@ -290,7 +290,8 @@ class ForestRule(NoStopping):
         for trial in history.searched()[self._curves.num_trials :]:
             self._curves.add_trial(trial)
         for trial, epoch, value in history.at_rungs[len(self._curves) :]:
-            self._curves.add_report(trial, epoch / (trial.folds * self._space.epochs), value)
+            num_fold_epochs = trial.folds * trial_epochs(self._space, trial.hparams)
+            self._curves.add_report(trial, epoch / num_fold_epochs, value)
 
     @property
     def _sign(self) -> float:

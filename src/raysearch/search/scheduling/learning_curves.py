@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.config.hyperparameter_spec import Hparams
-from raysearch.config.report_interval import report_interval
+from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import ABSENT, feature_row, feature_rows_at
 from raysearch.search.journal.history import Trial
@@ -110,10 +110,9 @@ class Curves:
     def seconds_per_epoch(self, num_reports: int) -> tuple[Floats, Floats]:
         """The hyperparameters and the log seconds per epoch of the first reports' trials."""
         trials = {trial.id: trial for trial, _value in self._reports[:num_reports]}
-        epochs = self._space.epochs
         seconds = [
             np.mean([report.seconds for report in trial.reports[: self._grace_period]])
-            / report_interval(trial.hparams, epochs)
+            / report_interval(trial.hparams, trial_epochs(self._space, trial.hparams))
             for trial in trials.values()
         ]
         rows = np.array([self._hparam_rows[name] for name in trials])

@@ -13,6 +13,7 @@ import numpy as np
 
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import sample_hparams
 from raysearch.errors import StudyError
@@ -88,11 +89,13 @@ class SearchPolicy:
 
     def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return trial.folds * self.space.epochs
+        return trial.folds * trial_epochs(self.space, trial.hparams)
 
     def is_rung(self, trial: Trial, epoch: int) -> bool:
         """Whether trials such as `trial` are compared after `epoch` fold-epochs."""
-        return trial.kind == "trial" and epoch in self.rule.levels(trial.folds)
+        return trial.kind == "trial" and epoch in self.rule.levels(
+            trial.folds, trial_epochs(self.space, trial.hparams)
+        )
 
     def next(self) -> TrialStarted | TrialPromoted | None:
         """Decide what a free slot trains: a new trial, a promoted one, or None for neither.
@@ -189,7 +192,8 @@ class SearchPolicy:
             not self._is_last_candidate(trial, last_trial)
         ):
             return f"no improvement in {space.stopping.patience} epochs"
-        if not space.stopping.paired_alpha or trial.epoch % space.epochs:
+        epochs = trial_epochs(space, trial.hparams)
+        if not space.stopping.paired_alpha or trial.epoch % epochs:
             return None
         best = self.history.best(trial.folds, space.mode)
         if best is None:
@@ -211,7 +215,8 @@ class SearchPolicy:
         return last_trial is trial or not (has_rival or self._may_start())
 
     def _fold_values(self, trial: Trial) -> list[float]:
-        values = [end.metrics[self.space.metric] for end in trial.fold_ends(self.space.epochs)]
+        ends = trial.fold_ends(trial_epochs(self.space, trial.hparams))
+        values = [end.metrics[self.space.metric] for end in ends]
         return [math.nan if value is None else value for value in values]
 
     def _new_trial(self, start: StartTrial) -> TrialStarted | None:

@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.samplers import GridSampler, RandomSampler
 from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.metrics.objective import objective_sign
@@ -129,7 +130,7 @@ class RemainingSearch:
         if not values:
             return float(rng.normal(expected, RESIDUAL_STD))
         epoch = max(values)
-        part = float(risen(fold_fraction(epoch, self._space.epochs)))
+        part = risen_part(self._space, trial, epoch)
         precision = part**2 + NOISE**2
         mean = expected + (values[epoch] - part * expected) * part / precision
         return float(rng.normal(mean, NOISE / np.sqrt(precision)))
@@ -141,7 +142,7 @@ class RemainingSearch:
             values = self._values.get(trial.id)
             if values:
                 epoch = max(values)
-                part = float(risen(fold_fraction(epoch, self._space.epochs)))
+                part = risen_part(self._space, trial, epoch)
                 score = values[epoch] / float(np.hypot(part, NOISE))
                 scores.setdefault(network_of(self._space, trial.hparams), []).append(score)
         return {
@@ -202,11 +203,15 @@ def synthetic_values(space: Space, history: History) -> dict[str, dict[int, floa
         scores |= dict(zip(new, normal_scores(quantiles).tolist(), strict=True))
         ordered = sorted(scores[name] for name in names)
         scores |= dict(zip(names, ordered, strict=True))
-        part = float(risen(fold_fraction(epoch, space.epochs)))
-        scale = float(np.hypot(part, NOISE))
         for name in names:
+            scale = float(np.hypot(risen_part(space, history.trials[name], epoch), NOISE))
             values.setdefault(name, {})[epoch] = scores[name] * scale
     return values
+
+
+def risen_part(space: Space, trial: Trial, epoch: int) -> float:
+    """The part of its final objective that the curve of a trial has after `epoch` fold-epochs."""
+    return float(risen(fold_fraction(epoch, trial_epochs(space, trial.hparams))))
 
 
 def normal_scores(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:

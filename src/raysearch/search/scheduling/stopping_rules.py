@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Space
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.journal.rungs import fold_ends, rung_levels
+from raysearch.search.journal.rungs import RungKey, fold_ends, rung_levels
 
 Decision = Literal["continue", "pause", "stop"]
 # The rules by which a trial may pause at a rung.
@@ -28,8 +28,8 @@ Pick = StartTrial | Trial | None
 class StoppingRule(Protocol):
     """Decides at each rung about the trial that reached it, and what a free slot trains."""
 
-    def levels(self, folds: int) -> tuple[int, ...]:
-        """The rungs of a trial with `folds` folds, in fold-epochs."""
+    def levels(self, folds: int, epochs: int) -> tuple[int, ...]:
+        """The rungs of a trial with `folds` folds of `epochs` epochs, in fold-epochs."""
 
     def decide(self, history: History, trial: Trial, may_start: bool) -> Decision:
         """Decide what happens to `trial`, which has just reached a rung."""
@@ -47,9 +47,9 @@ class NoStopping:
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def levels(self, folds: int) -> tuple[int, ...]:
+    def levels(self, folds: int, epochs: int) -> tuple[int, ...]:
         """The ends of the folds."""
-        return tuple(fold_ends(self._space.epochs, folds))
+        return tuple(fold_ends(epochs, folds))
 
     def decide(self, _history: History, _trial: Trial, _may_start: bool) -> Decision:
         """The trial continues."""
@@ -70,12 +70,10 @@ class Asha(NoStopping):
     The trial is compared with those that reached the rung before it.
     """
 
-    def levels(self, folds: int) -> tuple[int, ...]:
+    def levels(self, folds: int, epochs: int) -> tuple[int, ...]:
         """Rungs in the first fold, spaced by the reduction factor, then the ends of the folds."""
         stopping = self._space.stopping
-        return rung_levels(
-            self._space.epochs, folds, stopping.grace_period, stopping.reduction_factor
-        )
+        return rung_levels(epochs, folds, stopping.grace_period, stopping.reduction_factor)
 
     def decide(self, history: History, trial: Trial, _may_start: bool) -> Decision:
         """The trial continues or stops."""
@@ -94,7 +92,7 @@ class Promotion(Asha):
 
     def decide(self, history: History, trial: Trial, _may_start: bool) -> Decision:
         """The trial continues if it is promotable, and pauses otherwise."""
-        rung = history.rungs[trial.folds, trial.epoch]
+        rung = history.rungs[trial.rung_key(trial.epoch)]
         space = self._space
         promotable = rung.among_best(trial.id, space.stopping.reduction_factor, space.mode)
         return "continue" if promotable else "pause"
@@ -124,6 +122,6 @@ class Promotion(Asha):
         return None
 
 
-def _highest_first(history: History) -> list[tuple[int, int]]:
-    """The rungs, by folds and fold-epoch, from the end of a trial to its start."""
-    return sorted(history.rungs, key=lambda level: -level[1] / level[0])
+def _highest_first(history: History) -> list[RungKey]:
+    """The rungs from the end of a trial to its start."""
+    return sorted(history.rungs, key=lambda level: -level.progress)

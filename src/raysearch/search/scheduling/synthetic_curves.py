@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.config.report_interval import report_interval
+from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.search.journal.events import FoldReport
 from raysearch.search.journal.history import Trial
 from raysearch.search.scheduling.learning_curves import NUM_CURVE_FEATURES, Curves, Floats
@@ -92,7 +92,7 @@ def synthetic_report(
     policy: SearchPolicy, trial: Trial, final_objective: float, rng: np.random.Generator
 ) -> FoldReport:
     """The next report of a trial whose curve rises to `final_objective`."""
-    epochs = policy.space.epochs
+    epochs = trial_epochs(policy.space, trial.hparams)
     epoch = trial.epoch + report_interval(trial.hparams, epochs)
     part = float(risen(fold_fraction(epoch, epochs)))
     value = final_objective * part + float(rng.normal(0, NOISE))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.parquet_files import read_parquet
 from raysearch.errors import StudyError, first_line
 from raysearch.search.journal.history import Trial
@@ -75,8 +76,9 @@ def out_of_fold(folder: StudyFolder, plan: Plan, trial: Trial) -> OutOfFold:
     Raises:
         StudyError: If a file is missing, or is not the one that the journal names.
     """
-    epochs = range(plan.space.epochs, plan.total_fold_epochs(trial.folds) + 1, plan.space.epochs)
-    return out_of_fold_at(folder, plan, trial, epochs)
+    epochs = trial_epochs(plan.space, trial.hparams)
+    ends = range(epochs, trial.folds * epochs + 1, epochs)
+    return out_of_fold_at(folder, plan, trial, ends)
 
 
 def out_of_fold_at(

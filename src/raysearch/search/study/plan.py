@@ -35,7 +35,8 @@ class Split:
         hash: Hash of the folds.
         patients: Number of validation patients of each fold.
         patches: Number of validation patches, or slides, of each fold.
-        rungs: Fold-epochs at which trials with so many folds are compared.
+        rungs: Fold-epochs at which trials with so many folds are compared; those of the largest
+            number of epochs if trials differ in it.
     """
 
     folds: int
@@ -157,7 +158,7 @@ class Plan:
         return self.space.epochs if self.space.champion == "refit" else 0
 
     def total_fold_epochs(self, folds: int) -> int:
-        """The fold-epochs of a trial that trains all its `folds` folds."""
+        """The most fold-epochs of a trial that trains all its `folds` folds."""
         return folds * self.space.epochs
 
     def split(self, folds: int) -> Split:

@@ -217,7 +217,7 @@ def _split(space: Space, rows: Rows, by: str, folds: Sequence[Fold]) -> Split:
         hash=split_hash(folds),
         patients=tuple(len(visible_groups.intersection(fold.validation)) for fold in folds),
         patches=tuple(len(val_indices) for _train_indices, val_indices in indices),
-        rungs=rule_of(space).levels(len(folds)),
+        rungs=rule_of(space).levels(len(folds), space.epochs),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysearch.config.json_values import parse_json
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import (
@@ -160,4 +161,4 @@ class RemoteStudyView:
 
     def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return self.plan.total_fold_epochs(trial.folds)
+        return trial.folds * trial_epochs(self.plan.space, trial.hparams)

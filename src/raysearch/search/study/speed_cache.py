@@ -21,7 +21,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.json_values import dump_checked, parse_checked
 from raysearch.config.names import FROZEN, NO_WEIGHTS, TRAINED_CLASSIFIERS, is_encoder
-from raysearch.config.report_interval import report_interval
+from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.data.cache_folder import cache_folder, private_folder
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
@@ -211,7 +211,7 @@ def epoch_seconds(
 
 def _epoch_seconds(plan: Plan, hparams: Mapping[str, Value], speed: NetworkSpeed) -> float:
     """The mean seconds from one report to the next of a configuration, over its folds."""
-    params, epochs = resolve(hparams), plan.space.epochs
+    params, epochs = resolve(hparams), trial_epochs(plan.space, hparams)
     num_reports = epochs // report_interval(hparams, epochs)
     split = min(plan.splits, key=lambda split: split.folds)
     num_validated = sum(split.patches) / split.folds

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.config.hyperparameter_spec import Hparams
+from raysearch.config.report_interval import trial_epochs
 from raysearch.data.shards.patches import Patches, load_patches
 from raysearch.data.shards.rows import View
 from raysearch.data.splits.folds import fold_indices, take_fraction
@@ -32,7 +33,7 @@ FoldIndices = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 
 def train_config(plan: Plan, hparams: Hparams, seed: int, device: torch.device) -> TrainConfig:
     """The configuration of the training of a trial with `hparams` on `device`."""
-    config = TrainConfig(hparams, plan.space.epochs, plan.space.metric, seed)
+    config = TrainConfig(hparams, trial_epochs(plan.space, hparams), plan.space.metric, seed)
     return replace(
         config,
         precision_settings=plan.precision_for(device_kind(device), config.architecture),

@@ -65,7 +65,7 @@ class TrialLogBatches:
     Every launch converts equal events to equal batches, to the last bit.
 
     Args:
-        epochs: Epochs of a fold.
+        epochs: Epochs of a fold, unless the trial has a hyperparameter of this name.
         searched: The hyperparameters that differ between trials; the others are tags.
     """
 
@@ -80,6 +80,7 @@ class TrialLogBatches:
         batch = LogBatch()
         match event:
             case TrialStarted():
+                self._epochs = int(event.hparams.get("epochs", self._epochs))
                 batch = self._start(event)
             case FoldReport():
                 self._reports.append(event)
@@ -117,17 +118,21 @@ class TrialLogBatches:
                 name: mean_if_all_defined([metrics[name] for metrics in self._fold_end_metrics])
                 for name in report.metrics
             }
+        train_metrics = {
+            f"train_{name}": value for name, value in (report.train_metrics or {}).items()
+        }
+        train_metrics["train_loss"] = report.loss
         of_trial = {
             "objective": report.objective,
             "pooled": report.pooled,
-            "train_loss": report.loss,
+            **train_metrics,
             **fold_means,
             "folds_done": len(self._fold_end_metrics),
             "train_seconds": self._seconds,
             **running_costs(self._reports).by_name(),
         }
         of_fold = {f"fold_{report.fold}/{name}": value for name, value in report.metrics.items()}
-        of_fold[f"fold_{report.fold}/train_loss"] = report.loss
+        of_fold |= {f"fold_{report.fold}/{name}": value for name, value in train_metrics.items()}
         epoch_in_fold = report.epoch - report.fold * self._epochs
         return [
             Metric(mlflow_name(name), value, _milliseconds(report), step)

@@ -37,6 +37,7 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
 }
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": losses.cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
     "focal": losses.focal,
 }
 REGISTRIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {

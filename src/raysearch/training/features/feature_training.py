@@ -26,6 +26,7 @@ from raysearch.training.fold_training import (
     no_part,
     no_rows,
 )
+from raysearch.training.online_metrics import TrainMetrics
 from raysearch.training.preprocessed_pixels import build_preprocessing
 from raysearch.training.seeds import key
 from raysearch.training.train_config import TrainConfig
@@ -108,6 +109,14 @@ class FeatureTrainer:
         if not np.isfinite(all_logits).all():
             raise TrainingFailedError(NAN_SCORES)
         return ValidationScores(self.val_indices, all_logits, self._features.view_ms + head_ms)
+
+    def train_metrics(self) -> TrainMetrics:
+        """Return the metrics of the training rows, as predicted in the last epoch.
+
+        Of a classifier that is trained in steps, they are those of the last pass; of another one,
+        those of the rows whose loss is reported.
+        """
+        return self._method.predictions.metrics(self._data.class_names)
 
     @property
     def trained_model(self) -> nn.Module:

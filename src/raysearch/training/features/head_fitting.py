@@ -9,6 +9,7 @@ import torch
 from raysearch.models.transfer.feature_heads import FeatureHead, NearestNeighborsHead, TrainedHead
 from raysearch.training.features.fold_features import FoldFeatures
 from raysearch.training.features.logistic_regression import fit_logistic_regression
+from raysearch.training.online_metrics import OnlinePredictions
 from raysearch.training.optimization import OptimizationState
 
 # The training loss is that of so many rows.
@@ -22,11 +23,15 @@ class HeadFitting:
         head: The head.
         features: The features of the fold.
         l2_penalty: The L2 penalty of a logistic regression.
+
+    Attributes:
+        predictions: Those of the training rows of the loss, by the fitted head.
     """
 
     def __init__(self, head: FeatureHead, features: FoldFeatures, l2_penalty: float) -> None:
         self._head, self._features, self._l2_penalty = head, features, l2_penalty
         self._is_fitted = False
+        self.predictions = OnlinePredictions(features.loss.labels, features.loss.num_own_rows)
 
     def train_epoch(self, _epoch: int, on_part: Callable[[float], None]) -> float:
         """Fit the head if it is not fitted; return the mean loss of some training rows."""
@@ -57,7 +62,10 @@ class HeadFitting:
         features, loss = self._features.with_one_view(), self._features.loss
         rows = loss.train_indices[:: -(-len(loss.train_indices) // MAX_LOSS_ROWS)]
         logits = self._head.eval()(features.of(rows))
-        return float(loss.mean(logits, features.repeated(rows)))
+        repeated = features.repeated(rows)
+        self.predictions.start()
+        self.predictions.add(logits, repeated)
+        return float(loss.mean(logits, repeated))
 
     def state(self) -> OptimizationState:
         """Return the state, which is empty: the head has its own."""

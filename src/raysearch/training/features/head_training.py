@@ -15,6 +15,7 @@ from raysearch.config.hyperparameter_readers import FROZEN_UNREAD
 from raysearch.models.transfer.feature_heads import TrainedHead
 from raysearch.training.batches import balanced_order, epoch_order, split_batches
 from raysearch.training.features.fold_features import FoldFeatures
+from raysearch.training.online_metrics import OnlinePredictions
 from raysearch.training.optimization import Optimization, OptimizationState
 from raysearch.training.train_config import TrainConfig
 
@@ -28,6 +29,9 @@ class HeadTraining:
         config: The configuration of the training.
         fold: The fold.
         num_classes: The number of logits.
+
+    Attributes:
+        predictions: Those of the steps of the last pass.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class HeadTraining:
     ) -> None:
         self._head, self._features, self._config, self._fold = head, features, config, fold
         self._num_passes = config.params.feature_passes
+        self.predictions = OnlinePredictions(features.loss.labels, features.loss.num_own_rows)
         # Standardized features of the training rows.
         self._inputs: Tensor | None = None
         read = {name: value for name, value in config.hparams.items() if name not in FROZEN_UNREAD}
@@ -71,9 +76,12 @@ class HeadTraining:
     def _train_pass(self, inputs: Tensor, rows: Tensor, order: Tensor) -> float:
         """Train on `inputs` (M, D) of `rows` (M,) in an order; return the mean loss."""
         total_loss = torch.zeros((), device=self._features.device)
+        self.predictions.start()
         for batch in split_batches(order, self._config.batch_size):
             self._optimization.zero_grad()
-            loss = self._features.loss.mean(self._head.classify(inputs[batch]), rows[batch])
+            logits = self._head.classify(inputs[batch])
+            self.predictions.add(logits, rows[batch])
+            loss = self._features.loss.mean(logits, rows[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimization.step()
             total_loss += loss.detach() * len(batch)
