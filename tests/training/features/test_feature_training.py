@@ -141,7 +141,8 @@ def test_neighbors_are_the_patches_without_flips_and_turns(
 def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
     stored: TrainingData, weights: Path, hparams: dict[str, str | float]
 ) -> None:
-    trainer = FeatureTrainer(frozen_config(weights, augment="none", **hparams), stored, 0)
+    config = frozen_config(weights, augment="none", **hparams)
+    trainer = FeatureTrainer(config, stored, 0)
     trainer.train_epoch(0)
     trainer.val_indices = stored.folds[0][0]
     expected = validation_metrics(config, stored, trainer.validate(use_tta=False))
