@@ -79,7 +79,7 @@ def test_the_file_has_no_path_of_this_machine(tmp_path: Path) -> None:
 def test_sharpened_patches_and_test_time_augmentation_are_a_part_of_the_file(
     tmp_path: Path,
 ) -> None:
-    network = {"architecture": "benchmark", "tta": "dihedral"}
+    network: dict[str, Any] = {"architecture": "benchmark", "tta": "dihedral"}
     exported = export_onnx(untrained(**network, preprocess="sharpen"), tmp_path / "model.onnx")
     assert exported.max_difference <= 1e-5
     plain = untrained(**network)

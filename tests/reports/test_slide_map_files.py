@@ -7,14 +7,21 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from raysearch.cli import run
 from raysearch.reports.slide_map import POSITIVE_COLOR
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def read_image(path: str) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_every_slide_has_maps_whose_frames_are_the_positive_decisions(
@@ -35,8 +42,8 @@ def test_every_slide_has_maps_whose_frames_are_the_positive_decisions(
         positive = [row for row in rows if row["decision"] == "positive"]
         assert int(record["framed"]) == len(positive)
         stem = out / "maps" / record["file"]
-        image = cv2.imread(f"{stem}-frames.png")[:, :, ::-1]
-        assert cv2.imread(f"{stem}-probability.png").shape == image.shape
+        image = read_image(f"{stem}-frames.png")
+        assert read_image(f"{stem}-probability.png").shape == image.shape
         left, top = (min(row[axis] for row in rows) for axis in ("x", "y"))
         corners = [image[row["y"] - top, row["x"] - left].tolist() for row in positive]
         assert corners == [list(POSITIVE_COLOR)] * len(positive)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raysearch.data.csv_files import csv_content
 from raysearch.data.files import Folder
+from raysearch.data.shards.bags import Bags
 from raysearch.data.sources.listing import Item
 from raysearch.errors import DataError
 from raysearch.inference.grad_cam_overlays import file_stem
@@ -92,6 +93,8 @@ def _slides(
     for number in range(source.num_batches):
         on_progress(num_read, table.num_rows)
         batch = source.read(number)
+        if isinstance(batch.inputs, Bags):
+            raise TypeError("slides have features in place of patches")
         for item, pixels in zip(batch.items, batch.inputs, strict=True):
             if item.x is not None and item.y is not None:
                 patches = slides[item.patient][item.slide or item.patient]

@@ -86,7 +86,8 @@ def _advice(
 
 
 def _rounded_down(value: float) -> float:
-    return math.floor(value * 10**DECIMALS) / 10**DECIMALS
+    factor = 10.0**DECIMALS
+    return math.floor(value * factor) / factor
 
 
 def _listed(strengths: dict[str, float]) -> str:
