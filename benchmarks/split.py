@@ -40,6 +40,7 @@ def rows() -> Rows:
         class_names=("negative", "positive"),
         fingerprint="0" * 64,
         warnings=(),
+        center=None,
     )
 
 

@@ -188,7 +188,7 @@ def test_the_help_of_the_application_lists_all_commands_in_their_panels(
         "Data": ["shard", "features", "split", "inspect", "harvest"],
         "Search": ["launch", "status", "attach", "stop", "studies"],
         "Results": ["results", "select", "test", "compare", "report", "replay"],
-        "Models": ["predict", "evaluate", "weights"],
+        "Models": ["predict", "evaluate", "export", "weights"],
         "Machines": ["doctor", "ray", "ui"],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from raysearch.data.shards.sharding import write_shards
 from raysearch.search.study.study import Study
 from raysearch.testing.test_results import read_evaluations
 from support.external_sets import json_output, rename_patients
+from support.harvest_services import build_pdf, image_object, tissue_image
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -68,3 +70,36 @@ def test_slides_of_the_training_data_are_rejected_as_slides(
     assert "51 slides have the same features as slides of the training data of first" in error
     assert "name shards of other slides" in error
     assert "patch" not in error
+
+
+@pytest.mark.usefixtures("champion_study")
+def test_the_figures_of_papers_become_an_external_test_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From PDF files to an evaluation: `harvest`, labels by a person, `shard`, `evaluate`."""
+    papers, out = tmp_path / "papers", tmp_path / "harvest"
+    papers.mkdir()
+    for number in range(3):
+        pages = [
+            [image_object(tissue_image(10 + number))],
+            [image_object(tissue_image(20 + number))],
+        ]
+        (papers / f"3100{number}.pdf").write_bytes(build_pdf(*pages))
+    assert run(["harvest", str(papers), str(out), "--size", "50"]) == 0
+    with (out / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:  # the synthetic tissue has the two classes in turn
+        row["label"] = ("benign", "metastasis")[(int(row["x"]) // 50) % 2]
+    rows[0]["label"] = ""  # a tile of which the person is not sure
+    with (out / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    classes = "benign=negative,metastasis=positive"
+    shards = tmp_path / "papers-test"
+    words = ["shard", str(out / "labels.csv"), str(shards), "--format", "csv"]
+    assert run([*words, "--class-map", classes]) == 0
+    result = json_output(["evaluate", "first", str(shards), "--name", "papers"], capsys)
+    assert (result["name"], result["rows"]) == ("papers", len(rows) - 1)
+    assert len(rows) > 60
+    assert 0.5 < result["metrics"]["auroc"]["value"] <= 1

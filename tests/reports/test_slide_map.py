@@ -10,7 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from raysearch.errors import DataError
-from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson
+from raysearch.reports.slide_map import (
+    draw_errors,
+    draw_frames,
+    draw_heatmap,
+    stitch_slide,
+    tiles_geojson,
+)
 
 
 def positioned_patches() -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
@@ -44,6 +50,17 @@ def test_errors_are_framed() -> None:
     assert {(y // 50, x // 50) for y, x in changed.tolist()} == {(0, 1), (1, 0)}
 
 
+def test_each_positive_patch_has_a_frame_inside_it() -> None:
+    slide_map = stitch_slide(*positioned_patches())
+    image = draw_frames(slide_map, np.array([False, True, False, False, False, True]))
+    changed = np.argwhere((image != slide_map.image).any(axis=2))
+    patches = {(y // 50, x // 50) for y, x in changed.tolist()}
+    assert len(patches) == 2
+    inside = {(y % 50, x % 50) for y, x in changed.tolist()}
+    assert {(0, 10), (49, 10), (10, 0), (10, 49)} <= inside
+    assert not any(5 <= y < 45 and 5 <= x < 45 for y, x in inside)
+
+
 def test_an_unknown_position_is_rejected() -> None:
     pixels, _xs, ys = positioned_patches()
     with pytest.raises(DataError, match="position of every patch"):
@@ -62,12 +79,16 @@ def test_a_large_slide_is_downscaled_without_gaps() -> None:
 def test_geojson_tiles_lie_at_their_pixels() -> None:
     _pixels, xs, ys = positioned_patches()
     scores = np.column_stack([np.linspace(1, 0, 6), np.linspace(0, 1, 6)])
-    content = tiles_geojson(xs, ys, (50, 50), scores, np.ones(6, np.int64), ("no", "yes"))
+    content = tiles_geojson(xs, ys, (50, 50), scores, ["yes"] * 5 + [None], ("no", "yes"))
     features = json.loads(content)["features"]
     first, last = features[0], features[-1]
     assert first["geometry"]["coordinates"][0][0] == [50, 100]
     assert last["geometry"]["coordinates"][0][2] == [250, 200]
     assert last["properties"]["objectType"] == "tile"
+    assert [first["properties"]["metadata"], last["properties"]["metadata"]] == [
+        {"label": "yes"},
+        {},
+    ]
     assert last["properties"]["classification"]["name"] == "yes"
     assert last["properties"]["measurements"] == {"score_no": 0.0, "score_yes": 1.0}
     assert first["properties"]["classification"] != last["properties"]["classification"]

@@ -24,6 +24,7 @@ def make_rows(patients: list[str], labels: list[int], slides: list[str] | None =
         class_names=("no", "yes"),
         fingerprint="f" * 64,
         warnings=(),
+        center=None,
     )
 
 

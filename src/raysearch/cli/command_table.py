@@ -63,6 +63,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "Models", "Predict the calibrated class probabilities of patches or slides."
     ),
     "evaluate": CommandEntry("Models", "Evaluate a model on an external test set."),
+    "export": CommandEntry(
+        "Models", "Write a model of patches as an ONNX file, which other programs load."
+    ),
     "weights": CommandEntry(
         "Models", "List, fetch and check pretrained weights; export those of a champion."
     ),

@@ -20,7 +20,6 @@ from raysearch.cli.options import (
     trust_stored_code,
 )
 from raysearch.data.file_access import write_file
-from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from raysearch.search.journal.study_folder import StudyFolder
@@ -77,11 +76,12 @@ def evaluate(
     from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder
     from raysearch.data.shards.shard_manifest import read_manifest
+    from raysearch.data.sources.class_map import parse_class_map
     from raysearch.search.journal.study_folder import StudyFolder
 
     manifest = read_manifest(Folder(data))
     manifest.classes_of(task)
-    class_names = _parse_class_map(class_map)
+    class_names = parse_class_map(class_map)
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.cli.evaluation_text import (
@@ -130,13 +130,3 @@ def _write_page(
     title = f"{record.model} on {test_set.name}"
     names = displayed_names(study, identifiers=identifiers)
     write_file(out, evaluation_page(title, [test_set], names).encode())
-
-
-def _parse_class_map(text: str) -> dict[str, str]:
-    """Parse `0=negative,1=positive` to a mapping; DataError for anything else."""
-    from raysearch.data.csv_files import clean_name
-
-    pairs = [clean_name(pair).partition("=") for pair in text.split(",") if pair]
-    if not all(name and model_name for name, _equals, model_name in pairs):
-        raise DataError(f"--class-map {text}: cannot be read; write it as in 0=negative,1=positive")
-    return {name.rstrip(): model_name.lstrip() for name, _equals, model_name in pairs}

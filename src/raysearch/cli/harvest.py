@@ -128,6 +128,9 @@ def _summary_table(source: str, out: Path, summary: HarvestSummary, shards: str)
         f" {out}/images.csv",
         "contact sheets": ", ".join(summary.contact_sheets) or "none, because there are no images",
         "tiles": f"{summary.num_tiles:,} in {summary.tiles_folder}",
+        "labels": f"to be filled in: {out}/labels.csv, for `raysearch shard`"
+        if summary.num_tiles
+        else "none",
         "shards": shards or "none",
     }
     table = Table(title=f"Harvested {escape(source)}", title_justify="left", show_header=False)

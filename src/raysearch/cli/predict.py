@@ -75,6 +75,14 @@ def predict(
             " errors with the highest confidence if labels are known."
         ),
     ] = 0,
+    maps: Annotated[
+        bool,
+        typer.Option(
+            "--maps",
+            help="Also write the maps of all slides: probabilities, a frame around each positive"
+            " patch, and tiles for QuPath.",
+        ),
+    ] = False,
     depth: DepthOption = None,
     root: Annotated[
         str | None,
@@ -114,6 +122,11 @@ def predict(
         from raysearch.inference.score_sources import open_source
 
     model = load_model(address, studies)
+    if maps and model.artifact.is_of_bags:
+        raise StudyError(
+            "--maps: has no effect with a model of slides, whose patches have no probabilities;"
+            " --explain shows its attention"
+        )
     with scratch_folder() as scratch:
         shape = model.artifact.shape
         options = SourceOptions(scratch=scratch, patient=patient, depth=depth, root=root)
@@ -128,9 +141,11 @@ def predict(
             console.print(f"{INTERRUPTED}. Run the same command to resume.")
             return summary
         num_overlays = _write_overlays(model, source, Folder(out), explain)
+        num_maps = _write_maps(model, source, Folder(out)) if maps else 0
     notes = _shift_notes(model, Folder(out))
     if as_json:
-        print_json({"out": out, **asdict(summary), "num_overlays": num_overlays, "notes": notes})
+        counts = {"num_overlays": num_overlays, "num_maps": num_maps}
+        print_json({"out": out, **asdict(summary), **counts, "notes": notes})
         return 0
     sys.stdout.write(_summary_line(summary, out, model.artifact.unit))
     for note in notes:
@@ -138,6 +153,8 @@ def predict(
     if num_overlays:
         kind = "Attention" if model.artifact.is_of_bags else "Overlays"
         console.print(f"{kind:9} {num_overlays} in {escape(out)}/explain", soft_wrap=True)
+    if num_maps:
+        console.print(f"{'Maps':9} of {num_maps} slides in {escape(out)}/maps", soft_wrap=True)
     return 0
 
 
@@ -195,3 +212,13 @@ def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int
             return write_attention(model, source, out, max_overlays, on_progress)
     with file_progress("Explaining", model.artifact.unit) as on_progress:
         return write_overlays(model, source, out, max_overlays, on_progress)
+
+
+def _write_maps(model: Model, source: Source, out: Folder) -> int:
+    """Write the maps of all slides; return their number."""
+    from raysearch.cli.progress_bar import file_progress
+    from raysearch.reports.slide_map_files import write_slide_maps
+
+    artifact = model.artifact
+    with file_progress("Stitching", artifact.unit) as on_progress:
+        return write_slide_maps(source, out, artifact.shape, artifact.class_names, on_progress)

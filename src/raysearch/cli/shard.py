@@ -55,6 +55,21 @@ def shard(
         str | None,
         typer.Option(help="For folder and csv: the classes in order, separated by commas."),
     ] = None,
+    class_map: Annotated[
+        str,
+        typer.Option(
+            help="New names of classes, such as adipose=benign,fibrous=benign; those with the same"
+            " new name become one class."
+        ),
+    ] = "",
+    center: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The labels are of the N x N pixels in the center of the patches; augmentations"
+            " that move them out of view are then rejected. pcam and pcam-kaggle know it.",
+        ),
+    ] = None,
     magnification: Annotated[
         str | None, typer.Option(help="For breakhis: the magnifications, such as 40,100.")
     ] = None,
@@ -97,6 +112,7 @@ def shard(
     from raysearch.data.shards.shard_conversion import has_manifest_of_shards
     from raysearch.data.shards.sharding import parse_size, write_shards
     from raysearch.data.shards.source_names import SourceNames
+    from raysearch.data.sources.class_map import parse_class_map
     from raysearch.data.sources.exclusion import read_exclusion
     from raysearch.data.sources.feature_table import FEATURES_FORMAT
     from raysearch.data.sources.listing import SourceOptions
@@ -111,7 +127,7 @@ def shard(
     if has_manifest_of_shards(source):
         unused = (
             *(source_format, size, patient, classes, magnification, official, depth, pseudonyms),
-            *(root, exclude),
+            *(root, exclude, center, class_map or None),
         )
         if any(value is not None for value in unused):
             raise DataError(
@@ -131,9 +147,13 @@ def shard(
         depth=depth,
         exclusion=None if exclude is None else read_exclusion(exclude, key),
         root=root,
+        class_map=parse_class_map(class_map),
+        center=center,
     )
     if source_format == FEATURES_FORMAT:
-        _reject_image_options(size, patient, magnification, official, depth, exclude)
+        _reject_image_options(
+            size, patient, magnification, official, depth, exclude, class_map or None, center
+        )
     names = SourceNames(key)
     try:
         with step_progress("Sharding") as on_progress:
@@ -164,7 +184,10 @@ def shard(
 
 
 def _reject_image_options(*values: object) -> None:
-    options = ("--size", "--patient", "--magnification", "--official", "--depth", "--exclude")
+    options = (
+        *("--size", "--patient", "--magnification", "--official", "--depth", "--exclude"),
+        *("--class-map", "--center"),
+    )
     for option, value in zip(options, values, strict=True):
         if value is not None:
             raise DataError(f"{option}: has no effect with format features; remove it")
@@ -239,7 +262,10 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
 def _size_rows(manifest: Manifest) -> dict[str, str]:
     height, width, _channels = manifest.shape
     if not manifest.is_bags:
-        return {"size": f"{width}x{height}: {_counts(manifest.resize_modes)}"}
+        size = f"{width}x{height}: {_counts(manifest.resize_modes)}"
+        if manifest.center is None:
+            return {"size": size}
+        return {"size": size, "labels": f"of the {manifest.center} pixels in the center"}
     patches = f"{manifest.num_patches:,}, {height:,} of the median slide"
     return {"patches": patches, "features": f"{width:,} of each patch"}
 

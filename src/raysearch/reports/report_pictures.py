@@ -20,7 +20,13 @@ from raysearch.inference.model_loading import Model
 from raysearch.metrics.row_units import PATCHES
 from raysearch.reports.attention_pictures import attention_pictures
 from raysearch.reports.html_page import Picture
-from raysearch.reports.slide_map import draw_errors, draw_heatmap, stitch_slide, tiles_geojson
+from raysearch.reports.slide_map import (
+    draw_errors,
+    draw_frames,
+    draw_heatmap,
+    stitch_slide,
+    tiles_geojson,
+)
 from raysearch.reports.study_report import StudyReport
 
 MAX_ERRORS = 24
@@ -135,6 +141,11 @@ def _slide_maps(
             draw_heatmap(slide_map, (labels > 0).astype(np.float32)),
             "true class",
         ),
+        "frames": (
+            draw_frames(slide_map, predicted > 0),
+            f"{int((predicted > 0).sum()):,} patches that are predicted to be of a class other than"
+            f" {negative}, each with a frame",
+        ),
         "errors": (
             draw_errors(slide_map, labels, predicted),
             f"{num_errors:,} errors; a red frame with a diagonal is a false negative, a blue frame"
@@ -160,7 +171,7 @@ def _slide_maps(
         patches.ys[rows],
         patches.shape[:2],
         probabilities,
-        labels,
+        [scored.class_names[label] for label in labels.tolist()],
         scored.class_names,
     )
     return pictures, files

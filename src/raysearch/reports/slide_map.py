@@ -20,6 +20,8 @@ OVERLAY_OPACITY = 0.5
 # A diagonal distinguishes false negatives, also for readers with a color vision deficiency.
 FALSE_NEGATIVE_COLOR, FALSE_POSITIVE_COLOR = (200, 30, 30), (20, 80, 200)
 FRAME_WIDTH = 2
+# Stands out from hematoxylin and eosin, and from the colors of errors.
+POSITIVE_COLOR = (0, 170, 60)
 # Multiples of the golden ratio give each class number another color.
 GOLDEN_RATIO = 0.618
 
@@ -108,17 +110,37 @@ def draw_errors(
             number is below that of the true class.
     """
     image = slide_map.image.copy()
-    height, width = slide_map.side
     for index in np.flatnonzero(labels != predicted).tolist():
-        # A line of two pixels extends by one pixel to each side of its position.
-        left, top = int(slide_map.lefts[index]) + 1, int(slide_map.tops[index]) + 1
-        corner = (left + width - 3, top + height - 3)
         is_false_negative = labels[index] > predicted[index]
         color = FALSE_NEGATIVE_COLOR if is_false_negative else FALSE_POSITIVE_COLOR
-        cv2.rectangle(image, (left, top), corner, color, FRAME_WIDTH)
+        first, last = _corners(slide_map, index)
+        cv2.rectangle(image, first, last, color, FRAME_WIDTH)
         if is_false_negative:
-            cv2.line(image, (left, top), corner, color, FRAME_WIDTH)
+            cv2.line(image, first, last, color, FRAME_WIDTH)
     return image
+
+
+def draw_frames(slide_map: SlideMap, is_framed: NDArray[np.bool_]) -> Image:
+    """Return the map with a frame around each patch that is predicted to be positive.
+
+    Args:
+        slide_map: The map of N patches.
+        is_framed: Whether each patch gets a frame, shape (N,).
+    """
+    image = slide_map.image.copy()
+    for index in np.flatnonzero(is_framed).tolist():
+        cv2.rectangle(image, *_corners(slide_map, index), POSITIVE_COLOR, FRAME_WIDTH)
+    return image
+
+
+def _corners(slide_map: SlideMap, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return two corners (x, y) of the frame of a patch, which lies inside the patch.
+
+    A line of two pixels extends by one pixel to each side of its position.
+    """
+    height, width = slide_map.side
+    left, top = int(slide_map.lefts[index]) + 1, int(slide_map.tops[index]) + 1
+    return (left, top), (left + width - 3, top + height - 3)
 
 
 def tiles_geojson(
@@ -126,20 +148,20 @@ def tiles_geojson(
     ys: NDArray[np.float64],
     side: tuple[int, int],
     probabilities: NDArray[np.float64],
-    labels: NDArray[np.int64],
+    labels: Sequence[str | None],
     class_names: Sequence[str],
 ) -> bytes:
     """Return the patches as GeoJSON tiles for QuPath.
 
     Each tile has the class of the highest probability, the probabilities as measurements, and the
-    true class as metadata. Positions that count from 1 are moved to 0.
+    true class, if it is known, as metadata. Positions that count from 1 are moved to 0.
 
     Args:
         xs: Left side of each patch in pixels of the slide, shape (N,).
         ys: Top side of each patch in pixels of the slide, shape (N,).
         side: Height and width of a patch in pixels of the slide.
         probabilities: Probability of each class, shape (N, C).
-        labels: True class of each patch, shape (N,).
+        labels: Name of the true class of each patch; None if it is unknown.
         class_names: Names of the C classes.
     """
     origin_x, origin_y = _origin(xs), _origin(ys)
@@ -162,7 +184,7 @@ def tiles_geojson(
                     "objectType": "tile",
                     "classification": {"name": class_names[predicted], "color": color},
                     "measurements": scores,
-                    "metadata": {"label": class_names[int(labels[row])]},
+                    "metadata": {} if labels[row] is None else {"label": labels[row]},
                 },
             }
         )

@@ -18,6 +18,7 @@ from raysearch.data.harvest.contact_sheet import (
 )
 from raysearch.data.harvest.harvest_output import TILES, ImageRow, staged_results, write_tables
 from raysearch.data.harvest.harvest_settings import HarvestSettings
+from raysearch.data.harvest.label_table import LabelRow, read_labels, write_label_table
 from raysearch.data.harvest.papers import Paper, Papers
 from raysearch.data.harvest.pdf_images import EmbeddedImage, RejectedPdfError, read_pdf_images
 from raysearch.data.harvest.tissue_tiles import (
@@ -85,9 +86,9 @@ def run_harvest(
         on_progress: Called with (number of papers read, number of papers).
 
     Raises:
-        DataError: If the network is not available.
+        DataError: If the network is not available, or labels of an earlier harvest would be lost.
     """
-    num_papers = len(papers.papers)
+    num_papers, labels = len(papers.papers), read_labels(out.local)
     with staged_results(out) as partial:
         collector = _ImageCollector(partial, settings)
         for num_done, paper in enumerate(papers.papers):
@@ -95,6 +96,7 @@ def run_harvest(
             collector.read_paper(paper, papers.fetch)
         rejected = sorted([*papers.rejected, *collector.rejected])
         write_tables(partial, collector.rows, rejected)
+        write_label_table(partial, out.local, collector.tiles, labels)
         sheets = write_contact_sheets(partial, collector.selected, collector.excluded)
     on_progress(num_papers, num_papers)
     return HarvestSummary(
@@ -103,7 +105,7 @@ def run_harvest(
         num_images=len(collector.rows),
         num_selected=collector.selected.count,
         num_duplicates=collector.num_duplicates,
-        num_tiles=collector.num_tiles,
+        num_tiles=len(collector.tiles),
         tiles_folder=str(out.local / TILES),
         contact_sheets=tuple(str(out.local / name) for name in sheets),
     )
@@ -115,7 +117,7 @@ class _PaperImages:
 
     rows: list[ImageRow] = field(default_factory=list)
     thumbnails: list[Image.Image] = field(default_factory=list)
-    tiles: list[Path] = field(default_factory=list)
+    tiles: list[LabelRow] = field(default_factory=list)
     locations: dict[ImageKey, str] = field(default_factory=dict)
 
 
@@ -125,7 +127,8 @@ class _ImageCollector:
     def __init__(self, folder: Path, settings: HarvestSettings) -> None:
         self.rows: list[ImageRow] = []
         self.rejected: list[Rejected] = []
-        self.num_tiles = self.num_duplicates = 0
+        self.tiles: list[LabelRow] = []
+        self.num_duplicates = 0
         self.selected, self.excluded = PictureSection("Selected"), PictureSection("Excluded")
         self._folder, self._settings = folder / TILES, settings
         self._folder.mkdir()
@@ -140,12 +143,12 @@ class _ImageCollector:
                 self._add_image(paper, image, images)
         except RejectedPdfError as error:
             for tile in images.tiles:
-                tile.unlink()
+                (self._folder.parent / tile.path).unlink()
             name = paper.file if paper.path.exists() else paper.name
             self.rejected.append(Rejected(name, str(error)))
             return
         self.rows += images.rows
-        self.num_tiles += len(images.tiles)
+        self.tiles += images.tiles
         self._locations.update(images.locations)
         for row, thumbnail in zip(images.rows, images.thumbnails, strict=True):
             section = self.selected if row.selected else self.excluded
@@ -174,7 +177,20 @@ class _ImageCollector:
         fraction = round(float(mask.mean()), 4)
         images.rows.append(ImageRow(*identity, sha256, fraction, not reason, reason))
         if not reason:
-            corners = purple_tile_corners(mask, size, purple.min_fraction)
+            corners = list(purple_tile_corners(mask, size, purple.min_fraction))
             stem = f"p{image.page}_i{image.index}"
             folder = self._folder / paper.name
-            images.tiles += write_tiles(folder, stem, image.pixels, corners, size)
+            paths = write_tiles(folder, stem, image.pixels, corners, size)
+            images.tiles += [
+                LabelRow(
+                    path=path.relative_to(self._folder.parent).as_posix(),
+                    label="",
+                    patient=paper.name,
+                    slide=f"{paper.name}/{stem}",
+                    x=x + 1,
+                    y=y + 1,
+                    page=image.page,
+                    figure=image.index,
+                )
+                for path, (x, y) in zip(paths, corners, strict=True)
+            ]

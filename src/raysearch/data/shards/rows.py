@@ -86,6 +86,8 @@ class Rows:
         class_names: Name of each class.
         fingerprint: Hash of the shards.
         warnings: The warnings of the shard manifest.
+        center: The side of the square in the center of a patch on which its label depends, in
+            pixels; None for the whole patch.
     """
 
     labels: NDArray[np.int64]
@@ -100,6 +102,7 @@ class Rows:
     class_names: tuple[str, ...]
     fingerprint: str
     warnings: tuple[str, ...]
+    center: int | None
 
     @classmethod
     def from_table(cls, table: pa.Table, manifest: Manifest, task: str) -> Rows:
@@ -121,6 +124,7 @@ class Rows:
             class_names=manifest.classes_of(task),
             fingerprint=manifest.fingerprint,
             warnings=manifest.warnings,
+            center=manifest.center,
         )
 
     def groups(self, by: str) -> NDArray[np.str_]:

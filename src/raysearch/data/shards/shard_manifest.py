@@ -20,7 +20,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from raysearch.config.json_values import parse_json
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
-from raysearch.errors import DataError
+from raysearch.errors import DataError, shortened
 from raysearch.metrics.row_units import PATCHES, SLIDES
 
 MANIFEST_FILE = "manifest.json"
@@ -37,6 +37,8 @@ MAX_FEATURES, MAX_PATCHES, NUM_PATCHES = 65_536, 10**7, "patches"
 FEATURE_BYTES = 2
 # The name in `extensions` of the patches that the user left out: name to reason.
 EXCLUDED = "excluded"
+# The name in `extensions` of the side of the square on which the labels depend, in pixels.
+CENTER = "center"
 # The sides of a patch, in pixels.
 MAX_SIDE = 4096
 CHANNELS = 3
@@ -129,6 +131,15 @@ class Manifest:
             if not isinstance(excluded, dict)
             else {name: str(reason) for name, reason in excluded.items()}
         )
+
+    @property
+    def center(self) -> int | None:
+        """The side of the square in the center of a patch on which its label depends, in pixels.
+
+        None if the label depends on the whole patch.
+        """
+        center = self.extensions.get(CENTER)
+        return center if type(center) is int else None
 
     @property
     def is_bags(self) -> bool:
@@ -284,6 +295,9 @@ def _errors(manifest: Manifest) -> Iterator[str]:
             yield f"{shard.name} has no SHA-256"
         if shard.rows < 1 or shard.bytes < shard.rows * manifest.patch_bytes:
             yield f"{shard.name} has too few bytes for {shard.rows:,} rows"
+    center, max_center = manifest.extensions.get(CENTER), min(height, width)
+    if center is not None and not (type(center) is int and 1 <= center <= max_center):
+        yield f"`extensions` has a center of {shortened(center)}, not of 1 to {max_center} pixels"
     yield from _count_errors(manifest)
 
 

@@ -19,6 +19,7 @@ from raysearch.data.images.shared_memory import Slot, Slots
 from raysearch.data.shards.arrow_columns import row_table, to_binary
 from raysearch.data.shards.shard_file_writer import ShardFile
 from raysearch.data.shards.shard_manifest import (
+    CENTER,
     EXCLUDED,
     MANIFEST_FILE,
     VERSION,
@@ -216,9 +217,14 @@ class ShardWriter:
         )
 
     def _extensions(self) -> dict[str, JsonValue]:
-        """The patches that the user leaves out, with their reasons; empty without any."""
+        """The patches that the user leaves out with their reasons, and the center of the labels."""
+        extensions: dict[str, JsonValue] = {}
         excluded = sorted(map(self._names.rejected, self._listing.excluded))
-        return {EXCLUDED: {entry.file: entry.reason for entry in excluded}} if excluded else {}
+        if excluded:
+            extensions[EXCLUDED] = {entry.file: entry.reason for entry in excluded}
+        if self._listing.center is not None:
+            extensions[CENTER] = self._listing.center
+        return extensions
 
     def _write_group(self) -> None:
         group, self._group = self._group, _RowGroup()

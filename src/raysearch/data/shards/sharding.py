@@ -25,6 +25,7 @@ from raysearch.data.images.chunk_decoding import (
 from raysearch.data.images.decoding import Size
 from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slot, Slots
+from raysearch.data.shards.label_center import label_center
 from raysearch.data.shards.shard_manifest import MAX_SIDE, Manifest
 from raysearch.data.shards.shard_writer import ROW_GROUPS_PER_SHARD, ShardWriter
 from raysearch.data.shards.source_names import SourceNames
@@ -114,6 +115,8 @@ def write_shards(
         patch_size = (
             size or listing.size or _modal_size(pool, listing, items, options.depth, progress)
         )
+        center = label_center(listing, options.center, patch_size)
+        listing = replace(listing, center=center)
         row_bytes = patch_size[0] * patch_size[1] * 3
         chunk_rows = max(1, min(MAX_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
         chunks_per_group = max(1, ROW_GROUP_BYTES // (chunk_rows * row_bytes))
@@ -123,7 +126,7 @@ def write_shards(
         slots = stack.enter_context(Slots(chunks_per_group + max_in_work, chunk_rows * row_bytes))
         submit = partial(_submit, pool, source, listing, patch_size, options.depth)
         settings = [source_format, options.depth, names.key_id, chunk_rows, chunks_per_group]
-        settings.append(ROW_GROUPS_PER_SHARD)
+        settings += [ROW_GROUPS_PER_SHARD, center]
         request = sharding_request(source, listing, patch_size, settings, scratch)
         unfinished = UnfinishedShards(folder, request, WriterState)
         writer = ShardWriter(

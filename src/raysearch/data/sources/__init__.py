@@ -24,6 +24,7 @@ from raysearch.data.sources.archive import (
 )
 from raysearch.data.sources.breakhis import is_breakhis, list_breakhis
 from raysearch.data.sources.class_folders import list_class_folders
+from raysearch.data.sources.class_map import map_classes
 from raysearch.data.sources.csv_table import is_csv, list_csv
 from raysearch.data.sources.custom_source import list_custom
 from raysearch.data.sources.exclusion import leave_out
@@ -69,6 +70,8 @@ FORMATS_OF_OPTION = {
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
     "--root": ("csv",),
+    "--class-map": ("folder", "csv", "idc", "breakhis", "pcam", "pcam-kaggle"),
+    "--center": ("folder", "csv", "idc", "breakhis", "synthetic"),
 }
 # The name of the format of images without labels, which only a prediction reads.
 UNLABELED = "unlabeled"
@@ -157,6 +160,8 @@ def list_source(
     listing = replace(listing, rejected=[*listing.rejected, *rejected])
     if not listing.items and not listing.rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the images")
+    if options.class_map:
+        listing = map_classes(source, listing, options.class_map)
     if options.exclusion is not None:
         listing = leave_out(source, listing, options.exclusion)
     return source_format, checked_listing(source, source_format, listing)
@@ -197,6 +202,8 @@ def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
         "--magnification": options.magnifications,
         "--official": options.official,
         "--root": options.root,
+        "--class-map": options.class_map,
+        "--center": options.center,
     }
     for option, value in values.items():
         name = CUSTOM if is_import_path(source_format) else source_format

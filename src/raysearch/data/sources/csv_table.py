@@ -19,6 +19,8 @@ from raysearch.errors import DataError
 
 REQUIRED_COLUMNS = ("path", "label", "patient")
 COLUMNS = (*REQUIRED_COLUMNS, "slide", "site", "x", "y", "magnification", "split")
+# Columns of `labels.csv` of a harvest, for whoever labels the tiles; shards do not have them.
+IGNORED_COLUMNS = ("page", "figure")
 # The prefix of the column of an additional task.
 TASK_PREFIX = "label_"
 BLANK_PATIENTS = (
@@ -130,7 +132,7 @@ def _reject_columns(source: str, columns: tuple[str, ...]) -> None:
     errors += [
         f"column {name!r} is unknown"
         for name in columns
-        if name not in COLUMNS and not _is_task_column(name)
+        if name not in (*COLUMNS, *IGNORED_COLUMNS) and not _is_task_column(name)
     ]
     errors += [f"column {name!r} twice" for name in sorted(set(columns)) if columns.count(name) > 1]
     if errors:

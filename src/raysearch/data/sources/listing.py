@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +94,10 @@ class SourceOptions:
         exclusion: The patches to leave out; None to use all.
         root: The folder to which the paths of a CSV file are relative, and in which absolute ones
             must lie; None for the folder of the CSV file.
+        class_map: The new name of each class that the shards name differently.
+        center: The side of the square in the center of a patch on which its label depends, in
+            pixels of the patches; None if the label depends on the whole patch, or the format
+            knows it.
     """
 
     scratch: Path = Path()
@@ -104,6 +108,8 @@ class SourceOptions:
     depth: int | None = None
     exclusion: Exclusion | None = None
     root: str | None = None
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    center: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Listing:
         is_hdf5: Whether an item's file is `NAME#ROW`, a row of an HDF5 file.
         tasks: The additional tasks.
         excluded: The images that the user leaves out, with the reasons.
+        center: The side of the square in the center of an image on which its label depends, in
+            pixels of the image; None for the whole image.
     """
 
     class_names: tuple[str, ...]
@@ -131,6 +139,7 @@ class Listing:
     is_hdf5: bool = False
     tasks: tuple[Task, ...] = ()
     excluded: Sequence[Rejected] = ()
+    center: int | None = None
 
 
 def divide(entries: Sequence[Item | Rejected]) -> tuple[list[Item], list[Rejected]]:

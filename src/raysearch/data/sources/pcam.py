@@ -34,6 +34,8 @@ SLIDE_NAME = re.compile(r"camelyon16_(train|test)_(?:(normal|tumor)_)?(\d{3})")
 META_COLUMNS = ("coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi")
 CLASSES = ("negative", "positive")
 SIZE = (96, 96)
+# A label says whether the square of this side in the center has a pixel of a tumor.
+CENTER = 32
 # Of the training slides, those up to these numbers are from Radboud, the others from Utrecht.
 LAST_RADBOUD_NUMBER = {"normal": 100, "tumor": 70}
 NO_META = "put the official ..._meta.csv files next to the HDF5 files"
@@ -88,7 +90,7 @@ def list_pcam(source: str, options: SourceOptions) -> Listing:
         )
     warnings = () if have_origins else (UNKNOWN_PATIENTS.format(advice=NO_META), SWAPPED)
     scratch = Folder(options.scratch)
-    return Listing(CLASSES, items, rejected, SIZE, warnings, scratch, is_hdf5=True)
+    return Listing(CLASSES, items, rejected, SIZE, warnings, scratch, is_hdf5=True, center=CENTER)
 
 
 def is_pcam(source: str) -> bool:

@@ -20,6 +20,7 @@ from raysearch.data.sources.listing import (
     SourceOptions,
 )
 from raysearch.data.sources.pcam import (
+    CENTER,
     CLASSES,
     FILE_PREFIX,
     MEMORY_BYTES,
@@ -63,7 +64,8 @@ def list_pcam_kaggle(source: str, options: SourceOptions) -> Listing:
         for image_id in labels
         if f"{IMAGE_FOLDER}/{image_id}.tif" not in item_files
     ]
-    return Listing(CLASSES, items, rejected, SIZE, _warnings(items, options), folder=folder)
+    warnings = _warnings(items, options)
+    return Listing(CLASSES, items, rejected, SIZE, warnings, folder, center=CENTER)
 
 
 def is_pcam_kaggle(source: str) -> bool:

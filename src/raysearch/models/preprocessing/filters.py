@@ -19,7 +19,8 @@ def sharpen(patches: Tensor) -> Tensor:
 
     The border is reflected without the border pixel itself.
     """
-    padded = _pad(patches, 1, "reflect").to(torch.int16)
+    # Not int16, for which ONNX Runtime has no kernel.
+    padded = _pad(patches, 1, "reflect").to(torch.int32)
     center = padded[:, 1:-1, 1:-1]
     vertical = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
     horizontal = padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
@@ -130,7 +131,8 @@ def _clip_histograms(counts: Tensor, max_count: int) -> Tensor:
     """Clip histograms (..., 256) at `max_count`, and distribute the excess evenly."""
     excess = (counts - max_count).clamp(min=0).sum(dim=-1, keepdim=True)
     increment, remainder = excess // NUM_LEVELS, excess % NUM_LEVELS
-    step = (NUM_LEVELS // remainder.clamp(min=1)).clamp(min=1)
+    # A number divided by a tensor is no operation of ONNX.
+    step = (torch.full_like(remainder, NUM_LEVELS) // remainder.clamp(min=1)).clamp(min=1)
     level = torch.arange(NUM_LEVELS, device=counts.device)
     gets_remainder = (level % step == 0) & (level // step < remainder)
     return counts.clamp(max=max_count) + increment + gets_remainder

@@ -20,7 +20,7 @@ def to_lab(pixels: Tensor) -> Tensor:
     """Convert uint8 sRGB pixels (..., 3) to float64 L (0 to 100), a and b (..., 3)."""
     levels = torch.arange(256, dtype=torch.float64, device=pixels.device) / 255
     linear = torch.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    xyz = linear[pixels.int()] @ _rgb_to_relative_xyz(pixels).T
+    xyz = linear[pixels.long()] @ _rgb_to_relative_xyz(pixels.device).T
     roots = torch.where(
         xyz > LINEAR_BELOW**3,
         xyz.clamp(min=LINEAR_BELOW**3) ** (1 / 3),
@@ -36,7 +36,8 @@ def from_lab(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], dim=-1)
     xyz = torch.where(roots > LINEAR_BELOW, roots**3, 3 * LINEAR_BELOW**2 * (roots - 4 / 29))
-    linear = (xyz @ torch.linalg.inv(_rgb_to_relative_xyz(lab)).T).clamp(0, 1)
+    to_rgb = torch.tensor(RELATIVE_XYZ_TO_RGB, dtype=torch.float64, device=lab.device)
+    linear = (xyz @ to_rgb.T).clamp(0, 1)
     encoded = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return to_uint8(255 * torch.where(linear <= 0.0031308, 12.92 * linear, encoded))
 
@@ -46,7 +47,11 @@ def to_uint8(values: Tensor) -> Tensor:
     return values.round().clamp(0, 255).to(torch.uint8)
 
 
-def _rgb_to_relative_xyz(like: Tensor) -> Tensor:
+def _rgb_to_relative_xyz(device: torch.device) -> Tensor:
     """Return the matrix (3, 3) from linear RGB to XYZ relative to the white point."""
-    matrix = torch.tensor(SRGB_TO_XYZ, dtype=torch.float64, device=like.device)
+    matrix = torch.tensor(SRGB_TO_XYZ, dtype=torch.float64, device=device)
     return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+# The inverse as numbers: a solver cannot be a part of an exported model.
+RELATIVE_XYZ_TO_RGB = torch.linalg.inv(_rgb_to_relative_xyz(torch.device("cpu"))).tolist()

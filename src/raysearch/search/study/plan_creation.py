@@ -32,6 +32,7 @@ from raysearch.models.patch_limits import is_accepted_shape
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
 from raysearch.search.scheduling.policy import rule_of
+from raysearch.search.study.augmentation_checks import check_center
 from raysearch.search.study.auxiliary_data import find_auxiliary
 from raysearch.search.study.plan import Plan, Split, Splits
 
@@ -70,7 +71,8 @@ def make_plan(
 
     Raises:
         DataError: If the shards or the folds cannot be used.
-        SpaceError: If the name is invalid, or the budget is less than the cost of one trial.
+        SpaceError: If the name is invalid, the budget is less than the cost of one trial, or an
+            augmentation moves the center on which the labels depend.
     """
     if not NAME.fullmatch(name):
         raise SpaceError(
@@ -81,6 +83,7 @@ def make_plan(
     rows = load_rows(data, view)
     for architecture in space.values_of("architecture"):
         _check_kind_of_data(str(architecture), rows.shape)
+    check_center(space, rows.shape, rows.center)
     schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
     splits = {len(folds): folds for folds in schemes}
     if space.validation != FOLDS:

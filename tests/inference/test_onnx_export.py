@@ -1,0 +1,133 @@
+"""A model is exported as one ONNX file with its preprocessing, its temperature and its softmax."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from raysearch.champion.model_artifact import ModelArtifact
+from raysearch.cli import run
+from raysearch.errors import StudyError
+from raysearch.inference import onnx_export
+from raysearch.inference.model_loading import Model, load_model
+from raysearch.inference.onnx_export import export_onnx
+from raysearch.models.encoders.encoder_files import EncoderFile
+from support.source_images import synthetic_patches
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SIDE = 24
+
+
+def untrained(shape: tuple[int, int, int] = (SIDE, SIDE, 3), **hparams: Any) -> Model:
+    """A model with random weights and a temperature of 1.7."""
+    torch.manual_seed(0)
+    artifact = ModelArtifact(
+        study="made",
+        study_identity="0" * 32,
+        trial="t0000",
+        hparams=hparams or {"architecture": "cnn", "width": 4, "convolutions": 1},
+        shape=shape,
+        class_names=("negative", "positive"),
+        temperature=1.7,
+        threshold=0.4,
+    )
+    return Model(artifact, artifact.build_untrained(), "0" * 64)
+
+
+def probabilities_of(file: Path, patches: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(None, {"patches": patches})
+    return np.asarray(probabilities)
+
+
+def test_a_champion_gives_its_probabilities_from_the_file_alone(
+    studies: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "first.onnx"
+    assert run(["export", "first", str(file), "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["max_difference"] <= 1e-5
+    assert exported["num_bytes"] == file.stat().st_size
+    model = load_model("first", studies)
+    patches = np.random.default_rng(1).integers(0, 256, (5, *model.artifact.shape), np.uint8)
+    with torch.inference_mode():
+        expected = model.classifier(torch.from_numpy(patches)).numpy()
+    assert np.allclose(probabilities_of(file, patches), expected, atol=1e-5)
+    assert np.allclose(probabilities_of(file, patches[:1]), expected[:1], atol=1e-5)
+    entries = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert json.loads(entries["raysearch.class_names"]) == ["negative", "positive"]
+    assert json.loads(entries["raysearch.threshold"]) == model.artifact.threshold
+    assert entries["raysearch.study"] == "first"
+
+
+def test_the_file_has_no_path_of_this_machine(tmp_path: Path) -> None:
+    export_onnx(untrained(), tmp_path / "model.onnx")
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert b".py" not in content
+    assert str(Path(torch.__file__).parent).encode() not in content
+
+
+def test_sharpened_patches_and_test_time_augmentation_are_a_part_of_the_file(
+    tmp_path: Path,
+) -> None:
+    network: dict[str, Any] = {"architecture": "benchmark", "tta": "dihedral"}
+    exported = export_onnx(untrained(**network, preprocess="sharpen"), tmp_path / "model.onnx")
+    assert exported.max_difference <= 1e-5
+    plain = untrained(**network)
+    patches = synthetic_patches(3, SIDE)
+    with torch.inference_mode():
+        without = plain.classifier(torch.from_numpy(patches)).numpy()
+    assert np.abs(probabilities_of(tmp_path / "model.onnx", patches) - without).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "message"),
+    [
+        (untrained(), "model.pt", "model.pt: not the name of an ONNX file"),
+        (
+            untrained((8, 16, 1), architecture="abmil"),
+            "model.onnx",
+            "a model of slides, which is not exported",
+        ),
+        (
+            untrained(architecture="benchmark", preprocess="macenko"),
+            "model.onnx",
+            "preprocess macenko.* has a part that ONNX",
+        ),
+    ],
+    ids=["suffix", "slides", "solver"],
+)
+def test_what_cannot_be_exported_is_rejected_and_nothing_is_written(
+    model: Model, file: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=message) as error:
+        export_onnx(model, tmp_path / file)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_a_copy_of_its_encoder_gets_none_by_its_export(tmp_path: Path) -> None:
+    model = untrained()
+    record = EncoderFile("uni", "0" * 64)
+    separate = replace(model, artifact=replace(model.artifact, encoder_file=record))
+    with pytest.raises(StudyError, match="has no copy of its encoder"):
+        export_onnx(separate, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_other_probabilities_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(StudyError, match="the probabilities of the exported model differ by"):
+        export_onnx(untrained(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
