@@ -64,7 +64,15 @@ def test_cores_of_four_organs_come_from_a_table(cores: str) -> None:
 def test_the_grid_of_vgg19_begins_with_the_winner_of_its_authors() -> None:
     space = read_space(SPACES / "idc-vgg19-published.yaml")
     (winner,) = map(dict, space.points_to_evaluate)
-    assert winner == {"optimizer": "sgd", "learning_rate": 0.0001, "batch_size": 50, "folds": 7}
+    assert winner == {
+        "optimizer": "sgd",
+        "learning_rate": 0.0001,
+        "batch_size": 50,
+        "epochs": 15,
+        "folds": 7,
+    }
+    assert set(space.values_of("epochs")) == {5, 10, 15}
+    assert space.values_of("head_hidden_layers") == (2,)
     assert set(space.values_of("optimizer")) == {"sgd", "adam", "rmsprop", "adadelta"}
     assert set(space.values_of("batch_size")) == {25, 50, 100}
     assert space.values_of("momentum") == (0.2,)
