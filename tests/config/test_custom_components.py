@@ -13,6 +13,7 @@ from pydantic import Field
 from raysearch.config.component_section import user_code
 from raysearch.config.custom_code import CODE_IMPORTER
 from raysearch.config.custom_components import CustomComponent, import_component
+from raysearch.config.hyperparameter_readers import is_read
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.space import Space
 from raysearch.config.space_file import parse_space, read_space
@@ -155,6 +156,11 @@ def test_a_name_has_one_meaning() -> None:
 def test_parameters_of_a_trial_keep_what_components_declare() -> None:
     params = resolve({"architecture": f"{HERE}:build", "depth": 4, "width": 8})
     assert (params.declared, params.width) == ({"depth": 4}, 8)
+    assert (params.value("depth"), params.value("width")) == (4, 8)
+    assert is_read("depth", params)
+    other = resolve({"architecture": "cnn"})
+    assert other.value("depth") is None
+    assert not is_read("depth", other)
     with pytest.raises(SpaceError, match="unknown hyperparameter `depth`"):
         resolve({"architecture": "cnn", "depth": 4})
 

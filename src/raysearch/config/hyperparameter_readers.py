@@ -76,8 +76,8 @@ def is_read(name: str, params: TrialParams) -> bool:
         name: The hyperparameter.
         params: The resolved parameters of the trial.
     """
-    if name in params.declared:
-        return True
+    if name not in HYPERPARAMETERS:  # one of a component of the user's
+        return name in params.declared
     condition = HYPERPARAMETERS[name].condition
     while condition is not None:
         other, value = condition

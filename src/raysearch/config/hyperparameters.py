@@ -459,6 +459,10 @@ class TrialParams:
         1.0, "Weight of a patch of the `auxiliary` shards in the loss", (0.0, 100.0)
     )
 
+    def value(self, name: str) -> Value | None:
+        """Return the value of a hyperparameter; None of one that only other trials declare."""
+        return getattr(self, name) if name in HYPERPARAMETERS else self.declared.get(name)
+
     def arguments_of(self, part: str) -> dict[str, Value | None]:
         """Return the keyword arguments of the component, or the other part, that `part` names."""
         components = {selector: str(getattr(self, selector)) for selector in SELECTORS}

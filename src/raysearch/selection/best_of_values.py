@@ -113,7 +113,7 @@ def value_of(trial: Trial, hyperparameter: str) -> str:
     params = resolve(trial.hparams)
     if hyperparameter == "adaptation" and params.weights == NO_WEIGHTS:
         return FROM_SCRATCH
-    value = getattr(params, hyperparameter)
+    value = params.value(hyperparameter)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
