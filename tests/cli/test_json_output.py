@@ -124,6 +124,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "report": lambda _shards, _folder: ["first"],
     "replay": lambda _shards, _folder: ["t0000", "--study", "first", "--folds", "1"],
     "predict": lambda shards, _folder: ["first", str(shards), "scores"],
+    "export": lambda _shards, _folder: ["first", "first.onnx"],
     "evaluate": lambda _shards, folder: ["first", new_shards(folder), "--other-patients"],
     "weights": lambda _shards, _folder: [],
     "weights list": lambda _shards, _folder: [],

@@ -57,6 +57,9 @@ def upper(*, Depth: int = 3) -> None: ...  # noqa: N803
 def foreign(*, momentum: float) -> None: ...
 
 
+def of_epochs(*, epochs: int) -> None: ...
+
+
 def other_depth(*, depth: Annotated[int, Field(ge=1, le=9)] = 3) -> None: ...
 
 
@@ -101,6 +104,7 @@ def test_a_signature_declares_hyperparameters() -> None:
         ("outside", "loss", "its default 3 is outside 4 to inf"),
         ("upper", "loss", "parameter `Depth` is no name of a hyperparameter"),
         ("foreign", "loss", "`momentum` is a hyperparameter of the optimizer; rename"),
+        ("of_epochs", "schedule", "`epochs` is no argument of a component"),
         ("nosuch", "loss", "not run by default"),
     ],
 )

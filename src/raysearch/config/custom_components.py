@@ -96,6 +96,11 @@ def import_component(part: str, name: str) -> CustomComponent:
     function = load_function(name)
     reads, declared = [], []
     for parameter in _keyword_only(name, function):
+        if parameter.name == "epochs":
+            raise SpaceError(
+                f"{name}: `epochs` is no argument of a component; a schedule gets the number of"
+                " steps"
+            )
         if parameter.name in HYPERPARAMETERS:
             _check_part(part, name, parameter.name)
             reads.append(parameter.name)
