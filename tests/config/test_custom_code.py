@@ -1,5 +1,6 @@
 """Functions of the user's are imported by their path, from where and when they may be."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +115,10 @@ def test_nothing_is_imported_that_is_not_allowed(tmp_path: Path) -> None:
         ("def dubble(): pass", "has no function 'double'; did you mean `dubble`"),
         ("double = 3", "has no function 'double'"),
         ("1 / 0", "its module raises ZeroDivisionError: division by zero"),
-        ("import nosuchmodule", "its module raises No module named 'nosuchmodule'"),
+        (
+            "import nosuchmodule",
+            "its module raises ModuleNotFoundError: No module named 'nosuchmodule'",
+        ),
         ("def double(:", "its module raises SyntaxError"),
         ("import sys; sys.exit(3)", "its module raises SystemExit"),
     ],
@@ -157,3 +161,40 @@ def test_a_package_must_be_installed_in_its_version() -> None:
         UserCode(("pytest:main",), distributions=("pytest 0.1",)).allow()
     NO_CODE.allow()
     NO_CODE.require("nothing")
+
+
+def test_a_changed_module_is_imported_anew(importer: CodeImporter, tmp_path: Path) -> None:
+    importer.allow_folders([write_modules(tmp_path, 2)], ["codemain:double"])
+    assert load_function("codemain:double")(4) == 8
+    write_modules(tmp_path, 3)
+    importer.allow_folders([tmp_path], ["codemain:double"])
+    assert load_function("codemain:double")(4) == 12
+
+
+def test_libraries_get_no_module_of_the_folder(importer: CodeImporter, tmp_path: Path) -> None:
+    write_modules(tmp_path)
+    (tmp_path / "codeplanted.py").write_text("PLANTED = True\n")
+    importer.allow_folders([tmp_path], ["codemain:double"])
+    load_function("codemain:double")
+    # As a library that looks for an optional module.
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("codeplanted")
+
+
+def test_a_stored_file_replaces_no_installed_module() -> None:
+    for path in ("json.py", "raysearch/workflow.py", "torch/extra.py", "ray.py"):
+        code = UserCode(("x:y",), (CodeFile(path, ""),))
+        with pytest.raises(CodeNotAllowedError, match="would replace the installed module"):
+            code.allow()
+
+
+def test_exceptions_of_the_users_code_are_known(importer: CodeImporter, tmp_path: Path) -> None:
+    (tmp_path / "codefails.py").write_text("def fail():\n    return object().nothing\n")
+    importer.allow_folders([tmp_path], ["codefails:fail"])
+    function = load_function("codefails:fail")
+    with pytest.raises(AttributeError) as error:
+        function()
+    assert importer.has_raised(error.value)
+    with pytest.raises(AttributeError) as other:
+        _ = object().nothing  # type: ignore[attr-defined]
+    assert not importer.has_raised(other.value)

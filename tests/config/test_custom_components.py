@@ -42,7 +42,16 @@ def without_type(*, depth=3): ...  # type: ignore[no-untyped-def]
 def without_default(*, depth: int) -> None: ...
 
 
-def of_text(*, kind: str = "x") -> None: ...
+def of_text(*, form: str = "x") -> None: ...
+
+
+def reserved(*, kind: int = 1) -> None: ...
+
+
+def above(*, depth: Annotated[int, Field(gt=1)] = 3) -> None: ...
+
+
+def positional(logits: object, gamma: float = 2.0) -> None: ...
 
 
 def of_list(*, kinds: tuple[int, ...] = ()) -> None: ...
@@ -99,8 +108,11 @@ def test_a_signature_declares_hyperparameters() -> None:
     [
         ("without_type", "loss", "parameter `depth` has no type; write"),
         ("without_default", "loss", "parameter `depth` has no default; write"),
-        ("of_text", "loss", "parameter `kind` is a text; name its values, such as Literal"),
+        ("of_text", "loss", "parameter `form` is a text; name its values, such as Literal"),
         ("of_list", "loss", "parameter `kinds` is neither bool, int, float nor a Literal"),
+        ("reserved", "loss", "parameter `kind` has the name of a column of results"),
+        ("above", "loss", "has other bounds than `ge` and `le`"),
+        ("positional", "loss", "`gamma` has a default and is not keyword-only"),
         ("outside", "loss", "its default 3 is outside 4 to inf"),
         ("upper", "loss", "parameter `Depth` is no name of a hyperparameter"),
         ("foreign", "loss", "`momentum` is a hyperparameter of the optimizer; rename"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from raysearch.errors import SpaceError
 from raysearch.metrics.bootstrap import patient_weights
 from raysearch.metrics.bootstrap_metrics import metric_replicates
 from raysearch.metrics.classification import classification_metrics
@@ -77,3 +78,14 @@ def test_an_evaluation_has_further_metrics_with_intervals_and_by_fold() -> None:
     assert evaluation.baseline["own:kappa"] == 0.0
     in_fold = folds == 1
     assert evaluation.folds[1]["own:kappa"] == kappa(LABELS[in_fold], PROBABILITIES[in_fold])
+
+
+def failing(_labels: Ints, _probabilities: Floats) -> float:
+    raise IndexError("no such class")
+
+
+def test_an_exception_of_a_metric_is_one_line() -> None:
+    with pytest.raises(SpaceError, match=r"test_custom_metric:failing: IndexError: no such class"):
+        custom_metric(failing, LABELS, PROBABILITIES)
+    values = custom_replicates(failing, LABELS, PROBABILITIES, PATIENT_INDEX, WEIGHTS)
+    assert np.isnan(values).all()

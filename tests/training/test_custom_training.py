@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ HPARAMS: Hparams = {
 METRIC = f"{NAME}:mean_probability"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserCode]:
     """The code of a space whose modules this process has imported."""
     space = read_space(write_own_components(tmp_path_factory.mktemp("own"), NAME))
@@ -176,3 +177,47 @@ def test_the_modules_are_found_beside_the_space_only(code: UserCode, tmp_path: P
     space.write_text(f"space: {{folds: 2, architecture: 'own_elsewhere:build', depth: {1}}}\n")
     with pytest.raises(SpaceError, match="there is no module 'own_elsewhere'"):
         read_space(space)
+
+
+class Unstored:
+    """A preprocessing whose fitted values are in no buffer."""
+
+    def fit(self, patches: torch.Tensor) -> None:
+        self.mean = patches.float().mean()
+
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        return patches
+
+
+@pytest.mark.usefixtures("code")
+def test_a_preprocessing_must_store_what_it_fits(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[NAME], "centered", Unstored)
+    with pytest.raises(SpaceError, match="has a method `fit`, and nothing that is stored"):
+        train(TrainConfig(HPARAMS, 1, "auroc", 0), data, Recorder())
+
+
+@pytest.mark.usefixtures("code")
+def test_the_stage_of_the_head_has_the_declared_hyperparameters(data: TrainingData) -> None:
+    hparams = {**HPARAMS, "head_epochs": 1, "optimizer": "adamw", "preprocess": "none"}
+    recorder = Recorder()
+    train(TrainConfig(hparams, 2, "auroc", 0), data, recorder)
+    assert len(recorder.fold_epochs) == 4
+
+
+@pytest.mark.usefixtures("code")
+def test_a_network_that_reads_values_of_tensors_is_stored_and_loaded(
+    code: UserCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = sys.modules[NAME].build
+
+    @wraps(build)
+    def reading(*arguments: object, **options: object) -> object:
+        assert [value.item() for value in torch.linspace(0, 1, 3)] == [0.0, 0.5, 1.0]
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(sys.modules[NAME], "build", reading)
+    classifier = artifact(code).build_untrained()
+    stored = unpack_model_artifact(pack_model_artifact(artifact(code), classifier))
+    assert stored.classifier.state_dict().keys() == classifier.state_dict().keys()

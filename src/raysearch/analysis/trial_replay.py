@@ -128,6 +128,7 @@ def replay_trial(
         DataError: If the shards are not those of the study.
     """
     plan, trial = WORKER_CACHE.plan(folder.address), _recorded_trial(folder, trial_id)
+    plan.code.require(f"study {plan.name!r}")
     num_fold_epochs = _num_fold_epochs(plan, trial, folds)
     address = data or plan.data
     if read_manifest(Folder(address)).fingerprint != plan.fingerprint:

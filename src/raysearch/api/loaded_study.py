@@ -91,8 +91,6 @@ class Study:
     def refresh(self) -> None:
         """Read the study again."""
         self._snapshot = load_study(self._folder)
-        if self._allow_code:
-            self._snapshot.plan.code.allow()
         self._intervals = read_intervals(self._folder, self._snapshot.history)
 
     @property

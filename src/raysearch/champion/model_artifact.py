@@ -134,7 +134,9 @@ class ModelArtifact:
         def build() -> nn.Module:
             return build_network(architecture, self.shape, num_classes, self.hparams, self.encoder)
 
-        return build() if weights is None else load_state(build, weights.model)
+        if weights is None:
+            return build()
+        return load_state(build, weights.model, on_meta=not self.code.import_paths)
 
     @property
     def is_of_bags(self) -> bool:
@@ -173,7 +175,8 @@ class ModelArtifact:
             return BagClassifier(self.build_network(weights), self.temperature).eval()
         preprocessing = build_preprocessing(self.hparams)
         if weights is not None:
-            load_state(lambda: preprocessing, weights.preprocessing)
+            on_meta = not self.code.import_paths
+            load_state(lambda: preprocessing, weights.preprocessing, on_meta=on_meta)
         augmentation = TEST_TIME_AUGMENTATIONS[resolve(self.hparams).tta]
         network = augmentation(self.build_network(weights))
         return PatchClassifier(network, preprocessing, self.temperature).eval()
@@ -286,7 +289,8 @@ def unpack_model_artifact(content: bytes, find_encoder: FindEncoder | None = Non
         if not is_state_dict(stored["weights"]):
             raise ValueError("weights: not a mapping of names to tensors")
         weights = _with_encoder(artifact, stored["weights"], find_encoder)
-        classifier = load_state(artifact.build_untrained, weights)
+        on_meta = not artifact.code.import_paths
+        classifier = load_state(artifact.build_untrained, weights, on_meta=on_meta)
     except CodeNotAllowedError:
         raise
     except (KeyError, ValueError, StudyError, SpaceError) as error:

@@ -63,8 +63,7 @@ AllowCodeOption = Annotated[
     bool,
     typer.Option(
         "--allow-code",
-        help="Run the code of its author's that the study or the model needs, such as an"
-        " architecture.",
+        help="Run the code that is stored with the study or the model, such as a network.",
     ),
 ]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]

@@ -112,11 +112,21 @@ def _setting_rows(plan: Plan, expected_fold_epochs: int) -> dict[str, str]:
         "epochs": f"{epochs_text(space)} per fold",
         "seed": str(space.seed),
         "resources": f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs per trial",
+        **code_rows(plan),
         **search_rows(plan),
         "cost": f"about {expected_fold_epochs:,} fold-epochs, at most {plan.max_fold_epochs:,}",
         "repeats": repeats_text(plan),
         "precision": precision,
     }
+
+
+def code_rows(plan: Plan) -> dict[str, str]:
+    """Return the row of the code of the user's; nothing if there is none."""
+    code = plan.code
+    if not code.import_paths:
+        return {}
+    files = [f"{file.path} ({file.sha256[:12]})" for file in code.files]
+    return {"code": f"{', '.join(code.import_paths)} of {', '.join([*files, *code.distributions])}"}
 
 
 def _split_table(plan: Plan, folds: int) -> Table:

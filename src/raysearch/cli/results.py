@@ -14,7 +14,6 @@ from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     MAX_ROWS,
     STUDIES,
-    AllowCodeOption,
     ClusterOption,
     JsonOption,
     NewestStudyArgument,
@@ -24,7 +23,6 @@ from raysearch.cli.options import (
     chosen_cluster,
     make_console,
     open_page,
-    trust_stored_code,
 )
 from raysearch.data.file_access import write_file
 from raysearch.errors import StudyError
@@ -68,7 +66,6 @@ class ResultsRecord:
 def results(
     context: typer.Context,
     name: NewestStudyArgument = None,
-    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     cluster: ClusterOption = None,
     out: Annotated[
@@ -100,7 +97,6 @@ def results(
 
     Example: `raysearch results quickstart --out quickstart.html`
     """
-    trust_stored_code(allow_code)
     check_out_folder(out)
     check_out_folder(csv, "--csv")
     console = make_console(stderr=as_json)

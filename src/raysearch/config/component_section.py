@@ -46,8 +46,8 @@ def import_components(
 
     Args:
         section: The section `space`.
-        folder: The folder of the file. Modules are looked for there, in the working folder and in
-            those of RAYSEARCH_CODE, after all other places.
+        folder: The folder of the file. Modules are looked for there, in the folders of
+            RAYSEARCH_CODE and in the working folder, after all other places.
         metrics: The import paths of metrics, which are imported, too.
 
     Raises:
@@ -71,9 +71,9 @@ def import_components(
 
 
 def code_folders(*folders: Path) -> list[Path]:
-    """Return `folders`, the working folder and those of RAYSEARCH_CODE."""
+    """Return `folders`, those of RAYSEARCH_CODE and the working folder."""
     further = os.environ.get(CODE_VARIABLE, "").split(os.pathsep)
-    return [each.resolve() for each in (*folders, Path.cwd(), *map(Path, filter(None, further)))]
+    return [each.resolve() for each in (*folders, *map(Path, filter(None, further)), Path.cwd())]
 
 
 def with_metric_paths(content: YamlMapping) -> YamlMapping:
@@ -155,10 +155,24 @@ def user_code(space: Space) -> UserCode:
     """Return the functions of the user's own that a space names, which this process has imported.
 
     The files are all that the import needed.
+
+    Raises:
+        SpaceError: If a module is neither a file beside the space nor one of an installed package.
     """
     components = {component.name for component in space.components}
     paths = tuple(sorted(components.union(space.custom_metrics)))
     if not paths:
         return NO_CODE
-    distributions = set(map(distribution_of, paths))
-    return UserCode(paths, CODE_IMPORTER.files(), tuple(sorted(distributions - {""})))
+    files, distributions = CODE_IMPORTER.files(), set()
+    for path in paths:
+        module = path.partition(":")[0]
+        if module in {file.module for file in files}:
+            continue
+        distribution = distribution_of(path)
+        if not distribution:
+            raise SpaceError(
+                f"{path}: the file of module {module} is neither beside the space nor of an"
+                f" installed package; name its folder by {CODE_VARIABLE}"
+            )
+        distributions.add(distribution)
+    return UserCode(paths, files, tuple(sorted(distributions)))

@@ -12,7 +12,10 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
+import os
 import platform
+import site
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +30,8 @@ from raysearch.errors import SpaceError, first_line
 
 PLUGIN_GROUP = "raysearch.plugins"
 MAX_FILE_BYTES = 1_000_000
+# The folder of this package.
+SOURCE_FOLDER = Path(__file__).parents[1]
 PACKAGE_FILE = "__init__.py"
 
 
@@ -100,7 +105,7 @@ class CodeImporter(MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         """Return the specification of a module of the user's; None of any other module."""
         file, origin = self._stored.get(fullname), f"<study>/{fullname.replace('.', '/')}.py"
-        if file is None and self._folders:
+        if file is None and self._folders and self._is_requested(fullname):
             file, origin = self._file_in_folders(fullname)
         if file is None:
             return None
@@ -110,6 +115,16 @@ class CodeImporter(MetaPathFinder):
         if spec is not None:
             spec.has_location = True
         return spec
+
+    def _is_requested(self, module: str) -> bool:
+        """Return whether a module is one of a function of the user's, or one that such imports.
+
+        A library that looks for an optional module gets none from these folders.
+        """
+        modules = [path.partition(":")[0] for path in self._allowed]
+        if any(f"{name}.".startswith(f"{module}.") for name in modules):
+            return True
+        return isinstance(_importing_loader(), _TextLoader)
 
     def _file_in_folders(self, module: str) -> tuple[CodeFile | None, str]:
         """Return the file of `module` in one of the folders, and its path."""
@@ -131,14 +146,17 @@ class CodeImporter(MetaPathFinder):
 
     def allow_folders(self, folders: Sequence[Path], import_paths: Iterable[str]) -> None:
         """Allow the functions at `import_paths`, whose modules may be files in `folders`."""
-        if tuple(folders) != self._folders:
-            self._forget(file.module for file in self.files())
         self._folders, self._stored = tuple(folders), {}
         self._allowed |= set(import_paths)
+        loaded = self.files()
+        if any(self._file_in_folders(file.module)[0] != file for file in loaded):
+            self._forget(file.module for file in loaded)
         self._install()
 
     def allow_stored(self, files: Sequence[CodeFile], import_paths: Iterable[str]) -> None:
         """Allow the functions at `import_paths`, whose modules may be the stored `files`."""
+        for file in files:
+            _reject_installed(file)
         loaded = {file.module: file for file in self.files()}
         if any(loaded.get(file.module, file).text != file.text for file in files):
             self._forget(loaded)
@@ -150,7 +168,7 @@ class CodeImporter(MetaPathFinder):
         """Allow this process to run the code of every study and model that it reads."""
         self.trusts_stored = True
 
-    def runs(self, code: UserCode) -> bool:
+    def may_run(self, code: UserCode) -> bool:
         """Return whether this process trusts stored code, or runs the same code already."""
         files = [*self._stored.values(), *self.files()]
         loaded = {file.module: file.text for file in files}
@@ -162,6 +180,17 @@ class CodeImporter(MetaPathFinder):
         loaders = [getattr(module, "__loader__", None) for module in list(sys.modules.values())]
         files = [loader.file for loader in loaders if isinstance(loader, _TextLoader)]
         return tuple(sorted(files, key=lambda file: file.path))
+
+    def has_raised(self, error: BaseException) -> bool:
+        """Return whether an exception passed through code of the user's."""
+        modules = {path.partition(":")[0] for path in self._allowed}
+        modules |= {file.module for file in self.files()}
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals.get("__name__") in modules:
+                return True
+            trace = trace.tb_next
+        return False
 
     def is_allowed(self, import_path: str) -> bool:
         """Return whether this process may import a function."""
@@ -180,9 +209,34 @@ class CodeImporter(MetaPathFinder):
             sys.modules.pop(module, None)
 
 
+def _importing_loader() -> object:
+    """Return the loader of the module that imports another one at the moment."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name != __name__ and not name.startswith("importlib"):
+            return frame.f_globals.get("__loader__")
+        frame = frame.f_back
+    return None
+
+
+def _reject_installed(file: CodeFile) -> None:
+    """Raise CodeNotAllowedError if a stored file would replace an installed module."""
+    top_level = file.module.partition(".")[0]
+    installed = [*site.getsitepackages(), site.getusersitepackages(), str(SOURCE_FOLDER.parent)]
+    is_standard = top_level in sys.stdlib_module_names
+    if is_standard or importlib.machinery.PathFinder.find_spec(top_level, installed) is not None:
+        raise CodeNotAllowedError(
+            f"the stored module {file.path} would replace the installed module {top_level}; rename"
+            " it"
+        )
+
+
 def _trusted_text(path: Path) -> str:
     """Return the content of a module; SpaceError if others may write it, or it is too large."""
     status = path.stat()
+    if status.st_uid not in (0, os.getuid()):
+        raise SpaceError(f"{path}: it belongs to another account; copy it")
     if status.st_mode & stat.S_IWOTH:
         raise SpaceError(f"{path}: every account may write it; run `chmod o-w {path}`")
     if status.st_size > MAX_FILE_BYTES:
@@ -246,10 +300,11 @@ class UserCode:
         """
         if not self.import_paths:
             return
-        if not CODE_IMPORTER.runs(self):
+        if not CODE_IMPORTER.may_run(self):
+            places = ", ".join([*(file.path for file in self.files), *self.distributions])
             raise CodeNotAllowedError(
-                f"{owner} runs code of its own ({', '.join(self.import_paths)}), which may do"
-                " anything on this machine; if you trust it, add --allow-code (Python:"
+                f"{owner} runs code of its own ({', '.join(self.import_paths)} of {places}), which"
+                " may do anything on this machine; if you trust it, add --allow-code (Python:"
                 " allow_code=True)"
             )
         self.allow()
@@ -307,9 +362,11 @@ def load_function(import_path: str) -> Callable[..., Any]:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise SpaceError(
                 f"{import_path}: there is no module {error.name!r}, neither installed nor beside"
-                " the space file"
+                " the space file; a folder of modules needs a file `__init__.py`"
             ) from None
-        raise SpaceError(f"{import_path}: its module raises {first_line(error)}") from error
+        raise SpaceError(
+            f"{import_path}: its module raises ModuleNotFoundError: {first_line(error)}"
+        ) from error
     except (Exception, SystemExit) as error:  # code of the user's raises any class
         raise SpaceError(
             f"{import_path}: its module raises {type(error).__name__}: {first_line(error)}"
@@ -334,6 +391,8 @@ def distribution_of(import_path: str) -> str:
     Empty if it is no installed package.
     """
     top_level = import_path.partition(":")[0].partition(".")[0]
+    if top_level == SOURCE_FOLDER.name:
+        return f"raysearch {importlib.metadata.version('raysearch')}"
     names = importlib.metadata.packages_distributions().get(top_level, [])
     return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""
 

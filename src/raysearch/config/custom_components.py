@@ -23,6 +23,8 @@ from raysearch.config.hyperparameters import HYPERPARAMETERS, TrialParams
 from raysearch.errors import SpaceError
 
 TYPES: tuple[type[Value], ...] = (bool, int, float, str)
+# The columns of the tables of trials.
+RESERVED = ("trial", "kind", "state", "reason", "seconds", "minutes", "epoch", "objective")
 DECLARATION = "write `name: Annotated[int, Field(ge=1, le=8)] = 3`"
 
 
@@ -82,6 +84,10 @@ class CustomComponent:
     declared: tuple[DeclaredHyperparameter, ...] = ()
     distribution: str = ""
 
+    def __str__(self) -> str:
+        names = [*self.reads, *(hparam.name for hparam in self.declared)]
+        return f"{self.part} with {', '.join(names) or 'no hyperparameters'}"
+
 
 def import_component(part: str, name: str) -> CustomComponent:
     """Import a component, and return what its signature declares.
@@ -119,7 +125,13 @@ def component_arguments(
         if parameter.name in HYPERPARAMETERS:
             arguments[parameter.name] = getattr(params, parameter.name)
         elif parameter.name in params.declared:
-            arguments[parameter.name] = params.declared[parameter.name]
+            value = params.declared[parameter.name]
+            name = f"{function.__module__}:{function.__qualname__}"
+            annotation = _annotation(name, function, parameter.name)
+            error = _declared(name, parameter, annotation).row("", name).value_error(value)
+            if error:
+                raise SpaceError(f"{parameter.name}: {error}")
+            arguments[parameter.name] = value
     return arguments
 
 
@@ -128,6 +140,13 @@ def _keyword_only(name: str, function: Callable[..., Any]) -> list[inspect.Param
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         raise SpaceError(f"{name}: has no signature; wrap it in a function") from None
+    for parameter in parameters:
+        is_positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if is_positional and parameter.default is not inspect.Parameter.empty:
+            raise SpaceError(
+                f"{name}: parameter `{parameter.name}` has a default and is not keyword-only, so"
+                " that nothing sets it; write `*,` before it"
+            )
     return [each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
@@ -152,6 +171,8 @@ def _check_part(part: str, name: str, hparam: str) -> None:
 def _declared(name: str, parameter: inspect.Parameter, hint: Any) -> DeclaredHyperparameter:
     """Return the hyperparameter that a parameter declares."""
     place = f"{name}: parameter `{parameter.name}`"
+    if parameter.name in RESERVED:
+        raise SpaceError(f"{place} has the name of a column of results; rename it")
     if not parameter.name.isascii() or not parameter.name.islower():
         raise SpaceError(f"{place} is no name of a hyperparameter; use lower-case letters")
     if hint is None:
@@ -159,6 +180,8 @@ def _declared(name: str, parameter: inspect.Parameter, hint: Any) -> DeclaredHyp
     if parameter.default is inspect.Parameter.empty:
         raise SpaceError(f"{place} has no default; {DECLARATION}")
     field = FieldInfo.from_annotation(hint)
+    if any(not hasattr(entry, "ge") and not hasattr(entry, "le") for entry in field.metadata):
+        raise SpaceError(f"{place} has other bounds than `ge` and `le`; {DECLARATION}")
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     value_type: Any = str if choices else field.annotation
     if value_type not in TYPES or not all(isinstance(choice, str) for choice in choices):

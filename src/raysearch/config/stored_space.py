@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from raysearch.config.constraints import constraint_errors
-from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value, is_import_path
+from raysearch.config.custom_components import TYPES, CustomComponent
+from raysearch.config.hyperparameter_spec import (
+    SELECTORS,
+    HyperparameterSpec,
+    Value,
+    is_import_path,
+)
+from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, OBJECTIVES
 from raysearch.config.space import RANGES, Hyperparameter, Space
 
@@ -20,6 +27,9 @@ def stored_space_error(space: Space) -> str | None:
         return f"its objective {space.metric[:100]!r} is unknown"
     if space.epochs < 1 or space.trials < 1 or space.repeats < 0:
         return "its numbers of epochs, trials or repeats are out of range"
+    for component in space.components:
+        if not _is_component(component):
+            return f"its component {component.name[:100]!r} is not valid"
     earlier_names: set[str] = set()
     for hparam in space.hparams:
         error = _hyperparameter_error(hparam, earlier_names, space.table)
@@ -30,6 +40,18 @@ def stored_space_error(space: Space) -> str | None:
         if constraint_errors(text, earlier_names):
             return f"its constraint {text[:100]!r} is not valid"
     return None
+
+
+def _is_component(component: CustomComponent) -> bool:
+    """Return whether a component is one that `import_component` returns."""
+    types = {each.__name__ for each in TYPES}
+    return (
+        component.part in SELECTORS
+        and is_import_path(component.name)
+        and set(component.reads) <= HYPERPARAMETERS.keys()
+        and all(each.name not in HYPERPARAMETERS for each in component.declared)
+        and {each.type for each in component.declared} <= types
+    )
 
 
 def _hyperparameter_error(

@@ -62,17 +62,25 @@ def is_state_dict(value: object) -> bool:
     )
 
 
-def load_state(build: Callable[[], Module], state: Mapping[str, Tensor]) -> Module:
+def load_state(
+    build: Callable[[], Module], state: Mapping[str, Tensor], *, on_meta: bool = True
+) -> Module:
     """Build a module with the weights `state`.
 
     The module is first built on torch's meta device, which allocates no memory: hyperparameters of
     a hostile file may ask for far more weights than the file has.
 
+    Args:
+        build: Builds the module.
+        state: Its weights.
+        on_meta: Whether the module can be built on the meta device; code of the user's may read
+            values of tensors.
+
     Raises:
         ValueError: If the module has other weights, or cannot be built.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta" if on_meta else "cpu"):
             expected = build()
         if _shapes(expected.state_dict(), expected) != _shapes(state, expected):
             raise ValueError("the weights are those of another network")

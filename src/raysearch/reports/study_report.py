@@ -132,6 +132,7 @@ def study_report(folder: StudyFolder) -> StudyReport:
     """
     study = load_study(folder)
     plan, history = study.plan, study.history
+    plan.require_metrics()
     champion, decision = champion_of(plan, history)
     scores = champion_scores(folder, plan, champion, decision.seed)
     manifest = _read_manifest_if_present(plan.data)

@@ -119,6 +119,7 @@ def value_of(trial: Trial, hyperparameter: str) -> str:
 
 def _objectives(folder: StudyFolder, plan: Plan, trials: Sequence[Trial]) -> dict[str, Floats]:
     """Compute the objective of each trial in each replicate, (1 + R,)."""
+    plan.require_metrics()
     scores = {trial.id: out_of_fold(folder, plan, trial) for trial in trials}
     patients = np.unique(np.concatenate([each.patients for each in scores.values()]))
     replicates = PatientReplicates.sample(patients, NUM_REPLICATES, plan.space.seed)

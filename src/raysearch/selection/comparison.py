@@ -151,6 +151,7 @@ def _objectives(
     folder: StudyFolder, plan: Plan, trials: Sequence[Trial]
 ) -> tuple[dict[str, Floats], int]:
     """Compute the objective of each trial in each replicate, (1 + R,), and count the patients."""
+    plan.require_metrics()
     scores = {trial.id: out_of_fold(folder, plan, trial) for trial in trials}
     replicates = PatientReplicates.sample(
         scores[trials[0].id].patients, NUM_REPLICATES, plan.space.seed

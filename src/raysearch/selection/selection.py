@@ -112,6 +112,7 @@ def select(folder: StudyFolder, plan: Plan, history: History, margin: float = MA
             f"study {plan.name!r} has no trial that finished all its folds; resume it, increase"
             " `trials` or the budget, or decrease the learning rates"
         )
+    plan.require_metrics()
     metric = plan.space.metric
     scores = [out_of_fold(folder, plan, trial) for trial in trials]
     num_replicates = num_replicates_for(len(trials))

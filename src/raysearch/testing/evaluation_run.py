@@ -57,6 +57,7 @@ def evaluate_held_out(
     on_progress: StepCallback,
 ) -> EvaluationOutcome:
     """Evaluate the champion of a study on its held-out test set; see `score_held_out_set`."""
+    plan.require_metrics()
     test_set = score_held_out_set(folder, plan, history, model, _scoring(model, on_progress))
     on_progress(COMPUTING)
     evaluation = _evaluate(test_set.scored, plan)
@@ -73,6 +74,7 @@ def stored_held_out(folder: StudyFolder, plan: Plan, history: History) -> Evalua
     record = stored_test(folder, plan, history)
     if record is None:
         return None
+    plan.require_metrics()
     scored = read_evaluation_scores(folder, record, plan.unit)
     evaluation = _evaluate(scored, plan)
     tracking_error = _send_to_tracking(plan, record, evaluation)
@@ -94,11 +96,13 @@ def evaluate_external(
         external: The test set.
         on_progress: Called with the number of scored rows, then when metrics are computed.
     """
+    plan = None if folder is None else read_plan(folder)
+    if plan is not None:
+        plan.require_metrics()
     test_set = score_external_test_set(model, external, _scoring(model, on_progress))
     if folder is not None:
         write_evaluation(folder, test_set)
     on_progress(COMPUTING)
-    plan = None if folder is None else read_plan(folder)
     evaluation = _evaluate(test_set.scored, plan)
     tracking_error = None
     if plan is not None:

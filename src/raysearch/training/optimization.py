@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -126,4 +126,6 @@ def _head_params(config: TrainConfig) -> TrialParams:
     """Return the parameters of the stage of the head: a constant learning rate of its own."""
     head_learning_rate = config.params.head_learning_rate
     rate = {} if head_learning_rate is None else {"learning_rate": head_learning_rate}
-    return resolve({**config.hparams, **rate, "schedule": "constant"})
+    declared = config.params.declared
+    known = {name: value for name, value in config.hparams.items() if name not in declared}
+    return replace(resolve({**known, **rate, "schedule": "constant"}), declared=declared)

@@ -42,5 +42,5 @@ def test_an_unusable_earlier_study_is_rejected_in_one_line(shards: Path, tmp_pat
     with pytest.raises(StudyError, match="has another space: its best learning_rate is"):
         warm_started(space_of(warm_start=["first"], space=narrow), str(tmp_path))
     other = space_of(warm_start=["first"], objective={"metric": "f1"})
-    with pytest.raises(StudyError, match="has the objective auroc, this one has f1"):
+    with pytest.raises(StudyError, match="has the objective auroc, max, this one has f1, max"):
         warm_started(other, str(tmp_path))

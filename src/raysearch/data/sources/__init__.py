@@ -133,7 +133,8 @@ def list_source(
             labels.
     """
     if source_format is not None:
-        source_format = plugin_import_paths(SOURCE).get(source_format, source_format)
+        if source_format not in SOURCES:
+            source_format = plugin_import_paths(SOURCE).get(source_format, source_format)
         if source_format not in SOURCES and not is_import_path(source_format):
             raise DataError(
                 f"--format {source_format!r} is unknown; one of {', '.join(SOURCES)}, or"

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from raysearch.errors import SpaceError
 from raysearch.models.preprocessing.filters import clahe, gaussian_blur, median_blur, sharpen
 from raysearch.models.preprocessing.stain_normalization import (
     MACENKO_SIZE,
@@ -81,11 +82,31 @@ class CustomPreprocessing(Preprocessing):
             method `fit`, this is called with training patches first.
     """
 
+    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(transform)
+        is_fitted = hasattr(transform, "fit")
+        if is_fitted and not (isinstance(transform, nn.Module) and transform.state_dict()):
+            raise SpaceError(
+                f"preprocessing {type(transform).__name__} has a method `fit`, and nothing that is"
+                " stored with a model; make it a torch.nn.Module with its values in buffers"
+            )
+
     def fit(self, patches: Tensor) -> None:
-        """Call the method `fit` of the map, if it has one."""
+        """Call the method `fit` of the map, if it has one.
+
+        Raises:
+            ValueError: If it changes the shapes of the buffers.
+        """
         fit = getattr(self.transform, "fit", None)
-        if fit is not None:
-            fit(patches)
+        if fit is None:
+            return
+        shapes = {name: value.shape for name, value in self.state_dict().items()}
+        fit(patches)
+        fitted = {name: value.shape for name, value in self.state_dict().items()}
+        if fitted != shapes:
+            raise ValueError(
+                "`fit` changes the shapes of the buffers; create them with their shapes"
+            )
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return the transformed patches.

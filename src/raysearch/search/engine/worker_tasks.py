@@ -17,6 +17,7 @@ import torch
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
+from raysearch.config.custom_code import CODE_IMPORTER
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import FROZEN
 from raysearch.data.disk_errors import error_text
@@ -158,6 +159,11 @@ def training_failures(trial: str) -> Iterator[None]:
         log.exception("%s failed", trial)
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise TrainingFailedError(OUT_OF_MEMORY if is_out_of_memory(error) else reason) from error
+    except (Exception, SystemExit) as error:
+        if not CODE_IMPORTER.has_raised(error):
+            raise
+        log.exception("%s failed in code of the user's", trial)
+        raise TrainingFailedError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def within_memory(config: TrainConfig, train_with: Callable[[TrainConfig], T]) -> T:

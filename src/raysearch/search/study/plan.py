@@ -161,6 +161,15 @@ class Plan:
         """The most fold-epochs of a trial that trains all its `folds` folds."""
         return folds * self.space.epochs
 
+    def require_metrics(self) -> None:
+        """Allow the code of the study, if it has metrics of its own.
+
+        Raises:
+            CodeNotAllowedError: If this process may not run it.
+        """
+        if self.space.custom_metrics:
+            self.code.require(f"study {self.name!r}")
+
     def split(self, folds: int) -> Split:
         """The split scheme with `folds` folds."""
         return next(split for split in self.splits if split.folds == folds)
@@ -256,7 +265,15 @@ def _contradiction(plan: Plan) -> str | None:
         return "its name is not the name of a study"
     if min(plan.shape) < 1:
         return "its patches have no size"
-    return stored_space_error(plan.space)
+    return stored_space_error(plan.space) or _code_contradiction(plan)
+
+
+def _code_contradiction(plan: Plan) -> str | None:
+    """Return what is wrong with the code of the user's in a plan; None if nothing is."""
+    named = {component.name for component in plan.space.components}
+    if named.union(plan.space.custom_metrics) != set(plan.code.import_paths):
+        return "its code is not that of its components"
+    return None
 
 
 def _hash(content: object) -> str:

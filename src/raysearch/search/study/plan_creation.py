@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import uuid
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from raysearch.data.shards.rows import Rows, View, load_rows
 from raysearch.data.splits.folds import Fold, fold_indices, split_hash
 from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
-from raysearch.errors import DataError, SpaceError, StudyError
+from raysearch.errors import DataError, SpaceError, StudyError, first_line
 from raysearch.metrics.classification import classification_metrics
 from raysearch.metrics.row_units import singular
 from raysearch.models import PatchShape, is_bag_shape, row_unit
@@ -84,6 +85,7 @@ def make_plan(
     for architecture in space.values_of("architecture"):
         _check_kind_of_data(str(architecture), rows.shape)
     check_center(space, rows.shape, rows.center)
+    _check_metrics(space, rows)
     schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
     splits = {len(folds): folds for folds in schemes}
     if space.validation != FOLDS:
@@ -113,6 +115,29 @@ def make_plan(
         code=user_code(space),
     )
     return plan, splits
+
+
+def _check_metrics(space: Space, rows: Rows) -> None:
+    """Call each metric of the user's with the labels of the study and random probabilities.
+
+    Raises:
+        SpaceError: If it raises an exception, or returns no finite number.
+    """
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(len(rows.class_names)), len(rows.labels))
+    for name, function in load_metrics(space.custom_metrics).items():
+        try:
+            value = float(function(rows.labels, probabilities))
+        except Exception as error:  # code of the user's raises any class
+            raise SpaceError(
+                f"metric {name}: {type(error).__name__}: {first_line(error)}, for the labels of the"
+                " shards and random probabilities; correct it"
+            ) from error
+        if not math.isfinite(value):
+            raise SpaceError(
+                f"metric {name}: {value} for the labels of the shards and random probabilities;"
+                " return a finite number"
+            )
 
 
 def _check_kind_of_data(architecture: str, shape: PatchShape) -> None:
@@ -195,6 +220,7 @@ def _settings(plan: Plan, other: Plan) -> dict[str, str]:
         settings[f"encoder {encoder.name}"] = digest[:HASH_LENGTH]
     settings |= {f"code {file.path}": file.sha256[:HASH_LENGTH] for file in plan.code.files}
     settings |= {f"package {name}": "installed" for name in plan.code.distributions}
+    settings |= {"code": plan.code.sha256} if plan.code.import_paths else {}
     settings["data"] = plan.fingerprint[:HASH_LENGTH]
     settings["split"] = plan.splits[0].hash[:HASH_LENGTH]
     return settings

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raysearch.config.addresses import reject_foreign_address
-from raysearch.config.custom_code import CODE_IMPORTER
 from raysearch.config.json_values import parse_json
 from raysearch.data.files import is_foreign
 from raysearch.data.splits.folds import Fold, split_hash
@@ -113,8 +112,6 @@ def read_plan(folder: StudyFolder) -> Plan:
     if is_foreign(status):
         for address in (plan.data, *(auxiliary.data for auxiliary in plan.auxiliary)):
             reject_foreign_address(address, "a study of another account")
-    if CODE_IMPORTER.trusts_stored:
-        plan.code.allow()
     return plan
 
 

@@ -29,10 +29,11 @@ def warm_started(space: Space, studies: str) -> Space:
     points: list[Point] = list(space.points_to_evaluate)
     for name in space.warm_start:
         study = load_study(StudyFolder(f"{studies}/{name}"))
-        if study.plan.space.metric != space.metric:
+        earlier = study.plan.space
+        if (earlier.metric, earlier.mode) != (space.metric, space.mode):
             raise StudyError(
-                f"warm_start: study {name!r} has the objective {study.plan.space.metric}, this one"
-                f" has {space.metric}; remove it"
+                f"warm_start: study {name!r} has the objective {earlier.metric}, {earlier.mode},"
+                f" this one has {space.metric}, {space.mode}; remove it"
             )
         best = finished(study.history, study.plan.space.mode)[:TRIALS_PER_STUDY]
         if not best:
