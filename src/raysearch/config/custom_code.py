@@ -18,8 +18,9 @@ import platform
 import site
 import stat
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.abc import InspectLoader, MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -385,6 +386,12 @@ def load_metrics(import_paths: Iterable[str]) -> dict[str, Callable[..., float]]
     return {import_path: load_function(import_path) for import_path in import_paths}
 
 
+@lru_cache(1)
+def _packages_distributions() -> Mapping[str, list[str]]:
+    """Return the distributions of each top-level package; it takes a second to find them."""
+    return importlib.metadata.packages_distributions()
+
+
 def distribution_of(import_path: str) -> str:
     """Return the name and version of the package that a function comes from.
 
@@ -393,7 +400,9 @@ def distribution_of(import_path: str) -> str:
     top_level = import_path.partition(":")[0].partition(".")[0]
     if top_level == SOURCE_FOLDER.name:
         return f"raysearch {importlib.metadata.version('raysearch')}"
-    names = importlib.metadata.packages_distributions().get(top_level, [])
+    if isinstance(getattr(sys.modules.get(top_level), "__loader__", None), _TextLoader):
+        return ""
+    names = _packages_distributions().get(top_level, [])
     return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""
 
 
