@@ -171,6 +171,7 @@ def _slide_maps(
         patches.ys[rows],
         patches.shape[:2],
         probabilities,
+        predicted,
         [scored.class_names[label] for label in labels.tolist()],
         scored.class_names,
     )
