@@ -155,7 +155,9 @@ def test_three_classes_and_another_input_size_are_a_part_of_the_file(tmp_path: P
     assert model.artifact.threshold is None
     check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
     assert probabilities_of(tmp_path / "model.onnx", synthetic_patches(3, SIDE)).shape == (3, 3)
-    entries = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    entries = {
+        entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props
+    }
     assert json.loads(entries["raysearch.class_names"]) == ["a", "b", "c"]
     assert json.loads(entries["raysearch.threshold"]) is None
 

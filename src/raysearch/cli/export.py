@@ -35,8 +35,8 @@ def export(
 ) -> int:
     """Write a model of patches as an ONNX file, which other programs load.
 
-    The file has preprocessing, network, temperature and softmax: its input is uint8 patches (N, H, W,
-    3), its output calibrated probabilities. It is written if ONNX Runtime gives the
+    The file has preprocessing, network, temperature and softmax: its input is uint8 patches (N, H,
+    W, 3), its output calibrated probabilities. It is written if ONNX Runtime gives the
     probabilities of the model.
 
     Example: `raysearch export first first.onnx`

@@ -188,7 +188,8 @@ def _follow(studies: str, name: str, out: Path, as_json: bool) -> int:
     if as_json:
         _print_export(name, out, ExportFormat.OPTUNA, {"num_trials": export.num_trials})
     if export.signum is not None:
-        state = "was not updated" if export.num_trials is None else f"has {export.num_trials} trials"
+        count = export.num_trials
+        state = "was not updated" if count is None else f"has {count} trials"
         print_line(f"Interrupted; {out} {state}. The same command continues it.")
         return 128 + export.signum
     print_line(f"{export.num_trials} trials in {out}")

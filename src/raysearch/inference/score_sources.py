@@ -155,9 +155,7 @@ class ShardSource:
         values = [table.column(column).to_pylist() for column in columns]
         items = [Item(*row) for row in zip(*values, strict=True)]
         labels = label_names(items, self.class_names)
-        return Batch(
-            items, labels, inputs, [], positions, table.column(RESIZE_MODE).to_pylist()
-        )
+        return Batch(items, labels, inputs, [], positions, table.column(RESIZE_MODE).to_pylist())
 
 
 def open_source(

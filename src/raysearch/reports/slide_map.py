@@ -137,9 +137,7 @@ def draw_frames(slide_map: SlideMap, is_framed: NDArray[np.bool_]) -> Image:
     return image
 
 
-def _draw_frame(
-    image: Image, slide_map: SlideMap, index: int, color: tuple[int, int, int]
-) -> bool:
+def _draw_frame(image: Image, slide_map: SlideMap, index: int, color: tuple[int, int, int]) -> bool:
     """Draw the frame of a patch, or fill the patch if it is too small; return if it is framed."""
     height, width = slide_map.side
     if min(height, width) >= MIN_FRAMED_SIDE:
