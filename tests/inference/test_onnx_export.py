@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 
 from raysearch.champion.model_artifact import ModelArtifact
 from raysearch.cli import run
@@ -221,3 +222,16 @@ def test_a_model_above_the_limit_of_protobuf_is_rejected(
     with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file"):
         export_onnx(untrained(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class TooLarge:
+    """A model of more than 2 GB, as protobuf answers for one."""
+
+    def ByteSize(self) -> int:  # noqa: N802
+        raise EncodeError("Failed to serialize proto")
+
+
+def test_the_error_of_protobuf_for_a_large_model_is_one_line() -> None:
+    with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file") as error:
+        onnx_export._serialized(untrained(), TooLarge())  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)

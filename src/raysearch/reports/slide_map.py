@@ -16,6 +16,8 @@ from raysearch.inference.image_rendering import Floats, Image, viridis
 # The largest side of a map, in pixels.
 MAX_SIDE = 1400
 BACKGROUND = 255
+# In the resize mode of a patch whose pixels are not those of the slide, unlike its position.
+SCALED = "scaled"
 OVERLAY_OPACITY = 0.5
 # A diagonal distinguishes false negatives, also for readers with a color vision deficiency.
 FALSE_NEGATIVE_COLOR, FALSE_POSITIVE_COLOR = (200, 30, 30), (20, 80, 200)

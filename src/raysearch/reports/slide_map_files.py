@@ -21,12 +21,16 @@ from raysearch.inference.image_rendering import Image, encode_png
 from raysearch.inference.model_loading import ProgressCallback, no_progress
 from raysearch.inference.prediction import SCORES
 from raysearch.inference.score_batches import Source
-from raysearch.reports.slide_map import draw_frames, draw_heatmap, stitch_slide, tiles_geojson
+from raysearch.reports.slide_map import (
+    SCALED,
+    draw_frames,
+    draw_heatmap,
+    stitch_slide,
+    tiles_geojson,
+)
 from raysearch.search.tracking.served_model import DECISION, SCORE_PREFIX
 
 MAPS, MAP_TABLE = "maps", "maps.csv"
-# In the resize mode of a patch.
-SCALED = "scaled"
 MAP_COLUMNS = ("slide", "patient", "patches", "framed", "file")
 
 
