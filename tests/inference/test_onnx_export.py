@@ -150,7 +150,12 @@ def test_a_file_with_other_probabilities_is_not_written(
 
 
 def test_three_classes_and_another_input_size_are_a_part_of_the_file(tmp_path: Path) -> None:
-    hparams = {"architecture": "cnn", "width": 4, "convolutions": 1, "input_size": 16}
+    hparams: dict[str, Any] = {
+        "architecture": "cnn",
+        "width": 4,
+        "convolutions": 1,
+        "input_size": 16,
+    }
     model = untrained(class_names=("a", "b", "c"), **hparams)
     assert model.artifact.threshold is None
     check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
@@ -209,7 +214,8 @@ class NeedsAnotherModule(torch.nn.Module):
 def test_a_missing_module_of_other_code_is_not_taken_for_a_library_of_the_export(
     tmp_path: Path,
 ) -> None:
-    model = replace(untrained(), classifier=NeedsAnotherModule())
+    classifier: Any = NeedsAnotherModule()
+    model = replace(untrained(), classifier=classifier)
     with pytest.raises(StudyError, match="No module named 'no_such_module'") as error:
         export_onnx(model, tmp_path / "model.onnx")
     assert "raysearch[onnx]" not in str(error.value)

@@ -166,7 +166,7 @@ def _print_export(
     name: str,
     out: Path,
     file_format: ExportFormat,
-    content: Mapping[str, int],
+    content: Mapping[str, int | None],
     left_out: Sequence[str] = (),
 ) -> None:
     record = {"study": name, "file": out, "format": file_format.value}

@@ -65,9 +65,12 @@ def follow_export(
                 if events:
                     journal.update()
                     is_updated = True
-    if signals.signum and not is_updated:
-        return FollowedExport(None, signals.signum)
-    return FollowedExport(len(history.searched()), signals.signum)
+    return _end(len(history.searched()), is_updated, signals.signum)
+
+
+def _end(num_trials: int, is_updated: bool, signum: int | None) -> FollowedExport:
+    is_known = is_updated or signum is None
+    return FollowedExport(num_trials if is_known else None, signum)
 
 
 class _NotedSignals:

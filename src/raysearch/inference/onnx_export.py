@@ -204,7 +204,8 @@ def _serialized(model: Model, proto: ModelProto) -> bytes:
 
     try:
         if proto.ByteSize() <= MAX_BYTES:
-            return proto.SerializeToString()
+            content: bytes = proto.SerializeToString()
+            return content
     except (EncodeError, ValueError):  # which of them depends on the version of protobuf
         pass
     raise StudyError(
