@@ -12,13 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 
 from raysearch.champion.model_artifact import ModelArtifact
 from raysearch.cli import run
 from raysearch.errors import StudyError
 from raysearch.inference import onnx_export
 from raysearch.inference.model_loading import Model, load_model
-from raysearch.inference.onnx_export import export_onnx
+from raysearch.inference.onnx_export import check_export, export_onnx
 from raysearch.models.encoders.encoder_files import EncoderFile
 from support.source_images import synthetic_patches
 
@@ -27,7 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SIDE = 24
 
 
-def untrained(shape: tuple[int, int, int] = (SIDE, SIDE, 3), **hparams: Any) -> Model:
+def untrained(
+    shape: tuple[int, int, int] = (SIDE, SIDE, 3),
+    class_names: tuple[str, ...] = ("negative", "positive"),
+    members: int = 1,
+    **hparams: Any,
+) -> Model:
     """A model with random weights and a temperature of 1.7."""
     torch.manual_seed(0)
     artifact = ModelArtifact(
@@ -36,11 +42,21 @@ def untrained(shape: tuple[int, int, int] = (SIDE, SIDE, 3), **hparams: Any) -> 
         trial="t0000",
         hparams=hparams or {"architecture": "cnn", "width": 4, "convolutions": 1},
         shape=shape,
-        class_names=("negative", "positive"),
+        class_names=class_names,
         temperature=1.7,
-        threshold=0.4,
+        threshold=0.4 if len(class_names) == 2 else None,
+        num_members=members,
     )
     return Model(artifact, artifact.build_untrained(), "0" * 64)
+
+
+def check_probabilities(model: Model, file: Path, patches: np.ndarray[Any, Any]) -> None:
+    """Export a model, and compare the probabilities of the file with those of the model."""
+    assert export_onnx(model, file).max_difference <= 1e-5
+    with torch.inference_mode():
+        expected = model.classifier(torch.from_numpy(patches)).numpy()
+    assert np.ptp(expected, axis=0).min() > 1e-4  # the patches have different probabilities
+    assert np.allclose(probabilities_of(file, patches), expected, atol=1e-5)
 
 
 def probabilities_of(file: Path, patches: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -131,3 +147,97 @@ def test_a_file_with_other_probabilities_is_not_written(
     with pytest.raises(StudyError, match="the probabilities of the exported model differ by"):
         export_onnx(untrained(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_three_classes_and_another_input_size_are_a_part_of_the_file(tmp_path: Path) -> None:
+    hparams: dict[str, Any] = {
+        "architecture": "cnn",
+        "width": 4,
+        "convolutions": 1,
+        "input_size": 16,
+    }
+    model = untrained(class_names=("a", "b", "c"), **hparams)
+    assert model.artifact.threshold is None
+    check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
+    assert probabilities_of(tmp_path / "model.onnx", synthetic_patches(3, SIDE)).shape == (3, 3)
+    entries = {
+        entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props
+    }
+    assert json.loads(entries["raysearch.class_names"]) == ["a", "b", "c"]
+    assert json.loads(entries["raysearch.threshold"]) is None
+
+
+def test_all_members_of_an_ensemble_are_in_the_file(tmp_path: Path) -> None:
+    model = untrained(members=2)
+    assert len(list(model.classifier.parameters())) == 2 * len(
+        list(untrained().classifier.parameters())
+    )
+    check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
+
+
+@pytest.mark.parametrize("preprocess", ["gaussian", "median"])
+def test_other_filters_are_a_part_of_the_file(preprocess: str, tmp_path: Path) -> None:
+    model = untrained(architecture="benchmark", preprocess=preprocess)
+    check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
+
+
+def test_a_folder_and_a_missing_library_are_rejected_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model.onnx"
+    folder.mkdir()
+    assert run(["export", "no-model", str(folder)]) == 2
+    assert f"{folder}: a folder; name a file" in capsys.readouterr().err
+    monkeypatch.setattr(onnx_export, "LIBRARIES", ("onnx", "no_such_library"))
+    assert run(["export", "no-model", str(tmp_path / "a.onnx")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        "raysearch: the export needs onnx, no_such_library, and no_such_library is not installed;"
+        " install raysearch[onnx]"
+    )
+
+
+def test_a_folder_that_cannot_be_written_to_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"the folder .*missing cannot be written to"):
+        check_export(tmp_path / "missing" / "model.onnx")
+
+
+class NeedsAnotherModule(torch.nn.Module):
+    """A part of a model that imports a module that is not installed."""
+
+    def forward(self, _patches: torch.Tensor) -> torch.Tensor:
+        import no_such_module  # type: ignore[import-not-found]
+
+        return torch.as_tensor(no_such_module)
+
+
+def test_a_missing_module_of_other_code_is_not_taken_for_a_library_of_the_export(
+    tmp_path: Path,
+) -> None:
+    classifier: Any = NeedsAnotherModule()
+    model = replace(untrained(), classifier=classifier)
+    with pytest.raises(StudyError, match="No module named 'no_such_module'") as error:
+        export_onnx(model, tmp_path / "model.onnx")
+    assert "raysearch[onnx]" not in str(error.value)
+
+
+def test_a_model_above_the_limit_of_protobuf_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
+    with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file"):
+        export_onnx(untrained(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class TooLarge:
+    """A model of more than 2 GB, as protobuf answers for one."""
+
+    def ByteSize(self) -> int:  # noqa: N802
+        raise EncodeError("Failed to serialize proto")
+
+
+def test_the_error_of_protobuf_for_a_large_model_is_one_line() -> None:
+    with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file") as error:
+        onnx_export._serialized(untrained(), TooLarge())  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)

@@ -61,6 +61,21 @@ def test_each_positive_patch_has_a_frame_inside_it() -> None:
     assert not any(5 <= y < 45 and 5 <= x < 45 for y, x in inside)
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7])
+def test_the_frame_of_a_small_patch_does_not_cover_its_neighbors(side: int) -> None:
+    positions = np.arange(3.0) * side
+    pixels = np.full((9, side, side, 3), 100, np.uint8)
+    slide_map = stitch_slide(pixels, np.tile(positions, 3), np.repeat(positions, 3))
+    labels, is_framed = np.zeros(9, np.int64), np.arange(9) == 4
+    for image in (
+        draw_frames(slide_map, is_framed),
+        draw_errors(slide_map, labels, is_framed.astype(np.int64)),
+        draw_errors(slide_map, is_framed.astype(np.int64), labels),
+    ):
+        changed = np.argwhere((image != slide_map.image).any(axis=2))
+        assert {(y // side, x // side) for y, x in changed.tolist()} == {(1, 1)}
+
+
 def test_an_unknown_position_is_rejected() -> None:
     pixels, _xs, ys = positioned_patches()
     with pytest.raises(DataError, match="position of every patch"):
@@ -79,9 +94,12 @@ def test_a_large_slide_is_downscaled_without_gaps() -> None:
 def test_geojson_tiles_lie_at_their_pixels() -> None:
     _pixels, xs, ys = positioned_patches()
     scores = np.column_stack([np.linspace(1, 0, 6), np.linspace(0, 1, 6)])
-    content = tiles_geojson(xs, ys, (50, 50), scores, ["yes"] * 5 + [None], ("no", "yes"))
+    decided = np.array([0, 0, 1, 1, 1, 1])  # by a threshold of 0.4
+    content = tiles_geojson(xs, ys, (50, 50), scores, decided, ["yes"] * 5 + [None], ("no", "yes"))
     features = json.loads(content)["features"]
     first, last = features[0], features[-1]
+    names = [feature["properties"]["classification"]["name"] for feature in features]
+    assert names == ["no", "no", "yes", "yes", "yes", "yes"]
     assert first["geometry"]["coordinates"][0][0] == [50, 100]
     assert last["geometry"]["coordinates"][0][2] == [250, 200]
     assert last["properties"]["objectType"] == "tile"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.cli import run
+from raysearch.data.files import Folder
+from raysearch.data.sources.listing import SourceOptions
+from raysearch.data.step_progress import ignore_progress
+from raysearch.inference.image_rendering import viridis
+from raysearch.inference.model_loading import load_model
+from raysearch.inference.prediction import SCORES, predict
+from raysearch.inference.score_sources import open_source
 from raysearch.reports.slide_map import POSITIVE_COLOR
+from raysearch.reports.slide_map_files import write_slide_maps
+
+SIDE = 50
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -25,35 +37,69 @@ def read_image(path: str) -> NDArray[np.uint8]:
 
 
 def test_every_slide_has_maps_whose_frames_are_the_positive_decisions(
+    studies: str, image_folders: Path, tmp_path: Path
+) -> None:
+    out, images = tmp_path / "out", image_folders / "idc"
+    assert run(["predict", "first", str(images), str(tmp_path / "first")]) == 0
+    threshold = float(np.median(pq.read_table(tmp_path / "first" / SCORES)["score_positive"]))
+    model = load_model("first", studies)
+    artifact = replace(model.artifact, threshold=threshold)
+    options = SourceOptions(scratch=tmp_path)
+    source = open_source(str(images), None, "label", artifact.shape, options)
+    predict(replace(model, artifact=artifact), source, Folder(out), ignore_progress)
+    num_maps = write_slide_maps(source, Folder(out), artifact.shape, artifact.class_names)
+    with (out / "maps" / "maps.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    scores = pq.read_table(out / SCORES).to_pylist()
+    assert num_maps == len(records) == len({row["patient"] for row in scores})
+    decisions = [row["decision"] for row in scores]
+    assert 20 <= decisions.count("positive") <= 40
+    # The decision is not always the class of the highest probability.
+    assert decisions != [row["class"] for row in scores]
+    for record in records:
+        rows = [row for row in scores if row["patient"] == record["patient"]]
+        check_maps(record, rows, out / "maps" / record["file"], images)
+    assert len(list((out / "maps").iterdir())) == 1 + 3 * len(records)
+
+
+def check_maps(
+    record: dict[str, str], rows: list[dict[str, Any]], stem: Path, images: Path
+) -> None:
+    """Compare the maps of a slide with the rows of its scores and its images."""
+    assert int(record["patches"]) == len(rows)
+    assert int(record["framed"]) == [row["decision"] for row in rows].count("positive")
+    frames, heatmap = read_image(f"{stem}-frames.png"), read_image(f"{stem}-probability.png")
+    features = json.loads(Path(f"{stem}.geojson").read_text())["features"]
+    left, top = (min(row[axis] for row in rows) for axis in ("x", "y"))
+    for row, feature in zip(rows, features, strict=True):
+        x, y = row["x"] - left, row["y"] - top
+        region = (slice(y, y + SIDE), slice(x, x + SIDE))
+        patch = read_image(str(images / row["path"]))
+        is_framed = frames[y, x + 10].tolist() == list(POSITIVE_COLOR)
+        assert is_framed == (row["decision"] == "positive")
+        inside = (slice(4, SIDE - 4),) * 2
+        assert (frames[region][inside] == patch[inside]).all()
+        # Half of the color is that of the probability, half that of the patch.
+        color = viridis(np.full((1, 1), row["score_positive"], np.float32))
+        assert np.abs(heatmap[region] - (patch.astype(np.float64) + color) / 2).max() <= 1
+        assert feature["properties"]["classification"]["name"] == row["decision"]
+        corners = feature["geometry"]["coordinates"][0]
+        assert corners[0] == [row["x"] - 1, row["y"] - 1]  # IDC counts from 1
+        assert corners[2] == [row["x"] - 1 + SIDE, row["y"] - 1 + SIDE]
+
+
+def test_complete_scores_get_maps_by_the_same_command(
     studies: str, image_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert studies
     out = tmp_path / "out"
     words = ["predict", "first", str(image_folders / "idc"), str(out), "--maps"]
     assert run([*words, "--json"]) == 0
-    with (out / "maps" / "maps.csv").open(newline="") as file:
-        records = list(csv.DictReader(file))
-    scores = pq.read_table(out / "scores.parquet").to_pylist()
-    patients = sorted({row["patient"] for row in scores})
-    assert json.loads(capsys.readouterr().out)["num_maps"] == len(records) == len(patients)
-    for record in records:
-        rows = [row for row in scores if row["patient"] == record["patient"]]
-        assert int(record["patches"]) == len(rows)
-        positive = [row for row in rows if row["decision"] == "positive"]
-        assert int(record["framed"]) == len(positive)
-        stem = out / "maps" / record["file"]
-        image = read_image(f"{stem}-frames.png")
-        assert read_image(f"{stem}-probability.png").shape == image.shape
-        left, top = (min(row[axis] for row in rows) for axis in ("x", "y"))
-        corners = [image[row["y"] - top, row["x"] - left].tolist() for row in positive]
-        assert corners == [list(POSITIVE_COLOR)] * len(positive)
-        features = json.loads(Path(f"{stem}.geojson").read_text())["features"]
-        assert len(features) == len(rows)
-    # The scores are complete: the same command writes the maps only.
+    num_maps = json.loads(capsys.readouterr().out)["num_maps"]
     shutil.rmtree(out / "maps")
     assert run(words) == 0
-    assert f"of {len(records)} slides in" in capsys.readouterr().err.replace("\n", "")
-    assert len(list((out / "maps").iterdir())) == 1 + 3 * len(records)
+    assert f"of {num_maps} slides in" in capsys.readouterr().err.replace("\n", "")
+    assert len(list((out / "maps").iterdir())) == 1 + 3 * num_maps
 
 
 def test_maps_of_patches_without_positions_are_rejected_in_one_line(
@@ -69,3 +115,41 @@ def test_maps_of_patches_without_positions_are_rejected_in_one_line(
     assert error.splitlines()[-1].startswith("raysearch: --maps: no patch has a position")
     assert (tmp_path / "out" / "scores.csv").is_file()
     assert not (tmp_path / "out" / "maps").exists()
+
+
+def test_scores_of_other_patches_are_not_drawn(
+    studies: str, image_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert studies
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(image_folders / "idc", images)
+    assert run(["predict", "first", str(images), str(out)]) == 0
+    # The scores are kept for the source, whose fingerprint does not have the pixels.
+    first, *_others, last = pq.read_table(out / "scores.parquet")["path"].to_pylist()
+    for path in (first, last):
+        content = (images / path).read_bytes()
+        (images / path).write_bytes(b"")
+        capsys.readouterr()
+        assert run(["predict", "first", str(images), str(out), "--maps"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("raysearch: --maps: the scores are of other patches than")
+        assert not (out / "maps").exists()
+        (images / path).write_bytes(content)
+
+
+def test_patches_that_were_scaled_do_not_fit_their_positions(
+    studies: str, image_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert studies
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(image_folders / "idc", images)
+    path = sorted(images.rglob("*.png"))[-1]
+    with Image.open(path) as image:
+        large, small = image.resize((2 * SIDE, 2 * SIDE)), image.crop((0, 0, SIDE, 20))
+    large.save(path)
+    assert run(["predict", "first", str(images), str(out), "--maps"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"--maps: {path.relative_to(images)} was scaled to 50x50 pixels" in error
+    assert not (out / "maps").exists()
+    small.save(path)  # as at the edge of a slide
+    assert run(["predict", "first", str(images), str(tmp_path / "padded"), "--maps"]) == 0

@@ -44,6 +44,10 @@ def test_own_components_are_searched_resumed_and_used(
     assert "--allow-code" in refused
     assert not scores.exists()
     assert json.loads(run(*address, "--allow-code", "--json").stdout)["num_rows"] == 240
+    onnx_file = str(run.folder / "small.onnx")
+    assert "add --allow-code" in run("export", "small", onnx_file, code=2).stderr
+    exported = json.loads(run("export", "small", onnx_file, "--allow-code", "--json").stdout)
+    assert exported["max_difference"] <= 1e-5
     refused = run("report", "small", code=2).stderr
     assert refused.count("\n") == 1
     assert "add --allow-code" in refused

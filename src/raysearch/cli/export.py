@@ -12,10 +12,12 @@ from rich.markup import escape
 from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     STUDIES,
+    AllowCodeOption,
     JsonOption,
     StudiesOption,
     check_out_folder,
     make_console,
+    trust_stored_code,
 )
 
 
@@ -27,23 +29,26 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
+    allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
     """Write a model of patches as an ONNX file, which other programs load.
 
-    The file has preprocessing, network, temperature and softmax: its input are uint8 patches (N, H,
+    The file has preprocessing, network, temperature and softmax: its input is uint8 patches (N, H,
     W, 3), its output calibrated probabilities. It is written if ONNX Runtime gives the
     probabilities of the model.
 
     Example: `raysearch export first first.onnx`
     """
+    trust_stored_code(allow_code)
     check_out_folder(out, "FILE")
     console = make_console(stderr=as_json)
     with console.status("Importing torch and MLflow"):
         from raysearch.inference.model_loading import load_model
-        from raysearch.inference.onnx_export import export_onnx
+        from raysearch.inference.onnx_export import check_export, export_onnx
 
+    check_export(out)
     model = load_model(address, studies)
     with console.status("Exporting the model"):
         exported = export_onnx(model, out)

@@ -166,7 +166,7 @@ def _print_export(
     name: str,
     out: Path,
     file_format: ExportFormat,
-    content: Mapping[str, int],
+    content: Mapping[str, int | None],
     left_out: Sequence[str] = (),
 ) -> None:
     record = {"study": name, "file": out, "format": file_format.value}
@@ -188,9 +188,9 @@ def _follow(studies: str, name: str, out: Path, as_json: bool) -> int:
     if as_json:
         _print_export(name, out, ExportFormat.OPTUNA, {"num_trials": export.num_trials})
     if export.signum is not None:
-        print_line(
-            f"Interrupted; {out} has {export.num_trials} trials. The same command continues it."
-        )
+        count = export.num_trials
+        state = "was not updated" if count is None else f"has {count} trials"
+        print_line(f"Interrupted; {out} {state}. The same command continues it.")
         return 128 + export.signum
     print_line(f"{export.num_trials} trials in {out}")
     print_line(end_text(folder))

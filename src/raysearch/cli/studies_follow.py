@@ -25,11 +25,11 @@ class FollowedExport:
     """How a followed export ended.
 
     Args:
-        num_trials: The trials in the file.
+        num_trials: The trials in the file; None if a signal came before the first update.
         signum: The signal that ended it; None if no launcher runs the study any more.
     """
 
-    num_trials: int
+    num_trials: int | None
     signum: int | None
 
 
@@ -38,7 +38,8 @@ def follow_export(
 ) -> FollowedExport:
     """Keep the Optuna journal `out` up to date until no launcher runs the study any more.
 
-    A signal ends it between two updates, so that the file is complete.
+    A signal ends it between two updates, so that the file is complete. A second one ends it at
+    once.
 
     Args:
         folder: Folder of the study, which may be starting.
@@ -48,12 +49,12 @@ def follow_export(
     Raises:
         StudyError: If the study or the file cannot be read, or the file is not of this study.
     """
-    history = History()
+    history, is_updated = History(), False
     with _noted_signals() as signals:
         if not await_plan(folder, on_status, signals.pause) and not signals.signum:
             read_plan(folder)  # raises an error: there is no study
         if signals.signum:
-            return FollowedExport(0, signals.signum)
+            return FollowedExport(None, signals.signum)
         plan = read_plan(folder)
         exported = ExportedStudy(plan.name, plan.space, plan.fingerprint, plan.identity, history)
         with optuna_journal(exported, out) as journal:
@@ -63,7 +64,13 @@ def follow_export(
                     history.apply(event)
                 if events:
                     journal.update()
-    return FollowedExport(len(history.searched()), signals.signum)
+                    is_updated = True
+    return _end(len(history.searched()), is_updated, signals.signum)
+
+
+def _end(num_trials: int, is_updated: bool, signum: int | None) -> FollowedExport:
+    is_known = is_updated or signum is None
+    return FollowedExport(num_trials if is_known else None, signum)
 
 
 class _NotedSignals:
@@ -76,11 +83,19 @@ class _NotedSignals:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._received = threading.Event()
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._handle) for number in handled}
 
-    def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Note a signal."""
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        """Note a signal; the next one has its usual effect."""
         self.signum = self.signum or signum
         self._received.set()
+        self.restore_handlers()
+
+    def restore_handlers(self) -> None:
+        """Handle signals as before."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def pause(self) -> bool:
         """Wait a moment, or until a signal; return whether none was received."""
@@ -89,12 +104,9 @@ class _NotedSignals:
 
 @contextmanager
 def _noted_signals() -> Iterator[_NotedSignals]:
-    """Note signals in place of being interrupted by them; SIGHUP stays ignored if it is."""
+    """Note the first signal in place of being interrupted by it; SIGHUP stays ignored if it is."""
     signals = _NotedSignals()
-    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, signals.handle) for number in handled}
     try:
         yield signals
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signals.restore_handlers()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ INPUT, OUTPUT = "patches", "probabilities"
 TOLERANCE = 1e-5
 # The patches of the check; the number differs from that of the example, which is 2.
 NUM_CHECKED = 8
+# The largest file that protobuf writes.
+MAX_BYTES = 2**31 - 1
 LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -71,19 +75,15 @@ def export_onnx(model: Model, out: Path) -> OnnxExport:
         StudyError: If the model is of slides, has no copy of its encoder, has a part that ONNX does
             not have, is too large, or gives other probabilities; if a library is missing.
     """
-    _reject_what_has_no_file(model, out)
+    check_export(out)
+    _reject_what_has_no_file(model)
     example, checked = _patches(model.artifact.shape)
     classifier = model.classifier.cpu().eval()
     proto = _without_traces(_converted(model, classifier, example))
     for name, value in _metadata(model).items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, value
-    try:
-        content = proto.SerializeToString()
-    except ValueError:  # of protobuf, above 2 GB
-        raise StudyError(
-            f"{model.name} is larger than the 2 GB of an ONNX file; use the registered model"
-        ) from None
+    content = _serialized(model, proto)
     with torch.inference_mode():
         expected = classifier(torch.from_numpy(checked)).numpy()
     max_difference = float(np.abs(_run(model, content, checked) - expected).max())
@@ -104,12 +104,30 @@ def export_onnx(model: Model, out: Path) -> OnnxExport:
     )
 
 
-def _reject_what_has_no_file(model: Model, out: Path) -> None:
-    """Raise StudyError if a model cannot be exported for a reason known before the attempt."""
+def check_export(out: Path) -> None:
+    """Check what does not depend on the model: the file `out` and the libraries.
+
+    Raises:
+        StudyError: If the file cannot be written, or a library is missing.
+    """
     if out.suffix.lower() != SUFFIX:
         raise StudyError(
             f"{out}: not the name of an ONNX file; name a file that ends with {SUFFIX}"
         )
+    if out.is_dir():
+        raise StudyError(f"{out}: a folder; name a file")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise StudyError(f"{out}: the folder {out.parent} cannot be written to; name another")
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StudyError(
+            f"the export needs {', '.join(LIBRARIES)}, and {missing[0]} is not installed; install"
+            " raysearch[onnx]"
+        )
+
+
+def _reject_what_has_no_file(model: Model) -> None:
+    """Raise StudyError if a model cannot be exported for a reason known before the attempt."""
     if model.artifact.is_of_bags:
         raise StudyError(
             f"{model.name} is a model of slides, which is not exported; use the registered model"
@@ -147,8 +165,6 @@ def _converted(model: Model, classifier: torch.nn.Module, example: NDArray[np.ui
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: batch},),
             )
-    except ModuleNotFoundError as error:
-        raise _missing_library(error) from None
     except Exception as error:  # the exporter raises any class
         raise _not_exported(model, error) from None
     if program is None:
@@ -172,10 +188,8 @@ def _quiet() -> Iterator[None]:
 
 def _run(model: Model, content: bytes, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the probabilities of the exported model, on the CPU."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise _missing_library(error) from None
+    import onnxruntime
+
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         (probabilities,) = session.run([OUTPUT], {INPUT: patches})
@@ -184,10 +198,18 @@ def _run(model: Model, content: bytes, patches: NDArray[np.uint8]) -> NDArray[np
     return np.asarray(probabilities, np.float32)
 
 
-def _missing_library(error: ModuleNotFoundError) -> StudyError:
-    return StudyError(
-        f"the export needs {', '.join(LIBRARIES)}, and {error.name} is not installed; install"
-        " raysearch[onnx]"
+def _serialized(model: Model, proto: ModelProto) -> bytes:
+    """Return the content of the file; StudyError if it is too large."""
+    from google.protobuf.message import EncodeError
+
+    try:
+        if proto.ByteSize() <= MAX_BYTES:
+            content: bytes = proto.SerializeToString()
+            return content
+    except (EncodeError, ValueError):  # which of them depends on the version of protobuf
+        pass
+    raise StudyError(
+        f"{model.name} is larger than the 2 GB of an ONNX file; use the registered model"
     )
 
 

@@ -23,6 +23,7 @@ class Batch:
         inputs: uint8 (N, H*W*3), or the features of N slides.
         rejected: The files of the batch that could not be decoded.
         positions: Of slides, where their patches are, int32 (patches, 2), or None.
+        resize_modes: Of patches, how each was brought to its size, as in shards.
     """
 
     items: list[Item]
@@ -30,6 +31,7 @@ class Batch:
     inputs: Inputs
     rejected: list[Rejected]
     positions: Sequence[NDArray[np.int32] | None] = ()
+    resize_modes: Sequence[str] = ()
 
 
 class Source(Protocol):

@@ -32,6 +32,7 @@ from raysearch.inference.slide_source import open_slides
 from raysearch.models import is_bag_shape
 
 BATCH_SIZE = 1024
+RESIZE_MODE = "resize_mode"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class ImageSource:
             pixels = np.array(slot.bytes().reshape(-1, patch_bytes)[: len(chunk.decoded)])
         decoded = [items[index] for index in chunk.decoded]
         rejected = [Rejected(items[index].file, reason) for index, reason in chunk.rejected]
-        return Batch(decoded, label_names(decoded, self.class_names), pixels, rejected)
+        labels = label_names(decoded, self.class_names)
+        return Batch(decoded, labels, pixels, rejected, resize_modes=chunk.resize_modes)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ShardSource:
         folder, (shard, row_group, _num_rows) = Folder(self.data), self.row_groups[number]
         columns = ["source", label_column(self.task), "patient", "slide", "x", "y"]
         with open_shard(folder, shard, self.manifest) as parquet:
-            table = parquet.read_row_group(row_group, columns=columns)
+            table = parquet.read_row_group(row_group, columns=[*columns, RESIZE_MODE])
             check_rows(table, folder, shard, self.manifest)
             inputs: Inputs
             positions: list[NDArray[np.int32] | None] = []
@@ -153,7 +155,7 @@ class ShardSource:
         values = [table.column(column).to_pylist() for column in columns]
         items = [Item(*row) for row in zip(*values, strict=True)]
         labels = label_names(items, self.class_names)
-        return Batch(items, labels, inputs, [], positions)
+        return Batch(items, labels, inputs, [], positions, table.column(RESIZE_MODE).to_pylist())
 
 
 def open_source(

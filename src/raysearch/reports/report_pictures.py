@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.array_cache import ArrayCache
+from raysearch.data.files import Folder
 from raysearch.data.pseudonyms import DisplayedNames
 from raysearch.data.shards.patches import Patches, load_patches
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.inference.grad_cam_overlays import grad_cam_heatmaps, overlay_image
 from raysearch.inference.image_rendering import Floats, Image, data_uri, encode_png
@@ -21,6 +23,7 @@ from raysearch.metrics.row_units import PATCHES
 from raysearch.reports.attention_pictures import attention_pictures
 from raysearch.reports.html_page import Picture
 from raysearch.reports.slide_map import (
+    SCALED,
     draw_errors,
     draw_frames,
     draw_heatmap,
@@ -44,7 +47,8 @@ class ReportPictures:
         errors: The out-of-fold errors with the highest confidence, with Grad-CAM overlays.
         slide: The slide with the most patches; empty if positions are unknown.
         slide_maps: Maps of that slide.
-        files: The maps as PNG files, and GeoJSON for QuPath, by file name.
+        files: The maps as PNG files, and GeoJSON for QuPath unless patches were scaled, by file
+            name.
         attention: Of a model of slides, its attention to slides that are predicted correctly; the
             errors are such pictures, too. None of a model of patches.
     """
@@ -128,10 +132,11 @@ def _slide_maps(
     positive_probability = (1 - probabilities[:, 0]).astype(np.float32)
     heatmaps = explain(EXPLAINING_SLIDE, pixels, predicted)
     negative, num_errors = scored.class_names[0], int((labels != predicted).sum())
+    note = scale_note(report.plan.data)
     images = {
         "tissue": (
             slide_map.image,
-            f"{len(on_slide):,} patches at their positions, on white",
+            f"{len(on_slide):,} patches at their positions, on white{note}",
         ),
         "probability": (
             draw_heatmap(slide_map, positive_probability),
@@ -166,15 +171,34 @@ def _slide_maps(
         for name, (image, caption) in images.items()
     )
     files = {f"slide-{name}.png": encode_png(image) for name, (image, _caption) in images.items()}
+    if note:  # the side of a tile in the slide is unknown
+        return pictures, files
     files["slide.geojson"] = tiles_geojson(
         patches.xs[rows],
         patches.ys[rows],
         patches.shape[:2],
         probabilities,
+        predicted,
         [scored.class_names[label] for label in labels.tolist()],
         scored.class_names,
     )
     return pictures, files
+
+
+def scale_note(data: str) -> str:
+    """Say that patches of the shards at `data` were scaled; empty if none was.
+
+    Positions are in pixels of the slide, and the sides of scaled patches are not.
+    """
+    manifest = read_manifest(Folder(data))
+    num_scaled = sum(count for mode, count in manifest.resize_modes.items() if SCALED in mode)
+    if not num_scaled:
+        return ""
+    height, width = manifest.shape[:2]
+    return (
+        f"; {num_scaled:,} patches of the shards were scaled to {width}x{height} pixels, and are"
+        " drawn smaller than in the slide"
+    )
 
 
 def _heatmaps(

@@ -16,10 +16,14 @@ from raysearch.inference.image_rendering import Floats, Image, viridis
 # The largest side of a map, in pixels.
 MAX_SIDE = 1400
 BACKGROUND = 255
+# In the resize mode of a patch whose pixels are not those of the slide, unlike its position.
+SCALED = "scaled"
 OVERLAY_OPACITY = 0.5
 # A diagonal distinguishes false negatives, also for readers with a color vision deficiency.
 FALSE_NEGATIVE_COLOR, FALSE_POSITIVE_COLOR = (200, 30, 30), (20, 80, 200)
 FRAME_WIDTH = 2
+# A frame in a smaller patch of a map would cover its neighbors.
+MIN_FRAMED_SIDE = 6
 # Stands out from hematoxylin and eosin, and from the colors of errors.
 POSITIVE_COLOR = (0, 170, 60)
 # Multiples of the golden ratio give each class number another color.
@@ -103,6 +107,8 @@ def draw_errors(
 ) -> Image:
     """Return the map with a frame around each error; false negatives also have a diagonal.
 
+    A patch that is too small for a frame is filled.
+
     Args:
         slide_map: The map of N patches.
         labels: True class of each patch, shape (N,).
@@ -113,15 +119,15 @@ def draw_errors(
     for index in np.flatnonzero(labels != predicted).tolist():
         is_false_negative = labels[index] > predicted[index]
         color = FALSE_NEGATIVE_COLOR if is_false_negative else FALSE_POSITIVE_COLOR
-        first, last = _corners(slide_map, index)
-        cv2.rectangle(image, first, last, color, FRAME_WIDTH)
-        if is_false_negative:
-            cv2.line(image, first, last, color, FRAME_WIDTH)
+        if _draw_frame(image, slide_map, index, color) and is_false_negative:
+            cv2.line(image, *_corners(slide_map, index), color, FRAME_WIDTH)
     return image
 
 
 def draw_frames(slide_map: SlideMap, is_framed: NDArray[np.bool_]) -> Image:
     """Return the map with a frame around each patch that is predicted to be positive.
+
+    A patch that is too small for a frame is filled.
 
     Args:
         slide_map: The map of N patches.
@@ -129,8 +135,19 @@ def draw_frames(slide_map: SlideMap, is_framed: NDArray[np.bool_]) -> Image:
     """
     image = slide_map.image.copy()
     for index in np.flatnonzero(is_framed).tolist():
-        cv2.rectangle(image, *_corners(slide_map, index), POSITIVE_COLOR, FRAME_WIDTH)
+        _draw_frame(image, slide_map, index, POSITIVE_COLOR)
     return image
+
+
+def _draw_frame(image: Image, slide_map: SlideMap, index: int, color: tuple[int, int, int]) -> bool:
+    """Draw the frame of a patch, or fill the patch if it is too small; return if it is framed."""
+    height, width = slide_map.side
+    if min(height, width) >= MIN_FRAMED_SIDE:
+        cv2.rectangle(image, *_corners(slide_map, index), color, FRAME_WIDTH)
+        return True
+    left, top = int(slide_map.lefts[index]), int(slide_map.tops[index])
+    image[top : top + height, left : left + width] = color
+    return False
 
 
 def _corners(slide_map: SlideMap, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -148,12 +165,13 @@ def tiles_geojson(
     ys: NDArray[np.float64],
     side: tuple[int, int],
     probabilities: NDArray[np.float64],
+    decided: NDArray[np.int64],
     labels: Sequence[str | None],
     class_names: Sequence[str],
 ) -> bytes:
     """Return the patches as GeoJSON tiles for QuPath.
 
-    Each tile has the class of the highest probability, the probabilities as measurements, and the
+    Each tile has the class that is decided, the probabilities as measurements, and the
     true class, if it is known, as metadata. Positions that count from 1 are moved to 0.
 
     Args:
@@ -161,13 +179,14 @@ def tiles_geojson(
         ys: Top side of each patch in pixels of the slide, shape (N,).
         side: Height and width of a patch in pixels of the slide.
         probabilities: Probability of each class, shape (N, C).
+        decided: Number of the decided class of each patch, shape (N,).
         labels: Name of the true class of each patch; None if it is unknown.
         class_names: Names of the C classes.
     """
     origin_x, origin_y = _origin(xs), _origin(ys)
     features = []
     for row in range(len(xs)):
-        predicted = int(probabilities[row].argmax())
+        predicted = int(decided[row])
         left, top = float(xs[row]) - origin_x, float(ys[row]) - origin_y
         right, bottom = left + side[1], top + side[0]
         corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]

@@ -21,7 +21,13 @@ from raysearch.inference.image_rendering import Image, encode_png
 from raysearch.inference.model_loading import ProgressCallback, no_progress
 from raysearch.inference.prediction import SCORES
 from raysearch.inference.score_batches import Source
-from raysearch.reports.slide_map import draw_frames, draw_heatmap, stitch_slide, tiles_geojson
+from raysearch.reports.slide_map import (
+    SCALED,
+    draw_frames,
+    draw_heatmap,
+    stitch_slide,
+    tiles_geojson,
+)
 from raysearch.search.tracking.served_model import DECISION, SCORE_PREFIX
 
 MAPS, MAP_TABLE = "maps", "maps.csv"
@@ -49,7 +55,7 @@ def write_slide_maps(
     `NAME-probability.png` is the slide in the colors of the probability that a patch is not of the
     first class. `NAME-frames.png` has a frame around each patch that is decided to be of another
     class than the first. `NAME.geojson` has the patches as tiles for QuPath. Patches without a
-    position are left out.
+    position are left out. After an error, there is no folder of maps.
 
     Args:
         source: The patches.
@@ -62,8 +68,23 @@ def write_slide_maps(
         The number of slides.
 
     Raises:
-        DataError: If no patch has a position.
+        DataError: If no patch has a position, a patch was scaled, or the scores are of other
+            patches.
     """
+    try:
+        return _write_all_maps(source, out, shape, class_names, on_progress)
+    except DataError:
+        out.remove(MAPS)
+        raise
+
+
+def _write_all_maps(
+    source: Source,
+    out: Folder,
+    shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    on_progress: ProgressCallback,
+) -> int:
     table = pq.read_table(io.BytesIO(out.read(SCORES)))
     records: list[tuple[str, str, int, int, str]] = []
     for slide, patches in _slides(source, table, shape, on_progress):
@@ -88,6 +109,7 @@ def _slides(
     The rows of the scores are in the order of the source, without the rejected files.
     """
     remaining = Counter(table["patient"].to_pylist())
+    paths = table["path"].to_pylist()
     slides: dict[str, dict[str, _SlidePatches]] = defaultdict(lambda: defaultdict(_SlidePatches))
     num_read = 0
     for number in range(source.num_batches):
@@ -95,8 +117,12 @@ def _slides(
         batch = source.read(number)
         if isinstance(batch.inputs, Bags):
             raise TypeError("slides have features in place of patches")
-        for item, pixels in zip(batch.items, batch.inputs, strict=True):
+        rows = zip(batch.items, batch.inputs, batch.resize_modes, strict=True)
+        for item, pixels, resize_mode in rows:
+            if num_read >= len(paths) or paths[num_read] != item.file:
+                raise _other_patches(item.file)
             if item.x is not None and item.y is not None:
+                _reject_scaled(item.file, resize_mode, shape)
                 patches = slides[item.patient][item.slide or item.patient]
                 patches.items.append(item)
                 patches.pixels.append(np.asarray(pixels, np.uint8).reshape(shape))
@@ -106,6 +132,24 @@ def _slides(
             if not remaining[item.patient]:
                 yield from slides.pop(item.patient, {}).items()
     on_progress(num_read, table.num_rows)
+    if num_read != len(paths):
+        raise _other_patches(paths[num_read])
+
+
+def _other_patches(path: str) -> DataError:
+    return DataError(
+        f"--maps: the scores are of other patches than the source has now, such as {path}; name a"
+        " new folder for the scores"
+    )
+
+
+def _reject_scaled(path: str, resize_mode: str, shape: tuple[int, int, int]) -> None:
+    """Raise DataError for a patch of another scale than its position, which is of the slide."""
+    if SCALED in resize_mode:
+        raise DataError(
+            f"--maps: {path} was scaled to {shape[1]}x{shape[0]} pixels, and its position is in"
+            f" pixels of the slide; cut the slide into tiles of {shape[1]}x{shape[0]} pixels"
+        )
 
 
 def _write_maps(
@@ -118,13 +162,14 @@ def _write_maps(
     )
     pixels = np.stack(patches.pixels)
     probabilities = np.column_stack([rows[f"{SCORE_PREFIX}{name}"] for name in class_names])
-    is_framed = np.array([name != class_names[0] for name in rows[DECISION].to_pylist()])
+    decided = np.array([class_names.index(name) for name in rows[DECISION].to_pylist()], np.int64)
+    is_framed = decided > 0
     slide_map = stitch_slide(pixels, xs, ys)
     heatmap = draw_heatmap(slide_map, (1 - probabilities[:, 0]).astype(np.float32))
     out.write(f"{MAPS}/{stem}-probability.png", encode_png(heatmap))
     out.write(f"{MAPS}/{stem}-frames.png", encode_png(draw_frames(slide_map, is_framed)))
     tiles = tiles_geojson(
-        xs, ys, pixels.shape[1:3], probabilities, rows["label"].to_pylist(), class_names
+        xs, ys, pixels.shape[1:3], probabilities, decided, rows["label"].to_pylist(), class_names
     )
     out.write(f"{MAPS}/{stem}.geojson", tiles)
     return int(is_framed.sum())

@@ -1,13 +1,26 @@
 """The tiles of a harvest are labeled in a table, which a later harvest keeps."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
+from raysearch.data.harvest.harvest_output import output_folder
+from raysearch.data.harvest.harvest_settings import HarvestSettings
+from raysearch.data.harvest.papers import papers_in_folder
+from raysearch.data.harvest.pipeline import run_harvest
 from raysearch.data.shards.rows import load_rows
 from raysearch.data.shards.sharding import write_shards
-from support.harvest_services import HarvestCommand, tile_names
+from support.harvest_services import (
+    HarvestCommand,
+    build_pdf,
+    image_object,
+    image_rows,
+    plot_image,
+    tile_names,
+    tissue_image,
+)
 
 TABLE = "labels.csv"
 
@@ -34,6 +47,11 @@ def test_each_tile_has_a_row_with_its_paper_page_and_figure_and_no_label(
     rows = read_table(out)
     assert sorted(row["path"] for row in rows) == [f"tiles/{name}" for name in tile_names(out)]
     row = next(row for row in rows if row["path"] == "tiles/a/p2_i2_x97_y193.png")
+    (sha256,) = (
+        image["sha256"]
+        for image in image_rows(out)
+        if (image["pmid"], image["page"], image["index"]) == ("a", 2, 2)
+    )
     assert row == {
         "path": "tiles/a/p2_i2_x97_y193.png",
         "label": "",
@@ -43,6 +61,8 @@ def test_each_tile_has_a_row_with_its_paper_page_and_figure_and_no_label(
         "y": "193",
         "page": "2",
         "figure": "2",
+        "size": "96",
+        "sha256": sha256,
     }
 
 
@@ -88,6 +108,60 @@ def test_a_harvest_that_would_lose_a_label_changes_nothing(harvest: HarvestComma
     error = harvest.one_line_error("papers", "out", "--size", 64)
     assert "labels.csv: 1 of its labels are of tiles that this harvest does not write" in error
     assert (read_table(out), tile_names(out)) == (rows, tiles)
+    assert json.loads((out / "harvest.json").read_text())["size"] == 96
     (out / TABLE).write_text("path;label\n")
     assert "labels.csv: no column 'path'" in harvest.one_line_error("papers", "out")
     assert tile_names(out) == tiles
+
+
+@pytest.mark.usefixtures("papers")
+def test_labels_are_not_passed_to_tiles_of_another_size_at_the_same_position(
+    harvest: HarvestCommand,
+) -> None:
+    harvest("papers", "out")
+    out = harvest.folder / "out"
+    rows, tiles = read_table(out), tile_names(out)
+    row = next(row for row in rows if row["path"] == "tiles/a/p1_i1_x97_y97.png")
+    row["label"] = "positive"
+    write_table(out, rows)
+    error = harvest.one_line_error("papers", "out", "--size", 48)
+    assert "labels.csv: 1 of its labels are of tiles of another size or of another image" in error
+    assert (read_table(out), tile_names(out)) == (rows, tiles)
+    assert json.loads((out / "harvest.json").read_text())["size"] == 96
+
+
+def test_labels_are_not_passed_to_the_tiles_of_a_replaced_paper(
+    harvest: HarvestCommand, papers: Path
+) -> None:
+    harvest("papers", "out")
+    out = harvest.folder / "out"
+    rows, tiles = read_table(out), tile_names(out)
+    row = next(row for row in rows if row["path"] == "tiles/a/p1_i1_x1_y1.png")
+    row["label"] = "positive"
+    write_table(out, rows)
+    pages = [image_object(tissue_image(7)), image_object(plot_image(1))]
+    (papers / "a.pdf").write_bytes(build_pdf(pages))
+    error = harvest.one_line_error("papers", "out")
+    assert "of another size or of another image, such as tiles/a/p1_i1_x1_y1.png" in error
+    assert (read_table(out), tile_names(out)) == (rows, tiles)
+
+
+@pytest.mark.usefixtures("papers")
+def test_labels_that_are_saved_while_a_harvest_runs_and_added_columns_are_kept(
+    harvest: HarvestCommand,
+) -> None:
+    harvest("papers", "out")
+    out = harvest.folder / "out"
+    rows = [{**row, "site": ""} for row in read_table(out)]
+    rows[2]["site"] = "north"
+    rows[3]["label"] = "positive"
+
+    def save_labels(_num_done: int, _num_papers: int) -> None:
+        write_table(out, rows)
+
+    settings = HarvestSettings(size=96)
+    source = str((harvest.folder / "papers").resolve())
+    with output_folder(out, source, settings) as folder:
+        papers = papers_in_folder(harvest.folder / "papers")
+        run_harvest(papers, folder, settings, save_labels)
+    assert read_table(out) == rows

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from raysearch.cli import run
 from raysearch.data.files import Folder
@@ -66,3 +67,25 @@ def test_a_center_is_not_named_for_pcam_which_knows_it(
     write_pcam(tmp_path / "pcam", "train", synthetic_patches(4))
     assert run(["shard", str(tmp_path / "pcam"), str(tmp_path / "out"), "--center", "48"]) == 2
     assert "--center: has no effect with format pcam" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "mode"), [(40, [], "padded"), (60, [], "scaled"), (50, ["--size", "40"], "")]
+)
+def test_a_center_is_rejected_if_an_image_is_padded_or_scaled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], side: int, size: list[str], mode: str
+) -> None:
+    for number, patch in enumerate(synthetic_patches(6)):
+        folder = tmp_path / "images" / f"{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(patch).resize((50, 50))
+        if number == 5:
+            image = image.resize((side, side))
+        image.save(folder / f"p{number}.png")
+    words = ["shard", str(tmp_path / "images"), str(tmp_path / "out"), "--format", "folder"]
+    assert run([*words, *size, "--center", "20"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("raysearch: --center 20: ")
+    assert f"the center of its patch ({mode}" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+    assert run([*words, *size]) == 0

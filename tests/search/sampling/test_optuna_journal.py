@@ -1,10 +1,12 @@
 """An Optuna journal follows a study, and is read by Optuna and its dashboard meanwhile."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,12 +19,14 @@ from typing import Any
 import optuna
 import pytest
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from conftest import Commands, await_answer
 from raysearch.cli import run as run_command
+from raysearch.cli.studies_follow import FollowedExport, follow_export
 from raysearch.errors import StudyError
 from raysearch.search.journal.history import History
+from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.sampling.optuna_export import ExportedStudy, export_study
 from raysearch.search.sampling.optuna_journal import optuna_journal
 from raysearch.search.study.launcher_lock import launcher_lock
@@ -120,6 +124,71 @@ def test_a_line_that_a_killed_process_has_begun_is_removed(study: Study, tmp_pat
     update(study, path)
     assert path.read_bytes().startswith(content + b"{")
     assert len(trials_in(path)[-1].intermediate_values) == 3
+
+
+def test_a_line_that_another_process_is_writing_is_not_removed(
+    study: Study, tmp_path: Path
+) -> None:
+    train_each_state(study)
+    path = tmp_path / "a.log"
+    update(study, path)
+    content = path.read_bytes()
+    line = b'{"op_code":2,"worker_id":"x","study_id":0,"user_attr":{"note":1}}\n'
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    path.write_bytes(content + line[:20])
+    updating = threading.Thread(target=update, args=(study, path))
+    updating.start()
+    updating.join(1)
+    assert updating.is_alive()
+    assert path.read_bytes() == content + line[:20]
+    path.write_bytes(content + line)
+    lock.release()
+    updating.join(60)
+    assert path.read_bytes() == content + line
+
+
+def test_the_lock_of_the_file_is_a_link_to_its_absolute_path(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the link is broken, the lock of a killed process is never released."""
+    targets, symlink = [], os.symlink
+
+    def recording_symlink(target: str, link: str) -> None:
+        targets.append(target)
+        symlink(target, link)
+
+    (tmp_path / "logs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    export_study(exported(study), Path("logs/a.log"))
+    train_each_state(study)
+    monkeypatch.setattr(os, "symlink", recording_symlink)
+    update(study, Path("logs/a.log"))
+    assert set(targets) == {str(tmp_path / "logs" / "a.log")}
+
+
+def test_a_signal_before_the_plan_is_stored_gives_no_number_of_trials(tmp_path: Path) -> None:
+    folder = StudyFolder(str(tmp_path / "first"))
+    with launcher_lock(folder):
+        export = follow_export(folder, tmp_path / "a.log", interrupt)
+    assert export == FollowedExport(None, signal.SIGINT)
+    assert not (tmp_path / "a.log").exists()
+
+
+def test_a_second_signal_ends_the_command_at_once(tmp_path: Path) -> None:
+    def interrupt_twice(_line: str) -> None:
+        interrupt(_line)
+        interrupt(_line)
+
+    folder = StudyFolder(str(tmp_path / "first"))
+    with launcher_lock(folder), pytest.raises(KeyboardInterrupt):
+        follow_export(folder, tmp_path / "a.log", interrupt_twice)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt(_line: str) -> None:
+    """Send SIGINT to this process, as Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_trial_of_another_program_does_not_disturb(study: Study, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.space import Space
@@ -15,6 +16,7 @@ from raysearch.errors import SpaceError
 from raysearch.search.study.augmentation_checks import check_center
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.training.augmentation import Augmentation
+from support.source_images import synthetic_patches
 from support.split_schemes import scheme_tree
 
 SIDE, CENTER = 96, 32
@@ -37,6 +39,11 @@ def space_with(**hparams: Any) -> Space:
         ),
         ({"shift": 0.1, "zoom": 1.0, "rotation": 180}, "use shift up to 0.01$"),
         ({"cutout": {"choice": [0.0, 0.5]}}, "cutout up to 0.5 can hide .* use at most 0.322"),
+        ({"cutout": 0.323}, "cutout up to 0.323 can hide .* use at most 0.322"),
+        (
+            {"cutout": 0.25, "zoom": {"uniform": [0.0, 0.5]}},
+            "cutout up to 0.25 with zoom up to 0.5 can hide .* use at most 0.211",
+        ),
     ],
 )
 def test_strengths_that_move_or_hide_the_center_are_rejected_by_name(
@@ -64,6 +71,7 @@ def test_a_large_center_leaves_little_zoom_or_none() -> None:
         {"shift": 0.146, "zoom": 0.2, "rotation": 25},
         {"zoom": 1.0, "rotation": 25},
         {"cutout": 0.322},
+        {"cutout": 0.211, "zoom": 0.5},
     ],
 )
 def test_strengths_that_keep_the_center_in_view_are_accepted(hparams: dict[str, Any]) -> None:
@@ -101,3 +109,24 @@ def test_a_study_of_such_shards_is_not_planned(tmp_path: Path) -> None:
     make_plan(space_with(shift=0.25), "x", data)
     with pytest.raises(SpaceError, match=r"patches of 50x50; use shift up to 0\.26"):
         make_plan(space_with(shift=0.3), "x", data)
+
+
+def test_the_center_of_auxiliary_shards_is_checked(tmp_path: Path) -> None:
+    write_shards("8:32:1", tmp_path / "shards", "synthetic", workers=1)
+    images = tmp_path / "images"
+    for number, patch in enumerate(synthetic_patches(4, 50)):
+        folder = images / ("negative", "positive")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(patch).save(folder / f"x{number}.png")
+    options = SourceOptions(center=24)
+    other = tmp_path / "other"
+    write_shards(str(images), other, "folder", options=options, workers=1)
+    tree = scheme_tree() | {"auxiliary": [str(other)]}
+    data = str(tmp_path / "shards")
+    for shift in (0.25, 0.3):
+        space = parse_space({**tree, "space": {**tree["space"], "shift": shift}}, "x")
+        if shift == 0.25:
+            make_plan(space, "x", data)
+            continue
+        with pytest.raises(SpaceError, match=f"labels of auxiliary {other} are, out of the"):
+            make_plan(space, "x", data)

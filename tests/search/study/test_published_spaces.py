@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from raysearch.cli import run
 from raysearch.config.space_file import read_space
 from raysearch.data.shards.sharding import write_shards
+from raysearch.data.sources.pcam import SPLITS
 from raysearch.search.study.plan_creation import make_plan
+from support.pcam_files import write_pcam
 from support.source_images import synthetic_patches
 
 SPACES = Path(__file__).parents[3] / "searchspace"
@@ -44,9 +47,10 @@ def cores(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("idc-cnn-published", [], {5}),
         ("idc-vgg19-published", WITHOUT_WEIGHTS, {5, 7, 10}),
         ("idc-subsets", [], {3}),
+        ("breakhis-published", WITHOUT_WEIGHTS, {5}),
     ],
 )
-def test_the_spaces_of_idc_are_planned_with_their_folds(
+def test_the_spaces_of_images_are_planned_with_their_folds(
     name: str, overrides: list[str], folds: set[int], idc: str
 ) -> None:
     plan, splits = make_plan(read_space(SPACES / f"{name}.yaml", overrides), name, idc)
@@ -59,6 +63,29 @@ def test_cores_of_four_organs_come_from_a_table(cores: str) -> None:
     plan, _splits = make_plan(space, "tma", cores)
     assert plan.class_names == CANCERS
     assert sum(plan.class_counts) == 40
+
+
+def test_confocal_images_are_planned_with_one_patient_left_out(tmp_path: Path) -> None:
+    data = str(tmp_path / "secm")
+    write_shards("8:80:0", Path(data), "synthetic", workers=1)
+    assert run(["split", data, "--name", "loo", "--leave-one-out"]) == 0
+    overrides = [*WITHOUT_WEIGHTS, "auxiliary=[]", "space.auxiliary_weight="]
+    space = read_space(SPACES / "secm-published.yaml", overrides)
+    plan, splits = make_plan(space, "secm", data)
+    assert set(splits) == {8}
+    assert plan.auxiliary == ()
+
+
+def test_pcam_is_planned_with_the_split_of_its_official_files(tmp_path: Path) -> None:
+    for name in SPLITS:
+        write_pcam(tmp_path / "pcam", name)
+    data = str(tmp_path / "shards")
+    write_shards(str(tmp_path / "pcam"), Path(data), None, workers=1)
+    assert run(["split", data, "--name", "official", "--official", "split"]) == 0
+    plan, splits = make_plan(read_space(SPACES / "pcam-published.yaml"), "pcam", data)
+    assert sum(plan.class_counts) == 12  # without those of the test set
+    ((fold,),) = splits.values()
+    assert len(fold.train) == len(fold.validation) == 2
 
 
 def test_the_grid_of_vgg19_begins_with_the_winner_of_its_authors() -> None:

@@ -85,7 +85,8 @@ class _StoredSource(BaseModel):
 def output_folder(out: Path, source: str, settings: HarvestSettings) -> Iterator[Folder]:
     """Create or reopen the output folder of a harvest, and lock it.
 
-    A folder that is empty at the end is removed.
+    A folder that is empty at the end is removed. The record of an earlier harvest is replaced with
+    its results.
 
     Args:
         out: The folder.
@@ -100,21 +101,32 @@ def output_folder(out: Path, source: str, settings: HarvestSettings) -> Iterator
     if not is_empty:
         _check_source(out, source)
     folder = Folder(out)
-    record = _HarvestRecord(
-        source=source, size=settings.size, purple=settings.purple, limits=settings.limits
-    )
     create_folder(out)
     restrict(out)
     try:
         with _locked(out):
             folder.remove_partial_files()
-            folder.write(RECORD, record.model_dump_json(indent=1).encode())
+            if is_empty:
+                folder.write(RECORD, _record(source, settings))
             yield folder
     finally:
         if is_empty and {path.name for path in out.iterdir()} <= {RECORD}:
             (out / RECORD).unlink(missing_ok=True)
             if is_new:
                 out.rmdir()
+
+
+def _record(source: str, settings: HarvestSettings) -> bytes:
+    record = _HarvestRecord(
+        source=source, size=settings.size, purple=settings.purple, limits=settings.limits
+    )
+    return record.model_dump_json(indent=1).encode()
+
+
+def write_record(folder: Path, out: Folder, settings: HarvestSettings) -> None:
+    """Write the record of a harvest into `out`, with its settings, to the new folder `folder`."""
+    stored = _StoredSource.model_validate_json(out.read(RECORD))
+    write_file(folder / RECORD, _record(stored.source, settings))
 
 
 @contextmanager

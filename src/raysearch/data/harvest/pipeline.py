@@ -16,7 +16,13 @@ from raysearch.data.harvest.contact_sheet import (
     make_thumbnail,
     write_contact_sheets,
 )
-from raysearch.data.harvest.harvest_output import TILES, ImageRow, staged_results, write_tables
+from raysearch.data.harvest.harvest_output import (
+    TILES,
+    ImageRow,
+    staged_results,
+    write_record,
+    write_tables,
+)
 from raysearch.data.harvest.harvest_settings import HarvestSettings
 from raysearch.data.harvest.label_table import LabelRow, read_labels, write_label_table
 from raysearch.data.harvest.papers import Paper, Papers
@@ -86,9 +92,11 @@ def run_harvest(
         on_progress: Called with (number of papers read, number of papers).
 
     Raises:
-        DataError: If the network is not available, or labels of an earlier harvest would be lost.
+        DataError: If the network is not available, or labels of an earlier harvest would be lost
+            or would be of other tiles.
     """
-    num_papers, labels = len(papers.papers), read_labels(out.local)
+    num_papers = len(papers.papers)
+    read_labels(out.local)  # raises its errors before the papers are read
     with staged_results(out) as partial:
         collector = _ImageCollector(partial, settings)
         for num_done, paper in enumerate(papers.papers):
@@ -96,8 +104,10 @@ def run_harvest(
             collector.read_paper(paper, papers.fetch)
         rejected = sorted([*papers.rejected, *collector.rejected])
         write_tables(partial, collector.rows, rejected)
-        write_label_table(partial, out.local, collector.tiles, labels)
         sheets = write_contact_sheets(partial, collector.selected, collector.excluded)
+        write_record(partial, out, settings)
+        # Last, so that the labels that a person has saved meanwhile are kept.
+        write_label_table(partial, out.local, collector.tiles)
     on_progress(num_papers, num_papers)
     return HarvestSummary(
         num_papers=num_papers + len(papers.rejected),
@@ -191,6 +201,8 @@ class _ImageCollector:
                     y=y + 1,
                     page=image.page,
                     figure=image.index,
+                    size=size,
+                    sha256=sha256,
                 )
                 for path, (x, y) in zip(paths, corners, strict=True)
             ]

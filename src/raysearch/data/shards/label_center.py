@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from raysearch.data.images.decoding import Size
-from raysearch.data.sources.listing import Listing
+from raysearch.data.sources.listing import Item, Listing
 from raysearch.errors import DataError
+
+UNCHANGED_SIZE = "as is"
 
 
 def label_center(listing: Listing, center: int | None, size: Size) -> int | None:
@@ -41,3 +44,28 @@ def label_center(listing: Listing, center: int | None, size: Size) -> int | None
             f" at most {width}x{height}"
         )
     return math.ceil(listing.center * scale)
+
+
+def reject_resized(
+    center: int | None, items: Sequence[Item], resize_modes: Sequence[str], size: Size
+) -> None:
+    """Check that no image was resized if the user names the square on which the labels depend.
+
+    Args:
+        center: The side that the user names, in pixels of the patches; None if it is not named.
+        items: The decoded images.
+        resize_modes: How each of them was brought to `size`.
+        size: (width, height) of the patches.
+
+    Raises:
+        DataError: If an image was scaled or padded, which would scale or move its square.
+    """
+    if center is None:
+        return
+    for item, resize_mode in zip(items, resize_modes, strict=True):
+        if resize_mode != UNCHANGED_SIZE:
+            raise DataError(
+                f"--center {center}: {item.file} is not of {size[0]}x{size[1]} pixels, so the"
+                f" center of its patch ({resize_mode}) is not that of the image; give images of one"
+                " size, and no other --size"
+            )

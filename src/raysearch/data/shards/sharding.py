@@ -25,7 +25,7 @@ from raysearch.data.images.chunk_decoding import (
 from raysearch.data.images.decoding import Size
 from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slot, Slots
-from raysearch.data.shards.label_center import label_center
+from raysearch.data.shards.label_center import label_center, reject_resized
 from raysearch.data.shards.shard_manifest import MAX_SIDE, Manifest
 from raysearch.data.shards.shard_writer import ROW_GROUPS_PER_SHARD, ShardWriter
 from raysearch.data.shards.source_names import SourceNames
@@ -148,7 +148,10 @@ def write_shards(
                 unfinished.remove()
                 return manifest
             first = in_work.popleft()
-            writer.add(first.items, first.slot, _result(source, first))
+            chunk = _result(source, first)
+            decoded = [first.items[index] for index in chunk.decoded]
+            reject_resized(options.center, decoded, chunk.resize_modes, patch_size)
+            writer.add(first.items, first.slot, chunk)
 
 
 @contextmanager

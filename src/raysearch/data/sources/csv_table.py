@@ -20,7 +20,7 @@ from raysearch.errors import DataError
 REQUIRED_COLUMNS = ("path", "label", "patient")
 COLUMNS = (*REQUIRED_COLUMNS, "slide", "site", "x", "y", "magnification", "split")
 # Columns of `labels.csv` of a harvest, for whoever labels the tiles; shards do not have them.
-IGNORED_COLUMNS = ("page", "figure")
+IGNORED_COLUMNS = ("page", "figure", "size", "sha256")
 # The prefix of the column of an additional task.
 TASK_PREFIX = "label_"
 BLANK_PATIENTS = (

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.exceptions import OptunaError
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial
 
 from raysearch.data.file_access import try_lock
@@ -76,7 +76,7 @@ class OptunaJournal:
 
     def __init__(self, exported: ExportedStudy, path: Path, descriptor: int) -> None:
         self._exported, self._path, self._descriptor = exported, path, descriptor
-        self._backend = _TimedBackend(str(path))
+        self._backend = _TimedBackend(str(path.absolute()))
         try:
             self._storage = JournalStorage(self._backend)
             self._study_id = self._storage.get_study_id_from_name(exported.name)
@@ -88,7 +88,7 @@ class OptunaJournal:
             raise self._foreign_file()
         # By their names in the study; a user of the dashboard may have added trials without one.
         self._trials = {str(trial.user_attrs.get(TRIAL)): self._stored(trial) for trial in trials}
-        _remove_partial_line(descriptor)
+        self._backend.remove_partial_line(descriptor)
 
     def update(self) -> None:
         """Append what the study's history has and the file does not.
@@ -173,11 +173,29 @@ class _StoredTrial:
 
 
 class _TimedBackend(JournalFileBackend):
-    """A file in which a trial is completed when it ended, not when that is written."""
+    """A file in which a trial is completed when it ended, not when that is written.
+
+    Args:
+        path: The absolute path: the lock of a killed process is a link to it, and counts as held if
+            the link is broken.
+    """
 
     def __init__(self, path: str) -> None:
-        super().__init__(path)
+        self._file_lock = JournalFileSymlinkLock(path)
+        super().__init__(path, self._file_lock)
         self._completed = ""
+
+    def remove_partial_line(self, descriptor: int) -> None:
+        """Remove what a process that was killed while it wrote has left at the end of the file.
+
+        No process writes meanwhile.
+        """
+        self._file_lock.acquire()
+        try:
+            content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+        finally:
+            self._file_lock.release()
 
     @contextmanager
     def completed_at(self, time: datetime | None) -> Iterator[None]:
@@ -194,9 +212,3 @@ class _TimedBackend(JournalFileBackend):
         if self._completed:
             logs = [log | {COMPLETED: self._completed} if COMPLETED in log else log for log in logs]
         super().append_logs(logs)
-
-
-def _remove_partial_line(descriptor: int) -> None:
-    """Remove what a process has left at the end of the file that was killed while it wrote."""
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    os.ftruncate(descriptor, content.rfind(b"\n") + 1)

@@ -16,18 +16,21 @@ MOVING = ("shift", "zoom", "rotation")
 DECIMALS = 3
 
 
-def check_center(space: Space, shape: PatchShape, center: int | None) -> None:
+def check_center(
+    space: Space, shape: PatchShape, center: int | None, shards: str = "these shards"
+) -> None:
     """Check that no augmentation of `space` moves or hides the center on which labels depend.
 
     A patch of PatchCamelyon is positive if its central 32x32 pixels have a pixel of a tumor. If an
     augmentation moves a part of that square out of the patch, or hides all of it, the label may be
     wrong. The largest strengths of `shift`, `zoom` and `rotation` count together, as one transform
-    applies them.
+    applies them. `zoom` also makes the square smaller, which `cutout` then hides.
 
     Args:
         space: The search space.
         shape: (height, width, channels) of a patch.
         center: The side of the square in pixels; None if labels depend on the whole patch.
+        shards: What the labels are of, for error messages.
 
     Raises:
         SpaceError: If the square would leave the patch, or be hidden.
@@ -40,15 +43,18 @@ def check_center(space: Space, shape: PatchShape, center: int | None) -> None:
     if _reach(center, max(height, width), **strengths) > short_side / 2 + 1e-9:
         raise SpaceError(
             f"{_listed(strengths)} can move the center of {center}x{center} pixels, of which the"
-            f" labels of these shards are, out of the patches of {width}x{height};"
+            f" labels of {shards} are, out of the patches of {width}x{height};"
             f" {_advice(center, short_side, max(height, width), **strengths)}"
         )
     cutout = _largest(space, "cutout")
-    if cutout and cutout * short_side >= center:
-        limit = _rounded_down((center - 1) / short_side)
+    # The smallest center that zoom leaves; one line of its pixels has to remain.
+    limit = (center / (1 + strengths["zoom"]) - 1) / short_side
+    if cutout > max(limit, 0.0) + 1e-9:
+        advice = f"use at most {_rounded_down(limit):g}" if limit > 0 else "remove it"
+        zoom = f" with zoom up to {strengths['zoom']:g}" if strengths["zoom"] else ""
         raise SpaceError(
-            f"cutout up to {cutout:g} can hide the center of {center}x{center} pixels, of which the"
-            f" labels of these shards are, in patches of {width}x{height}; use at most {limit:g}"
+            f"cutout up to {cutout:g}{zoom} can hide the center of {center}x{center} pixels, of"
+            f" which the labels of {shards} are, in patches of {width}x{height}; {advice}"
         )
 
 

@@ -21,7 +21,9 @@ from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.names import BAG_ARCHITECTURES, FOLDS, NAME
 from raysearch.config.report_interval import min_reports
 from raysearch.config.space import Space
+from raysearch.data.files import Folder
 from raysearch.data.shards.rows import Rows, View, load_rows
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.splits.folds import Fold, fold_indices, split_hash
 from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
@@ -85,6 +87,9 @@ def make_plan(
     for architecture in space.values_of("architecture"):
         _check_kind_of_data(str(architecture), rows.shape)
     check_center(space, rows.shape, rows.center)
+    for address in space.auxiliary:
+        center = read_manifest(Folder(address)).center
+        check_center(space, rows.shape, center, f"auxiliary {address}")
     _check_metrics(space, rows)
     schemes = [split_manifest.schemes[scheme] for scheme in space.schemes()]
     splits = {len(folds): folds for folds in schemes}
