@@ -16,8 +16,9 @@ from raysearch.config.samplers import GridSampler
 from raysearch.config.space import Hyperparameter, Rule, Stopping
 from raysearch.config.space_file import parse_space
 from raysearch.search.journal.events import FoldReport, TrialEnded, TrialStarted, ValueExcluded
-from raysearch.search.journal.history import Trial
+from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import RungKey
+from raysearch.search.sampling.sampler import num_trials_left
 from raysearch.search.scheduling.budget import fold_reports, missing_reports
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.result_studies import TREE
@@ -199,6 +200,36 @@ def test_each_point_of_a_grid_is_evaluated_once() -> None:
     assert len({str(trial.hparams) for trial in trials}) == len(trials)
     rates = {round(float(trial.hparams["learning_rate"]), 6) for trial in trials}
     assert rates == {0.001, 0.01, 0.1}
+
+
+@pytest.mark.parametrize(
+    ("point", "num_trials"),
+    [
+        ((("optimizer", "sgd"), ("learning_rate", 0.1)), 4),
+        ((("learning_rate", 0.1),), 4),
+        ((("optimizer", "sgd"), ("learning_rate", 0.05)), 5),
+    ],
+)
+def test_a_grid_trains_its_points_once_beside_those_to_evaluate(
+    point: tuple[tuple[str, str | float], ...], num_trials: int
+) -> None:
+    hparams = (
+        Hyperparameter("optimizer", "choice", ("adamw", "sgd")),
+        Hyperparameter("learning_rate", "choice", (0.01, 0.1)),
+        Hyperparameter("folds", "fixed", (3,)),
+    )
+    space = replace(
+        SPACE, hparams=hparams, sampler=GridSampler(), trials=100, points_to_evaluate=(point,)
+    )
+    assert num_trials_left(space, History(), 100) == num_trials
+    history = finished_policy(space, 7).history
+    trials = history.searched()
+    assert dict(point).items() <= dict(trials[0].hparams).items()
+    assert len(trials) == num_trials
+    assert len({str(sorted(trial.hparams.items())) for trial in trials}) == num_trials
+    grid_trials = {(trial.hparams["optimizer"], trial.hparams["learning_rate"]) for trial in trials}
+    assert grid_trials >= {(name, rate) for name in ("adamw", "sgd") for rate in (0.01, 0.1)}
+    assert num_trials_left(space, history, 100) == 0
 
 
 @pytest.mark.parametrize("sampler", ["forest", "tpe", "random", "grid", "qmc"])
