@@ -114,7 +114,7 @@ def optuna_trials(space: Space, history: History, by_rung: bool) -> list[FrozenT
     has_several_lengths = len(space.values_of("folds")) > 1 or len(space.epoch_values) > 1
     level = None
     if by_rung and not has_several_lengths:
-        level = _compared_level(history, len(space.hparams))
+        level = _compared_level(history, trials, len(space.hparams))
     values = history.rungs[level].values if level is not None else {}
     return [
         _optuna_trial(space, history, trial, values.get(trial.id), has_several_lengths)
@@ -137,9 +137,14 @@ def _best_and_newest(trials: Sequence[Trial], space: Space) -> list[Trial]:
     return [trial for trial in trials if trial.id in selected]
 
 
-def _compared_level(history: History, num_hparams: int) -> RungKey | None:
-    """The furthest rung with enough values for a sampler."""
-    levels = [level for level, rung in history.rungs.items() if len(rung.values) >= num_hparams + 4]
+def _compared_level(history: History, trials: Sequence[Trial], num_hparams: int) -> RungKey | None:
+    """The furthest rung with enough values of `trials` for a sampler."""
+    names = {trial.id for trial in trials}
+    levels = [
+        level
+        for level, rung in history.rungs.items()
+        if len(names & rung.values.keys()) >= num_hparams + 4
+    ]
     return max(levels, default=None)
 
 
