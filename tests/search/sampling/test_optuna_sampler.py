@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from raysearch.config.hyperparameter_spec import Value
 from raysearch.search.journal.events import Event, FoldReport, TrialStarted, ValueExcluded
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.optuna_sampler import optuna_trials
@@ -28,7 +29,7 @@ def test_the_compared_rung_has_enough_trials_without_an_excluded_value() -> None
     events: list[Event] = []
     for number in range(18):
         name, optimizer = f"t{number:04d}", "sgd" if number < 9 else "adamw"
-        hparams = {"optimizer": optimizer, "learning_rate": 0.01, "folds": 3}
+        hparams: dict[str, Value] = {"optimizer": optimizer, "learning_rate": 0.01, "folds": 3}
         if optimizer == "sgd":
             hparams["momentum"] = 0.8
         events.append(TrialStarted(name, "trial", hparams, 0, 3))

@@ -162,8 +162,9 @@ def test_the_metrics_of_training_rows_are_those_of_the_fitted_classifier(
 def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
     stored: TrainingData, weights: Path, classifier: str
 ) -> None:
-    hparams = {"classifier": classifier, "learning_rate": 0.05, "feature_passes": 2}
-    config = frozen_config(weights, augment="none", **hparams)
+    config = frozen_config(
+        weights, augment="none", classifier=classifier, learning_rate=0.05, feature_passes=2
+    )
     trainer = FeatureTrainer(config, stored, 0)
     last_layer = trainer.trained_model.get_submodule("head.last_layer")
     all_logits: list[Tensor] = []
