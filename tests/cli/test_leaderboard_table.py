@@ -63,7 +63,7 @@ def test_an_undefined_objective_is_null_and_ranks_last(shards: Path, tmp_path: P
     assert trial is not None
     for epoch in range(1, study.total_fold_epochs(trial) + 1):
         study.report(fold_report(trial.id, epoch, 0.01, metrics={"precision": 0.01}))
-    ranked = leaderboard(study.history, "max")
+    ranked = leaderboard(study.history, plan.space)
     assert [trial.id for trial in ranked] == ["benchmark", "majority"]
     assert ranked[-1].objective is None
     text = Console(width=200, file=io.StringIO(), record=True)

@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from raysearch.cli.plan_text import (
+    epochs_text,
     hparam_rows,
     hparams_title,
     plan_tables,
@@ -82,3 +85,10 @@ def test_a_plan_counts_patches_or_slides() -> None:
         settings, *_others, split = plan_tables(plan, 100)
         assert plan.unit in list(settings.columns[0].cells)
         assert [column.header for column in split.columns] == ["fold", "patients", plan.unit]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7, "7"), ({"int": [3, 6]}, "3 to 6"), ({"choice": [5, 10]}, "5, 10")]
+)
+def test_the_epochs_are_a_number_choices_or_a_range(value: object, text: str) -> None:
+    assert epochs_text(parse_space({"space": {**HPARAMS, "epochs": value}}, "x")) == text

@@ -80,3 +80,65 @@ def test_a_range_of_epochs_needs_a_rule_that_does_not_compare_equal_ones(rule: s
 )
 def test_what_cannot_be_compared_is_rejected(sections: dict[str, Any], message: str) -> None:
     assert message in rejection(**sections)
+
+
+IF_FROZEN = {"when": {"adaptation": "frozen"}}
+FROZEN_OR_FULL: dict[str, Any] = {
+    "architecture": "mobilenet_v2",
+    "weights": "imagenet",
+    "adaptation": {"choice": ["frozen", "full"]},
+    "epochs": CHOICE,
+}
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        {},
+        {
+            "classifier": {
+                "choice": ["linear", "logistic_regression"],
+                "when": {"adaptation": "frozen"},
+            }
+        },
+        {
+            "classifier": {"choice": ["linear"], "when": {"adaptation": "frozen", "tta": "none"}},
+            "tta": {"choice": ["none", "dihedral"]},
+        },
+    ],
+)
+def test_some_trials_with_a_fitted_classifier_are_enough(classifier: dict[str, Any]) -> None:
+    space = {**FROZEN_OR_FULL, **classifier}
+    expected = (
+        "x: space.epochs: `epochs` has no effect with classifiers that are fitted once; give one"
+        " value, or only the classifier linear or mlp"
+    )
+    assert expected in rejection(space=space)
+
+
+def test_an_invalid_constraint_is_reported_beside_them() -> None:
+    text = rejection(space=FROZEN_OR_FULL, constraints=["epochs !="])
+    assert "`epochs` has no effect" in text
+    assert "constraints.1: `epochs !=`: not an expression" in text
+
+
+@pytest.mark.parametrize(
+    ("space", "constraints"),
+    [
+        ({"classifier": {"choice": ["linear", "mlp"], **IF_FROZEN}}, []),
+        (
+            {
+                "classifier": {
+                    "choice": ["linear", "nearest_centroid"],
+                    "when": {"adaptation": "frozen"},
+                }
+            },
+            ["adaptation != 'frozen' or classifier == 'linear'"],
+        ),
+        ({}, ["adaptation != 'frozen' or epochs == 5"]),
+    ],
+)
+def test_conditions_may_exclude_fitted_classifiers(
+    space: dict[str, Any], constraints: list[str]
+) -> None:
+    parse_space({"space": {**FROZEN_OR_FULL, **space}, "constraints": constraints}, "x")

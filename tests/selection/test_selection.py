@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
+from raysearch.analysis.search_figures import study_figures
+from raysearch.analysis.trial_replay import replay_trial
 from raysearch.errors import StudyError
-from raysearch.search.study.fold_scores import OutOfFold, out_of_fold
+from raysearch.search.engine.reporter import fold_report
+from raysearch.search.journal.history import Trial
+from raysearch.search.study.fold_scores import OutOfFold, encode_fold_epoch_scores, out_of_fold
 from raysearch.search.study.study import Study
+from raysearch.search.study.trial_data import WORKER_CACHE, train_config
 from raysearch.selection.paired_bootstrap import PatientReplicates
 from raysearch.selection.selection import SearchReplicates, Selection, select
+from raysearch.training.fold_training import ValidationScores
+from raysearch.training.loop import FoldEpoch, probabilities, train
+from raysearch.training.training_data import TrainingData
 from support.result_studies import new_study, next_searched
 from support.scored_trials import TREE, four_trials_study, record_noisy_trial
 
@@ -98,6 +108,98 @@ def test_a_fold_without_a_patient_in_a_replicate_is_left_out_of_its_mean(
         study.folder, study.plan, study.history, original
     ).rungs()
     assert rung.objectives[0, 0] == expected.objectives[0, 0]
+
+
+def trained_study(shards: Path, place: Path) -> tuple[Study, dict[str, list[ValidationScores]]]:
+    """Train a trial of one epoch and one of two; return the study and all validation scores."""
+    tree = {
+        "trials": 2,
+        "stopping": {"rule": "none"},
+        "points_to_evaluate": [{"epochs": 1}, {"epochs": 2}],
+        "space": {"folds": 2, "width": 4, "batch_size": 32, "epochs": {"choice": [1, 2]}},
+    }
+    study = new_study(shards, place, tree)
+    data = WORKER_CACHE.training_data(study.folder.address, study.plan.data, "cpu", 2, 1.0)
+    threads, scores = torch.get_num_threads(), {}
+    torch.set_num_threads(1)
+    for trial in (next_searched(study), next_searched(study)):
+        scores[trial.id] = train_trial(study, trial, data)
+    torch.set_num_threads(threads)
+    return study, scores
+
+
+def train_trial(study: Study, trial: Trial, data: TrainingData) -> list[ValidationScores]:
+    """Train a trial to its end, report it, and return its validation scores of each fold-epoch."""
+    all_scores = []
+
+    def record(fold_epoch: FoldEpoch, val_scores: ValidationScores, *_state: object) -> None:
+        all_scores.append(val_scores)
+        content = encode_fold_epoch_scores(fold_epoch, val_scores, data)
+        report = replace(
+            fold_report(trial.id, fold_epoch, None),
+            host=socket.gethostname(),
+            rung=study.policy.is_rung(trial, fold_epoch.epoch),
+            scores=study.folder.write_scores(trial.id, fold_epoch.epoch, content),
+        )
+        study.report(report)
+
+    config = train_config(study.plan, trial.hparams, trial.seed, torch.device("cpu"))
+    train(config, data, record)
+    return all_scores
+
+
+def test_trials_of_one_and_two_epochs_are_compared_by_all_their_folds(
+    shards: Path, tmp_path: Path
+) -> None:
+    study, all_scores = trained_study(shards, tmp_path / "studies" / "epochs")
+    trials = study.history.done()
+    assert [(trial.hparams["epochs"], trial.epoch) for trial in trials] == [(1, 2), (2, 4)]
+    for trial in trials:
+        epochs = int(trial.hparams["epochs"])
+        scores = scores_of(study, trial.id)
+        ends = all_scores[trial.id][epochs - 1 :: epochs]
+        assert scores.rows.tolist() == np.concatenate([end.rows for end in ends]).tolist()
+        assert sorted(scores.rows) == list(range(240))
+        expected = probabilities(np.concatenate([end.logits for end in ends]))
+        assert np.allclose(scores.probabilities, expected)
+        fold_aurocs = [
+            roc_auc_score(scores.labels[is_fold], scores.probabilities[is_fold, 1])
+            for is_fold in (scores.folds == 0, scores.folds == 1)
+        ]
+        assert trial.objective == pytest.approx(np.mean(fold_aurocs))
+        reported = [end.metrics["auroc"] for end in trial.fold_ends(epochs)]
+        assert reported == pytest.approx(fold_aurocs)
+    # Each is compared at the end of its own first fold.
+    levels = [(level.epochs, level.epoch) for level in sorted(study.history.rungs)]
+    assert levels == [(1, 1), (2, 2)]
+    (figures,) = study_figures(study.plan, study.history)
+    assert len(figures.parallel_coordinates.lines) == 2
+    selection = select(study.folder, study.plan, study.history)
+    best = selection.candidates[0].trial
+    scores = scores_of(study, best.id)
+    auroc = roc_auc_score(scores.labels, scores.probabilities[:, 1])
+    assert selection.candidates[0].objective.value == pytest.approx(auroc)
+
+
+def test_the_corrected_estimate_and_the_replay_train_each_trial_for_its_epochs(
+    shards: Path, tmp_path: Path
+) -> None:
+    study, _scores = trained_study(shards, tmp_path / "studies" / "epochs")
+    trials = study.history.done()
+    scores = [scores_of(study, trial.id) for trial in trials]
+    replicates = PatientReplicates.sample(scores[0].patients, 40, 0)
+    search = SearchReplicates(study.folder, study.plan, study.history, replicates)
+    objectives = np.array([replicates.metric("auroc", each) for each in scores])
+    left_out = np.array([replicates.out_of_bag().metric("auroc", each) for each in scores])
+    # Without a rule, each replicate selects the best of the patients that it draws.
+    selected = [
+        left_out[objectives[:, replicate].argmax(), replicate] for replicate in range(1, 41)
+    ]
+    estimate = search.corrected_estimate(trials, scores, objectives)
+    assert estimate.value == pytest.approx(np.nanmean(selected))
+    for trial in trials:
+        replay = replay_trial(study.folder, trial.id, None, None, lambda _done, _total: None)
+        assert [each.difference for each in replay.epochs] == [0.0] * trial.epoch
 
 
 def test_a_study_without_a_finished_trial_is_rejected(shards: Path, tmp_path: Path) -> None:

@@ -354,7 +354,7 @@ def _journal_target(folder: Path) -> Target:
         path.write_bytes(content)
         stored = Journal(Folder(folder / "journal"))
         history = History(stored.events)
-        leaderboard(history, "max")
+        leaderboard(history, full_space())
         trials = list(history.trials.values())
         costs = [(trial.seconds, trial.costs, trial.objective, trial.epoch) for trial in trials]
         return (stored.events, costs, history.spent.clock_s, history.champion)

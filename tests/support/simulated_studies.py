@@ -168,17 +168,22 @@ def repeated_decisions(space: Space, events: list[Event]) -> Iterator[tuple[Even
 
 
 def varied_space(seed: int, rule: Rule, sampler: str) -> Space:
-    """A space whose rungs, folds, budget and seed depend on `seed`."""
+    """A space whose rungs, folds, epochs, budget and seed depend on `seed`."""
     rng = np.random.default_rng(seed)
     folds = (
         Hyperparameter("folds", "choice", (2, 3))
         if rng.random() < 0.3
         else Hyperparameter("folds", "fixed", (5,))
     )
+    # Another generator, so that a seed has the same settings with and without the hyperparameter.
+    has_several_epochs = np.random.default_rng((seed, 1)).random() < 0.4
+    max_epochs = int(rng.integers(1, 8))
+    choices = tuple(dict.fromkeys((max(1, max_epochs // 3), max(1, max_epochs // 2), max_epochs)))
+    epochs = (Hyperparameter("epochs", "choice", choices),) if has_several_epochs else ()
     return replace(
         SPACE,
-        hparams=(*SPACE.hparams[:-1], folds),
-        epochs=int(rng.integers(1, 8)),
+        hparams=(*SPACE.hparams[:-1], folds, *epochs),
+        epochs=max_epochs,
         trials=int(rng.integers(1, 16)),
         seed=seed,
         mode="max" if rng.random() < 0.7 else "min",

@@ -13,7 +13,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.metrics.classification import classification_metrics
 from raysearch.training.batches import mix_batch
 from raysearch.training.fold_training import FoldTrainer
-from raysearch.training.loop import probabilities, train
+from raysearch.training.loop import probabilities, train, train_fold
 from raysearch.training.online_metrics import TRAIN_METRICS, OnlinePredictions, auroc
 from raysearch.training.training_data import TrainingData
 from support.auxiliary_rows import with_auxiliary
@@ -39,6 +39,9 @@ def test_they_are_those_of_classification_metrics(num_classes: int, has_ties: bo
     for name, value in metrics.items():
         assert value == pytest.approx(expected[name], abs=1e-12)
     predictions.start()
+    assert predictions.metrics(names) == dict.fromkeys(TRAIN_METRICS)
+    predictions.start(are_read=False)
+    predictions.add(logits, torch.arange(200))
     assert predictions.metrics(names) == dict.fromkeys(TRAIN_METRICS)
 
 
@@ -82,8 +85,9 @@ def test_they_are_of_the_logits_of_the_last_epochs_training_steps(
         assert value == pytest.approx(expected[name], abs=1e-12)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_blend_of_mixup_counts_as_the_patch_of_which_it_has_the_larger_part(
-    data: TrainingData,
+    data: TrainingData, accumulate: int
 ) -> None:
     trainer = FoldTrainer(small_config(), data, 0)
     trainer.model.eval()
@@ -92,7 +96,7 @@ def test_a_blend_of_mixup_counts_as_the_patch_of_which_it_has_the_larger_part(
     for fraction in (0.8, 0.3):
         batch, targets = mix_batch(trainer.load_batch(rows), rows, fraction, generator)
         labels = data.labels[rows if fraction > 0.5 else targets[1][0]].numpy()
-        fresh = FoldTrainer(small_config(), data, 0)
+        fresh = FoldTrainer(replace(small_config(), accumulate=accumulate), data, 0)
         fresh.model.eval()
         fresh.backward(batch, targets)
         logits = fresh.model(batch).detach().numpy()
@@ -115,6 +119,22 @@ def test_auxiliary_rows_are_left_out(data: TrainingData) -> None:
         data.class_names,
     )
     assert trainer.train_metrics()["auroc"] == pytest.approx(expected["auroc"], abs=1e-12)
+
+
+def test_a_fold_whose_metrics_are_not_read_has_none(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[bool] = []
+    add = OnlinePredictions.add
+
+    def record(self: OnlinePredictions, logits: Tensor, rows: Tensor) -> None:
+        add(self, logits, rows)
+        added.append(self.metrics(data.class_names)["accuracy"] is not None)
+
+    monkeypatch.setattr(OnlinePredictions, "add", record)
+    train_fold(small_config(), data, 0)
+    assert added
+    assert not any(added)
 
 
 def test_each_fold_epoch_has_them(data: TrainingData) -> None:

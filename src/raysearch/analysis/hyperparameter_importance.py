@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.config.space_geometry import ABSENT, unit_position, value_at
 from raysearch.search.journal.history import Trial
@@ -63,9 +64,11 @@ def hyperparameter_importances(plan: Plan, trials: Sequence[Trial]) -> Hyperpara
     """Compute the importances by a functional ANOVA of a random forest.
 
     The forest predicts the objective from hyperparameters and fold-epoch, so that the reports of
-    stopped trials count. The importance of a hyperparameter is the variance of the mean prediction
-    as it alone varies over its range, divided by the variance as all vary; both are averaged over
-    three fold-epochs and estimated with random configurations. A conditional hyperparameter counts
+    stopped trials count. The fold-epochs of a trial with fewer epochs are multiplied so that its
+    last one equals that of the trials with the most epochs. The importance of a hyperparameter is
+    the variance of the mean prediction as it alone varies over its range, divided by the variance
+    as all vary; both are averaged over three fold-epochs and estimated with random configurations.
+    A conditional hyperparameter counts
     in proportion to the configurations in which it exists. Source: Hutter, Hoos and Leyton-Brown,
     "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014, as in Optuna's
     `FanovaImportanceEvaluator`.
@@ -110,12 +113,17 @@ class _Rows:
 
     @classmethod
     def of_trials(cls, plan: Plan, trials: Sequence[Trial]) -> _Rows:
-        """Return the reports with an objective; their last feature is the fold-epoch."""
+        """Return the reports with an objective; their last feature is the scaled fold-epoch."""
         import numpy as np
 
-        searched = plan.space.searched_hparams()
+        space, searched = plan.space, plan.space.searched_hparams()
+        scales = [space.epochs / trial_epochs(space, trial.hparams) for trial in trials]
         rows = [
-            (number, [*_features(searched, trial.hparams), float(report.epoch)], report.objective)
+            (
+                number,
+                [*_features(searched, trial.hparams), report.epoch * scales[number]],
+                report.objective,
+            )
             for number, trial in enumerate(trials)
             for report in trial.reports
             if report.objective is not None
@@ -127,7 +135,7 @@ class _Rows:
         )
 
     def levels(self) -> Floats:
-        """Return an early, a middle and a late fold-epoch of the reports."""
+        """Return an early, a middle and a late scaled fold-epoch of the reports."""
         import numpy as np
 
         epochs = self.features[:, -1]

@@ -10,7 +10,7 @@ from raysearch.config.space import RANGES, Hyperparameter
 from raysearch.config.space_geometry import unit_position
 from raysearch.data.pseudonyms import without_folders
 from raysearch.metrics.objective import sort_key
-from raysearch.search.journal.history import Trial
+from raysearch.search.journal.history import Trial, training_progress
 from raysearch.search.study.plan import Plan
 
 # The best 1 / BEST_DIVISOR of the trials are highlighted.
@@ -59,12 +59,17 @@ class ParallelCoordinates:
 def parallel_coordinates(plan: Plan, trials: Sequence[Trial]) -> ParallelCoordinates:
     """Return the parallel coordinates of trials with the same number of folds.
 
-    The best third are the trials with the most fold-epochs; of equals, those with the best
-    objective.
+    The best third are the trials with the largest fraction of their fold-epochs; of equals, those
+    with the best objective.
     """
     scored = [(trial, trial.objective) for trial in trials]
     ranked = [(trial, objective) for trial, objective in scored if objective is not None]
-    ranked.sort(key=lambda item: (-item[0].epoch, sort_key(item[1], plan.space.mode)))
+    ranked.sort(
+        key=lambda item: (
+            -training_progress(plan.space, item[0]),
+            sort_key(item[1], plan.space.mode),
+        )
+    )
     hparams = tuple(plan.space.searched_hparams())
     num_best = math.ceil(len(ranked) / BEST_DIVISOR)
     lines = [

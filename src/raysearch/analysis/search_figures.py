@@ -72,7 +72,8 @@ class SearchFigures:
         coordinates = self.parallel_coordinates
         return (
             f"The best third ({coordinates.num_best} of {len(coordinates.lines)} trials) are those"
-            f" with the most fold-epochs, then those with the best {self.metric}."
+            " with the largest fraction of their fold-epochs, then those with the best"
+            f" {self.metric}."
         )
 
 

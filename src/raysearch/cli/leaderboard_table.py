@@ -106,7 +106,7 @@ def leaderboard_rows(plan: Plan, history: History, intervals: Intervals) -> list
             hparams=dict(trial.hparams),
             champion=trial.id == history.champion,
         )
-        for trial in leaderboard(history, plan.space.mode)
+        for trial in leaderboard(history, plan.space)
     ]
 
 
@@ -172,7 +172,7 @@ def leaderboard_table(
 
 def _shown_trials(plan: Plan, history: History, max_rows: int | None) -> tuple[list[Trial], int]:
     """Return the trials that are shown, and the number of the others."""
-    ranked = leaderboard(history, plan.space.mode)
+    ranked = leaderboard(history, plan.space)
     shown = [
         trial
         for rank, trial in enumerate(ranked)

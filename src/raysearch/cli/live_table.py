@@ -160,7 +160,7 @@ class StudyView:
     def _rows(self) -> list[Trial]:
         """Return the running trials, then the best of the others."""
         history = self._study.history
-        ranked = leaderboard(history, self._study.plan.space.mode)
+        ranked = leaderboard(history, self._study.plan.space)
         not_running = [trial for trial in ranked if trial.status != "running"]
         return (history.running() + not_running)[:MAX_ROWS]
 

@@ -148,7 +148,11 @@ def _split_table(plan: Plan, folds: int) -> Table:
 def epochs_text(space: Space) -> str:
     """Return the numbers of epochs of a fold: the value, the choices, or the range."""
     hparam = space.hyperparameter("epochs")
-    return str(space.epochs) if hparam is None else str(hparam)
+    if hparam is None:
+        return str(space.epochs)
+    if hparam.kind in RANGES:
+        return " to ".join(map(str, hparam.values))
+    return ", ".join(map(str, hparam.values))
 
 
 def largest_epochs_text(space: Space) -> str:

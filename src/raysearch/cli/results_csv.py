@@ -41,7 +41,7 @@ def trial_table(
         The names of the columns, and the cells of each row by column. A row lacks the columns that
         its trial does not have.
     """
-    ranked = leaderboard(history, plan.space.mode)
+    ranked = leaderboard(history, plan.space)
     trials = [*ranked, *(trial for trial in history.trials.values() if trial not in ranked)]
     rows = [_cells(plan, history, trial, intervals) for trial in trials]
     # The columns of every trial, in the order in which they first appear; groups stay together.

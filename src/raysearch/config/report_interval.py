@@ -34,3 +34,10 @@ def min_reports(space: Space) -> int:
     folds = min(map(int, space.values_of("folds")))
     is_frozen = FROZEN in space.values_of("adaptation")
     return folds if is_frozen else folds * min(space.epoch_values)
+
+
+def max_reports(space: Space) -> int:
+    """Return the most reports of a trial of `space` that finishes."""
+    folds = max(map(int, space.values_of("folds")))
+    is_frozen = set(space.values_of("adaptation")) == {FROZEN}
+    return folds if is_frozen else folds * max(space.epoch_values)

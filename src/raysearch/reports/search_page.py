@@ -177,7 +177,7 @@ def _leaderboard_json(plan: Plan, history: History) -> bytes:
             *(trial.epoch, round(trial.seconds, 3)),
             *(_without_folders(trial.hparams.get(name)) for name in names),
         ]
-        for trial in leaderboard(history, plan.space.mode)
+        for trial in leaderboard(history, plan.space)
     ]
     return json.dumps({"columns": [*columns, *names], "data": rows}).encode()
 

@@ -27,7 +27,7 @@ from raysearch.training.batches import (
 )
 from raysearch.training.failures import NAN_LOSS, NAN_SCORES, TrainingFailedError
 from raysearch.training.fold_loss import FoldLoss
-from raysearch.training.online_metrics import OnlinePredictions, TrainMetrics, heavier_target
+from raysearch.training.online_metrics import OnlinePredictions, TrainMetrics, heavier_position
 from raysearch.training.optimization import Optimization, OptimizationState, StateDict
 from raysearch.training.preprocessed_pixels import preprocess_fold
 from raysearch.training.seeds import key
@@ -113,12 +113,19 @@ class FoldTrainer:
         self.average = averaged_model(self.model, config.params.ema_decay, self.trained_tensors)
         self.augment = Augmentation.from_params(config.params)
 
-    def train_epoch(self, epoch: int, on_part: Callable[[float], None] = no_part) -> float:
+    def train_epoch(
+        self,
+        epoch: int,
+        on_part: Callable[[float], None] = no_part,
+        *,
+        with_metrics: bool = True,
+    ) -> float:
         """Train one epoch, and return the mean loss of its rows.
 
         Args:
             epoch: The number of the epoch, from 0.
             on_part: Called after each batch with the part of the epoch that is over.
+            with_metrics: Whether `train_metrics` is read after the epoch.
 
         Raises:
             TrainingFailedError: If the loss is not finite.
@@ -131,7 +138,7 @@ class FoldTrainer:
         order = torch.from_numpy(self.row_order(epoch)).to(device)
         total_loss = torch.zeros((), device=device)
         self.optimization.start_epoch(epoch)
-        self._predictions.start()
+        self._predictions.start(are_read=with_metrics)
         num_done = 0
         for rows in split_batches(order, self.config.batch_size):
             is_random = self.augment.has_dihedral or self.data.bag_ends is not None
@@ -231,7 +238,7 @@ class FoldTrainer:
 
         The gradient is accumulated over micro-batches if the configuration says so.
         """
-        heavier = heavier_target(targets)
+        heavier = heavier_position(targets)
         if self.config.accumulate == 1:
             return self._backward(batch, targets, heavier)
         size = self.config.micro_batch_size(len(batch))

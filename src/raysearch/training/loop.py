@@ -109,7 +109,8 @@ def train(
             state = None
         loss, num_samples = math.nan, 0
         for each_epoch in range(epoch, epoch + interval):
-            loss = trainer.train_epoch(each_epoch)
+            is_reported = each_epoch + 1 == epoch + interval
+            loss = trainer.train_epoch(each_epoch, with_metrics=is_reported)
             num_samples += len(trainer.epoch_indices)
         train_metrics = trainer.train_metrics()
         val_scores = trainer.validate(use_tta=epoch + interval == config.epochs)
@@ -199,7 +200,7 @@ def train_fold(
         num_epochs = state.epochs
     listener.on_batch(num_epochs)
     for epoch in range(num_epochs, config.epochs):
-        trainer.train_epoch(epoch, _part_callback(listener, epoch))
+        trainer.train_epoch(epoch, _part_callback(listener, epoch), with_metrics=False)
         listener.on_epoch(epoch + 1, _fold_state_getter(epoch + 1, config.accumulate, trainer))
     val_scores = trainer.validate(use_tta=True, on_rows=listener.on_validation)
     net = merge_adapters(trainer.trained_model)

@@ -33,15 +33,21 @@ class OnlinePredictions:
         self._labels, self._num_own_rows = labels, num_own_rows
         self._logits: list[Tensor] = []
         self._rows: list[Tensor] = []
+        self._are_read = True
 
-    def start(self) -> None:
-        """Forget the predictions so far: an epoch begins."""
-        self._logits, self._rows = [], []
+    def start(self, *, are_read: bool = True) -> None:
+        """Forget the predictions so far: an epoch begins.
+
+        Args:
+            are_read: Whether its metrics are read; if not, its predictions are not collected.
+        """
+        self._logits, self._rows, self._are_read = [], [], are_read
 
     def add(self, logits: Tensor, rows: Tensor) -> None:
         """Add the logits (B, classes) of `rows` (B,); the device is not waited for."""
-        self._logits.append(logits.detach())
-        self._rows.append(rows)
+        if self._are_read:
+            self._logits.append(logits.detach())
+            self._rows.append(rows)
 
     def metrics(self, class_names: Sequence[str]) -> TrainMetrics:
         """Return the `TRAIN_METRICS` of the predictions; None for an undefined one.
@@ -59,7 +65,7 @@ class OnlinePredictions:
         return _metrics(labels, torch.softmax(logits, dim=1), class_names)
 
 
-def heavier_target(targets: Targets) -> int:
+def heavier_position(targets: Targets) -> int:
     """Return the position of the target with the largest weight, the first of equals.
 
     It labels the patches that mixup blends: by the patch of which a blend has the larger part.

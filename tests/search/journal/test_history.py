@@ -1,7 +1,10 @@
 """The history of a study is rebuilt from its events."""
 
+from dataclasses import replace
+
 import pytest
 
+from raysearch.config.space import Hyperparameter
 from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
     ChampionDecision,
@@ -18,6 +21,7 @@ from raysearch.search.journal.events import (
 )
 from raysearch.search.journal.history import History, finished, leaderboard
 from raysearch.search.journal.rungs import RungKey
+from support.simulated_studies import SPACE
 
 
 def started(name: str) -> TrialStarted:
@@ -57,12 +61,25 @@ def test_the_leaderboard_ranks_finished_trials_first() -> None:
         TrialEnded("t0004", "failed", ""),
     ]
     history = History(events)
-    names = [trial.id for trial in leaderboard(history, "max")]
+    names = [trial.id for trial in leaderboard(history, SPACE)]
     assert names == ["t0001", "t0000", "t0003", "t0002", "t0004"]
     best = history.best(None, "max")
     assert best is not None
     assert best.id == "t0001"
     assert history.best(3, "max") is None
+
+
+def test_the_leaderboard_compares_the_fractions_of_trials_of_different_lengths() -> None:
+    """After four of 30 fold-epochs a trial is not ahead of one after three of six."""
+    epochs = Hyperparameter("epochs", "choice", (3, 15))
+    space = replace(SPACE, hparams=(*SPACE.hparams, epochs), epochs=15)
+    events: list[Event] = []
+    for name, num_epochs, num_reports in (("t0000", 15, 4), ("t0001", 3, 3), ("t0002", 15, 16)):
+        events.append(TrialStarted(name, "trial", {"epochs": num_epochs}, 1, 2))
+        events += [report(name, epoch, 0.5) for epoch in range(1, num_reports + 1)]
+    history = History(events)
+    assert [trial.id for trial in leaderboard(history, space)] == ["t0002", "t0001", "t0000"]
+    assert [trial.id for trial in leaderboard(history, SPACE)] == ["t0002", "t0000", "t0001"]
 
 
 def test_only_the_time_of_launchers_is_spent() -> None:

@@ -50,6 +50,21 @@ def loaded(path: Path) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
 
 
+def test_epochs_are_of_the_study_or_of_each_trial(
+    study: Study, shards: Path, tmp_path: Path
+) -> None:
+    export(study, tmp_path / "a.log")
+    assert loaded(tmp_path / "a.log").user_attrs["epochs"] == 4
+    tree = {key: value for key, value in TREE.items() if key != "epochs"}
+    tree["space"] = {**TREE["space"], "epochs": {"choice": [2, 4]}}
+    searched = new_study(shards, tmp_path / "studies" / "searched", tree)
+    next_searched(searched)
+    export(searched, tmp_path / "b.log")
+    optuna_study = loaded(tmp_path / "b.log")
+    assert "epochs" not in optuna_study.user_attrs
+    assert optuna_study.trials[0].params["epochs"] in (2, 4)
+
+
 def test_optuna_reads_the_exported_trials(study: Study, tmp_path: Path) -> None:
     export(study, tmp_path / "a.log")
     optuna_study, trials = loaded(tmp_path / "a.log"), study.history.searched()

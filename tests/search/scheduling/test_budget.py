@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from raysearch.config.space import Budget, Rule, Stopping
+from raysearch.config.space import Budget, Hyperparameter, Rule, Stopping
 from raysearch.search.journal.events import (
     Event,
     FoldReport,
@@ -15,7 +15,7 @@ from raysearch.search.journal.events import (
     TrialStarted,
 )
 from raysearch.search.journal.history import Trial
-from raysearch.search.scheduling.budget import missing_reports
+from raysearch.search.scheduling.budget import last_affordable_trial, missing_reports
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.simulated_studies import RULES, SPACE, finished_policy
 
@@ -41,6 +41,44 @@ def test_two_trials_that_overtake_each_other_do_not_both_spend_the_budget(
     budget = Budget(fold_epochs=max_fold_epochs)
     space = replace(SPACE, stopping=Stopping(3, 3, rule), budget=budget, trials=100, seed=seed)
     assert finished_policy(space, seed).history.done()
+
+
+LENGTHS = replace(
+    SPACE, hparams=(*SPACE.hparams, Hyperparameter("epochs", "choice", (2, 10))), epochs=10
+)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("max_fold_epochs", [6, 24, 33])
+@pytest.mark.parametrize("trials", [6, 100])
+def test_a_budget_of_short_trials_is_not_spent_on_long_ones(
+    rule: Rule, max_fold_epochs: int, trials: int
+) -> None:
+    budget = Budget(fold_epochs=max_fold_epochs)
+    for seed in range(6):
+        stopping = Stopping(1, 3, rule)
+        space = replace(LENGTHS, stopping=stopping, budget=budget, trials=trials, seed=seed)
+        history = finished_policy(space, seed).history
+        assert history.done(), seed
+        assert history.spent.fold_epochs <= max_fold_epochs
+
+
+def test_long_trials_that_train_already_leave_the_budget_to_a_short_one() -> None:
+    """Two trials of 30 fold-epochs spent the budget before it was known that they cannot finish."""
+    short, long = ({"learning_rate": 0.01, "epochs": epochs} for epochs in (2, 10))
+    events: list[Event] = [
+        TrialStarted("t0000", "trial", long, 0, 3),
+        TrialStarted("t0001", "trial", short, 0, 3),
+        *(FoldReport("t0000", 0, epoch, 0.5, {}, None, 1.0) for epoch in range(1, 9)),
+        FoldReport("t0001", 0, 1, 0.5, {}, None, 1.0),
+        FoldReport("t0000", 0, 9, 0.5, {}, None, 1.0),
+    ]
+    space = replace(LENGTHS, stopping=Stopping(1, 3, "none"), budget=Budget(fold_epochs=16))
+    policy = SearchPolicy(space, events)
+    leader = last_affordable_trial(space, policy.history, policy.history.trials["t0000"])
+    assert leader is policy.history.trials["t0001"]
+    decision = policy.decide(policy.history.trials["t0000"])
+    assert decision == TrialEnded("t0000", "stopped", "the budget is left to t0001")
 
 
 @pytest.mark.parametrize("rule", [*RULES, "forest"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from raysearch.config.space import Hyperparameter, Space, Stopping
@@ -90,6 +91,17 @@ def test_at_most_a_quarter_of_the_trials_explore() -> None:
         assert trial_to_explore is not None
         trial_to_explore.status = "running"
     assert exploration.next(history, history.paused()) is None
+
+
+def test_of_trials_with_different_epochs_the_one_with_the_largest_fraction_continues() -> None:
+    epochs = Hyperparameter("epochs", "choice", (2, 20))
+    space = replace(SPACE, hparams=(*HPARAMS, epochs), epochs=20)
+    history = PausedTrials(*["constant"] * 9)
+    for number, trial in enumerate(history.all_trials):
+        trial.hparams = {**trial.hparams, "epochs": 2 if number == 4 else 20}
+    history.report(history.all_trials[6], 2, 0.9)
+    selected = ExplorationTrials(space).next(history, history.paused())
+    assert selected is history.all_trials[4]
 
 
 def test_the_selected_trial_does_not_depend_on_the_hash_seed() -> None:

@@ -11,13 +11,14 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from raysearch.config.constraints import allowed
-from raysearch.config.report_interval import min_reports
+from raysearch.config.report_interval import max_reports, min_reports
 from raysearch.config.samplers import GridSampler
-from raysearch.config.space import Hyperparameter, Rule, Stopping
+from raysearch.config.space import Budget, Hyperparameter, Rule, Stopping
 from raysearch.config.space_file import parse_space
 from raysearch.search.journal.events import FoldReport, TrialEnded, TrialStarted, ValueExcluded
-from raysearch.search.journal.history import Trial
+from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import RungKey
+from raysearch.search.sampling.sampler import num_trials_left
 from raysearch.search.scheduling.budget import fold_reports, missing_reports
 from raysearch.search.scheduling.policy import SearchPolicy
 from support.result_studies import TREE
@@ -160,7 +161,7 @@ def test_a_grid_over_epochs_and_folds_is_one_study() -> None:
     assert lengths == expected
 
 
-def test_the_budget_counts_the_fold_epochs_of_each_trial() -> None:
+def test_a_trial_misses_the_reports_of_its_own_epochs() -> None:
     hparams = (
         Hyperparameter("learning_rate", "fixed", (0.01,)),
         Hyperparameter("epochs", "choice", (2, 6)),
@@ -173,7 +174,26 @@ def test_the_budget_counts_the_fold_epochs_of_each_trial() -> None:
     assert (missing_reports(space, longer), fold_reports(space, longer)) == (12, 6)
     benchmark = Trial("benchmark", "benchmark", {"architecture": "benchmark"}, 0, 2)
     assert missing_reports(space, benchmark) == 12
-    assert min_reports(space) == 4
+    assert (min_reports(space), max_reports(space)) == (4, 12)
+
+
+def test_the_budget_counts_the_fold_epochs_of_each_trial() -> None:
+    epochs = Hyperparameter("epochs", "choice", (2, 6))
+    space = replace(
+        SPACE,
+        hparams=(*SPACE.hparams, epochs),
+        budget=Budget(fold_epochs=80),
+        stopping=Stopping(1, 3, "none"),
+        trials=100,
+    )
+    policy = finished_policy(space, 3)
+    assert policy.exhausted() == "budget: fold-epochs 80"
+    trials = policy.history.searched()
+    assert sum(len(trial.reports) for trial in trials) == policy.history.spent.fold_epochs == 80
+    lengths = {(trial.hparams["epochs"], trial.epoch) for trial in policy.history.done()}
+    assert lengths == {(2, 6), (6, 18)}
+    unfinished = [trial for trial in trials if trial.status == "stopped"]
+    assert {trial.reason for trial in unfinished} == {"budget: fold-epochs 80"}
 
 
 def test_points_are_evaluated_first_and_completed_by_proposals() -> None:
@@ -199,6 +219,36 @@ def test_each_point_of_a_grid_is_evaluated_once() -> None:
     assert len({str(trial.hparams) for trial in trials}) == len(trials)
     rates = {round(float(trial.hparams["learning_rate"]), 6) for trial in trials}
     assert rates == {0.001, 0.01, 0.1}
+
+
+@pytest.mark.parametrize(
+    ("point", "num_trials"),
+    [
+        ((("optimizer", "sgd"), ("learning_rate", 0.1)), 4),
+        ((("learning_rate", 0.1),), 4),
+        ((("optimizer", "sgd"), ("learning_rate", 0.05)), 5),
+    ],
+)
+def test_a_grid_trains_its_points_once_beside_those_to_evaluate(
+    point: tuple[tuple[str, str | float], ...], num_trials: int
+) -> None:
+    hparams = (
+        Hyperparameter("optimizer", "choice", ("adamw", "sgd")),
+        Hyperparameter("learning_rate", "choice", (0.01, 0.1)),
+        Hyperparameter("folds", "fixed", (3,)),
+    )
+    space = replace(
+        SPACE, hparams=hparams, sampler=GridSampler(), trials=100, points_to_evaluate=(point,)
+    )
+    assert num_trials_left(space, History(), 100) == num_trials
+    history = finished_policy(space, 7).history
+    trials = history.searched()
+    assert dict(point).items() <= dict(trials[0].hparams).items()
+    assert len(trials) == num_trials
+    assert len({str(sorted(trial.hparams.items())) for trial in trials}) == num_trials
+    grid_trials = {(trial.hparams["optimizer"], trial.hparams["learning_rate"]) for trial in trials}
+    assert grid_trials >= {(name, rate) for name in ("adamw", "sgd") for rate in (0.01, 0.1)}
+    assert num_trials_left(space, history, 100) == 0
 
 
 @pytest.mark.parametrize("sampler", ["forest", "tpe", "random", "grid", "qmc"])

@@ -102,7 +102,9 @@ def test_the_messages_of_a_launch_rebuild_its_study(run: Commands, shards: Path)
     stored_folder = StudyFolder(run.folder / "studies" / "followed")
     stored = load_study(stored_folder)
     assert view.plan == stored.plan
-    assert leaderboard(view.history, "max") == leaderboard(stored.history, "max")
+    assert leaderboard(view.history, view.plan.space) == leaderboard(
+        stored.history, stored.plan.space
+    )
     assert view.history.champion == stored.history.champion == end_message.outcome["champion"]
     log = LaunchLog()
     events = [line for line in lines if isinstance(read_message(line), EventMessage)]

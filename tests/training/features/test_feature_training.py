@@ -8,15 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from raysearch.config.names import CLASSIFIERS
+from raysearch.config.names import CLASSIFIERS, TRAINED_CLASSIFIERS
 from raysearch.errors import SpaceError
+from raysearch.metrics.classification import classification_metrics
 from raysearch.models.dihedral import DihedralMean
-from raysearch.training.batches import normalized_batch
+from raysearch.training.batches import epoch_order, normalized_batch
 from raysearch.training.features.extraction import Extractor
 from raysearch.training.features.feature_training import FeatureTrainer
 from raysearch.training.features.fold_features import FoldFeatures
-from raysearch.training.loop import FoldListener, FoldState, train_fold, validation_metrics
+from raysearch.training.loop import (
+    FoldListener,
+    FoldState,
+    probabilities,
+    train_fold,
+    validation_metrics,
+)
 from raysearch.training.training_data import AuxiliaryRows, TrainingData
 from support.frozen_networks import frozen_config, pretrained_file
 from support.recorded_training import recorded_training, resumed_results, small_config
@@ -135,10 +143,9 @@ def test_neighbors_are_the_patches_without_flips_and_turns(
     [
         {"classifier": "logistic_regression"},
         {"classifier": "nearest_centroid"},
-        {"classifier": "linear", "learning_rate": 1e-12, "feature_passes": 2},
     ],
 )
-def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
+def test_the_metrics_of_training_rows_are_those_of_the_fitted_classifier(
     stored: TrainingData, weights: Path, hparams: dict[str, str | float]
 ) -> None:
     config = frozen_config(weights, augment="none", **hparams)
@@ -149,6 +156,36 @@ def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
     metrics = trainer.train_metrics()
     assert metrics == pytest.approx({name: expected[name] for name in metrics}, abs=1e-9)
     assert metrics["auroc"] is not None
+
+
+@pytest.mark.parametrize("classifier", TRAINED_CLASSIFIERS)
+def test_the_metrics_of_training_rows_are_of_the_predictions_of_the_last_pass(
+    stored: TrainingData, weights: Path, classifier: str
+) -> None:
+    config = frozen_config(
+        weights, augment="none", classifier=classifier, learning_rate=0.05, feature_passes=2
+    )
+    trainer = FeatureTrainer(config, stored, 0)
+    last_layer = trainer.trained_model.get_submodule("head.last_layer")
+    all_logits: list[Tensor] = []
+    last_layer.register_forward_hook(lambda *call: all_logits.append(call[2].detach()))
+    trainer.train_epoch(0)
+    logits = torch.cat(all_logits).numpy()
+    train_indices = stored.folds[0][0]
+    num_rows = len(train_indices)
+    assert len(logits) == 2 * num_rows
+    metrics = []
+    for number in range(2):
+        order = epoch_order(np.arange(num_rows), config.seed, 0, number)
+        labels = stored.labels.numpy()[train_indices[order]]
+        scores = probabilities(logits[number * num_rows : (number + 1) * num_rows])
+        metrics.append(classification_metrics(labels, scores, stored.class_names))
+    train_metrics = trainer.train_metrics()
+    first, last = ({name: each[name] for name in train_metrics} for each in metrics)
+    assert train_metrics == pytest.approx(last, abs=1e-9)
+    assert train_metrics != pytest.approx(first, abs=1e-3)
+    trainer.train_epoch(1, with_metrics=False)
+    assert set(trainer.train_metrics().values()) == {None}
 
 
 def test_auxiliary_rows_are_trained_on_with_their_weight(

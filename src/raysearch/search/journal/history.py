@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.report_interval import trial_epochs
+from raysearch.config.space import Space
 from raysearch.errors import StudyError
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.events import (
@@ -348,19 +350,28 @@ class History:
             self._finished.append(trial)
 
 
-def leaderboard(history: History, mode: str) -> list[Trial]:
+def training_progress(space: Space, trial: Trial) -> float:
+    """What orders trials by how far they are trained.
+
+    It is the fraction of the fold-epochs of the trial if `epochs` is a hyperparameter of the study,
+    and the fold-epochs otherwise.
+    """
+    if space.hyperparameter("epochs") is None:
+        return trial.epoch
+    return trial.epoch / (trial.folds * trial_epochs(space, trial.hparams))
+
+
+def leaderboard(history: History, space: Space) -> list[Trial]:
     """Rank every trial that has a report or has failed: finished trials first, best first.
 
-    A trial that was stopped later stands before one that was stopped earlier; equal trials keep
-    the order in which they started.
+    A trial that was stopped after a larger part of its fold-epochs stands before the others; equal
+    trials keep the order in which they started.
     """
     order = {"finished": 0, "running": 1, "paused": 1, "stopped": 2, "failed": 3}
-    sign = -objective_sign(mode)
 
-    def rank(trial: Trial) -> tuple[int, int, float]:
-        depth = -trial.epoch if trial.status != "finished" else 0
-        value = math.inf if trial.objective is None else sign * trial.final_objective
-        return order[trial.status], depth, value
+    def rank(trial: Trial) -> tuple[int, float, float]:
+        depth = -training_progress(space, trial) if trial.status != "finished" else 0.0
+        return order[trial.status], depth, _loss(trial, space.mode)
 
     trials = (
         trial for trial in history.trials.values() if trial.reports or trial.status == "failed"
@@ -370,11 +381,17 @@ def leaderboard(history: History, mode: str) -> list[Trial]:
 
 def finished(history: History, mode: str) -> list[Trial]:
     """The searched trials that finished all their folds, best first."""
-    return [
+    trials = (
         trial
-        for trial in leaderboard(history, mode)
-        if trial.kind == "trial" and trial.status == "finished"
-    ]
+        for trial in history.trials.values()
+        if trial.kind == "trial" and trial.status == "finished" and trial.reports
+    )
+    return sorted(trials, key=lambda trial: _loss(trial, mode))
+
+
+def _loss(trial: Trial, mode: str) -> float:
+    """The objective that ranks a trial, of which less is better; infinity without one."""
+    return math.inf if trial.objective is None else -objective_sign(mode) * trial.final_objective
 
 
 def excluded_values(history: History) -> tuple[str, ...]:

@@ -44,8 +44,9 @@ def fold_ends(epochs: int, folds: int) -> list[int]:
 class RungKey:
     """Which trials are compared at a rung, and when.
 
-    A trial with fewer epochs is ahead of one with more epochs at the same fold-epoch, because its
-    learning rate falls earlier. It is compared only with those that have as many.
+    With most schedules, a trial with fewer epochs is ahead of one with more epochs at the same
+    fold-epoch, because its learning rate falls earlier. It is compared only with those that have as
+    many.
 
     Args:
         folds: Number of folds of the trials.

@@ -106,7 +106,7 @@ def study_attributes(exported: ExportedStudy) -> dict[str, Attribute]:
     space, history = exported.space, exported.history
     attributes: dict[str, Attribute] = {
         "metric": space.metric,
-        "epochs": space.epochs,
+        **({} if space.hyperparameter("epochs") else {"epochs": space.epochs}),
         "seed": space.seed,
         "data": exported.fingerprint,
         IDENTITY: exported.identity,

@@ -17,7 +17,7 @@ from raysearch.config.report_interval import trial_epochs
 from raysearch.config.samplers import GpSampler, TpeSampler
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.metrics.objective import objective_sign, optimization_direction
-from raysearch.search.journal.history import History, Status, Trial
+from raysearch.search.journal.history import History, Status, Trial, training_progress
 from raysearch.search.journal.rungs import RungKey
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def optuna_trials(space: Space, history: History, by_rung: bool) -> list[FrozenT
     because Optuna's trials have values of one space.
     """
     searched = [trial for trial in history.searched() if not history.is_excluded(trial.hparams)]
-    trials = _best_and_newest(searched, space.mode)
+    trials = _best_and_newest(searched, space)
     has_several_lengths = len(space.values_of("folds")) > 1 or len(space.epoch_values) > 1
     level = None
     if by_rung and not has_several_lengths:
-        level = _compared_level(history, len(space.hparams))
+        level = _compared_level(history, trials, len(space.hparams))
     values = history.rungs[level].values if level is not None else {}
     return [
         _optuna_trial(space, history, trial, values.get(trial.id), has_several_lengths)
@@ -122,21 +122,29 @@ def optuna_trials(space: Space, history: History, by_rung: bool) -> list[FrozenT
     ]
 
 
-def _best_and_newest(trials: Sequence[Trial], mode: str) -> list[Trial]:
+def _best_and_newest(trials: Sequence[Trial], space: Space) -> list[Trial]:
     """At most `MAX_HISTORY` of `trials`: half of them the best, half the newest."""
     if len(trials) <= MAX_HISTORY:
         return list(trials)
     newest, older = trials[-MAX_HISTORY // 2 :], trials[: -MAX_HISTORY // 2]
-    sign = objective_sign(mode)
+    sign = objective_sign(space.mode)
     reported = [trial for trial in older if trial.objective is not None]
-    ranked = sorted(reported, key=lambda trial: (trial.epoch, sign * (trial.objective or 0.0)))
+    ranked = sorted(
+        reported,
+        key=lambda trial: (training_progress(space, trial), sign * (trial.objective or 0.0)),
+    )
     selected = {trial.id for trial in (*ranked[-MAX_HISTORY // 2 :], *newest)}
     return [trial for trial in trials if trial.id in selected]
 
 
-def _compared_level(history: History, num_hparams: int) -> RungKey | None:
-    """The furthest rung with enough values for a sampler."""
-    levels = [level for level, rung in history.rungs.items() if len(rung.values) >= num_hparams + 4]
+def _compared_level(history: History, trials: Sequence[Trial], num_hparams: int) -> RungKey | None:
+    """The furthest rung with enough values of `trials` for a sampler."""
+    names = {trial.id for trial in trials}
+    levels = [
+        level
+        for level, rung in history.rungs.items()
+        if len(names & rung.values.keys()) >= num_hparams + 4
+    ]
     return max(levels, default=None)
 
 

@@ -41,7 +41,7 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
     seed = key(space.seed, "sampler", number, *([attempt] if attempt else [])) % 2**32
     match space.sampler:
         case GridSampler(steps=steps):
-            return next(_points_left(remaining, steps, history, number), {})
+            return next(_points_left(remaining, steps, history), {})
         case QmcSampler() as sampler:
             return qmc_point(remaining, sampler, number + attempt * ATTEMPT_STEP)
         case TpeSampler() | GpSampler() as sampler:
@@ -60,19 +60,22 @@ def num_trials_left(space: Space, history: History, limit: int) -> int:
     """
     if not isinstance(space.sampler, GridSampler):
         return limit
-    remaining, number = remaining_space(space, history), len(history.searched())
-    points = _points_left(remaining, space.sampler.steps, history, number)
-    num_points = sum(1 for _point in islice(points, limit))
-    return min(limit, max(num_points, len(space.points_to_evaluate) - number))
+    points = list(
+        islice(_points_left(remaining_space(space, history), space.sampler.steps, history), limit)
+    )
+    # Those outside the grid; the grid completes a point that has a part of the hyperparameters.
+    num_others = sum(
+        not any(point.items() <= hparams.items() for hparams in points)
+        for point in map(dict, space.points_to_evaluate[len(history.searched()) :])
+    )
+    return min(limit, len(points) + num_others)
 
 
-def _points_left(
-    remaining: Space, steps: int, history: History, number: int
-) -> Iterator[dict[str, Value]]:
-    """The points of a grid that trial `number` and the later ones have."""
-    points = (hparams for hparams in grid(remaining, steps) if allowed(remaining, hparams))
-    if not history.exclusions:
-        return islice(points, number, None)
-    # The numbers of the points are no longer those of the trials.
+def _points_left(remaining: Space, steps: int, history: History) -> Iterator[dict[str, Value]]:
+    """The points of a grid that no trial has, `points_to_evaluate` among them."""
     tried = {frozenset(trial.hparams.items()) for trial in history.searched()}
-    return (hparams for hparams in points if frozenset(hparams.items()) not in tried)
+    return (
+        hparams
+        for hparams in grid(remaining, steps)
+        if allowed(remaining, hparams) and frozenset(hparams.items()) not in tried
+    )

@@ -13,7 +13,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign
-from raysearch.search.journal.history import History, Trial
+from raysearch.search.journal.history import History, Trial, training_progress
 
 Choice = tuple[str, Value]
 # So many trials with a choice reach a rung before the best of them is explored.
@@ -67,8 +67,8 @@ class ExplorationTrials:
                 return max(candidates, key=self._progress)
         return None
 
-    def _progress(self, trial: Trial) -> tuple[int, float]:
-        return trial.epoch, self._sign * (trial.objective or 0.0)
+    def _progress(self, trial: Trial) -> tuple[float, float]:
+        return training_progress(self._space, trial), self._sign * (trial.objective or 0.0)
 
     def _update(self, history: History) -> None:
         for trial, _epoch, _value in history.at_rungs[self._num_reports :]:

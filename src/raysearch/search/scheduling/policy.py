@@ -7,7 +7,7 @@ study resumes by this, and a simulation evaluates a search by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,8 +31,11 @@ from raysearch.search.sampling.exclusions import remaining_space
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.scheduling.budget import (
     affords_beside_others,
+    can_finish_another,
+    cannot_afford,
     exhausted,
     last_affordable_trial,
+    prefers_shorter,
 )
 from raysearch.search.scheduling.forest import ForestRule
 from raysearch.search.scheduling.stop_criteria import cannot_catch_up, out_of_patience
@@ -48,6 +51,8 @@ from raysearch.training.seeds import key
 # So many proposals of the sampler, then so many random configurations, are tested against the
 # constraints before the study gives up.
 MAX_ATTEMPTS, MAX_RANDOM_ATTEMPTS = 200, 20_000
+# The proposals that the budget cannot finish before the trial gets a random configuration.
+MAX_TOO_LONG = 10
 RULES: Mapping[str, type[NoStopping]] = {
     "none": NoStopping,
     "asha": Asha,
@@ -146,7 +151,7 @@ class SearchPolicy:
         if trial.kind != "trial":
             return None
         last_trial = last_affordable_trial(self.space, self.history, trial)
-        reason = self._stop_reason(trial, last_trial)
+        reason = self._budget_reason(trial, last_trial) or self._stop_reason(trial, last_trial)
         if reason is not None:
             return trial_ended(trial, "stopped", reason)
         if trial.in_idle_slot and not self._others_train() and self._picked() is None:
@@ -178,13 +183,19 @@ class SearchPolicy:
     def _may_start(self) -> bool:
         return len(self.history.searched()) < self.num_trials
 
-    def _stop_reason(self, trial: Trial, last_trial: Trial | None) -> str | None:
-        """Why `trial` stops, given its own and the best trial's reports; None if it continues.
+    def _budget_reason(self, trial: Trial, last_trial: Trial | None) -> str | None:
+        """Why the budget does not suffice for `trial`; None if it continues.
 
         `last_trial` is the only trial that the budget still allows to finish, if there is one.
         """
         if last_trial is not None and last_trial is not trial:
             return f"the budget is left to {last_trial.id}"
+        if last_trial is None and cannot_afford(self.space, self.history, trial):
+            return "the budget is left to shorter trials"
+        return None
+
+    def _stop_reason(self, trial: Trial, last_trial: Trial | None) -> str | None:
+        """Why `trial` stops, given its own and the best trial's reports; None if it continues."""
         space, last_report = self.space, trial.reports[-1]
         in_fold = [report.objective for report in trial.reports if report.fold == last_report.fold]
         values = [value for value in in_fold if value is not None]
@@ -210,9 +221,7 @@ class SearchPolicy:
         """
         if self.history.done():
             return False
-        unfinished = (*self.history.running(), *self.history.paused())
-        has_rival = any(rival.kind == "trial" and rival is not trial for rival in unfinished)
-        return last_trial is trial or not (has_rival or self._may_start())
+        return last_trial is trial or not can_finish_another(self.space, self.history, trial)
 
     def _fold_values(self, trial: Trial) -> list[float]:
         ends = trial.fold_ends(trial_epochs(self.space, trial.hparams))
@@ -223,6 +232,8 @@ class SearchPolicy:
         """The start of a new trial; None if a grid has no further point."""
         number = len(self.history.searched())
         chosen = start.hparams if number >= len(self.space.points_to_evaluate) else None
+        if chosen is not None and self._is_too_long(chosen):
+            chosen = None
         hparams = self._hparams(number) if chosen is None else dict(chosen)
         return trial_started(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
 
@@ -234,22 +245,47 @@ class SearchPolicy:
             point = dict(space.points_to_evaluate[number])
             points = [{}] if history.is_excluded(point) else [point, {}]
         remaining = remaining_space(space, history)
+        too_long: list[dict[str, Value]] = []
         for point in points:
             for attempt in range(MAX_ATTEMPTS):
                 proposal = self._proposal(number, attempt)
                 hparams = {**proposal, **point} if point else proposal
                 hparams = _active(remaining, hparams) if point else hparams
-                if not hparams or allowed(space, hparams):
+                if not hparams:
                     return hparams
-        return self._random_hparams(number, remaining)
+                if not allowed(space, hparams):
+                    continue
+                if not self._is_too_long(hparams):
+                    return hparams
+                too_long.append(hparams)
+                if not len(too_long) % MAX_TOO_LONG:
+                    break
+        return self._random_hparams(number, remaining, too_long)
 
-    def _random_hparams(self, number: int, remaining: Space) -> dict[str, Value]:
-        """The first random configuration of `remaining` that satisfies the constraints."""
+    def _is_too_long(self, hparams: Hparams) -> bool:
+        """Whether the budget cannot finish a new trial, but could finish a shorter one.
+
+        A grid trains its points in their order nevertheless.
+        """
+        folds = _folds(self.space, hparams)
+        return self.space.sampler.name != "grid" and prefers_shorter(
+            self.space, self.history, hparams, folds
+        )
+
+    def _random_hparams(
+        self, number: int, remaining: Space, too_long: Sequence[dict[str, Value]]
+    ) -> dict[str, Value]:
+        """The first random configuration of `remaining` that satisfies the constraints.
+
+        If there are proposals that are `too_long`, it is also short enough, or the first of them.
+        """
         generator = np.random.default_rng(key(self.space.seed, "fallback", number))
-        for _attempt in range(MAX_RANDOM_ATTEMPTS):
+        for _attempt in range(MAX_ATTEMPTS if too_long else MAX_RANDOM_ATTEMPTS):
             hparams = sample_hparams(remaining, generator)
-            if allowed(remaining, hparams):
+            if allowed(remaining, hparams) and not self._is_too_long(hparams):
                 return hparams
+        if too_long:
+            return too_long[0]
         num_tested, num_started = MAX_ATTEMPTS + MAX_RANDOM_ATTEMPTS, len(self.history.searched())
         raise StudyError(
             f"trial {number}: none of {num_tested:,} proposals satisfies the constraints, with"
@@ -273,8 +309,12 @@ def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
 
 def trial_started(space: Space, trial: str, kind: TrialKind, hparams: Hparams) -> TrialStarted:
     """The start of the trial named `trial`."""
-    folds = int(hparams.get("folds", min(map(int, space.values_of("folds")))))
+    folds = _folds(space, hparams)
     return TrialStarted(trial, kind, dict(hparams), key(space.seed, trial), folds)
+
+
+def _folds(space: Space, hparams: Hparams) -> int:
+    return int(hparams.get("folds", min(map(int, space.values_of("folds")))))
 
 
 def trial_ended(trial: Trial, status: EndStatus, reason: str) -> TrialEnded:

@@ -69,18 +69,25 @@ class FeatureTrainer:
         else:
             self._method = HeadFitting(self._head, self._features, params.l2_penalty)
 
-    def train_epoch(self, epoch: int, on_part: Callable[[float], None] = no_part) -> float:
+    def train_epoch(
+        self,
+        epoch: int,
+        on_part: Callable[[float], None] = no_part,
+        *,
+        with_metrics: bool = True,
+    ) -> float:
         """Train one epoch, and return the mean loss of its rows.
 
         Args:
             epoch: The number of the epoch, from 0.
             on_part: Called with the part of the epoch that is over.
+            with_metrics: Whether `train_metrics` is read after the epoch.
 
         Raises:
             TrainingFailedError: If the loss is not finite.
         """
         torch.manual_seed(key(self._config.seed, self._fold, epoch))
-        loss = self._method.train_epoch(epoch, on_part)
+        loss = self._method.train_epoch(epoch, on_part, with_metrics=with_metrics)
         if not math.isfinite(loss):
             raise TrainingFailedError(NAN_LOSS)
         return loss

@@ -33,13 +33,15 @@ class HeadFitting:
         self._is_fitted = False
         self.predictions = OnlinePredictions(features.loss.labels, features.loss.num_own_rows)
 
-    def train_epoch(self, _epoch: int, on_part: Callable[[float], None]) -> float:
+    def train_epoch(
+        self, _epoch: int, on_part: Callable[[float], None], *, with_metrics: bool
+    ) -> float:
         """Fit the head if it is not fitted; return the mean loss of some training rows."""
         if not self._is_fitted:
             self._fit()
             self._is_fitted = True
         on_part(1.0)
-        return self._sampled_loss()
+        return self._sampled_loss(with_metrics)
 
     def _fit(self) -> None:
         features, loss, head = self._features, self._features.loss, self._head
@@ -58,12 +60,12 @@ class HeadFitting:
             head.fit(values, loss.labels[rows], features.row_weights(loss.train_indices))
 
     @torch.inference_mode()
-    def _sampled_loss(self) -> float:
+    def _sampled_loss(self, with_metrics: bool) -> float:
         features, loss = self._features.with_one_view(), self._features.loss
         rows = loss.train_indices[:: -(-len(loss.train_indices) // MAX_LOSS_ROWS)]
         logits = self._head.eval()(features.of(rows))
         repeated = features.repeated(rows)
-        self.predictions.start()
+        self.predictions.start(are_read=with_metrics)
         self.predictions.add(logits, repeated)
         return float(loss.mean(logits, repeated))
 

@@ -56,8 +56,16 @@ class HeadTraining:
             len(split_batches(rows, config.batch_size)) * self._num_passes,
         )
 
-    def train_epoch(self, epoch: int, on_part: Callable[[float], None]) -> float:
-        """Train the passes of an epoch; return the mean loss of the last one."""
+    def train_epoch(
+        self, epoch: int, on_part: Callable[[float], None], *, with_metrics: bool
+    ) -> float:
+        """Train the passes of an epoch; return the mean loss of the last one.
+
+        Args:
+            epoch: The number of the epoch, from 0.
+            on_part: Called after each pass with the part of the epoch that is over.
+            with_metrics: Whether the predictions of the last pass are read.
+        """
         optimization = self._optimization
         if self._inputs is None:
             values = self._features.of(self._features.loss.train_indices)
@@ -67,6 +75,8 @@ class HeadTraining:
         mean_loss = math.nan
         for number in range(self._num_passes):
             order = torch.from_numpy(self._order(epoch * self._num_passes + number))
+            is_last = number == self._num_passes - 1
+            self.predictions.start(are_read=with_metrics and is_last)
             mean_loss = self._train_pass(self._inputs, rows, order.to(self._features.device))
             on_part((number + 1) / self._num_passes)
         if math.isfinite(mean_loss):
@@ -76,12 +86,11 @@ class HeadTraining:
     def _train_pass(self, inputs: Tensor, rows: Tensor, order: Tensor) -> float:
         """Train on `inputs` (M, D) of `rows` (M,) in an order; return the mean loss."""
         total_loss = torch.zeros((), device=self._features.device)
-        self.predictions.start()
         for batch in split_batches(order, self._config.batch_size):
             self._optimization.zero_grad()
-            logits = self._head.classify(inputs[batch])
-            self.predictions.add(logits, rows[batch])
-            loss = self._features.loss.mean(logits, rows[batch])
+            logits, batch_rows = self._head.classify(inputs[batch]), rows[batch]
+            self.predictions.add(logits, batch_rows)
+            loss = self._features.loss.mean(logits, batch_rows)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimization.step()
             total_loss += loss.detach() * len(batch)
