@@ -127,5 +127,5 @@ def _head_params(config: TrainConfig) -> TrialParams:
     head_learning_rate = config.params.head_learning_rate
     rate = {} if head_learning_rate is None else {"learning_rate": head_learning_rate}
     declared = config.params.declared
-    known = {name: value for name, value in config.hparams.items() if name not in declared}
-    return replace(resolve({**known, **rate, "schedule": "constant"}), declared=declared)
+    built_in = {name: value for name, value in config.hparams.items() if name not in declared}
+    return replace(resolve({**built_in, **rate, "schedule": "constant"}), declared=declared)
