@@ -43,9 +43,9 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     train_epoch = FoldTrainer.train_epoch
 
-    def counting(trainer: FoldTrainer, epoch: int, *arguments: Any) -> float:
+    def counting(trainer: FoldTrainer, epoch: int, *arguments: Any, **options: Any) -> float:
         numbers.append(epoch)
-        return train_epoch(trainer, epoch, *arguments)
+        return train_epoch(trainer, epoch, *arguments, **options)
 
     monkeypatch.setattr(FoldTrainer, "train_epoch", counting)
     return numbers

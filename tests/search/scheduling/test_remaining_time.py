@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.samplers import GridSampler
 from raysearch.config.space import Budget, Space
 from raysearch.config.space_file import parse_space
@@ -22,6 +23,7 @@ from raysearch.search.journal.events import (
     ValueExcluded,
 )
 from raysearch.search.journal.history import History
+from raysearch.search.sampling.designs import grid
 from raysearch.search.scheduling.cost_estimate import simulate_search
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds, busy_seconds
 from raysearch.search.scheduling.remaining_time import (
@@ -69,8 +71,9 @@ class Followed:
         self.history.apply(event)
         self.remaining.apply(event)
 
-    def start(self, trial: str, architecture: str) -> None:
-        self._add(TrialStarted(trial, "trial", {"architecture": architecture}, 0, FOLDS))
+    def start(self, trial: str, architecture: str, hparams: Hparams | None = None) -> None:
+        hparams = hparams or {"architecture": architecture}
+        self._add(TrialStarted(trial, "trial", hparams, 0, FOLDS))
 
     def report(self, trial: str, epoch: int, seconds: float, objective: float = 0.8) -> None:
         self.now += seconds
@@ -78,8 +81,15 @@ class Followed:
         fold = (epoch - 1) // EPOCHS
         self._add(FoldReport(trial, fold, epoch, objective, metrics, None, seconds))
 
-    def finish(self, trial: str, architecture: str, seconds: float, objective: float = 0.8) -> None:
-        self.start(trial, architecture)
+    def finish(
+        self,
+        trial: str,
+        architecture: str,
+        seconds: float,
+        objective: float = 0.8,
+        hparams: Hparams | None = None,
+    ) -> None:
+        self.start(trial, architecture, hparams)
         for epoch in range(1, EPOCHS * FOLDS + 1):
             self.report(trial, epoch, seconds, objective)
         self._add(TrialEnded(trial, "finished", "all folds done"))
@@ -168,8 +178,9 @@ def test_a_grid_ends_before_the_planned_trials(trials: int) -> None:
     of_grid = space("none", trials, sampler=GridSampler(steps=2))
     followed = Followed(of_grid, {"cnn": EpochSeconds((1.0,)), "p4m": EpochSeconds((1.0,))})
     assert followed.estimate().search == pytest.approx(4 * EPOCHS * FOLDS, rel=0.5)
-    for number, architecture in enumerate(("cnn", "cnn", "p4m", "p4m")):
-        followed.finish(f"t000{number}", architecture, 1.0)
+    for number, point in enumerate(grid(of_grid, 2)):
+        assert followed.estimate().search > 0
+        followed.finish(f"t000{number}", str(point["architecture"]), 1.0, hparams=point)
     assert followed.estimate().search == 0
 
 
