@@ -40,7 +40,8 @@ def test_own_components_are_searched_resumed_and_used(
     scores = run.folder / "scores"
     address = ("predict", "models:/small@champion", str(shards), str(scores))
     refused = run(*address, code=2).stderr
-    assert f"the model of small runs code of its own ({NAME}:build, {NAME}:centered)" in refused
+    functions = f"{NAME}:build, {NAME}:centered of {NAME}.py,"
+    assert f"the model of small runs code of its own ({functions}" in refused
     assert "--allow-code" in refused
     assert not scores.exists()
     assert json.loads(run(*address, "--allow-code", "--json").stdout)["num_rows"] == 240
