@@ -38,6 +38,7 @@ from raysearch.config.reference_table import hyperparameter_table_markdown
 from raysearch.config.samplers import SAMPLERS
 from raysearch.config.space import Budget, NetworkLimits, Resources, Stopping
 from raysearch.config.space_model import (
+    IMPORT_PATTERN,
     SCHEMES,
     ObjectiveSection,
     ResourcesSection,
@@ -74,7 +75,10 @@ SECTIONS: Mapping[str, tuple[Any, Any]] = {
 # The meaning of keys whose documentation is not in the `Attributes` of a class.
 KEY_MEANINGS = {
     ("objective", "metric"): "The metric; see {doc}`metrics`.",
-    ("objective", "mode"): "Which way it is better; only needed to say it, as the metric decides.",
+    (
+        "objective",
+        "mode",
+    ): "Which way it is better. Required for a metric of your own; otherwise, the metric decides.",
     ("resources", "cpus"): "CPU cores of one trial; an integer, or a fraction of one core.",
     ("resources", "gpus"): "GPUs of one trial; a fraction lets several trials share a device.",
     ("resources", "prices"): "Dollars per hour of a machine, by node type.",
@@ -111,6 +115,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
     """Return the values that a JSON schema allows, in words."""
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("pattern") == IMPORT_PATTERN:
+        return "`MODULE:FUNCTION`"
     if "anyOf" in schema:
         parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
         return ", or ".join(type_text(part) for part in parts)

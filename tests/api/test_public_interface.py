@@ -31,6 +31,7 @@ SIGNATURES = {
     "Space.hyperparameters": "(self) -> 'dict[str, str]'",
     "Space.settings": "(self) -> 'validated.Space'",
     "Study": "(name: 'str', studies: 'str', *, allow_code: 'bool' = False) -> 'None'",
+    "Study.code_hash": "(self) -> 'str'",
     "Study.refresh": "(self) -> 'None'",
     "Study.trials": "(self) -> 'pd.DataFrame'",
     "Study.champion": "(self) -> 'ChampionSummary | None'",

@@ -1,6 +1,7 @@
 """Functions of the user's are imported by their path, from where and when they may be."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from raysearch.config import custom_code
-from raysearch.config.custom_code import (
-    NO_CODE,
-    CodeFile,
-    CodeImporter,
-    CodeNotAllowedError,
-    UserCode,
-    load_function,
-)
+from raysearch.config.code_importer import CodeFile, CodeImporter, CodeNotAllowedError
+from raysearch.config.custom_code import HASH_VARIABLE, NO_CODE, UserCode, load_function
 from raysearch.errors import SpaceError
 
 TEXT = "from codehelper import FACTOR\n\ndef double(x):\n    return FACTOR * x\n\nBROKEN = 1\n"
@@ -90,8 +85,7 @@ def test_stored_files_are_imported_without_the_folder(tmp_path: Path) -> None:
     assert UserCode(("codemain:double",), files).sha256 != UserCode((), files).sha256 == ""
 
 
-@pytest.mark.usefixtures("importer")
-def test_nothing_is_imported_that_is_not_allowed(tmp_path: Path) -> None:
+def test_nothing_is_imported_that_is_not_allowed(importer: CodeImporter, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     file = CodeFile("codemarker.py", f"open({str(marker)!r}, 'w').close()\ndef run(): pass\n")
     code = UserCode(("codemarker:run",), (file,))
@@ -102,7 +96,7 @@ def test_nothing_is_imported_that_is_not_allowed(tmp_path: Path) -> None:
     with pytest.raises(CodeNotAllowedError, match="os:system"):
         load_function("os:system")
     assert not marker.exists()
-    custom_code.CODE_IMPORTER.trust_stored()
+    importer.trust_stored()
     code.require("study 'x'")
     load_function("codemarker:run")
     assert marker.exists()
@@ -198,3 +192,75 @@ def test_exceptions_of_the_users_code_are_known(importer: CodeImporter, tmp_path
     with pytest.raises(AttributeError) as other:
         _ = object().nothing  # type: ignore[attr-defined]
     assert not importer.has_raised(other.value)
+
+
+def test_a_plan_whose_code_has_changed_is_not_run(importer: CodeImporter, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    allowed = UserCode(("codelater:run",), (CodeFile("codelater.py", "def run(): pass\n"),))
+    text = f"open({str(marker)!r}, 'w').close()\ndef run(): pass\n"
+    changed = UserCode(("codelater:run",), (CodeFile("codelater.py", text),))
+    for code in (changed, NO_CODE):
+        with pytest.raises(CodeNotAllowedError, match="not the code that the launch has allowed"):
+            code.allow(allowed.sha256)
+    assert not importer.is_allowed("codelater:run")
+    allowed.allow(allowed.sha256)
+    NO_CODE.allow("")
+    assert not marker.exists()
+
+
+def test_a_command_runs_only_the_code_that_its_caller_knows(
+    importer: CodeImporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = UserCode(("codelater:run",), (CodeFile("codelater.py", "def run(): pass\n"),))
+    importer.trust_stored()
+    monkeypatch.setenv(HASH_VARIABLE, "0" * 64)
+    with pytest.raises(CodeNotAllowedError, match="has other code than when it was allowed"):
+        code.require("study 'x'")
+    monkeypatch.setenv(HASH_VARIABLE, code.content_hash)
+    code.require("study 'x'")
+    code.only(["codelater:run"]).require("study 'x'")
+
+
+def test_trust_ends_with_its_block(importer: CodeImporter) -> None:
+    code = UserCode(("codelater:run",), (CodeFile("codelater.py", "def run(): pass\n"),))
+    with importer.trusting(is_trusted=True):
+        pass
+    with pytest.raises(CodeNotAllowedError):
+        code.require("study 'x'")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_module_that_others_may_replace_is_rejected(
+    importer: CodeImporter, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    write_modules(folder)
+    if kind == "folder":
+        folder.chmod(0o777)
+    else:
+        (folder / "codemain.py").unlink()
+        if kind == "pipe":
+            os.mkfifo(folder / "codemain.py")
+        else:
+            (tmp_path / "open.py").write_text("def double(x): pass\n")
+            (tmp_path / "open.py").chmod(0o666)
+            (folder / "codemain.py").symlink_to(tmp_path / "open.py")
+    importer.allow_folders([folder], ["codemain:double"])
+    message = {
+        "folder": "others may replace files in it",
+        "link": "every account may write it",
+        "pipe": "there is no module 'codemain'",
+    }
+    with pytest.raises(SpaceError, match=message[kind]):
+        load_function("codemain:double")
+
+
+def test_the_code_of_a_model_stays_beside_a_source(importer: CodeImporter, tmp_path: Path) -> None:
+    stored = (CodeFile("codehelper.py", "FACTOR = 5\n"), CodeFile("codemodel.py", TEXT))
+    UserCode(("codemodel:double",), stored).allow()
+    write_modules(tmp_path, 2)
+    importer.allow_folders([tmp_path], ["codemain:double"], keeps_stored=True)
+    assert load_function("codemodel:double")(2) == 10
+    with pytest.raises(SpaceError, match="module codehelper is also stored with the model"):
+        importer.allow_folders([tmp_path], ["codehelper:FACTOR"], keeps_stored=True)

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from raysearch.config.code_importer import CODE_IMPORTER
 from raysearch.config.component_section import user_code
-from raysearch.config.custom_code import CODE_IMPORTER
-from raysearch.config.custom_components import CustomComponent, import_component
+from raysearch.config.custom_components import CustomComponent, check_metric, import_component
 from raysearch.config.hyperparameter_readers import is_read
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.space import Space
@@ -179,6 +179,25 @@ def test_parameters_of_a_trial_keep_what_components_declare() -> None:
     assert not is_read("depth", other)
     with pytest.raises(SpaceError, match="unknown hyperparameter `depth`"):
         resolve({"architecture": "cnn", "depth": 4})
+
+
+def needs_beta(_labels: object, _probabilities: object, *, beta: float) -> None: ...
+
+
+def test_a_metric_has_no_hyperparameters() -> None:
+    with pytest.raises(SpaceError, match="parameter `beta` has no default; a metric has no hyper"):
+        check_metric(f"{HERE}:needs_beta")
+
+
+@pytest.mark.parametrize("name", ["objective", "../x", "<b>", "Depth"])
+def test_a_forged_plan_declares_no_other_names(name: str) -> None:
+    space = space_of(architecture=f"{HERE}:build", width=8)
+    (component,) = space.components
+    forged = replace(component.declared[0], name=name)
+    components = (replace(component, declared=(forged,)),)
+    error = stored_space_error(replace(space, components=components))
+    assert error is not None
+    assert error.startswith("its component")
 
 
 def test_a_space_file_finds_the_modules_beside_it(tmp_path: Path) -> None:

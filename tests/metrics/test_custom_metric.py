@@ -84,8 +84,29 @@ def failing(_labels: Ints, _probabilities: Floats) -> float:
     raise IndexError("no such class")
 
 
-def test_an_exception_of_a_metric_is_one_line() -> None:
+def failing_with_weights(
+    labels: Ints, probabilities: Floats, sample_weight: Floats | None = None
+) -> float:
+    if sample_weight is not None:
+        raise KeyError("weigths")
+    return accuracy(labels, probabilities)
+
+
+def needs_both_classes(labels: Ints, _probabilities: Floats) -> float:
+    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    return float(labels[positives[0]] + labels[negatives[0]])
+
+
+def test_an_exception_of_a_metric_is_one_line_and_never_undefined() -> None:
     with pytest.raises(SpaceError, match=r"test_custom_metric:failing: IndexError: no such class"):
         custom_metric(failing, LABELS, PROBABILITIES)
-    values = custom_replicates(failing, LABELS, PROBABILITIES, PATIENT_INDEX, WEIGHTS)
-    assert np.isnan(values).all()
+    for function, name in ((failing, "IndexError"), (failing_with_weights, "KeyError")):
+        with pytest.raises(SpaceError, match=name):
+            custom_replicates(function, LABELS, PROBABILITIES, PATIENT_INDEX, WEIGHTS)
+
+
+def test_an_exception_in_a_replicate_without_a_class_is_undefined() -> None:
+    labels, patients = np.array([0, 1]), np.array([0, 1])
+    weights = np.array([[1.0, 1.0], [2.0, 0.0]])
+    values = custom_replicates(needs_both_classes, labels, PROBABILITIES[:2], patients, weights)
+    np.testing.assert_array_equal(values, [1.0, np.nan])

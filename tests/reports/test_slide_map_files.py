@@ -117,6 +117,20 @@ def test_maps_of_patches_without_positions_are_rejected_in_one_line(
     assert not (tmp_path / "out" / "maps").exists()
 
 
+def test_maps_are_not_written_through_a_link(
+    studies: str, image_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out, other = str(image_folders / "idc"), tmp_path / "out", tmp_path / "other"
+    assert run(["predict", "first", images, str(out), "--studies", studies]) == 0
+    other.mkdir()
+    (other / "maps.csv").write_text("mine")
+    (out / "maps").symlink_to(other)
+    command = ["predict", "first", images, str(out), "--studies", studies, "--maps"]
+    assert run(command) == 2
+    assert "a link; remove it" in capsys.readouterr().err
+    assert [path.name for path in other.iterdir()] == ["maps.csv"]
+
+
 def test_scores_of_other_patches_are_not_drawn(
     studies: str, image_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,8 +16,9 @@ from raysearch.champion.model_artifact import (
     unpack_model_artifact,
 )
 from raysearch.config import custom_code
+from raysearch.config.code_importer import CodeImporter, CodeNotAllowedError
 from raysearch.config.component_section import user_code
-from raysearch.config.custom_code import CodeImporter, CodeNotAllowedError, UserCode
+from raysearch.config.custom_code import UserCode
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space_file import read_space
 from raysearch.errors import SpaceError

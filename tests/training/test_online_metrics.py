@@ -14,7 +14,7 @@ from raysearch.metrics.classification import classification_metrics
 from raysearch.training.batches import mix_batch
 from raysearch.training.fold_training import FoldTrainer
 from raysearch.training.loop import probabilities, train, train_fold
-from raysearch.training.online_metrics import TRAIN_METRICS, OnlinePredictions, auroc
+from raysearch.training.online_metrics import TRAIN_METRICS, OnlinePredictions
 from raysearch.training.training_data import TrainingData
 from support.auxiliary_rows import with_auxiliary
 from support.recorded_training import Recorder, small_config
@@ -46,7 +46,6 @@ def test_they_are_those_of_classification_metrics(num_classes: int, has_ties: bo
 
 
 def test_a_metric_without_rows_of_a_class_is_undefined() -> None:
-    assert auroc(torch.ones(3, dtype=torch.bool), torch.rand(3)) is None
     predictions = OnlinePredictions(torch.zeros(3, dtype=torch.int64), 3)
     predictions.add(torch.tensor([[1.0, 0.0]] * 3), torch.arange(3))
     metrics = predictions.metrics(["a", "b"])

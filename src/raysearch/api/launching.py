@@ -79,14 +79,17 @@ def launch(
             raise StudyError(_python_text(str(error), scratch, log)) from None
     if log.study is None:
         raise StudyError("the launch has ended without a study")
-    has_code = bool(log.study.plan.code.import_paths)  # which this user has launched
-    return load(log.study.plan.name, folder, allow_code=has_code)
+    launched = log.study.plan.code  # which this user has allowed by the launch
+    study = load(log.study.plan.name, folder, allow_code=bool(launched.import_paths))
+    if study.code_hash != launched.content_hash:
+        raise StudyError(f"study {study.name!r} has other code than the one that was launched")
+    return study
 
 
 def _code_folders(space: Space | str | Path | None) -> str:
     """Return the folders in which modules of the user's are looked for, with that of `space`."""
     folders = [os.environ.get(CODE_VARIABLE, "")]
-    if isinstance(space, Space):
+    if isinstance(space, Space) and os.pathsep not in str(space.folder):
         folders.insert(0, str(space.folder))
     return os.pathsep.join(filter(None, folders))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from raysearch.api.command_process import run_command
 from raysearch.cli.results_csv import trial_table
+from raysearch.config.custom_code import HASH_VARIABLE
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.names import DEFAULT_STUDIES, STUDIES_VARIABLE
 from raysearch.data.files import Folder
@@ -84,14 +85,23 @@ class Study:
 
     def __init__(self, name: str, studies: str, *, allow_code: bool = False) -> None:
         self.name, self.studies = name, Folder(studies).address
-        self._allow_code = allow_code
+        self._allow_code, self._code_hash = allow_code, ""
         self._folder = StudyFolder(f"{self.studies}/{name}")
         self.refresh()
 
     def refresh(self) -> None:
         """Read the study again."""
         self._snapshot = load_study(self._folder)
+        code_hash = self._snapshot.plan.code.content_hash
+        if self._code_hash not in ("", code_hash):
+            raise StudyError(f"study {self.name!r} has other code than before; load it again")
+        self._code_hash = code_hash
         self._intervals = read_intervals(self._folder, self._snapshot.history)
+
+    @property
+    def code_hash(self) -> str:
+        """A hash of the code that is stored with the study, in hexadecimal."""
+        return self._code_hash
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -185,7 +195,8 @@ class Study:
         path = Path(out or f"{self.name}.html")
         words = ["report", f"--studies={self.studies}", f"--out={path}", "--json"]
         options = ["--identifiers"] if identifiers else []
-        run_command([*words, *options, *self._code_options, "--", self.name])
+        words = [*words, *options, *self._code_options, "--", self.name]
+        run_command(words, variables=self._variables)
         return path
 
     def select(
@@ -211,7 +222,8 @@ class Study:
         if with_encoder is not None:
             options.append("--with-encoder" if with_encoder else "--without-encoder")
         options += self._code_options
-        run_command(["select", *options, f"--studies={self.studies}", "--json", "--", self.name])
+        words = ["select", *options, f"--studies={self.studies}", "--json", "--", self.name]
+        run_command(words, variables=self._variables)
         self.refresh()
         if self.champion is None:
             raise StudyError(f"study {self.name!r} has no champion")
@@ -221,6 +233,11 @@ class Study:
     def _code_options(self) -> list[str]:
         """The option of a command by which it may run the code of the study's author."""
         return ["--allow-code"] if self._allow_code else []
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        """The variable of a command by which it runs the code of this study alone."""
+        return {HASH_VARIABLE: self._code_hash} if self._allow_code else {}
 
     def to_optuna(self) -> OptunaStudy:
         """Return the searched trials as an `optuna.Study` in memory."""

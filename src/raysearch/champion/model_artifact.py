@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.champion.training_record import TrainingDataRecord
-from raysearch.config.custom_code import NO_CODE, CodeNotAllowedError, UserCode
+from raysearch.config.code_importer import CodeNotAllowedError
+from raysearch.config.custom_code import NO_CODE, UserCode
 from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import BAG_ARCHITECTURES, FROZEN, encoder_path, is_encoder

@@ -50,8 +50,6 @@ IdentifiersOption = Annotated[
         help="Show the identifiers of patients, slides and files instead of pseudonyms.",
     ),
 ]
-
-
 DepthOption = Annotated[
     int | None,
     typer.Option(
@@ -72,7 +70,7 @@ OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a bro
 def trust_stored_code(allow_code: bool) -> None:
     """Let this process run the code of the studies and models that it reads, if it is allowed."""
     if allow_code:
-        from raysearch.config.custom_code import CODE_IMPORTER
+        from raysearch.config.code_importer import CODE_IMPORTER
 
         CODE_IMPORTER.trust_stored()
 

@@ -15,8 +15,8 @@ from raysearch.cli.launch_study import LaunchOptions
 from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.cli.study_end_text import show_end
+from raysearch.config.code_importer import CodeFile
 from raysearch.config.component_section import user_code
-from raysearch.config.custom_code import CodeFile
 from raysearch.config.names import NAME, reject_login
 from raysearch.config.space_file import read_space
 from raysearch.data.file_access import SHARED_GROUP

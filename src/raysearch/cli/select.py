@@ -156,7 +156,7 @@ def _show_selection(
     folder: StudyFolder, options: SelectionOptions, as_json: bool, console: Console
 ) -> None:
     """Print the selection without training or registering a model."""
-    from raysearch.config.report_interval import trial_epochs
+    from raysearch.search.journal.history import total_fold_epochs
     from raysearch.search.study.frozen_encoders import separate_encoder_file
     from raysearch.search.study.stored_study import load_study
     from raysearch.selection.selection import select as select_trial
@@ -165,7 +165,7 @@ def _show_selection(
     selection = select_trial(folder, study.plan, study.history, options.margin)
     separate_encoder_file(study.plan, selection.chosen.hparams, options.with_encoder)
     chosen = selection.chosen
-    num_fold_epochs = chosen.folds * trial_epochs(study.plan.space, chosen.hparams)
+    num_fold_epochs = total_fold_epochs(study.plan.space, chosen)
     repeat_fold_epochs = options.repeats * num_fold_epochs
     if as_json:
         record = asdict(_selection_record(selection))

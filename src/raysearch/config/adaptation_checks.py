@@ -68,7 +68,7 @@ def _custom_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
     Features are stored for further studies, and the code may change.
     """
     for _hparams, params in samples:
-        for name in ("architecture", "augment"):
+        for name in ("architecture", "augment", "preprocess"):
             if params.adaptation == FROZEN and is_import_path(getattr(params, name)):
                 yield FileError(
                     ("space", name),
@@ -81,8 +81,7 @@ def _custom_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
 def _preprocessing_errors(samples: Sequence[Sample]) -> Iterator[FileError]:
     """Yield an error if a preprocessing that is fitted to each fold precedes frozen features."""
     for _hparams, params in samples:
-        is_fitted = params.preprocess in FITTED_PREPROCESSINGS or is_import_path(params.preprocess)
-        if params.adaptation == FROZEN and is_fitted:
+        if params.adaptation == FROZEN and params.preprocess in FITTED_PREPROCESSINGS:
             yield FileError(
                 ("space", "preprocess"),
                 f"`{params.preprocess}` is fitted to each fold, and frozen features are computed"

@@ -6,17 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from raysearch.config.custom_code import (
-    CODE_IMPORTER,
-    NO_CODE,
-    UserCode,
-    distribution_of,
-    load_metrics,
-    plugin_import_paths,
-)
+from raysearch.config.code_importer import CODE_IMPORTER
+from raysearch.config.custom_code import NO_CODE, UserCode, distribution_of, plugin_import_paths
 from raysearch.config.custom_components import (
     CustomComponent,
     check_components,
+    check_metric,
     import_component,
 )
 from raysearch.config.hyperparameter_spec import SELECTORS, is_import_path
@@ -59,7 +54,8 @@ def import_components(
         return ()
     import_paths = [*(name for _part, name in names), *metrics]
     CODE_IMPORTER.allow_folders(code_folders(folder), import_paths)
-    load_metrics(metrics)
+    for metric in metrics:
+        check_metric(metric)
     components = []
     for part, name in names:
         try:

@@ -12,13 +12,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
 from raysearch.config.custom_code import distribution_of, load_function
-from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
+from raysearch.config.hyperparameter_spec import (
+    SELECTORS,
+    HyperparameterSpec,
+    Value,
+    is_import_path,
+)
 from raysearch.config.hyperparameters import HYPERPARAMETERS, TrialParams
 from raysearch.errors import SpaceError
 
@@ -101,7 +106,9 @@ def import_component(part: str, name: str) -> CustomComponent:
     """
     function = load_function(name)
     reads, declared = [], []
-    for parameter in _keyword_only(name, function):
+    parameters = _keyword_only(name, function)
+    _check_positional(name, function)
+    for parameter in parameters:
         if parameter.name == "epochs":
             raise SpaceError(
                 f"{name}: `epochs` is no argument of a component; a schedule gets the number of"
@@ -116,23 +123,55 @@ def import_component(part: str, name: str) -> CustomComponent:
     return CustomComponent(part, name, tuple(reads), tuple(declared), distribution_of(name))
 
 
-def component_arguments(
-    function: Callable[..., Any], params: TrialParams
-) -> dict[str, Value | None]:
-    """Return the keyword arguments of a component of the user's in a trial."""
+def is_name(name: str) -> bool:
+    """Return whether a hyperparameter of a component may have a name."""
+    is_identifier = name.isidentifier() and name.isascii() and name.islower()
+    return is_identifier and name not in RESERVED
+
+
+def custom_component(part: str, params: TrialParams) -> Callable[..., Any] | None:
+    """Return the component of the user's that a trial selects, with its keyword arguments.
+
+    Args:
+        part: The hyperparameter that selects it.
+        params: The parameters of the trial.
+
+    Returns:
+        The function with its hyperparameters; None if the component is a built-in one.
+
+    Raises:
+        SpaceError: If it cannot be imported, or a hyperparameter has a value that is not allowed.
+    """
+    name = str(getattr(params, part))
+    if not is_import_path(name):
+        return None
+    function = load_function(name)
     arguments: dict[str, Value | None] = {}
-    for parameter in _keyword_only("", function):
+    for parameter in _keyword_only(name, function):
         if parameter.name in HYPERPARAMETERS:
             arguments[parameter.name] = getattr(params, parameter.name)
         elif parameter.name in params.declared:
             value = params.declared[parameter.name]
-            name = f"{function.__module__}:{function.__qualname__}"
             annotation = _annotation(name, function, parameter.name)
-            error = _declared(name, parameter, annotation).row("", name).value_error(value)
+            error = _declared(name, parameter, annotation).row(part, name).value_error(value)
             if error:
                 raise SpaceError(f"{parameter.name}: {error}")
             arguments[parameter.name] = value
-    return arguments
+    return partial(function, **arguments)
+
+
+def check_metric(name: str) -> None:
+    """Import a metric, and check that it can be called with labels and probabilities alone.
+
+    Raises:
+        SpaceError: If it cannot be imported, or requires another argument.
+    """
+    for parameter in _keyword_only(name, load_function(name)):
+        if parameter.default is inspect.Parameter.empty:
+            raise SpaceError(
+                f"{name}: parameter `{parameter.name}` has no default; a metric has no"
+                " hyperparameters"
+            )
 
 
 def _keyword_only(name: str, function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -140,14 +179,18 @@ def _keyword_only(name: str, function: Callable[..., Any]) -> list[inspect.Param
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         raise SpaceError(f"{name}: has no signature; wrap it in a function") from None
-    for parameter in parameters:
+    return [each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _check_positional(name: str, function: Callable[..., Any]) -> None:
+    """Raise SpaceError if a positional parameter has a default: nothing would set it."""
+    for parameter in inspect.signature(function).parameters.values():
         is_positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         if is_positional and parameter.default is not inspect.Parameter.empty:
             raise SpaceError(
                 f"{name}: parameter `{parameter.name}` has a default and is not keyword-only, so"
                 " that nothing sets it; write `*,` before it"
             )
-    return [each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _annotation(name: str, function: Callable[..., Any], parameter: str) -> object:
@@ -173,7 +216,7 @@ def _declared(name: str, parameter: inspect.Parameter, hint: Any) -> DeclaredHyp
     place = f"{name}: parameter `{parameter.name}`"
     if parameter.name in RESERVED:
         raise SpaceError(f"{place} has the name of a column of results; rename it")
-    if not parameter.name.isascii() or not parameter.name.islower():
+    if not is_name(parameter.name):
         raise SpaceError(f"{place} is no name of a hyperparameter; use lower-case letters")
     if hint is None:
         raise SpaceError(f"{place} has no type; {DECLARATION}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value
+from raysearch.config.hyperparameter_spec import SELECTORS, HyperparameterSpec, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import ENCODER, OPTIMIZERS, TIMM_PREFIX
 
@@ -120,6 +120,7 @@ def _values_cell(row: HyperparameterSpec) -> str:
         return "`true`, `false`"
     if row.type is str:
         names = [*row.choices, *(f"{prefix}NAME" for prefix in row.prefixes), *row.suffixes]
+        names += ["MODULE:FUNCTION"] if row.name in SELECTORS else []
         return ", ".join(f"`{name}`" for name in names)
     kind = "integer" if row.type is int else "number"
     return f"{kind}, {_bound(row.low)} to {_bound(row.high)}"

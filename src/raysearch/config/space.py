@@ -204,8 +204,12 @@ class Space:
     @property
     def custom_metrics(self) -> tuple[str, ...]:
         """The import paths of the metrics of the user's: the objective, and further ones."""
-        paths = (self.metric, *self.metrics) if is_import_path(self.metric) else self.metrics
-        return tuple(dict.fromkeys(paths))
+        return tuple(dict.fromkeys((*self.custom_objective, *self.metrics)))
+
+    @property
+    def custom_objective(self) -> tuple[str, ...]:
+        """The import path of the objective if it is a metric of the user's; empty otherwise."""
+        return (self.metric,) if is_import_path(self.metric) else ()
 
     @property
     def table(self) -> Mapping[str, HyperparameterSpec]:

@@ -227,7 +227,9 @@ class SpaceFile(Section):
         ObjectiveSection(), description="The metric, averaged over the folds."
     )
     metrics: ImportPaths = Field(
-        (), description="Further metrics of your own, such as `mymetrics:weighted_f1`."
+        (),
+        description="Further metrics, of your own, such as `mymetrics:weighted_f1`; the built-in"
+        " ones are always reported.",
     )
     epochs: Count = Field(10, description="Epochs per fold, unless `space` has them.")
     trials: Count = Field(20, description="Number of configurations.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from raysearch.config.constraints import constraint_errors
-from raysearch.config.custom_components import TYPES, CustomComponent
+from raysearch.config.custom_components import TYPES, CustomComponent, is_name
 from raysearch.config.hyperparameter_spec import (
     SELECTORS,
     HyperparameterSpec,
@@ -51,6 +51,11 @@ def _is_component(component: CustomComponent) -> bool:
         and set(component.reads) <= HYPERPARAMETERS.keys()
         and all(each.name not in HYPERPARAMETERS for each in component.declared)
         and {each.type for each in component.declared} <= types
+        and all(is_name(each.name) for each in component.declared)
+        and all(
+            each.row(component.part, component.name).value_error(each.default) is None
+            for each in component.declared
+        )
     )
 
 

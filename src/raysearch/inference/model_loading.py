@@ -21,6 +21,7 @@ from raysearch.champion.model_artifact import (
 )
 from raysearch.champion.stored_champion import load_champion
 from raysearch.champion.training_record import TrainingDataRecord
+from raysearch.config.code_importer import CODE_IMPORTER
 from raysearch.config.names import NAME
 from raysearch.data.shards.bags import Bags
 from raysearch.data.shards.patches import Inputs
@@ -82,19 +83,27 @@ class Model:
         return f"{self.artifact.study}, trial {self.artifact.trial}{kind}"
 
 
-def load_model(address: str, studies: str) -> Model:
+def load_model(address: str, studies: str, *, allow_code: bool = False) -> Model:
     """Load a model without unpickling anything.
 
     Args:
         address: The name of a study in `studies`, `models:/NAME@champion`, `models:/NAME/VERSION`,
             or a folder with a registered model.
         studies: The folder of all studies.
+        allow_code: Whether to run the code that is stored with the model, such as its network.
 
     Raises:
+        CodeNotAllowedError: If it needs code, and `allow_code` is false.
         StudyError: If there is no model, it is damaged, or no study of this package registered it.
         EncoderFileError: If the weights of its frozen encoder are not part of it, and this machine
             does not have them.
     """
+    with CODE_IMPORTER.trusting(is_trusted=allow_code):
+        return _load(address, studies)
+
+
+def _load(address: str, studies: str) -> Model:
+    """Load a model, whose code this process may run or not."""
     if address.startswith(REGISTRY_PREFIX):
         registered = load_registered_model(address, default_store())
         model = model_from_artifact(registered.artifact, address, studies)

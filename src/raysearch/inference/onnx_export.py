@@ -168,7 +168,7 @@ def _converted(model: Model, classifier: torch.nn.Module, example: NDArray[np.ui
     except Exception as error:  # the exporter raises any class
         raise _not_exported(model, error) from None
     if program is None:
-        raise TypeError("the exporter returns a program")
+        raise TypeError("the exporter returned no program")
     return program.model_proto
 
 
@@ -202,15 +202,14 @@ def _serialized(model: Model, proto: ModelProto) -> bytes:
     """Return the content of the file; StudyError if it is too large."""
     from google.protobuf.message import EncodeError
 
+    too_large = f"{model.name} is larger than the 2 GB of an ONNX file; use the registered model"
     try:
-        if proto.ByteSize() <= MAX_BYTES:
-            content: bytes = proto.SerializeToString()
-            return content
-    except (EncodeError, ValueError):  # which of them depends on the version of protobuf
-        pass
-    raise StudyError(
-        f"{model.name} is larger than the 2 GB of an ONNX file; use the registered model"
-    )
+        if proto.ByteSize() > MAX_BYTES:
+            raise StudyError(too_large)
+        content: bytes = proto.SerializeToString()
+    except (EncodeError, ValueError) as error:  # which of them depends on the version of protobuf
+        raise StudyError(f"{too_large} ({first_line(error)})") from error
+    return content
 
 
 def _not_exported(model: Model, error: Exception) -> StudyError:

@@ -20,32 +20,43 @@ from raysearch.errors import SpaceError, first_line
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 MetricFunction = Callable[..., float]
+# The parameter that scikit-learn's metrics have for weights.
+SAMPLE_WEIGHT = "sample_weight"
 
 
-def custom_metric(function: MetricFunction, labels: Ints, probabilities: Floats) -> float | None:
+def custom_metric(
+    function: MetricFunction,
+    labels: Ints,
+    probabilities: Floats,
+    sample_weight: Floats | None = None,
+) -> float | None:
     """Compute a metric of the user's; None if it is undefined.
 
     Args:
         function: The metric.
         labels: Class of each row, shape (N,).
         probabilities: Probability of each class, shape (N, C).
+        sample_weight: Weight of each row, shape (N,), for a metric with that parameter.
 
     Raises:
         SpaceError: If the function raises another exception, or returns no number.
     """
+    weights = {} if sample_weight is None else {SAMPLE_WEIGHT: sample_weight}
     try:
-        value = float(function(labels, probabilities))
+        value = float(function(labels, probabilities, **weights))
     except (ValueError, ArithmeticError):
         return None
     except Exception as error:  # code of the user's raises any class
-        raise metric_error(function, error) from error
+        name = f"{function.__module__}:{getattr(function, '__name__', 'metric')}"
+        raise SpaceError(
+            f"metric {name}: {type(error).__name__}: {first_line(error)}; correct it"
+        ) from error
     return value if math.isfinite(value) else None
 
 
-def metric_error(function: MetricFunction, error: Exception) -> SpaceError:
-    """Return the one-line message for an exception of a metric of the user's."""
-    name = f"{function.__module__}:{getattr(function, '__name__', 'metric')}"
-    return SpaceError(f"metric {name}: {type(error).__name__}: {first_line(error)}; correct it")
+def takes_weights(function: MetricFunction) -> bool:
+    """Return whether a metric has the parameter `sample_weight`."""
+    return SAMPLE_WEIGHT in inspect.signature(function).parameters
 
 
 def custom_replicates(
@@ -65,28 +76,27 @@ def custom_replicates(
         weights: How often each replicate contains each patient, shape (R, P).
 
     Returns:
-        The metric, shape (R,); NaN if it is undefined.
+        The metric, shape (R,); NaN if it is undefined, or if it raises an exception in a replicate
+        that lacks a class.
+
+    Raises:
+        SpaceError: If it raises an exception otherwise.
     """
-    takes_weights = "sample_weight" in inspect.signature(function).parameters
-    rows = np.arange(len(labels))
+    is_weighted = takes_weights(function)
+    num_classes = len(np.unique(labels))
 
-    def value(replicate: Floats) -> float:
+    def value(replicate: Floats) -> float | None:
         row_weights = replicate[patient_index]
+        rows = np.flatnonzero(row_weights)
+        if not is_weighted:
+            rows = np.repeat(rows, row_weights[rows].astype(np.int64))
+        sample_weight = row_weights[rows] if is_weighted else None
         try:
-            # A replicate may lack a class.
-            if takes_weights:
-                present = row_weights > 0
-                result = function(
-                    labels[present], probabilities[present], sample_weight=row_weights[present]
-                )
-            else:
-                drawn = np.repeat(rows, row_weights.astype(np.int64))
-                result = function(labels[drawn], probabilities[drawn])
-            number = float(result)
-        except (ValueError, ArithmeticError, LookupError):
-            return math.nan
-        except Exception as error:  # code of the user's raises any class
-            raise metric_error(function, error) from error
-        return number if math.isfinite(number) else math.nan
+            return custom_metric(function, labels[rows], probabilities[rows], sample_weight)
+        except SpaceError:
+            if len(np.unique(labels[rows])) < num_classes:
+                return None
+            raise
 
-    return np.array([value(replicate) for replicate in weights], np.float64)
+    values = (value(replicate) for replicate in weights)
+    return np.array([math.nan if each is None else each for each in values], np.float64)

@@ -6,6 +6,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -71,9 +72,11 @@ def write_slide_maps(
         DataError: If no patch has a position, a patch was scaled, or the scores are of other
             patches.
     """
+    if out.is_local and Path(out.path(MAPS)).is_symlink():
+        raise DataError(f"{out.path(MAPS)}: a link; remove it, or name another folder")
     try:
         return _write_all_maps(source, out, shape, class_names, on_progress)
-    except DataError:
+    except BaseException:  # also an interrupt
         out.remove(MAPS)
         raise
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raysearch.config.custom_code import load_function
-from raysearch.config.custom_components import component_arguments
-from raysearch.config.hyperparameter_spec import is_import_path
+from raysearch.config.custom_components import custom_component
 from raysearch.config.hyperparameters import TrialParams
 
 # Optical densities of hematoxylin, eosin and the residual in red, green and blue (Ruifrok and
@@ -54,10 +51,6 @@ class Augmentation:
     @classmethod
     def from_params(cls, params: TrialParams) -> Augmentation:
         """Return the augmentations of a trial."""
-        custom = None
-        if is_import_path(params.augment):
-            function = load_function(params.augment)
-            custom = partial(function, **component_arguments(function, params))
         return cls(
             augment=params.augment,
             shift=params.shift,
@@ -66,7 +59,7 @@ class Augmentation:
             color_jitter=params.color_jitter,
             stain_jitter=params.stain_jitter,
             cutout=params.cutout,
-            custom=custom,
+            custom=custom_component("augment", params),
         )
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from raysearch.metrics.classification import confusion_metrics, mean_if_all_defined
+from raysearch.metrics.classification import classification_metrics
 from raysearch.training.batches import Targets
 
 # Of the metrics of `classification_metrics`, those of the training rows.
@@ -62,7 +62,11 @@ class OnlinePredictions:
         labels, logits = self._labels[rows[is_own]], logits[is_own].double()
         if not len(labels) or not bool(logits.isfinite().all()):
             return undefined
-        return _metrics(labels, torch.softmax(logits, dim=1), class_names)
+        probabilities = torch.softmax(logits, dim=1)
+        values = classification_metrics(
+            labels.cpu().numpy(), probabilities.cpu().numpy(), class_names
+        )
+        return {name: values[name] for name in TRAIN_METRICS}
 
 
 def heavier_position(targets: Targets) -> int:
@@ -72,47 +76,3 @@ def heavier_position(targets: Targets) -> int:
     """
     weights = [weight for _rows, weight in targets]
     return weights.index(max(weights))
-
-
-def _metrics(labels: Tensor, probabilities: Tensor, class_names: Sequence[str]) -> TrainMetrics:
-    """Compute the metrics as `classification_metrics` defines them, on the device.
-
-    Args:
-        labels: int64, shape (N,).
-        probabilities: float64, shape (N, classes).
-        class_names: The names of the classes.
-    """
-    num_classes = len(class_names)
-    cells = labels * num_classes + probabilities.argmax(dim=1)
-    counts = torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
-    values = confusion_metrics(counts.cpu().numpy(), class_names)
-    ranked_classes = [1] if num_classes == 2 else range(num_classes)
-    values["auroc"] = mean_if_all_defined(
-        [auroc(labels == number, probabilities[:, number]) for number in ranked_classes]
-    )
-    return {name: values[name] for name in TRAIN_METRICS}
-
-
-def auroc(positive: Tensor, scores: Tensor) -> float | None:
-    """Compute the area under the ROC curve from ranks (Mann and Whitney, 1947), on the device.
-
-    Args:
-        positive: Whether a row has the class, bool, shape (N,).
-        scores: Scores that rise with the probability of the class, shape (N,).
-
-    Returns:
-        The AUROC; None if all rows have the class, or none has it.
-    """
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    if not num_positive or not num_negative:
-        return None
-    ordered, order = torch.sort(scores)
-    _values, ties, counts = torch.unique_consecutive(
-        ordered, return_inverse=True, return_counts=True
-    )
-    # Equal scores have the mean of their ranks, from 1.
-    mean_ranks = counts.cumsum(0).double() - (counts - 1).double() / 2
-    rank_sum = float(mean_ranks[ties][positive[order]].sum())
-    concordant = rank_sum - num_positive * (num_positive + 1) / 2
-    return concordant / (num_positive * num_negative)

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raysearch.config.custom_code import load_function
-from raysearch.config.custom_components import component_arguments
-from raysearch.config.hyperparameter_spec import Hparams, is_import_path
+from raysearch.config.custom_components import custom_component
+from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.hyperparameters import resolve
 from raysearch.models import PatchShape
 from raysearch.models.preprocessing import PREPROCESSINGS, CustomPreprocessing, Preprocessing
@@ -26,9 +25,9 @@ BATCH_SIZE = 128
 def build_preprocessing(hparams: Hparams) -> Preprocessing:
     """Build the preprocessing of `hparams`, not fitted yet."""
     params = resolve(hparams)
-    if is_import_path(params.preprocess):
-        function = load_function(params.preprocess)
-        return CustomPreprocessing(function(**component_arguments(function, params)))
+    custom = custom_component("preprocess", params)
+    if custom is not None:
+        return CustomPreprocessing(custom())
     return PREPROCESSINGS[params.preprocess](**params.arguments_of("preprocess"))
 
 

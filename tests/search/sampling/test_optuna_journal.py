@@ -233,13 +233,18 @@ def test_a_file_of_another_study_of_the_same_name_is_rejected(
 
 
 def test_two_writers_and_a_removed_file_are_rejected(study: Study, tmp_path: Path) -> None:
-    path = tmp_path / "a.log"
+    path, other = tmp_path / "a.log", tmp_path / "other.txt"
+    other.write_bytes(b"notes\n")
     with optuna_journal(exported(study), path) as journal:
         with pytest.raises(StudyError, match="another command keeps it up to date"):
             update(study, path)
-        path.unlink()
-        with pytest.raises(StudyError, match="the file was removed"):
-            journal.update()
+        path.rename(tmp_path / "b.log")
+        for is_replaced in (False, True):
+            if is_replaced:
+                path.symlink_to(other)
+            with pytest.raises(StudyError, match="the file was removed or replaced"):
+                journal.update()
+    assert other.read_bytes() == b"notes\n"
 
 
 def test_a_study_that_is_deleted_from_the_file_is_an_error(study: Study, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ FORMATS_OF_OPTION = {
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
     "--root": ("csv",),
-    "--class-map": ("folder", "csv", "idc", "breakhis", "pcam", "pcam-kaggle"),
-    "--center": ("folder", "csv", "idc", "breakhis", "synthetic"),
+    "--class-map": ("folder", "csv", "idc", "breakhis", "pcam", "pcam-kaggle", CUSTOM),
+    "--center": ("folder", "csv", "idc", "breakhis", "synthetic", CUSTOM),
 }
 # The name of the format of images without labels, which only a prediction reads.
 UNLABELED = "unlabeled"

@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Mapping
 
+from raysearch.config.code_importer import CODE_IMPORTER
 from raysearch.config.component_section import code_folders
-from raysearch.config.custom_code import CODE_IMPORTER, load_function
+from raysearch.config.custom_code import load_function
 from raysearch.data.files import Folder
 from raysearch.data.sources.csv_table import list_rows
 from raysearch.data.sources.listing import Listing, SourceOptions
@@ -30,8 +31,8 @@ def list_custom(import_path: str, source: str, options: SourceOptions) -> Listin
         DataError: If the function cannot be imported, or raises an exception; if it yields no rows,
             or something else; if the columns are wrong.
     """
-    CODE_IMPORTER.allow_folders(code_folders(), [import_path])
     try:
+        CODE_IMPORTER.allow_folders(code_folders(), [import_path], keeps_stored=True)
         rows = list(load_function(import_path)(source))
     except SpaceError as error:
         raise DataError(f"--format {error}") from error

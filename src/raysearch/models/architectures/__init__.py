@@ -12,8 +12,6 @@ from typing import cast
 
 from torch import nn
 
-from raysearch.config.custom_code import load_function
-from raysearch.config.hyperparameter_spec import is_import_path
 from raysearch.config.names import ENCODER_NAMES, HUB_PREFIX, TIMM_PREFIX, is_encoder
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
@@ -36,12 +34,10 @@ class Architectures(dict[str, Callable[..., nn.Module]]):
     """Builders by architecture name.
 
     Every name `timm:NAME` is a model of timm. The names of pretrained encoders are those of their
-    table, `hf-hub:OWNER/NAME`, and the paths of folders. `MODULE:FUNCTION` is one of the user's.
+    table, `hf-hub:OWNER/NAME`, and the paths of folders.
     """
 
     def __missing__(self, name: str) -> Callable[..., nn.Module]:
-        if is_import_path(name):
-            return load_function(name)
         if name.startswith(TIMM_PREFIX):
             return partial(timm_model, name)
         if is_encoder(name):

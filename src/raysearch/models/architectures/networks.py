@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from raysearch.config.custom_components import component_arguments
+from raysearch.config.custom_components import custom_component
 from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import FROZEN, is_encoder
@@ -100,15 +101,8 @@ class _NetworkSpec:
 
     def architecture_network(self) -> nn.Module:
         """Build the architecture itself with random weights; adapted with its custom head."""
-        build = (
-            partial(pretrained_encoder, self.encoder) if self.encoder else ARCHITECTURES[self.name]
-        )
         try:
-            if is_import_path(self.name):
-                arguments = component_arguments(build, self.params)
-            else:
-                arguments = self.params.arguments_of("architecture")
-            net = build(self.net_shape, self.num_classes, **arguments)
+            net = self._build()(self.net_shape, self.num_classes)
         except ValueError as error:  # torch raises it if a dropout probability is outside [0, 1]
             if "dropout" not in str(error):
                 raise
@@ -123,6 +117,16 @@ class _NetworkSpec:
             head_batch_norm=self.params.head_batch_norm,
             head_dropout=self.params.head_dropout,
         )
+
+    def _build(self) -> Callable[..., nn.Module]:
+        """Return the function of the architecture, with its hyperparameters."""
+        custom = custom_component("architecture", self.params)
+        if custom is not None:
+            return custom
+        build: Callable[..., nn.Module] = (
+            partial(pretrained_encoder, self.encoder) if self.encoder else ARCHITECTURES[self.name]
+        )
+        return partial(build, **self.params.arguments_of("architecture"))
 
     def with_input(self, net: nn.Module) -> nn.Module:
         """Add the normalization and the resizing of the input."""

@@ -27,7 +27,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
-from raysearch.config.custom_code import CodeFile
+from raysearch.config.code_importer import CodeFile
 from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_ssh import ray_program, ssh_environment

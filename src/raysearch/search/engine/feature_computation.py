@@ -157,7 +157,17 @@ def _compute_kind(
 def _task(study: Study, hparams: dict[str, Value], cpus: float) -> TrialTask:
     folds = min(split.folds for split in study.plan.splits)
     name = f"features of {_name(hparams)}"
-    return TrialTask(study.folder.address, study.plan.data, name, hparams, 0, folds, 0, cpus)
+    return TrialTask(
+        study=study.folder.address,
+        data=study.plan.data,
+        trial=name,
+        hparams=hparams,
+        seed=0,
+        folds=folds,
+        reported_epochs=0,
+        cpus=cpus,
+        code_hash=study.plan.code.sha256,
+    )
 
 
 def _are_stored(study: Study, hparams: dict[str, Value]) -> bool:

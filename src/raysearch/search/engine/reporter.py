@@ -146,7 +146,7 @@ class Reporter:
         """Return the objective of all folds' validation rows, each scored by its fold's network."""
         hashes = score_files(self.folder, self.trial, self._score_hashes, self._fold_ends)
         rows = read_scores(self.folder, self.plan, hashes)
-        custom = load_metrics(self.plan.space.custom_metrics)
+        custom = load_metrics(self.plan.space.custom_objective)
         metrics = classification_metrics(
             rows.labels, rows.probabilities, self.plan.class_names, custom
         )

@@ -32,6 +32,7 @@ class TrialTask:
         reported_epochs: Fold-epochs that the journal has already.
         cpus: CPU cores of the worker.
         score_hashes: SHA-256 of the files of scores that the journal names, by fold-epoch.
+        code_hash: SHA-256 of the code of the user's that the launch has allowed; empty if none.
     """
 
     study: str
@@ -43,6 +44,7 @@ class TrialTask:
     reported_epochs: int
     cpus: float
     score_hashes: Mapping[int, str] = field(default_factory=dict)
+    code_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def trial_task(study: Study, trial: Trial) -> TrialTask:
         reported_epochs=trial.epoch,
         cpus=study.plan.space.resources.cpus,
         score_hashes=dict(trial.score_hashes),
+        code_hash=study.plan.code.sha256,
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from raysearch.config.custom_code import CODE_IMPORTER
+from raysearch.config.code_importer import CODE_IMPORTER
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import FROZEN
 from raysearch.data.disk_errors import error_text
@@ -135,7 +135,7 @@ def _train_from_checkpoint(task: TrialTask) -> None:
 def trial_config(task: TrialTask, device: torch.device) -> TrainConfig:
     """Return how a trial trains; TrainingFailedError if its hyperparameters are invalid."""
     plan = WORKER_CACHE.plan(task.study)
-    plan.code.allow()
+    plan.code.allow(task.code_hash)
     with training_failures(task.trial):
         resolve(task.hparams)
     return train_config(plan, task.hparams, task.seed, device)

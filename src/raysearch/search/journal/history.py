@@ -350,6 +350,11 @@ class History:
             self._finished.append(trial)
 
 
+def total_fold_epochs(space: Space, trial: Trial) -> int:
+    """Return the fold-epochs after which a trial is finished: the epochs of all its folds."""
+    return trial.folds * trial_epochs(space, trial.hparams)
+
+
 def training_progress(space: Space, trial: Trial) -> float:
     """What orders trials by how far they are trained.
 
@@ -358,7 +363,7 @@ def training_progress(space: Space, trial: Trial) -> float:
     """
     if space.hyperparameter("epochs") is None:
         return trial.epoch
-    return trial.epoch / (trial.folds * trial_epochs(space, trial.hparams))
+    return trial.epoch / total_fold_epochs(space, trial)
 
 
 def leaderboard(history: History, space: Space) -> list[Trial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ def optuna_journal(exported: ExportedStudy, path: Path) -> Iterator[OptunaJourna
     """
     if not path.exists():
         export_study(exported, path)
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise StudyError(f"{path}: no file of this account; choose another name")
         if try_lock(descriptor) is False:
             raise StudyError(f"{path}: another command keeps it up to date; choose another name")
         yield OptunaJournal(exported, path, descriptor)
@@ -96,8 +100,13 @@ class OptunaJournal:
         Raises:
             StudyError: If the file was removed, or changed by another program.
         """
-        if not os.fstat(self._descriptor).st_nlink:
-            raise StudyError(f"{self._path}: the file was removed; run the command again")
+        # Optuna appends to the path: it must still be the file that was checked.
+        if not self._path.exists() or not os.path.samestat(
+            os.fstat(self._descriptor), os.lstat(self._path)
+        ):
+            raise StudyError(
+                f"{self._path}: the file was removed or replaced; run the command again"
+            )
         try:
             for name, value in study_attributes(self._exported).items():
                 if name not in self._attributes or self._attributes[name] != value:

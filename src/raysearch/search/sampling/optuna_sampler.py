@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.report_interval import trial_epochs
 from raysearch.config.samplers import GpSampler, TpeSampler
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.metrics.objective import objective_sign, optimization_direction
-from raysearch.search.journal.history import History, Status, Trial, training_progress
+from raysearch.search.journal.history import (
+    History,
+    Status,
+    Trial,
+    total_fold_epochs,
+    training_progress,
+)
 from raysearch.search.journal.rungs import RungKey
 
 if TYPE_CHECKING:
@@ -171,7 +176,7 @@ def _optuna_trial(
         rank = _rank_at_last_rung(history, trial) if has_several_lengths else None
         step = trial.epoch
         if has_several_lengths:
-            num_fold_epochs = trial.folds * trial_epochs(space, trial.hparams)
+            num_fold_epochs = total_fold_epochs(space, trial)
             step = trial.epoch * STEPS_PER_FOLD * space.epochs // max(1, num_fold_epochs)
         intermediate_values = {step: trial.objective if rank is None else rank}
     return create_trial(

@@ -14,7 +14,7 @@ from raysearch.config.report_interval import (
 from raysearch.config.space import Space
 from raysearch.metrics.objective import objective_sign, reaches
 from raysearch.search.journal.events import FoldReport
-from raysearch.search.journal.history import History, Trial
+from raysearch.search.journal.history import History, Trial, total_fold_epochs
 
 HOUR_S = 3600.0
 # The only limit of which trials that train side by side spend no more than one of them.
@@ -94,7 +94,7 @@ def _leader(space: Space, unfinished: Sequence[Trial], reporting: Trial | None) 
     for trial in unfinished:
         report = _last_report(trial, without_newest=trial is reporting)
         if report is not None and report.objective is not None:
-            num_fold_epochs = trial.folds * trial_epochs(space, trial.hparams)
+            num_fold_epochs = total_fold_epochs(space, trial)
             progress[trial.id] = (report.epoch / num_fold_epochs, sign * report.objective)
     compared = [trial for trial in unfinished if trial.id in progress]
     if compared:

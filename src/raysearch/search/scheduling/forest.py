@@ -16,11 +16,10 @@ import numpy as np
 
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import RANGES, Space
 from raysearch.config.space_geometry import unit_point, values_at_point
 from raysearch.metrics.objective import objective_sign
-from raysearch.search.journal.history import History, Trial
+from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
 from raysearch.search.sampling.sampler import propose
@@ -290,7 +289,7 @@ class ForestRule(NoStopping):
         for trial in history.searched()[self._curves.num_trials :]:
             self._curves.add_trial(trial)
         for trial, epoch, value in history.at_rungs[len(self._curves) :]:
-            num_fold_epochs = trial.folds * trial_epochs(self._space, trial.hparams)
+            num_fold_epochs = total_fold_epochs(self._space, trial)
             self._curves.add_report(trial, epoch / num_fold_epochs, value)
 
     @property

@@ -26,7 +26,7 @@ from raysearch.search.journal.events import (
     TrialPromoted,
     TrialStarted,
 )
-from raysearch.search.journal.history import History, Trial
+from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.sampling.exclusions import remaining_space
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.scheduling.budget import (
@@ -94,7 +94,7 @@ class SearchPolicy:
 
     def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return trial.folds * trial_epochs(self.space, trial.hparams)
+        return total_fold_epochs(self.space, trial)
 
     def is_rung(self, trial: Trial, epoch: int) -> bool:
         """Whether trials such as `trial` are compared after `epoch` fold-epochs."""

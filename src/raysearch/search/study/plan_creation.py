@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import subprocess
 import uuid
 from collections.abc import Sequence
@@ -27,8 +26,9 @@ from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.splits.folds import Fold, fold_indices, split_hash
 from raysearch.data.splits.split_creation import load_or_create_split_manifest
 from raysearch.data.splits.split_manifest import SplitManifest
-from raysearch.errors import DataError, SpaceError, StudyError, first_line
+from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.metrics.classification import classification_metrics
+from raysearch.metrics.custom_metric import custom_metric, takes_weights
 from raysearch.metrics.row_units import singular
 from raysearch.models import PatchShape, is_bag_shape, row_unit
 from raysearch.models.patch_limits import is_accepted_shape
@@ -131,18 +131,14 @@ def _check_metrics(space: Space, rows: Rows) -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(len(rows.class_names)), len(rows.labels))
     for name, function in load_metrics(space.custom_metrics).items():
-        try:
-            value = float(function(rows.labels, probabilities))
-        except Exception as error:  # code of the user's raises any class
-            raise SpaceError(
-                f"metric {name}: {type(error).__name__}: {first_line(error)}, for the labels of the"
-                " shards and random probabilities; correct it"
-            ) from error
-        if not math.isfinite(value):
-            raise SpaceError(
-                f"metric {name}: {value} for the labels of the shards and random probabilities;"
-                " return a finite number"
-            )
+        ways = [None, np.ones(len(rows.labels))] if takes_weights(function) else [None]
+        for sample_weight in ways:
+            if custom_metric(function, rows.labels, probabilities, sample_weight) is None:
+                raise SpaceError(
+                    f"metric {name}: it is undefined for the labels of the shards and random"
+                    " probabilities; return a finite number, without a ValueError or an"
+                    " ArithmeticError"
+                )
 
 
 def _check_kind_of_data(architecture: str, shape: PatchShape) -> None:
@@ -285,7 +281,7 @@ def _check_classes(
 def _is_defined(space: Space, rows: Rows, indices: NDArray[np.int64]) -> bool:
     num_classes = len(rows.class_names)
     uniform = np.full((len(indices), num_classes), 1 / num_classes)
-    custom = load_metrics(space.custom_metrics)
+    custom = load_metrics(space.custom_objective)
     metrics = classification_metrics(rows.labels[indices], uniform, rows.class_names, custom)
     return metrics[space.metric] is not None
 

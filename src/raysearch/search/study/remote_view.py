@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysearch.config.json_values import parse_json
-from raysearch.config.report_interval import trial_epochs
 from raysearch.data.step_progress import StepProgress
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import (
@@ -23,7 +22,7 @@ from raysearch.search.journal.codec import (
     record_to_json,
 )
 from raysearch.search.journal.events import Event
-from raysearch.search.journal.history import History, Trial
+from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.study.plan import Plan, load_plan
 
 # The start of every message line; the other lines of a job's log are no messages.
@@ -161,4 +160,4 @@ class RemoteStudyView:
 
     def total_fold_epochs(self, trial: Trial) -> int:
         """The fold-epochs after which `trial` is finished."""
-        return trial.folds * trial_epochs(self.plan.space, trial.hparams)
+        return total_fold_epochs(self.plan.space, trial)

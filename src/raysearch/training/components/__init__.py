@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from raysearch.config.custom_code import load_function
-from raysearch.config.custom_components import component_arguments
-from raysearch.config.hyperparameter_spec import is_import_path
+from raysearch.config.custom_components import custom_component
 from raysearch.config.hyperparameters import TrialParams
 from raysearch.training.components import losses, optimizers, schedules
 
@@ -57,8 +55,7 @@ def component(part: str, params: TrialParams) -> Callable[..., Any]:
     Raises:
         SpaceError: If it is one of the user's, and cannot be imported.
     """
-    name = str(getattr(params, part))
-    if is_import_path(name):
-        function = load_function(name)
-        return partial(function, **component_arguments(function, params))
-    return partial(REGISTRIES[part][name], **params.arguments_of(part))
+    custom = custom_component(part, params)
+    if custom is not None:
+        return custom
+    return partial(REGISTRIES[part][getattr(params, part)], **params.arguments_of(part))
