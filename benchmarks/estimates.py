@@ -1,7 +1,7 @@
 """How well the estimates of the remaining time hold: ten real studies on this machine.
 
     .venv/bin/python benchmarks/estimates.py
-    .venv/bin/python benchmarks/estimates.py --studies 1
+    .venv/bin/python benchmarks/estimates.py --studies 1 --folder studies
     .venv/bin/python benchmarks/estimates.py --replay studies/first
 
 Each study has a limit of trials, and mixes fast and slow networks. A dry run measures them first,
@@ -9,7 +9,7 @@ as a user would do it; then `raysearch launch` runs the study, and this process 
 with the estimator of the live table. The estimates at 25, 50 and 75 % of the time from the start
 of the search to the end of the launch are compared with the time that then remained. A run takes
 about an hour, and needs a quiet machine. With --replay, the estimator reads the journal of a study
-that has ended, with the times of its events; this takes seconds.
+that has ended, with the times of its events; this takes seconds. --folder keeps the studies.
 """
 
 from __future__ import annotations
@@ -97,17 +97,18 @@ class StudySetup:
         return text + WIDTH.format(", ".join(with_width))
 
 
+# Two slow cores take three to eight minutes for each.
 SETUPS = (
-    StudySetup(("cnn", "p4m"), "forest", 10, 3),
-    StudySetup(("cnn", "mobilenet_v3_small"), "forest", 12, 3),
-    StudySetup(("cnn", "p4m", "mobilenet_v3_small"), "forest", 10, 3),
-    StudySetup(("cnn", "p4m"), "asha", 16, 4),
-    StudySetup(("cnn", "p4m", "mobilenet_v3_small"), "promotion", 16, 4),
-    StudySetup(("cnn", "p4m"), "none", 6, 3, folds=2),
-    StudySetup(("cnn", "mobilenet_v3_small"), "none", 6, 3, folds=2, repeats=2),
-    StudySetup(("cnn", "p4m", "resnet18"), "forest", 10, 3, patches=600),
-    StudySetup(("cnn",), "forest", 24, 4),
-    StudySetup(("cnn", "p4m"), "forest", 14, 2, folds=4, repeats=0),
+    StudySetup(("cnn", "p4m"), "forest", 20, 3, patches=800),
+    StudySetup(("cnn", "mobilenet_v3_small"), "forest", 30, 5, patches=1600),
+    StudySetup(("cnn", "p4m", "mobilenet_v3_small"), "forest", 24, 4),
+    StudySetup(("cnn", "p4m"), "asha", 40, 4),
+    StudySetup(("cnn", "p4m", "mobilenet_v3_small"), "promotion", 36, 4, patches=1600),
+    StudySetup(("cnn", "p4m"), "none", 12, 3, folds=2),
+    StudySetup(("cnn", "mobilenet_v3_small"), "none", 14, 5, folds=2, repeats=2),
+    StudySetup(("cnn", "p4m", "resnet18"), "forest", 20, 3, patches=600),
+    StudySetup(("cnn",), "forest", 56, 6),
+    StudySetup(("cnn", "p4m"), "forest", 24, 2, folds=4, repeats=0),
 )
 
 
@@ -239,14 +240,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=len(SETUPS), help="the first so many")
     parser.add_argument("--replay", type=Path, nargs="+", help="folders of ended studies")
+    parser.add_argument("--folder", type=Path, help="the folder of the studies, which keeps them")
     arguments = parser.parse_args()
     comparisons: list[Comparison] = []
     for path in arguments.replay or []:
         comparisons += show(str(path), replay(StudyFolder(path)))
     setups = [] if arguments.replay else SETUPS[: arguments.studies]
     with tempfile.TemporaryDirectory() as scratch:
+        folder = (arguments.folder or Path(scratch)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         for number, setup in enumerate(setups, 1):
-            comparisons += show(f"study {number}: {setup}", run_study(setup, number, Path(scratch)))
+            comparisons += show(f"study {number}: {setup}", run_study(setup, number, folder))
     num_held = sum(comparison.holds for comparison in comparisons)
     fraction = num_held / len(comparisons)
     line = {

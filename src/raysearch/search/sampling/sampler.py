@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,15 @@ from raysearch.training.seeds import key
 
 # The points of a quasi-Monte Carlo sequence between two attempts.
 ATTEMPT_STEP = 10**6
+
+
+class Proposals(Protocol):
+    """Proposes the hyperparameters of the next trial, as `propose` does."""
+
+    def __call__(
+        self, space: Space, history: History, number: int, attempt: int = 0
+    ) -> dict[str, Value]:
+        """Propose the hyperparameters of trial `number`."""
 
 
 def propose(space: Space, history: History, number: int, attempt: int = 0) -> dict[str, Value]:

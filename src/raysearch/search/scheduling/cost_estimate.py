@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from raysearch.config.samplers import RandomSampler
+from raysearch.config.samplers import Sampler
 from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.sampler import num_trials_left
@@ -19,6 +19,7 @@ from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
     simulated_rule,
 )
+from raysearch.search.scheduling.simulated_proposals import SimulatedProposals, simulated_sampler
 
 # The cost of a longer study is extrapolated from so many trials.
 MAX_SIMULATED_TRIALS = 30
@@ -108,7 +109,7 @@ def simulate_search(
     simulated = replace(
         space,
         trials=num_simulated_trials,
-        sampler=RandomSampler(),
+        sampler=simulated_sampler(space.sampler),
         # With a limit of fold-epochs, the forest takes all fold-epochs as equally expensive.
         budget=Budget(fold_epochs=10**9 if space.budget.fold_epochs is not None else None),
         mode="max",
@@ -117,16 +118,19 @@ def simulate_search(
     )
     seconds = {name: float(epoch_seconds.get(name, 1.0)) for name in networks_of(space)}
     return SimulatedSearch(
-        tuple(_simulated_trials(simulated, seconds, num_slots)),
+        tuple(_simulated_trials(simulated, space.sampler, seconds, num_slots)),
         num_trials / num_simulated_trials,
         space.budget.fold_epochs,
     )
 
 
 def _simulated_trials(
-    space: Space, epoch_seconds: Mapping[str, float], num_slots: int
+    space: Space, sampler: Sampler, epoch_seconds: Mapping[str, float], num_slots: int
 ) -> Iterator[SimulatedTrial]:
-    policy = SearchPolicy(space, rule=simulated_rule(space, epoch_seconds))
+    by_frugality = space.budget.fold_epochs is None
+    proposals = SimulatedProposals(sampler, by_frugality, {}, epoch_seconds)
+    rule = simulated_rule(space, epoch_seconds, proposals=proposals)
+    policy = SearchPolicy(space, rule=rule, proposals=proposals)
     simulation = SearchSimulation(
         policy,
         num_slots,

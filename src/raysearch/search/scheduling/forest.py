@@ -22,7 +22,7 @@ from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
-from raysearch.search.sampling.sampler import propose
+from raysearch.search.sampling.sampler import Proposals, propose
 from raysearch.search.scheduling.budget import fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
@@ -93,13 +93,17 @@ class ForestRule(NoStopping):
         space: The search space.
         fit: Fits the surrogate to the first reports: their curves, their number, the sign of the
             objective and a seed.
+        proposals: Makes the proposals of another sampler than the forest; by default that sampler.
     """
 
     def __init__(
-        self, space: Space, fit: Callable[[Curves, int, float, int], Surrogate] = ForestSurrogate
+        self,
+        space: Space,
+        fit: Callable[[Curves, int, float, int], Surrogate] = ForestSurrogate,
+        proposals: Proposals = propose,
     ) -> None:
         super().__init__(space)
-        self._fit = fit
+        self._fit, self._proposals = fit, proposals
         self._curves, self._exploration = Curves(space), ExplorationTrials(space)
         # The last pick, by whether a new trial may start, and whether a paused one must improve.
         self._last_picks: dict[tuple[bool, bool], tuple[Situation, Pick]] = {}
@@ -262,7 +266,7 @@ class ForestRule(NoStopping):
         space = self._space
         num_hparams = len(space.hparams)
         if space.sampler.name != "forest":
-            hparams = propose(space, history, len(history.searched()))
+            hparams = self._proposals(space, history, len(history.searched()))
             return np.array([unit_point(space, hparams)]) if hparams else np.empty((0, num_hparams))
         random = rng.random((NUM_RANDOM, num_hparams))
         points = np.concatenate([random, self._mutated_points(rng, num_reports)])

@@ -28,7 +28,7 @@ from raysearch.search.journal.events import (
 )
 from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.sampling.exclusions import remaining_space
-from raysearch.search.sampling.sampler import propose
+from raysearch.search.sampling.sampler import Proposals, propose
 from raysearch.search.scheduling.budget import (
     affords_beside_others,
     can_finish_another,
@@ -73,12 +73,18 @@ class SearchPolicy:
         space: The search space.
         events: The events of the study's journal so far.
         rule: The early-stopping rule; by default that of the space.
+        proposals: Makes the proposals that the forest does not make; by default the sampler.
     """
 
     def __init__(
-        self, space: Space, events: Iterable[Event] = (), rule: StoppingRule | None = None
+        self,
+        space: Space,
+        events: Iterable[Event] = (),
+        rule: StoppingRule | None = None,
+        proposals: Proposals = propose,
     ) -> None:
         self.space = space
+        self._proposals = proposals
         self.rule = rule or rule_of(space)
         self._forest = self.rule if isinstance(self.rule, ForestRule) else ForestRule(space)
         self.history = History(events)
@@ -297,7 +303,7 @@ class SearchPolicy:
             hparams = self._forest.propose(self.history)
             if hparams is not None:
                 return hparams
-        return propose(self.space, self.history, number, attempt)
+        return self._proposals(self.space, self.history, number, attempt)
 
 
 def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.config.report_interval import trial_epochs
-from raysearch.config.samplers import GridSampler, RandomSampler
 from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.events import (
@@ -32,6 +31,11 @@ from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
     simulated_rule,
+)
+from raysearch.search.scheduling.simulated_proposals import (
+    NetworkEffect,
+    SimulatedProposals,
+    simulated_sampler,
 )
 from raysearch.search.scheduling.synthetic_curves import NOISE, fold_fraction, risen
 
@@ -68,7 +72,7 @@ class RemainingSearch:
     """
 
     def __init__(self, space: Space, history: History) -> None:
-        self._history = history
+        self._history, self._sampler = history, space.sampler
         # The targets of the objective do not apply to its transformed values.
         budget = Budget(
             fold_epochs=space.budget.fold_epochs, no_improvement=space.budget.no_improvement
@@ -76,14 +80,14 @@ class RemainingSearch:
         self._space = replace(
             space,
             trials=history.planned(space.trials),
-            # A grid may end before the planned trials.
-            sampler=space.sampler if isinstance(space.sampler, GridSampler) else RandomSampler(),
+            sampler=simulated_sampler(space.sampler),
             budget=budget,
             mode="max",
             limits=NetworkLimits(),
         )
         self._values = synthetic_values(space, history)
-        self._expected = self._network_effects()
+        self._effects = self._network_effects()
+        self._expected = {name: effect.mean for name, effect in self._effects.items()}
         self._events = self._synthetic_events()
 
     def simulate(
@@ -105,8 +109,10 @@ class RemainingSearch:
         """
         rng = np.random.default_rng(seed)
         space = self._space
-        rule = simulated_rule(space, by_network, self._expected, STARTED_WEIGHT_FACTOR)
-        policy = SearchPolicy(space, self._events, rule)
+        by_frugality = space.budget.fold_epochs is None
+        proposals = SimulatedProposals(self._sampler, by_frugality, self._effects, by_network, seed)
+        rule = simulated_rule(space, by_network, self._expected, STARTED_WEIGHT_FACTOR, proposals)
+        policy = SearchPolicy(space, self._events, rule, proposals)
         num_spent = policy.history.spent.fold_epochs
         finals: dict[str, float] = {}
 
@@ -135,8 +141,8 @@ class RemainingSearch:
         mean = expected + (values[epoch] - part * expected) * part / precision
         return float(rng.normal(mean, NOISE / np.sqrt(precision)))
 
-    def _network_effects(self) -> dict[str, float]:
-        """The expected final objective of each network, from its trials so far."""
+    def _network_effects(self) -> dict[str, NetworkEffect]:
+        """What the trials so far say about the final objective of each network."""
         scores: dict[str, list[float]] = {}
         for trial in self._history.searched():
             values = self._values.get(trial.id)
@@ -145,9 +151,11 @@ class RemainingSearch:
                 part = risen_part(self._space, trial, epoch)
                 score = values[epoch] / float(np.hypot(part, NOISE))
                 scores.setdefault(network_of(self._space, trial.hparams), []).append(score)
-        return {
-            name: sum(of_name) / (len(of_name) + PRIOR_TRIALS) for name, of_name in scores.items()
-        }
+        effects = {}
+        for name, of_name in scores.items():
+            weight = len(of_name) + PRIOR_TRIALS
+            effects[name] = NetworkEffect(sum(of_name) / weight, weight**-0.5)
+        return effects
 
     def _synthetic_events(self) -> list[Event]:
         """The exclusions and the events of the trials so far, with transformed objectives."""

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 
 from raysearch.config.space import Space
 from raysearch.search.journal.events import (
@@ -242,7 +242,7 @@ class RemainingTime:
 
     def _start_s(self) -> float:
         """The seconds in which a worker process starts."""
-        return median(self._starts) if self._starts else WORKER_START_S
+        return median_low(self._starts) if self._starts else WORKER_START_S
 
     def _mean_overhead_s(self) -> float:
         return mean([*self._overheads, *[OVERHEAD_S] * (NUM_OVERHEADS // 4)])

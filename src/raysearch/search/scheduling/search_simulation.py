@@ -13,6 +13,7 @@ import numpy as np
 from raysearch.config.space import RANGES, Space
 from raysearch.search.journal.events import TrialStarted
 from raysearch.search.journal.history import Trial
+from raysearch.search.sampling.sampler import Proposals, propose
 from raysearch.search.sampling.searched_networks import architectures_by_network, architectures_of
 from raysearch.search.scheduling.forest import ForestRule
 from raysearch.search.scheduling.policy import SearchPolicy, rule_of
@@ -101,6 +102,7 @@ def simulated_rule(
     epoch_seconds: Mapping[str, float],
     expected: Mapping[str, float] = NONE_EXPECTED,
     started_weight_factor: float = STARTED_WEIGHT_FACTOR,
+    proposals: Proposals = propose,
 ) -> StoppingRule:
     """The rule of `space`; the forest is replaced, because it takes seconds to import and fit.
 
@@ -109,6 +111,7 @@ def simulated_rule(
         epoch_seconds: The seconds of a report by network.
         expected: The expected final objective by network; by default 0.
         started_weight_factor: The factor of the exploration weight of trials that have started.
+        proposals: Makes the proposals; by default the sampler of `space`.
     """
     if space.stopping.rule != "forest":
         return rule_of(space)
@@ -128,7 +131,7 @@ def simulated_rule(
         started_weight_factor=started_weight_factor,
         first_column=_first_column(space, "architecture"),
     )
-    return ForestRule(space, posterior)
+    return ForestRule(space, posterior, proposals)
 
 
 def _by_architecture(space: Space, values: Mapping[str, float]) -> dict[str, float]:

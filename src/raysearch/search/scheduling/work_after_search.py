@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 # Selecting, exporting and registering the champion, on two cores.
-REGISTRATION_S = 12.0
+REGISTRATION_S = 2.5
 # The same once the repeats are trained: the tags of the registered model are updated.
-END_S = 3.0
+END_S = 2.5
 # A worker process starts in this time, on two cores.
-WORKER_START_S = 8.0
+WORKER_START_S = 6.0
 # Of a fold-epoch beside its training: scores, checkpoint, journal, start of a trial.
 OVERHEAD_S = 0.3
 # Of a unit that has taken longer than expected, at least this fraction is still expected.
