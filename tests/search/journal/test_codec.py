@@ -29,6 +29,7 @@ from raysearch.search.journal.events import (
     TrialEnded,
     TrialPaused,
     TrialPromoted,
+    TrialSelected,
     TrialsExtended,
     TrialStarted,
     TrialWarning,
@@ -49,6 +50,7 @@ EVENTS: tuple[Event, ...] = (
     TrialPromoted("t0000", in_idle_slot=True),
     TrialEnded("t0000", "finished", "all folds done"),
     TrialWarning("t0000", "an umlaut ä"),
+    TrialSelected("t0000"),
     ChampionSelected(
         "t0000", ChampionDecision(0.005, "refit", 1, 1.2, None, "f1", None, None), (0.5, 0.6)
     ),

@@ -35,7 +35,9 @@ def test_the_simulation_costs_about_as_much_as_one_with_the_forest(
         for epochs in (3, 9, 20)
     ]
     estimates = np.array([expected_fold_epochs(space) for space in spaces])
-    monkeypatch.setattr(cost_estimate, "simulated_rule", lambda space, _seconds: rule_of(space))
+    monkeypatch.setattr(
+        cost_estimate, "simulated_rule", lambda space, _seconds, **_options: rule_of(space)
+    )
     with_forest = np.array([expected_fold_epochs(space) for space in spaces])
     ratios = np.log(estimates / with_forest)
     assert np.exp(np.abs(ratios).mean()) < 1.2

@@ -217,6 +217,17 @@ class ChampionSelected(Recorded):
 
 
 @dataclass(frozen=True)
+class TrialSelected(Recorded):
+    """A trial was selected as the champion to be: its refit or its repeats follow.
+
+    Args:
+        trial: Name of the trial.
+    """
+
+    trial: str
+
+
+@dataclass(frozen=True)
 class RepeatFailed(Recorded):
     """Training a trial with a repeat seed failed."""
 
@@ -268,6 +279,7 @@ Event = (
     | TrialPromoted
     | TrialEnded
     | TrialWarning
+    | TrialSelected
     | ChampionSelected
     | RepeatFailed
     | RepeatTrained

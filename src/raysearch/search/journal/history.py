@@ -26,6 +26,7 @@ from raysearch.search.journal.events import (
     TrialKind,
     TrialPaused,
     TrialPromoted,
+    TrialSelected,
     TrialsExtended,
     TrialStarted,
     TrialWarning,
@@ -155,7 +156,9 @@ class History:
         trials: Every trial, by its name.
         rungs: The objectives at each rung.
         at_rungs: Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
-        champion: Name of the champion; None before one is selected.
+        selected: Name of the trial that was selected last: its refit or its repeats follow, then it
+            is the champion.
+        champion: Name of the champion; None before one is recorded.
         champion_decision: Its decision rule.
         with_encoder: Whether its model has a copy of a frozen encoder although the license of the
             weights is unknown; None as the space says.
@@ -172,6 +175,7 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.rungs: dict[RungKey, Rung] = {}
         self.at_rungs: list[tuple[Trial, int, float]] = []
+        self.selected: str | None = None
         self.champion: str | None = None
         self.champion_decision: ChampionDecision | None = None
         self.with_encoder: bool | None = None
@@ -206,16 +210,14 @@ class History:
                 self._pause_or_continue(event)
             case TrialEnded():
                 self._end(event)
+            case TrialSelected():
+                self.selected = event.trial
             case ChampionSelected():
                 self.champion, self.champion_decision = event.trial, event.decision
                 self.repeat_objectives = event.repeat_objectives
                 self.with_encoder = event.with_encoder
-            case RepeatFailed():
-                self.repeat_failures[event.trial, event.seed] = event.failure
-            case RepeatTrained():
-                self.trials[event.trial].repeats[event.seed, event.fold] = event
-            case RefitTrained():
-                self.trials[event.trial].refit_hash = event.network
+            case RepeatFailed() | RepeatTrained() | RefitTrained():
+                self._train_again(event)
             case ScoresReplaced():
                 self.trials[event.trial].score_hashes[event.epoch] = event.scores
             case TrialsExtended():
@@ -224,6 +226,15 @@ class History:
                 self.exclusions += ((event.hyperparameter, event.value),)
             case _:
                 pass
+
+    def _train_again(self, event: RepeatFailed | RepeatTrained | RefitTrained) -> None:
+        match event:
+            case RepeatFailed():
+                self.repeat_failures[event.trial, event.seed] = event.failure
+            case RepeatTrained():
+                self.trials[event.trial].repeats[event.seed, event.fold] = event
+            case RefitTrained():
+                self.trials[event.trial].refit_hash = event.network
 
     def _reject_contradiction(self, event: Event) -> None:
         """Raise StudyError for an event that no launcher appends; a journal may be forged."""
@@ -245,7 +256,8 @@ class History:
                     or self._open[name].objective is not None
                 )
             case (
-                ChampionSelected()
+                TrialSelected()
+                | ChampionSelected()
                 | RepeatFailed()
                 | RepeatTrained()
                 | RefitTrained()

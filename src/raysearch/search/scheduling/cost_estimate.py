@@ -127,8 +127,8 @@ def simulate_search(
 def _simulated_trials(
     space: Space, sampler: Sampler, epoch_seconds: Mapping[str, float], num_slots: int
 ) -> Iterator[SimulatedTrial]:
-    by_frugality = space.budget.fold_epochs is None
-    proposals = SimulatedProposals(sampler, by_frugality, {}, epoch_seconds)
+    penalizes_costs = space.budget.fold_epochs is None
+    proposals = SimulatedProposals(sampler, penalizes_costs, {}, epoch_seconds)
     rule = simulated_rule(space, epoch_seconds, proposals=proposals)
     policy = SearchPolicy(space, rule=rule, proposals=proposals)
     simulation = SearchSimulation(

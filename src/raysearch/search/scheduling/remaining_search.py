@@ -6,7 +6,7 @@ policy then decides on, and the curves of unfinished trials continue from where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -26,15 +26,15 @@ from raysearch.search.journal.events import (
     ValueExcluded,
 )
 from raysearch.search.journal.history import History, Trial
-from raysearch.search.sampling.searched_networks import network_of
+from raysearch.search.sampling.searched_networks import network_of, networks_of
 from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.search_simulation import (
     SearchSimulation,
     simulated_rule,
 )
 from raysearch.search.scheduling.simulated_proposals import (
-    NetworkEffect,
     SimulatedProposals,
+    proposed_networks,
     simulated_sampler,
 )
 from raysearch.search.scheduling.synthetic_curves import NOISE, fold_fraction, risen
@@ -63,6 +63,29 @@ class SimulatedRest:
     fold_epochs: int
 
 
+@dataclass(frozen=True)
+class NetworkEffect:
+    """The posterior distribution of the mean final objective of a network.
+
+    Attributes:
+        mean: Its mean, in standard deviations of the final objectives of all trials.
+        std: Its standard deviation.
+    """
+
+    mean: float
+    std: float
+
+    @classmethod
+    def given(cls, scores: Sequence[float]) -> NetworkEffect:
+        """The effect of a network whose trials have `scores`."""
+        weight = len(scores) + PRIOR_TRIALS
+        return cls(sum(scores) / weight, weight**-0.5)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw the mean final objective."""
+        return float(rng.normal(self.mean, self.std))
+
+
 class RemainingSearch:
     """The rest of a search, which can be simulated with several seeds.
 
@@ -73,6 +96,7 @@ class RemainingSearch:
 
     def __init__(self, space: Space, history: History) -> None:
         self._history, self._sampler = history, space.sampler
+        self._proposed = proposed_networks(space, history)
         # The targets of the objective do not apply to its transformed values.
         budget = Budget(
             fold_epochs=space.budget.fold_epochs, no_improvement=space.budget.no_improvement
@@ -87,7 +111,6 @@ class RemainingSearch:
         )
         self._values = synthetic_values(space, history)
         self._effects = self._network_effects()
-        self._expected = {name: effect.mean for name, effect in self._effects.items()}
         self._events = self._synthetic_events()
 
     def simulate(
@@ -109,16 +132,19 @@ class RemainingSearch:
         """
         rng = np.random.default_rng(seed)
         space = self._space
-        by_frugality = space.budget.fold_epochs is None
-        proposals = SimulatedProposals(self._sampler, by_frugality, self._effects, by_network, seed)
-        rule = simulated_rule(space, by_network, self._expected, STARTED_WEIGHT_FACTOR, proposals)
+        penalizes_costs = space.budget.fold_epochs is None
+        expected = {name: effect.draw(rng) for name, effect in self._effects.items()}
+        proposals = SimulatedProposals(
+            self._sampler, penalizes_costs, expected, by_network, self._proposed, seed
+        )
+        rule = simulated_rule(space, by_network, expected, STARTED_WEIGHT_FACTOR, proposals)
         policy = SearchPolicy(space, self._events, rule, proposals)
         num_spent = policy.history.spent.fold_epochs
         finals: dict[str, float] = {}
 
         def final_objective(trial: Trial) -> float:
             if trial.id not in finals:
-                finals[trial.id] = self._final_objective(trial, rng)
+                finals[trial.id] = self._final_objective(trial, expected, rng)
             return finals[trial.id]
 
         simulation = SearchSimulation(policy, num_slots, epoch_seconds, final_objective, rng)
@@ -129,10 +155,12 @@ class RemainingSearch:
             policy.history.spent.fold_epochs - num_spent,
         )
 
-    def _final_objective(self, trial: Trial, rng: np.random.Generator) -> float:
-        """Draw the final objective of a trial, given its last value so far."""
+    def _final_objective(
+        self, trial: Trial, by_network: Mapping[str, float], rng: np.random.Generator
+    ) -> float:
+        """Draw the final objective of a trial, given its last value and the means by network."""
         values = self._values.get(trial.id)
-        expected = self._expected.get(network_of(self._space, trial.hparams), 0.0)
+        expected = by_network.get(network_of(self._space, trial.hparams), 0.0)
         if not values:
             return float(rng.normal(expected, RESIDUAL_STD))
         epoch = max(values)
@@ -151,11 +179,9 @@ class RemainingSearch:
                 part = risen_part(self._space, trial, epoch)
                 score = values[epoch] / float(np.hypot(part, NOISE))
                 scores.setdefault(network_of(self._space, trial.hparams), []).append(score)
-        effects = {}
-        for name, of_name in scores.items():
-            weight = len(of_name) + PRIOR_TRIALS
-            effects[name] = NetworkEffect(sum(of_name) / weight, weight**-0.5)
-        return effects
+        return {
+            name: NetworkEffect.given(scores.get(name, ())) for name in networks_of(self._space)
+        }
 
     def _synthetic_events(self) -> list[Event]:
         """The exclusions and the events of the trials so far, with transformed objectives."""

@@ -24,6 +24,7 @@ from raysearch.search.journal.events import (
     TrialEnded,
     TrialPaused,
     TrialPromoted,
+    TrialSelected,
     TrialsExtended,
     TrialStarted,
 )
@@ -138,7 +139,7 @@ class RemainingTime:
                 self._last_times.pop(name, None)
             case TrialsExtended():
                 self._is_extended = True
-            case ChampionSelected() | RefitTrained() | RepeatTrained():
+            case TrialSelected() | ChampionSelected() | RefitTrained() | RepeatTrained():
                 self._is_extended = False
             case _:
                 pass
@@ -256,7 +257,8 @@ class RemainingTime:
 
     def _is_over(self, history: History) -> bool:
         """Whether the search is over."""
-        if self._retrained(history) or (history.champion and not self._is_extended):
+        is_selected = history.selected or history.champion or self._retrained(history)
+        if is_selected and not self._is_extended:
             return True
         has_started = not self._ahead.num_pending(history)
         is_complete = has_started or exhausted(self._space, history) is not None
@@ -321,7 +323,9 @@ class RemainingTime:
         )
 
     def _champion(self, history: History) -> Trial | None:
-        """The champion, or the trial that would become it now."""
+        """The selected trial, or the one that would be selected now."""
+        if history.selected is not None and not self._is_extended:
+            return history.trials[history.selected]
         return self._retrained(history) or history.best(None, self._space.mode)
 
     def _retrained(self, history: History) -> Trial | None:

@@ -8,8 +8,7 @@ each of many simulations.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,37 +34,28 @@ from raysearch.training.seeds import key
 
 # The standard deviation of what the forest predicts over its candidates for a new trial.
 PREDICTION_STD = 0.5
+# The standard deviation of what a model expects of two proposals with the same network.
+PROPOSAL_STD = 0.3
+# The weight, in proposals, of the expected objectives beside the proposals so far, of which the
+# last ones count.
+PRIOR_PROPOSALS, NUM_PROPOSED = 3.0, 12
 # A random configuration of a given network is drawn at most so many times.
 MAX_DRAWS = 200
-
-
-@dataclass(frozen=True)
-class NetworkEffect:
-    """What the trials of a network say about the next one.
-
-    Attributes:
-        mean: The expected final objective, in standard deviations.
-        std: The uncertainty of the expectation.
-    """
-
-    mean: float = 0.0
-    std: float = 1.0
-
-
-UNKNOWN_EFFECT = NetworkEffect()
 
 
 class SimulatedProposals:
     """Proposes configurations in place of the sampler of a space.
 
     Without a model the proposals are random, or the points of a grid. A sampler with a model first
-    makes random proposals, too. Then the network is drawn by the probability that it is the best
-    one (Thompson sampling), and the rest of the configuration at random.
+    makes random proposals, too. Then it proposes the networks that it proposed before, or prefers
+    the one with the best objectives, and the rest of the configuration is random.
 
     Args:
         sampler: The sampler of the space.
-        by_frugality: Whether the forest penalizes costs: not if the budget is in fold-epochs.
-        effects: What is known of each network; of those missing, nothing.
+        penalizes_costs: Whether the forest penalizes costs: not if the budget is in fold-epochs.
+        expected: The mean final objective of each network, in standard deviations; 0 of those
+            missing.
+        proposed: The networks that the model of the sampler has proposed so far, the last ones.
         epoch_seconds: The seconds of a report of each network.
         seed: The seed of the proposals.
     """
@@ -73,23 +63,18 @@ class SimulatedProposals:
     def __init__(
         self,
         sampler: Sampler,
-        by_frugality: bool,
-        effects: Mapping[str, NetworkEffect],
+        penalizes_costs: bool,
+        expected: Mapping[str, float],
         epoch_seconds: Mapping[str, float],
+        proposed: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        self._effects, self._epoch_seconds = effects, epoch_seconds
-        self._seed = seed
+        self._expected, self._epoch_seconds = expected, epoch_seconds
+        self._proposed, self._seed = proposed, seed
+        self._num_random = num_random_proposals(sampler)
         self._penalty = 0.0
-        self._num_random: int | None = None
-        match sampler:
-            case ForestSampler():
-                self._num_random = NUM_STARTUP_TRIALS
-                self._penalty = COST_WEIGHT * PREDICTION_STD if by_frugality else 0.0
-            case TpeSampler(n_startup_trials=number) | GpSampler(n_startup_trials=number):
-                self._num_random = number
-            case _:
-                pass
+        if isinstance(sampler, ForestSampler) and penalizes_costs:
+            self._penalty = COST_WEIGHT * PREDICTION_STD
 
     def __call__(
         self, space: Space, history: History, number: int, attempt: int = 0
@@ -109,13 +94,33 @@ class SimulatedProposals:
         return hparams
 
     def _network(self, networks: tuple[str, ...], rng: np.random.Generator) -> str:
+        proposed = [network for network in self._proposed if network in networks]
+        if rng.random() < len(proposed) / (len(proposed) + PRIOR_PROPOSALS):
+            return proposed[rng.integers(len(proposed))]
         scores = []
         for network in networks:
-            effect = self._effects.get(network, UNKNOWN_EFFECT)
             seconds = max(seconds_of_network(self._epoch_seconds, network), 1e-9)
-            penalty = self._penalty * math.log(seconds)
-            scores.append(rng.normal(effect.mean, effect.std) - penalty)
+            expected = self._expected.get(network, 0.0) - self._penalty * math.log(seconds)
+            scores.append(rng.normal(expected, PROPOSAL_STD))
         return networks[int(np.argmax(scores))]
+
+
+def num_random_proposals(sampler: Sampler) -> int | None:
+    """The number of random proposals before those of a model; None if a sampler has no model."""
+    match sampler:
+        case ForestSampler():
+            return NUM_STARTUP_TRIALS
+        case TpeSampler(n_startup_trials=number) | GpSampler(n_startup_trials=number):
+            return number
+        case _:
+            return None
+
+
+def proposed_networks(space: Space, history: History) -> list[str]:
+    """The networks that the model of the sampler has proposed last."""
+    num_random = num_random_proposals(space.sampler)
+    trials = [] if num_random is None else history.searched()[num_random:]
+    return [network_of(space, trial.hparams) for trial in trials[-NUM_PROPOSED:]]
 
 
 def simulated_sampler(sampler: Sampler) -> Sampler:

@@ -24,6 +24,7 @@ from raysearch.search.journal.events import (
     StudyLaunched,
     TrialEnded,
     TrialKind,
+    TrialSelected,
     TrialsExtended,
     TrialWarning,
     ValueExcluded,
@@ -201,6 +202,11 @@ class Study:
         """Record the SHA-256 of the file of the refitted network of `trial`."""
         if trial.refit_hash != network:
             self._record(RefitTrained(trial.id, network))
+
+    def record_selected(self, trial: Trial) -> None:
+        """Record that `trial` is selected: what is trained now is of this trial."""
+        if self.history.selected != trial.id:
+            self._record(TrialSelected(trial.id))
 
     def record_champion(
         self,

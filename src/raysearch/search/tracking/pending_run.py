@@ -11,6 +11,7 @@ from raysearch.search.journal.events import (
     Event,
     StudyLaunched,
     TrialEnded,
+    TrialSelected,
     TrialsExtended,
     TrialStarted,
     ValueExcluded,
@@ -53,7 +54,7 @@ def run_name(request: Request) -> str | None:
     match request:
         case ChampionSelected() | LogFiles() | LogSummary() | Close():
             return STUDY
-        case StudyLaunched() | TrialsExtended() | ValueExcluded():
+        case StudyLaunched() | TrialsExtended() | ValueExcluded() | TrialSelected():
             return None
         case _:
             return request.trial
