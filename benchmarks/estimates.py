@@ -31,6 +31,7 @@ from raysearch.search.journal.events import Event
 from raysearch.search.journal.followed_journal import FollowedJournal
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.stored_study import open_journal, read_plan
 
@@ -114,10 +115,10 @@ SETUPS = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate of a running study: when it was made, and the seconds; None if unknown."""
+    """An estimate of a running study, and when it was made; None if it was unknown."""
 
     time: float
-    seconds: float | None
+    remaining: RemainingSeconds | None
 
 
 class EstimateRecorder:
@@ -136,7 +137,7 @@ class EstimateRecorder:
     def estimate(self, now: float) -> None:
         """Record the estimate at `now`."""
         estimate = self._remaining.estimate(self._history, now)
-        self.estimates.append(Estimate(now, None if estimate is None else estimate.total))
+        self.estimates.append(Estimate(now, estimate))
 
 
 @dataclass(frozen=True)
@@ -144,20 +145,30 @@ class Comparison:
     """An estimate at a part of the time of a study, and the seconds that then remained."""
 
     part: float
-    estimated_s: float | None
+    estimate: RemainingSeconds | None
     actual_s: float
 
     @property
     def holds(self) -> bool:
         """Whether the estimate is within the factor."""
-        if self.estimated_s is None or self.estimated_s <= 0:
+        if self.estimate is None or self.estimate.total <= 0:
             return False
-        return abs(math.log(self.estimated_s / self.actual_s)) <= math.log(MAX_FACTOR)
+        return abs(math.log(self.estimate.total / self.actual_s)) <= math.log(MAX_FACTOR)
+
+    @property
+    def is_in_range(self) -> bool:
+        """Whether the seconds that remained are in the range, or the total holds without one."""
+        limits = None if self.estimate is None else self.estimate.limits
+        return self.holds if limits is None else limits[0] <= self.actual_s <= limits[1]
 
     def __str__(self) -> str:
-        estimate = "unknown" if self.estimated_s is None else f"{self.estimated_s:.0f} s"
+        text = "unknown"
+        if self.estimate is not None:
+            text = f"{self.estimate.total:.0f} s"
+            if self.estimate.limits is not None:
+                text += " ({:.0f} to {:.0f} s)".format(*self.estimate.limits)
         mark = "" if self.holds else "  beyond the factor"
-        return f"  {self.part:.0%}: {estimate} estimated, {self.actual_s:.0f} s remained{mark}"
+        return f"  {self.part:.0%}: {text} estimated, {self.actual_s:.0f} s remained{mark}"
 
 
 def compare(estimates: Sequence[Estimate], start: float, end: float) -> list[Comparison]:
@@ -166,10 +177,10 @@ def compare(estimates: Sequence[Estimate], start: float, end: float) -> list[Com
     for part in PARTS:
         now = start + part * (end - start)
         earlier = [estimate for estimate in estimates if estimate.time <= now]
-        seconds = None
-        if earlier and earlier[-1].seconds is not None:
-            seconds = max(0.0, earlier[-1].seconds - (now - earlier[-1].time))
-        comparisons.append(Comparison(part, seconds, end - now))
+        remaining = None
+        if earlier and earlier[-1].remaining is not None:
+            remaining = earlier[-1].remaining.after(now - earlier[-1].time)
+        comparisons.append(Comparison(part, remaining, end - now))
     return comparisons
 
 
@@ -252,6 +263,8 @@ def main() -> None:
         for number, setup in enumerate(setups, 1):
             comparisons += show(f"study {number}: {setup}", run_study(setup, number, folder))
     num_held = sum(comparison.holds for comparison in comparisons)
+    num_in_range = sum(comparison.is_in_range for comparison in comparisons)
+    print(f"{num_in_range} of {len(comparisons)} in the range that is shown, or within the factor")
     fraction = num_held / len(comparisons)
     line = {
         "benchmark": "estimates",

@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from raysearch.cli import live_table
-from raysearch.cli.live_estimate import seconds_left
+from raysearch.cli.live_estimate import estimated_remaining
 from raysearch.cli.live_table import LiveView, StudyView, stderr_in_log
 from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import StudyLaunched, TrialWarning
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.study.remote_view import RemoteStudyView
 from raysearch.search.study.stored_study import load_study
 from raysearch.search.study.study import Study
@@ -81,16 +82,23 @@ def test_the_remaining_time_is_known_once_the_architecture_is_measured(
     view = StudyView(study, Console(file=io.StringIO()))
     study.add_listener(view.on_event)
     view.estimate.update()
-    assert view.remaining_seconds() is None
+    assert view.remaining() is None
     trial = next_searched(study)
     study.report(fold_report(trial.id, 1, 0.7))
     view.estimate.update()
-    remaining_s = view.remaining_seconds()
-    assert remaining_s is not None
+    remaining = view.remaining()
+    assert remaining is not None
     # The trial alone has seven fold-epochs of half a second left.
-    assert remaining_s > 3.5
-    stored_s = seconds_left(load_study(study.folder))
-    assert stored_s == pytest.approx(remaining_s, abs=5)
+    assert remaining.total > 3.5
+    stored = estimated_remaining(load_study(study.folder))
+    assert stored is not None
+    assert stored.total == pytest.approx(remaining.total, abs=5)
+    monkeypatch.setattr(
+        StudyView, "remaining", lambda _view: RemainingSeconds(150, 30, (100.0, 300.0))
+    )
+    text = Console(width=200, file=io.StringIO(), record=True)
+    text.print(view)
+    assert "elapsed, about 3:00 (1:40 to 5:00) remaining" in text.export_text()
 
 
 def test_a_followed_study_that_is_resumed_is_timed_from_its_last_launch(study: Study) -> None:
@@ -113,9 +121,9 @@ def test_a_followed_study_that_is_resumed_is_timed_from_its_last_launch(study: S
         followed.apply(replace(event, time=start - (86400 if num_launched < 2 else 60)))
     assert num_launched == 2
     view.estimate.update()
-    remaining_s = view.remaining_seconds()
-    assert remaining_s is not None
-    assert remaining_s < 3600
+    remaining = view.remaining()
+    assert remaining is not None
+    assert remaining.total < 3600
 
 
 def test_a_step_of_the_launcher_has_a_bar_until_the_next_status(
@@ -126,7 +134,7 @@ def test_a_step_of_the_launcher_has_a_bar_until_the_next_status(
     view.on_study(study)
     view.on_status("refitting t0000 on all patients")
     view.on_progress(StepProgress("refitting t0000 on all patients", 2.5, 8, "epochs"))
-    monkeypatch.setattr(StudyView, "remaining_seconds", lambda _view: 4000.0)
+    monkeypatch.setattr(StudyView, "remaining", lambda _view: RemainingSeconds(4000, 0))
     shown = rendered(view)
     assert "refitting t0000 on all patients ..." in shown
     assert "2.5 of 8 epochs" in shown

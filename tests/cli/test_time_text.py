@@ -7,12 +7,19 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from raysearch.cli.time_text import PlanTimes, duration_text, time_json, time_rows, time_table
+from raysearch.cli.time_text import (
+    PlanTimes,
+    duration_text,
+    time_json,
+    time_left_text,
+    time_rows,
+    time_table,
+)
 from raysearch.config.space import Budget
 from raysearch.config.space_file import parse_space
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch, SimulatedTrial
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds
-from raysearch.search.scheduling.remaining_time import RemainingSeconds
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.scheduling.time_forecast import TimeForecast
 from support.result_studies import TREE
 
@@ -80,4 +87,17 @@ def test_the_time_of_a_resume_is_the_remaining_one() -> None:
     values = time_json(times)
     assert (values["is_remaining"], values["seconds"], values["low_seconds"]) == (True, 1280, None)
     assert time_json(replace(times, remaining=None))["seconds"] is None
+    times = replace(times, remaining=RemainingSeconds(1200, 65, (585, 3585)))
+    row = time_rows(times, SPACE)["remaining time"]
+    assert row.startswith("about 21 min (10 min to 1 h 0 min), 2 trials at a time: 20 min of")
+    values = time_json(times)
+    assert (values["low_seconds"], values["high_seconds"]) == (600, 3600)
+
+
+def test_the_time_left_has_its_limits_if_they_are_known() -> None:
+    assert time_left_text(RemainingSeconds(500, 40)) == "about 9 min left"
+    with_limits = RemainingSeconds(500, 40, (300, 1200))
+    assert time_left_text(with_limits) == "about 9 min left (5 min to 20 min)"
+    later = with_limits.after(520)
+    assert (later.search, later.after_search, later.limits) == (0, 20, (0, 680))
     assert time_json(TIMES)["is_remaining"] is False

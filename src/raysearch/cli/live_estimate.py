@@ -17,6 +17,7 @@ from raysearch.search.journal.events import Event, StudyLaunched, TrialsExtended
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.searched_networks import networks_of
 from raysearch.search.scheduling.cost_estimate import simulate_search
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.scheduling.remaining_time import RemainingTime
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.stored_study import StudySnapshot
@@ -50,7 +51,7 @@ class LiveEstimate:
         self._events: list[Event] = []
         self._remaining: RemainingTime | None = None
         # When the last estimate was made, and the estimate.
-        self._estimate: tuple[float, float] | None = None
+        self._estimate: tuple[float, RemainingSeconds] | None = None
         self._is_closed = threading.Event()
 
     def start(self) -> None:
@@ -89,7 +90,7 @@ class LiveEstimate:
                 return
             finish = self._remaining.begin_estimate(self._study.history, now)
         estimate = finish()
-        self._estimate = None if estimate is None else (now, estimate.total)
+        self._estimate = None if estimate is None else (now, estimate)
 
     def _prepare(self) -> None:
         plan = self._study.plan
@@ -102,17 +103,16 @@ class LiveEstimate:
             self._events.clear()
             self._remaining = remaining
 
-    def seconds(self) -> float | None:
-        """Return the seconds that the study still needs; None if they are unknown."""
-        estimate = self._estimate
-        if estimate is None:
+    def remaining(self) -> RemainingSeconds | None:
+        """Return what the study still needs; None if it is unknown."""
+        if self._estimate is None:
             return None
-        estimated_at, seconds = estimate
-        return max(0.0, seconds - max(0.0, time.time() - estimated_at))
+        estimated_at, estimate = self._estimate
+        return estimate.after(max(0.0, time.time() - estimated_at))
 
 
-def seconds_left(study: StudySnapshot) -> float | None:
-    """Return the seconds that a running study still needs, by its journal; None if unknown.
+def estimated_remaining(study: StudySnapshot) -> RemainingSeconds | None:
+    """Return what a running study still needs, by its journal; None if it is unknown.
 
     The slots and the speeds of this machine apply if the study was launched here.
     """
@@ -122,8 +122,7 @@ def seconds_left(study: StudySnapshot) -> float | None:
     remaining = remaining_time(plan, is_local, history.planned(plan.space.trials))
     for event in study.events:
         remaining.apply(event)
-    estimate = remaining.estimate(history, time.time())
-    return None if estimate is None else estimate.total
+    return remaining.estimate(history, time.time())
 
 
 def times_of_resume(stored: StudySnapshot, num_trials: int, times: PlanTimes) -> PlanTimes:

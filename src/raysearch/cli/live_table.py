@@ -31,6 +31,7 @@ from raysearch.data.step_progress import StepProgress
 from raysearch.search.journal.events import Event, StudyLaunched, TrialEnded, TrialWarning
 from raysearch.search.journal.history import History, Trial, finished, leaderboard
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.study.plan import Plan
 
 MAX_ROWS = 12
@@ -132,8 +133,12 @@ class StudyView:
                 f"best {plan.space.metric} {best.final_objective:.4f} ({best.id})  ", "bold"
             )
         text.append(f"{clock(time.time() - self._start_time)} elapsed")
-        remaining_s = None if self.is_search_over else self.remaining_seconds()
-        text.append("" if remaining_s is None else f", about {clock(remaining_s)} remaining")
+        remaining = None if self.is_search_over else self.remaining()
+        if remaining is not None:
+            text.append(f", about {clock(remaining.total)}")
+            if remaining.limits is not None:
+                text.append(" ({} to {})".format(*map(clock, remaining.limits)))
+            text.append(" remaining")
         return text
 
     def _bar(self) -> ProgressBar:
@@ -164,9 +169,9 @@ class StudyView:
         not_running = [trial for trial in ranked if trial.status != "running"]
         return (history.running() + not_running)[:MAX_ROWS]
 
-    def remaining_seconds(self) -> float | None:
-        """Return the seconds that the study still needs; None if they are unknown."""
-        return self.estimate.seconds()
+    def remaining(self) -> RemainingSeconds | None:
+        """Return what the study still needs; None if it is unknown."""
+        return self.estimate.remaining()
 
 
 class LiveView:

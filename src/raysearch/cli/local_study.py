@@ -135,8 +135,8 @@ def state_text(folder: StudyFolder, study: StudySummary) -> str:
     if study.excluded:
         counts += f", without {', '.join(study.excluded)}"
     if study.state == "running":
-        if study.seconds_left is not None:
-            counts += f"; {time_left_text(study.seconds_left)}"
+        if study.remaining is not None:
+            counts += f"; {time_left_text(study.remaining)}"
         return f"{study.name}: running as {study.launcher}; {counts}"
     if study.state == "ended":
         return (

@@ -55,9 +55,9 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
     folder = local_study(studies, name)
     summary, study = current_state(folder, folder.total_bytes())
     if study is not None and summary.state == "running":
-        from raysearch.cli.live_estimate import seconds_left
+        from raysearch.cli.live_estimate import estimated_remaining
 
-        summary = replace(summary, seconds_left=seconds_left(study))
+        summary = replace(summary, remaining=estimated_remaining(study))
     if as_json:
         print_json(summary)
         return 0
@@ -71,7 +71,7 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
 def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: bool) -> int:
     from raysearch.cli.launch_log import LaunchLog
     from raysearch.cli.leaderboard_table import show_leaderboard
-    from raysearch.cli.live_estimate import seconds_left
+    from raysearch.cli.live_estimate import estimated_remaining
     from raysearch.cli.progress_bar import clock
     from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.cli.time_text import time_left_text
@@ -82,9 +82,9 @@ def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: 
         launches = jobs.launches() if job is None else [job]
     study = log.snapshot()
     is_running = study is not None and job is not None and not job.is_over
-    left_s = seconds_left(study) if study is not None and is_running else None
+    remaining = estimated_remaining(study) if study is not None and is_running else None
     if as_json:
-        print_json({"launches": [asdict(job) for job in launches], "seconds_left": left_s})
+        print_json({"launches": [asdict(job) for job in launches], "remaining": remaining})
         return 0
     table = Table("study", "launch", "state", "time")
     for job in launches:
@@ -92,7 +92,7 @@ def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: 
         table.add_row(job.study, job.id, job.status.lower(), clock(elapsed_s))
     console.print(table)
     if study is not None:
-        if left_s is not None:
-            console.print(f"{study.plan.name}: {time_left_text(left_s)}")
+        if remaining is not None:
+            console.print(f"{study.plan.name}: {time_left_text(remaining)}")
         show_leaderboard(study.plan, study.history, console, intervals=log.intervals())
     return 0

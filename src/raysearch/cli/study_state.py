@@ -14,6 +14,7 @@ from raysearch.data.files import Folder
 from raysearch.errors import UserError
 from raysearch.search.journal.history import excluded_values, finished
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.study.launcher_lock import running_launcher
 from raysearch.search.study.lease_lock import Holder
 from raysearch.search.study.stored_study import StudySnapshot, load_study
@@ -39,7 +40,7 @@ class StudySummary:
         champion: The champion; None if none is selected yet.
         excluded: The values that the user excluded, each as NAME=VALUE.
         num_bytes: The size of its files.
-        seconds_left: What a running study still needs, estimated; None if unknown, or in a list.
+        remaining: What a running study still needs, estimated; None if unknown, or in a list.
         error: Why the study cannot be read; empty if it can.
     """
 
@@ -54,7 +55,7 @@ class StudySummary:
     champion: str | None = None
     excluded: tuple[str, ...] = ()
     num_bytes: int = 0
-    seconds_left: float | None = None
+    remaining: RemainingSeconds | None = None
     error: str = ""
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from raysearch.config.space import Space
 from raysearch.search.scheduling.cost_estimate import SimulatedSearch
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds
-from raysearch.search.scheduling.remaining_time import RemainingSeconds
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.scheduling.time_forecast import STARTUP_S, TimeForecast
 from raysearch.search.study.speed_cache import FeatureSeconds
 
@@ -74,9 +74,12 @@ def duration_text(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def time_left_text(seconds: float) -> str:
+def time_left_text(remaining: RemainingSeconds) -> str:
     """Return the estimated time that a running study still needs, such as `about 9 min left`."""
-    return f"about {duration_text(seconds)} left"
+    text = f"about {duration_text(remaining.total)} left"
+    if remaining.limits is None:
+        return text
+    return "{} ({} to {})".format(text, *map(duration_text, remaining.limits))
 
 
 def time_rows(times: PlanTimes, space: Space) -> dict[str, str]:
@@ -107,8 +110,12 @@ def _time_text(times: PlanTimes) -> str:
     slots = "1 trial" if times.num_slots == 1 else f"{times.num_slots} trials"
     if times.remaining is not None:
         remaining = times.remaining
+        text = f"about {duration_text(STARTUP_S + remaining.total)}"
+        if remaining.limits is not None:
+            low, high = (duration_text(STARTUP_S + limit) for limit in remaining.limits)
+            text += f" ({low} to {high})"
         return (
-            f"about {duration_text(STARTUP_S + remaining.total)}, {slots} at a time:"
+            f"{text}, {slots} at a time:"
             f" {duration_text(remaining.search)} of the search,"
             f" {duration_text(remaining.after_search)} after it"
         )
@@ -162,7 +169,8 @@ def time_json(times: PlanTimes) -> dict[str, JsonValue]:
     """Return the same numbers as JSON values; null for what is unknown.
 
     `is_remaining` says that the seconds are those that a study that exists still needs; these have
-    no low and high value. The fractions of the search are those of the whole search.
+    no low and high value if the rest is not simulated. The fractions of the search are those of the
+    whole search.
     """
     forecast, remaining = times.forecast, times.remaining
     values: dict[str, JsonValue] = dict.fromkeys(
@@ -174,6 +182,9 @@ def time_json(times: PlanTimes) -> dict[str, JsonValue]:
             "search_seconds": round(remaining.search, 1),
             "after_search_seconds": round(remaining.after_search, 1),
         }
+        if remaining.limits is not None:
+            low, high = (round(STARTUP_S + limit, 1) for limit in remaining.limits)
+            values |= {"low_seconds": low, "high_seconds": high}
     elif forecast is not None and not times.is_resumed:
         values = {
             "seconds": round(forecast.total, 1),

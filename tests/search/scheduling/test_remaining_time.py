@@ -26,11 +26,8 @@ from raysearch.search.journal.history import History
 from raysearch.search.sampling.designs import grid
 from raysearch.search.scheduling.cost_estimate import simulate_search
 from raysearch.search.scheduling.epoch_seconds import EpochSeconds, busy_seconds
-from raysearch.search.scheduling.remaining_time import (
-    MAX_SIMULATED_TRIALS,
-    RemainingSeconds,
-    RemainingTime,
-)
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
+from raysearch.search.scheduling.remaining_time import MAX_SIMULATED_TRIALS, RemainingTime
 from raysearch.search.scheduling.work_after_search import OVERHEAD_S, REGISTRATION_S
 from support.timed_studies import START, TimedStudy
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from statistics import median, median_low
 
 from raysearch.config.space import Space
@@ -40,6 +39,7 @@ from raysearch.search.scheduling.epoch_seconds import (
 )
 from raysearch.search.scheduling.fold_epochs_ahead import FoldEpochsAhead
 from raysearch.search.scheduling.remaining_search import RemainingSearch
+from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.scheduling.trial_speeds import Speeds, mean
 from raysearch.search.scheduling.work_after_search import (
     MIN_FRACTION_LEFT,
@@ -52,28 +52,12 @@ from raysearch.search.scheduling.work_after_search import (
 # The rest of a search with at most so many trials is simulated, so many times; with the rule
 # `forest`, a simulation takes longer.
 MAX_SIMULATED_TRIALS, MAX_FOREST_TRIALS, NUM_SIMULATIONS = 400, 60, 8
+# The simulations differ less than studies do: their outer values are moved apart by this factor.
+LIMITS_FACTOR = 1.5
 # Without a probe, the estimate waits until so many of the networks are measured, or so many of
 # the trials have started.
 MIN_MEASURED_FRACTION, MIN_STARTED_FRACTION = 0.75, 0.5
 NUM_OVERHEADS = 40
-
-
-@dataclass(frozen=True)
-class RemainingSeconds:
-    """The seconds that a study still needs.
-
-    Attributes:
-        search: Of the search.
-        after_search: Of selection, refit, repeats and registration.
-    """
-
-    search: float
-    after_search: float
-
-    @property
-    def total(self) -> float:
-        """Of both."""
-        return self.search + self.after_search
 
 
 class RemainingTime:
@@ -225,7 +209,9 @@ class RemainingTime:
                 searches.append(min(simulated.seconds, max_seconds))
                 totals.append(searches[-1] + sum(after.units(fold_s)))
             total_s, search_s = median(totals), min(median(searches), median(totals))
-            return RemainingSeconds(search_s, total_s - search_s)
+            _lowest, low_s, *_others, high_s, _highest = sorted(totals)
+            limits = (low_s / LIMITS_FACTOR, high_s * LIMITS_FACTOR)
+            return RemainingSeconds(search_s, total_s - search_s, limits)
 
         return simulate
 
