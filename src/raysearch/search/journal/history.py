@@ -217,7 +217,7 @@ class History:
                 self.repeat_objectives = event.repeat_objectives
                 self.with_encoder = event.with_encoder
             case RepeatFailed() | RepeatTrained() | RefitTrained():
-                self._train_again(event)
+                self._apply_retraining(event)
             case ScoresReplaced():
                 self.trials[event.trial].score_hashes[event.epoch] = event.scores
             case TrialsExtended():
@@ -227,7 +227,7 @@ class History:
             case _:
                 pass
 
-    def _train_again(self, event: RepeatFailed | RepeatTrained | RefitTrained) -> None:
+    def _apply_retraining(self, event: RepeatFailed | RepeatTrained | RefitTrained) -> None:
         match event:
             case RepeatFailed():
                 self.repeat_failures[event.trial, event.seed] = event.failure
