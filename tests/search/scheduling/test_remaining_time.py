@@ -18,6 +18,7 @@ from raysearch.search.journal.events import (
     RepeatTrained,
     StudyLaunched,
     TrialEnded,
+    TrialSelected,
     TrialsExtended,
     TrialStarted,
     ValueExcluded,
@@ -141,6 +142,35 @@ def test_the_estimate_falls_while_an_epoch_is_trained_but_not_to_its_end() -> No
     assert followed.estimate().search == pytest.approx(before_s - 10, abs=1)
     followed.now += 1000
     assert followed.estimate().search > 20 * (EPOCHS * FOLDS - 2)
+
+
+def after_search_seconds(start_s: float) -> float:
+    """The seconds after a search, after the first worker process has started in `start_s`."""
+    followed = Followed(space("none", 1), PROBED)
+    followed.add(TrialStarted("majority", "majority", {}, 0, FOLDS), 0.0)
+    followed.add(FoldReport("majority", 0, 1, 0.5, {"auroc": 0.5}, None, 0.0), 0.0)
+    followed.add(TrialEnded("majority", "finished", "all folds done"), 0.0)
+    baseline = {"architecture": "benchmark"}
+    followed.add(TrialStarted("benchmark", "benchmark", baseline, 0, FOLDS), 0.0)
+    followed.add(FoldReport("benchmark", 0, 1, 0.7, {"auroc": 0.7}, None, 1.0), start_s + 1.0)
+    return followed.estimate().after_search
+
+
+def test_the_start_of_the_first_worker_process_says_how_long_the_later_ones_take() -> None:
+    assert after_search_seconds(24.0) > after_search_seconds(12.0) + 20  # a refit, then repeats
+
+
+def test_what_remains_after_the_selection_is_that_of_the_selected_trial() -> None:
+    followed = Followed(space("none", 2), PROBED)
+    followed.finish("t0000", "cnn", 1.0, 0.9)
+    followed.finish("t0001", "p4m", 20.0, 0.8)
+    of_best_s = followed.estimate().after_search
+    followed.add(TrialSelected("t0001"), 1.0)
+    of_selected_s = followed.estimate().after_search
+    refit_and_repeats_s = 20.0 * EPOCHS * 4
+    assert of_selected_s > of_best_s + refit_and_repeats_s / 2
+    assert followed.estimate().search == 0
+    assert followed.estimate().limits is None
 
 
 def test_without_a_probe_there_is_no_estimate_until_most_architectures_are_measured() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from statistics import median, median_low
+from statistics import median
 
 from raysearch.config.space import Space
 from raysearch.search.journal.events import (
@@ -90,6 +90,8 @@ class RemainingTime:
         self._overheads: deque[float] = deque(maxlen=NUM_OVERHEADS)
         # Trials whose worker process may be starting: the first of each slot.
         self._starting: set[str] = set()
+        # Baselines that the launcher reports itself, at once.
+        self._untrained: set[str] = set()
         # Trials that have reported.
         self._reported: set[str] = set()
         self._starts: list[float] = []
@@ -103,7 +105,9 @@ class RemainingTime:
                 self._last_times.clear()
                 self._starting.clear()
                 self._num_concurrent = 0
-            case TrialStarted(kind="majority"):
+            case TrialStarted(trial=name, kind="majority"):
+                self._untrained.add(name)
+            case FoldReport(trial=name) if name in self._untrained:
                 pass
             case TrialStarted(trial=name) | TrialPromoted(trial=name):
                 self._last_times[name] = event.time
@@ -228,8 +232,11 @@ class RemainingTime:
         return seconds
 
     def _start_s(self) -> float:
-        """The seconds in which a worker process starts."""
-        return median_low(self._starts) if self._starts else WORKER_START_S
+        """The seconds in which a worker process starts: the shortest measured time.
+
+        The first trials start beside each other, and some of them import more than the champion.
+        """
+        return min(self._starts, default=WORKER_START_S)
 
     def _mean_overhead_s(self) -> float:
         return mean([*self._overheads, *[OVERHEAD_S] * (NUM_OVERHEADS // 4)])
