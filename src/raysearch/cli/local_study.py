@@ -59,7 +59,6 @@ def follow(folder: StudyFolder, console: Console) -> int:
     try:
         launcher = running_launcher(folder)
         with LiveView(console, is_local=launcher is not None and launcher.is_here) as view:
-            view.on_status(f"following {folder.name}")
             if await_plan(folder, view.on_status, _pause):
                 _follow_journal(folder, view)
     except KeyboardInterrupt:

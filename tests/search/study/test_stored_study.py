@@ -32,7 +32,7 @@ def test_a_snapshot_is_the_study_at_the_moment_of_reading(study: Study) -> None:
 
 
 def test_a_missing_study_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no study 'y' in"):
+    with pytest.raises(StudyError, match=f"no study 'y' in {tmp_path};"):
         load_study(StudyFolder(tmp_path / "y"))
 
 

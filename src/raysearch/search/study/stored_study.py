@@ -102,7 +102,8 @@ def read_plan(folder: StudyFolder) -> Plan:
     """
     if not folder.exists(folder.PLAN):
         raise StudyError(
-            f"no study {folder.name!r} in {folder.address}; `raysearch studies` lists them"
+            f"no study {folder.name!r} in {folder.address.rpartition('/')[0]}; `raysearch studies`"
+            " lists them"
         )
     try:
         content, status = folder.read_with_status(folder.PLAN, MAX_PLAN_BYTES)
