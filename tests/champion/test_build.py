@@ -58,6 +58,7 @@ def test_a_failed_refit_is_followed_by_that_of_the_next_trial(
     monkeypatch.setattr(build, "refit", refit)
     built = build_champion(study, selection_of(first, second), REFIT, texts.append)
     assert built == BuiltChampion(second)
+    assert study.history.selected == "t0001"
     assert texts == [f"refitting {trial} on all patients" for trial in ("t0000", "t0001")]
     with pytest.raises(StudyError, match="the refit of each of its 1 finished trials failed"):
         build_champion(study, selection_of(first), REFIT, ignore_status)
@@ -69,8 +70,10 @@ def test_a_stored_refit_is_not_trained_again(
     study = study_with_champion(shards, tmp_path / "studies" / "first")
     monkeypatch.delattr(build, "refit")
     (trial,) = study.history.done()
+    study.history.selected = None
     built = build_champion(study, selection_of(trial), REFIT, ignore_status)
     assert built == BuiltChampion(trial)
+    assert study.history.selected == trial.id
 
 
 def test_the_first_repeat_that_did_not_fail_gives_the_ensemble(
@@ -89,6 +92,7 @@ def test_the_first_repeat_that_did_not_fail_gives_the_ensemble(
     monkeypatch.setattr(build, "train_repeats", train)
     built = build_champion(study, selection_of(first, second), ENSEMBLE, ignore_status)
     assert built.trial is second
+    assert study.history.selected == "t0001"
     failed, finished = built.repeats
     assert failed == RepeatResult(failed.seed, None, "nan-loss")
     assert built.repeat_seed == finished.seed

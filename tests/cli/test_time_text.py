@@ -92,6 +92,7 @@ def test_the_time_of_a_resume_is_the_remaining_one() -> None:
     assert row.startswith("about 21 min (10 min to 1 h 0 min), 2 trials at a time: 20 min of")
     values = time_json(times)
     assert (values["low_seconds"], values["high_seconds"]) == (600, 3600)
+    assert time_json(TIMES)["is_remaining"] is False
 
 
 def test_the_time_left_has_its_limits_if_they_are_known() -> None:
@@ -100,4 +101,3 @@ def test_the_time_left_has_its_limits_if_they_are_known() -> None:
     assert time_left_text(with_limits) == "about 9 min left (5 min to 20 min)"
     later = with_limits.after(520)
     assert (later.search, later.after_search, later.limits) == (0, 20, (0, 680))
-    assert time_json(TIMES)["is_remaining"] is False

@@ -66,6 +66,7 @@ def build_champion(
     if options.kind == "ensemble":
         return _build_ensemble(study, selection, options, on_status, on_progress)
     if _has_refit_weights(study, selection.chosen):
+        study.record_selected(selection.chosen)
         return BuiltChampion(selection.chosen)
     return _build_refit(study, selection.order, on_status, on_progress)
 
@@ -74,6 +75,7 @@ def _build_refit(
     study: Study, trials: Sequence[Trial], on_status: StatusCallback, on_progress: StepCallback
 ) -> BuiltChampion:
     for trial in trials:
+        study.record_selected(trial)
         on_status(f"refitting {trial.id} on all patients")
         try:
             refit(study, trial, on_progress)
@@ -104,6 +106,7 @@ def _build_ensemble(
 ) -> BuiltChampion:
     """Repeat the cross-validation; the first repeat that did not fail gives the ensemble."""
     for trial in selection.order:
+        study.record_selected(trial)
         results = run_repeats(
             study, trial, options, selection.num_replicates, on_status, on_progress
         )

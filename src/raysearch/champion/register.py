@@ -103,7 +103,6 @@ def select_and_register_champion(
     # Nothing is trained or recorded if the license forbids a copy.
     separate_encoder_file(plan, selection.chosen.hparams, options.with_encoder)
     write_intervals(study.folder, selection)
-    study.record_selected(selection.chosen)
     built = build_champion(study, selection, options, on_status, on_progress)
     trial, repeats = built.trial, built.repeats
     encoder_file = separate_encoder_file(plan, trial.hparams, options.with_encoder)

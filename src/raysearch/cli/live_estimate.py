@@ -105,9 +105,10 @@ class LiveEstimate:
 
     def remaining(self) -> RemainingSeconds | None:
         """Return what the study still needs; None if it is unknown."""
-        if self._estimate is None:
+        made = self._estimate  # the thread may set another one
+        if made is None:
             return None
-        estimated_at, estimate = self._estimate
+        estimated_at, estimate = made
         return estimate.after(max(0.0, time.time() - estimated_at))
 
 

@@ -59,7 +59,10 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
 
         summary = replace(summary, remaining=estimated_remaining(study))
     if as_json:
-        print_json(summary)
+        from raysearch.cli.time_text import remaining_json
+
+        left = summary.remaining
+        print_json(asdict(summary) | {"remaining": None if left is None else remaining_json(left)})
         return 0
     console.print(state_text(folder, summary), soft_wrap=True, markup=False, highlight=False)
     if study is not None:
@@ -74,7 +77,7 @@ def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: 
     from raysearch.cli.live_estimate import estimated_remaining
     from raysearch.cli.progress_bar import clock
     from raysearch.cli.remote_launch import newest_opened_launch
-    from raysearch.cli.time_text import time_left_text
+    from raysearch.cli.time_text import remaining_json, time_left_text
     from raysearch.search.engine.cluster_jobs import cluster_tunnel
 
     with cluster_tunnel(cluster, console.print) as jobs:
@@ -84,7 +87,8 @@ def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: 
     is_running = study is not None and job is not None and not job.is_over
     remaining = estimated_remaining(study) if study is not None and is_running else None
     if as_json:
-        print_json({"launches": [asdict(job) for job in launches], "remaining": remaining})
+        values = None if remaining is None else remaining_json(remaining)
+        print_json({"launches": [asdict(job) for job in launches], "remaining": values})
         return 0
     table = Table("study", "launch", "state", "time")
     for job in launches:

@@ -165,6 +165,18 @@ def time_table(times: PlanTimes) -> Table:
     return table
 
 
+def remaining_json(remaining: RemainingSeconds, startup_s: float = 0.0) -> dict[str, JsonValue]:
+    """Return the remaining time as JSON values; `startup_s` are added before the search starts."""
+    low, high = remaining.limits or (None, None)
+    return {
+        "seconds": round(startup_s + remaining.total, 1),
+        "low_seconds": None if low is None else round(startup_s + low, 1),
+        "high_seconds": None if high is None else round(startup_s + high, 1),
+        "search_seconds": round(remaining.search, 1),
+        "after_search_seconds": round(remaining.after_search, 1),
+    }
+
+
 def time_json(times: PlanTimes) -> dict[str, JsonValue]:
     """Return the same numbers as JSON values; null for what is unknown.
 
@@ -177,14 +189,7 @@ def time_json(times: PlanTimes) -> dict[str, JsonValue]:
         ("seconds", "low_seconds", "high_seconds", "search_seconds", "after_search_seconds")
     )
     if remaining is not None:
-        values |= {
-            "seconds": round(STARTUP_S + remaining.total, 1),
-            "search_seconds": round(remaining.search, 1),
-            "after_search_seconds": round(remaining.after_search, 1),
-        }
-        if remaining.limits is not None:
-            low, high = (round(STARTUP_S + limit, 1) for limit in remaining.limits)
-            values |= {"low_seconds": low, "high_seconds": high}
+        values |= remaining_json(remaining, STARTUP_S)
     elif forecast is not None and not times.is_resumed:
         values = {
             "seconds": round(forecast.total, 1),

@@ -251,10 +251,12 @@ def test_a_grid_trains_its_points_once_beside_those_to_evaluate(
     assert num_trials_left(space, history, 100) == 0
 
 
+@pytest.mark.parametrize("rule", ["asha", "forest"])
 @pytest.mark.parametrize("sampler", ["forest", "tpe", "random", "grid", "qmc"])
-def test_every_proposal_satisfies_the_constraints(sampler: str) -> None:
+def test_every_proposal_satisfies_the_constraints(sampler: str, rule: str) -> None:
     constraint = "learning_rate < 0.01 or optimizer == 'sgd'"
     tree = TREE | {"sampler": sampler, "trials": 30, "constraints": [constraint]}
+    tree |= {"stopping": {"rule": rule}}
     space = parse_space(tree, "x")
     policy = SearchPolicy(space)
     for number in range(30):

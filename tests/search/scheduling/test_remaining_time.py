@@ -173,6 +173,52 @@ def test_what_remains_after_the_selection_is_that_of_the_selected_trial() -> Non
     assert followed.estimate().limits is None
 
 
+def test_an_extended_study_that_selects_another_trial_has_its_refit_and_repeats_ahead() -> None:
+    followed = Followed(space("none", 1), PROBED)
+    followed.finish("t0000", "cnn", 1.0, 0.8)
+    followed.add(TrialSelected("t0000"), 1.0)
+    followed.add(RefitTrained("t0000", "0"), 5.0)
+    for fold in range(FOLDS):
+        followed.add(RepeatTrained("t0000", 1, fold, "0"), 3.0)
+    end_s = followed.estimate().after_search
+    followed.add(TrialsExtended(2), 1.0)
+    followed.start("t0001", "p4m")
+    assert followed.estimate().search > 0  # the search goes on
+    for epoch in range(1, EPOCHS * FOLDS + 1):
+        followed.report("t0001", epoch, 20.0, 0.9)
+    followed.add(TrialEnded("t0001", "finished", "all folds done"), 0.0)
+    followed.add(TrialSelected("t0001"), 1.0)
+    assert followed.estimate().search == 0
+    assert followed.estimate().after_search > end_s + 20.0 * EPOCHS * FOLDS
+
+
+def test_a_search_that_goes_on_after_a_selection_is_not_over() -> None:
+    followed = Followed(space("none", 3), PROBED)
+    followed.finish("t0000", "cnn", 1.0, 0.8)
+    followed.start("t0001", "p4m")
+    followed.add(TrialSelected("t0000"), 1.0)
+    assert followed.estimate().search > 20.0 * EPOCHS
+    followed.report("t0001", 1, 20.0, 0.9)
+    assert followed.history.selected is None
+    assert followed.estimate().search > 20.0 * EPOCHS
+
+
+def test_the_limits_of_a_simulated_rest_are_apart_and_end_with_the_budget() -> None:
+    followed = Followed(space("forest", 20), PROBED)
+    followed.finish("t0000", "cnn", 1.0, 0.8)
+    estimate = followed.estimate()
+    assert estimate.limits is not None
+    low, high = estimate.limits
+    assert low * 1.5 <= estimate.total <= high / 1.5
+    limited = Followed(space("forest", 20, budget=Budget(hours=0.01)), PROBED)
+    limited.finish("t0000", "cnn", 1.0, 0.8)
+    with_budget = limited.estimate()
+    assert with_budget.limits is not None
+    after_p4m_s = 20.0 * EPOCHS * (FOLDS + 2)  # the repeats, and a refit on all rows
+    assert with_budget.limits[1] < 36 + 1.5 * (after_p4m_s + 60)
+    assert with_budget.limits[1] < high
+
+
 def test_without_a_probe_there_is_no_estimate_until_most_architectures_are_measured() -> None:
     followed = Followed(space(), {})
     followed.start("t0000", "cnn")

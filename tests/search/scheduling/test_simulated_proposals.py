@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -15,12 +16,15 @@ from raysearch.config.samplers import (
     TpeSampler,
 )
 from raysearch.config.space import Hyperparameter, Space
-from raysearch.search.journal.events import ValueExcluded
+from raysearch.search.journal.events import TrialStarted, ValueExcluded
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.sampler import propose
 from raysearch.search.scheduling.forest import NUM_STARTUP_TRIALS
 from raysearch.search.scheduling.simulated_proposals import (
+    NUM_PROPOSED,
+    PRIOR_PROPOSALS,
     SimulatedProposals,
+    proposed_networks,
     simulated_sampler,
 )
 from support.simulated_studies import SPACE
@@ -71,7 +75,7 @@ def test_the_forest_prefers_cheaper_networks_and_other_samplers_do_not() -> None
 def test_the_first_proposals_and_those_without_a_model_are_the_samplers() -> None:
     known = {"cnn": -5.0, "p4m": 5.0}
     assert fraction_of_p4m(RandomSampler(), known, EQUAL) == pytest.approx(0.5, abs=0.1)
-    grid = replace(TWO_NETWORKS, sampler=GridSampler(2))
+    grid = replace(TWO_NETWORKS, sampler=GridSampler(steps=2))
     proposals = SimulatedProposals(grid.sampler, True, known, EQUAL)
     assert simulated_sampler(grid.sampler) == grid.sampler
     assert proposals(grid, History(), 20) == propose(grid, History(), 20)
@@ -95,3 +99,40 @@ def test_no_proposal_has_an_excluded_value_or_violates_a_constraint() -> None:
         proposal = proposals(limited, History(), number)
         assert proposal["architecture"] == "p4m"
         assert float(proposal["learning_rate"]) < 0.001
+
+
+def test_the_networks_that_the_model_proposed_last_are_proposed_again() -> None:
+    trials = [
+        TrialStarted(f"t{number:04d}", "trial", {"architecture": "p4m"}, 0, 3)
+        for number in range(20)
+    ]
+    forest = replace(TWO_NETWORKS, sampler=ForestSampler())
+    proposed = proposed_networks(forest, History(trials))
+    assert proposed == ["p4m"] * NUM_PROPOSED
+    assert proposed_networks(forest, History(trials[:NUM_STARTUP_TRIALS])) == []
+    points = replace(forest, points_to_evaluate=((("architecture", "p4m"),),) * 20)
+    assert proposed_networks(points, History(trials)) == []
+    known = {"cnn": 5.0, "p4m": -5.0}
+    without = SimulatedProposals(ForestSampler(), True, known, EQUAL)
+    assert counts(without)["p4m"] == 0
+    with_proposed = SimulatedProposals(ForestSampler(), True, known, EQUAL, proposed)
+    fraction = NUM_PROPOSED / (NUM_PROPOSED + PRIOR_PROPOSALS)
+    assert counts(with_proposed)["p4m"] / NUM_PROPOSALS == pytest.approx(fraction, abs=0.1)
+
+
+def test_a_network_without_an_allowed_configuration_is_given_up_soon() -> None:
+    impossible = replace(
+        TWO_NETWORKS, sampler=RandomSampler(), constraints=("architecture != 'p4m'",)
+    )
+    proposals = SimulatedProposals(ForestSampler(), True, {"p4m": 5.0}, EQUAL)
+    start = time.process_time()
+    assert counts(proposals, impossible) == {"cnn": NUM_PROPOSALS}
+    assert time.process_time() - start < 5
+
+
+def test_a_simulation_of_fewer_trials_makes_fewer_random_proposals() -> None:
+    known = {"cnn": -5.0, "p4m": 5.0}
+    proposals = SimulatedProposals(ForestSampler(), True, known, EQUAL, factor=8.0)
+    space = replace(TWO_NETWORKS, sampler=RandomSampler())
+    networks = [proposals(space, History(), number)["architecture"] for number in range(1, 30)]
+    assert set(networks) == {"p4m"}

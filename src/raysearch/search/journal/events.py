@@ -218,7 +218,7 @@ class ChampionSelected(Recorded):
 
 @dataclass(frozen=True)
 class TrialSelected(Recorded):
-    """A trial was selected as the champion to be: its refit or its repeats follow.
+    """A trial was selected; its refit or its repeats follow.
 
     Args:
         trial: Name of the trial.

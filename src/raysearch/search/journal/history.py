@@ -156,8 +156,8 @@ class History:
         trials: Every trial, by its name.
         rungs: The objectives at each rung.
         at_rungs: Every objective at a rung, in the order of the journal: trial, fold-epoch, value.
-        selected: Name of the trial that was selected last: its refit or its repeats follow, then it
-            is the champion.
+        selected: Name of the trial that was selected after the search, and whose refit or repeats
+            follow or are trained; None before that, and while an extended search goes on.
         champion: Name of the champion; None before one is recorded.
         champion_decision: Its decision rule.
         with_encoder: Whether its model has a copy of a frozen encoder although the license of the
@@ -201,6 +201,7 @@ class History:
         """
         self._reject_contradiction(event)
         self.spent.apply(event)
+        self._follow_selection(event)
         match event:
             case TrialStarted():
                 self._start(event)
@@ -210,8 +211,6 @@ class History:
                 self._pause_or_continue(event)
             case TrialEnded():
                 self._end(event)
-            case TrialSelected():
-                self.selected = event.trial
             case ChampionSelected():
                 self.champion, self.champion_decision = event.trial, event.decision
                 self.repeat_objectives = event.repeat_objectives
@@ -224,6 +223,15 @@ class History:
                 self.extended = event.trials
             case ValueExcluded():
                 self.exclusions += ((event.hyperparameter, event.value),)
+            case _:
+                pass
+
+    def _follow_selection(self, event: Event) -> None:
+        match event:
+            case TrialSelected() | ChampionSelected() | RefitTrained() | RepeatTrained():
+                self.selected = event.trial
+            case TrialStarted() | TrialPromoted() | FoldReport() | TrialsExtended():
+                self.selected = None
             case _:
                 pass
 

@@ -8,10 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from raysearch.config.samplers import Sampler
 from raysearch.config.space import Budget, NetworkLimits, Space
 from raysearch.search.journal.history import History
-from raysearch.search.sampling.sampler import num_trials_left
+from raysearch.search.sampling.sampler import Proposals, num_trials_left
 from raysearch.search.sampling.searched_networks import network_of, networks_of
 from raysearch.search.scheduling.epoch_seconds import seconds_of_network
 from raysearch.search.scheduling.policy import SearchPolicy
@@ -116,19 +115,18 @@ def simulate_search(
         points_to_evaluate=(),
         limits=NetworkLimits(),
     )
-    seconds = {name: float(epoch_seconds.get(name, 1.0)) for name in networks_of(space)}
-    return SimulatedSearch(
-        tuple(_simulated_trials(simulated, space.sampler, seconds, num_slots)),
-        num_trials / num_simulated_trials,
-        space.budget.fold_epochs,
-    )
+    seconds = {name: seconds_of_network(epoch_seconds, name) for name in networks_of(space)}
+    factor = num_trials / num_simulated_trials
+    penalizes_costs = space.budget.fold_epochs is None
+    # Before a study, all networks count as equally good.
+    proposals = SimulatedProposals(space.sampler, penalizes_costs, {}, seconds, factor=factor)
+    trials = _simulated_trials(simulated, proposals, seconds, num_slots)
+    return SimulatedSearch(tuple(trials), factor, space.budget.fold_epochs)
 
 
 def _simulated_trials(
-    space: Space, sampler: Sampler, epoch_seconds: Mapping[str, float], num_slots: int
+    space: Space, proposals: Proposals, epoch_seconds: Mapping[str, float], num_slots: int
 ) -> Iterator[SimulatedTrial]:
-    penalizes_costs = space.budget.fold_epochs is None
-    proposals = SimulatedProposals(sampler, penalizes_costs, {}, epoch_seconds)
     rule = simulated_rule(space, epoch_seconds, proposals=proposals)
     policy = SearchPolicy(space, rule=rule, proposals=proposals)
     simulation = SearchSimulation(

@@ -238,8 +238,10 @@ class SearchPolicy:
         """The start of a new trial; None if a grid has no further point."""
         number = len(self.history.searched())
         chosen = start.hparams if number >= len(self.space.points_to_evaluate) else None
-        if chosen is not None and self._is_too_long(chosen):
-            chosen = None
+        is_rejected = chosen is not None and (
+            self._is_too_long(chosen) or not allowed(self.space, chosen)
+        )
+        chosen = None if is_rejected else chosen
         hparams = self._hparams(number) if chosen is None else dict(chosen)
         return trial_started(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
 

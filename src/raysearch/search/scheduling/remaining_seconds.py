@@ -12,8 +12,8 @@ class RemainingSeconds:
     Attributes:
         search: Of the search.
         after_search: Of selection, refit, repeats and registration.
-        limits: Between them are, of ten studies that were measured, seven; None if the rest of the
-            search is not simulated, or over.
+        limits: The low and the high value of both in simulations; None if the rest of the search is
+            not simulated, or over.
     """
 
     search: float

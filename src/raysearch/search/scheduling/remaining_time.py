@@ -14,17 +14,12 @@ from statistics import median
 
 from raysearch.config.space import Space
 from raysearch.search.journal.events import (
-    ChampionSelected,
     Event,
     FoldReport,
-    RefitTrained,
-    RepeatTrained,
     StudyLaunched,
     TrialEnded,
     TrialPaused,
     TrialPromoted,
-    TrialSelected,
-    TrialsExtended,
     TrialStarted,
 )
 from raysearch.search.journal.history import History, Trial
@@ -95,8 +90,6 @@ class RemainingTime:
         # Trials that have reported.
         self._reported: set[str] = set()
         self._starts: list[float] = []
-        # Whether the trials were extended after the last step that follows a search.
-        self._is_extended = False
 
     def apply(self, event: Event) -> None:
         """Follow the study's next event."""
@@ -125,10 +118,6 @@ class RemainingTime:
                 self._last_times[name] = event.time
             case TrialPaused(trial=name) | TrialEnded(trial=name):
                 self._last_times.pop(name, None)
-            case TrialsExtended():
-                self._is_extended = True
-            case TrialSelected() | ChampionSelected() | RefitTrained() | RepeatTrained():
-                self._is_extended = False
             case _:
                 pass
         self._num_concurrent = max(self._num_concurrent, len(self._last_times))
@@ -197,7 +186,7 @@ class RemainingTime:
             return seconds_of_network(by_network, network_of(self._space, trial.hparams))
 
         def simulate() -> RemainingSeconds:
-            searches, totals = [], []
+            searches, totals, longest_after_s = [], [], 0.0
             for seed in range(NUM_SIMULATIONS):
                 simulated = rest.simulate(
                     seed,
@@ -211,11 +200,13 @@ class RemainingTime:
                 if champion is not None:
                     fold_s = seconds_of(champion) * fold_reports(self._space, champion)
                 searches.append(min(simulated.seconds, max_seconds))
-                totals.append(searches[-1] + sum(after.units(fold_s)))
+                after_s = sum(after.units(fold_s))
+                totals.append(searches[-1] + after_s)
+                longest_after_s = max(longest_after_s, after_s)
             total_s, search_s = median(totals), min(median(searches), median(totals))
             _lowest, low_s, *_others, high_s, _highest = sorted(totals)
-            limits = (low_s / LIMITS_FACTOR, high_s * LIMITS_FACTOR)
-            return RemainingSeconds(search_s, total_s - search_s, limits)
+            high_s = min(high_s * LIMITS_FACTOR, max_seconds + longest_after_s * LIMITS_FACTOR)
+            return RemainingSeconds(search_s, total_s - search_s, (low_s / LIMITS_FACTOR, high_s))
 
         return simulate
 
@@ -250,12 +241,12 @@ class RemainingTime:
 
     def _is_over(self, history: History) -> bool:
         """Whether the search is over."""
-        is_selected = history.selected or history.champion or self._retrained(history)
-        if is_selected and not self._is_extended:
+        if history.running() or history.paused():
+            return False
+        if history.selected is not None:
             return True
         has_started = not self._ahead.num_pending(history)
-        is_complete = has_started or exhausted(self._space, history) is not None
-        return is_complete and not history.running() and not history.paused()
+        return has_started or exhausted(self._space, history) is not None
 
     def _search_seconds(
         self, history: History, speeds: Speeds, overhead_s: float, now: float
@@ -301,36 +292,23 @@ class RemainingTime:
         return seconds_left(self._work_after(history).units(fold_s), passed_s)
 
     def _work_after(self, history: History) -> WorkAfterSearch:
-        space = self._space
-        retrained = self._retrained(history)
-        is_refit = space.champion == "refit" and retrained is None
+        space, selected = self._space, _selected(history)
+        is_refitted = selected is not None and selected.refit_hash is not None
         speedup = refit_speedup(self._num_cpus or 1.0, space.resources.cpus)
-        folds = min(map(int, space.values_of("folds"))) if retrained is None else retrained.folds
+        folds = min(map(int, space.values_of("folds"))) if selected is None else selected.folds
         return WorkAfterSearch(
             folds=folds,
             num_slots=self.num_slots,
             num_repeats=space.repeats * folds,
-            num_repeated=0 if self._is_extended else _num_repeated(history),
-            refit_speedup=speedup if is_refit else None,
+            num_repeated=0 if selected is None else len(selected.repeats),
+            refit_speedup=speedup if space.champion == "refit" and not is_refitted else None,
             start_s=self._start_s(),
         )
 
     def _champion(self, history: History) -> Trial | None:
         """The selected trial, or the one that would be selected now."""
-        if history.selected is not None and not self._is_extended:
-            return history.trials[history.selected]
-        return self._retrained(history) or history.best(None, self._space.mode)
-
-    def _retrained(self, history: History) -> Trial | None:
-        """The trial that was refitted or repeated; None before that.
-
-        An extended search may have another champion, of which nothing is trained yet.
-        """
-        if self._is_extended:
-            return None
-        trials = history.trials.values()
-        return next((trial for trial in trials if trial.refit_hash or trial.repeats), None)
+        return _selected(history) or history.best(None, self._space.mode)
 
 
-def _num_repeated(history: History) -> int:
-    return sum(len(trial.repeats) for trial in history.trials.values())
+def _selected(history: History) -> Trial | None:
+    return None if history.selected is None else history.trials[history.selected]

@@ -56,6 +56,7 @@ class SimulatedProposals:
         expected: The mean final objective of each network, in standard deviations; 0 of those
             missing.
         proposed: The networks that the model of the sampler has proposed so far, the last ones.
+        factor: How many times as many trials the search has as the simulation.
         epoch_seconds: The seconds of a report of each network.
         seed: The seed of the proposals.
     """
@@ -68,10 +69,14 @@ class SimulatedProposals:
         epoch_seconds: Mapping[str, float],
         proposed: Sequence[str] = (),
         seed: int = 0,
+        factor: float = 1.0,
     ) -> None:
         self._expected, self._epoch_seconds = expected, epoch_seconds
         self._proposed, self._seed = proposed, seed
-        self._num_random = num_random_proposals(sampler)
+        # Networks of which no allowed configuration was drawn.
+        self._not_drawn: set[str] = set()
+        num_random = num_random_proposals(sampler)
+        self._num_random = None if num_random is None else round(num_random / factor)
         self._penalty = 0.0
         if isinstance(sampler, ForestSampler) and penalizes_costs:
             self._penalty = COST_WEIGHT * PREDICTION_STD
@@ -80,20 +85,28 @@ class SimulatedProposals:
         self, space: Space, history: History, number: int, attempt: int = 0
     ) -> dict[str, Value]:
         """Propose the hyperparameters of trial `number`, as `sampler.propose` does."""
-        if self._num_random is None or number < self._num_random:
+        if self._num_random is None or number < self._num_random or attempt:
             return propose(space, history, number, attempt)
         remaining = remaining_space(space, history)
-        seed = key(space.seed, "simulated proposal", self._seed, number, attempt)
+        seed = key(space.seed, "simulated proposal", self._seed, number)
         rng = np.random.default_rng(seed)
-        network = self._network(remaining_networks(space, history), rng)
-        hparams: dict[str, Value] = {}
+        networks = [
+            network
+            for network in remaining_networks(space, history)
+            if network not in self._not_drawn
+        ]
+        network = self._network(networks, rng) if networks else None
+        first: dict[str, Value] | None = None
         for _draw in range(MAX_DRAWS):
             hparams = sample_hparams(remaining, rng)
-            if network_of(space, hparams) == network and allowed(remaining, hparams):
-                break
-        return hparams
+            if allowed(remaining, hparams):
+                first = first or hparams
+                if network in (None, network_of(space, hparams)):
+                    return hparams
+        self._not_drawn |= {network} if network else set()
+        return first or propose(space, history, number)
 
-    def _network(self, networks: tuple[str, ...], rng: np.random.Generator) -> str:
+    def _network(self, networks: Sequence[str], rng: np.random.Generator) -> str:
         proposed = [network for network in self._proposed if network in networks]
         if rng.random() < len(proposed) / (len(proposed) + PRIOR_PROPOSALS):
             return proposed[rng.integers(len(proposed))]
@@ -119,7 +132,9 @@ def num_random_proposals(sampler: Sampler) -> int | None:
 def proposed_networks(space: Space, history: History) -> list[str]:
     """The networks that the model of the sampler has proposed last."""
     num_random = num_random_proposals(space.sampler)
-    trials = [] if num_random is None else history.searched()[num_random:]
+    if num_random is None:
+        return []
+    trials = history.searched()[max(num_random, len(space.points_to_evaluate)) :]
     return [network_of(space, trial.hparams) for trial in trials[-NUM_PROPOSED:]]
 
 
