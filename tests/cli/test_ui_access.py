@@ -117,6 +117,15 @@ def test_pages_of_other_origins_are_rejected(server: UiServer) -> None:
 
 
 @pytest.mark.slow
+def test_the_assistant_of_mlflow_which_runs_commands_is_switched_off(server: UiServer) -> None:
+    cookie = server.login()
+    for path in ("config", "message", "%63onfig", "providers/claude_code/health"):
+        for prefix in ("/ajax-api/3.0/mlflow/assistant", "/ajax-api/3.0/mlflow/%61ssistant"):
+            assert server.status(f"{prefix}/{path}", Cookie=cookie) == 403
+    assert server.answer("/ajax-api/3.0/mlflow/assistant/message", {"Cookie": cookie}, {})[0] == 403
+
+
+@pytest.mark.slow
 def test_the_python_client_logs_in_by_the_token(
     server: UiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ HTTP_PORT = 80
 # The parameter of the address at which a browser logs in.
 TOKEN_PARAMETER = "token"  # noqa: S105 the name of a parameter
 INDEX, HEALTH = "/", "/health"
+# MLflow's assistant runs shell commands of a language model on the server; no study needs it.
+ASSISTANT = "/mlflow/assistant"
 # What browsers send with requests of the user and of the UI's own pages.
 OWN_SITES = ("same-origin", "none")
 # After a login from another page, such as that of `raysearch ui --open`, a redirect would still be
@@ -68,8 +70,9 @@ class UiAccess:
         hosts = connection.headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return PlainTextResponse("This host name is not allowed.", 403)
-        if not self._is_own_page(connection):
-            return PlainTextResponse("Requests of other pages are rejected.", 403)
+        if ASSISTANT in path or not self._is_own_page(connection):
+            text = "Requests of other pages and of MLflow's assistant are rejected."
+            return PlainTextResponse(text, 403)
         if self._token is None or path == HEALTH:
             return None
         if path == INDEX and is_get and presented is not None:
