@@ -55,6 +55,11 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
     [
         ({"sampler": "bohb"}, "sampler: 'bohb' is unknown (nearest of "),
         ({"optimizer": "sgd"}, "optimizer: a hyperparameter; move it into the section `space`"),
+        (
+            {"optimizr": "sgd"},
+            "optimizr: unknown key; did you mean `optimizer`? That is a hyperparameter of the"
+            " section `space`",
+        ),
         ({"space": {"optimizer": ["adam", "sgd"]}}, "write `optimizer: {choice: [adam, sgd]}`"),
         (
             {"space": {"learning_rate": [1e-4, 1e-2]}},

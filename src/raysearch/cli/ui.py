@@ -93,6 +93,10 @@ def ui(
         **_server_environment(store, host, port, allowed_hosts),
         # By default, uvicorn puts the working folder first on the search path of modules.
         "UVICORN_APP_DIR": os.devnull,
+        # A warning about MLflow's own code, at each start.
+        "PYTHONWARNINGS": os.environ.get(
+            "PYTHONWARNINGS", "ignore:starlette.middleware.wsgi is deprecated"
+        ),
         # The default is four, each with 200 MB of memory and several seconds to start.
         "MLFLOW_WORKERS": os.environ.get("MLFLOW_WORKERS", "2" if server else "1"),
     }

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from raysearch.config.hyperparameter_entry import BRANCHES_KEY
 from raysearch.config.hyperparameters import HYPERPARAMETERS
-from raysearch.config.names import candidates
+from raysearch.config.names import candidates, suggestion
 from raysearch.config.samplers import SAMPLERS
 from raysearch.config.space import Budget, NetworkLimits
 from raysearch.config.space_model import (
@@ -100,6 +100,8 @@ def _unknown_key(details: ErrorDetails, path: Path) -> str:
         if path[0] in HYPERPARAMETERS:
             return "a hyperparameter; move it into the section `space`"
         keys = list(SpaceFile.model_fields)
+        if not suggestion(path[0], keys) and (hint := suggestion(path[0], HYPERPARAMETERS)):
+            return f"unknown key{hint} That is a hyperparameter of the section `space`"
     elif path[0] == "sampler":
         keys = _keys_of(SAMPLERS[str(details["loc"][1])])
     else:
