@@ -132,7 +132,7 @@ class StudyView:
             text.append(
                 f"best {plan.space.metric} {best.final_objective:.4f} ({best.id})  ", "bold"
             )
-        text.append(f"{clock(time.time() - self._start_time)} elapsed")
+        text.append(f"\n{clock(time.time() - self._start_time)} elapsed")
         remaining = None if self.is_search_over else self.remaining()
         if remaining is not None:
             text.append(f", about {clock(remaining.total)}")
