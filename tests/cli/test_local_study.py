@@ -72,8 +72,6 @@ def test_a_running_study_is_followed_stopped_and_resumed_without_its_data(
         assert "small: running as process" in running
         assert f"on {socket.gethostname()}" in running
         assert re.search(r"; about .+ left \(.+ to .+\)", running)
-        left = json.loads(run("status", "small", "--json").stdout)["remaining"]
-        assert 0 < left["low_seconds"] <= left["seconds"] <= left["high_seconds"]
         assert "running" in run("studies").stdout
         _stop_one_trial_and_exclude_a_value(run)
         attached = run.start("attach", "small")

@@ -10,6 +10,7 @@ from rich.console import Console
 from raysearch.cli.time_text import (
     PlanTimes,
     duration_text,
+    remaining_json,
     time_json,
     time_left_text,
     time_rows,
@@ -99,5 +100,7 @@ def test_the_time_left_has_its_limits_if_they_are_known() -> None:
     assert time_left_text(RemainingSeconds(500, 40)) == "about 9 min left"
     with_limits = RemainingSeconds(500, 40, (300, 1200))
     assert time_left_text(with_limits) == "about 9 min left (5 min to 20 min)"
+    values = {"seconds": 540, "low_seconds": 300, "high_seconds": 1200}
+    assert values.items() <= remaining_json(with_limits).items()
     later = with_limits.after(520)
     assert (later.search, later.after_search, later.limits) == (0, 20, (0, 680))
