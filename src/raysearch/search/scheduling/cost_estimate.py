@@ -117,9 +117,8 @@ def simulate_search(
     )
     seconds = {name: seconds_of_network(epoch_seconds, name) for name in networks_of(space)}
     factor = num_trials / num_simulated_trials
-    penalizes_costs = space.budget.fold_epochs is None
     # Before a study, all networks count as equally good.
-    proposals = SimulatedProposals(space.sampler, penalizes_costs, {}, seconds, factor=factor)
+    proposals = SimulatedProposals(space, {}, seconds, factor=factor)
     trials = _simulated_trials(simulated, proposals, seconds, num_slots)
     return SimulatedSearch(tuple(trials), factor, space.budget.fold_epochs)
 

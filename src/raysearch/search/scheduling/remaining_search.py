@@ -95,7 +95,7 @@ class RemainingSearch:
     """
 
     def __init__(self, space: Space, history: History) -> None:
-        self._history, self._sampler = history, space.sampler
+        self._history, self._planned = history, space
         self._proposed = proposed_networks(space, history)
         # The targets of the objective do not apply to its transformed values.
         budget = Budget(
@@ -132,11 +132,8 @@ class RemainingSearch:
         """
         rng = np.random.default_rng(seed)
         space = self._space
-        penalizes_costs = space.budget.fold_epochs is None
         expected = {name: effect.draw(rng) for name, effect in self._effects.items()}
-        proposals = SimulatedProposals(
-            self._sampler, penalizes_costs, expected, by_network, self._proposed, seed
-        )
+        proposals = SimulatedProposals(self._planned, expected, by_network, self._proposed, seed)
         rule = simulated_rule(space, by_network, expected, STARTED_WEIGHT_FACTOR, proposals)
         policy = SearchPolicy(space, self._events, rule, proposals)
         num_spent = policy.history.spent.fold_epochs

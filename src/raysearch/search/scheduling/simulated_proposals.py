@@ -51,20 +51,19 @@ class SimulatedProposals:
     the one with the best objectives, and the rest of the configuration is random.
 
     Args:
-        sampler: The sampler of the space.
-        penalizes_costs: Whether the forest penalizes costs: not if the budget is in fold-epochs.
+        planned: The space of the study, whose sampler is simulated. The forest penalizes costs,
+            unless its budget is in fold-epochs.
         expected: The mean final objective of each network, in standard deviations; 0 of those
             missing.
-        proposed: The networks that the model of the sampler has proposed so far, the last ones.
-        factor: How many times as many trials the search has as the simulation.
         epoch_seconds: The seconds of a report of each network.
+        proposed: The networks that the model of the sampler has proposed so far, the last ones.
         seed: The seed of the proposals.
+        factor: How many times as many trials the search has as the simulation.
     """
 
     def __init__(
         self,
-        sampler: Sampler,
-        penalizes_costs: bool,
+        planned: Space,
         expected: Mapping[str, float],
         epoch_seconds: Mapping[str, float],
         proposed: Sequence[str] = (),
@@ -75,10 +74,10 @@ class SimulatedProposals:
         self._proposed, self._seed = proposed, seed
         # Networks of which no allowed configuration was drawn.
         self._not_drawn: set[str] = set()
-        num_random = num_random_proposals(sampler)
+        num_random = num_random_proposals(planned.sampler)
         self._num_random = None if num_random is None else round(num_random / factor)
         self._penalty = 0.0
-        if isinstance(sampler, ForestSampler) and penalizes_costs:
+        if isinstance(planned.sampler, ForestSampler) and planned.budget.fold_epochs is None:
             self._penalty = COST_WEIGHT * PREDICTION_STD
 
     def __call__(
