@@ -35,7 +35,7 @@ def run_with_closed_terminal(run: Commands, *words: str) -> int:
             stderr=used,
             start_new_session=True,
         )
-        os.close(seen)
+        seen.close()
         return process.wait(timeout=300)
 
 
@@ -126,23 +126,22 @@ def test_a_study_outlives_its_terminal(
     prepare_launch(run.folder, epochs=1, trials="2", sampler="random")
     launch = (RAYSEARCH, "launch", "small.yaml", "--data", str(shards), "--name", "small", *options)
     with terminal() as (seen, used):
-        reader, writer = os.pipe() if options else (seen, used)
         process = subprocess.Popen(
             [*WITHOUT_HANGUP, *launch],
             cwd=run.folder,
             env=run.environment,
             stdin=used,
-            stdout=writer,
+            stdout=subprocess.PIPE if options else used,
             stderr=used,
+            bufsize=0,
             start_new_session=True,
         )
-        if options:
-            os.close(writer)
+        reader = process.stdout or seen
         output = b""
         while b"searching" not in output:
-            output += os.read(reader, 2**16)
-        for descriptor in {reader, seen}:
-            os.close(descriptor)
+            output += reader.read(2**16) or b""
+        reader.close()
+        seen.close()
         assert process.wait(timeout=600) == 0
     (row,) = json.loads(run("studies", "--json").stdout)["studies"]
     assert (row["name"], row["num_started"], row["error"]) == ("small", 2, "")

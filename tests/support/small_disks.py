@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -64,12 +65,12 @@ def filled(disk: Path) -> Iterator[None]:
 
 
 @contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """A terminal: the descriptors of the side that a person sees, and of the program's side."""
+def terminal() -> Iterator[tuple[FileIO, FileIO]]:
+    """A terminal: the side that a person sees, and the program's side.
+
+    They are files, not descriptors: the block may close them, and a second `os.close` would close
+    whatever got the same number meanwhile.
+    """
     seen, used = pty.openpty()
-    try:
-        yield seen, used
-    finally:
-        for descriptor in (seen, used):
-            with suppress(OSError):
-                os.close(descriptor)
+    with FileIO(seen, "r+") as seen_file, FileIO(used, "r+") as used_file:
+        yield seen_file, used_file
