@@ -57,6 +57,7 @@ RANGE = {"uniform": [0.01, 0.2]}
     "hparams",
     [
         FROZEN,
+        FROZEN | {"classifier": "mlp", "augmented_views": 2, "stain_jitter": 0.2},
         ADAPTED,
         LORA,
         {**LORA, "adaptation": "lora", "lora_rank": 16},
@@ -168,6 +169,18 @@ def test_hyperparameters_that_trials_read_are_accepted(hparams: dict[str, Any]) 
         (
             FROZEN | {"classifier": {"choice": {"logistic_regression": {"feature_passes": 3}}}},
             "`feature_passes` has no effect with `adaptation: frozen`",
+        ),
+        (
+            FROZEN | {"stain_jitter": 0.2},
+            "`stain_jitter` has no effect with `adaptation: frozen`",
+        ),
+        (
+            FROZEN | {"classifier": "nearest_neighbors", "augmented_views": 2},
+            "`augmented_views` has no effect with `adaptation: frozen` and `classifier: nearest",
+        ),
+        (
+            ADAPTED | {"augmented_views": 2},
+            "`augmented_views` has no effect unless adaptation is frozen",
         ),
         (
             FROZEN | {"adaptation": "last_blocks", "classifier": "mlp"},

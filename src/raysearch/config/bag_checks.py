@@ -15,7 +15,7 @@ IMAGE_HPARAMS = frozenset(
         *("augment", "shift", "zoom", "rotation", "color_jitter", "stain_jitter", "cutout"),
         *("mixup_alpha", "tta", "blur_sigma", "clahe_clip_limit", "clahe_tile_grid"),
         *("features", "classifier", "l2_penalty", "num_neighbors", "feature_passes"),
-        "trained_blocks",
+        *("augmented_views", "trained_blocks"),
     )
 )
 

@@ -30,13 +30,17 @@ FEATURE_HPARAMS = frozenset(
         "clahe_tile_grid",
     )
 )
+# They change patches at random, beside flips and turns.
+AUGMENTATION_STRENGTHS = frozenset(
+    ("shift", "zoom", "rotation", "color_jitter", "stain_jitter", "cutout")
+)
 # What a trial does not read whose encoder is frozen: its network is not trained, and its patches
-# are not changed but by flips and turns.
-FROZEN_UNREAD = frozenset(
+# are not changed but by flips and turns, unless it has `augmented_views`.
+FROZEN_UNREAD = AUGMENTATION_STRENGTHS | frozenset(
     (
-        *("shift", "zoom", "rotation", "color_jitter", "stain_jitter", "cutout", "mixup_alpha"),
-        *("head_weight_decay", "head_epochs", "head_learning_rate", "frozen_blocks"),
-        *("trained_blocks", "layer_decay", "ema_decay", "dropout", "stage_dropout"),
+        *("mixup_alpha", "head_weight_decay", "head_epochs", "head_learning_rate"),
+        *("frozen_blocks", "trained_blocks", "layer_decay", "ema_decay", "dropout"),
+        "stage_dropout",
     )
 )
 # What the classifiers do not read that are not trained in steps.
@@ -88,12 +92,20 @@ def is_read(name: str, params: TrialParams) -> bool:
         return params.head_hidden_units > 0
     if params.adaptation in (LAST_BLOCKS, LORA):
         return name != "frozen_blocks"
-    if params.adaptation != FROZEN:
-        return True
-    is_trained = params.classifier in TRAINED_CLASSIFIERS
-    unread = set(FROZEN_UNREAD) if is_trained else FROZEN_UNREAD | FITTED_UNREAD
-    if params.classifier != "mlp":
-        unread = unread | {"head_hidden_units", "head_hidden_layers"}
-    if params.classifier in NEAREST_CLASSIFIERS:
-        unread = unread | {"loss", "label_smoothing", "focal_gamma"}
-    return name not in unread
+    return params.adaptation != FROZEN or name not in _unread_if_frozen(params)
+
+
+def _unread_if_frozen(params: TrialParams) -> frozenset[str]:
+    """What a trial with frozen features does not read."""
+    classifier, unread = params.classifier, FROZEN_UNREAD
+    if params.augmented_views:
+        unread -= AUGMENTATION_STRENGTHS
+    if classifier not in TRAINED_CLASSIFIERS:
+        unread |= FITTED_UNREAD
+    if classifier != "mlp":
+        unread |= {"head_hidden_units", "head_hidden_layers"}
+    if classifier in NEAREST_CLASSIFIERS:
+        unread |= {"loss", "label_smoothing", "focal_gamma"}
+    if classifier == "nearest_neighbors":  # the training patches vote as they are
+        unread |= AUGMENTATION_STRENGTHS | {"augmented_views"}
+    return unread

@@ -264,6 +264,12 @@ class TrialParams:
         (1, 10_000),
         condition=("adaptation", FROZEN),
     )
+    augmented_views: int = _row(
+        0,
+        "Random augmentations of each training patch whose frozen features are trained on, too",
+        (0, 64),
+        condition=("adaptation", FROZEN),
+    )
     normalization: str = _row(
         "auto",
         "Input scaling: -1 to 1 (`half`), ImageNet's mean and deviation, or as the weights need it",

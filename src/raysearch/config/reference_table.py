@@ -50,6 +50,7 @@ TERMS: Mapping[str, str] = {
     "l2_penalty": "L2 regularization (ridge penalty), 1/(C N) of scikit-learn",
     "num_neighbors": "k of k nearest neighbors",
     "feature_passes": "number of epochs of the training of a head",
+    "augmented_views": "number of augmented copies of the training set",
     "normalization": "input normalization (standardization)",
     "head_hidden_units": "width of the hidden layers (dense layers) of the classification head",
     "head_hidden_layers": "depth of the classification head: number of dense layers",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysearch.config.hyperparameter_spec import Value
+from raysearch.config.space import Hyperparameter
 from raysearch.config.space_file import parse_space
 from raysearch.data.step_progress import StepProgress
 from raysearch.search.engine import feature_computation
@@ -68,6 +69,18 @@ def test_a_kind_of_features_is_what_several_classifiers_share(study: Study) -> N
     assert sorted(str(kind["features"]) for kind in kinds) == ["last", "multi"]
     full = parse_space({"epochs": 1, "space": {"folds": 2, "width": {"choice": [4, 8]}}}, "x")
     assert feature_kinds(full) == []
+
+
+def test_each_augmentation_of_frozen_features_is_a_kind(study: Study) -> None:
+    fixed = [hparam for hparam in study.plan.space.hparams if hparam.name != "features"]
+    augmented = [
+        Hyperparameter("augmented_views", "choice", (0, 2)),
+        Hyperparameter("color_jitter", "choice", (0.1, 0.2), when=(("augmented_views", (2,)),)),
+    ]
+    space = replace(study.plan.space, hparams=(*fixed, *augmented))
+    kinds = {(kind["augmented_views"], kind.get("color_jitter")) for kind in feature_kinds(space)}
+    assert kinds == {(0, None), (2, 0.1), (2, 0.2)}
+    assert len(feature_kinds(space)) == 3
 
 
 def test_a_trial_reads_the_features_that_were_computed_for_it(

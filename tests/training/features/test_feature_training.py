@@ -1,5 +1,6 @@
 """A trial over frozen features: its scores are those of the encoder with the trained head."""
 
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -15,7 +16,9 @@ from raysearch.errors import SpaceError
 from raysearch.metrics.classification import classification_metrics
 from raysearch.models.dihedral import DihedralMean
 from raysearch.training.batches import epoch_order, normalized_batch
+from raysearch.training.features import feature_store
 from raysearch.training.features.extraction import Extractor
+from raysearch.training.features.feature_request import feature_requests
 from raysearch.training.features.feature_training import FeatureTrainer
 from raysearch.training.features.fold_features import FoldFeatures
 from raysearch.training.loop import (
@@ -48,7 +51,9 @@ def stored(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_encoder_with_the_head_scores_as_the_head_on_stored_features(
     stored: TrainingData, weights: Path, classifier: str, features: str
 ) -> None:
-    config = frozen_config(weights, classifier=classifier, features=features, tta="dihedral")
+    config = frozen_config(
+        weights, classifier=classifier, features=features, tta="dihedral", augmented_views=1
+    )
     trained = train_fold(config, stored, 0)
     batch = normalized_batch(stored.gather(torch.from_numpy(trained.val_scores.rows)), stored.shape)
     with torch.inference_mode():
@@ -127,6 +132,55 @@ def test_flips_and_turns_are_trained_on_if_the_augmentation_says_so(
         assert torch.equal(values, features.views(torch.from_numpy(train_indices), num_views))
         if num_views > 1:
             assert not torch.equal(values[:, 0], values[:, 1])
+
+
+@pytest.mark.parametrize(("augment", "num_dihedral"), [("none", 1), ("dihedral", 8)])
+def test_random_augmentations_are_trained_on_beside_flips_and_turns(
+    stored: TrainingData, weights: Path, augment: str, num_dihedral: int
+) -> None:
+    train_indices, _val_indices = stored.folds[0]
+    config = frozen_config(weights, augment=augment, tta="dihedral")
+    augmented = frozen_config(
+        weights, augment=augment, tta="dihedral", augmented_views=2, stain_jitter=0.3
+    )
+    plain, features = (FoldFeatures(each, stored, 0) for each in (config, augmented))
+    values = features.of(train_indices).view(len(train_indices), num_dihedral + 2, -1)
+    assert torch.equal(values[:, :num_dihedral].flatten(0, 1), plain.of(train_indices))
+    others = values[:, num_dihedral:].unsqueeze(2)
+    assert not (others == plain.views(torch.from_numpy(train_indices), 8).unsqueeze(1)).all(3).any()
+    assert not torch.equal(values[:, -1], values[:, -2])
+    rows = features.repeated(train_indices).view(len(train_indices), -1)
+    assert torch.equal(rows, torch.from_numpy(train_indices)[:, None].expand_as(rows))
+
+
+def test_augmented_views_are_turns_and_flips_if_nothing_else_is_random(
+    stored: TrainingData, weights: Path
+) -> None:
+    rows = torch.arange(len(stored.labels))
+    config = frozen_config(weights, augment="dihedral", augmented_views=3)
+    features = FoldFeatures(config, stored, 0)
+    views = features.views(rows, 8 + 3)
+    distances = torch.cdist(views[:, 8:], views[:, :8])
+    assert distances.min(dim=2).values.max() < 0.05 * distances.max()
+    assert set(distances.argmin(dim=2).flatten().tolist()) == set(range(8))
+    config = frozen_config(weights, augment="none", augmented_views=3)
+    views = FoldFeatures(config, stored, 0).views(rows, 1 + 3)
+    assert torch.equal(views, views[:, :1].expand_as(views))
+
+
+def test_augmented_views_are_the_same_for_all_studies(
+    stored: TrainingData, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "MAX_CHUNK_ROWS", 100)
+    config = frozen_config(weights, augmented_views=2, color_jitter=0.2)
+    train_indices, _val_indices = stored.folds[0]
+    values = FoldFeatures(config, stored, 0).of(train_indices)
+    monkeypatch.setenv("RAYSEARCH_CACHE", f"{os.environ['RAYSEARCH_CACHE']}2")
+    other = replace(config, seed=config.seed + 1)
+    assert torch.equal(FoldFeatures(other, stored, 0).of(train_indices), values)
+    stronger = frozen_config(weights, augmented_views=2, color_jitter=0.3)
+    requests = [feature_requests(each, stored)[0] for each in (config, other, stronger)]
+    assert requests[0].key == requests[1].key != requests[2].key
 
 
 def test_neighbors_are_the_patches_without_flips_and_turns(

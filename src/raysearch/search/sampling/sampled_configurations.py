@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_readers import (
+    AUGMENTATION_STRENGTHS,
     FEATURE_HPARAMS,
     HEAD_HPARAMS,
     network_hparams,
 )
 from raysearch.config.hyperparameter_spec import Value
-from raysearch.config.hyperparameters import resolve
+from raysearch.config.hyperparameters import TrialParams, resolve
 from raysearch.config.names import FROZEN
 from raysearch.config.space import Hyperparameter, Space
 from raysearch.config.space_geometry import sample_hparams
@@ -50,6 +52,14 @@ def feature_kinds(space: Space) -> list[dict[str, Value]]:
             params = resolve(hparams)
             if params.adaptation == FROZEN:
                 has_views = "dihedral" in (params.augment, params.tta)
-                kind = (has_views, *(getattr(params, name) for name in ("architecture", *names)))
+                views = (has_views, *_augmentation(params))
+                kind = (*views, *(getattr(params, name) for name in ("architecture", *names)))
                 kinds.setdefault(kind, hparams)
     return list(kinds.values())
+
+
+def _augmentation(params: TrialParams) -> Iterator[Value]:
+    """Yield the values on which the augmented views of a patch depend; none if it has none."""
+    if params.augmented_views:
+        for name in ("augment", "augmented_views", *sorted(AUGMENTATION_STRENGTHS)):
+            yield getattr(params, name)

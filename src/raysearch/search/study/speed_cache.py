@@ -42,7 +42,7 @@ TIMED_HPARAMS = frozenset(
         *("batch_size", "optimizer", "preprocess", "clahe_tile_grid", "augment", "shift", "zoom"),
         *("rotation", "color_jitter", "stain_jitter", "cutout", "mixup_alpha", "ema_decay"),
         *("normalization", "frozen_blocks", "trained_blocks", "gradient_clip_norm"),
-        *("feature_passes", "lora_rank", "lora_targets"),
+        *("feature_passes", "augmented_views", "lora_rank", "lora_targets"),
     )
 )
 DEFAULT_BATCH_SIZE = resolve({}).batch_size

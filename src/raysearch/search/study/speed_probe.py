@@ -160,7 +160,7 @@ def _measure_frozen(config: TrainConfig, data: TrainingData, max_seconds: float)
             extractor.compute(0, min(NUM_PATCHES, num_rows - start))
 
     features_s = _seconds_per_row(extract, EXTRACTION_BATCH_SIZE, max_seconds)
-    shape = (NUM_PATCHES, request.num_views, width)
+    shape = (NUM_PATCHES, request.num_views + request.num_augmented_views, width)
     features = np.random.default_rng(0).normal(size=shape).astype(np.float16)
     trainer = FeatureTrainer(config, data, 0, [PatchFeatures(features, 0.0)])
     train_s = _seconds(lambda _num_rows: trainer.train_epoch(0), NUM_PATCHES) / NUM_PATCHES

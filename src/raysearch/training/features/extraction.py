@@ -10,15 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from raysearch.models.architectures.networks import build_extractor
 from raysearch.models.dihedral import dihedral_transform
 from raysearch.models.transfer.feature_network import as_stored
+from raysearch.training.augmentation import Augmentation
 from raysearch.training.batches import normalized_batch
 from raysearch.training.failures import TrainingFailedError
 from raysearch.training.features.feature_request import FeatureRequest
 from raysearch.training.preprocessed_pixels import build_preprocessing
+from raysearch.training.seeds import key
 
 log = logging.getLogger(__name__)
 BATCH_SIZE = 64
@@ -30,7 +32,8 @@ class PatchFeatures:
     """The features of patches.
 
     Attributes:
-        values: float16, shape (N, views, D).
+        values: float16, shape (N, views, D): the dihedral transforms of a patch, then its random
+            augmentations.
         view_ms: The time of one view of a patch in milliseconds, from the stored pixels on.
     """
 
@@ -62,14 +65,11 @@ class Extractor:
         network, preprocessing = self._built_network(), self._preprocessing
         settings, device = request.config.precision_settings, request.pixels.device
         batches, begin = [], time.perf_counter()
-        for pixels in torch.split(request.pixels[start:stop], BATCH_SIZE):
+        for first_row in range(start, stop, BATCH_SIZE):
+            pixels = request.pixels[first_row : min(first_row + BATCH_SIZE, stop)]
             patches = preprocessing(pixels.view(-1, *request.shape)).reshape(len(pixels), -1)
-            batch = normalized_batch(patches, request.shape, settings.torch_memory_format)
             with settings.autocast(device):
-                views = [
-                    as_stored(network(dihedral_transform(batch, view)))
-                    for view in range(request.num_views)
-                ]
+                views = [as_stored(network(view)) for view in self._views(patches, first_row)]
             batches.append(torch.stack(views, dim=1))
         values = torch.cat(batches).cpu().numpy()  # waits for the device
         elapsed_ms = 1000 * (time.perf_counter() - begin)
@@ -78,8 +78,23 @@ class Extractor:
                 f"the features of {request.config.architecture} are not finite in 16 bits"
             )
         return PatchFeatures(
-            np.asarray(values, np.float16), elapsed_ms / (len(values) * request.num_views)
+            np.asarray(values, np.float16), elapsed_ms / (values.shape[0] * values.shape[1])
         )
+
+    def _views(self, patches: Tensor, first_row: int) -> Iterator[Tensor]:
+        """Yield the views of stored patches (B, H*W*3), each float32 (B, 3, H, W)."""
+        request = self._request
+        memory_format = request.config.precision_settings.torch_memory_format
+        batch = normalized_batch(patches, request.shape, memory_format)
+        for view in range(request.num_views):
+            yield dihedral_transform(batch, view)
+        augmentation = Augmentation.from_params(request.config.params)
+        for view in range(request.num_augmented_views):
+            # The same for all studies and trials, which share the features.
+            generator = torch.Generator().manual_seed(key("augmented view", first_row, view))
+            dihedral_rng = generator if augmentation.has_dihedral else None
+            batch = normalized_batch(patches, request.shape, memory_format, dihedral_rng)
+            yield augmentation(batch, generator)
 
     def _built_network(self) -> nn.Module:
         if self._network is None:
@@ -88,7 +103,7 @@ class Extractor:
                 "computing the features of %s: %d patches, %d views of each",
                 config.architecture,
                 len(request.pixels),
-                request.num_views,
+                request.num_views + request.num_augmented_views,
             )
             self._preprocessing = build_preprocessing(config.hparams).to(request.pixels.device)
             network = build_extractor(

@@ -10,7 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from raysearch.config.hyperparameter_readers import HEAD_HPARAMS, network_hparams
+from raysearch.config.hyperparameter_readers import (
+    AUGMENTATION_STRENGTHS,
+    HEAD_HPARAMS,
+    network_hparams,
+)
 from raysearch.config.names import FROZEN, IMAGENET, NO_WEIGHTS, PRETRAINED
 from raysearch.errors import SpaceError
 from raysearch.models import PatchShape
@@ -49,6 +53,11 @@ class FeatureRequest:
         return num_dihedral_transforms(*self.shape[:2]) if has_views else 1
 
     @property
+    def num_augmented_views(self) -> int:
+        """The number of random augmentations of each patch whose features are computed."""
+        return self.config.params.augmented_views
+
+    @property
     def is_storable(self) -> bool:
         """Whether the patches and the weights are known by their hashes."""
         return bool(self.rows_id and self.config.weights_hash)
@@ -77,6 +86,9 @@ class FeatureRequest:
             "precision": asdict(config.precision_settings),
             "views": self.num_views,
         }
+        if self.num_augmented_views:
+            augmentation = AUGMENTATION_STRENGTHS | {"augment", "augmented_views"}
+            identity["augmented"] = {name: getattr(params, name) for name in sorted(augmentation)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def check(self) -> None:

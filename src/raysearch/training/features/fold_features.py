@@ -24,7 +24,8 @@ PART_ROWS = 512
 class FoldFeatures:
     """The stored features of all patches of a study, and the rows of a fold.
 
-    A row of training stands for a patch, with one view of it or all dihedral ones, in succession.
+    A row of training stands for a view of a patch. The views of a patch follow each other: one or
+    all dihedral transforms, then the random augmentations.
 
     Args:
         config: The configuration of the training.
@@ -35,7 +36,7 @@ class FoldFeatures:
     Attributes:
         loss: The labels and the loss.
         width: The number of features of a view.
-        num_train_views: The views of a patch that are trained on.
+        train_views: The ranges of the views of a patch that are trained on.
         view_ms: The time of the features of one view of a patch, in milliseconds.
         device: The device that trains.
     """
@@ -54,13 +55,23 @@ class FoldFeatures:
         self._features = [torch.from_numpy(each.values) for each in features]
         self.view_ms = features[0].view_ms
         _num_rows, num_views, self.width = self._features[0].shape
-        self.num_train_views = num_views if config.params.augment == "dihedral" else 1
+        num_dihedral = num_views - config.params.augmented_views
+        num_trained = num_dihedral if config.params.augment == "dihedral" else 1
+        self.train_views: tuple[range, ...] = (
+            range(num_trained),
+            range(num_dihedral, num_views),
+        )
 
     def with_one_view(self) -> FoldFeatures:
         """Return the same features, of which only the patches as they are are trained on."""
         features = copy(self)
-        features.num_train_views = 1
+        features.train_views = (range(1),)
         return features
+
+    @property
+    def num_train_views(self) -> int:
+        """The number of views of a patch that are trained on."""
+        return sum(map(len, self.train_views))
 
     def repeated(self, rows: NDArray[np.int64]) -> Tensor:
         """Return each of `rows` (N,) once for each view that is trained on, shape (N * views,)."""
@@ -74,7 +85,8 @@ class FoldFeatures:
             positions = np.flatnonzero((rows >= start) & (rows < start + len(features)))
             for part in np.split(positions, range(PART_ROWS, len(positions), PART_ROWS)):
                 index = torch.from_numpy(rows[part] - start)
-                gathered[torch.from_numpy(part)] = features[index, : self.num_train_views].float()
+                views = [features[index, each.start : each.stop] for each in self.train_views]
+                gathered[torch.from_numpy(part)] = torch.cat(views, dim=1).float()
             start += len(features)
         return gathered.flatten(0, 1).to(self.device)
 
