@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from raysearch.config.space import Budget, Hyperparameter, Kind, Space, Stopping
 from raysearch.search.journal.events import FoldReport, TrialStarted
+from raysearch.search.journal.history import History
 from raysearch.search.scheduling.policy import SearchPolicy
 from raysearch.search.scheduling.stopping_rules import NoStopping
+from raysearch.search.transfer.study_memory import StudyMemory
 from replay.clock import Config, Work
 from replay.curves import EPOCHS, Ranges
 
@@ -40,13 +42,18 @@ class Raysearch:
         searched: The search space.
         folds: Number of folds of a curve, one after the other.
         rule_type: The early-stopping rule; by default that of the space.
+        memory: The models of earlier studies; None without any.
     """
 
     def __init__(
-        self, searched: Space, folds: int = 1, rule_type: type[NoStopping] | None = None
+        self,
+        searched: Space,
+        folds: int = 1,
+        rule_type: type[NoStopping] | None = None,
+        memory: StudyMemory | None = None,
     ) -> None:
         rule = rule_type(searched) if rule_type else None
-        self._policy, self._folds = SearchPolicy(searched, rule=rule), folds
+        self._policy, self._folds = SearchPolicy(searched, rule=rule, memory=memory), folds
 
     def next(self) -> Work | None:
         event = self._policy.next()
@@ -77,6 +84,11 @@ class Raysearch:
         if decision is not None:
             policy.apply(decision)
         return decision is None
+
+    @property
+    def history(self) -> History:
+        """The trials so far."""
+        return self._policy.history
 
     @property
     def champion(self) -> Config:

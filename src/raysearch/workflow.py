@@ -146,7 +146,7 @@ def _create(
     if new_study_files.split_manifest is not None:
         name = plan.space.split or plan.space.task
         add_split_manifest(new_study_files.split_manifest, Folder(plan.data), name)
-    return create_study(folder, probed, new_study_files.splits, check_owner)
+    return create_study(folder, probed, new_study_files.splits, check_owner, new_study_files.memory)
 
 
 def check_surroundings() -> None:

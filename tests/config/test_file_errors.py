@@ -39,7 +39,7 @@ def test_all_errors_of_a_file_are_in_one_message_with_their_lines(tmp_path: Path
         "line 3: colour: unknown key",
         "line 5: space.learning_rate: `loguniform: [0.01, 0.0001]`: low is not below high",
         "line 6: space.architecture: 'alexnet' is unknown",
-        "line 7: space.speed: unknown hyperparameter `speed` (nearest of 79: ",
+        "line 7: space.speed: unknown hyperparameter `speed` (nearest of 80: ",
         "line 8: space.lerning_rate: unknown hyperparameter `lerning_rate`; did you mean"
         " `learning_rate`?",
         "line 12: space.optimizer.choice.sgd.momentum: 3 is outside 0 to 0.9999",

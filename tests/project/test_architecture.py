@@ -30,7 +30,7 @@ PACKAGES = (
 # The same for the subpackages of a package. A module directly below the package, such as
 # `data.files`, is the lowest layer, and may be imported by every subpackage.
 SUBPACKAGES = {
-    "search": ("engine", "tracking", "study", "scheduling", "sampling", "journal"),
+    "search": ("engine", "tracking", "study", "scheduling", "transfer", "sampling", "journal"),
     "data": ("audit", "harvest", "splits", "shards", "sources", "images"),
     "models": ("bags", "architectures", "preprocessing", "transfer", "encoders", "weights"),
 }

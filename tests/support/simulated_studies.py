@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,8 @@ from raysearch.search.journal.events import (
 )
 from raysearch.search.journal.history import Trial
 from raysearch.search.scheduling.policy import SearchPolicy
+from raysearch.search.transfer.source_study import SourceStudy
+from raysearch.search.transfer.study_memory import StudyMemory
 
 SPACE = Space(
     hparams=(
@@ -49,6 +51,14 @@ def quality(hparams: Hparams) -> float:
     return float(0.9 - abs(np.log10(rate) + 2.5) / 10 - 0.05 * (hparams.get("optimizer") == "sgd"))
 
 
+def policy_with(
+    space: Space, sources: Sequence[SourceStudy], events: Iterable[Event] = ()
+) -> SearchPolicy:
+    """The search policy of a study that learns from `sources`."""
+    memory = StudyMemory(space, sources) if sources else None
+    return SearchPolicy(space, events, memory=memory)
+
+
 class SimulatedStudy:
     """Runs a study on `NUM_SLOTS` workers, which lose trials, and whose launcher is killed.
 
@@ -57,6 +67,7 @@ class SimulatedStudy:
         seed: Seed of the order of reports, their noise and the failures.
         failure_rate: Probability of a failure before a report.
         objective: The final objective of a trial with these hyperparameters.
+        sources: The earlier studies that the search learns from.
     """
 
     def __init__(
@@ -65,8 +76,10 @@ class SimulatedStudy:
         seed: int,
         failure_rate: float = 0.0,
         objective: Callable[[Hparams], float] = quality,
+        sources: Sequence[SourceStudy] = (),
     ) -> None:
-        self.policy = SearchPolicy(space)
+        self._sources = sources
+        self.policy = policy_with(space, sources)
         self.events: list[Event] = []
         self._rng = np.random.default_rng(seed)
         self._failure_rate = failure_rate
@@ -90,7 +103,7 @@ class SimulatedStudy:
         if draw < self._failure_rate / 3:  # the launcher is killed, and another one resumes
             self._lost += [trial.id for trial in self._running]
             self._running = []
-            self.policy = SearchPolicy(self.policy.space, self.events)
+            self.policy = policy_with(self.policy.space, self._sources, self.events)
             self._record(StudyLaunched("x", 1))
             return
         trial = self._running.pop(int(self._rng.integers(len(self._running))))
@@ -150,9 +163,11 @@ def finished_policy(
     return SearchPolicy(space, SimulatedStudy(space, seed, objective=objective).run())
 
 
-def repeated_decisions(space: Space, events: list[Event]) -> Iterator[tuple[Event, Event | None]]:
+def repeated_decisions(
+    space: Space, events: list[Event], sources: Sequence[SourceStudy] = ()
+) -> Iterator[tuple[Event, Event | None]]:
     """Each decision in `events`, and that of a policy that knows only the events before it."""
-    policy, is_exhausted = SearchPolicy(space), False
+    policy, is_exhausted = policy_with(space, sources), False
     for event in events:
         match event:
             case TrialStarted() | TrialPromoted():

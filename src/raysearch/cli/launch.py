@@ -41,6 +41,13 @@ def launch(
         typer.Option(help="Number of trials; +N with --resume adds N. Default: the space's."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed. Default: the space's.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="The earlier studies that the search learns from: `none`, `studies` for those in"
+            " its own folder, or another folder. Default: the space's."
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The study's name. Default: a new one from the file's name.")
     ] = None,
@@ -97,6 +104,7 @@ def launch(
         as_json=as_json,
         events=events,
         cluster=cluster,
+        memory=memory,
     )
     if cluster is None or dry_run:
         return launch_here(options)

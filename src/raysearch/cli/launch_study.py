@@ -25,6 +25,7 @@ from raysearch.cli.study_paths import new_name, resolve_data
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.cli.time_probe import local_times, probe_speeds, remote_times
 from raysearch.cli.time_text import time_json
+from raysearch.config.names import NO_MEMORY
 from raysearch.config.space import Space
 from raysearch.config.space_file import read_space
 from raysearch.data.files import Folder
@@ -38,6 +39,7 @@ from raysearch.search.engine.interrupts import (
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.earlier_studies import find_memory
 from raysearch.search.study.plan import Plan
 from raysearch.search.study.plan_creation import (
     NewStudyFiles,
@@ -71,6 +73,7 @@ class LaunchOptions:
     events: bool = False
     overrides: tuple[str, ...] = ()
     cluster: Path | None = None
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         num_trials = _planned_trials(options.trials, space, stored.plan, stored.history)
         space = _as_launched(space, stored)
     space = _with_seed(space, options.seed, stored)
+    space = _with_memory(space, options.memory, stored)
     if options.cluster is None:
         _check_machine(space)
     known_data = None if options.data else _known_data(space, stored)
@@ -162,7 +166,9 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         # The address of the same shards may have changed.
         plan = replace(stored.plan, data=data)
         return PreparedStudy(folder, plan, None, num_trials, path, stored)
-    files = NewStudyFiles(splits, split_manifest if is_new else None)
+    memory, memory_content = find_memory(space, plan.view, options.studies)
+    plan = replace(plan, memory=memory)
+    files = NewStudyFiles(splits, split_manifest if is_new else None, memory_content)
     return PreparedStudy(folder, plan, files, num_trials, path)
 
 
@@ -248,6 +254,15 @@ def _with_seed(space: Space, seed: int | None, stored: StudySnapshot | None) -> 
     return replace(space, seed=seed)
 
 
+def _with_memory(space: Space, memory: str | None, stored: StudySnapshot | None) -> Space:
+    """Return `space` with the memory of `--memory`; by default its own, or the stored study's."""
+    if memory is None and (stored is None or space.memory != NO_MEMORY):
+        return space
+    if memory is None and stored is not None:
+        memory = stored.plan.space.memory
+    return replace(space, memory=memory or NO_MEMORY)
+
+
 def _is_on_cluster(options: LaunchOptions) -> bool:
     """Return whether the trials run on a cluster, whose machines are not this one."""
     return options.cluster is not None or "RAY_ADDRESS" in os.environ
@@ -292,6 +307,8 @@ def resume_command(options: LaunchOptions, name: str) -> str:
         command += ["--data", options.data]
     if options.studies != STUDIES:
         command += ["--studies", options.studies]
+    if options.memory is not None:
+        command += ["--memory", options.memory]
     return shlex.join([*command, "--name", name, "--resume"])
 
 

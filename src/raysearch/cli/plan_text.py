@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config.constraints import holds
+from raysearch.config.names import NO_MEMORY
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_points import completed_point
 from raysearch.models import is_bag_shape
@@ -44,6 +45,8 @@ BUDGET = {
 }
 # A table lists at most so many folds; leave-one-out has as many as patients.
 MAX_FOLDS = 7
+# So many of the earlier studies that a search does not learn from are listed.
+MAX_OMITTED = 10
 # What a table shows of more folds.
 FOLD_SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "lowest": min,
@@ -171,10 +174,25 @@ def search_rows(plan: Plan) -> dict[str, str]:
         "constraints": "\n".join(space.constraints),
         "limits": "; ".join(limits),
         "warm start": ", ".join(space.warm_start),
+        "memory": memory_text(plan),
         "stopping": stopping_text(plan),
         "budget": budget_text(space),
         "prices": f"{prices} dollars per hour" if prices else "",
     }
+
+
+def memory_text(plan: Plan) -> str:
+    """Return the earlier studies in words; empty if the study has no memory."""
+    memory, space = plan.memory, plan.space
+    if space.memory == NO_MEMORY:
+        return ""
+    lines = [f"{source.name}: {source.num_trials:,} trials" for source in memory.sources]
+    lines = lines or ["no earlier study can be used"]
+    if memory.sources and space.sampler.name != "forest":
+        lines.append(f"not used: the sampler {space.sampler.name} has no memory, forest has")
+    shown = [f"not {each.name}: {each.reason}" for each in memory.omitted[:MAX_OMITTED]]
+    num_more = len(memory.omitted) - len(shown)
+    return "\n".join([*lines, *shown, *([f"and not {num_more:,} more"] if num_more else [])])
 
 
 def sampler_text(space: Space) -> str:

@@ -78,6 +78,7 @@ def _head_command(options: LaunchOptions, studies: str | None, name: str) -> lis
         "--data": options.data,
         "--trials": options.trials,
         "--seed": options.seed,
+        "--memory": options.memory,
         "--studies": studies,
         "--shared": os.environ.get(SHARED_GROUP),
     }

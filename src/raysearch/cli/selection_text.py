@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,24 @@ from rich.table import Table
 
 from raysearch.metrics.interval import Interval
 from raysearch.metrics.row_units import singular
+from raysearch.search.journal.history import finished
 
 if TYPE_CHECKING:
     from raysearch.cli.study_end import StudyEnd
-    from raysearch.search.journal.events import ChampionDecision
+    from raysearch.search.journal.events import ChampionDecision, Origin
     from raysearch.search.journal.history import History
     from raysearch.search.study.plan import Plan
     from raysearch.selection.selection import Candidate, Selection
+
+
+# What proposed trials, in words.
+ORIGINS: Mapping[Origin, str] = {
+    "space": "of the space file",
+    "memory": "of earlier studies",
+    "model": "of the model of the learning curves",
+    "sampler": "of the sampler",
+    "random": "at random",
+}
 
 
 def selection_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
@@ -27,7 +39,19 @@ def selection_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
         f" {len(history.searched())} trials on patients that its selection did not use (BBC-CV)",
         *repeat_lines(plan, history, end),
         _decision_line(end.decision),
+        *proposal_lines(plan, history),
     ]
+
+
+def proposal_lines(plan: Plan, history: History) -> list[str]:
+    """Return a line on what proposed the trials; none if the search has no memory."""
+    counts = Counter(trial.origin for trial in history.searched() if trial.origin is not None)
+    if not plan.memory.sources or not counts:
+        return []
+    parts = [f"{counts[origin]:,} {text}" for origin, text in ORIGINS.items() if counts[origin]]
+    best = next(iter(finished(history, plan.space.mode)), None)
+    suffix = f"; the best finished one is {ORIGINS[best.origin]}" if best and best.origin else ""
+    return [f"Proposals {', '.join(parts)}{suffix}"]
 
 
 def _selection_reason(history: History, end: StudyEnd) -> str:

@@ -104,11 +104,11 @@ def current_state(
     if launcher and not folder.exists(folder.PLAN):
         return StudySummary(folder.name, "starting", str(launcher), num_bytes=num_bytes), None
     study = load_study(folder)
-    return _summary_of(folder.name, study, launcher, num_bytes), study
+    return _summary_of(folder, study, launcher, num_bytes), study
 
 
 def _summary_of(
-    name: str, study: StudySnapshot, launcher: Holder | None, num_bytes: int
+    folder: StudyFolder, study: StudySnapshot, launcher: Holder | None, num_bytes: int
 ) -> StudySummary:
     plan, history = study.plan, study.history
     ranked = finished(history, plan.space.mode)
@@ -117,9 +117,9 @@ def _summary_of(
         unfinished if trial.status == "running" else str(trial.status)
         for trial in history.searched()
     )
-    state: State = "ended" if _is_ended(study) else "interrupted"
+    state: State = "ended" if _is_ended(folder, study) else "interrupted"
     return StudySummary(
-        name=name,
+        name=folder.name,
         state="running" if launcher else state,
         launcher=str(launcher) if launcher else "",
         trials=dict(trials),
@@ -133,7 +133,7 @@ def _summary_of(
     )
 
 
-def _is_ended(study: StudySnapshot) -> bool:
+def _is_ended(folder: StudyFolder, study: StudySnapshot) -> bool:
     """Whether the study has its champion, and a resumed launch would search no further."""
     history, space = study.history, study.plan.space
     if history.champion is None or history.running() or history.paused():
@@ -142,8 +142,10 @@ def _is_ended(study: StudySnapshot) -> bool:
         return True
     # A budget or a grid ends before the planned trials; samplers take a moment to import.
     from raysearch.search.scheduling.policy import SearchPolicy
+    from raysearch.search.study.earlier_studies import read_memory
 
-    return SearchPolicy(space, study.events).next() is None
+    memory = read_memory(folder, study.plan)
+    return SearchPolicy(space, study.events, memory=memory).next() is None
 
 
 def size_text(num_bytes: int) -> str:

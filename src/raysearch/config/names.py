@@ -83,6 +83,8 @@ PREPROCESSINGS = ("none", "sharpen", "clahe", "gaussian", "median", "reinhard", 
 
 # What is trained of a network: all layers, the last blocks, adapters of low rank beside its linear
 # layers (LoRA), or a classifier of frozen features.
+# The memory of a study: nothing, or the studies in its own folder.
+NO_MEMORY, OWN_STUDIES = "none", "studies"
 FULL, LAST_BLOCKS, LORA, FROZEN = "full", "last_blocks", "lora", "frozen"
 # The linear layers of the blocks that have adapters.
 ATTENTION, MLP, ALL = "attention", "mlp", "all"

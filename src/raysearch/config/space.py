@@ -24,7 +24,7 @@ from raysearch.config.bounded_types import (
 from raysearch.config.custom_components import CustomComponent, table_with
 from raysearch.config.hyperparameter_readers import LORA_HPARAMS, network_hparams
 from raysearch.config.hyperparameter_spec import HyperparameterSpec, Value, is_import_path
-from raysearch.config.names import FOLDS, FULL, LABEL, NO_WEIGHTS, kfold_name
+from raysearch.config.names import FOLDS, FULL, LABEL, NO_MEMORY, NO_WEIGHTS, kfold_name
 from raysearch.config.samplers import DEFAULT_SAMPLER, Sampler
 
 Kind = Literal["fixed", "choice", "uniform", "loguniform", "int", "logint"]
@@ -172,6 +172,7 @@ class Space:
     `epochs` are those of a fold, the largest number if it is a hyperparameter. `repeats` are the
     repeated cross-validations of the champion, with new seeds. By `with_encoder`,
     its model has a copy of a frozen encoder also if the license of the weights is unknown.
+    `memory` is `none`, `studies`, or the folder of the earlier studies that the search learns from.
     `components` are those of the user's own, and `metrics` the import paths of further metrics.
     """
 
@@ -195,6 +196,7 @@ class Space:
     constraints: tuple[str, ...] = ()
     limits: NetworkLimits = NetworkLimits()
     warm_start: tuple[str, ...] = ()
+    memory: str = NO_MEMORY
     repeats: int = 1
     champion: ChampionKind = "refit"
     with_encoder: bool = False
@@ -232,7 +234,7 @@ class Space:
         }
         for name in ("metric", "mode", "epochs", "trials", "seed", "data", "task", "split"):
             rows[name] = str(getattr(self, name))
-        for name in ("validation", "repeats", "champion", "with_encoder"):
+        for name in ("validation", "repeats", "champion", "with_encoder", "memory"):
             rows[name] = str(getattr(self, name))
         rows |= {f"stopping.{name}": str(value) for name, value in asdict(self.stopping).items()}
         rows |= {

@@ -168,6 +168,7 @@ def _space(
         constraints=model.constraints,
         limits=model.limits,
         warm_start=model.warm_start,
+        memory=model.memory,
         repeats=model.repeats,
         champion=model.champion,
         with_encoder=model.with_encoder,

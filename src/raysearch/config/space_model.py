@@ -22,6 +22,7 @@ from raysearch.config.names import (
     FOLDS,
     LEAVE_ONE_OUT,
     NAME,
+    NO_MEMORY,
     OBJECTIVES,
     OFFICIAL,
     candidates,
@@ -252,6 +253,11 @@ class SpaceFile(Section):
     )
     limits: NetworkLimits = Field(NetworkLimits(), description="Upper limits of a trial's network.")
     warm_start: Names = Field((), description="Earlier studies of the same space.")
+    memory: Address = Field(
+        NO_MEMORY,
+        description="The earlier studies that the search learns from: none, those in its own folder"
+        " (studies), or those in another folder.",
+    )
     auxiliary: Addresses = Field((), description="Further shards, used only for training.")
     repeats: Repeats = Field(
         1, description="Repeated cross-validations of the champion, with new seeds."

@@ -66,7 +66,7 @@ def test_the_exploration_weight_applies_only_to_started_trials() -> None:
     curves = curves_over(2, 60)
     new = curves.new_rows(np.array([[0.1, 0.0], [0.9, 0.0]]), 1.0)
     [best] = curves.best(len(curves), 1.0)[:1]
-    rows = np.array([*new, curves.row(best, 1.0)]).astype(np.float32)
+    rows = np.array([*new, curves.rows([best], 1.0)[0]]).astype(np.float32)
     surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
     mean, less, more = (
         surrogate.upper_confidence_bounds(rows, exploration_weight)

@@ -11,6 +11,9 @@ from raysearch.config.space import ChampionKind
 
 TrialKind = Literal["trial", "benchmark", "majority"]
 EndStatus = Literal["finished", "stopped", "failed"]
+# What proposes the hyperparameters of a trial: the space file, earlier studies, the model of this
+# study's learning curves, another sampler, or a random number generator.
+Origin = Literal["space", "memory", "model", "sampler", "random"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,17 @@ class ValueExcluded(Recorded):
 
 @dataclass(frozen=True)
 class TrialStarted(Recorded):
-    """A trial started: its hyperparameters, the seed of its training and its number of folds."""
+    """A trial started: its hyperparameters, the seed of its training and its number of folds.
+
+    `origin` says what proposed its hyperparameters; None of a baseline, and before format 7.
+    """
 
     trial: str
     kind: TrialKind
     hparams: Hparams
     seed: int
     folds: int
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from raysearch.search.journal.events import (
     ChampionSelected,
     Event,
     FoldReport,
+    Origin,
     RefitTrained,
     RepeatFailed,
     RepeatTrained,
@@ -49,7 +50,8 @@ class Trial:
     that ended before it, as `History.num_ended` counts them; -1 if it has not ended. `in_idle_slot`
     says that it trains only because its slot would be idle while others train. `score_hashes` has
     the SHA-256 of the file of scores of each fold-epoch, `repeats` the files of each repeat seed
-    and fold, and `refit_hash` the SHA-256 of the file of the refitted network.
+    and fold, and `refit_hash` the SHA-256 of the file of the refitted network. `origin` says what
+    proposed its hyperparameters, if that is known.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Trial:
     score_hashes: dict[int, str] = field(default_factory=dict)
     repeats: dict[tuple[int, int], RepeatTrained] = field(default_factory=dict)
     refit_hash: str | None = None
+    origin: Origin | None = None
 
     @property
     def epoch(self) -> int:
@@ -330,7 +333,13 @@ class History:
 
     def _start(self, event: TrialStarted) -> None:
         trial = Trial(
-            event.trial, event.kind, event.hparams, event.seed, event.folds, started=event.time
+            event.trial,
+            event.kind,
+            event.hparams,
+            event.seed,
+            event.folds,
+            started=event.time,
+            origin=event.origin,
         )
         self.trials[trial.id] = self._open[trial.id] = trial
         if trial.kind == "trial":

@@ -18,6 +18,7 @@ class StudyFolder(Folder):
     | name | content | written by |
     |---|---|---|
     | `plan.json`, `splits.json` | what the study does | the launcher, once |
+    | `memory.json` | the trials of earlier studies, to learn from | the launcher, once |
     | `journal/` | the events of the study | the launcher |
     | `journal.head` | how far the journal is, to detect that it was set back | the launcher |
     | `checkpoints/TRIAL.pt` | the last state of a running trial | the trial's worker |
@@ -38,6 +39,7 @@ class StudyFolder(Folder):
 
     PLAN = "plan.json"
     SPLITS = "splits.json"
+    MEMORY = "memory.json"
     JOURNAL = "journal"
     JOURNAL_HEAD = "journal.head"
     CHECKPOINTS = "checkpoints"

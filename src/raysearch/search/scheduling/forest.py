@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysearch.config.constraints import allowed
-from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.space import RANGES, Space
 from raysearch.config.space_geometry import unit_point, values_at_point
 from raysearch.metrics.objective import objective_sign
@@ -27,12 +26,17 @@ from raysearch.search.scheduling.budget import fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
 from raysearch.search.scheduling.stopping_rules import Decision, NoStopping, Pick, StartTrial
+from raysearch.search.transfer.study_memory import StudyMemory
 from raysearch.training.seeds import key
 
 # So many trials start before the surrogate is used.
 NUM_STARTUP_TRIALS = 8
-# Candidates for a new trial: random ones, and mutations of the best trials.
-NUM_RANDOM, NUM_MUTATED = 300, 100
+# Of these, the trials with these numbers are the sampler's if earlier studies propose the others:
+# whether the forecasts of the earlier studies are valid is seen by both.
+SAMPLED_STARTUP_TRIALS = (1, 3, 5, 7)
+# Candidates for a new trial: random ones, mutations of the best trials, and the best configurations
+# by earlier studies.
+NUM_RANDOM, NUM_MUTATED, NUM_REMEMBERED = 300, 100, 100
 # Standard deviation of a mutation in the unit cube, the probability that it changes a
 # hyperparameter, and the number of trials that are mutated.
 MUTATION_STD, MUTATION_PROBABILITY, NUM_PARENTS = 0.15, 0.4, 5
@@ -78,10 +82,12 @@ class Candidates:
     Args:
         points: Points of the unit cube, shape (candidates, hyperparameters).
         rows: The same as inputs of the surrogate, shape (candidates, features).
+        num_own: The number of the first that are not of earlier studies.
     """
 
     points: Floats
     rows: Floats
+    num_own: int
 
 
 class ForestRule(NoStopping):
@@ -94,6 +100,7 @@ class ForestRule(NoStopping):
         fit: Fits the surrogate to the first reports: their curves, their number, the sign of the
             objective and a seed.
         proposals: Makes the proposals of another sampler than the forest; by default that sampler.
+        memory: The models of earlier studies; None without any.
     """
 
     def __init__(
@@ -101,10 +108,11 @@ class ForestRule(NoStopping):
         space: Space,
         fit: Callable[[Curves, int, float, int], Surrogate] = ForestSurrogate,
         proposals: Proposals = propose,
+        memory: StudyMemory | None = None,
     ) -> None:
         super().__init__(space)
-        self._fit, self._proposals = fit, proposals
-        self._curves, self._exploration = Curves(space), ExplorationTrials(space)
+        self._fit, self._proposals, self._memory = fit, proposals, memory
+        self._curves, self._exploration = Curves(space, memory), ExplorationTrials(space)
         # The last pick, by whether a new trial may start, and whether a paused one must improve.
         self._last_picks: dict[tuple[bool, bool], tuple[Situation, Pick]] = {}
         self._surrogate: tuple[int, Surrogate] | None = None
@@ -136,13 +144,13 @@ class ForestRule(NoStopping):
         pick = self._cached_pick(history, history.paused(), False, weight, must_improve=False)
         return pick if isinstance(pick, Trial) else None
 
-    def propose(self, history: History) -> dict[str, Value] | None:
-        """The hyperparameters of the best new trial; None until the surrogate can be fitted."""
+    def propose(self, history: History) -> StartTrial:
+        """The best new trial; that of the sampler until the surrogate can be fitted."""
         self._update(history)
         if len(history.searched()) < NUM_STARTUP_TRIALS or not len(self._curves):
-            return None
+            return self._startup_trial(history)
         pick = self._maximize(history, [], True, EXPLORATION_WEIGHT)
-        return dict(pick.hparams or {}) if isinstance(pick, StartTrial) else None
+        return pick if isinstance(pick, StartTrial) else StartTrial()
 
     def _pick(self, history: History, waiting: list[Trial], may_start: bool) -> Pick:
         exploration_trial = self._exploration.next(history, waiting)
@@ -174,7 +182,7 @@ class ForestRule(NoStopping):
         self._update(history)
         num_trials = len(history.searched())
         if may_start and (num_trials < NUM_STARTUP_TRIALS or not len(self._curves)):
-            return StartTrial()
+            return self._startup_trial(history)
         if not len(self._curves):
             return None
         situation = Situation(
@@ -193,6 +201,17 @@ class ForestRule(NoStopping):
             last = self._last_picks[may_start, must_improve] = (situation, pick)
         return last[1]
 
+    def _startup_trial(self, history: History) -> StartTrial:
+        """A trial before the surrogate is used: of an earlier study, or of the sampler."""
+        trials = history.searched()
+        if self._memory is None or len(trials) in SAMPLED_STARTUP_TRIALS:
+            return StartTrial()
+        self._curves.weigh_memory(len(self._curves), self._sign)
+        hparams = self._memory.next_configuration(
+            [trial.hparams for trial in trials], history.is_excluded
+        )
+        return StartTrial(hparams, None if hparams is None else "memory")
+
     def _maximize(
         self,
         history: History,
@@ -207,9 +226,10 @@ class ForestRule(NoStopping):
         If no new trial may start and `must_improve`, it is expected to become the best.
         """
         space, sign = self._space, self._sign
+        self._curves.weigh_memory(last_fit(len(self._curves)), sign)
         waiting = sorted(waiting, key=lambda trial: -sign * (trial.objective or 0.0))[:MAX_WAITING]
         candidates = self._new_candidates(history)
-        rows = [np.array([self._curves.row(trial, 1.0) for trial in waiting])] if waiting else []
+        rows = [self._curves.rows(waiting, 1.0)] if waiting else []
         rows += [candidates.rows] if may_start else []
         if not sum(map(len, rows)):
             return None
@@ -229,11 +249,13 @@ class ForestRule(NoStopping):
         for index in map(int, np.argsort(-acquisition, kind="stable")):
             if index < len(waiting):
                 return waiting[index]
-            hparams = values_at_point(space, candidates.points[index - len(waiting)])
+            position = index - len(waiting)
+            hparams = values_at_point(space, candidates.points[position])
             if self._curves.is_new(hparams):
-                return StartTrial(hparams)
+                is_remembered = position >= candidates.num_own
+                return StartTrial(hparams, "memory" if is_remembered else "model")
         # The space is small, and every candidate has been tried.
-        return StartTrial(values_at_point(space, candidates.points[0]))
+        return StartTrial(values_at_point(space, candidates.points[0]), "model")
 
     def _fitted_surrogate(self) -> Surrogate:
         """The surrogate, fitted to the reports up to the last fit.
@@ -257,8 +279,12 @@ class ForestRule(NoStopping):
         if self._candidates is None or self._candidates[0] != version:
             seed = key(self._space.seed, "forest", "new", num_trials, num_reports)
             points = self._points(history, np.random.default_rng(seed), num_reports)
+            num_own = len(points)
+            if self._memory is not None and self._space.sampler.name == "forest":
+                remembered = self._memory.best(NUM_REMEMBERED, history.is_excluded)
+                points = np.concatenate([points, self._memory.points(remembered)])
             rows = self._curves.new_rows(points, 1.0)
-            self._candidates = (version, Candidates(points, rows))
+            self._candidates = (version, Candidates(points, rows, num_own))
         return self._candidates[1]
 
     def _points(self, history: History, rng: np.random.Generator, num_reports: int) -> Floats:

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.report_interval import report_interval, trial_epochs
 from raysearch.config.space import Space
-from raysearch.config.space_geometry import ABSENT, feature_row, feature_rows_at
+from raysearch.config.space_geometry import (
+    ABSENT,
+    feature_row,
+    feature_rows_at,
+    values_at_point,
+)
 from raysearch.search.journal.history import Trial
+from raysearch.search.transfer.study_memory import RungReport, StudyMemory
 
 NUM_TREES, NUM_COST_TREES = 20, 10
+MEMORY_HALF_LIFE = 8
 # Exploration weight of a new trial's upper confidence bound. It is small, because the largest of
 # many bounds is already an optimistic one.
 NEW_TRIAL_EXPLORATION_WEIGHT = 1.0
@@ -36,23 +43,36 @@ class Curves:
     """The training rows of the surrogate: one for each pair of rungs of a trial, in report order.
 
     A row holds the hyperparameters, the fraction of the fold-epochs at which the objective is
-    forecast, and the curve up to an earlier rung, or that there is none.
+    forecast, and the curve up to an earlier rung, or that there is none. With a memory, the first
+    feature is the score of the hyperparameters by earlier studies.
+
+    Args:
+        space: The search space.
+        memory: The models of earlier studies; None without any.
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, memory: StudyMemory | None = None) -> None:
+        self._space, self._memory = space, memory
         self._grace_period = space.stopping.grace_period
         self._rows: list[list[float]] = []
         self._targets: list[float] = []
         # The number of rows after each report at a rung.
         self._row_ends: list[int] = []
         self._reports: list[tuple[Trial, float]] = []
+        self._fractions: list[float] = []
+        # The trial of each row.
+        self._row_trials: list[Trial] = []
         self._hparam_rows: dict[str, list[float]] = {}
         self._tried: set[tuple[float, ...]] = set()
         self._curves: dict[str, list[tuple[float, float]]] = {}
 
     def __len__(self) -> int:
         return len(self._row_ends)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the first feature is the score by earlier studies."""
+        return self._memory is not None
 
     @property
     def num_trials(self) -> int:
@@ -69,16 +89,45 @@ class Curves:
         curve = self._curves.setdefault(trial.id, [])
         lengths = {0, len(curve) // 2, len(curve) - 1} & set(range(len(curve) + 1))
         for num_points in sorted(lengths):
-            self._rows.append(self.row(trial, fraction, num_points))
+            self._rows.append(self._own_features(trial, fraction, num_points))
             self._targets.append(value)
+            self._row_trials.append(trial)
         curve.append((fraction, value))
         self._row_ends.append(len(self._rows))
         self._reports.append((trial, value))
+        self._fractions.append(fraction)
 
-    def row(self, trial: Trial, fraction: float, num_points: int | None = None) -> list[float]:
-        """The features of `trial` with `num_points` of its curve, to forecast `fraction`."""
+    def weigh_memory(self, num_reports: int, sign: float) -> None:
+        """Compute the weights of earlier studies by the first `num_reports`."""
+        if self._memory is not None:
+            reports = zip(self._reports[:num_reports], self._fractions, strict=False)
+            self._memory.weigh(
+                [
+                    RungReport(trial.id, trial.hparams, fraction, sign * value)
+                    for (trial, value), fraction in reports
+                ]
+            )
+
+    def rows(self, trials: Sequence[Trial], fraction: float) -> Floats:
+        """The features of trials with their curves, to forecast `fraction`, (trials, features)."""
+        rows = np.array([self._own_features(trial, fraction) for trial in trials])
+        return np.hstack([self._memory_feature(trials), rows])
+
+    def _own_features(
+        self, trial: Trial, fraction: float, num_points: int | None = None
+    ) -> list[float]:
+        """The features of `trial` with `num_points` of its curve, without those of the memory."""
         curve = self._curves.get(trial.id, [])[:num_points]
         return [*self._hparam_rows[trial.id], fraction, *_curve_features(curve)]
+
+    def _memory_feature(self, trials: Sequence[Trial]) -> Floats:
+        """The score of each trial by earlier studies, (trials, 1); (trials, 0) without any."""
+        if self._memory is None:
+            return np.empty((len(trials), 0))
+        distinct = {trial.id: trial.hparams for trial in trials}
+        scores = self._memory.trial_scores(list(distinct.values()))
+        score_of = dict(zip(distinct, scores, strict=True))
+        return np.array([[score_of[trial.id]] for trial in trials])
 
     def is_new(self, hparams: Hparams) -> bool:
         """Whether no trial has these hyperparameters."""
@@ -86,10 +135,12 @@ class Curves:
 
     def new_rows(self, points: Floats, fraction: float) -> Floats:
         """The features of new trials at `points` of the unit cube, shape (points, features)."""
-        features = np.array([fraction, *_curve_features([])])
-        return np.hstack(
-            [feature_rows_at(self._space, points), np.tile(features, (len(points), 1))]
-        )
+        features = np.tile([fraction, *_curve_features([])], (len(points), 1))
+        rows = np.hstack([feature_rows_at(self._space, points), features])
+        if self._memory is None:
+            return rows
+        scores = self._memory.scores([values_at_point(self._space, point) for point in points])
+        return np.hstack([scores[:, None], rows])
 
     def training_rows(self, num_reports: int) -> tuple[Floats, Floats]:
         """The rows and objectives of the first `num_reports`, thinned out if they are too many."""
@@ -98,14 +149,20 @@ class Curves:
         if end > MAX_ROWS:
             older = np.linspace(0, end - MAX_ROWS // 2 - 1, MAX_ROWS // 2).astype(int)
             indices = np.concatenate([older, indices[-MAX_ROWS // 2 :]])
+        rows = np.array([self._rows[index] for index in indices])
+        memory = self._memory_feature([self._row_trials[index] for index in indices])
         return (
-            np.array([self._rows[index] for index in indices], np.float32),
+            np.hstack([memory, rows]).astype(np.float32),
             np.array([self._targets[index] for index in indices]),
         )
 
     def has_several_folds(self, num_reports: int) -> bool:
         """Whether a trial of the first `num_reports` has more than one fold."""
         return any(trial.folds > 1 for trial, _value in self._reports[:num_reports])
+
+    def num_reported_trials(self, num_reports: int) -> int:
+        """The number of trials that made the first `num_reports`."""
+        return len({trial.id for trial, _value in self._reports[:num_reports]})
 
     def seconds_per_epoch(self, num_reports: int) -> tuple[Floats, Floats]:
         """The hyperparameters and the log seconds per epoch of the first reports' trials."""
@@ -116,6 +173,7 @@ class Curves:
             for trial in trials.values()
         ]
         rows = np.array([self._hparam_rows[name] for name in trials])
+        rows = np.hstack([self._memory_feature(list(trials.values())), rows])
         return rows, np.log(np.maximum(seconds, 1e-3))
 
     def best(self, num_reports: int, sign: float) -> list[Trial]:
@@ -171,7 +229,17 @@ class ForestSurrogate:
         min_leaf_rows = 1
         if curves.has_several_folds(num_reports):
             min_leaf_rows = min(MIN_LEAF_ROWS, 1 + len(rows) // MAX_LEAF_PARTS)
-        self._trees = _fit_trees(rows, scores, NUM_TREES, seed, min_leaf_rows)
+        # With a memory, half of the trees do not see its feature: where they disagree with the
+        # others, the bounds are higher.
+        self._num_remembering = NUM_TREES
+        if curves.has_memory:
+            num_trials = curves.num_reported_trials(num_reports)
+            part = MEMORY_HALF_LIFE / (MEMORY_HALF_LIFE + num_trials)
+            self._num_remembering = max(1, round(NUM_TREES * part))
+        self._trees = _fit_trees(rows, scores, self._num_remembering, seed, min_leaf_rows)
+        if curves.has_memory:
+            num_others = NUM_TREES - self._num_remembering
+            self._trees += _fit_trees(rows[:, 1:], scores, num_others, seed, min_leaf_rows)
         self._num_hparams = rows.shape[1] - NUM_CURVE_FEATURES
         # If no hyperparameter varies, every trial costs the same.
         self._cost_trees: list[Tree] = []
@@ -192,7 +260,13 @@ class ForestSurrogate:
         Returns:
             Bounds, shape (rows,).
         """
-        forecasts = np.array([tree.predict(rows)[:, 0] for tree in self._trees])
+        forecasts = np.array(
+            [tree.predict(rows)[:, 0] for tree in self._trees[: self._num_remembering]]
+            + [
+                tree.predict(np.ascontiguousarray(rows[:, 1:]))[:, 0]
+                for tree in self._trees[self._num_remembering :]
+            ]
+        )
         # The last fraction of the curve is positive.
         has_started = rows[:, self._num_hparams + 1] > 0
         weights = np.where(has_started, exploration_weight, NEW_TRIAL_EXPLORATION_WEIGHT)

@@ -20,6 +20,7 @@ from raysearch.errors import StudyError
 from raysearch.search.journal.events import (
     EndStatus,
     Event,
+    Origin,
     TrialEnded,
     TrialKind,
     TrialPaused,
@@ -46,6 +47,7 @@ from raysearch.search.scheduling.stopping_rules import (
     StartTrial,
     StoppingRule,
 )
+from raysearch.search.transfer.study_memory import StudyMemory
 from raysearch.training.seeds import key
 
 # So many proposals of the sampler, then so many random configurations, are tested against the
@@ -74,6 +76,7 @@ class SearchPolicy:
         events: The events of the study's journal so far.
         rule: The early-stopping rule; by default that of the space.
         proposals: Makes the proposals that the forest does not make; by default the sampler.
+        memory: The models of earlier studies, which the sampler `forest` uses; None without any.
     """
 
     def __init__(
@@ -82,11 +85,15 @@ class SearchPolicy:
         events: Iterable[Event] = (),
         rule: StoppingRule | None = None,
         proposals: Proposals = propose,
+        memory: StudyMemory | None = None,
     ) -> None:
         self.space = space
         self._proposals = proposals
-        self.rule = rule or rule_of(space)
-        self._forest = self.rule if isinstance(self.rule, ForestRule) else ForestRule(space)
+        if space.sampler.name != "forest" or (memory is not None and not memory.names):
+            memory = None
+        forest = ForestRule(space, memory=memory)
+        self.rule = rule or (forest if space.stopping.rule == "forest" else rule_of(space))
+        self._forest = self.rule if isinstance(self.rule, ForestRule) else forest
         self.history = History(events)
 
     def apply(self, event: Event) -> None:
@@ -241,12 +248,19 @@ class SearchPolicy:
         is_rejected = chosen is not None and (
             self._is_too_long(chosen) or not allowed(self.space, chosen)
         )
-        chosen = None if is_rejected else chosen
-        hparams = self._hparams(number) if chosen is None else dict(chosen)
-        return trial_started(self.space, f"t{number:04d}", "trial", hparams) if hparams else None
+        if chosen is None or is_rejected:
+            hparams, origin = self._hparams(number)
+        else:
+            hparams, origin = dict(chosen), start.origin
+        if not hparams:
+            return None
+        return trial_started(self.space, f"t{number:04d}", "trial", hparams, origin)
 
-    def _hparams(self, number: int) -> dict[str, Value]:
-        """The hyperparameters of trial `number`: a point, completed by the sampler's proposal."""
+    def _hparams(self, number: int) -> tuple[dict[str, Value], Origin | None]:
+        """The hyperparameters of trial `number`, and what proposed them.
+
+        They are a point, completed by the sampler's proposal, or that proposal.
+        """
         space, history = self.space, self.history
         points: list[dict[str, Value]] = [{}]
         if number < len(space.points_to_evaluate):
@@ -256,19 +270,20 @@ class SearchPolicy:
         too_long: list[dict[str, Value]] = []
         for point in points:
             for attempt in range(MAX_ATTEMPTS):
-                proposal = self._proposal(number, attempt)
+                proposal, origin = self._proposal(number, attempt)
                 hparams = {**proposal, **point} if point else proposal
                 hparams = _active(remaining, hparams) if point else hparams
+                origin = "space" if point else origin
                 if not hparams:
-                    return hparams
+                    return hparams, origin
                 if not allowed(space, hparams):
                     continue
                 if not self._is_too_long(hparams):
-                    return hparams
+                    return hparams, origin
                 too_long.append(hparams)
                 if not len(too_long) % MAX_TOO_LONG:
                     break
-        return self._random_hparams(number, remaining, too_long)
+        return self._random_hparams(number, remaining, too_long), "random"
 
     def _is_too_long(self, hparams: Hparams) -> bool:
         """Whether the budget cannot finish a new trial, but could finish a shorter one.
@@ -300,12 +315,14 @@ class SearchPolicy:
             f" {num_started} trials started; loosen the constraints"
         )
 
-    def _proposal(self, number: int, attempt: int) -> dict[str, Value]:
-        if self.space.sampler.name == "forest" and not attempt:
-            hparams = self._forest.propose(self.history)
-            if hparams is not None:
-                return hparams
-        return self._proposals(self.space, self.history, number, attempt)
+    def _proposal(self, number: int, attempt: int) -> tuple[dict[str, Value], Origin | None]:
+        sampler = self.space.sampler.name
+        if sampler == "forest" and not attempt:
+            start = self._forest.propose(self.history)
+            if start.hparams is not None:
+                return dict(start.hparams), start.origin
+        origin: Origin = "random" if sampler in ("forest", "random") else "sampler"
+        return self._proposals(self.space, self.history, number, attempt), origin
 
 
 def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -315,10 +332,12 @@ def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
     )
 
 
-def trial_started(space: Space, trial: str, kind: TrialKind, hparams: Hparams) -> TrialStarted:
-    """The start of the trial named `trial`."""
+def trial_started(
+    space: Space, trial: str, kind: TrialKind, hparams: Hparams, origin: Origin | None = None
+) -> TrialStarted:
+    """The start of the trial named `trial`, whose hyperparameters `origin` proposed."""
     folds = _folds(space, hparams)
-    return TrialStarted(trial, kind, dict(hparams), key(space.seed, trial), folds)
+    return TrialStarted(trial, kind, dict(hparams), key(space.seed, trial), folds, origin)
 
 
 def _folds(space: Space, hparams: Hparams) -> int:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.space import Space
+from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import History, Trial
 from raysearch.search.journal.rungs import RungKey, fold_ends, rung_levels
 
@@ -17,9 +18,13 @@ PAUSING = ("promotion", "forest")
 
 @dataclass(frozen=True)
 class StartTrial:
-    """Start a new trial with `hparams`; with those that the sampler proposes if None."""
+    """Start a new trial with `hparams`; with those that the sampler proposes if None.
+
+    `origin` says what proposes them.
+    """
 
     hparams: Hparams | None = None
+    origin: Origin | None = None
 
 
 Pick = StartTrial | Trial | None

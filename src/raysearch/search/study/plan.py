@@ -21,7 +21,8 @@ from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
 
 # Format 2 has no hashes of weights, and no encoders; format 3 has no code of the user's.
-FORMAT, READ_FORMATS = 4, (2, 3, 4)
+# Format 4 has no memory.
+FORMAT, READ_FORMATS = 5, (2, 3, 4, 5)
 # The folds of each split scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
 
@@ -86,6 +87,45 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class MemorySource:
+    """An earlier study that the search learns from.
+
+    Args:
+        name: Its name.
+        num_trials: Its trials that reported an objective.
+    """
+
+    name: str
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class OmittedStudy:
+    """An earlier study that the search does not learn from, and the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The earlier studies of a plan.
+
+    Args:
+        sources: Those that the search learns from.
+        omitted: The others.
+        sha256: The hash of the file with the trials of the sources; empty if there are none.
+    """
+
+    sources: tuple[MemorySource, ...] = ()
+    omitted: tuple[OmittedStudy, ...] = ()
+    sha256: str = ""
+
+
+NOTHING = Memory()
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `launch` executes, and what `--dry-run` prints.
 
@@ -110,6 +150,7 @@ class Plan:
         encoders: The pretrained encoders of the space. Every worker builds its networks by these
             descriptions, and not by the files of its machine.
         code: The functions of the user's own that it runs.
+        memory: The earlier studies that the search learns from.
     """
 
     name: str
@@ -130,6 +171,7 @@ class Plan:
     weights: tuple[WeightsFile, ...] = ()
     encoders: tuple[Encoder, ...] = ()
     code: UserCode = NO_CODE
+    memory: Memory = NOTHING
 
     @property
     def unit(self) -> str:

@@ -50,10 +50,12 @@ class NewStudyFiles:
     Args:
         splits: The folds of each split scheme, by their number.
         split_manifest: The split manifest to add to the shards; None if they have it.
+        memory: The content of the file with the trials of earlier studies; empty if there are none.
     """
 
     splits: Splits
     split_manifest: SplitManifest | None = None
+    memory: bytes = b""
 
 
 def make_plan(

@@ -33,6 +33,7 @@ from raysearch.search.journal.history import Trial
 from raysearch.search.journal.journal import always_owner
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.policy import SearchPolicy, trial_ended, trial_started
+from raysearch.search.study.earlier_studies import read_memory
 from raysearch.search.study.plan import Plan, Splits
 from raysearch.search.study.stored_study import open_journal, write_splits
 
@@ -62,7 +63,9 @@ class Study:
     ) -> None:
         self.folder, self.plan = folder, plan
         self.journal = open_journal(folder, plan.identity, check_owner)
-        self.policy = SearchPolicy(plan.space, self.journal.events)
+        self.policy = SearchPolicy(
+            plan.space, self.journal.events, memory=read_memory(folder, plan)
+        )
         self.history = self.policy.history
         self.lock = threading.RLock()
         self.halt_reason: str | None = None
@@ -299,8 +302,11 @@ def create_study(
     plan: Plan,
     splits: Splits,
     check_owner: Callable[[], None] = always_owner,
+    memory: bytes = b"",
 ) -> Study:
     """Create the study of `plan` in `folder`, with its folds `splits`.
+
+    `memory` is the content of the file with the trials of earlier studies.
 
     Raises:
         StudyError: If there is a study already.
@@ -311,5 +317,7 @@ def create_study(
             " --name"
         )
     write_splits(folder, splits)
+    if memory:
+        folder.write(folder.MEMORY, memory)
     folder.write(folder.PLAN, plan.dump())
     return Study(folder, plan, check_owner)

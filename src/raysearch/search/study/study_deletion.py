@@ -15,6 +15,7 @@ from raysearch.search.study.launcher_lock import check_no_launcher
 KNOWN_NAMES = frozenset(
     (
         *(StudyFolder.PLAN, StudyFolder.SPLITS, StudyFolder.JOURNAL, StudyFolder.JOURNAL_HEAD),
+        StudyFolder.MEMORY,
         *(StudyFolder.CHECKPOINTS, StudyFolder.SCORES, StudyFolder.REPEATS, StudyFolder.UNFINISHED),
         *(StudyFolder.FEATURES, StudyFolder.CHAMPION, StudyFolder.EVALUATIONS),
         *(

@@ -1,0 +1,1 @@
+"""What a new search learns from the trials of earlier studies."""

@@ -1,0 +1,136 @@
+"""Which earlier studies a new one learns from, and what it stores of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysearch.config.space_file import parse_space
+from raysearch.data.shards.rows import ALL, View
+from raysearch.errors import StudyError
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.earlier_studies import MIN_TRIALS, find_memory, read_memory
+from raysearch.search.study.launcher_lock import launcher_lock
+from raysearch.search.study.plan import Memory
+from raysearch.search.study.plan_creation import make_plan
+from raysearch.search.study.stored_study import read_plan, read_splits
+from raysearch.search.study.study import Study, create_study
+from support.result_studies import TREE, new_study, train_next
+
+FOREST = TREE | {"stopping": {"rule": "forest"}, "memory": "studies", "trials": 20}
+
+
+@pytest.fixture
+def earlier(shards: Path, tmp_path: Path) -> Study:
+    """A study with 12 trials in the folder of the studies."""
+    study = new_study(shards, tmp_path / "first", TREE)
+    train_next(study, 12)
+    return study
+
+
+def memory_of(tmp_path: Path, view: View = ALL, **settings: Any) -> Memory:
+    """The memory of a new study; `view` is what it sees of its shards."""
+    return find_memory(parse_space(FOREST | settings, "x"), view, str(tmp_path))[0]
+
+
+def reasons(memory: Memory) -> dict[str, str]:
+    """Why studies are omitted, by their names."""
+    return {each.name: each.reason for each in memory.omitted}
+
+
+@pytest.mark.usefixtures("earlier")
+def test_a_study_stores_the_trials_of_earlier_ones(shards: Path, tmp_path: Path) -> None:
+    plan, splits = make_plan(parse_space(FOREST, "x"), "second", str(shards))
+    memory, content = find_memory(plan.space, plan.view, str(tmp_path))
+    assert [(source.name, source.num_trials) for source in memory.sources] == [("first", 12)]
+    folder = StudyFolder(tmp_path / "second")
+    study = create_study(folder, replace(plan, memory=memory), splits, memory=content)
+    study.begin()
+    train_next(study, 20)
+    origins = {trial.origin for trial in study.history.searched()}
+    assert origins == {"memory", "model", "random"}
+    # A resume needs the study's own folder only.
+    for path in sorted((tmp_path / "first").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    resumed = Study(folder, read_plan(folder))
+    assert resumed.policy.next() == study.policy.next()
+    names = read_memory(folder, resumed.plan)
+    assert names is not None
+    assert names.names == ("first",)
+
+
+def test_a_missing_or_changed_memory_is_named(earlier: Study, shards: Path, tmp_path: Path) -> None:
+    plan, splits = make_plan(parse_space(FOREST, "x"), "second", str(shards))
+    memory, content = find_memory(plan.space, plan.view, str(tmp_path))
+    folder = StudyFolder(tmp_path / "second")
+    create_study(folder, replace(plan, memory=memory), splits, memory=content)
+    folder.write(folder.MEMORY, content.replace(b"adamw", b"adamz"))
+    for _attempt in range(2):
+        with pytest.raises(
+            StudyError, match=r"memory\.json: missing, or not the trials of the plan"
+        ):
+            Study(folder, read_plan(folder))
+        folder.remove(folder.MEMORY)
+    assert read_memory(earlier.folder, earlier.plan) is None
+
+
+@pytest.mark.usefixtures("earlier")
+def test_no_study_is_read_without_a_memory(tmp_path: Path) -> None:
+    assert memory_of(tmp_path, memory="none") == Memory()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert memory_of(tmp_path, memory=str(empty)) == Memory()
+    with pytest.raises(StudyError, match=r"memory .*nowhere: no such folder; give the folder of"):
+        memory_of(tmp_path, memory=str(tmp_path / "nowhere"))
+
+
+def test_unusable_studies_are_omitted_by_name(earlier: Study, shards: Path, tmp_path: Path) -> None:
+    train_next(new_study(shards, tmp_path / "short", TREE), 3)
+    train_next(new_study(shards, tmp_path / "f1", TREE | {"objective": {"metric": "f1"}}), 1)
+    rate_only = TREE | {"space": {"folds": 2, "learning_rate": {"loguniform": [1e-4, 1e-1]}}}
+    new_study(
+        shards, tmp_path / "other", rate_only | {"space": {"folds": 2, "stages": {"int": [1, 2]}}}
+    )
+    damaged = new_study(shards, tmp_path / "damaged", TREE)
+    train_next(damaged, 12)
+    journal = sorted((tmp_path / "damaged" / "journal").glob("*.jsonl"))[0]
+    journal.write_bytes(journal.read_bytes().replace(b"adamw", b"adamz", 1))
+    (tmp_path / "future").mkdir()
+    plan = earlier.folder.read(earlier.folder.PLAN).replace(b'"format": 5', b'"format": 99')
+    (tmp_path / "future" / "plan.json").write_bytes(plan)
+    memory = memory_of(tmp_path)
+    assert [source.name for source in memory.sources] == ["first"]
+    by_name = reasons(memory)
+    assert by_name.keys() == {"short", "f1", "other", "damaged", "future"}
+    assert by_name["short"] == f"3 trials with an objective, of which {MIN_TRIALS} are needed"
+    assert by_name["f1"] == "another objective: f1, max"
+    assert by_name["other"] == "no searched hyperparameter in common"
+    assert "damaged" in by_name["damaged"]
+    assert "plan format 99" in by_name["future"]
+    assert all("\n" not in reason for reason in by_name.values())
+
+
+def test_a_running_study_is_omitted(earlier: Study, tmp_path: Path) -> None:
+    with launcher_lock(earlier.folder):
+        assert reasons(memory_of(tmp_path)) == {"first": "it is running"}
+    assert reasons(memory_of(tmp_path)) == {}
+
+
+def test_a_study_that_trained_on_held_out_patients_is_omitted(
+    earlier: Study, tmp_path: Path
+) -> None:
+    folds = read_splits(earlier.folder, earlier.plan)[2]
+    patients = sorted(folds[0].train)
+    view = View(held_out=(*patients[:3], "another"))
+    memory = memory_of(tmp_path, view)
+    assert memory.sources == ()
+    assert reasons(memory) == {"first": "it trained on 3 of the held-out patients"}
+    assert memory_of(tmp_path, View(held_out=("another",))).sources
+
+
+def test_a_resume_with_another_memory_is_rejected(earlier: Study) -> None:
+    assert earlier.plan.space.settings()["memory"] == "none"
+    assert parse_space(FOREST, "x").settings()["memory"] == "studies"
