@@ -8,13 +8,14 @@ from raysearch.cli.plan_text import (
     epochs_text,
     hparam_rows,
     hparams_title,
+    memory_text,
     plan_tables,
     search_rows,
     stopping_text,
 )
 from raysearch.config.space import Budget, Space, Stopping
 from raysearch.config.space_file import parse_space
-from raysearch.search.study.plan import Plan, Split
+from raysearch.search.study.plan import Memory, MemorySource, OmittedStudy, Plan, Split
 from support.spaces import HPARAMS, full_space
 
 
@@ -92,3 +93,20 @@ def test_a_plan_counts_patches_or_slides() -> None:
 )
 def test_the_epochs_are_a_number_choices_or_a_range(value: object, text: str) -> None:
     assert epochs_text(parse_space({"space": {**HPARAMS, "epochs": value}}, "x")) == text
+
+
+def test_a_plan_lists_the_earlier_studies() -> None:
+    tree = {"epochs": 2, "memory": "studies", "space": {"folds": 2, "width": {"int": [4, 8]}}}
+    plan = plan_of(parse_space(tree, "x"), (1, 2))
+    assert memory_text(plan) == "no earlier study can be used"
+    omitted = tuple(OmittedStudy(f"s{number}", "it is running") for number in range(12))
+    plan = replace(plan, memory=Memory((MemorySource("first", 1200),), omitted, "a" * 64))
+    lines = memory_text(plan).splitlines()
+    assert lines[:2] == ["first: 1,200 trials", "not s0: it is running"]
+    assert lines[-1] == "and not 2 more"
+    assert len(lines) == 12
+    tpe = replace(plan, space=parse_space(tree | {"sampler": "tpe"}, "x"))
+    assert memory_text(tpe).splitlines()[1] == (
+        "not used: the sampler tpe has no memory, forest has"
+    )
+    assert memory_text(plan_of(parse_space(tree | {"memory": "none"}, "x"), (1, 2))) == ""

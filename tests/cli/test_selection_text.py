@@ -1,22 +1,25 @@
-"""The lines on a selection: what the repeats of the champion show."""
+"""The lines on a selection: what the repeats of the champion show, what proposed the trials."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raysearch.champion.repeat_result import RepeatResult
-from raysearch.cli.selection_text import repeat_lines
+from raysearch.cli.selection_text import proposal_lines, repeat_lines
 from raysearch.cli.study_end import StudyEnd
 from raysearch.config.space import ChampionKind
 from raysearch.metrics.interval import Interval
 from raysearch.search.journal.events import ChampionDecision
+from raysearch.search.study.plan import Memory, MemorySource
 from support.champion_studies import (
     ENSEMBLE_DECISION,
     REFIT_DECISION,
     study_with_started_trial,
 )
+from support.result_studies import TREE, new_study, train_next
 
 
 def study_end(decision: ChampionDecision, *objectives: float | None) -> StudyEnd:
@@ -79,3 +82,16 @@ def test_the_repeats_are_summarized(
     study = study_with_started_trial(shards, tmp_path / "studies" / "repeated")
     decision = REFIT_DECISION if kind == "refit" else ENSEMBLE_DECISION
     assert repeat_lines(study.plan, study.history, study_end(decision, *objectives)) == lines
+
+
+def test_a_line_says_what_proposed_the_trials(shards: Path, tmp_path: Path) -> None:
+    study = new_study(shards, tmp_path / "first", TREE | {"sampler": "forest"})
+    train_next(study, 12)
+    assert proposal_lines(study.plan, study.history) == []
+    plan = replace(study.plan, memory=Memory((MemorySource("earlier", 12),), (), "a" * 64))
+    trials = study.history.searched()
+    for trial in trials:
+        trial.origin = "memory" if trial is trials[0] else "model"
+    (line,) = proposal_lines(plan, study.history)
+    start = "Proposals 1 of earlier studies, 11 of the model of the learning curves; the best"
+    assert line.startswith(start)

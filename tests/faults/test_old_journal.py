@@ -328,7 +328,12 @@ def test_a_journal_of_another_format_is_named(
 def test_a_damaged_format_number_is_not_another_format(folder: StudyFolder) -> None:
     append(folder, 2)
     name = "journal/000000000.jsonl"
-    folder.write(name, folder.read(name).replace(f"journal {FORMAT}".encode(), b"journal 7", 1))
+    folder.write(
+        name,
+        folder.read(name).replace(
+            f"journal {FORMAT}".encode(), f"journal {FORMAT + 1}".encode(), 1
+        ),
+    )
     with pytest.raises(StudyError, match="truncated, or its first line is damaged"):
         open_journal(folder)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from raysearch.config.json_values import parse_json
-from raysearch.config.names import NO_MEMORY, OWN_STUDIES
+from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES
 from raysearch.config.space import Space
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import View
@@ -69,7 +69,8 @@ def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
 
 def _study_names(folder: Folder) -> list[str]:
     """The names of the newest studies in `folder`, in the order of the alphabet."""
-    plans = {name: f"{name}/{StudyFolder.PLAN}" for name in folder.names()}
+    names = filter(NAME.fullmatch, folder.names())
+    plans = {name: f"{name}/{StudyFolder.PLAN}" for name in names}
     created = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
     newest = sorted(created, key=lambda name: (created[name], name))[-MAX_STUDIES:]
     return sorted(newest)
