@@ -17,7 +17,8 @@ SIGNATURES = {
         "(space: 'Space | str | Path | None' = None, data: 'str | Path | None' = None, *,"
         " name: 'str | None' = None, trials: 'int | str | None' = None, seed: 'int | None' = None,"
         " overrides: 'Sequence[str]' = (), resume: 'bool' = False,"
-        " studies: 'str | Path | None' = None, progress: 'bool' = True) -> 'Study'"
+        " studies: 'str | Path | None' = None, memory: 'str | Path | None' = None,"
+        " progress: 'bool' = True) -> 'Study'"
     ),
     "load": (
         "(name: 'str', studies: 'str | Path | None' = None, *, allow_code: 'bool' = False)"

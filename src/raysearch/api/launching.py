@@ -32,6 +32,7 @@ def launch(
     overrides: Sequence[str] = (),
     resume: bool = False,
     studies: str | Path | None = None,
+    memory: str | Path | None = None,
     progress: bool = True,
 ) -> Study:
     """Run a study to its end, and return it: the search, then the training of the champion.
@@ -51,6 +52,8 @@ def launch(
         resume: Whether to resume the study `name`.
         studies: The folder or address with all studies. Default: the environment variable
             RAYSEARCH_STUDIES, else `studies`.
+        memory: The earlier studies that the search learns from: `none`, `studies` for those in its
+            own folder, or another folder. Default: that of the space.
         progress: Whether to show the live table; in a notebook, it is one output of the cell.
 
     Returns:
@@ -66,7 +69,13 @@ def launch(
     if isinstance(overrides, str):
         raise StudyError(f"overrides={overrides!r}: give a list, such as ['epochs=2']")
     folder = studies_folder(studies)
-    values = {"--data": data, "--trials": trials, "--seed": seed, "--name": name}
+    values = {
+        "--data": data,
+        "--trials": trials,
+        "--seed": seed,
+        "--name": name,
+        "--memory": memory,
+    }
     options = [f"{key}={value}" for key, value in values.items() if value is not None]
     options += [f"--studies={folder}", "--events", *(["--resume"] if resume else [])]
     log = LaunchLog()

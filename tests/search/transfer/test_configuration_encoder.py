@@ -29,6 +29,7 @@ SPACE = parse_space(
 def test_a_hyperparameter_that_a_study_lacks_has_its_default() -> None:
     names = ("optimizer", "learning_rate", "width", "another")
     assert values_with_defaults({"optimizer": "sgd"}, names) == ["sgd", 1e-2, 32, None]
+    assert values_with_defaults({"folds": 1, "optimizer": "sgd"}, names)[:3] == ["sgd", 1e-2, 32]
     assert values_with_defaults({"another": 1.5, "width": 8}, names) == ["adamw", 1e-3, 8, 1.5]
 
 

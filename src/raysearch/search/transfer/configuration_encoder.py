@@ -29,7 +29,12 @@ def values_with_defaults(hparams: Hparams, names: Sequence[str]) -> list[Value |
 
 def _defaults(hparams: Hparams) -> Mapping[str, Value | None]:
     """The defaults of the table beside `hparams`; none if a component of the user's is missing."""
-    of_table = {name: value for name, value in hparams.items() if name in HYPERPARAMETERS}
+    # An official split has one fold, which the table does not allow.
+    of_table = {
+        name: value
+        for name, value in hparams.items()
+        if name in HYPERPARAMETERS and name != "folds"
+    }
     try:
         params = resolve(of_table)
     except SpaceError:  # a value of a later version

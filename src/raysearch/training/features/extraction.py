@@ -68,8 +68,10 @@ class Extractor:
         for first_row in range(start, stop, BATCH_SIZE):
             pixels = request.pixels[first_row : min(first_row + BATCH_SIZE, stop)]
             patches = preprocessing(pixels.view(-1, *request.shape)).reshape(len(pixels), -1)
-            with settings.autocast(device):
-                views = [as_stored(network(view)) for view in self._views(patches, first_row)]
+            views = []
+            for view in self._views(patches, first_row):  # augmented in float32, as in training
+                with settings.autocast(device):
+                    views.append(as_stored(network(view)))
             batches.append(torch.stack(views, dim=1))
         values = torch.cat(batches).cpu().numpy()  # waits for the device
         elapsed_ms = 1000 * (time.perf_counter() - begin)
