@@ -19,13 +19,10 @@ One JSON line a method and budget goes to stdout, progress to stderr.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).parents[1]))
 
 from raysearch.errors import UserError
+from raysearch.search.transfer.source_models import has_pattern
 from raysearch.search.transfer.source_study import SourceStudy, SourceTrial, source_study
 from raysearch.search.transfer.study_memory import StudyMemory
 from raysearch.training.seeds import key
@@ -44,7 +42,7 @@ from replay.curves import EPOCHS, curves_of, draw, lcbench, tasks_known, version
 from replay.methods import METHODS, WORKERS, trajectory
 from replay.raysearch_method import Raysearch, space
 from replay.reference import RANDOM, SEED, reference
-from replay.run import _number, interval, listed, reject_unknown
+from replay.run import Spread, budget, interval, listed, print_rows, reject_unknown
 
 OURS, COLD = "raysearch-memory", "raysearch"
 LISTS = ("fixed_list", "zero_shot")
@@ -162,7 +160,13 @@ def _method(name: str, memory: str, tasks: tuple[str, ...], seed: int) -> Method
     if name in LISTS:
         return ListMethod(list_of(name, tasks))
     searched = space(lcbench().SPACE, seed)
-    return Raysearch(searched, memory=StudyMemory(searched, sources(memory, tasks)))
+    return Raysearch(searched, memory=StudyMemory(searched, usable_sources(memory, tasks)))
+
+
+@cache
+def usable_sources(memory: str, tasks: tuple[str, ...]) -> list[SourceStudy]:
+    """The studies of the memory that a launch would use."""
+    return [source for source in sources(memory, tasks) if has_pattern(source)]
 
 
 def regrets(run: Run) -> list[float]:
@@ -181,9 +185,8 @@ def regrets(run: Run) -> list[float]:
     return [task_reference.regret(value) if np.isfinite(value) else 1.0 for value in values]
 
 
-def rows(args: argparse.Namespace, pool: ProcessPoolExecutor | None) -> Iterator[dict[str, Any]]:
+def rows(args: argparse.Namespace, spread: Spread) -> Iterator[dict[str, Any]]:
     """A row for each method and budget; those of a method as soon as it has run everywhere."""
-    spread = pool.map if pool else map
     for name in args.methods:
         seeds = 1 if name in LISTS else args.seeds
         runs: list[Run] = [
@@ -193,9 +196,15 @@ def rows(args: argparse.Namespace, pool: ProcessPoolExecutor | None) -> Iterator
         ]
         table = np.array(list(spread(regrets, runs)))
         table = table.reshape(len(args.targets), seeds, len(args.budgets))
-        for column, budget in enumerate(args.budgets):
+        for column, budget_value in enumerate(args.budgets):
             mean, low, high = interval(table[:, :, column].mean(axis=1))
-            row = {"method": name, "budget": budget, "mean_regret": mean, "low": low, "high": high}
+            row = {
+                "method": name,
+                "budget": budget_value,
+                "mean_regret": mean,
+                "low": low,
+                "high": high,
+            }
             yield {**row, "memory": args.memory, "tasks": len(args.targets), "seeds": args.seeds}
 
 
@@ -219,7 +228,7 @@ def arguments() -> argparse.Namespace:
     reject_unknown("--sources", args.sources, tasks_known())
     reject_unknown("--targets", args.targets, tasks_known())
     reject_unknown("--methods", args.methods, [OURS, *METHODS, *LISTS])
-    args.budgets = [_number(budget) for budget in args.budgets]
+    args.budgets = [budget(text) for text in args.budgets]
     if any(not _others(args.sources, target) for target in args.targets):
         raise UserError(f"--sources {','.join(args.sources)}: no task but the target; name others")
     for name in ("seeds", "jobs"):
@@ -230,19 +239,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Print the rows of the command line; returns 2 if it is invalid."""
-    try:
-        args = arguments()
-        if args.jobs == 1:
-            for row in rows(args, None):
-                print(json.dumps(row), flush=True)
-            return 0
-        with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-            for row in rows(args, pool):
-                print(json.dumps(row), flush=True)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return print_rows(arguments, rows)
 
 
 if __name__ == "__main__":

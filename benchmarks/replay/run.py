@@ -93,7 +93,7 @@ def arguments() -> argparse.Namespace:
     args.tasks = args.tasks or list(lcbench().TASKS)
     reject_unknown("--tasks", args.tasks, tasks_known())
     reject_unknown("--methods", args.methods, list(METHODS))
-    args.budgets = [_number(budget) for budget in args.budgets]
+    args.budgets = [budget(text) for text in args.budgets]
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be 1 or more")
@@ -112,7 +112,8 @@ def reject_unknown(option: str, values: Sequence[str], names: Sequence[str]) -> 
             raise UserError(f"{option} {value}: unknown; must be one of {', '.join(names)}")
 
 
-def _number(text: str) -> float:
+def budget(text: str) -> float:
+    """A budget in full trainings; UserError if it is not a positive number."""
     try:
         number = float(text)
     except ValueError:
@@ -124,18 +125,29 @@ def _number(text: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-def main() -> int:
-    """Print the rows of the command line; returns 2 if it is invalid."""
+def print_rows(
+    parse: Callable[[], argparse.Namespace],
+    rows_of: Callable[[argparse.Namespace, Spread], Iterator[dict[str, Any]]],
+) -> int:
+    """Print the rows of a command line, computed by its `jobs`; returns 2 if it is invalid."""
     try:
-        args = arguments()
-        settings = args.methods, args.tasks, args.seeds, args.budgets
+        args = parse()
         with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-            for row in rows(*settings, spread=pool.map if args.jobs > 1 else map):
+            for row in rows_of(args, pool.map if args.jobs > 1 else map):
                 print(json.dumps(row), flush=True)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def main() -> int:
+    """Print the rows of the command line; returns 2 if it is invalid."""
+
+    def rows_of(args: argparse.Namespace, spread: Spread) -> Iterator[dict[str, Any]]:
+        return rows(args.methods, args.tasks, args.seeds, args.budgets, spread)
+
+    return print_rows(arguments, rows_of)
 
 
 if __name__ == "__main__":

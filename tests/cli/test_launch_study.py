@@ -10,10 +10,18 @@ import pytest
 from raysearch.cli import launch_study, run
 from raysearch.cli.event_stream import EventStream
 from raysearch.cli.launch_advice import NOT_STORED, LaunchAdvice
-from raysearch.cli.launch_study import LaunchOptions, _known_data, _planned_trials, resume_command
+from raysearch.cli.launch_study import (
+    LaunchOptions,
+    _known_data,
+    _planned_trials,
+    _with_memory,
+    resume_command,
+)
 from raysearch.cli.time_probe import ProbedSpeeds
-from raysearch.errors import SpaceError, StudyError
+from raysearch.config.space_file import parse_space
+from raysearch.errors import DataError, SpaceError, StudyError
 from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.plan_creation import reject_changes
 from raysearch.search.study.speed_cache import NetworkSpeed, probed_configurations
 from raysearch.search.study.stored_study import load_study
 from support.launched_studies import write_space
@@ -190,3 +198,18 @@ def test_a_dry_run_of_a_resume_has_the_remaining_time(
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "remaining time" in line]
     assert "of the search" in row
     assert len(load_study(study.folder).events) == len(study.journal.events)
+
+
+def test_a_resume_has_the_memory_of_the_study_unless_an_option_names_another(
+    shards: Path, tmp_path: Path
+) -> None:
+    space = parse_space(TREE | {"memory": "studies"}, "x")
+    stored = load_study(new_study(shards, tmp_path / "first", TREE).folder)
+    assert _with_memory(space, None, None).memory == "studies"
+    assert _with_memory(space, "none", None).memory == "none"
+    assert _with_memory(space, None, stored).memory == "none"
+    changed = _with_memory(stored.plan.space, "studies", stored)
+    with pytest.raises(StudyError, match=r"another space: memory was none, is studies; restore"):
+        reject_changes(stored.plan, replace(stored.plan, space=changed))
+    with pytest.raises(DataError, match="contains a password"):
+        _with_memory(space, "s3://user:password@bucket/studies", None)

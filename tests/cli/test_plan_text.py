@@ -98,8 +98,10 @@ def test_the_epochs_are_a_number_choices_or_a_range(value: object, text: str) ->
 def test_a_plan_lists_the_earlier_studies() -> None:
     tree = {"epochs": 2, "memory": "studies", "space": {"folds": 2, "width": {"int": [4, 8]}}}
     plan = plan_of(parse_space(tree, "x"), (1, 2))
-    assert memory_text(plan) == "no earlier study can be used"
+    assert memory_text(plan) == "studies: no earlier study"
     omitted = tuple(OmittedStudy(f"s{number}", "it is running") for number in range(12))
+    unusable = replace(plan, memory=Memory(omitted=omitted[:1]))
+    assert memory_text(unusable) == "no earlier study can be used\nnot s0: it is running"
     plan = replace(plan, memory=Memory((MemorySource("first", 1200),), omitted, "a" * 64))
     lines = memory_text(plan).splitlines()
     assert lines[:2] == ["first: 1,200 trials", "not s0: it is running"]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from raysearch.cli.launch_study import LaunchOptions
-from raysearch.cli.remote_launch import _head_command
+from raysearch.cli.remote_launch import _check_options, _head_command
 from raysearch.data.file_access import SHARED_GROUP
+from raysearch.errors import DataError, StudyError
 
 OPTIONS = LaunchOptions(
     space=Path("idc.yaml"),
@@ -35,3 +36,14 @@ def test_the_head_has_the_default_if_no_space_is_sent() -> None:
     options = replace(OPTIONS, space=None, overrides=("epochs=2",))
     command = ["launch", "epochs=2", "--events", "--name", "default"]
     assert _head_command(options, None, "default")[: len(command)] == command
+
+
+def test_the_memory_of_the_head_is_no_path_of_this_machine() -> None:
+    for memory in ("none", "studies", "s3://bucket/studies", "/shared/studies"):
+        options = replace(OPTIONS, memory=memory)
+        _check_options(options, None)
+        assert _head_command(options, None, "idc")[-2:] == ["--memory", memory]
+    with pytest.raises(StudyError, match=r"--memory old/studies: a relative path of this machine"):
+        _check_options(replace(OPTIONS, memory="old/studies"), None)
+    with pytest.raises(DataError, match="contains a password"):
+        _check_options(replace(OPTIONS, memory="s3://user:password@bucket/studies"), None)

@@ -25,7 +25,7 @@ from raysearch.cli.study_paths import new_name, resolve_data
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.cli.time_probe import local_times, probe_speeds, remote_times
 from raysearch.cli.time_text import time_json
-from raysearch.config.names import NO_MEMORY
+from raysearch.config.names import NO_MEMORY, reject_login
 from raysearch.config.space import Space
 from raysearch.config.space_file import read_space
 from raysearch.data.files import Folder
@@ -40,7 +40,7 @@ from raysearch.search.journal.codec import record_to_json
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.earlier_studies import find_memory
-from raysearch.search.study.plan import Plan
+from raysearch.search.study.plan import NOTHING, Plan
 from raysearch.search.study.plan_creation import (
     NewStudyFiles,
     are_known_to_be_accepted,
@@ -166,7 +166,9 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         # The address of the same shards may have changed.
         plan = replace(stored.plan, data=data)
         return PreparedStudy(folder, plan, None, num_trials, path, stored)
-    memory, memory_content = find_memory(space, plan.view, options.studies)
+    memory, memory_content = NOTHING, b""
+    if options.cluster is None:
+        memory, memory_content = find_memory(space, plan.view, options.studies)
     plan = replace(plan, memory=memory)
     files = NewStudyFiles(splits, split_manifest if is_new else None, memory_content)
     return PreparedStudy(folder, plan, files, num_trials, path)
@@ -256,11 +258,10 @@ def _with_seed(space: Space, seed: int | None, stored: StudySnapshot | None) -> 
 
 def _with_memory(space: Space, memory: str | None, stored: StudySnapshot | None) -> Space:
     """Return `space` with the memory of `--memory`; by default its own, or the stored study's."""
-    if memory is None and (stored is None or space.memory != NO_MEMORY):
-        return space
-    if memory is None and stored is not None:
-        memory = stored.plan.space.memory
-    return replace(space, memory=memory or NO_MEMORY)
+    if memory is None:
+        memory = space.memory if stored is None else stored.plan.space.memory
+    reject_login(memory)
+    return replace(space, memory=memory)
 
 
 def _is_on_cluster(options: LaunchOptions) -> bool:
@@ -286,6 +287,8 @@ def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console
     if not options.as_json:
         for table in plan_tables(plan, expected, times):
             console.print(table)
+        if options.cluster is not None and plan.space.memory != NO_MEMORY:
+            console.print("The cluster looks for earlier studies itself, at the launch.")
         return
     costs = {
         "expected_fold_epochs": expected,
@@ -317,6 +320,7 @@ def launch_command(options: LaunchOptions, name: str) -> str:
     space = [] if options.space is None else [options.space.name]
     command = ["raysearch", "launch", *space, *map(without_folders, options.overrides)]
     values = {"data": options.data, "trials": options.trials, "seed": options.seed, "name": name}
+    values |= {} if options.memory is None else {"memory": options.memory}
     for option, value in values.items():
         command += [] if value is None else [f"--{option}", without_folders(str(value))]
     return shlex.join(command)

@@ -16,7 +16,7 @@ from raysearch.config.names import NO_MEMORY
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_points import completed_point
 from raysearch.models import is_bag_shape
-from raysearch.search.study.plan import Plan
+from raysearch.search.study.plan import NOTHING, Plan
 
 if TYPE_CHECKING:
     from raysearch.cli.time_text import PlanTimes
@@ -186,6 +186,8 @@ def memory_text(plan: Plan) -> str:
     memory, space = plan.memory, plan.space
     if space.memory == NO_MEMORY:
         return ""
+    if memory == NOTHING:
+        return f"{space.memory}: no earlier study"
     lines = [f"{source.name}: {source.num_trials:,} trials" for source in memory.sources]
     lines = lines or ["no earlier study can be used"]
     if memory.sources and space.sampler.name != "forest":

@@ -17,7 +17,7 @@ from raysearch.cli.options import make_console
 from raysearch.cli.study_end_text import show_end
 from raysearch.config.code_importer import CodeFile
 from raysearch.config.component_section import user_code
-from raysearch.config.names import NAME, reject_login
+from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES, reject_login
 from raysearch.config.space_file import read_space
 from raysearch.data.file_access import SHARED_GROUP
 from raysearch.errors import StudyError
@@ -60,7 +60,9 @@ def _check_options(options: LaunchOptions, studies: str | None) -> None:
         raise StudyError(
             f"--name {options.name!r}: not a name; use at most 100 letters, digits, '.', '_', '-'"
         )
-    for option, address in (("--data", options.data), ("--studies", studies)):
+    memory = None if options.memory in (NO_MEMORY, OWN_STUDIES) else options.memory
+    addresses = (("--data", options.data), ("--studies", studies), ("--memory", memory))
+    for option, address in addresses:
         reject_login(address or "")
         if address is None or "://" in address or address.startswith(("/", "synthetic:")):
             continue

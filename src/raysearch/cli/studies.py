@@ -66,9 +66,10 @@ def list_studies(
 
 def print_studies(folder: str, as_json: bool) -> int:
     """Print the studies of `folder`, the newest first; return the exit code."""
-    from raysearch.cli.study_paths import newest_name, study_names
+    from raysearch.cli.study_paths import newest_name
     from raysearch.cli.study_state import starting_names, summary
     from raysearch.search.journal.study_folder import StudyFolder
+    from raysearch.search.study.stored_study import study_names
 
     starting = starting_names(folder)
     if not starting:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raysearch.data.files import Folder
 from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import SpaceError, StudyError
-from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.stored_study import study_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,14 +15,6 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic:"
 # The folder of synthetic shards, next to the studies.
 SHARDS = ".shards"
-
-
-def study_names(studies: str) -> list[str]:
-    """Return the names of the studies in the folder `studies`, the newest last."""
-    folder = Folder(studies)
-    plans = {name: f"{name}/{StudyFolder.PLAN}" for name in folder.names()}
-    created = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
-    return sorted(created, key=created.__getitem__)
 
 
 def new_name(studies: str, stem: str) -> str:

@@ -6,19 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raysearch.config.space_file import parse_space
 from raysearch.data.shards.rows import ALL, View
 from raysearch.errors import StudyError
+from raysearch.search.journal.events import TrialStarted
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.earlier_studies import MIN_TRIALS, find_memory, read_memory
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.plan import Memory
+from raysearch.search.study.plan import Auxiliary, Memory, MemorySource
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.stored_study import read_plan, read_splits
 from raysearch.search.study.study import Study, create_study
-from support.result_studies import TREE, new_study, train_next
+from support.result_studies import TREE, fold_report, new_study, next_searched, train_next
 
 FOREST = TREE | {"stopping": {"rule": "forest"}, "memory": "studies", "trials": 20}
 
@@ -131,6 +133,46 @@ def test_a_study_that_trained_on_held_out_patients_is_omitted(
     assert memory_of(tmp_path, View(held_out=("another",))).sources
 
 
-def test_a_resume_with_another_memory_is_rejected(earlier: Study) -> None:
-    assert earlier.plan.space.settings()["memory"] == "none"
-    assert parse_space(FOREST, "x").settings()["memory"] == "studies"
+def test_a_study_that_may_have_trained_on_held_out_patients_is_omitted(
+    earlier: Study, tmp_path: Path
+) -> None:
+    """By another grouping, by auxiliary shards, or by what it learned from itself."""
+    others = View(held_out=("another",))
+    by_slide = replace(others, by="slide")
+    assert "its groups are by patient" in reasons(memory_of(tmp_path, by_slide))["first"]
+    folder, plan = earlier.folder, earlier.plan
+    auxiliary = Auxiliary("elsewhere", "f" * 64, 10)
+    folder.write(folder.PLAN, replace(plan, auxiliary=(auxiliary,)).dump())
+    assert "its auxiliary shards may have" in reasons(memory_of(tmp_path, others))["first"]
+    assert memory_of(tmp_path).sources  # nothing is held out
+    memory = Memory((MemorySource("zeroth", 12),), (), "a" * 64)
+    folder.write(folder.PLAN, replace(plan, memory=memory).dump())
+    assert "it learned from studies that" in reasons(memory_of(tmp_path, others))["first"]
+    # It has held out the same patients, and so have its own sources.
+    held_out = View(held_out=("another", "one more"))
+    folder.write(folder.PLAN, replace(plan, memory=memory, view=held_out).dump())
+    assert memory_of(tmp_path, others).sources
+
+
+@pytest.mark.parametrize("number", [10**350, 10**40, 1e300])
+def test_a_study_with_absurd_numbers_is_omitted(
+    shards: Path, tmp_path: Path, number: float
+) -> None:
+    study = new_study(shards, tmp_path / "forged", TREE)
+    for trial in range(12):
+        hparams = {"learning_rate": 0.01, "width": number, "folds": 2}
+        study._record(TrialStarted(f"t{trial:04d}", "trial", hparams, 0, 2))
+        study._record(fold_report(f"t{trial:04d}", 1, trial / 100))
+    assert reasons(memory_of(tmp_path)).keys() == {"forged"}
+
+
+def test_a_study_without_a_pattern_is_omitted(shards: Path, tmp_path: Path) -> None:
+    study = new_study(shards, tmp_path / "noise", TREE)
+    generator = np.random.default_rng(0)
+    for _trial in range(12):
+        trial = next_searched(study)
+        for epoch in range(1, 9):
+            if not study.report(fold_report(trial.id, epoch, float(generator.random()))):
+                break
+    expected = "its results do not depend on its hyperparameters"
+    assert reasons(memory_of(tmp_path)) == {"noise": expected}

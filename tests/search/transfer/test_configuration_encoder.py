@@ -79,10 +79,21 @@ def test_the_nearest_configuration_is_in_the_space() -> None:
 
 
 @pytest.mark.parametrize(
-    "hparams", [{"optimizer": "adam", "batch_size": 16}, {"batch_size": 48}, {}]
+    "hparams", [{"optimizer": "adam", "batch_size": 16}, {"optimizer": 1}, {"width": "wide"}]
 )
 def test_a_choice_that_the_space_lacks_has_no_nearest_configuration(hparams: Hparams) -> None:
     assert nearest_configuration(SPACE, hparams) is None
+
+
+def test_a_number_is_the_nearest_of_a_choice_and_folds_are_no_feature() -> None:
+    tree = {"space": {"folds": {"choice": [2, 3]}, "epochs": {"choice": [5, 10]}}}
+    space = parse_space(tree, "x")
+    assert nearest_configuration(space, {"folds": 5, "epochs": 8}) == {"folds": 3, "epochs": 10}
+    nearest = nearest_configuration(SPACE, {"batch_size": 48})
+    assert nearest is not None
+    assert nearest["batch_size"] == 32
+    encoder = ConfigurationEncoder([{"folds": 2, "epochs": 4}, {"folds": 5, "epochs": 8}])
+    assert encoder.rows([{"folds": 3, "epochs": 6}]).tolist() == [[6]]
 
 
 def test_numbers_keep_their_order() -> None:

@@ -13,13 +13,10 @@ from raysearch.config.hyperparameter_spec import Hparams
 from raysearch.config.samplers import ForestSampler, RandomSampler, TpeSampler
 from raysearch.config.space import Hyperparameter, Space, Stopping
 from raysearch.search.journal.events import TrialStarted
+from raysearch.search.transfer.source_model import model_quality
+from raysearch.search.transfer.source_models import NUM_BEST, best_configurations, has_pattern
 from raysearch.search.transfer.source_study import MAX_CURVE_POINTS, SourceStudy, source_study
-from raysearch.search.transfer.study_memory import (
-    NUM_BEST,
-    RungReport,
-    StudyMemory,
-    best_configurations,
-)
+from raysearch.search.transfer.study_memory import INITIAL_TRUST, RungReport, StudyMemory
 from support.simulated_studies import (
     SPACE,
     SimulatedStudy,
@@ -74,7 +71,7 @@ def test_a_source_has_the_curves_of_its_trials() -> None:
     assert (source.metric, source.mode) == ("auroc", "max")
     by_hparams = {frozenset(trial.hparams.items()): trial for trial in source.trials}
     for trial in history.searched():
-        curve = by_hparams[frozenset(trial.hparams.items())].curve
+        curve = by_hparams[frozenset({**trial.hparams, "epochs": 6}.items())].curve
         assert curve[-1] == (trial.epoch / 18, trial.objective)
         assert len(curve) == min(MAX_CURVE_POINTS, len(trial.reports))
         assert all(first < second for first, second in pairwise(curve))
@@ -92,7 +89,7 @@ def test_useful_studies_propose_good_configurations_first(useful: list[SourceStu
 
 def test_misleading_studies_are_dropped() -> None:
     sources = [earlier(name, worst_first) for name in ("a", "e", "f")]
-    assert StudyMemory(FOREST, sources).names == ("a", "e", "f")
+    assert all(map(has_pattern, sources))
     study = SimulatedStudy(replace(FOREST, trials=20), 3, sources=sources)
     started = [event for event in study.run() if isinstance(event, TrialStarted)]
     assert sum(event.origin == "memory" for event in started[:4]) == 2
@@ -115,18 +112,21 @@ def test_a_good_study_among_misleading_ones_is_used() -> None:
     assert memory.weights["good"] == 1
     assert max(weight for name, weight in memory.weights.items() if name != "good") < 0.05
     assert memory.trust > 0.5
+    # Reports that cannot be compared say nothing.
+    memory = StudyMemory(space, sources)
+    trials = study.policy.history.searched()[:7]
+    memory.weigh([RungReport(trial.id, trial.hparams, 0.5, 0.7) for trial in trials])
+    assert memory.trust == INITIAL_TRUST
 
 
 def test_a_study_whose_results_have_no_pattern_is_no_source(useful: list[SourceStudy]) -> None:
-    memory = StudyMemory(FOREST, [*useful, shuffled(replace(useful[0], name="shuffled"))])
-    assert memory.names == ("a", "b")
-    assert memory.qualities["shuffled"] < 0.3
-    assert min(memory.qualities["a"], memory.qualities["b"]) > 0.5
-    noise = [earlier(name, lambda _hparams: 0.7) for name in ("a", "e", "f")]
-    assert StudyMemory(FOREST, noise).names == ()
-    space = replace(FOREST, trials=12)
-    with_noise, without = (SimulatedStudy(space, 1, sources=each).run() for each in (noise, []))
-    assert with_noise == without
+    assert min(map(model_quality, useful)) > 0.5
+    assert all(map(has_pattern, useful))
+    without_pattern = [shuffled(source) for source in useful]
+    without_pattern += [earlier(name, lambda _hparams: 0.7) for name in ("a", "e", "f")]
+    assert not any(map(has_pattern, without_pattern))
+    few = replace(useful[0], trials=useful[0].trials[:3])
+    assert not has_pattern(few)
 
 
 def test_the_decisions_depend_on_the_events_only(useful: list[SourceStudy]) -> None:
@@ -143,17 +143,21 @@ def test_the_decisions_depend_on_the_events_only(useful: list[SourceStudy]) -> N
 
 
 def test_another_sampler_has_no_memory(useful: list[SourceStudy]) -> None:
-    space = replace(FOREST, sampler=TpeSampler(), trials=4)
-    first, second = (SimulatedStudy(space, 1, sources=each).run() for each in (useful, []))
-    assert first == second
-    started = [event for event in first if isinstance(event, TrialStarted)]
-    assert {event.origin for event in started} == {"sampler"}
+    for sampler, origin in ((TpeSampler(), "sampler"), (RandomSampler(), "random")):
+        space = replace(FOREST, sampler=sampler, trials=12)
+        first, second = (SimulatedStudy(space, 1, sources=each).run() for each in (useful, []))
+        assert first == second
+        started = [event for event in first if isinstance(event, TrialStarted)]
+        assert {event.origin for event in started} == {origin}
 
 
 def test_excluded_values_and_constraints_apply_to_proposals(useful: list[SourceStudy]) -> None:
     space = replace(FOREST, constraints=("learning_rate < 1e-3",), trials=12)
     for event in SimulatedStudy(space, 1, sources=useful).run():
         assert not isinstance(event, TrialStarted) or float(event.hparams["learning_rate"]) < 1e-3
+    rare = replace(FOREST, constraints=("learning_rate < 1.0001e-4", "optimizer == 'sgd'"))
+    assert StudyMemory(rare, useful).best(20, lambda _hparams: False) == []
+    assert StudyMemory(rare, useful).next_configuration([], lambda _hparams: False) is None
     memory = StudyMemory(FOREST, useful)
 
     def uses_adamw(hparams: Hparams) -> bool:

@@ -15,6 +15,7 @@ from raysearch.config.names import CLASSIFIERS, TRAINED_CLASSIFIERS
 from raysearch.errors import SpaceError
 from raysearch.metrics.classification import classification_metrics
 from raysearch.models.dihedral import DihedralMean
+from raysearch.training.augmentation import Augmentation
 from raysearch.training.batches import epoch_order, normalized_batch
 from raysearch.training.features import feature_store
 from raysearch.training.features.extraction import Extractor
@@ -28,6 +29,7 @@ from raysearch.training.loop import (
     train_fold,
     validation_metrics,
 )
+from raysearch.training.precision_settings import PrecisionSettings
 from raysearch.training.training_data import AuxiliaryRows, TrainingData
 from support.frozen_networks import frozen_config, pretrained_file
 from support.recorded_training import recorded_training, resumed_results, small_config
@@ -181,6 +183,23 @@ def test_augmented_views_are_the_same_for_all_studies(
     stronger = frozen_config(weights, augmented_views=2, color_jitter=0.3)
     requests = [feature_requests(each, stored)[0] for each in (config, other, stronger)]
     assert requests[0].key == requests[1].key != requests[2].key
+
+
+def test_patches_are_augmented_in_float32(
+    stored: TrainingData, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augment = Augmentation.__call__
+    autocast: list[bool] = []
+
+    def recorded(self: Augmentation, batch: Tensor, generator: torch.Generator) -> Tensor:
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        return augment(self, batch, generator)
+
+    monkeypatch.setattr(Augmentation, "__call__", recorded)
+    config = frozen_config(weights, augmented_views=1, rotation=10.0)
+    config = replace(config, precision_settings=PrecisionSettings("bfloat16"))
+    FoldFeatures(config, stored, 0)
+    assert set(autocast) == {False}
 
 
 def test_neighbors_are_the_patches_without_flips_and_turns(

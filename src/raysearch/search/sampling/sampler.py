@@ -13,6 +13,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.samplers import GpSampler, GridSampler, QmcSampler, TpeSampler
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import sample_hparams
+from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.designs import grid, qmc_point
 from raysearch.search.sampling.exclusions import remaining_space
@@ -58,6 +59,11 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
             return propose_by_optuna(remaining, sampler, history, seed)
         case _:
             return sample_hparams(remaining, np.random.default_rng(seed))
+
+
+def sampled_origin(space: Space) -> Origin:
+    """Return what `propose` is: chance, or a sampler that depends on more than the seed."""
+    return "random" if space.sampler.name in ("forest", "random") else "sampler"
 
 
 def num_trials_left(space: Space, history: History, limit: int) -> int:

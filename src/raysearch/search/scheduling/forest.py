@@ -18,10 +18,11 @@ from raysearch.config.constraints import allowed
 from raysearch.config.space import RANGES, Space
 from raysearch.config.space_geometry import unit_point, values_at_point
 from raysearch.metrics.objective import objective_sign
+from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
-from raysearch.search.sampling.sampler import Proposals, propose
+from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
 from raysearch.search.scheduling.budget import fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
@@ -249,13 +250,18 @@ class ForestRule(NoStopping):
         for index in map(int, np.argsort(-acquisition, kind="stable")):
             if index < len(waiting):
                 return waiting[index]
-            position = index - len(waiting)
-            hparams = values_at_point(space, candidates.points[position])
-            if self._curves.is_new(hparams):
-                is_remembered = position >= candidates.num_own
-                return StartTrial(hparams, "memory" if is_remembered else "model")
+            start = self._start_at(candidates, index - len(waiting))
+            if start.hparams is not None and self._curves.is_new(start.hparams):
+                return start
         # The space is small, and every candidate has been tried.
-        return StartTrial(values_at_point(space, candidates.points[0]), "model")
+        return self._start_at(candidates, 0)
+
+    def _start_at(self, candidates: Candidates, number: int) -> StartTrial:
+        """A trial at a candidate, and what proposed it."""
+        origin: Origin = "memory" if number >= candidates.num_own else "model"
+        if self._space.sampler.name != "forest":
+            origin = sampled_origin(self._space)
+        return StartTrial(values_at_point(self._space, candidates.points[number]), origin)
 
     def _fitted_surrogate(self) -> Surrogate:
         """The surrogate, fitted to the reports up to the last fit.

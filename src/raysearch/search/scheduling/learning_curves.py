@@ -229,7 +229,7 @@ class ForestSurrogate:
         min_leaf_rows = 1
         if curves.has_several_folds(num_reports):
             min_leaf_rows = min(MIN_LEAF_ROWS, 1 + len(rows) // MAX_LEAF_PARTS)
-        # With a memory, half of the trees do not see its feature: where they disagree with the
+        # With a memory, a part of the trees does not see its feature: where they disagree with the
         # others, the bounds are higher.
         self._num_remembering = NUM_TREES
         if curves.has_memory:

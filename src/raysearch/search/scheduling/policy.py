@@ -29,7 +29,7 @@ from raysearch.search.journal.events import (
 )
 from raysearch.search.journal.history import History, Trial, total_fold_epochs
 from raysearch.search.sampling.exclusions import remaining_space
-from raysearch.search.sampling.sampler import Proposals, propose
+from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
 from raysearch.search.scheduling.budget import (
     affords_beside_others,
     can_finish_another,
@@ -316,13 +316,12 @@ class SearchPolicy:
         )
 
     def _proposal(self, number: int, attempt: int) -> tuple[dict[str, Value], Origin | None]:
-        sampler = self.space.sampler.name
-        if sampler == "forest" and not attempt:
+        if self.space.sampler.name == "forest" and not attempt:
             start = self._forest.propose(self.history)
             if start.hparams is not None:
                 return dict(start.hparams), start.origin
-        origin: Origin = "random" if sampler in ("forest", "random") else "sampler"
-        return self._proposals(self.space, self.history, number, attempt), origin
+        hparams = self._proposals(self.space, self.history, number, attempt)
+        return hparams, sampled_origin(self.space)
 
 
 def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:

@@ -15,8 +15,18 @@ from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import running_launcher
 from raysearch.search.study.plan import Memory, MemorySource, OmittedStudy, Plan
-from raysearch.search.study.stored_study import StudySnapshot, load_study, read_splits
-from raysearch.search.transfer.source_study import SourceStudy, source_study
+from raysearch.search.study.stored_study import (
+    StudySnapshot,
+    load_study,
+    read_splits,
+    study_names,
+)
+from raysearch.search.transfer.source_models import has_pattern
+from raysearch.search.transfer.source_study import (
+    SourceStudy,
+    has_usable_numbers,
+    source_study,
+)
 from raysearch.search.transfer.study_memory import StudyMemory
 
 # A study with fewer trials that reported an objective says too little.
@@ -31,8 +41,8 @@ Sources = tuple[SourceStudy, ...]
 def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
     """Find the earlier studies that a study of `space` learns from.
 
-    A study that trained or validated on patients of the held-out test set is omitted: its choices
-    depend on them, and the test would no longer be independent.
+    A study that trained or validated on patients of the held-out test set, or may have, is omitted:
+    its results depend on them, and the test would no longer be independent.
 
     Args:
         space: The search space; its `memory` names the folder.
@@ -54,7 +64,7 @@ def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
         )
     sources: list[SourceStudy] = []
     omitted: list[OmittedStudy] = []
-    for name in _study_names(folder):
+    for name in _newest(folder.address):
         source = _source(space, view, StudyFolder(f"{folder.address}/{name}"))
         if isinstance(source, SourceStudy):
             sources.append(source)
@@ -67,13 +77,9 @@ def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
     return Memory(used, tuple(omitted), hashlib.sha256(content).hexdigest()), content
 
 
-def _study_names(folder: Folder) -> list[str]:
-    """The names of the newest studies in `folder`, in the order of the alphabet."""
-    names = filter(NAME.fullmatch, folder.names())
-    plans = {name: f"{name}/{StudyFolder.PLAN}" for name in names}
-    created = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
-    newest = sorted(created, key=lambda name: (created[name], name))[-MAX_STUDIES:]
-    return sorted(newest)
+def _newest(studies: str) -> list[str]:
+    """The names of the newest studies in the folder `studies`, in the order of the alphabet."""
+    return sorted([name for name in study_names(studies) if NAME.fullmatch(name)][-MAX_STUDIES:])
 
 
 def _source(space: Space, view: View, folder: StudyFolder) -> SourceStudy | str:
@@ -82,15 +88,18 @@ def _source(space: Space, view: View, folder: StudyFolder) -> SourceStudy | str:
         if running_launcher(folder) is not None:
             return "it is running"
         study = load_study(folder)
-        reason = _omission(space, study)
+        reason = _omission(space, study) or _leak(view, folder, study.plan)
         if reason:
             return reason
-        trained_on = _groups(folder, study.plan) & set(view.held_out)
+        source = source_study(folder.name, study.plan.space, study.history)
     except (UserError, OSError) as error:
         return shortened(str(error), MAX_REASON)
-    if trained_on and study.plan.view.by == view.by:
-        return f"it trained on {len(trained_on):,} of the held-out patients"
-    return source_study(folder.name, study.plan.space, study.history)
+    except (ValueError, OverflowError):  # of absurd numbers in a forged journal
+        return "its trials have numbers that no trial has"
+    num_trials = len(source.trials)
+    if num_trials < MIN_TRIALS:
+        return f"{num_trials} trials with an objective, of which {MIN_TRIALS} are needed"
+    return source if has_pattern(source) else "its results do not depend on its hyperparameters"
 
 
 def _omission(space: Space, study: StudySnapshot) -> str:
@@ -101,9 +110,27 @@ def _omission(space: Space, study: StudySnapshot) -> str:
     searched = {hparam.name for hparam in space.searched_hparams()}
     if searched.isdisjoint(hparam.name for hparam in earlier.searched_hparams()):
         return "no searched hyperparameter in common"
-    num_trials = sum(trial.objective is not None for trial in study.history.searched())
-    if num_trials < MIN_TRIALS:
-        return f"{num_trials} trials with an objective, of which {MIN_TRIALS} are needed"
+    return ""
+
+
+def _leak(view: View, folder: StudyFolder, plan: Plan) -> str:
+    """Why the results of a study may depend on the held-out patients of `view`; empty if not.
+
+    A study that holds out the same patients has kept them from its auxiliary shards and from its
+    own memory, too.
+    """
+    held_out, is_same = set(view.held_out), plan.view.by == view.by
+    if not held_out or (is_same and held_out <= set(plan.view.held_out)):
+        return ""
+    if not is_same:
+        return f"its groups are by {plan.view.by}, so held-out patients may be among them"
+    trained_on = _groups(folder, plan) & held_out
+    if trained_on:
+        return f"it trained on {len(trained_on):,} of the held-out patients"
+    if plan.auxiliary:
+        return "its auxiliary shards may have held-out patients"
+    if plan.memory.sources:
+        return "it learned from studies that may have trained on held-out patients"
     return ""
 
 
@@ -130,9 +157,19 @@ def read_memory(folder: StudyFolder, plan: Plan) -> StudyMemory | None:
         if hashlib.sha256(content).hexdigest() != plan.memory.sha256:
             raise ValueError("another hash")
         sources = record_from_json(Sources, parse_json(content))
+        if not _is_valid(sources):
+            raise ValueError("forged")
     except (OSError, ValueError, StudyError):
         raise StudyError(
             f"{folder.path(folder.MEMORY)}: missing, or not the trials of the plan; restore it"
             " from a copy or start a new study"
         ) from None
     return StudyMemory(plan.space, sources)
+
+
+def _is_valid(sources: Sources) -> bool:
+    """Whether sources are such as `find_memory` stores."""
+    return all(
+        source.trials and all(trial.curve and has_usable_numbers(trial) for trial in source.trials)
+        for source in sources
+    )

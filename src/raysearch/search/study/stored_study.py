@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raysearch.config.addresses import reject_foreign_address
 from raysearch.config.json_values import parse_json
-from raysearch.data.files import is_foreign
+from raysearch.data.files import Folder, is_foreign
 from raysearch.data.splits.folds import Fold, split_hash
 from raysearch.errors import StudyError
 from raysearch.search.journal.codec import record_from_json, record_to_json
@@ -38,6 +38,14 @@ class StudySnapshot:
     plan: Plan
     events: Sequence[Event]
     history: History
+
+
+def study_names(studies: str) -> list[str]:
+    """Return the names of the studies in the folder `studies`, the newest last."""
+    folder = Folder(studies)
+    plans = {name: f"{name}/{StudyFolder.PLAN}" for name in folder.names()}
+    created = {name: folder.modified(plan) for name, plan in plans.items() if folder.exists(plan)}
+    return sorted(created, key=created.__getitem__)
 
 
 def load_study(folder: StudyFolder, *, is_restored: bool = False) -> StudySnapshot:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.hyperparameters import HYPERPARAMETERS, resolve
-from raysearch.config.space import RANGES, Space
+from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_geometry import ABSENT
 from raysearch.errors import SpaceError
 
@@ -53,6 +53,7 @@ class ConfigurationEncoder:
 
     def __init__(self, configurations: Sequence[Hparams]) -> None:
         names = list(dict.fromkeys(name for hparams in configurations for name in hparams))
+        names = [name for name in names if name != "folds"]  # the objective is a mean over them
         table = [values_with_defaults(hparams, names) for hparams in configurations]
         self._names: list[str] = []
         # The values of each hyperparameter; none if it is a number.
@@ -89,8 +90,8 @@ def _is_number(value: object) -> bool:
 def nearest_configuration(space: Space, hparams: Hparams) -> dict[str, Value] | None:
     """Return the configuration of `space` that is nearest to one of another space.
 
-    Values outside a range are at its end; fixed hyperparameters have their value. None if the
-    space has not the value of a choice.
+    Values outside a range are at its end, and a number is the nearest of a choice of numbers. Fixed
+    hyperparameters have their value. None if the space has not the value of another choice.
     """
     names = [hparam.name for hparam in space.hparams]
     values = dict(zip(names, values_with_defaults(hparams, names), strict=True))
@@ -101,14 +102,23 @@ def nearest_configuration(space: Space, hparams: Hparams) -> dict[str, Value] | 
         value = values[hparam.name]
         if hparam.kind == "fixed":
             nearest[hparam.name] = hparam.values[0]
-        elif hparam.kind not in RANGES:
-            if value not in hparam.values:
-                return None
-            nearest[hparam.name] = hparam.values[hparam.values.index(value)]
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            low, high = hparam.values
-            number = min(max(float(value), float(low)), float(high))
-            nearest[hparam.name] = round(number) if hparam.kind in ("int", "logint") else number
-        else:
+            continue
+        chosen = _nearest_value(hparam, value)
+        if chosen is None:
             return None
+        nearest[hparam.name] = chosen
     return nearest
+
+
+def _nearest_value(hparam: Hyperparameter, value: Value | None) -> Value | None:
+    """The value of a choice or a range that is nearest to `value`; None if there is none."""
+    if hparam.kind not in RANGES and value in hparam.values:
+        return hparam.values[hparam.values.index(value)]
+    if not _is_number(value) or not all(map(_is_number, hparam.values)):
+        return None
+    number = float(value)  # type: ignore[arg-type]
+    if hparam.kind not in RANGES:
+        return min(hparam.values, key=lambda choice: abs(float(choice) - number))
+    low, high = hparam.values
+    clipped = min(max(number, float(low)), float(high))
+    return round(clipped) if hparam.kind in ("int", "logint") else clipped

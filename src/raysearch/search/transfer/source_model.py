@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.transfer.agreement import agreements
-from raysearch.search.transfer.configuration_encoder import Floats
+from raysearch.search.transfer.configuration_encoder import ConfigurationEncoder, Floats
 from raysearch.search.transfer.source_study import SourceStudy, thinned
+from raysearch.training.seeds import key
 
 NUM_TREES, NUM_CHECK_TREES = 16, 8
 # So many points of each curve are rows of the model.
@@ -32,15 +33,10 @@ class SourceModel:
         rows: The features of its trials, shape (trials, features).
         random_rows: The features of random configurations of the new space.
         seed: The seed of the forest.
-
-    Attributes:
-        quality: How well the model orders trials that it was not fitted to, from -1 to 1. It is
-            near 0 if the objective does not depend on the hyperparameters.
     """
 
     def __init__(self, source: SourceStudy, rows: Floats, random_rows: Floats, seed: int) -> None:
         data = _TrainingRows(source, rows)
-        self.quality = data.quality(seed)
         self._trees = _fit(data.features, data.objectives, NUM_TREES, seed)
         forecasts = _predict(self._trees, random_rows)
         ends = data.objectives[data.features[:, -1] >= 1]
@@ -80,28 +76,31 @@ class _TrainingRows:
         self.features = np.column_stack([rows[self.trials], fractions]).astype(np.float32)
         self.objectives = np.array(objectives)
 
-    def quality(self, seed: int) -> float:
-        """How well models order trials that they were not fitted to, from -1 to 1."""
-        generator = np.random.default_rng(seed)
-        checked = generator.permutation(np.unique(self.trials))[:MAX_CHECKED_TRIALS]
-        if len(checked) < NUM_CHECKS:
-            return 0.0
-        fractions = np.unique(self.features[:, -1])
-        objectives = np.full((len(checked), len(fractions)), np.nan)
-        forecasts = np.zeros((len(checked), 1))
-        for part in range(NUM_CHECKS):
-            left_out = checked[part::NUM_CHECKS]
-            fitted = np.isin(self.trials, checked) & ~np.isin(self.trials, left_out)
-            trees = _fit(self.features[fitted], self.objectives[fitted], NUM_CHECK_TREES, seed)
-            for position, trial in zip(
-                range(part, len(checked), NUM_CHECKS), left_out, strict=True
-            ):
-                features = self.features[self.trials == trial]
-                columns = np.searchsorted(fractions, features[:, -1])
-                objectives[position, columns] = self.objectives[self.trials == trial]
-                forecasts[position] = _predict(trees, features[:1, :-1])
-        quality = float(agreements(objectives, forecasts)[0])
-        return 0.0 if np.isnan(quality) else quality
+
+def model_quality(source: SourceStudy) -> float:
+    """Return how well models of a study order trials that they were not fitted to, from -1 to 1.
+
+    It is near 0 if the objective does not depend on the hyperparameters.
+    """
+    configurations = [trial.hparams for trial in source.trials]
+    data = _TrainingRows(source, ConfigurationEncoder(configurations).rows(configurations))
+    seed = key("model quality", source.name) % 2**32
+    checked = np.random.default_rng(seed).permutation(len(source.trials))[:MAX_CHECKED_TRIALS]
+    if len(checked) < NUM_CHECKS:
+        return 0.0
+    fractions = np.unique(data.features[:, -1]).astype(np.float64)
+    objectives = np.full((len(checked), len(fractions)), np.nan)
+    forecasts = np.zeros((len(checked), 1))
+    for part in range(NUM_CHECKS):
+        positions = np.arange(part, len(checked), NUM_CHECKS)
+        fitted = np.isin(data.trials, np.delete(checked, positions))
+        trees = _fit(data.features[fitted], data.objectives[fitted], NUM_CHECK_TREES, seed)
+        for position in positions:
+            rows = data.trials == checked[position]
+            columns = np.searchsorted(fractions, data.features[rows, -1])
+            objectives[position, columns] = data.objectives[rows]
+            forecasts[position] = _predict(trees, data.features[rows][:1, :-1])
+    return float(agreements(fractions, objectives, forecasts).values[0])
 
 
 def _fit(

@@ -16,6 +16,8 @@ from raysearch.search.journal.rungs import Mode
 MAX_CURVE_POINTS = 8
 # So many trials of a study are kept: those that trained longest, and of these the newest.
 MAX_TRIALS = 500
+# Forests compute with 32-bit numbers.
+MAX_NUMBER = 1e30
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,31 @@ class SourceStudy:
 def source_study(name: str, space: Space, history: History) -> SourceStudy:
     """Return the trials of a study with the search space `space` as a source."""
     trials = [_source_trial(space, trial) for trial in history.searched()]
-    reported = [trial for trial in trials if trial.curve]
+    reported = [trial for trial in trials if trial.curve and has_usable_numbers(trial)]
     longest = sorted(reported, key=lambda trial: trial.curve[-1][0])[-MAX_TRIALS:]
     return SourceStudy(name, space.metric, space.mode, tuple(longest))
 
 
 def _source_trial(space: Space, trial: Trial) -> SourceTrial:
-    num_fold_epochs = total_fold_epochs(space, trial)
+    num_fold_epochs, epochs = total_fold_epochs(space, trial), trial_epochs(space, trial.hparams)
     curve = [
         (report.epoch / num_fold_epochs, report.objective)
         for report in trial.reports
         if report.objective is not None
     ]
-    interval = report_interval(trial.hparams, trial_epochs(space, trial.hparams))
+    interval = report_interval(trial.hparams, epochs)
     seconds = [report.seconds / interval for report in trial.reports]
-    return SourceTrial(trial.hparams, thinned(curve), float(np.mean(seconds)) if seconds else 0.0)
+    # In this space, the epochs may be no hyperparameter.
+    hparams = {"epochs": epochs, **trial.hparams}
+    return SourceTrial(hparams, thinned(curve), float(np.mean(seconds)) if seconds else 0.0)
+
+
+def has_usable_numbers(trial: SourceTrial) -> bool:
+    """Return whether the numbers of a trial, whose journal may be forged, fit into a model."""
+    numbers = [value for value in trial.hparams.values() if isinstance(value, (int, float))]
+    numbers += [objective for _fraction, objective in trial.curve]
+    is_finite = all(abs(number) <= MAX_NUMBER for number in numbers)
+    return is_finite and all(0 < fraction <= 1 for fraction, _objective in trial.curve)
 
 
 def thinned(

@@ -8,29 +8,19 @@ Letham, Hutter and Bakshy, 2018).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Hparams, Value
 from raysearch.config.space import Space
-from raysearch.config.space_geometry import sample_hparams, unit_point
-from raysearch.metrics.objective import objective_sign
-from raysearch.search.transfer.agreement import Floats, agreements, validity
-from raysearch.search.transfer.configuration_encoder import (
-    ConfigurationEncoder,
-    nearest_configuration,
-)
-from raysearch.search.transfer.source_model import SourceModel
+from raysearch.config.space_geometry import unit_point
+from raysearch.search.transfer.agreement import Agreement, Floats, agreements, validity
+from raysearch.search.transfer.source_models import SourceModels
 from raysearch.search.transfer.source_study import SourceStudy
-from raysearch.training.seeds import key
 
-# The candidates are so many random configurations, and the best of each study.
-NUM_RANDOM, NUM_BEST = 500, 12
-# A study whose model cannot order its own trials is no source.
-MIN_QUALITY = 0.35
 # A source is dropped for good if it is valid with less than this probability, after so many trials
 # have reported.
 DROP_PROBABILITY, CHECKPOINTS = 0.2, (6, 8, 12, 16, 24, 32)
@@ -65,78 +55,46 @@ class RungReport(NamedTuple):
 class StudyMemory:
     """The models of earlier studies, over the configurations of a new search.
 
-    The same reports lead to the same weights, however often these are computed.
+    The same reports lead to the same weights, however often these are computed. The models are
+    fitted at their first use: most commands only read a study.
 
     Args:
         space: The search space.
         sources: The earlier studies; each has at least one trial.
 
     Attributes:
-        names: The names of the studies whose models are used.
-        qualities: How well the model of each study orders the study's own trials, by its name.
+        names: The names of the studies.
         trust: How far the best source is to be trusted, from 0 to 1; 0 if none is used.
     """
 
     def __init__(self, space: Space, sources: Sequence[SourceStudy]) -> None:
-        self._space = space
-        generator = np.random.default_rng(key(space.seed, "memory"))
-        drawn = [sample_hparams(space, generator) for _number in range(NUM_RANDOM)]
-        random = [hparams for hparams in drawn if allowed(space, hparams)] or drawn
-        self._encoder = ConfigurationEncoder(
-            [trial.hparams for source in sources for trial in source.trials]
-        )
-        random_rows = self._encoder.rows(random)
-        models = {
-            source.name: self._model(source, random_rows) for source in sources if source.trials
-        }
-        valid = {name: model for name, model in models.items() if model.quality >= MIN_QUALITY}
-        self.qualities = {name: model.quality for name, model in models.items()}
-        self.names = tuple(valid)
-        self._models = list(valid.values())
-        best = [
-            hparams
-            for source in sources
-            if source.name in valid
-            for hparams in best_configurations(space, source)
-        ]
-        unique = {_identity(hparams): hparams for hparams in (*random, *best)}
-        self._candidates = list(unique.values())
-        self._utilities = self._all_utilities(self._candidates)
+        self._space, self._sources = space, tuple(sources)
+        self.names = tuple(source.name for source in sources)
         self._utilities_of: dict[frozenset[tuple[str, Value]], Floats] = {}
         self._dropped: dict[int, NDArray[np.bool_]] = {}
-        self.trust = INITIAL_TRUST if self._models else 0.0
-        self._weights = np.ones(len(self._models))
+        self.trust = INITIAL_TRUST if sources else 0.0
+        self._weights = np.ones(len(sources))
 
-    def _model(self, source: SourceStudy, random_rows: Floats) -> SourceModel:
-        rows = self._encoder.rows([trial.hparams for trial in source.trials])
-        seed = key(self._space.seed, "memory", source.name) % 2**32
-        return SourceModel(source, rows, random_rows, seed)
-
-    def _all_utilities(self, configurations: Sequence[Hparams]) -> Floats:
-        """The utilities of configurations by each model, shape (models, configurations)."""
-        rows = self._encoder.rows(configurations)
-        utilities = [model.utilities(rows) for model in self._models]
-        return np.array(utilities).reshape(len(self._models), len(configurations))
+    @cached_property
+    def _models(self) -> SourceModels:
+        return SourceModels(self._space, self._sources)
 
     def _utilities_of_trial(self, hparams: Hparams) -> Floats:
         """The utilities of a trial by each model, shape (models,)."""
         identity = _identity(hparams)
         if identity not in self._utilities_of:
-            self._utilities_of[identity] = self._all_utilities([hparams])[:, 0]
+            self._utilities_of[identity] = self._models.utilities([hparams])[:, 0]
         return self._utilities_of[identity]
 
     def weigh(self, reports: Sequence[RungReport]) -> None:
         """Compute the weights of the sources by the first reports of the search."""
-        if not self._models:
+        if not self.names:
             return
         first_reports: dict[str, int] = {}
         for number, report in enumerate(reports):
             first_reports.setdefault(report.trial, number)
         starts = list(first_reports.values())
-        if len(starts) < 2:
-            self.trust, self._weights = INITIAL_TRUST, np.ones(len(self._models))
-            return
-        dropped = np.zeros(len(self._models), bool)
+        dropped = np.zeros(len(self.names), bool)
         for num_trials in CHECKPOINTS:
             if len(starts) <= num_trials:
                 break
@@ -147,8 +105,11 @@ class StudyMemory:
         if len(starts) > MAX_WEIGHED_TRIALS:
             reports = reports[: starts[MAX_WEIGHED_TRIALS]]
         strength, _probability = self._strength(reports)
+        if strength is None:  # nothing was compared
+            self.trust, self._weights = INITIAL_TRUST, np.ones(len(self.names))
+            return
         strength = np.where(dropped, 0.0, strength)
-        self.trust, self._weights = 0.0, np.zeros(len(self._models))
+        self.trust, self._weights = 0.0, np.zeros(len(self.names))
         if strength.max() >= MIN_TRUST:
             self.trust = float(strength.max())
             self._weights = (strength / self.trust) ** WEIGHT_POWER
@@ -158,30 +119,33 @@ class StudyMemory:
         """The weight of each source by its name, from 0 to 1."""
         return dict(zip(self.names, self._weights.tolist(), strict=True))
 
-    def _strength(self, reports: Sequence[RungReport]) -> tuple[Floats, Floats]:
-        """The strength of each source, and the probability that it is valid, shape (models,)."""
-        rows = {report.trial: row for row, report in enumerate(_last_reports(reports))}
-        hparams = {report.trial: report.hparams for report in reports}
-        columns = {
-            fraction: column
-            for column, fraction in enumerate(sorted({report.fraction for report in reports}))
-        }
+    def _strength(self, reports: Sequence[RungReport]) -> tuple[Floats | None, Floats]:
+        """The strength of each source, and the probability that it is valid, shape (models,).
+
+        The strength is None if no two trials can be compared.
+        """
+        last_reports = {report.trial: report for report in reports}
+        rows = {trial: row for row, trial in enumerate(last_reports)}
+        fractions = sorted({report.fraction for report in reports})
+        columns = {fraction: column for column, fraction in enumerate(fractions)}
         objectives = np.full((len(rows), len(columns)), np.nan)
         for report in reports:
             objectives[rows[report.trial], columns[report.fraction]] = report.objective
-        forecasts = np.array([self._utilities_of_trial(hparams[trial]) for trial in rows])
-        agreement = agreements(objectives, forecasts)
-        probability = validity(agreement, len(rows))
-        agreement = np.where(np.isnan(agreement), INITIAL_TRUST, agreement)
-        return probability * np.maximum(0.0, agreement), probability
+        if not rows:
+            return None, validity(Agreement(np.zeros(len(self.names)), 0))
+        forecasts = [self._utilities_of_trial(report.hparams) for report in last_reports.values()]
+        agreement = agreements(np.array(fractions), objectives, np.array(forecasts))
+        probability = validity(agreement)
+        if not agreement.num_trials:
+            return None, probability
+        return probability * np.maximum(0.0, agreement.values), probability
 
     def scores(self, configurations: Sequence[Hparams]) -> Floats:
         """Return the mean utilities of configurations by the weighted sources, shape (n,)."""
         used = self._used()
         if not len(used) or not configurations:
             return np.zeros(len(configurations))
-        rows = self._encoder.rows(configurations)
-        utilities = np.array([self._models[model].utilities(rows) for model in used])
+        utilities = self._models.utilities(configurations, used)
         return np.asarray(self._weights[used] @ utilities / self._weights[used].sum())
 
     def trial_scores(self, trials: Sequence[Hparams]) -> Floats:
@@ -204,9 +168,9 @@ class StudyMemory:
         used = self._used()
         if not len(used):
             return []
-        scores = self._weights[used] @ self._utilities[used]
+        scores = self._weights[used] @ self._models.candidate_utilities[used]
         order = map(int, np.argsort(-scores, kind="stable"))
-        candidates = (self._candidates[index] for index in order)
+        candidates = (self._models.candidates[index] for index in order)
         chosen = (hparams for hparams in candidates if not is_excluded(hparams))
         return [hparams for hparams, _number in zip(chosen, range(count), strict=False)]
 
@@ -220,13 +184,14 @@ class StudyMemory:
         """
         if not self.trust:
             return None
-        utilities = [self._utilities_of_trial(hparams) for hparams in started]
-        best = np.max([np.zeros(len(self._models)), *utilities], axis=0)
-        gains = self._weights @ np.maximum(0.0, self._utilities - best[:, None])
-        gains += OWN_GAIN * (self._weights @ self._utilities)
+        reached = [self._utilities_of_trial(hparams) for hparams in started]
+        best = np.max([np.zeros(len(self.names)), *reached], axis=0)
+        utilities = self._models.candidate_utilities
+        gains = self._weights @ np.maximum(0.0, utilities - best[:, None])
+        gains += OWN_GAIN * (self._weights @ utilities)
         identities = set(map(_identity, started))
         for index in map(int, np.argsort(-gains, kind="stable")):
-            hparams = self._candidates[index]
+            hparams = self._models.candidates[index]
             if _identity(hparams) not in identities and not is_excluded(hparams):
                 return hparams
         return None
@@ -237,21 +202,5 @@ class StudyMemory:
         return np.array(points).reshape(len(points), len(self._space.hparams))
 
 
-def best_configurations(space: Space, source: SourceStudy) -> list[dict[str, Value]]:
-    """Return the configurations of `space` nearest to the best trials of a study, best first."""
-    sign = objective_sign(source.mode)
-    ranked = sorted(
-        source.trials, key=lambda trial: (trial.curve[-1][0], sign * trial.curve[-1][1])
-    )
-    nearest = (nearest_configuration(space, trial.hparams) for trial in reversed(ranked))
-    valid = (each for each in nearest if each is not None and allowed(space, each))
-    return [hparams for hparams, _number in zip(valid, range(NUM_BEST), strict=False)]
-
-
 def _identity(hparams: Hparams) -> frozenset[tuple[str, Value]]:
     return frozenset(hparams.items())
-
-
-def _last_reports(reports: Sequence[RungReport]) -> list[RungReport]:
-    """The last report of each trial, in the order of the first ones."""
-    return list({report.trial: report for report in reports}.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from raysearch.training.seeds import key
 log = logging.getLogger(__name__)
 BATCH_SIZE = 64
 Values = NDArray[np.float16]
+# Stored patches and the number of the first one -> batches of views.
+Views = Callable[[Tensor, int], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -62,41 +64,55 @@ class Extractor:
             TrainingFailedError: If a feature is not finite in float16.
         """
         request = self._request
-        network, preprocessing = self._built_network(), self._preprocessing
-        settings, device = request.config.precision_settings, request.pixels.device
-        batches, begin = [], time.perf_counter()
-        for first_row in range(start, stop, BATCH_SIZE):
-            pixels = request.pixels[first_row : min(first_row + BATCH_SIZE, stop)]
-            patches = preprocessing(pixels.view(-1, *request.shape)).reshape(len(pixels), -1)
-            views = []
-            for view in self._views(patches, first_row):  # augmented in float32, as in training
-                with settings.autocast(device):
-                    views.append(as_stored(network(view)))
-            batches.append(torch.stack(views, dim=1))
-        values = torch.cat(batches).cpu().numpy()  # waits for the device
+        self._built_network()
+        begin = time.perf_counter()
+        values = self._computed(start, stop, self._dihedral_views)
         elapsed_ms = 1000 * (time.perf_counter() - begin)
+        view_ms = elapsed_ms / (len(values) * request.num_views)
+        if request.num_augmented_views:
+            augmented = self._computed(start, stop, self._augmented_views)
+            values = np.concatenate([values, augmented], axis=1)
         if not np.isfinite(values).all():
             raise TrainingFailedError(
                 f"the features of {request.config.architecture} are not finite in 16 bits"
             )
-        return PatchFeatures(
-            np.asarray(values, np.float16), elapsed_ms / (values.shape[0] * values.shape[1])
-        )
+        return PatchFeatures(values, view_ms)
 
-    def _views(self, patches: Tensor, first_row: int) -> Iterator[Tensor]:
-        """Yield the views of stored patches (B, H*W*3), each float32 (B, 3, H, W)."""
-        request = self._request
-        memory_format = request.config.precision_settings.torch_memory_format
-        batch = normalized_batch(patches, request.shape, memory_format)
-        for view in range(request.num_views):
+    def _computed(self, start: int, stop: int, views_of: Views) -> Values:
+        """The features of views of the patches from `start` to `stop`, (N, views, D)."""
+        request, network = self._request, self._built_network()
+        settings, device = request.config.precision_settings, request.pixels.device
+        batches = []
+        for first_row in range(start, stop, BATCH_SIZE):
+            pixels = request.pixels[first_row : min(first_row + BATCH_SIZE, stop)]
+            patches = self._preprocessing(pixels.view(-1, *request.shape))
+            views = []
+            for view in views_of(patches.reshape(len(pixels), -1), first_row):
+                with settings.autocast(device):  # the augmentation is float32, as in training
+                    views.append(as_stored(network(view)))
+            batches.append(torch.stack(views, dim=1))
+        # The copy waits for the device.
+        return np.asarray(torch.cat(batches).cpu().numpy(), np.float16)
+
+    def _dihedral_views(self, patches: Tensor, _first_row: int) -> Iterator[Tensor]:
+        """Yield the dihedral transforms of patches (B, H*W*3), each float32 (B, 3, H, W)."""
+        batch = self._batch(patches)
+        for view in range(self._request.num_views):
             yield dihedral_transform(batch, view)
-        augmentation = Augmentation.from_params(request.config.params)
-        for view in range(request.num_augmented_views):
+
+    def _augmented_views(self, patches: Tensor, first_row: int) -> Iterator[Tensor]:
+        """Yield random augmentations of patches (B, H*W*3), each float32 (B, 3, H, W)."""
+        augmentation = Augmentation.from_params(self._request.config.params)
+        for view in range(self._request.num_augmented_views):
             # The same for all studies and trials, which share the features.
             generator = torch.Generator().manual_seed(key("augmented view", first_row, view))
             dihedral_rng = generator if augmentation.has_dihedral else None
-            batch = normalized_batch(patches, request.shape, memory_format, dihedral_rng)
-            yield augmentation(batch, generator)
+            yield augmentation(self._batch(patches, dihedral_rng), generator)
+
+    def _batch(self, patches: Tensor, dihedral_rng: torch.Generator | None = None) -> Tensor:
+        request = self._request
+        memory_format = request.config.precision_settings.torch_memory_format
+        return normalized_batch(patches, request.shape, memory_format, dihedral_rng)
 
     def _built_network(self) -> nn.Module:
         if self._network is None:
