@@ -13,6 +13,8 @@ For each target, studies of the other source tasks are the memory:
 Clock, workers, budgets and regret are those of run.py; it has the search without memory and the
 methods without it. `fixed_list` trains a fixed list of configurations in order, chosen greedily by
 the whole trainings of the source tasks; `zero_shot` trains those with the best mean rank in order.
+`good_prior` and `bad_prior` are the search without memory and with the key `prior`, around the best
+or the worst whole training of 1,500 random configurations of the target.
 One JSON line a method and budget goes to stdout, progress to stderr.
 """
 
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from raysearch.config.space import Prior
 from raysearch.errors import UserError
 from raysearch.search.transfer.source_models import has_pattern
 from raysearch.search.transfer.source_study import SourceStudy, SourceTrial, source_study
@@ -46,6 +49,9 @@ from replay.run import Spread, budget, interval, listed, print_rows, reject_unkn
 
 OURS, COLD = "raysearch-memory", "raysearch"
 LISTS = ("fixed_list", "zero_shot")
+PRIORS = ("good_prior", "bad_prior")
+# A prior is around a number by this factor, or by this fraction of its range.
+FACTOR, FRACTION = 3.0, 0.2
 MEMORIES = ("rich", "poor", "reversed", "shuffled", "one_good")
 POOR_BUDGET, POOR_SEED, NUM_MIXED, LIST_LENGTH = 4, 100, 10, 60
 Floats = NDArray[np.float64]
@@ -144,8 +150,7 @@ def list_of(name: str, tasks: tuple[str, ...]) -> list[dict[str, float]]:
     accuracy = np.array([random_trainings(task)[2] for task in tasks])
     configs = random_trainings(tasks[0])[0]
     if name == "zero_shot":
-        ranks = np.argsort(np.argsort(-accuracy, axis=1), axis=1)
-        return [configs[index] for index in np.argsort(ranks.mean(axis=0))[:LIST_LENGTH]]
+        return [configs[index] for index in _mean_rank_order(accuracy)[:LIST_LENGTH]]
     best, median = accuracy.max(axis=1, keepdims=True), np.median(accuracy, axis=1, keepdims=True)
     regret = (best - accuracy) / (best - median)
     reached, chosen = np.full((len(tasks), 1), np.inf), []
@@ -156,10 +161,29 @@ def list_of(name: str, tasks: tuple[str, ...]) -> list[dict[str, float]]:
     return chosen
 
 
-def _method(name: str, memory: str, tasks: tuple[str, ...], seed: int) -> Method:
+def _mean_rank_order(accuracy: Floats) -> list[int]:
+    """The configurations, best mean rank first, given their accuracies (tasks, configurations)."""
+    ranks = np.argsort(np.argsort(-accuracy, axis=1), axis=1)
+    return [int(index) for index in np.argsort(ranks.mean(axis=0))]
+
+
+def prior_of(name: str, target: str) -> tuple[Prior, ...]:
+    """The prior around a configuration that is good, or bad, for the task `target`."""
+    configs, _seconds, accuracy = random_trainings(target)
+    config = configs[int(accuracy.argmax() if name == "good_prior" else accuracy.argmin())]
+    priors = []
+    for hparam, (_kind, low, high, log) in lcbench().SPACE.items():
+        deviation = None if log else FRACTION * (high - low)
+        priors.append(Prior(hparam, float(config[hparam]), FACTOR if log else None, deviation))
+    return tuple(priors)
+
+
+def _method(name: str, memory: str, target: str, tasks: tuple[str, ...], seed: int) -> Method:
     if name in LISTS:
         return ListMethod(list_of(name, tasks))
     searched = space(lcbench().SPACE, seed)
+    if name in PRIORS:
+        return Raysearch(replace(searched, prior=prior_of(name, target)))
     return Raysearch(searched, memory=StudyMemory(searched, usable_sources(memory, tasks)))
 
 
@@ -177,7 +201,7 @@ def regrets(run: Run) -> list[float]:
     if name in METHODS:
         incumbents = trajectory(name, target, seed, end_s)
     else:
-        method = _method(name, memory, tasks, seed)
+        method = _method(name, memory, target, tasks, seed)
         incumbents = simulate(method, curves_of(target), WORKERS, end_s)
     values = [incumbent(incumbents, budget * task_reference.full_s) for budget in budgets]
     sys.stderr.write(f"{name}, task {target}, seed {seed}\n")
@@ -227,7 +251,7 @@ def arguments() -> argparse.Namespace:
     args.targets = args.targets or list(lcbench().TASKS)
     reject_unknown("--sources", args.sources, tasks_known())
     reject_unknown("--targets", args.targets, tasks_known())
-    reject_unknown("--methods", args.methods, [OURS, *METHODS, *LISTS])
+    reject_unknown("--methods", args.methods, [OURS, *METHODS, *LISTS, *PRIORS])
     args.budgets = [budget(text) for text in args.budgets]
     if any(not _others(args.sources, target) for target in args.targets):
         raise UserError(f"--sources {','.join(args.sources)}: no task but the target; name others")

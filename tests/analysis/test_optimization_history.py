@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raysearch.analysis.optimization_history import OptimizationHistory, optimization_history
@@ -42,3 +43,25 @@ def test_the_smallest_objective_is_the_best_if_it_is_minimized(
 def test_a_paused_trial_is_not_finished(study: Study) -> None:
     study.history.searched()[-1].status = "paused"
     assert not history_of(study).points[-1].finished
+
+
+def test_the_expected_best_of_random_trials_is_beside_a_search_with_a_memory(
+    shards: Path, tmp_path: Path
+) -> None:
+    study = new_study(shards, tmp_path / "x", TREE)
+    train_next(study, 12)
+    trials = study.history.searched()
+    assert not history_of(study).random  # nothing came from elsewhere
+    for number, trial in enumerate(trials):
+        trial.origin = "memory" if number % 2 else "random"
+    history = history_of(study)
+    drawn = [trial.objective or 0.0 for trial in trials if trial.origin == "random"]
+    spent, expected = zip(*history.random, strict=True)
+    assert spent[-1] == history.spent
+    assert expected[0] == pytest.approx(np.mean(drawn))
+    generator = np.random.default_rng(0)
+    best = generator.choice(drawn, (20_000, len(trials))).max(axis=1).mean()
+    assert expected[-1] == pytest.approx(best, abs=0.002)
+    assert list(expected) == sorted(expected)
+    trials[0].origin = trials[2].origin = trials[4].origin = trials[6].origin = "model"
+    assert not history_of(study).random  # two random trials say too little

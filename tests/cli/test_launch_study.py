@@ -207,9 +207,10 @@ def test_a_resume_has_the_memory_of_the_study_unless_an_option_names_another(
     stored = load_study(new_study(shards, tmp_path / "first", TREE).folder)
     assert _with_memory(space, None, None).memory == "studies"
     assert _with_memory(space, "none", None).memory == "none"
-    assert _with_memory(space, None, stored).memory == "none"
-    changed = _with_memory(stored.plan.space, "studies", stored)
-    with pytest.raises(StudyError, match=r"another space: memory was none, is studies; restore"):
+    cold = replace(space, memory="none")
+    assert _with_memory(cold, None, stored).memory == "studies"
+    changed = _with_memory(stored.plan.space, "none", stored)
+    with pytest.raises(StudyError, match=r"another space: memory was studies, is none; restore"):
         reject_changes(stored.plan, replace(stored.plan, space=changed))
     with pytest.raises(DataError, match="contains a password"):
         _with_memory(space, "s3://user:password@bucket/studies", None)

@@ -107,8 +107,10 @@ def test_a_plan_lists_the_earlier_studies() -> None:
     assert lines[:2] == ["first: 1,200 trials", "not s0: it is running"]
     assert lines[-1] == "and not 2 more"
     assert len(lines) == 12
-    tpe = replace(plan, space=parse_space(tree | {"sampler": "tpe"}, "x"))
-    assert memory_text(tpe).splitlines()[1] == (
-        "not used: the sampler tpe has no memory, forest has"
-    )
+    by_default = replace(plan, space=parse_space(tree | {"sampler": "tpe"}, "x"))
+    assert memory_text(by_default) == ""
+    named = replace(plan, space=parse_space(tree | {"sampler": "tpe", "memory": "other"}, "x"))
+    assert memory_text(named) == "not used: the sampler tpe has no memory, forest has"
+    shared = replace(plan, memory=Memory((MemorySource("first", 12, 7),), (), "a" * 64))
+    assert memory_text(shared) == "first: 12 trials, on 7 of the same patients"
     assert memory_text(plan_of(parse_space(tree | {"memory": "none"}, "x"), (1, 2))) == ""

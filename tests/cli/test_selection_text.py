@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysearch.champion.repeat_result import RepeatResult
-from raysearch.cli.selection_text import proposal_lines, repeat_lines
+from raysearch.cli.selection_text import proposal_lines, repeat_lines, selection_lines
 from raysearch.cli.study_end import StudyEnd
 from raysearch.config.space import ChampionKind
 from raysearch.metrics.interval import Interval
@@ -95,3 +95,16 @@ def test_a_line_says_what_proposed_the_trials(shards: Path, tmp_path: Path) -> N
     (line,) = proposal_lines(plan, study.history)
     start = "Proposals 1 of earlier studies, 11 of the model of the learning curves; the best"
     assert line.startswith(start)
+
+
+def test_the_corrected_estimate_names_earlier_studies_on_the_same_patients(
+    shards: Path, tmp_path: Path
+) -> None:
+    study = study_with_started_trial(shards, tmp_path / "studies" / "first")
+    end = study_end(REFIT_DECISION)
+    sources = (MemorySource("a", 12, 3), MemorySource("b", 12), MemorySource("c", 12, 1))
+    plan = replace(study.plan, memory=Memory(sources, (), "a" * 64))
+    corrected = selection_lines(plan, study.history, end)[1]
+    clause = "; it does not correct for a, c, which the search learned from, on the same patients"
+    assert corrected.endswith(clause)
+    assert "does not correct" not in selection_lines(study.plan, study.history, end)[1]

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import suppress
@@ -236,6 +237,24 @@ def test_a_busy_port_is_rejected_within_a_second_of_the_imports(run: Commands) -
         error = run("ui", "--port", str(port), code=2).stderr
     assert error.startswith(f"raysearch: --port {port}: in use by another program at 127.0.0.1")
     assert error.count("\n") == 1
+
+
+def test_a_server_that_does_not_listen_yet_keeps_its_port_from_another(run: Commands) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    first = run.start("ui", "--port", str(port))
+    try:
+        sockets, until = Path("/proc/net/unix"), time.monotonic() + 60
+        while f"@raysearch-ui/127.0.0.1/{port}" not in sockets.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        error = run("ui", "--port", str(port), code=2).stderr
+        assert first.poll() is None
+    finally:
+        first.terminate()
+        first.wait()
+    assert error.startswith(f"raysearch: --port {port}: in use by another program at 127.0.0.1")
 
 
 @pytest.mark.slow

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from raysearch.metrics.objective import is_better
+from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import Trial
 
 # The axis leaves out the worst tenth: one trial that diverged would flatten the other values.
 CLIPPED_FRACTION = 0.1
+# Fewer random trials say too little about what a search at random would find.
+MIN_RANDOM_TRIALS = 3
 
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """A trial at its last report: the fold-epochs that the study had spent, and its objective."""
+    """A trial at its last report: the fold-epochs that the study had spent, and its objective.
+
+    `origin` is what proposed its hyperparameters, if that is known.
+    """
 
     trial: str
     spent: int
     objective: float
     finished: bool
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,15 @@ class OptimizationHistory:
         points: The trials in the order of their last reports.
         best_so_far: Fold-epochs spent and objective at each improvement. Trials that did not finish
             are not included, because their objectives are over fewer folds.
+        random: Fold-epochs spent and expected best objective of random trials alone; empty unless
+            earlier studies or a prior proposed trials, and enough are random.
         spent: All fold-epochs that the study spent.
         scale: The lowest and the highest objective of the axis.
     """
 
     points: tuple[HistoryPoint, ...]
     best_so_far: tuple[tuple[int, float], ...]
+    random: tuple[tuple[float, float], ...]
     spent: int
     scale: tuple[float, float]
 
@@ -57,6 +68,7 @@ def optimization_history(trials: Sequence[Trial], folds: int, mode: str) -> Opti
             spent_at[trial.reports[-1].number],
             trial.objective,
             trial.status == "finished",
+            trial.origin,
         )
         for trial in trials
         if trial.folds == folds and trial.objective is not None
@@ -69,8 +81,35 @@ def optimization_history(trials: Sequence[Trial], folds: int, mode: str) -> Opti
         ):
             best_so_far.append((point.spent, point.objective))
     return OptimizationHistory(
-        tuple(points), tuple(best_so_far), len(numbers), _scale(points, mode)
+        points=tuple(points),
+        best_so_far=tuple(best_so_far),
+        random=tuple(_random_forecast(points, len(numbers), mode)),
+        spent=len(numbers),
+        scale=_scale(points, mode),
     )
+
+
+def _random_forecast(
+    points: Sequence[HistoryPoint], spent: int, mode: str
+) -> Iterator[tuple[float, float]]:
+    """The expected best objective of so many trials, drawn from the random ones with replacement.
+
+    Each is assumed to spend the mean fold-epochs of the trials.
+    """
+    origins = [point.origin for point in points]
+    values = sorted(
+        (point.objective for point in points if point.origin == "random"), reverse=mode == "min"
+    )
+    if len(values) < MIN_RANDOM_TRIALS or not {"memory", "prior"} & set(origins):
+        return
+    for number in range(1, len(points) + 1):
+        # The probability that none of the trials is better than the value at a position.
+        none_better = [(position / len(values)) ** number for position in range(len(values) + 1)]
+        expected = sum(
+            value * (after - before)
+            for value, (before, after) in zip(values, pairwise(none_better), strict=True)
+        )
+        yield number / len(points) * spent, expected
 
 
 def _scale(points: Sequence[HistoryPoint], mode: str) -> tuple[float, float]:

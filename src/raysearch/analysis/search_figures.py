@@ -63,7 +63,19 @@ class SearchFigures:
             f"{spent}. The line shows the best finished trial so far, now"
             f" {history.best_so_far[-1][1]:.4f}, the mean over its folds. The dots show the last"
             " report of each trial, over fewer folds if it was stopped; the worst tenth is at the"
-            " edge."
+            f" edge.{self._random_text}"
+        )
+
+    @property
+    def _random_text(self) -> str:
+        """The caption of the expectation without earlier studies and priors."""
+        history = self.optimization_history
+        if not history.random:
+            return ""
+        num_random = sum(point.origin == "random" for point in history.points)
+        return (
+            f" The dashed line is the expected best of as many random trials, drawn from the"
+            f" {num_random:,} of this study: a start without earlier studies and a prior."
         )
 
     @property

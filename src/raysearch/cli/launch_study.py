@@ -39,7 +39,7 @@ from raysearch.search.engine.interrupts import (
 from raysearch.search.journal.codec import record_to_json
 from raysearch.search.journal.history import History
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.earlier_studies import find_memory
+from raysearch.search.study.earlier_studies import find_memory, new_study
 from raysearch.search.study.plan import NOTHING, Plan
 from raysearch.search.study.plan_creation import (
     NewStudyFiles,
@@ -168,7 +168,7 @@ def _prepare(options: LaunchOptions, console: Console) -> PreparedStudy:
         return PreparedStudy(folder, plan, None, num_trials, path, stored)
     memory, memory_content = NOTHING, b""
     if options.cluster is None:
-        memory, memory_content = find_memory(space, plan.view, options.studies)
+        memory, memory_content = find_memory(new_study(plan, splits), options.studies)
     plan = replace(plan, memory=memory)
     files = NewStudyFiles(splits, split_manifest if is_new else None, memory_content)
     return PreparedStudy(folder, plan, files, num_trials, path)

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config.constraints import holds
-from raysearch.config.names import NO_MEMORY
+from raysearch.config.names import NO_MEMORY, OWN_STUDIES
 from raysearch.config.space import RANGES, Hyperparameter, Space
 from raysearch.config.space_points import completed_point
 from raysearch.models import is_bag_shape
-from raysearch.search.study.plan import NOTHING, Plan
+from raysearch.search.study.plan import NOTHING, MemorySource, Plan
 
 if TYPE_CHECKING:
     from raysearch.cli.time_text import PlanTimes
@@ -175,6 +175,7 @@ def search_rows(plan: Plan) -> dict[str, str]:
         "limits": "; ".join(limits),
         "warm start": ", ".join(space.warm_start),
         "memory": memory_text(plan),
+        "prior": "\n".join(f"{prior.name} {prior}" for prior in space.prior),
         "stopping": stopping_text(plan),
         "budget": budget_text(space),
         "prices": f"{prices} dollars per hour" if prices else "",
@@ -186,15 +187,21 @@ def memory_text(plan: Plan) -> str:
     memory, space = plan.memory, plan.space
     if space.memory == NO_MEMORY:
         return ""
+    if space.sampler.name != "forest":
+        reason = f"not used: the sampler {space.sampler.name} has no memory, forest has"
+        return "" if space.memory == OWN_STUDIES else reason
     if memory == NOTHING:
         return f"{space.memory}: no earlier study"
-    lines = [f"{source.name}: {source.num_trials:,} trials" for source in memory.sources]
+    lines = [_source_line(source) for source in memory.sources]
     lines = lines or ["no earlier study can be used"]
-    if memory.sources and space.sampler.name != "forest":
-        lines.append(f"not used: the sampler {space.sampler.name} has no memory, forest has")
     shown = [f"not {each.name}: {each.reason}" for each in memory.omitted[:MAX_OMITTED]]
     num_more = len(memory.omitted) - len(shown)
     return "\n".join([*lines, *shown, *([f"and not {num_more:,} more"] if num_more else [])])
+
+
+def _source_line(source: MemorySource) -> str:
+    line = f"{source.name}: {source.num_trials:,} trials"
+    return line + (f", on {source.num_shared:,} of the same patients" if source.num_shared else "")
 
 
 def sampler_text(space: Space) -> str:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from raysearch.selection.selection import Candidate, Selection
 
 
+# So many earlier studies are named.
+MAX_NAMES = 3
 # What proposed trials, in words.
 ORIGINS: Mapping[Origin, str] = {
     "space": "of the space file",
     "memory": "of earlier studies",
+    "prior": "of the prior",
     "model": "of the model of the learning curves",
     "sampler": "of the sampler",
     "random": "at random",
@@ -36,7 +39,8 @@ def selection_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
     return [
         f"Selected  {end.champion}: {_selection_reason(history, end)}",
         f"Corrected {plan.space.metric} {end.corrected}: the best of"
-        f" {len(history.searched())} trials on patients that its selection did not use (BBC-CV)",
+        f" {len(history.searched())} trials on patients that its selection did not use (BBC-CV)"
+        f"{_memory_clause(plan)}",
         *repeat_lines(plan, history, end),
         _decision_line(end.decision),
         *proposal_lines(plan, history),
@@ -44,14 +48,27 @@ def selection_lines(plan: Plan, history: History, end: StudyEnd) -> list[str]:
 
 
 def proposal_lines(plan: Plan, history: History) -> list[str]:
-    """Return a line on what proposed the trials; none if the search has no memory."""
+    """Return a line on what proposed the trials; none without a memory and a prior."""
     counts = Counter(trial.origin for trial in history.searched() if trial.origin is not None)
-    if not plan.memory.sources or not counts:
+    if not (plan.memory.sources or plan.space.prior) or not counts:
         return []
     parts = [f"{counts[origin]:,} {text}" for origin, text in ORIGINS.items() if counts[origin]]
     best = next(iter(finished(history, plan.space.mode)), None)
     suffix = f"; the best finished one is {ORIGINS[best.origin]}" if best and best.origin else ""
     return [f"Proposals {', '.join(parts)}{suffix}"]
+
+
+def _memory_clause(plan: Plan) -> str:
+    """What the corrected estimate does not correct: results of earlier studies on these patients.
+
+    A study whose trials came from a memory has seen the patients of its folds before.
+    """
+    shared = [source for source in plan.memory.sources if source.num_shared]
+    if not shared:
+        return ""
+    names = ", ".join(source.name for source in shared[:MAX_NAMES])
+    names += f" and {len(shared) - MAX_NAMES} more" if len(shared) > MAX_NAMES else ""
+    return f"; it does not correct for {names}, which the search learned from, on the same patients"
 
 
 def _selection_reason(history: History, end: StudyEnd) -> str:

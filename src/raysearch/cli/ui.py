@@ -38,6 +38,7 @@ LOGINS = "basic_auth.db"
 OTHERS_WRITE = 0o022
 POLL_S = 0.2
 MIN_PORT, MAX_PORT = 1024, 65535
+PORT_IN_USE = "in use by another program"
 
 
 def ui(
@@ -101,6 +102,7 @@ def ui(
         "MLFLOW_WORKERS": os.environ.get("MLFLOW_WORKERS", "2" if server else "1"),
     }
     _check_port(host, port)
+    _reserve_port(host, port)
     application = _start_team(store, environment) if server else _start_user(store, environment)
     addresses = _addresses(store, host, port, environment)
     _print_when_listening(addresses, host, port, open_in_browser)
@@ -245,12 +247,29 @@ def _check_port(host: str, port: int) -> None:
             raise StudyError(
                 f"--host {host}: {reason}; name an address of this machine, such as 127.0.0.1"
             ) from None
-        reason = "in use by another program" if code == errno.EADDRINUSE else os.strerror(code)
-        # Ports below 1024 require privileges.
-        other = port - 1 if port == MAX_PORT else max(port + 1, MIN_PORT)
-        raise StudyError(
-            f"--port {port}: {reason} at {host}; choose another, such as --port {other}"
-        ) from None
+        reason = PORT_IN_USE if code == errno.EADDRINUSE else os.strerror(code)
+        raise _port_error(host, port, reason) from None
+
+
+def _reserve_port(host: str, port: int) -> None:
+    """Raise StudyError if another `raysearch ui` starts at `port`: it listens only seconds later.
+
+    The reservation is an abstract Unix socket, which ends with this process or the server that
+    replaces it.
+    """
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reservation.bind(f"\0raysearch-ui/{host}/{port}")
+    except OSError:
+        reservation.close()
+        raise _port_error(host, port, PORT_IN_USE) from None
+    os.set_inheritable(reservation.detach(), True)
+
+
+def _port_error(host: str, port: int, reason: str) -> StudyError:
+    # Ports below 1024 require privileges.
+    other = port - 1 if port == MAX_PORT else max(port + 1, MIN_PORT)
+    return StudyError(f"--port {port}: {reason} at {host}; choose another, such as --port {other}")
 
 
 @dataclass(frozen=True)

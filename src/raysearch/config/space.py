@@ -166,13 +166,41 @@ class NetworkLimits:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """What the user expects of the best value of a hyperparameter.
+
+    Attributes:
+        name: The hyperparameter.
+        around: The expected number; None if there are `weights`.
+        factor: The best number is expected from `around` / factor to `around` * factor, with the
+            probability of one standard deviation.
+        deviation: The standard deviation from `around`, in place of a factor.
+        weights: Relative probabilities of values of a choice; the others have 1.
+    """
+
+    name: str
+    around: float | None = None
+    factor: float | None = None
+    deviation: float | None = None
+    weights: tuple[tuple[Value, float], ...] = ()
+
+    def __str__(self) -> str:
+        if self.around is None:
+            return ", ".join(f"{value} {weight:g}" for value, weight in self.weights)
+        if self.factor is not None:
+            return f"around {self.around:g}, factor {self.factor:g}"
+        return f"around {self.around:g}, deviation {self.deviation:g}"
+
+
+@dataclass(frozen=True)
 class Space:
     """A validated search space; each hyperparameter comes after those that its conditions name.
 
     `epochs` are those of a fold, the largest number if it is a hyperparameter. `repeats` are the
     repeated cross-validations of the champion, with new seeds. By `with_encoder`,
     its model has a copy of a frozen encoder also if the license of the weights is unknown.
-    `memory` is `none`, `studies`, or the folder of the earlier studies that the search learns from.
+    `memory` is `none`, `studies`, or the folder of the earlier studies that the search learns from;
+    `prior` is what the user expects.
     `components` are those of the user's own, and `metrics` the import paths of further metrics.
     """
 
@@ -197,6 +225,7 @@ class Space:
     limits: NetworkLimits = NetworkLimits()
     warm_start: tuple[str, ...] = ()
     memory: str = NO_MEMORY
+    prior: tuple[Prior, ...] = ()
     repeats: int = 1
     champion: ChampionKind = "refit"
     with_encoder: bool = False
@@ -256,6 +285,7 @@ class Space:
         rows |= {f"constraints.{number}": text for number, text in enumerate(self.constraints, 1)}
         for name in ("auxiliary", "warm_start", "metrics"):
             rows[name] = ", ".join(getattr(self, name)) or "none"
+        rows |= {f"prior.{prior.name}": str(prior) for prior in self.prior}
         rows |= {f"components.{each.name}": str(each) for each in self.components}
         return rows
 

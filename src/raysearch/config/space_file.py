@@ -21,6 +21,7 @@ from raysearch.config.hyperparameter_section import flatten_entries
 from raysearch.config.hyperparameter_spec import HyperparameterSpec
 from raysearch.config.names import LABEL, OBJECTIVES, WEIGHTS_SUFFIXES, encoder_path
 from raysearch.config.overrides import override
+from raysearch.config.prior_section import parse_priors
 from raysearch.config.space import Hyperparameter, Resources, Space, Stopping
 from raysearch.config.space_checks import setting_errors, space_errors
 from raysearch.config.space_model import SpaceFile
@@ -30,7 +31,7 @@ from raysearch.errors import SpaceError
 
 PAIRED_ALPHA = 0.1
 # In these, a key with an error does not make the others useless.
-SECTIONS_OF_OPTIONAL_KEYS = ("space", "resources", "stopping", "budget", "limits")
+SECTIONS_OF_OPTIONAL_KEYS = ("space", "resources", "stopping", "budget", "limits", "prior")
 # The grace period is a tenth of the epochs, but at least this, or half of fewer epochs: the first
 # one or two epochs predict little of the end of a schedule.
 MIN_GRACE_PERIOD = 3
@@ -60,7 +61,9 @@ def _parse(document: YamlDocument, origin: str, folder: Path) -> Space:
         problem = "the file is empty" if tree is None else "the file is not a mapping"
         raise SpaceError(f"{origin}: {problem}; the key `space` is required")
     content = tree | {
-        key: absolute_paths(tree[key]) for key in ("space", "points_to_evaluate") if key in tree
+        key: absolute_paths(tree[key])
+        for key in ("space", "points_to_evaluate", "prior")
+        if key in tree
     }
     content, components = _with_components(content, origin, folder)
     table = table_with(components)
@@ -169,6 +172,7 @@ def _space(
         limits=model.limits,
         warm_start=model.warm_start,
         memory=model.memory,
+        prior=parse_priors(model.prior, hparams, model.sampler, named, errors),
         repeats=model.repeats,
         champion=model.champion,
         with_encoder=model.with_encoder,

@@ -17,14 +17,14 @@ from raysearch.config.bounded_types import (
     Repeats,
 )
 from raysearch.config.hyperparameter_entry import SpaceSection, rejected
-from raysearch.config.hyperparameter_spec import IMPORT_PATH, is_import_path
+from raysearch.config.hyperparameter_spec import IMPORT_PATH, Value, is_import_path
 from raysearch.config.names import (
     FOLDS,
     LEAVE_ONE_OUT,
     NAME,
-    NO_MEMORY,
     OBJECTIVES,
     OFFICIAL,
+    OWN_STUDIES,
     candidates,
     holdout_name,
     parse_holdouts,
@@ -179,6 +179,7 @@ Names = Annotated[
     AfterValidator(_check_unique),
     _list_schema(NAME_SCHEMA),
 ]
+PRIOR_SCHEMA = WithJsonSchema({"type": "object", "minProperties": 1})
 RawPoint = Annotated[dict[str, Any], Field(min_length=1)]
 
 
@@ -254,9 +255,14 @@ class SpaceFile(Section):
     limits: NetworkLimits = Field(NetworkLimits(), description="Upper limits of a trial's network.")
     warm_start: Names = Field((), description="Earlier studies of the same space.")
     memory: Address = Field(
-        NO_MEMORY,
+        OWN_STUDIES,
         description="The earlier studies that the search learns from: none, those in its own folder"
-        " (studies), or those in another folder.",
+        " (studies), or those in another folder; and those of public samples.",
+    )
+    prior: dict[str, Annotated[dict[Value, Value], PRIOR_SCHEMA]] = Field(
+        {},
+        description="Expected best values: `{around: 0.001, factor: 3}` of a range, or weights of"
+        " choices, such as `{adamw: 3}`.",
     )
     auxiliary: Addresses = Field((), description="Further shards, used only for training.")
     repeats: Repeats = Field(

@@ -14,6 +14,7 @@ from raysearch.config.hyperparameter_spec import (
 )
 from raysearch.config.hyperparameters import HYPERPARAMETERS
 from raysearch.config.names import FOLDS, OBJECTIVES
+from raysearch.config.prior_section import prior_errors
 from raysearch.config.space import RANGES, Hyperparameter, Space
 
 RANGE_ENDS = 2
@@ -39,7 +40,7 @@ def stored_space_error(space: Space) -> str | None:
     for text in space.constraints:
         if constraint_errors(text, earlier_names):
             return f"its constraint {text[:100]!r} is not valid"
-    return None
+    return next(prior_errors(space), None)
 
 
 def _is_component(component: CustomComponent) -> bool:

@@ -34,6 +34,7 @@ MAX_VALUE_LENGTH, MAX_NAME_LENGTH = 12, 28
 MAX_LINES = 300
 # The objective's axis is so much longer than the range of the values.
 MARGIN = 0.06
+TRANSFERRED = ("memory", "prior")
 # The place of trials without a hyperparameter, left of its axis.
 ABSENT_X = -0.14
 # Ticks of a range, at parts of its length.
@@ -73,8 +74,9 @@ def history_chart(history: OptimizationHistory, metric: str, name: str) -> Chart
     """Draw the best finished trial so far as a step line, and the last report of each trial."""
     low, high = history.scale
     margin = MARGIN * (high - low)
-    with chart_canvas(HISTORY_HEIGHT + LEGEND_HEIGHT * 4) as canvas:
+    with chart_canvas(HISTORY_HEIGHT + LEGEND_HEIGHT * 6) as canvas:
         _draw_best(canvas, history)
+        _draw_random(canvas, history)
         inside = [point for point in history.points if low <= point.objective <= high]
         outside = [point for point in history.points if not low <= point.objective <= high]
         finished = [point for point in inside if point.finished]
@@ -85,15 +87,22 @@ def history_chart(history: OptimizationHistory, metric: str, name: str) -> Chart
         edges = [min(max(point.objective, low), high) for point in outside]
         label = f"outside the axis ({len(outside):,})"
         _draw_points(canvas, outside, label, line_style(1)["color"], "X", edges)
+        transferred = [point for point in inside if point.origin in TRANSFERRED]
+        label = f"of earlier studies or a prior ({len(transferred):,})"
+        _draw_points(canvas, transferred, label, INK, "D", hollow=True)
         axes = canvas.axes
         axes.set(xlim=(0, history.spent * 1.03 + 1), ylim=(low - margin, high + margin))
         axes.set(xlabel="fold-epochs of the study", ylabel=metric)
         _use_integers(canvas)
         rows = [
-            [point.trial, point.spent, point.objective, str(point.finished).lower()]
+            [
+                *(point.trial, point.spent, point.objective),
+                *(str(point.finished).lower(), point.origin or ""),
+            ]
             for point in history.points
         ]
-        data = DataTable(["trial", "fold_epochs_of_the_study", metric, "finished"], rows)
+        columns = ["trial", "fold_epochs_of_the_study", metric, "finished", "origin"]
+        data = DataTable(columns, rows)
         return canvas.chart(name, "Optimization history", data)
 
 
@@ -104,6 +113,16 @@ def _draw_best(canvas: ChartCanvas, history: OptimizationHistory) -> None:
     xs, ys = [*spent, history.spent], [*values, values[-1]]
     (line,) = canvas.axes.plot(xs, ys, drawstyle="steps-post", **line_style(0))
     label = f"best finished so far: {values[-1]:.4f}"
+    canvas.add_entry(line, label)
+    canvas.add_tips(line, label)
+
+
+def _draw_random(canvas: ChartCanvas, history: OptimizationHistory) -> None:
+    if not history.random:
+        return
+    spent, values = zip(*history.random, strict=True)
+    (line,) = canvas.axes.plot(spent, values, color=SOFT, linestyle="--", lw=2)
+    label = f"expected best of random trials: {values[-1]:.4f}"
     canvas.add_entry(line, label)
     canvas.add_tips(line, label)
 

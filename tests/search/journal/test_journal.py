@@ -161,7 +161,7 @@ def test_a_journal_of_another_format_is_rejected_in_one_line(folder: Folder) -> 
     line = '0123456789abcdef {"n":0,"at":1.0,"event":"pause","trial":"t0000"}'
     content = f"raysearch journal 1: 1 events, the last 0123456789abcdef\n{line}\n"
     folder.write("000000000.jsonl", content.encode())
-    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 7") as rejected:
+    with pytest.raises(StudyError, match=r"journal format 1, but .* reads format 8") as rejected:
         Journal(folder)
     assert "\n" not in str(rejected.value)
 
@@ -186,6 +186,6 @@ def test_a_journal_of_an_older_format_is_read_and_continued_in_its_format(
 def test_the_first_event_of_another_format_is_damaged(folder: Folder) -> None:
     Journal(folder).append(TrialsExtended(0))
     content = folder.read("000000000.jsonl")
-    folder.write("000000000.jsonl", content.replace(b"journal 7", b"journal 6", 1))
+    folder.write("000000000.jsonl", content.replace(b"journal 8", b"journal 7", 1))
     with pytest.raises(StudyError, match="event 0 is damaged"):
         Journal(folder)

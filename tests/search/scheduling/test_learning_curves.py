@@ -91,5 +91,6 @@ def test_without_varying_hyperparameters_every_trial_costs_the_same() -> None:
         curves.add_report(trial, 1 / 8, trial.reports[-1].objective or 0.0)
     rows = curves.training_rows(len(curves))[0].astype(np.float32)
     surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
-    assert surrogate.log_costs(rows).tolist() == [0.0] * len(rows)
+    seconds = np.exp(surrogate.log_seconds(rows))
+    assert seconds == pytest.approx(trial.reports[0].seconds)
     assert np.isfinite(surrogate.upper_confidence_bounds(rows, 1.0)).all()

@@ -14,12 +14,25 @@ from raysearch.data.shards.rows import ALL, View
 from raysearch.errors import StudyError
 from raysearch.search.journal.events import TrialStarted
 from raysearch.search.journal.study_folder import StudyFolder
-from raysearch.search.study.earlier_studies import MIN_TRIALS, find_memory, read_memory
+from raysearch.search.study import earlier_studies
+from raysearch.search.study.earlier_studies import (
+    MIN_TRIALS,
+    NewStudy,
+    find_memory,
+    read_memory,
+)
+from raysearch.search.study.earlier_studies import new_study as new_study_of
 from raysearch.search.study.launcher_lock import launcher_lock
 from raysearch.search.study.plan import Auxiliary, Memory, MemorySource
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.stored_study import read_plan, read_splits
 from raysearch.search.study.study import Study, create_study
+from raysearch.search.transfer.shipped_studies import (
+    ShippedStudy,
+    group_hash,
+    shipped_studies,
+)
+from raysearch.search.transfer.source_models import has_pattern
 from support.result_studies import TREE, fold_report, new_study, next_searched, train_next
 
 FOREST = TREE | {"stopping": {"rule": "forest"}, "memory": "studies", "trials": 20}
@@ -35,7 +48,7 @@ def earlier(shards: Path, tmp_path: Path) -> Study:
 
 def memory_of(tmp_path: Path, view: View = ALL, **settings: Any) -> Memory:
     """The memory of a new study; `view` is what it sees of its shards."""
-    return find_memory(parse_space(FOREST | settings, "x"), view, str(tmp_path))[0]
+    return find_memory(NewStudy(parse_space(FOREST | settings, "x"), view), str(tmp_path))[0]
 
 
 def reasons(memory: Memory) -> dict[str, str]:
@@ -46,8 +59,8 @@ def reasons(memory: Memory) -> dict[str, str]:
 @pytest.mark.usefixtures("earlier")
 def test_a_study_stores_the_trials_of_earlier_ones(shards: Path, tmp_path: Path) -> None:
     plan, splits = make_plan(parse_space(FOREST, "x"), "second", str(shards))
-    memory, content = find_memory(plan.space, plan.view, str(tmp_path))
-    assert [(source.name, source.num_trials) for source in memory.sources] == [("first", 12)]
+    memory, content = find_memory(new_study_of(plan, splits), str(tmp_path))
+    assert memory.sources == (MemorySource("first", 12, num_shared=sum(plan.splits[0].patients)),)
     folder = StudyFolder(tmp_path / "second")
     study = create_study(folder, replace(plan, memory=memory), splits, memory=content)
     study.begin()
@@ -66,7 +79,7 @@ def test_a_study_stores_the_trials_of_earlier_ones(shards: Path, tmp_path: Path)
 
 def test_a_missing_or_changed_memory_is_named(earlier: Study, shards: Path, tmp_path: Path) -> None:
     plan, splits = make_plan(parse_space(FOREST, "x"), "second", str(shards))
-    memory, content = find_memory(plan.space, plan.view, str(tmp_path))
+    memory, content = find_memory(new_study_of(plan, splits), str(tmp_path))
     folder = StudyFolder(tmp_path / "second")
     create_study(folder, replace(plan, memory=memory), splits, memory=content)
     folder.write(folder.MEMORY, content.replace(b"adamw", b"adamz"))
@@ -101,7 +114,7 @@ def test_unusable_studies_are_omitted_by_name(earlier: Study, shards: Path, tmp_
     journal = sorted((tmp_path / "damaged" / "journal").glob("*.jsonl"))[0]
     journal.write_bytes(journal.read_bytes().replace(b"adamw", b"adamz", 1))
     (tmp_path / "future").mkdir()
-    plan = earlier.folder.read(earlier.folder.PLAN).replace(b'"format": 5', b'"format": 99')
+    plan = earlier.folder.read(earlier.folder.PLAN).replace(b'"format": 6', b'"format": 99')
     (tmp_path / "future" / "plan.json").write_bytes(plan)
     memory = memory_of(tmp_path)
     assert [source.name for source in memory.sources] == ["first"]
@@ -176,3 +189,74 @@ def test_a_study_without_a_pattern_is_omitted(shards: Path, tmp_path: Path) -> N
                 break
     expected = "its results do not depend on its hyperparameters"
     assert reasons(memory_of(tmp_path)) == {"noise": expected}
+
+
+HEADS: dict[str, Any] = {
+    "memory": "studies",
+    "space": {
+        "architecture": "mobilenet_v2",
+        "weights": "imagenet",
+        "adaptation": "frozen",
+        "classifier": {"choice": {"logistic_regression": {"l2_penalty": {"uniform": [1, 9]}}}},
+        "features": {"choice": ["last", "multi"]},
+    },
+}
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> ShippedStudy:
+    """The study of heads on IDC that the product comes with; its first patient is `10253`."""
+    study = next(each for each in shipped_studies() if each.source.name == "frozen-idc")
+    planted = replace(study, groups=(group_hash("10253"), *study.groups[1:]))
+    monkeypatch.setattr(earlier_studies, "shipped_studies", lambda: (planted,))
+    return planted
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_first_study_learns_from_the_shipped_ones(tmp_path: Path) -> None:
+    new = NewStudy(parse_space(HEADS, "x"), ALL, frozenset({"10253", "another"}))
+    memory, content = find_memory(new, str(tmp_path / "nowhere"))
+    assert memory.sources == (MemorySource("shipped/frozen-idc", 60, num_shared=1),)
+    assert content
+    for settings in ({"memory": "none"}, {"sampler": "tpe"}, {"objective": {"metric": "f1"}}):
+        other = replace(new, space=parse_space(HEADS | settings, "x"))
+        assert find_memory(other, str(tmp_path)) == (Memory(), b"")
+    # Of a network from scratch, it knows the learning rate at most.
+    from_scratch = replace(new, space=parse_space(FOREST, "x"))
+    assert find_memory(from_scratch, str(tmp_path)) == (Memory(), b"")
+
+
+@pytest.mark.usefixtures("shipped")
+@pytest.mark.parametrize(
+    ("by", "has_pseudonyms", "reason"),
+    [
+        ("patient", False, "it trained on 1 of the held-out patients"),
+        ("slide", False, "its patients cannot be compared with a held-out slide"),
+        ("patient", True, "its patients cannot be compared with the held-out pseudonyms"),
+    ],
+)
+def test_a_shipped_study_of_held_out_patients_is_omitted(
+    tmp_path: Path, by: str, has_pseudonyms: bool, reason: str
+) -> None:
+    view = View(by=by, held_out=("10253", "another"))
+    new = NewStudy(parse_space(HEADS, "x"), view, frozenset(), has_pseudonyms)
+    memory = find_memory(new, str(tmp_path))[0]
+    assert reasons(memory) == {"shipped/frozen-idc": reason}
+    assert not memory.sources
+
+
+def test_a_study_that_learned_from_a_shipped_one_is_a_source_for_other_patients(
+    earlier: Study, shipped: ShippedStudy, tmp_path: Path
+) -> None:
+    memory = Memory((MemorySource(shipped.name, 60),), (), "a" * 64)
+    earlier.folder.write(earlier.folder.PLAN, replace(earlier.plan, memory=memory).dump())
+    assert memory_of(tmp_path, View(held_out=("another",))).sources
+    omitted = reasons(memory_of(tmp_path, View(held_out=("10253",))))
+    assert "it learned from studies that" in omitted["first"]
+
+
+def test_the_shipped_studies_have_the_patients_of_public_samples() -> None:
+    patients = {study.source.name: len(study.groups) for study in shipped_studies()}
+    assert patients["frozen-idc"] == 203
+    assert patients["frozen-breakhis"] == 31
+    assert all(has_pattern(study.source) for study in shipped_studies())

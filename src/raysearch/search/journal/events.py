@@ -11,9 +11,9 @@ from raysearch.config.space import ChampionKind
 
 TrialKind = Literal["trial", "benchmark", "majority"]
 EndStatus = Literal["finished", "stopped", "failed"]
-# What proposes the hyperparameters of a trial: the space file, earlier studies, the model of this
-# study's learning curves, another sampler, or a random number generator.
-Origin = Literal["space", "memory", "model", "sampler", "random"]
+# What proposes the hyperparameters of a trial: the space file, earlier studies, the user's prior,
+# the model of this study's learning curves, another sampler, or a random number generator.
+Origin = Literal["space", "memory", "prior", "model", "sampler", "random"]
 
 
 @dataclass(frozen=True)

@@ -379,6 +379,11 @@ class History:
             self._finished.append(trial)
 
 
+def num_folds(space: Space, hparams: Hparams) -> int:
+    """Return the number of folds of a trial with these hyperparameters."""
+    return int(hparams.get("folds", min(map(int, space.values_of("folds")))))
+
+
 def total_fold_epochs(space: Space, trial: Trial) -> int:
     """Return the fold-epochs after which a trial is finished: the epochs of all its folds."""
     return trial.folds * trial_epochs(space, trial.hparams)

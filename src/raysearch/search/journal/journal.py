@@ -16,9 +16,9 @@ from raysearch.search.journal.codec import dump_event, load_event
 from raysearch.search.journal.events import Event, FoldReport
 from raysearch.search.journal.journal_head import HeadFile, JournalHead
 
-FORMAT = 7
+FORMAT = 8
 # A journal of an older format is continued in that format, in which later events are optional.
-READABLE_FORMATS = (3, 4, 5, 6, FORMAT)
+READABLE_FORMATS = (3, 4, 5, 6, 7, FORMAT)
 MAX_SEGMENT_EVENTS = 64
 MAX_SEGMENT_BYTES = 64 * 2**20
 # So many characters of a first line are searched for the number of its format.

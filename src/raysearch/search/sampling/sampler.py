@@ -13,6 +13,7 @@ from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.samplers import GpSampler, GridSampler, QmcSampler, TpeSampler
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import sample_hparams
+from raysearch.config.space_prior import SpacePrior, follows_prior
 from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import History
 from raysearch.search.sampling.designs import grid, qmc_point
@@ -36,8 +37,8 @@ class Proposals(Protocol):
 def propose(space: Space, history: History, number: int, attempt: int = 0) -> dict[str, Value]:
     """Propose the hyperparameters of trial `number`; the same arguments give the same proposal.
 
-    The first proposals of the sampler `forest` are random; `raysearch.search.scheduling.forest`
-    makes its later ones.
+    The first proposals of the sampler `forest` are random, or follow the prior;
+    `raysearch.search.scheduling.forest` makes its later ones.
 
     Args:
         space: The search space.
@@ -58,12 +59,23 @@ def propose(space: Space, history: History, number: int, attempt: int = 0) -> di
         case TpeSampler() | GpSampler() as sampler:
             return propose_by_optuna(remaining, sampler, history, seed)
         case _:
-            return sample_hparams(remaining, np.random.default_rng(seed))
+            generator = np.random.default_rng(seed)
+            if _follows_prior(space, number):
+                return SpacePrior(remaining).sample(generator)
+            return sample_hparams(remaining, generator)
 
 
-def sampled_origin(space: Space) -> Origin:
-    """Return what `propose` is: chance, or a sampler that depends on more than the seed."""
-    return "random" if space.sampler.name in ("forest", "random") else "sampler"
+def _follows_prior(space: Space, number: int) -> bool:
+    """Whether the random proposal of trial `number` follows the user's prior."""
+    generator = np.random.default_rng(key(space.seed, "prior", number))
+    return bool(space.prior) and follows_prior(number, generator)
+
+
+def sampled_origin(space: Space, number: int) -> Origin:
+    """Return what `propose` is: the prior, chance, or a sampler that depends on more."""
+    if space.sampler.name not in ("forest", "random"):
+        return "sampler"
+    return "prior" if _follows_prior(space, number) else "random"
 
 
 def num_trials_left(space: Space, history: History, limit: int) -> int:

@@ -13,23 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysearch.config.constraints import allowed
+from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import RANGES, Space
 from raysearch.config.space_geometry import unit_point, values_at_point
+from raysearch.config.space_prior import SpacePrior
 from raysearch.metrics.objective import objective_sign
 from raysearch.search.journal.events import Origin
-from raysearch.search.journal.history import History, Trial, total_fold_epochs
+from raysearch.search.journal.history import History, Trial, num_folds, total_fold_epochs
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
-from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
-from raysearch.search.scheduling.budget import fraction_spent
+from raysearch.search.sampling.sampler import Proposals, propose
+from raysearch.search.scheduling.budget import HOUR_S, fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
 from raysearch.search.scheduling.stopping_rules import Decision, NoStopping, Pick, StartTrial
 from raysearch.search.transfer.study_memory import StudyMemory
 from raysearch.training.seeds import key
 
+# A candidate's bound is raised by its log density in the user's prior, times so many standard
+# deviations of the bounds, divided by the number of trials.
+PRIOR_WEIGHT = 0.5
+NUM_BY_PRIOR = 100
 # So many trials start before the surrogate is used.
 NUM_STARTUP_TRIALS = 8
 # Of these, the trials with these numbers are the sampler's if earlier studies propose the others:
@@ -83,11 +90,13 @@ class Candidates:
     Args:
         points: Points of the unit cube, shape (candidates, hyperparameters).
         rows: The same as inputs of the surrogate, shape (candidates, features).
+        log_priors: Their log densities in the user's prior, shape (candidates,).
         num_own: The number of the first that are not of earlier studies.
     """
 
     points: Floats
     rows: Floats
+    log_priors: Floats
     num_own: int
 
 
@@ -243,11 +252,11 @@ class ForestRule(NoStopping):
             if not improves.any():
                 return None
             bounds = np.where(improves, bounds, -np.inf)
-        acquisition = bounds
-        if space.budget.fold_epochs is None:
-            std = np.std(bounds[bounds > -np.inf])
-            acquisition = bounds - COST_WEIGHT * surrogate.log_costs(features) * std
+        new = candidates if may_start else None
+        acquisition = self._acquisition(history, waiting, new, bounds, features)
         for index in map(int, np.argsort(-acquisition, kind="stable")):
+            if acquisition[index] == -np.inf:
+                return None
             if index < len(waiting):
                 return waiting[index]
             start = self._start_at(candidates, index - len(waiting))
@@ -256,11 +265,47 @@ class ForestRule(NoStopping):
         # The space is small, and every candidate has been tried.
         return self._start_at(candidates, 0)
 
+    def _acquisition(
+        self,
+        history: History,
+        waiting: list[Trial],
+        new: Candidates | None,
+        bounds: Floats,
+        features: NDArray[np.float32],
+    ) -> Floats:
+        """The bounds, raised by the prior and lowered by the costs, shape (rows,).
+
+        It is minus infinity for a trial that cannot end before the study does.
+        """
+        space, surrogate = self._space, self._fitted_surrogate()
+        std = np.std(bounds[bounds > -np.inf])
+        acquisition = bounds.copy()
+        if space.prior and new is not None:
+            weight = PRIOR_WEIGHT * std / max(1, len(history.searched()))
+            acquisition[len(waiting) :] += weight * new.log_priors
+        log_seconds = surrogate.log_seconds(features)
+        if space.budget.fold_epochs is None:
+            acquisition -= COST_WEIGHT * (log_seconds - log_seconds.mean()) * std
+        if space.budget.hours is not None and history.done():
+            seconds = np.exp(log_seconds) * self._missing_fold_epochs(waiting, new)
+            remaining_s = space.budget.hours * HOUR_S - history.spent.clock_s
+            acquisition[seconds > remaining_s] = -np.inf
+        return acquisition
+
+    def _missing_fold_epochs(self, waiting: list[Trial], new: Candidates | None) -> Floats:
+        """The fold-epochs that trials and candidates still have to train, shape (rows,)."""
+        space = self._space
+        missing = [total_fold_epochs(space, trial) - trial.epoch for trial in waiting]
+        for point in np.empty((0, 0)) if new is None else new.points:
+            hparams = values_at_point(space, point)
+            missing.append(num_folds(space, hparams) * trial_epochs(space, hparams))
+        return np.array(missing, float)
+
     def _start_at(self, candidates: Candidates, number: int) -> StartTrial:
         """A trial at a candidate, and what proposed it."""
         origin: Origin = "memory" if number >= candidates.num_own else "model"
         if self._space.sampler.name != "forest":
-            origin = sampled_origin(self._space)
+            origin = "sampler" if self._space.sampler.name != "random" else "random"
         return StartTrial(values_at_point(self._space, candidates.points[number]), origin)
 
     def _fitted_surrogate(self) -> Surrogate:
@@ -290,7 +335,8 @@ class ForestRule(NoStopping):
                 remembered = self._memory.best(NUM_REMEMBERED, history.is_excluded)
                 points = np.concatenate([points, self._memory.points(remembered)])
             rows = self._curves.new_rows(points, 1.0)
-            self._candidates = (version, Candidates(points, rows, num_own))
+            log_priors = SpacePrior(self._space).log_density(points)
+            self._candidates = (version, Candidates(points, rows, log_priors, num_own))
         return self._candidates[1]
 
     def _points(self, history: History, rng: np.random.Generator, num_reports: int) -> Floats:
@@ -302,6 +348,8 @@ class ForestRule(NoStopping):
             return np.array([unit_point(space, hparams)]) if hparams else np.empty((0, num_hparams))
         random = rng.random((NUM_RANDOM, num_hparams))
         points = np.concatenate([random, self._mutated_points(rng, num_reports)])
+        if space.prior:
+            points = np.concatenate([points, SpacePrior(space).points(NUM_BY_PRIOR, rng)])
         points = without_excluded_values(space, history, points, rng)
         if not space.constraints:
             return points

@@ -205,8 +205,8 @@ class Surrogate(Protocol):
     ) -> Floats:
         """Upper confidence bounds of the final objectives, larger is better, shape (rows,)."""
 
-    def log_costs(self, rows: NDArray[np.float32]) -> Floats:
-        """The log of the seconds per fold-epoch of each row, minus their mean, shape (rows,)."""
+    def log_seconds(self, rows: NDArray[np.float32]) -> Floats:
+        """The log of the seconds per fold-epoch of each row, shape (rows,)."""
 
     def normal_score(self, value: float) -> float:
         """An objective of `value` on the scale of the bounds, larger is better."""
@@ -244,6 +244,7 @@ class ForestSurrogate:
         # If no hyperparameter varies, every trial costs the same.
         self._cost_trees: list[Tree] = []
         hparam_rows, log_seconds = curves.seconds_per_epoch(num_reports)
+        self._mean_log_seconds = float(np.mean(log_seconds))
         if self._num_hparams:
             self._cost_trees = _fit_trees(hparam_rows, log_seconds, NUM_COST_TREES, seed)
 
@@ -272,13 +273,13 @@ class ForestSurrogate:
         weights = np.where(has_started, exploration_weight, NEW_TRIAL_EXPLORATION_WEIGHT)
         return np.asarray(forecasts.mean(axis=0) + weights * forecasts.std(axis=0))
 
-    def log_costs(self, rows: NDArray[np.float32]) -> Floats:
-        """The log of the seconds per fold-epoch of each row, minus their mean, shape (rows,)."""
+    def log_seconds(self, rows: NDArray[np.float32]) -> Floats:
+        """The log of the seconds per fold-epoch of each row, shape (rows,)."""
         if not self._cost_trees:
-            return np.zeros(len(rows))
+            return np.full(len(rows), self._mean_log_seconds)
         hparams = np.ascontiguousarray(rows[:, : self._num_hparams])
-        forecasts = np.mean([tree.predict(hparams)[:, 0] for tree in self._cost_trees], axis=0)
-        return np.asarray(forecasts - forecasts.mean())
+        forecasts = [tree.predict(hparams)[:, 0] for tree in self._cost_trees]
+        return np.asarray(np.mean(forecasts, axis=0))
 
     def normal_score(self, value: float) -> float:
         """The normal score of an objective of `value`, larger is better."""

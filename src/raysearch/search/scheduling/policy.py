@@ -27,7 +27,7 @@ from raysearch.search.journal.events import (
     TrialPromoted,
     TrialStarted,
 )
-from raysearch.search.journal.history import History, Trial, total_fold_epochs
+from raysearch.search.journal.history import History, Trial, num_folds, total_fold_epochs
 from raysearch.search.sampling.exclusions import remaining_space
 from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
 from raysearch.search.scheduling.budget import (
@@ -290,7 +290,7 @@ class SearchPolicy:
 
         A grid trains its points in their order nevertheless.
         """
-        folds = _folds(self.space, hparams)
+        folds = num_folds(self.space, hparams)
         return self.space.sampler.name != "grid" and prefers_shorter(
             self.space, self.history, hparams, folds
         )
@@ -321,7 +321,7 @@ class SearchPolicy:
             if start.hparams is not None:
                 return dict(start.hparams), start.origin
         hparams = self._proposals(self.space, self.history, number, attempt)
-        return hparams, sampled_origin(self.space)
+        return hparams, sampled_origin(self.space, number)
 
 
 def _active(space: Space, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -335,12 +335,8 @@ def trial_started(
     space: Space, trial: str, kind: TrialKind, hparams: Hparams, origin: Origin | None = None
 ) -> TrialStarted:
     """The start of the trial named `trial`, whose hyperparameters `origin` proposed."""
-    folds = _folds(space, hparams)
+    folds = num_folds(space, hparams)
     return TrialStarted(trial, kind, dict(hparams), key(space.seed, trial), folds, origin)
-
-
-def _folds(space: Space, hparams: Hparams) -> int:
-    return int(hparams.get("folds", min(map(int, space.values_of("folds")))))
 
 
 def trial_ended(trial: Trial, status: EndStatus, reason: str) -> TrialEnded:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from raysearch.config.json_values import parse_json
 from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES
 from raysearch.config.space import Space
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import View
+from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.errors import StudyError, UserError, shortened
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import running_launcher
-from raysearch.search.study.plan import Memory, MemorySource, OmittedStudy, Plan
+from raysearch.search.study.plan import Memory, MemorySource, OmittedStudy, Plan, Splits
 from raysearch.search.study.stored_study import (
-    StudySnapshot,
     load_study,
     read_splits,
     study_names,
 )
+from raysearch.search.transfer.shipped_studies import ShippedStudy, shipped_studies
 from raysearch.search.transfer.source_models import has_pattern
 from raysearch.search.transfer.source_study import (
     SourceStudy,
@@ -35,19 +39,43 @@ MIN_TRIALS = 8
 MAX_STUDIES = 100
 MAX_MEMORY_BYTES = 256 * 2**20
 MAX_REASON = 200
+PATIENT = "patient"
 Sources = tuple[SourceStudy, ...]
 
 
-def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
-    """Find the earlier studies that a study of `space` learns from.
+@dataclass(frozen=True)
+class NewStudy:
+    """What the choice of earlier studies depends on.
+
+    Attributes:
+        space: The search space; its `memory` names the folder.
+        view: The rows of the study, without its held-out test set.
+        groups: The patients, or other groups, of these rows.
+        has_pseudonyms: Whether the names of patients are pseudonyms.
+    """
+
+    space: Space
+    view: View
+    groups: frozenset[str] = frozenset()
+    has_pseudonyms: bool = False
+
+
+def new_study(plan: Plan, splits: Splits) -> NewStudy:
+    """Return what the choice of earlier studies for `plan` depends on."""
+    has_pseudonyms = bool(read_manifest(Folder(plan.data)).pseudonyms)
+    return NewStudy(plan.space, plan.view, frozenset(_groups(splits)), has_pseudonyms)
+
+
+def find_memory(study: NewStudy, studies: str) -> tuple[Memory, bytes]:
+    """Find the earlier studies that a new study learns from; another sampler than `forest`, none.
 
     A study that trained or validated on patients of the held-out test set, or may have, is omitted:
-    its results depend on them, and the test would no longer be independent.
+    its results depend on them, and the test would no longer be independent. The studies of public
+    samples that the product comes with are sources, too.
 
     Args:
-        space: The search space; its `memory` names the folder.
-        view: The rows of the new study, without its held-out test set.
-        studies: The folder of the new study's own studies.
+        study: The new study.
+        studies: The folder of its own studies.
 
     Returns:
         The earlier studies, and the content of the file with their trials.
@@ -55,6 +83,7 @@ def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
     Raises:
         StudyError: If the folder that `memory` names does not exist.
     """
+    space = study.space
     if space.memory == NO_MEMORY:
         return Memory(), b""
     folder = Folder(studies if space.memory == OWN_STUDIES else space.memory)
@@ -62,19 +91,41 @@ def find_memory(space: Space, view: View, studies: str) -> tuple[Memory, bytes]:
         raise StudyError(
             f"memory {space.memory}: no such folder; give the folder of earlier studies, or none"
         )
-    sources: list[SourceStudy] = []
-    omitted: list[OmittedStudy] = []
+    if space.sampler.name != "forest":
+        return Memory(), b""
+    chosen = _Chosen()
     for name in _newest(folder.address):
-        source = _source(space, view, StudyFolder(f"{folder.address}/{name}"))
-        if isinstance(source, SourceStudy):
-            sources.append(source)
-        else:
-            omitted.append(OmittedStudy(name, source))
-    if not sources:
-        return Memory(omitted=tuple(omitted)), b""
-    content = json.dumps(record_to_json(sources), separators=(",", ":")).encode()
-    used = tuple(MemorySource(source.name, len(source.trials)) for source in sources)
-    return Memory(used, tuple(omitted), hashlib.sha256(content).hexdigest()), content
+        chosen.add(name, _source(study, StudyFolder(f"{folder.address}/{name}")))
+    for shipped in shipped_studies():
+        if _is_similar(space, shipped):
+            chosen.add(shipped.name, _shipped_source(study, shipped))
+    return chosen.memory()
+
+
+class _Chosen:
+    """The sources and the omitted studies so far."""
+
+    def __init__(self) -> None:
+        self._sources: list[SourceStudy] = []
+        self._used: list[MemorySource] = []
+        self._omitted: list[OmittedStudy] = []
+
+    def add(self, name: str, source: tuple[SourceStudy, int] | str) -> None:
+        """Add a source with its number of shared patients, or the reason why it is none."""
+        if isinstance(source, str):
+            self._omitted.append(OmittedStudy(name, source))
+            return
+        trials, num_shared = source
+        self._sources.append(replace(trials, name=name))
+        self._used.append(MemorySource(name, len(trials.trials), num_shared))
+
+    def memory(self) -> tuple[Memory, bytes]:
+        """The memory of the plan, and the content of its file."""
+        if not self._sources:
+            return Memory(omitted=tuple(self._omitted)), b""
+        content = json.dumps(record_to_json(self._sources), separators=(",", ":")).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        return Memory(tuple(self._used), tuple(self._omitted), digest), content
 
 
 def _newest(studies: str) -> list[str]:
@@ -82,63 +133,102 @@ def _newest(studies: str) -> list[str]:
     return sorted([name for name in study_names(studies) if NAME.fullmatch(name)][-MAX_STUDIES:])
 
 
-def _source(space: Space, view: View, folder: StudyFolder) -> SourceStudy | str:
-    """The trials of the study in `folder`, or why it is no source."""
+def _source(new: NewStudy, folder: StudyFolder) -> tuple[SourceStudy, int] | str:
+    """The trials of the study in `folder` and its shared patients, or why it is no source."""
     try:
         if running_launcher(folder) is not None:
             return "it is running"
         study = load_study(folder)
-        reason = _omission(space, study) or _leak(view, folder, study.plan)
+        space = study.plan.space
+        searched = [hparam.name for hparam in space.searched_hparams()]
+        reason = _omission(new.space, space.metric, space.mode, searched)
+        groups = set() if reason else _groups(read_splits(folder, study.plan))
+        reason = reason or _leak(new.view, groups, study.plan)
         if reason:
             return reason
-        source = source_study(folder.name, study.plan.space, study.history)
+        source = source_study(folder.name, space, study.history)
     except (UserError, OSError) as error:
         return shortened(str(error), MAX_REASON)
     except (ValueError, OverflowError):  # of absurd numbers in a forged journal
         return "its trials have numbers that no trial has"
+    return _usefulness_error(source) or (source, len(groups & new.groups))
+
+
+def _usefulness_error(source: SourceStudy) -> str:
+    """Why nothing can be learned from the trials of a study; empty if something can."""
     num_trials = len(source.trials)
     if num_trials < MIN_TRIALS:
         return f"{num_trials} trials with an objective, of which {MIN_TRIALS} are needed"
-    return source if has_pattern(source) else "its results do not depend on its hyperparameters"
+    return "" if has_pattern(source) else "its results do not depend on its hyperparameters"
 
 
-def _omission(space: Space, study: StudySnapshot) -> str:
-    """Why a study is no source for `space`, by its space and its trials; empty if it is one."""
-    earlier = study.plan.space
-    if (earlier.metric, earlier.mode) != (space.metric, space.mode):
-        return f"another objective: {earlier.metric}, {earlier.mode}"
-    searched = {hparam.name for hparam in space.searched_hparams()}
-    if searched.isdisjoint(hparam.name for hparam in earlier.searched_hparams()):
+def _omission(space: Space, metric: str, mode: str, searched: Collection[str]) -> str:
+    """Why a study is no source for `space`, by its objective and its hyperparameters."""
+    if (metric, mode) != (space.metric, space.mode):
+        return f"another objective: {metric}, {mode}"
+    if {hparam.name for hparam in space.searched_hparams()}.isdisjoint(searched):
         return "no searched hyperparameter in common"
     return ""
 
 
-def _leak(view: View, folder: StudyFolder, plan: Plan) -> str:
+def _is_similar(space: Space, shipped: ShippedStudy) -> bool:
+    """Whether at least half of the searched hyperparameters of `space` are those of `shipped`."""
+    searched = {hparam.name for hparam in space.searched_hparams()}
+    is_other = _omission(space, shipped.source.metric, shipped.source.mode, shipped.searched)
+    return not is_other and 2 * len(searched & set(shipped.searched)) >= len(searched)
+
+
+def _shipped_source(new: NewStudy, shipped: ShippedStudy) -> tuple[SourceStudy, int] | str:
+    """The trials of a study of a public sample and its shared patients, or why it is no source."""
+    if new.view.held_out and new.has_pseudonyms:
+        return "its patients cannot be compared with the held-out pseudonyms"
+    if new.view.held_out and new.view.by != PATIENT:
+        return f"its patients cannot be compared with a held-out {new.view.by}"
+    num_held_out = shipped.num_shared(new.view.held_out)
+    if num_held_out:
+        return f"it trained on {num_held_out:,} of the held-out patients"
+    return shipped.source, shipped.num_shared(new.groups)
+
+
+def _leak(view: View, groups: AbstractSet[str], plan: Plan) -> str:
     """Why the results of a study may depend on the held-out patients of `view`; empty if not.
 
     A study that holds out the same patients has kept them from its auxiliary shards and from its
     own memory, too.
+
+    Args:
+        view: The rows of the new study.
+        groups: The groups that the earlier study trained or validated on.
+        plan: The plan of the earlier study.
     """
     held_out, is_same = set(view.held_out), plan.view.by == view.by
     if not held_out or (is_same and held_out <= set(plan.view.held_out)):
         return ""
     if not is_same:
         return f"its groups are by {plan.view.by}, so held-out patients may be among them"
-    trained_on = _groups(folder, plan) & held_out
-    if trained_on:
+    if trained_on := groups & held_out:
         return f"it trained on {len(trained_on):,} of the held-out patients"
     if plan.auxiliary:
         return "its auxiliary shards may have held-out patients"
-    if plan.memory.sources:
+    if _may_have_trained_on(plan, held_out):
         return "it learned from studies that may have trained on held-out patients"
     return ""
 
 
-def _groups(folder: StudyFolder, plan: Plan) -> set[str]:
-    """The patients, or other groups, that a study trained or validated on."""
+def _may_have_trained_on(plan: Plan, held_out: AbstractSet[str]) -> bool:
+    """Whether a source of `plan` may have trained on patients that are now held out."""
+    shipped = {study.name: study for study in shipped_studies()}
+    return any(
+        source.name not in shipped or shipped[source.name].num_shared(held_out)
+        for source in plan.memory.sources
+    )
+
+
+def _groups(splits: Splits) -> set[str]:
+    """The patients, or other groups, that a study trains or validates on."""
     return {
         group
-        for folds in read_splits(folder, plan).values()
+        for folds in splits.values()
         for fold in folds
         for group in (*fold.train, *fold.validation)
     }

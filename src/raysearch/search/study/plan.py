@@ -21,8 +21,8 @@ from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
 
 # Format 2 has no hashes of weights, and no encoders; format 3 has no code of the user's.
-# Format 4 has no memory.
-FORMAT, READ_FORMATS = 5, (2, 3, 4, 5)
+# Format 4 has no memory; format 5 has no prior.
+FORMAT, READ_FORMATS = 6, (2, 3, 4, 5, 6)
 # The folds of each split scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
 
@@ -93,10 +93,12 @@ class MemorySource:
     Args:
         name: Its name.
         num_trials: Its trials that reported an objective.
+        num_shared: The patients, or other groups, of this study that it trained or validated on.
     """
 
     name: str
     num_trials: int
+    num_shared: int = 0
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,14 @@ class SourceStudy:
 
 def source_study(name: str, space: Space, history: History) -> SourceStudy:
     """Return the trials of a study with the search space `space` as a source."""
-    trials = [_source_trial(space, trial) for trial in history.searched()]
+    trials = [source_trial(space, trial) for trial in history.searched()]
     reported = [trial for trial in trials if trial.curve and has_usable_numbers(trial)]
     longest = sorted(reported, key=lambda trial: trial.curve[-1][0])[-MAX_TRIALS:]
     return SourceStudy(name, space.metric, space.mode, tuple(longest))
 
 
-def _source_trial(space: Space, trial: Trial) -> SourceTrial:
+def source_trial(space: Space, trial: Trial, max_points: int = MAX_CURVE_POINTS) -> SourceTrial:
+    """Return a trial of a study with the search space `space`; its curve may be empty."""
     num_fold_epochs, epochs = total_fold_epochs(space, trial), trial_epochs(space, trial.hparams)
     curve = [
         (report.epoch / num_fold_epochs, report.objective)
@@ -71,7 +72,9 @@ def _source_trial(space: Space, trial: Trial) -> SourceTrial:
     seconds = [report.seconds / interval for report in trial.reports]
     # In this space, the epochs may be no hyperparameter.
     hparams = {"epochs": epochs, **trial.hparams}
-    return SourceTrial(hparams, thinned(curve), float(np.mean(seconds)) if seconds else 0.0)
+    return SourceTrial(
+        hparams, thinned(curve, max_points), float(np.mean(seconds)) if seconds else 0.0
+    )
 
 
 def has_usable_numbers(trial: SourceTrial) -> bool:

@@ -1,0 +1,94 @@
+"""Records learning curves of real trainings: random configurations, each trained whole on 3 folds.
+
+    RAYSEARCH_WEIGHTS=... .venv/bin/python benchmarks/recorded/record.py --data DIR --studies DIR
+
+`--data` is a folder with the shards `idc`, `pcam` and `breakhis` of the public samples, each with
+`raysearch split SHARDS --test 0`. Each space of this folder is launched on each of them, which
+takes hours; a study that exists is resumed, or read if it has ended. The curves go to `curves.json`
+in this folder: figures, hyperparameters, and hashes of the patients. `digest.py` makes the memory
+of them that the product comes with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from raysearch.search.journal.study_folder import StudyFolder
+from raysearch.search.study.stored_study import load_study, read_splits
+from raysearch.search.transfer.shipped_studies import group_hash
+from raysearch.search.transfer.source_study import source_trial
+
+HERE = Path(__file__).parent
+CURVES = HERE / "curves.json"
+SPACES, SETS = ("frozen", "scratch"), ("idc", "pcam", "breakhis")
+RAYSEARCH = str(Path(sys.executable).with_name("raysearch"))
+DIGITS = 5
+
+
+def launch(name: str, space: str, data: Path, studies: Path) -> None:
+    """Run the study `name` to its end."""
+    command = [RAYSEARCH, "launch", str(HERE / f"{space}.yaml"), "--data", str(data)]
+    command += ["--studies", str(studies), "--name", name, "--memory", "none"]
+    if (studies / name).exists():
+        command.append("--resume")
+    subprocess.run(command, check=True)
+
+
+def recorded(folder: StudyFolder) -> dict[str, object]:
+    """Return the curves of an ended study."""
+    study = load_study(folder)
+    space = study.plan.space
+    trials = [source_trial(space, trial, max_points=10**6) for trial in study.history.searched()]
+    groups = {
+        group
+        for folds in read_splits(folder, study.plan).values()
+        for fold in folds
+        for group in (*fold.train, *fold.validation)
+    }
+    return {
+        "name": folder.name,
+        "metric": space.metric,
+        "mode": space.mode,
+        "searched": [hparam.name for hparam in space.searched_hparams()],
+        "groups": sorted(map(group_hash, groups)),
+        "trials": [
+            {
+                "hparams": dict(trial.hparams),
+                "curve": [[round(value, DIGITS) for value in point] for point in trial.curve],
+                "epoch_seconds": round(trial.epoch_seconds, 3),
+            }
+            for trial in trials
+            if trial.curve
+        ],
+    }
+
+
+def main() -> int:
+    """Record what is missing."""
+    parser = argparse.ArgumentParser(description="Records learning curves of real trainings.")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the three shards")
+    parser.add_argument("--studies", type=Path, required=True, help="the folder of the studies")
+    parser.add_argument("--only", help="the studies to record, such as frozen-idc,frozen-pcam")
+    args = parser.parse_args()
+    names = [f"{space}-{data}" for space in SPACES for data in SETS]
+    if args.only:
+        names = [name for name in names if name in args.only.split(",")]
+    studies = []
+    for name in names:
+        space, data = name.split("-")
+        folder = StudyFolder(args.studies / name)
+        if not folder.exists(folder.PLAN) or load_study(folder).history.champion is None:
+            launch(name, space, args.data / data, args.studies)
+        studies.append(recorded(folder))
+    lines = ",\n".join(json.dumps(study, separators=(",", ":")) for study in studies)
+    CURVES.write_text(f"[\n{lines}\n]\n")
+    sys.stdout.write(f"{len(studies)} studies in {CURVES}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
