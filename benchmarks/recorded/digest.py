@@ -39,6 +39,7 @@ def shipped(study: dict[str, object]) -> ShippedStudy:
             "source": record_to_json(source),
             "searched": study["searched"],
             "groups": study["groups"],
+            "has_patients": study["has_patients"],
         },
     )
 

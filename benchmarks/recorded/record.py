@@ -55,6 +55,8 @@ def recorded(folder: StudyFolder) -> dict[str, object]:
         "mode": space.mode,
         "searched": [hparam.name for hparam in space.searched_hparams()],
         "groups": sorted(map(group_hash, groups)),
+        # Without patients, each file counts as its own; its name is a path.
+        "has_patients": not any("/" in group for group in groups),
         "trials": [
             {
                 "hparams": dict(trial.hparams),

@@ -117,5 +117,15 @@ def test_a_forged_prior_of_a_plan_is_rejected() -> None:
         Prior("learning_rate", 1e-3, 0.0),
         Prior("dropout", float("nan"), None, 1.0),
         Prior("optimizer", weights=(("adamw", -1.0),)),
+        Prior("dropout", weights=(("around", 0.2), ("deviation", 0.1))),
     ):
         assert list(prior_errors(replace(space, prior=(forged,))))
+
+
+@pytest.mark.parametrize("deviation", [1e-18, 1e-200, 1e12])
+def test_absurd_deviations_are_computed_with(deviation: float) -> None:
+    entries = {"dropout": 0.2, "width": 16, "batch_size": 32}
+    space = parsed({name: {"around": at, "deviation": deviation} for name, at in entries.items()})
+    prior, generator = SpacePrior(space), np.random.default_rng(0)
+    assert np.isfinite(prior.log_density(prior.points(50, generator))).all()
+    assert np.isfinite(prior.log_density(generator.random((50, len(space.hparams))))).all()

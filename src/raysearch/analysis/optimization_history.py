@@ -92,14 +92,13 @@ def optimization_history(trials: Sequence[Trial], folds: int, mode: str) -> Opti
 def _random_forecast(
     points: Sequence[HistoryPoint], spent: int, mode: str
 ) -> Iterator[tuple[float, float]]:
-    """The expected best objective of so many trials, drawn from the random ones with replacement.
+    """The expected best objective of so many trials, drawn from random ones that finished.
 
     Each is assumed to spend the mean fold-epochs of the trials.
     """
     origins = [point.origin for point in points]
-    values = sorted(
-        (point.objective for point in points if point.origin == "random"), reverse=mode == "min"
-    )
+    random = [point.objective for point in points if point.origin == "random" and point.finished]
+    values = sorted(random, reverse=mode == "min")
     if len(values) < MIN_RANDOM_TRIALS or not {"memory", "prior"} & set(origins):
         return
     for number in range(1, len(points) + 1):

@@ -72,10 +72,11 @@ class SearchFigures:
         history = self.optimization_history
         if not history.random:
             return ""
-        num_random = sum(point.origin == "random" for point in history.points)
+        num_random = sum(point.origin == "random" and point.finished for point in history.points)
         return (
             f" The dashed line is the expected best of as many random trials, drawn from the"
-            f" {num_random:,} of this study: a start without earlier studies and a prior."
+            f" {num_random:,} of this study that finished: a start without earlier studies and a"
+            " prior."
         )
 
     @property

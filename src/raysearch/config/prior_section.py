@@ -135,5 +135,5 @@ def prior_errors(space: Space) -> Iterator[str]:
             spread = {"factor": prior.factor, "deviation": prior.deviation}
             entry = {"around": prior.around}
             entry |= {name: value for name, value in spread.items() if value is not None}
-        if hparam is None or isinstance(_prior(hparam, entry), FileError):
+        if hparam is None or _prior(hparam, entry) != prior:
             yield f"its prior of {prior.name[:100]!r} is not valid"

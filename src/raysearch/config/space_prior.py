@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # The weight of the uniform distribution in a prior of numbers.
 UNIFORM_WEIGHT = 0.05
 MAX_DRAWS = 100
+# The limits of a standard deviation in the unit cube, and of a number of standard deviations.
+MIN_STD, MAX_STD, MAX_DEVIATIONS = 1e-4, 1e3, 100.0
 # After so many trials, half of the random proposals still follow the prior.
 HALF_LIFE = 8
 
@@ -114,7 +116,8 @@ def _normal(hparam: Hyperparameter, prior: Prior) -> tuple[float, float]:
     else:
         low, high = around - float(prior.deviation or 0), around + float(prior.deviation or 0)
     ends = [unit_position(hparam, value) for value in (low, high)]
-    return unit_position(hparam, around), (ends[1] - ends[0]) / 2
+    std = min(max((ends[1] - ends[0]) / 2, MIN_STD), MAX_STD)
+    return unit_position(hparam, around), std
 
 
 def _normal_cdf(value: float, mean: float, std: float) -> float:
@@ -130,9 +133,14 @@ def _weight(prior: Prior, value: Value) -> float:
         deviations = math.log(number / prior.around) / math.log(prior.factor)
     else:
         deviations = (number - prior.around) / float(prior.deviation or 1)
+    deviations = min(abs(deviations), MAX_DEVIATIONS)
     return UNIFORM_WEIGHT + (1 - UNIFORM_WEIGHT) * math.exp(-(deviations**2) / 2)
 
 
 def follows_prior(number: int, generator: np.random.Generator) -> bool:
-    """Return whether the random proposal of trial `number` follows the prior."""
-    return number % 2 == 0 and bool(generator.random() < HALF_LIFE / (HALF_LIFE + number))
+    """Return whether the random proposal of trial `number` follows the prior.
+
+    Half of them never do. With a memory, only those with odd numbers are random at first.
+    """
+    may_follow = number % 4 in (0, 1)
+    return may_follow and bool(generator.random() < HALF_LIFE / (HALF_LIFE + number))

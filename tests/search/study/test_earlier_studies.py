@@ -253,6 +253,25 @@ def test_a_study_that_learned_from_a_shipped_one_is_a_source_for_other_patients(
     assert memory_of(tmp_path, View(held_out=("another",))).sources
     omitted = reasons(memory_of(tmp_path, View(held_out=("10253",))))
     assert "it learned from studies that" in omitted["first"]
+    # The patients of the shipped study cannot be compared with pseudonyms.
+    space, view = parse_space(FOREST, "x"), View(held_out=("another",))
+    new = NewStudy(space, view, has_pseudonyms=True)
+    omitted = reasons(find_memory(new, str(tmp_path))[0])
+    assert "it learned from studies that" in omitted["first"]
+
+
+def test_a_shipped_study_of_unknown_patients_is_omitted_if_any_are_held_out(tmp_path: Path) -> None:
+    space = parse_space(HEADS, "x")
+    assert "shipped/frozen-pcam" in names(find_memory(NewStudy(space, ALL), str(tmp_path))[0])
+    new = NewStudy(space, View(held_out=("another",)))
+    memory = find_memory(new, str(tmp_path))[0]
+    assert names(memory) == ["shipped/frozen-idc", "shipped/frozen-breakhis"]
+    assert "its patients are unknown" in reasons(memory)["shipped/frozen-pcam"]
+
+
+def names(memory: Memory) -> list[str]:
+    """The names of the sources."""
+    return [source.name for source in memory.sources]
 
 
 def test_the_shipped_studies_have_the_patients_of_public_samples() -> None:

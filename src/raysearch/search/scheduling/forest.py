@@ -25,7 +25,7 @@ from raysearch.search.journal.events import Origin
 from raysearch.search.journal.history import History, Trial, num_folds, total_fold_epochs
 from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
-from raysearch.search.sampling.sampler import Proposals, propose
+from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
 from raysearch.search.scheduling.budget import HOUR_S, fraction_spent
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
@@ -81,6 +81,7 @@ class Situation:
     exploration_weight: float
     num_excluded: int
     waiting: tuple[str, ...]
+    clock_s: float
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ class ForestRule(NoStopping):
             exploration_weight=exploration_weight,
             num_excluded=len(history.exclusions),
             waiting=tuple(trial.id for trial in waiting),
+            clock_s=0.0 if self._space.budget.hours is None else history.spent.clock_s,
         )
         last = self._last_picks.get((may_start, must_improve))
         if last is None or last[0] != situation:
@@ -252,18 +254,16 @@ class ForestRule(NoStopping):
             if not improves.any():
                 return None
             bounds = np.where(improves, bounds, -np.inf)
-        new = candidates if may_start else None
+        new, num_trials = candidates if may_start else None, len(history.searched())
         acquisition = self._acquisition(history, waiting, new, bounds, features)
         for index in map(int, np.argsort(-acquisition, kind="stable")):
-            if acquisition[index] == -np.inf:
-                return None
             if index < len(waiting):
                 return waiting[index]
-            start = self._start_at(candidates, index - len(waiting))
+            start = self._start_at(candidates, index - len(waiting), num_trials)
             if start.hparams is not None and self._curves.is_new(start.hparams):
                 return start
         # The space is small, and every candidate has been tried.
-        return self._start_at(candidates, 0)
+        return self._start_at(candidates, 0, num_trials)
 
     def _acquisition(
         self,
@@ -275,7 +275,7 @@ class ForestRule(NoStopping):
     ) -> Floats:
         """The bounds, raised by the prior and lowered by the costs, shape (rows,).
 
-        It is minus infinity for a trial that cannot end before the study does.
+        It is minus infinity for a trial that cannot end before the study does, if another can.
         """
         space, surrogate = self._space, self._fitted_surrogate()
         std = np.std(bounds[bounds > -np.inf])
@@ -288,8 +288,9 @@ class ForestRule(NoStopping):
             acquisition -= COST_WEIGHT * (log_seconds - log_seconds.mean()) * std
         if space.budget.hours is not None and history.done():
             seconds = np.exp(log_seconds) * self._missing_fold_epochs(waiting, new)
-            remaining_s = space.budget.hours * HOUR_S - history.spent.clock_s
-            acquisition[seconds > remaining_s] = -np.inf
+            can_end = seconds <= space.budget.hours * HOUR_S - history.spent.clock_s
+            if (can_end & (acquisition > -np.inf)).any():
+                acquisition[~can_end] = -np.inf
         return acquisition
 
     def _missing_fold_epochs(self, waiting: list[Trial], new: Candidates | None) -> Floats:
@@ -301,11 +302,11 @@ class ForestRule(NoStopping):
             missing.append(num_folds(space, hparams) * trial_epochs(space, hparams))
         return np.array(missing, float)
 
-    def _start_at(self, candidates: Candidates, number: int) -> StartTrial:
+    def _start_at(self, candidates: Candidates, number: int, num_trials: int) -> StartTrial:
         """A trial at a candidate, and what proposed it."""
         origin: Origin = "memory" if number >= candidates.num_own else "model"
         if self._space.sampler.name != "forest":
-            origin = "sampler" if self._space.sampler.name != "random" else "random"
+            origin = sampled_origin(self._space, num_trials)
         return StartTrial(values_at_point(self._space, candidates.points[number]), origin)
 
     def _fitted_surrogate(self) -> Surrogate:

@@ -143,7 +143,7 @@ def _source(new: NewStudy, folder: StudyFolder) -> tuple[SourceStudy, int] | str
         searched = [hparam.name for hparam in space.searched_hparams()]
         reason = _omission(new.space, space.metric, space.mode, searched)
         groups = set() if reason else _groups(read_splits(folder, study.plan))
-        reason = reason or _leak(new.view, groups, study.plan)
+        reason = reason or _leak(new, groups, study.plan)
         if reason:
             return reason
         source = source_study(folder.name, space, study.history)
@@ -184,24 +184,26 @@ def _shipped_source(new: NewStudy, shipped: ShippedStudy) -> tuple[SourceStudy, 
         return "its patients cannot be compared with the held-out pseudonyms"
     if new.view.held_out and new.view.by != PATIENT:
         return f"its patients cannot be compared with a held-out {new.view.by}"
+    if new.view.held_out and not shipped.has_patients:
+        return "its patients are unknown, so held-out ones may be among them"
     num_held_out = shipped.num_shared(new.view.held_out)
     if num_held_out:
         return f"it trained on {num_held_out:,} of the held-out patients"
     return shipped.source, shipped.num_shared(new.groups)
 
 
-def _leak(view: View, groups: AbstractSet[str], plan: Plan) -> str:
-    """Why the results of a study may depend on the held-out patients of `view`; empty if not.
+def _leak(new: NewStudy, groups: AbstractSet[str], plan: Plan) -> str:
+    """Why the results of a study may depend on the held-out patients of another; empty if not.
 
     A study that holds out the same patients has kept them from its auxiliary shards and from its
     own memory, too.
 
     Args:
-        view: The rows of the new study.
+        new: The new study.
         groups: The groups that the earlier study trained or validated on.
         plan: The plan of the earlier study.
     """
-    held_out, is_same = set(view.held_out), plan.view.by == view.by
+    held_out, is_same = set(new.view.held_out), plan.view.by == new.view.by
     if not held_out or (is_same and held_out <= set(plan.view.held_out)):
         return ""
     if not is_same:
@@ -210,18 +212,19 @@ def _leak(view: View, groups: AbstractSet[str], plan: Plan) -> str:
         return f"it trained on {len(trained_on):,} of the held-out patients"
     if plan.auxiliary:
         return "its auxiliary shards may have held-out patients"
-    if _may_have_trained_on(plan, held_out):
+    if _may_depend_on_held_out(new, plan):
         return "it learned from studies that may have trained on held-out patients"
     return ""
 
 
-def _may_have_trained_on(plan: Plan, held_out: AbstractSet[str]) -> bool:
+def _may_depend_on_held_out(new: NewStudy, plan: Plan) -> bool:
     """Whether a source of `plan` may have trained on patients that are now held out."""
-    shipped = {study.name: study for study in shipped_studies()}
-    return any(
-        source.name not in shipped or shipped[source.name].num_shared(held_out)
-        for source in plan.memory.sources
-    )
+    usable = {
+        study.name
+        for study in shipped_studies()
+        if not isinstance(_shipped_source(new, study), str)
+    }
+    return any(source.name not in usable for source in plan.memory.sources)
 
 
 def _groups(splits: Splits) -> set[str]:

@@ -29,11 +29,13 @@ class ShippedStudy:
         source: Its trials.
         searched: The names of the hyperparameters that vary.
         groups: `group_hash` of the patients that it trained or validated on.
+        has_patients: Whether these are patients; if not, each file counts as its own patient.
     """
 
     source: SourceStudy
     searched: tuple[str, ...]
     groups: tuple[str, ...]
+    has_patients: bool
 
     @property
     def name(self) -> str:
