@@ -46,6 +46,7 @@ objective: {{metric: auroc, mode: max}}
 epochs: {epochs}
 trials: {trials}
 seed: {seed}
+memory: none
 repeats: {repeats}
 stopping: {{rule: {rule}}}
 resources: {{cpus: 1, gpus: 0}}

@@ -49,6 +49,7 @@ SPACE = {
     "objective": {"metric": "auroc", "mode": "max"},
     "epochs": 1,
     "seed": 0,
+    "memory": "none",
     "repeats": 0,
     "resources": {"cpus": 1, "gpus": 0},
     "space": {

@@ -15,12 +15,16 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from raysearch.data.splits.folds import groups_of
+from raysearch.search.journal.codec import record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.stored_study import load_study, read_splits
-from raysearch.search.transfer.shipped_studies import group_hash
-from raysearch.search.transfer.source_study import source_trial
+from raysearch.search.transfer.shipped_studies import ShippedStudy, group_hash
+from raysearch.search.transfer.source_study import SourceStudy, source_trial
 
 HERE = Path(__file__).parent
 CURVES = HERE / "curves.json"
@@ -38,35 +42,34 @@ def launch(name: str, space: str, data: Path, studies: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def recorded(folder: StudyFolder) -> dict[str, object]:
-    """Return the curves of an ended study."""
+def recorded(folder: StudyFolder) -> ShippedStudy:
+    """Return an ended study, with whole curves of rounded figures."""
     study = load_study(folder)
     space = study.plan.space
     trials = [source_trial(space, trial, max_points=10**6) for trial in study.history.searched()]
-    groups = {
-        group
-        for folds in read_splits(folder, study.plan).values()
-        for fold in folds
-        for group in (*fold.train, *fold.validation)
-    }
-    return {
-        "name": folder.name,
-        "metric": space.metric,
-        "mode": space.mode,
-        "searched": [hparam.name for hparam in space.searched_hparams()],
-        "groups": sorted(map(group_hash, groups)),
+    rounded = tuple(
+        replace(
+            trial,
+            curve=tuple((round(at, DIGITS), round(value, DIGITS)) for at, value in trial.curve),
+            epoch_seconds=round(trial.epoch_seconds, 3),
+        )
+        for trial in trials
+        if trial.curve
+    )
+    groups = groups_of(read_splits(folder, study.plan))
+    return ShippedStudy(
+        source=SourceStudy(folder.name, space.metric, space.mode, rounded),
+        searched=tuple(hparam.name for hparam in space.searched_hparams()),
+        groups=tuple(sorted(map(group_hash, groups))),
         # Without patients, each file counts as its own; its name is a path.
-        "has_patients": not any("/" in group for group in groups),
-        "trials": [
-            {
-                "hparams": dict(trial.hparams),
-                "curve": [[round(value, DIGITS) for value in point] for point in trial.curve],
-                "epoch_seconds": round(trial.epoch_seconds, 3),
-            }
-            for trial in trials
-            if trial.curve
-        ],
-    }
+        has_patients=not any("/" in group for group in groups),
+    )
+
+
+def text_of(studies: Iterable[ShippedStudy]) -> str:
+    """Return studies as the text of a JSON file, one a line."""
+    lines = (json.dumps(record_to_json(study), separators=(",", ":")) for study in studies)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def main() -> int:
@@ -86,8 +89,7 @@ def main() -> int:
         if not folder.exists(folder.PLAN) or load_study(folder).history.champion is None:
             launch(name, space, args.data / data, args.studies)
         studies.append(recorded(folder))
-    lines = ",\n".join(json.dumps(study, separators=(",", ":")) for study in studies)
-    CURVES.write_text(f"[\n{lines}\n]\n")
+    CURVES.write_text(text_of(studies))
     sys.stdout.write(f"{len(studies)} studies in {CURVES}\n")
     return 0
 

@@ -11,6 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from raysearch.config.space_file import read_space
+from raysearch.data.splits.folds import groups_of
 from raysearch.search.study.stored_study import read_splits
 from raysearch.search.transfer.shipped_studies import FILE, group_hash
 from recorded import digest, record
@@ -35,15 +36,17 @@ def test_a_recorded_study_has_figures_and_hashes_of_patients(shards: Path, tmp_p
     study = new_study(shards, tmp_path / "first")
     train_next(study, 3)
     content = record.recorded(study.folder)
-    text = json.dumps(content)
-    folds = read_splits(study.folder, study.plan)[2]
-    patients = {group for fold in folds for group in (*fold.train, *fold.validation)}
-    assert content["groups"] == sorted(map(group_hash, patients))
+    text = record.text_of([content])
+    patients = groups_of(read_splits(study.folder, study.plan))
+    assert content.groups == tuple(sorted(map(group_hash, patients)))
+    assert content.has_patients
     assert not any(patient in text for patient in patients)
-    source = digest.shipped(json.loads(text)).source
-    assert [trial.hparams["width"] for trial in source.trials] == [
-        trial.hparams["width"] for trial in study.history.searched()
+    trials = study.history.searched()
+    recorded = content.source.trials
+    assert [trial.hparams["width"] for trial in recorded] == [
+        trial.hparams["width"] for trial in trials
     ]
+    assert [len(trial.curve) for trial in recorded] == [len(trial.reports) for trial in trials]
 
 
 def test_the_spaces_of_the_recordings_are_valid() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raysearch.config import component_section
 from raysearch.config.prior_section import prior_errors
 from raysearch.config.space import Prior, Space
 from raysearch.config.space_file import parse_space
@@ -129,3 +130,15 @@ def test_absurd_deviations_are_computed_with(deviation: float) -> None:
     prior, generator = SpacePrior(space), np.random.default_rng(0)
     assert np.isfinite(prior.log_density(prior.points(50, generator))).all()
     assert np.isfinite(prior.log_density(generator.random((50, len(space.hparams))))).all()
+
+
+def test_a_plugin_has_its_name_in_a_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    def paths(part: str) -> dict[str, str]:
+        return {"tiny": "mynets:build"} if part == "architecture" else {}
+
+    monkeypatch.setattr(component_section, "plugin_import_paths", paths)
+    section: dict[object, object] = {"architecture": {"tiny": 3, "cnn": 1}, "optimizer": {"sgd": 2}}
+    assert component_section.prior_with_import_paths(section) == {
+        "architecture": {"mynets:build": 3, "cnn": 1},
+        "optimizer": {"sgd": 2},
+    }

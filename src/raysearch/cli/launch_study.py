@@ -285,9 +285,12 @@ def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console
             times = times_of_resume(stored, prepared.num_trials, times)
     expected = expected_study_fold_epochs(plan, times.search)
     if not options.as_json:
-        for table in plan_tables(plan, expected, times):
+        shown, has_memory = plan, _has_memory_on_cluster(plan.space, options)
+        if has_memory:
+            shown = replace(plan, space=replace(space, memory=NO_MEMORY))
+        for table in plan_tables(shown, expected, times):
             console.print(table)
-        if options.cluster is not None and plan.space.memory != NO_MEMORY:
+        if has_memory:
             console.print("The cluster looks for earlier studies itself, at the launch.")
         return
     costs = {
@@ -297,6 +300,12 @@ def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console
         "expected_time": time_json(times),
     }
     sys.stdout.write(json.dumps({**record_to_json(plan), **costs}) + "\n")
+
+
+def _has_memory_on_cluster(space: Space, options: LaunchOptions) -> bool:
+    """Return whether the head of a cluster looks for earlier studies, which this machine lacks."""
+    is_used = space.memory != NO_MEMORY and space.sampler.name == "forest"
+    return options.cluster is not None and is_used
 
 
 def resume_command(options: LaunchOptions, name: str) -> str:

@@ -34,6 +34,16 @@ def with_import_paths(section: object) -> object:
     return _converted(section, _import_path)
 
 
+def prior_with_import_paths(section: YamlMapping) -> YamlMapping:
+    """Return the section `prior` with the import paths of plugins in place of their names."""
+    return {
+        name: {_import_path(str(name), value): weight for value, weight in entry.items()}
+        if name in SELECTORS and isinstance(entry, Mapping)
+        else entry
+        for name, entry in section.items()
+    }
+
+
 def import_components(
     section: object, folder: Path, metrics: Iterable[str]
 ) -> tuple[CustomComponent, ...]:

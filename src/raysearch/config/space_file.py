@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from raysearch.config.component_section import (
     import_components,
     named_metrics,
+    prior_with_import_paths,
     with_import_paths,
     with_metric_paths,
 )
@@ -92,6 +93,8 @@ def _with_components(
     content = with_metric_paths(content)
     if "space" in content:
         content["space"] = with_import_paths(content["space"])
+    if isinstance(content.get("prior"), dict):
+        content["prior"] = prior_with_import_paths(content["prior"])
     points = content.get("points_to_evaluate")
     if isinstance(points, list):
         content["points_to_evaluate"] = [with_import_paths(point) for point in points]

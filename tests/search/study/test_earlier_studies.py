@@ -113,13 +113,16 @@ def test_unusable_studies_are_omitted_by_name(earlier: Study, shards: Path, tmp_
     train_next(damaged, 12)
     journal = sorted((tmp_path / "damaged" / "journal").glob("*.jsonl"))[0]
     journal.write_bytes(journal.read_bytes().replace(b"adamw", b"adamz", 1))
+    heads = {**HEADS["space"], "folds": 2}
+    new_study(shards, tmp_path / "heads", TREE | {"epochs": 1, "space": heads})
     (tmp_path / "future").mkdir()
     plan = earlier.folder.read(earlier.folder.PLAN).replace(b'"format": 6', b'"format": 99')
     (tmp_path / "future" / "plan.json").write_bytes(plan)
     memory = memory_of(tmp_path)
     assert [source.name for source in memory.sources] == ["first"]
     by_name = reasons(memory)
-    assert by_name.keys() == {"short", "f1", "other", "damaged", "future"}
+    assert by_name.keys() == {"short", "f1", "other", "damaged", "heads", "future"}
+    assert by_name["heads"] == "another adaptation: frozen"
     assert by_name["short"] == f"3 trials with an objective, of which {MIN_TRIALS} are needed"
     assert by_name["f1"] == "another objective: f1, max"
     assert by_name["other"] == "no searched hyperparameter in common"
@@ -221,9 +224,11 @@ def test_a_first_study_learns_from_the_shipped_ones(tmp_path: Path) -> None:
     for settings in ({"memory": "none"}, {"sampler": "tpe"}, {"objective": {"metric": "f1"}}):
         other = replace(new, space=parse_space(HEADS | settings, "x"))
         assert find_memory(other, str(tmp_path)) == (Memory(), b"")
-    # Of a network from scratch, it knows the learning rate at most.
-    from_scratch = replace(new, space=parse_space(FOREST, "x"))
-    assert find_memory(from_scratch, str(tmp_path)) == (Memory(), b"")
+    # The learning rates of heads are not those of whole networks.
+    rates = {"learning_rate": {"loguniform": [1e-4, 1e-1]}, "weight_decay": {"uniform": [0, 1]}}
+    for hparams in (FOREST["space"], {"architecture": "cnn", **rates}):
+        from_scratch = replace(new, space=parse_space(FOREST | {"space": hparams}, "x"))
+        assert find_memory(from_scratch, str(tmp_path)) == (Memory(), b"")
 
 
 @pytest.mark.usefixtures("shipped")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -226,6 +226,16 @@ def stratified_group_kfold(
         for fold in range(num_folds)
     ]
     return build_folds(list(assignment), validation)
+
+
+def groups_of(splits: Mapping[int, Sequence[Fold]]) -> set[str]:
+    """Return the groups that the folds of any split scheme train or validate on."""
+    return {
+        group
+        for folds in splits.values()
+        for fold in folds
+        for group in (*fold.train, *fold.validation)
+    }
 
 
 def split_hash(folds: Sequence[Fold]) -> str:

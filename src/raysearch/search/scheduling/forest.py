@@ -9,7 +9,7 @@ place of a Gaussian process, as in SMAC (Hutter, Hoos, Leyton-Brown, LION 2011).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,12 +92,14 @@ class Candidates:
         points: Points of the unit cube, shape (candidates, hyperparameters).
         rows: The same as inputs of the surrogate, shape (candidates, features).
         log_priors: Their log densities in the user's prior, shape (candidates,).
+        fold_epochs: Their fold-epochs, if the budget has hours.
         num_own: The number of the first that are not of earlier studies.
     """
 
     points: Floats
     rows: Floats
     log_priors: Floats
+    fold_epochs: Sequence[int]
     num_own: int
 
 
@@ -283,24 +285,20 @@ class ForestRule(NoStopping):
         if space.prior and new is not None:
             weight = PRIOR_WEIGHT * std / max(1, len(history.searched()))
             acquisition[len(waiting) :] += weight * new.log_priors
+        budget = space.budget
+        if budget.fold_epochs is not None and budget.hours is None:
+            return acquisition
         log_seconds = surrogate.log_seconds(features)
-        if space.budget.fold_epochs is None:
+        if budget.fold_epochs is None:
             acquisition -= COST_WEIGHT * (log_seconds - log_seconds.mean()) * std
-        if space.budget.hours is not None and history.done():
-            seconds = np.exp(log_seconds) * self._missing_fold_epochs(waiting, new)
-            can_end = seconds <= space.budget.hours * HOUR_S - history.spent.clock_s
+        if budget.hours is not None and history.done():
+            missing = [total_fold_epochs(space, trial) - trial.epoch for trial in waiting]
+            missing += [] if new is None else new.fold_epochs
+            seconds = np.exp(log_seconds) * missing
+            can_end = seconds <= budget.hours * HOUR_S - history.spent.clock_s
             if (can_end & (acquisition > -np.inf)).any():
                 acquisition[~can_end] = -np.inf
         return acquisition
-
-    def _missing_fold_epochs(self, waiting: list[Trial], new: Candidates | None) -> Floats:
-        """The fold-epochs that trials and candidates still have to train, shape (rows,)."""
-        space = self._space
-        missing = [total_fold_epochs(space, trial) - trial.epoch for trial in waiting]
-        for point in np.empty((0, 0)) if new is None else new.points:
-            hparams = values_at_point(space, point)
-            missing.append(num_folds(space, hparams) * trial_epochs(space, hparams))
-        return np.array(missing, float)
 
     def _start_at(self, candidates: Candidates, number: int, num_trials: int) -> StartTrial:
         """A trial at a candidate, and what proposed it."""
@@ -337,8 +335,18 @@ class ForestRule(NoStopping):
                 points = np.concatenate([points, self._memory.points(remembered)])
             rows = self._curves.new_rows(points, 1.0)
             log_priors = SpacePrior(self._space).log_density(points)
-            self._candidates = (version, Candidates(points, rows, log_priors, num_own))
+            fold_epochs = self._fold_epochs(points)
+            candidates = Candidates(points, rows, log_priors, fold_epochs, num_own)
+            self._candidates = (version, candidates)
         return self._candidates[1]
+
+    def _fold_epochs(self, points: Floats) -> list[int]:
+        """The fold-epochs of the candidates at `points`; none if they do not matter."""
+        space = self._space
+        if space.budget.hours is None:
+            return []
+        configurations = [values_at_point(space, point) for point in points]
+        return [num_folds(space, each) * trial_epochs(space, each) for each in configurations]
 
     def _points(self, history: History, rng: np.random.Generator, num_reports: int) -> Floats:
         """The points of the candidates; of another sampler, the one point that it proposes."""

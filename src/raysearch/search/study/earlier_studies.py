@@ -7,13 +7,16 @@ import json
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.json_values import parse_json
-from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES
+from raysearch.config.names import FULL, NAME, NO_MEMORY, OWN_STUDIES
 from raysearch.config.space import Space
 from raysearch.data.files import Folder
 from raysearch.data.shards.rows import View
 from raysearch.data.shards.shard_manifest import read_manifest
+from raysearch.data.splits.folds import groups_of
 from raysearch.errors import StudyError, UserError, shortened
 from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.search.journal.study_folder import StudyFolder
@@ -39,7 +42,7 @@ MIN_TRIALS = 8
 MAX_STUDIES = 100
 MAX_MEMORY_BYTES = 256 * 2**20
 MAX_REASON = 200
-PATIENT = "patient"
+PATIENT, ADAPTATION = "patient", "adaptation"
 Sources = tuple[SourceStudy, ...]
 
 
@@ -59,11 +62,16 @@ class NewStudy:
     groups: frozenset[str] = frozenset()
     has_pseudonyms: bool = False
 
+    @cached_property
+    def shipped(self) -> dict[str, tuple[SourceStudy, int] | str]:
+        """The trials and shared patients of each shipped study, or why it is no source."""
+        return {study.name: _shipped_source(self, study) for study in shipped_studies()}
+
 
 def new_study(plan: Plan, splits: Splits) -> NewStudy:
     """Return what the choice of earlier studies for `plan` depends on."""
     has_pseudonyms = bool(read_manifest(Folder(plan.data)).pseudonyms)
-    return NewStudy(plan.space, plan.view, frozenset(_groups(splits)), has_pseudonyms)
+    return NewStudy(plan.space, plan.view, frozenset(groups_of(splits)), has_pseudonyms)
 
 
 def find_memory(study: NewStudy, studies: str) -> tuple[Memory, bytes]:
@@ -98,7 +106,7 @@ def find_memory(study: NewStudy, studies: str) -> tuple[Memory, bytes]:
         chosen.add(name, _source(study, StudyFolder(f"{folder.address}/{name}")))
     for shipped in shipped_studies():
         if _is_similar(space, shipped):
-            chosen.add(shipped.name, _shipped_source(study, shipped))
+            chosen.add(shipped.name, study.shipped[shipped.name])
     return chosen.memory()
 
 
@@ -141,8 +149,9 @@ def _source(new: NewStudy, folder: StudyFolder) -> tuple[SourceStudy, int] | str
         study = load_study(folder)
         space = study.plan.space
         searched = [hparam.name for hparam in space.searched_hparams()]
-        reason = _omission(new.space, space.metric, space.mode, searched)
-        groups = set() if reason else _groups(read_splits(folder, study.plan))
+        adaptations = space.values_of(ADAPTATION)
+        reason = _omission(new.space, (space.metric, space.mode), searched, adaptations)
+        groups = set() if reason else groups_of(read_splits(folder, study.plan))
         reason = reason or _leak(new, groups, study.plan)
         if reason:
             return reason
@@ -162,10 +171,26 @@ def _usefulness_error(source: SourceStudy) -> str:
     return "" if has_pattern(source) else "its results do not depend on its hyperparameters"
 
 
-def _omission(space: Space, metric: str, mode: str, searched: Collection[str]) -> str:
-    """Why a study is no source for `space`, by its objective and its hyperparameters."""
-    if (metric, mode) != (space.metric, space.mode):
-        return f"another objective: {metric}, {mode}"
+def _omission(
+    space: Space,
+    objective: tuple[str, str],
+    searched: Collection[str],
+    adaptations: Collection[Value],
+) -> str:
+    """Why a study is no source for `space`, by its objective and its hyperparameters.
+
+    A learning rate of heads on frozen features says nothing about that of whole networks.
+
+    Args:
+        space: The space of the new study.
+        objective: The metric and the mode of the earlier study.
+        searched: The names of its hyperparameters that vary.
+        adaptations: Its values of the hyperparameter `adaptation`.
+    """
+    if objective != (space.metric, space.mode):
+        return f"another objective: {', '.join(objective)}"
+    if set(space.values_of(ADAPTATION)).isdisjoint(adaptations):
+        return f"another adaptation: {', '.join(map(str, adaptations))}"
     if {hparam.name for hparam in space.searched_hparams()}.isdisjoint(searched):
         return "no searched hyperparameter in common"
     return ""
@@ -174,7 +199,10 @@ def _omission(space: Space, metric: str, mode: str, searched: Collection[str]) -
 def _is_similar(space: Space, shipped: ShippedStudy) -> bool:
     """Whether at least half of the searched hyperparameters of `space` are those of `shipped`."""
     searched = {hparam.name for hparam in space.searched_hparams()}
-    is_other = _omission(space, shipped.source.metric, shipped.source.mode, shipped.searched)
+    source = shipped.source
+    adaptations = {trial.hparams.get(ADAPTATION, FULL) for trial in source.trials}
+    objective = (source.metric, source.mode)
+    is_other = _omission(space, objective, shipped.searched, adaptations)
     return not is_other and 2 * len(searched & set(shipped.searched)) >= len(searched)
 
 
@@ -219,22 +247,8 @@ def _leak(new: NewStudy, groups: AbstractSet[str], plan: Plan) -> str:
 
 def _may_depend_on_held_out(new: NewStudy, plan: Plan) -> bool:
     """Whether a source of `plan` may have trained on patients that are now held out."""
-    usable = {
-        study.name
-        for study in shipped_studies()
-        if not isinstance(_shipped_source(new, study), str)
-    }
-    return any(source.name not in usable for source in plan.memory.sources)
-
-
-def _groups(splits: Splits) -> set[str]:
-    """The patients, or other groups, that a study trains or validates on."""
-    return {
-        group
-        for folds in splits.values()
-        for fold in folds
-        for group in (*fold.train, *fold.validation)
-    }
+    names = [source.name for source in plan.memory.sources]
+    return any(isinstance(new.shipped.get(name, "a study of a user"), str) for name in names)
 
 
 def read_memory(folder: StudyFolder, plan: Plan) -> StudyMemory | None:

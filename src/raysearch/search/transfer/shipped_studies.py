@@ -53,6 +53,6 @@ def group_hash(group: str) -> str:
 
 
 @cache
-def shipped_studies() -> tuple[ShippedStudy, ...]:
-    """Return the studies of the public samples."""
-    return record_from_json(tuple[ShippedStudy, ...], parse_json(FILE.read_bytes()))
+def shipped_studies(file: Path = FILE) -> tuple[ShippedStudy, ...]:
+    """Return the studies of the public samples, or the recorded ones in another file."""
+    return record_from_json(tuple[ShippedStudy, ...], parse_json(file.read_bytes()))
