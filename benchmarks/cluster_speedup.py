@@ -48,7 +48,7 @@ TRAINING_SPACE = (
 
 def fold_epochs_per_second(testbed: ClusterTestbed, name: str, space: Path) -> float:
     """Run the study `name`; return its rate from the fourth report to the last."""
-    command = ["raysearch", "launch", str(space), "--cluster", str(testbed.file), "--name", name]
+    command = ["raysearch", "launch", str(space), "--on", str(testbed.file), "--name", name]
     testbed.run(*command, timeout_s=1200)
     reports = [event for event in testbed.events(name) if isinstance(event, FoldReport)]
     times = [report.time for report in reports[3:]]

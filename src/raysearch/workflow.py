@@ -9,6 +9,7 @@ from typing import Protocol
 
 from raysearch.analysis.stored_importances import write_importances
 from raysearch.champion.register import Champion, select_and_register_champion
+from raysearch.config.run_location import cluster_address
 from raysearch.data.cache_folder import cache_folder, private_folder
 from raysearch.data.disk_errors import DISK_ERRORS, disk_advice, error_text
 from raysearch.data.files import Folder
@@ -19,7 +20,7 @@ from raysearch.reports.mlflow_summary import study_summary
 from raysearch.reports.search_page import search_artifacts
 from raysearch.search.engine.feature_computation import compute_features, remove_shared_features
 from raysearch.search.engine.interrupts import done_at_loss
-from raysearch.search.engine.nodes import cluster_address, request_nodes
+from raysearch.search.engine.nodes import request_nodes
 from raysearch.search.engine.precision_probe import NUMERICS, probe_cluster
 from raysearch.search.engine.ray_session import ray_session
 from raysearch.search.engine.tune_search import run_search

@@ -189,7 +189,7 @@ def test_the_help_of_the_application_lists_all_commands_in_their_panels(
         "Search": ["launch", "status", "attach", "stop", "studies"],
         "Results": ["results", "select", "test", "compare", "report", "replay"],
         "Models": ["predict", "evaluate", "export", "weights"],
-        "Machines": ["doctor", "ray", "ui"],
+        "Machines": ["slurm", "doctor", "ray", "ui"],
     }
 
 

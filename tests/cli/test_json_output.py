@@ -126,6 +126,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "predict": lambda shards, _folder: ["first", str(shards), "scores"],
     "export": lambda _shards, _folder: ["first", "first.onnx"],
     "evaluate": lambda _shards, folder: ["first", new_shards(folder), "--other-patients"],
+    "slurm": lambda shards, folder: [space_file(folder), "--data", str(shards)],
     "weights": lambda _shards, _folder: [],
     "weights list": lambda _shards, _folder: [],
     "weights fetch": lambda _shards, folder: [encoder_folder(folder)],

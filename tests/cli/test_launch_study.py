@@ -147,7 +147,7 @@ def test_a_dry_run_for_a_cluster_asks_for_no_machine_and_has_unknown_times(
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
     write_space(tmp_path)
     # The file of the cluster does not exist: it is not read.
-    command = ["launch", "small.yaml", "--data", str(shards), "--dry-run", "--cluster", "none.yaml"]
+    command = ["launch", "small.yaml", "--data", str(shards), "--dry-run", "--on", "none.yaml"]
     # More cores than this machine has; the cluster may have them.
     assert run([*command, "resources={cpus: 1024}", "--json"]) == 0
     times = json.loads(capsys.readouterr().out)["expected_time"]

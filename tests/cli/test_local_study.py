@@ -131,7 +131,7 @@ def test_a_study_that_does_not_exist_is_rejected_with_both_places_to_look(run: C
         error = run(command, "nothing", code=2).stderr
         assert error.count("\n") == 1
         assert "no study 'nothing' in" in error
-        assert "--cluster FILE" in error
+        assert "--on PLACE" in error
 
 
 def test_a_launcher_of_another_machine_is_not_stopped(
@@ -271,7 +271,7 @@ def test_a_printed_command_names_the_folder_of_the_study(
         )
     monkeypatch.setenv("RAYSEARCH_STUDIES", "my studies")
     assert end_text(study.folder).endswith("See: raysearch results x")
-    monkeypatch.setenv("RAYSEARCH_CLUSTER", "cluster.yaml")
+    monkeypatch.setenv("RAYSEARCH_ON", "cluster.yaml")
     assert end_text(study.folder).endswith(f"See: raysearch results x{option}")
 
 
@@ -284,12 +284,12 @@ def test_a_folder_on_the_command_line_takes_precedence_over_a_cluster_of_the_env
     command: str,
 ) -> None:
     train_next(new_study(shards, tmp_path / "x"), 1)
-    monkeypatch.setenv("RAYSEARCH_CLUSTER", "none.yaml")
+    monkeypatch.setenv("RAYSEARCH_ON", "none.yaml")
     assert run_command([command, "x"]) == 2
     assert "none.yaml: no such file; name the file that `ray up` started" in capsys.readouterr().err
     assert run_command([command, "x", "--studies", str(tmp_path)]) == 0
     capsys.readouterr()
-    assert run_command([command, "x", "--studies", str(tmp_path), "--cluster", "no.yaml"]) == 2
+    assert run_command([command, "x", "--studies", str(tmp_path), "--on", "no.yaml"]) == 2
     error = capsys.readouterr().err
-    assert "--cluster no.yaml: the study is in a folder or on a cluster; give one" in error
+    assert "--on no.yaml: the study is in a folder or on a cluster; give one" in error
     assert error.count("\n") == 1

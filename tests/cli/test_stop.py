@@ -39,7 +39,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], bool], He
         def tunnel(_cluster: Path, _on_status: object) -> Iterator[Head]:
             yield head
 
-        monkeypatch.setattr(cluster_jobs, "cluster_tunnel", tunnel)
+        monkeypatch.setattr(cluster_jobs, "connected_jobs", tunnel)
         return head
 
     return answer
@@ -50,12 +50,12 @@ def test_the_head_reads_the_study_in_the_folder_of_studies(
 ) -> None:
     # The name of the study is that of the program, with which each error starts.
     head = answering(["other", "raysearch: t0001 is stopped"], True)
-    words = ["stop", "raysearch", "--trial", "t0001", "--cluster", "c.yaml"]
+    words = ["stop", "raysearch", "--trial", "t0001", "--on", "c.yaml"]
     assert run([*words, "--studies", "s3://bucket/studies"]) == 0
     assert "raysearch: t0001 is stopped" in capsys.readouterr().out
     expected = ["stop", "raysearch", "--trial", "t0001", "--studies", "s3://bucket/studies"]
     assert head.commands == [expected]
-    assert run(["stop", "raysearch", "--cluster", "c.yaml", "--studies", "s3://b/s"]) == 2
+    assert run(["stop", "raysearch", "--on", "c.yaml", "--studies", "s3://b/s"]) == 2
     assert "give one of them" in capsys.readouterr().err
 
 
@@ -73,5 +73,5 @@ def test_an_error_of_the_head_is_an_error_here(
     message: str,
 ) -> None:
     answering(lines, False)
-    assert run(["stop", "raysearch", "--trial", "t0001", "--cluster", "c.yaml"]) == 2
+    assert run(["stop", "raysearch", "--trial", "t0001", "--on", "c.yaml"]) == 2
     assert f"raysearch: {message}" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from .testbed import ClusterTestbed, open_testbed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterTestbed]:
     """The three hosts after `ray up`."""
     with open_testbed() as testbed:

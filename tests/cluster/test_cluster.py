@@ -65,7 +65,7 @@ def wait_for(condition: Callable[[], T], timeout_s: float, step_s: float = 0.5) 
 
 def launch_command(testbed: ClusterTestbed, study: str, num_trials: int = FEW_TRIALS) -> list[str]:
     """The command that launches `study` on the cluster."""
-    command = ["raysearch", "launch", SPACE, "--cluster", str(testbed.file), "--name", study]
+    command = ["raysearch", "launch", SPACE, "--on", str(testbed.file), "--name", study]
     return [*command, "--trials", str(num_trials)]
 
 
@@ -230,7 +230,7 @@ def training_processes(host: Host) -> list[int]:
 
 
 def test_all_checks_of_the_doctor_pass_on_a_new_cluster(cluster: ClusterTestbed) -> None:
-    output = cluster.run("raysearch", "doctor", "--cluster", str(cluster.file), "--json")
+    output = cluster.run("raysearch", "doctor", "--on", str(cluster.file), "--json")
     checks = json.loads(output[output.index('{"checks"') :])["checks"]
     assert all(check["passed"] for check in checks)
     assert {check["name"] for check in checks} >= {
@@ -294,8 +294,8 @@ def test_no_trial_is_lost_with_a_host_and_a_restarted_host_trains(
     assert process.returncode == 0, output
     assert "Champion" in output
     check_complete(cluster, "dies", NUM_TRIALS)
-    assert "t0000" in cluster.run("raysearch", "results", "dies", "--cluster", str(cluster.file))
-    assert "dies" in cluster.run("raysearch", "status", "--cluster", str(cluster.file))
+    assert "t0000" in cluster.run("raysearch", "results", "dies", "--on", str(cluster.file))
+    assert "dies" in cluster.run("raysearch", "status", "--on", str(cluster.file))
 
 
 @pytest.mark.long
@@ -351,12 +351,12 @@ def test_a_stopped_study_is_resumed_and_its_refit_survives_the_loss_of_its_host(
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
     assert "raysearch attach stopped" in output
-    attached = cluster.start("raysearch", "attach", "stopped", "--cluster", str(cluster.file))
+    attached = cluster.start("raysearch", "attach", "stopped", "--on", str(cluster.file))
     assert attached.stdout is not None
     assert any("searching" in line for line in iter(attached.stdout.readline, ""))
     os.killpg(attached.pid, signal.SIGINT)
     assert "raysearch attach stopped" in attached.communicate(timeout=30)[0]
-    stop = cluster.run("raysearch", "stop", "stopped", "--cluster", str(cluster.file))
+    stop = cluster.run("raysearch", "stop", "stopped", "--on", str(cluster.file))
     assert "state saved" in stop
     before = cluster.events("stopped")
     assert of_type(before, FoldReport)

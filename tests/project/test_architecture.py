@@ -24,6 +24,7 @@ PACKAGES = (
     "data",
     "config",
     "metrics",
+    "required_packages",
     "errors",
     "printable_text",
 )

@@ -17,8 +17,8 @@ from raysearch.cli import run as run_command
 from raysearch.data.child_processes import is_running
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError
-from raysearch.search.engine.cluster_jobs import cluster_tunnel
 from raysearch.search.engine.cluster_ssh import control_folder
+from raysearch.search.engine.cluster_tunnel import cluster_tunnel
 from raysearch.search.engine.worker_logs import copy_logs
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import check_no_launcher, launcher_lock

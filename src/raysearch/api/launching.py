@@ -15,6 +15,7 @@ from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.cli.safe_console import NOTEBOOK_WIDTH, SafeConsole
 from raysearch.config.component_section import CODE_VARIABLE
+from raysearch.config.run_location import cluster_address
 from raysearch.errors import StudyError
 from raysearch.search.study.remote_view import LINE_START
 
@@ -112,7 +113,7 @@ def _run(words: list[str], log: LaunchLog, variables: Mapping[str, str], *, prog
     is_notebook = console.is_jupyter
     if is_notebook:  # its lines are text, not an output each
         console = SafeConsole(force_jupyter=False, force_terminal=False, width=NOTEBOOK_WIDTH)
-    with LiveView(console, "RAY_ADDRESS" not in os.environ, is_notebook) as view:
+    with LiveView(console, cluster_address() is None, is_notebook) as view:
 
         def show(line: str) -> None:
             log.read(line, view)

@@ -6,7 +6,7 @@ import typer
 
 from raysearch.cli.options import (
     STUDIES,
-    ClusterOption,
+    OnOption,
     StudiesOption,
     StudyArgument,
     chosen_cluster,
@@ -18,23 +18,23 @@ def attach(
     context: typer.Context,
     name: StudyArgument,
     studies: StudiesOption = STUDIES,
-    cluster: ClusterOption = None,
+    on: OnOption = None,
 ) -> int:
     """Show the live table of a running study until Ctrl-C.
 
     The study goes on.
 
-    Example: `raysearch attach quickstart --cluster cluster.yaml`
+    Example: `raysearch attach quickstart --on cluster.yaml`
     """
     console = make_console()
-    cluster = chosen_cluster(context)
+    cluster = chosen_cluster(context, on)
     if cluster is None:
         from raysearch.cli.local_study import follow, local_study
 
         return follow(local_study(studies, name), console)
     from raysearch.cli.remote_launch import Follower, newest_opened_launch
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel
+    from raysearch.search.engine.cluster_jobs import connected_jobs
 
-    with cluster_tunnel(cluster, console.print) as jobs:
+    with connected_jobs(cluster, console.print) as jobs:
         job, _log = newest_opened_launch(jobs, name)
         return Follower(jobs, cluster, console).follow(job)

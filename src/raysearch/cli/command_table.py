@@ -69,6 +69,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "weights": CommandEntry(
         "Models", "List, fetch and check pretrained weights; export those of a champion."
     ),
+    "slurm": CommandEntry(
+        "Machines", "Write the Slurm script of a study, which starts Ray on its nodes."
+    ),
     "doctor": CommandEntry(
         "Machines", "Check nodes: versions, GPUs, storage, tracking, clocks, disk."
     ),

@@ -16,13 +16,16 @@ from rich.table import Table
 from raysearch.cli.options import (
     STUDIES,
     JsonOption,
+    OnOption,
     StudiesOption,
+    chosen_cluster,
     command_line_value,
     make_console,
 )
 from raysearch.cli.package_licenses import InstalledPackage, installed_packages, package_table
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.config.json_values import parse_json
+from raysearch.config.run_location import RemoteCluster, use_place
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -44,9 +47,7 @@ class DoctorReport:
 
 def doctor(
     context: typer.Context,
-    cluster: Annotated[
-        Path | None, typer.Option(help="Check the cluster that `ray up` started with this file.")
-    ] = None,
+    on: OnOption = None,
     studies: StudiesOption = STUDIES,
     nodes: Annotated[int | None, typer.Option(help="The expected number of machines.")] = None,
     as_json: JsonOption = False,
@@ -56,8 +57,10 @@ def doctor(
     A second table lists the versions and licenses of the packages that raysearch requires; with
     --json, of all that are installed. Exits with 1 if a check fails.
 
-    Example: `raysearch doctor --cluster cluster.yaml`
+    Example: `raysearch doctor --on cluster.yaml`
     """
+    use_place(on)
+    cluster = chosen_cluster(context, on, takes_both=True)
     code = SUPERVISOR.supervise() if cluster is None else None
     if code is not None:
         return code
@@ -84,15 +87,19 @@ def _check_here(studies: str, nodes: int | None) -> list[Check]:
         return check_cluster(studies, nodes, store_error)
 
 
-def _check_remotely(cluster: Path, studies: str | None, nodes: int | None) -> DoctorReport:
+def _check_remotely(cluster: RemoteCluster, studies: str | None, nodes: int | None) -> DoctorReport:
     from raysearch.search.engine.cluster_checks import Check
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel, initial_num_nodes
+    from raysearch.search.engine.cluster_jobs import connected_jobs
+    from raysearch.search.engine.cluster_tunnel import initial_num_nodes
     from raysearch.search.journal.codec import record_from_json
 
-    command = ["doctor", "--json", "--nodes", str(nodes or initial_num_nodes(cluster))]
+    command = ["doctor", "--json"]
+    if nodes is None and not cluster.is_address:
+        nodes = initial_num_nodes(Path(cluster.place))
+    command += [] if nodes is None else ["--nodes", str(nodes)]
     command += [] if studies is None else ["--studies", studies]
     lines: list[str] = []
-    with cluster_tunnel(cluster, lambda _text: None) as jobs:
+    with connected_jobs(cluster, lambda _text: None) as jobs:
         for line in jobs.run(command):
             lines.append(line)
             if line.startswith('{"checks"') and isinstance(content := _parse(line), dict):
@@ -100,9 +107,10 @@ def _check_remotely(cluster: Path, studies: str | None, nodes: int | None) -> Do
                     [record_from_json(Check, check) for check in content["checks"]],
                     [record_from_json(InstalledPackage, entry) for entry in content["packages"]],
                 )
-    raise StudyError(
-        f"the head could not run the checks ({_last_line(lines)}); run `ray up {cluster}` again"
+    advice = (
+        "see its log in the dashboard" if cluster.is_address else f"run `ray up {cluster}` again"
     )
+    raise StudyError(f"the head could not run the checks ({_last_line(lines)}); {advice}")
 
 
 def _parse(line: str) -> object:

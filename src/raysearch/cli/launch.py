@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from raysearch.cli.machines import check_idle_nodes
 from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, command_line_value
 from raysearch.cli.supervisor import SUPERVISOR
+from raysearch.config.run_location import remote_cluster, use_place
 from raysearch.errors import SpaceError
 
 
@@ -56,9 +58,16 @@ def launch(
         bool, typer.Option("--dry-run", help="Print the plan and its time; start no study.")
     ] = False,
     studies: StudiesOption = STUDIES,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(help="Launch on the cluster that `ray up` started with this file."),
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="PLACE",
+            help="Where the study runs: `local`, on this machine alone; `auto`, on the Ray that"
+            " runs here; a file that `ray up` started; or the address of a Ray dashboard, such as"
+            " http://head:8265. Default: RAY_ADDRESS, else `auto` on the head of a `ray up`"
+            " cluster, else `local`.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     events: Annotated[
@@ -73,12 +82,15 @@ def launch(
 
     With the default space: `raysearch launch --data data/idc`
 
-    On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --cluster cluster.yaml`
+    On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --on cluster.yaml`
     """
     key, separator, _value = str(space or "").partition("=")
     if space is not None and separator and "/" not in key and not space.is_file():
         space, overrides = None, [str(space), *(overrides or ())]
     _check_space(space, overrides or (), data=data, resume=resume)
+    use_place(on)
+    cluster = remote_cluster(on)
+    check_idle_nodes(cluster, on)
     if cluster is None and not dry_run:
         code = SUPERVISOR.supervise()
         if code is not None:

@@ -17,6 +17,7 @@ from raysearch.cli.launch_advice import LaunchAdvice
 from raysearch.cli.launch_space import read_default_space, space_stem
 from raysearch.cli.live_estimate import times_of_resume
 from raysearch.cli.live_table import LiveView, stderr_in_log
+from raysearch.cli.machines import machines_text
 from raysearch.cli.options import STUDIES, make_console
 from raysearch.cli.plan_text import plan_tables
 from raysearch.cli.study_end import study_end
@@ -26,6 +27,7 @@ from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.cli.time_probe import local_times, probe_speeds, remote_times
 from raysearch.cli.time_text import time_json
 from raysearch.config.names import NO_MEMORY, reject_login
+from raysearch.config.run_location import RemoteCluster, cluster_address
 from raysearch.config.space import Space
 from raysearch.config.space_file import read_space
 from raysearch.data.files import Folder
@@ -72,7 +74,7 @@ class LaunchOptions:
     as_json: bool
     events: bool = False
     overrides: tuple[str, ...] = ()
-    cluster: Path | None = None
+    cluster: RemoteCluster | None = None
     memory: str | None = None
 
 
@@ -266,7 +268,7 @@ def _with_memory(space: Space, memory: str | None, stored: StudySnapshot | None)
 
 def _is_on_cluster(options: LaunchOptions) -> bool:
     """Return whether the trials run on a cluster, whose machines are not this one."""
-    return options.cluster is not None or "RAY_ADDRESS" in os.environ
+    return options.cluster is not None or cluster_address() is not None
 
 
 def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console) -> None:
@@ -285,10 +287,11 @@ def _show_plan(prepared: PreparedStudy, options: LaunchOptions, console: Console
             times = times_of_resume(stored, prepared.num_trials, times)
     expected = expected_study_fold_epochs(plan, times.search)
     if not options.as_json:
+        machines = machines_text(options.cluster)
         shown, has_memory = plan, _has_memory_on_cluster(plan.space, options)
         if has_memory:
             shown = replace(plan, space=replace(space, memory=NO_MEMORY))
-        for table in plan_tables(shown, expected, times):
+        for table in plan_tables(shown, expected, times, machines):
             console.print(table)
         if has_memory:
             console.print("The cluster looks for earlier studies itself, at the launch.")

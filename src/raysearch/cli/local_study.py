@@ -46,7 +46,7 @@ def local_study(studies: str, name: str) -> StudyFolder:
     if not folder.exists(folder.PLAN) and running_launcher(folder) is None:
         raise StudyError(
             f"no study {name!r} in {folder.address.rpartition('/')[0]}; `raysearch studies` lists"
-            " them, and --cluster FILE names the cluster of a study that runs on one"
+            " them, and --on PLACE names the cluster of a study that runs on one"
         )
     return folder
 

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 from raysearch.cli.safe_console import NOTEBOOK_WIDTH, SafeConsole, is_notebook_cell
-from raysearch.config.names import CLUSTER_VARIABLE, DEFAULT_STUDIES, STUDIES_VARIABLE
+from raysearch.config.names import DEFAULT_STUDIES, PLACE_VARIABLE, STUDIES_VARIABLE
 from raysearch.config.process_environment import remove_terminal_size_of_zero
+from raysearch.config.run_location import RemoteCluster, remote_cluster
 from raysearch.errors import DataError, StudyError
 
 STUDIES = DEFAULT_STUDIES
@@ -30,12 +31,15 @@ StudiesOption = Annotated[
         envvar=STUDIES_VARIABLE,
     ),
 ]
-ClusterOption = Annotated[
-    Path | None,
+OnOption = Annotated[
+    str | None,
     typer.Option(
-        help="The study is on the cluster that `ray up` started with this file. Default: it is in"
-        " the folder of `--studies`.",
-        envvar=CLUSTER_VARIABLE,
+        "--on",
+        metavar="PLACE",
+        help="Where the study runs: `local` or `auto` for one in the folder of `--studies`, a file"
+        " that `ray up` started, or the address of a Ray dashboard. Default: RAY_ADDRESS if it is"
+        " such an address, else `local`.",
+        envvar=PLACE_VARIABLE,
     ),
 ]
 StudyArgument = Annotated[str, typer.Argument(help="The study's name.")]
@@ -82,29 +86,32 @@ def command_line_value(context: typer.Context, option: str) -> str | None:
     return str(context.params[option]) if is_on_command_line else None
 
 
-def chosen_cluster(context: typer.Context, takes_both: bool = False) -> Path | None:
-    """Return the cluster file of a `ClusterOption`; None if the study is in a folder.
+def chosen_cluster(
+    context: typer.Context, on: str | None, takes_both: bool = False
+) -> RemoteCluster | None:
+    """Return the cluster of an `OnOption`; None if the study is in a folder of this machine.
 
     An option on the command line takes precedence over a variable of the environment.
 
     Args:
         context: The options of the command.
+        on: The value of the `OnOption`.
         takes_both: Whether the cluster's head reads the folder of `--studies`.
 
     Raises:
-        StudyError: If the command line has both, and the command does not take both.
+        StudyError: If the option is no place; if the command line has both, and the command does
+            not take both.
     """
-    cluster, studies = context.params["cluster"], command_line_value(context, "studies")
-    if studies is not None:
-        if command_line_value(context, "cluster") is not None:
-            if takes_both:
-                return Path(cluster)
-            raise StudyError(
-                f"--studies {studies} and --cluster {cluster}: the study is in a folder or on a"
-                " cluster; give one of them"
-            )
+    studies, place = command_line_value(context, "studies"), command_line_value(context, "on")
+    if studies is not None and place is None:
         return None
-    return None if cluster is None else Path(cluster)
+    cluster = remote_cluster(on)
+    if studies is not None and cluster is not None and not takes_both:
+        raise StudyError(
+            f"--studies {studies} and {cluster.option}: the study is in a folder or on a cluster;"
+            " give one of them"
+        )
+    return cluster
 
 
 def make_console(stderr: bool = False) -> Console:

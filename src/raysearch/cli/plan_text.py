@@ -56,12 +56,15 @@ FOLD_SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
 
 
 def plan_tables(
-    plan: Plan, expected_fold_epochs: int, times: PlanTimes | None = None
+    plan: Plan, expected_fold_epochs: int, times: PlanTimes | None = None, machines: str = ""
 ) -> list[Table]:
-    """Return the tables of `--dry-run`: the plan, hyperparameters, times, each split scheme."""
+    """Return the tables of `--dry-run`: the plan, hyperparameters, times, each split scheme.
+
+    `machines` says in words which machines the study uses.
+    """
     title = f"Plan of {plan.name}"
     settings = Table(title=title, title_justify="left", show_header=False)
-    rows = _setting_rows(plan, expected_fold_epochs)
+    rows = _setting_rows(plan, expected_fold_epochs) | {"machines": machines}
     time_tables = []
     if times is not None:
         # numpy takes a moment to import, and other commands use this module without times.

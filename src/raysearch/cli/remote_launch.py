@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,20 +16,27 @@ from raysearch.cli.options import make_console
 from raysearch.cli.study_end_text import show_end
 from raysearch.config.code_importer import CodeFile
 from raysearch.config.component_section import user_code
-from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES, reject_login
+from raysearch.config.names import (
+    NAME,
+    NO_MEMORY,
+    OWN_STUDIES,
+    STUDIES_VARIABLE,
+    reject_login,
+)
+from raysearch.config.run_location import RemoteCluster
 from raysearch.config.space_file import read_space
 from raysearch.data.file_access import SHARED_GROUP
 from raysearch.errors import StudyError
-from raysearch.search.engine.cluster_jobs import ClusterJobs, Job, cluster_tunnel
+from raysearch.search.engine.cluster_jobs import ClusterJobs, Job, connected_jobs
 
 
-def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path) -> int:
+def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: RemoteCluster) -> int:
     """Launch a study on a cluster, and follow it.
 
     Args:
         options: The options of the launch.
         studies: The folder of all studies; None for the one that the cluster file names.
-        cluster: The cluster file.
+        cluster: The cluster.
 
     Returns:
         The exit code.
@@ -38,7 +44,14 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
     Raises:
         StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
+    if cluster.is_address:
+        studies = studies or os.environ.get(STUDIES_VARIABLE)
     _check_options(options, studies)
+    if cluster.is_address and studies is None:
+        raise StudyError(
+            f"{cluster.option}: where are the studies? Give --studies s3://bucket/studies, or an"
+            " absolute path that all machines of the cluster share"
+        )
     code: tuple[CodeFile, ...] = ()
     if options.space is not None:
         # The errors of the space are reported before anything is sent.
@@ -49,8 +62,8 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Path
         "" if options.resume else time.strftime("-%Y%m%d-%H%M%S")
     )
     name = options.name or new_name
-    with cluster_tunnel(cluster, console.print) as jobs:
-        job = jobs.launch(name, options.space, _head_command(options, studies, name), code)
+    with connected_jobs(cluster, console.print) as jobs:
+        job = jobs.launch(name, options.space, _head_command(options, studies, name), code, studies)
         console.print(f"Launched {name}; Ctrl-C leaves it running")
         return Follower(jobs, cluster, console, options.as_json).follow(job)
 
@@ -95,13 +108,13 @@ class Follower:
 
     Args:
         jobs: The jobs of the cluster.
-        cluster: The cluster file.
+        cluster: The cluster.
         console: Where to print.
         as_json: Whether to print the result as JSON.
     """
 
     jobs: ClusterJobs
-    cluster: Path
+    cluster: RemoteCluster
     console: Console
     as_json: bool = False
 
@@ -128,7 +141,7 @@ class Follower:
     def _leave(self, job: Job) -> int:
         self._print(
             f"{job.study} is still running. Follow it with:"
-            f" raysearch attach {job.study} --cluster {self.cluster}"
+            f" raysearch attach {job.study} {self.cluster.option}"
         )
         return 0
 

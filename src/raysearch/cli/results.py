@@ -14,9 +14,9 @@ from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     MAX_ROWS,
     STUDIES,
-    ClusterOption,
     JsonOption,
     NewestStudyArgument,
+    OnOption,
     OpenOption,
     StudiesOption,
     check_out_folder,
@@ -24,6 +24,7 @@ from raysearch.cli.options import (
     make_console,
     open_page,
 )
+from raysearch.config.run_location import RemoteCluster
 from raysearch.data.file_access import write_file
 from raysearch.errors import StudyError
 
@@ -67,7 +68,7 @@ def results(
     context: typer.Context,
     name: NewestStudyArgument = None,
     studies: StudiesOption = STUDIES,
-    cluster: ClusterOption = None,
+    on: OnOption = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Also write the figures to this page."),
@@ -100,7 +101,7 @@ def results(
     check_out_folder(out)
     check_out_folder(csv, "--csv")
     console = make_console(stderr=as_json)
-    cluster = chosen_cluster(context)
+    cluster = chosen_cluster(context, on)
     if cluster is None:
         study = _local_results(name, studies)
     else:
@@ -173,12 +174,12 @@ def _local_results(name: str | None, studies: str) -> StudyResults:
     return StudyResults(study.plan, study.history, importances, intervals)
 
 
-def _cluster_results(name: str | None, cluster: Path, console: Console) -> StudyResults:
+def _cluster_results(name: str | None, cluster: RemoteCluster, console: Console) -> StudyResults:
     """Return the state that the newest launch of the study on the cluster reports."""
     from raysearch.cli.remote_launch import newest_opened_launch
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel
+    from raysearch.search.engine.cluster_jobs import connected_jobs
 
-    with cluster_tunnel(cluster, console.print) as jobs:
+    with connected_jobs(cluster, console.print) as jobs:
         launches = jobs.launches()
         if not launches:
             raise StudyError("no study was launched on this cluster yet; see `raysearch launch`")
@@ -186,7 +187,7 @@ def _cluster_results(name: str | None, cluster: Path, console: Console) -> Study
     study = log.snapshot()
     if study is None:
         raise StudyError(
-            f"study {job.study!r} has not started; see `raysearch attach {job.study} --cluster"
-            f" {cluster}`"
+            f"study {job.study!r} has not started; see `raysearch attach {job.study}"
+            f" {cluster.option}`"
         )
     return StudyResults(study.plan, study.history, intervals=log.intervals())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,19 +13,20 @@ from rich.table import Table
 from raysearch.cli.json_output import print_json
 from raysearch.cli.options import (
     STUDIES,
-    ClusterOption,
     JsonOption,
+    OnOption,
     StudiesOption,
     chosen_cluster,
     make_console,
 )
+from raysearch.config.run_location import RemoteCluster
 
 
 def status(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A study. Default: all studies.")] = None,
     studies: StudiesOption = STUDIES,
-    cluster: ClusterOption = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Print where a study stands, on this machine or a cluster.
@@ -36,7 +36,7 @@ def status(
     Example: `raysearch status quickstart`
     """
     console = make_console(stderr=as_json)
-    cluster = chosen_cluster(context)
+    cluster = chosen_cluster(context, on)
     if cluster is not None:
         return _cluster_status(name, cluster, console, as_json)
     if name is None:
@@ -71,16 +71,18 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
     return 0
 
 
-def _cluster_status(name: str | None, cluster: Path, console: Console, as_json: bool) -> int:
+def _cluster_status(
+    name: str | None, cluster: RemoteCluster, console: Console, as_json: bool
+) -> int:
     from raysearch.cli.launch_log import LaunchLog
     from raysearch.cli.leaderboard_table import show_leaderboard
     from raysearch.cli.live_estimate import estimated_remaining
     from raysearch.cli.progress_bar import clock
     from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.cli.time_text import remaining_json, time_left_text
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel
+    from raysearch.search.engine.cluster_jobs import connected_jobs
 
-    with cluster_tunnel(cluster, console.print) as jobs:
+    with connected_jobs(cluster, console.print) as jobs:
         job, log = (None, LaunchLog()) if name is None else newest_opened_launch(jobs, name)
         launches = jobs.launches() if job is None else [job]
     study = log.snapshot()

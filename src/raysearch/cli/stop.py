@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,13 +10,14 @@ from rich.console import Console
 from raysearch.cli.options import (
     INTERRUPTED,
     STUDIES,
-    ClusterOption,
+    OnOption,
     StudiesOption,
     StudyArgument,
     chosen_cluster,
     command_line_value,
     make_console,
 )
+from raysearch.config.run_location import RemoteCluster
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def stop(
     context: typer.Context,
     name: StudyArgument,
     studies: StudiesOption = STUDIES,
-    cluster: ClusterOption = None,
+    on: OnOption = None,
     trial: Annotated[
         list[str] | None,
         typer.Option(help="Stop only this trial; the study goes on. Can be repeated."),
@@ -48,14 +48,14 @@ def stop(
     """Stop a running study; `launch --resume` continues it.
 
     With `--trial` or `--exclude`, stop single trials of a study, whether it is running or not. With
-    `--cluster`, `--studies` is then the folder of studies that the head of the cluster reads.
+    `--on`, `--studies` is then the folder of studies that the head of the cluster reads.
 
-    Example: `raysearch stop quickstart --cluster cluster.yaml`
+    Example: `raysearch stop quickstart --on cluster.yaml`
 
     An architecture of a study: `raysearch stop first --exclude architecture=resnet18`
     """
     console = make_console()
-    cluster = chosen_cluster(context, takes_both=bool(trial or exclude))
+    cluster = chosen_cluster(context, on, takes_both=bool(trial or exclude))
     if trial or exclude:
         return _stop_trials(context, name, studies, cluster, trial or [], exclude or [])
     if cluster is not None:
@@ -70,10 +70,10 @@ def stop(
     return 0
 
 
-def _stop_on_cluster(name: str, cluster: Path, console: Console) -> int:
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel
+def _stop_on_cluster(name: str, cluster: RemoteCluster, console: Console) -> int:
+    from raysearch.search.engine.cluster_jobs import connected_jobs
 
-    with cluster_tunnel(cluster, console.print) as jobs:
+    with connected_jobs(cluster, console.print) as jobs:
         job = jobs.newest_of_study(name)
         if job.is_over:
             console.print(f"{name} had already ended: {job.status.lower()}")
@@ -83,7 +83,7 @@ def _stop_on_cluster(name: str, cluster: Path, console: Console) -> int:
         is_saved = any(INTERRUPTED in line for line in jobs.log(job.id)[-20:])
     resume = f"To resume it, add to its launch command: --name {name} --resume"
     if job.status == "SUCCEEDED":
-        text = f"{name} ended by itself; see: raysearch results {name} --cluster {cluster}"
+        text = f"{name} ended by itself; see: raysearch results {name} {cluster.option}"
     elif is_saved:
         text = f"{INTERRUPTED}. {resume}"
     else:
@@ -96,7 +96,7 @@ def _stop_trials(
     context: typer.Context,
     name: str,
     studies: str,
-    cluster: Path | None,
+    cluster: RemoteCluster | None,
     trials: list[str],
     exclusions: list[str],
 ) -> int:
@@ -116,13 +116,16 @@ def _stop_trials(
 
 
 def _stop_trials_on_cluster(
-    name: str, cluster: Path, studies: str | None, stops: RequestedStops
+    name: str, cluster: RemoteCluster, studies: str | None, stops: RequestedStops
 ) -> int:
     """Run the same command on the head, which can read the study."""
-    from raysearch.search.engine.cluster_jobs import cluster_tunnel
+    from raysearch.search.engine.cluster_jobs import connected_jobs
 
-    console, options = make_console(), [] if studies is None else ["--studies", studies]
-    with cluster_tunnel(cluster, console.print) as jobs:
+    console = make_console()
+    with connected_jobs(cluster, console.print) as jobs:
+        if studies is None and cluster.is_address:
+            studies = jobs.newest_of_study(name).studies
+        options = [] if studies is None else ["--studies", studies]
         lines, has_succeeded = jobs.run_to_end(["stop", name, *stops.arguments(), *options])
     # The answer about a study named `raysearch` starts like an error.
     start = f"{name}: " if has_succeeded else ERROR_START

@@ -12,10 +12,10 @@ from raysearch.errors import DataError, contains_password
 # Studies, tasks and split manifests: their names become names of files and runs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-# The default of the option `--studies`, and the variables of this and of `--cluster`.
+# The default of the option `--studies`, and the variables of this and of `--on`.
 DEFAULT_STUDIES = "studies"
 STUDIES_VARIABLE = "RAYSEARCH_STUDIES"
-CLUSTER_VARIABLE = "RAYSEARCH_CLUSTER"
+PLACE_VARIABLE = "RAYSEARCH_ON"
 
 # The default task, and the column of its labels; the column of another task is `label_<task>`.
 LABEL = "label"

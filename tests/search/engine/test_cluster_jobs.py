@@ -13,16 +13,17 @@ import pytest
 import ray
 from aiohttp import web
 
+from raysearch.config.run_location import RemoteCluster
 from raysearch.errors import StudyError
 from raysearch.search.engine.cluster_jobs import CLOSE_TIMEOUT_S, STUDY, ClusterJobs
 
 FOLLOW = """
 import signal, sys
-from pathlib import Path
+from raysearch.config.run_location import RemoteCluster
 from raysearch.search.engine.cluster_jobs import ClusterJobs
 handler = lambda signum, frame: None
 signal.signal(signal.SIGINT, handler)
-jobs = ClusterJobs(sys.argv[1], Path("my cluster.yaml"))
+jobs = ClusterJobs(sys.argv[1], RemoteCluster("my cluster.yaml"))
 try:
     for line in jobs.follow_log("job"):
         print(line, flush=True)
@@ -103,10 +104,10 @@ def test_ctrl_c_does_not_wait_for_a_connection_that_does_not_close(
 
 def test_messages_name_the_cluster_file(dashboard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", dashboard)
-    jobs = ClusterJobs(dashboard, Path("my cluster.yaml"))
+    jobs = ClusterJobs(dashboard, RemoteCluster("my cluster.yaml"))
     with pytest.raises(StudyError) as running:
         jobs.launch("x", Path("x.yaml"), [])
     for command in ("attach", "stop"):
-        assert f"`raysearch {command} x --cluster 'my cluster.yaml'`" in str(running.value)
-    with pytest.raises(StudyError, match=r"see `raysearch doctor --cluster 'my cluster\.yaml'`"):
+        assert f"`raysearch {command} x --on 'my cluster.yaml'`" in str(running.value)
+    with pytest.raises(StudyError, match=r"see `raysearch doctor --on 'my cluster\.yaml'`"):
         jobs.log("none")

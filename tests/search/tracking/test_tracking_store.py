@@ -161,8 +161,8 @@ def test_a_secret_in_a_space_or_an_option_is_rejected(run: Commands) -> None:
         ("secret.yaml",),
         ("plain.yaml", "--data", address),
         ("plain.yaml", "--studies", address),
-        ("secret.yaml", "--cluster", "plain.yaml"),
-        ("plain.yaml", "--cluster", "plain.yaml", "--data", address),
+        ("secret.yaml", "--on", "plain.yaml"),
+        ("plain.yaml", "--on", "plain.yaml", "--data", address),
     ):
         finished = run("launch", *arguments, code=2)
         assert KEY not in finished.stdout + finished.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raysearch.config.run_location import cluster_address
 from raysearch.errors import without_passwords
 from raysearch.search.engine.node_facts import (
     PACKAGES,
@@ -14,7 +15,7 @@ from raysearch.search.engine.node_facts import (
     UnreachableNode,
     gather_facts,
 )
-from raysearch.search.engine.nodes import all_nodes, cluster_address
+from raysearch.search.engine.nodes import all_nodes
 
 # The largest public data set, PCam, has 9 GB of pixels, and every node caches them.
 MIN_FREE_GB = 10.0

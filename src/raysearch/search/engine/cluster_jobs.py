@@ -1,46 +1,40 @@
-"""Runs studies as jobs of a remote cluster, through the tunnel that `ray dashboard` opens."""
+"""Runs studies as jobs of a remote cluster: of `ray up`, or of somebody else."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shlex
 import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import aiohttp
-import yaml
-from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
 from raysearch.config.code_importer import CodeFile
+from raysearch.config.run_location import RemoteCluster
 from raysearch.data.scratch_folder import scratch_folder
-from raysearch.errors import StudyError
-from raysearch.search.engine.cluster_ssh import ray_program, ssh_environment
-from raysearch.search.engine.local_ray import TOKEN_FILE, restrict_token_file
+from raysearch.errors import StudyError, first_line
+from raysearch.search.engine.cluster_tunnel import cluster_tunnel, nonempty_lines, use_token
+from raysearch.search.engine.job_package import job_package, job_program, job_variables
 
-DASHBOARD_PORT = 8265
-TUNNEL_TIMEOUT_S = 60.0
 # The cluster files give a job this much time to save its state; see RAY_JOB_STOP_WAIT_TIME_S there.
 STOP_TIMEOUT_S = 120.0
-# The key of a job's metadata that holds the study's name.
-STUDY = "raysearch-study"
+# The keys of a job's metadata that hold the name of the study, and the folder of all studies.
+STUDY, STUDIES = "raysearch-study", "raysearch-studies"
 CLOSE_TIMEOUT_S = 5.0
-TUNNEL_ENDED = "raysearch-tunnel-ended"
+# What logs the requests; the last two have levels of their own.
+LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,7 @@ class Job:
         ended: End in seconds since the epoch; None while it runs.
         exit_code: Exit code of its process; None while it runs.
         message: Ray's message about its end.
+        studies: The folder of all studies; empty for the one that the machines name.
     """
 
     id: str
@@ -64,6 +59,7 @@ class Job:
     ended: float | None
     exit_code: int | None
     message: str
+    studies: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -76,16 +72,18 @@ class ClusterJobs:
 
     Args:
         address: Address of the cluster's dashboard.
-        cluster: The cluster file, for the commands that messages name.
+        cluster: The cluster. Of `ray up`, its machines have raysearch; to one of somebody else,
+            each job brings it.
     """
 
-    def __init__(self, address: str, cluster: Path) -> None:
-        self._option = f"--cluster {shlex.quote(str(cluster))}"
+    def __init__(self, address: str, cluster: RemoteCluster) -> None:
+        self._option, self._brings_package = cluster.option, cluster.is_address
         # Ray prefers RAY_ADDRESS to its argument, and this variable to both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
-        logging.getLogger("ray").setLevel(logging.WARNING)  # the live table shows the study
+        for name in LOGGERS:  # the live table shows the study
+            logging.getLogger(name).setLevel(logging.WARNING)
         with _one_line_errors(self._option):
-            self._client = JobSubmissionClient(address)
+            self._client = JobSubmissionClient(address, headers=_headers())
 
     def launches(self) -> list[Job]:
         """Return every launch of a study that the cluster remembers, the newest last."""
@@ -114,6 +112,7 @@ class ClusterJobs:
         space: Path | None,
         command: Sequence[str],
         code: Sequence[CodeFile] = (),
+        studies: str | None = None,
     ) -> Job:
         """Launch a study on the head.
 
@@ -123,6 +122,7 @@ class ClusterJobs:
                 for the default of the head.
             command: The arguments of `raysearch` on the head.
             code: The modules of the user's beside that file, which are copied, too.
+            studies: The folder of all studies, which later commands use; None for that of the head.
 
         Raises:
             StudyError: If a launch of the study is running.
@@ -133,20 +133,19 @@ class ClusterJobs:
                 f"study {study!r} is running on this cluster; follow it with `raysearch attach"
                 f" {study} {self._option}`, or end it with `raysearch stop {study} {self._option}`"
             )
-        with scratch_folder() as folder, _one_line_errors(self._option):
-            runtime_env = {}
+        with scratch_folder() as folder:
             if space is not None:
                 shutil.copy(space, folder / space.name)
                 for file in code:
                     path = folder / file.path
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(file.text, encoding="utf-8")
-                runtime_env["working_dir"] = str(folder)
-            self._client.submit_job(
-                entrypoint=shlex.join(["raysearch", *command]),
-                submission_id=f"raysearch-{study}-{len(earlier) + 1}",
-                metadata={STUDY: study},
-                runtime_env=runtime_env,
+            name = f"raysearch-{study}-{len(earlier) + 1}"
+            self._submit(
+                command,
+                None if space is None else folder,
+                name,
+                {STUDY: study, STUDIES: studies or ""},
             )
         return self.newest_of_study(study)
 
@@ -165,10 +164,28 @@ class ClusterJobs:
         with _one_line_errors(self._option):
             return lines, self._client.get_job_status(job_id) == JobStatus.SUCCEEDED
 
-    def _submit(self, command: Sequence[str]) -> str:
+    def _submit(
+        self,
+        command: Sequence[str],
+        working_dir: Path | None = None,
+        name: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> str:
         """Start `raysearch` with the arguments `command` on the head; return the job's name."""
-        with _one_line_errors(self._option):
-            return str(self._client.submit_job(entrypoint=shlex.join(["raysearch", *command])))
+        runtime_env: dict[str, object] = {}
+        if working_dir is not None:
+            runtime_env["working_dir"] = str(working_dir)
+        with scratch_folder() as folder, _one_line_errors(self._option):
+            if self._brings_package:
+                runtime_env["py_modules"] = [str(path) for path in job_package(folder)]
+                runtime_env["env_vars"] = job_variables()
+            job_id = self._client.submit_job(
+                entrypoint=shlex.join([*job_program(self._brings_package), *command]),
+                submission_id=name,
+                metadata=metadata,
+                runtime_env=runtime_env,
+            )
+        return str(job_id)
 
     def refresh(self, job: Job) -> Job:
         """Return the current state of `job`."""
@@ -269,103 +286,41 @@ def _job_from_ray(record: Any) -> Job:
         ended=record.end_time / 1000 if record.end_time else None,
         exit_code=record.driver_exit_code,
         message=record.message or "",
+        studies=(record.metadata or {}).get(STUDIES, ""),
     )
 
 
 @contextmanager
-def cluster_tunnel(cluster: Path, on_status: Callable[[str], None]) -> Iterator[ClusterJobs]:
-    """Connect to the running cluster that `ray up` started; give its jobs.
+def connected_jobs(
+    cluster: RemoteCluster, on_status: Callable[[str], None]
+) -> Iterator[ClusterJobs]:
+    """Connect to a cluster; give its jobs.
 
     Args:
-        cluster: The cluster file.
+        cluster: The cluster.
         on_status: Called with a line of text before the connection opens.
 
     Raises:
         StudyError: If the cluster cannot be reached, or its ssh connections are not safe.
     """
-    if not cluster.is_file():
-        raise StudyError(f"{cluster}: no such file; name the file that `ray up` started")
     use_token()
-    port = _free_port()
-    command = [ray_program(), "dashboard", str(cluster)]
-    command += ["--port", str(port), "--remote-port", str(DASHBOARD_PORT)]
-    on_status(f"connecting to the cluster of {cluster}")
-    with tempfile.TemporaryFile() as log, ssh_environment() as environment:
-        # It ends with this process, even if that is killed: `cat` then reads the end of file.
-        tunnel = f"{shlex.join(command)} < /dev/null; echo; echo {TUNNEL_ENDED}"
-        process = subprocess.Popen(  # noqa: S603 the `ray` of this Python environment
-            ["/bin/sh", "-c", f"({tunnel}) & cat > /dev/null; kill 0"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            _wait_for_tunnel(port, log, cluster)
-            yield ClusterJobs(f"http://127.0.0.1:{port}", cluster)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            process.communicate()
+    if cluster.is_address:
+        on_status(f"connecting to {cluster}")
+        yield ClusterJobs(cluster.place, cluster)
+        return
+    with cluster_tunnel(Path(cluster.place), on_status) as address:
+        yield ClusterJobs(address, cluster)
 
 
-def use_token() -> None:
-    """Let Ray's requests carry this user's authentication token if there is one."""
-    restrict_token_file()
-    if (Path.home() / TOKEN_FILE).exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        Config.initialize("")  # Ray read its settings when it was imported
-
-
-def initial_num_nodes(cluster: Path) -> int:
-    """Return how many nodes `ray up` starts for a cluster file, with the head.
-
-    Raises:
-        StudyError: If the file is no cluster file.
-    """
+def _headers() -> dict[str, str]:
+    """Return the HTTP headers of RAY_JOB_HEADERS, as `ray job` sends them."""
+    text = os.environ.get("RAY_JOB_HEADERS", "{}")
     try:
-        content = yaml.safe_load(cluster.read_text(encoding="utf-8"))
-        if content["provider"]["type"] == "local":
-            return 1 + len(content["provider"]["worker_ips"])
-        node_types = content["available_node_types"].values()
-        return 1 + sum(int(node_type.get("min_workers", 0)) for node_type in node_types)
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(name): str(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError):
         raise StudyError(
-            f"{cluster}: not a cluster file; name the file that `ray up` started"
+            'RAY_JOB_HEADERS: not a JSON object of HTTP headers, such as {"Authorization": "..."}'
         ) from None
-
-
-def _wait_for_tunnel(port: int, log: IO[bytes], cluster: Path) -> None:
-    deadline = time.monotonic() + TUNNEL_TIMEOUT_S
-    lines: list[str] = []
-    while time.monotonic() < deadline and TUNNEL_ENDED not in lines:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # the dashboard answers, even if it requires a token
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-        content = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
-        lines = _nonempty_lines(content)
-    messages = [line for line in lines if line != TUNNEL_ENDED]
-    reason = messages[-1].removeprefix("Error: ")[:200] if messages else "no answer"
-    raise StudyError(
-        f"the cluster of {cluster} cannot be reached ({reason}); start it with `ray up {cluster}`,"
-        " and see `raysearch doctor`"
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _nonempty_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @contextmanager
@@ -373,8 +328,13 @@ def _one_line_errors(option: str) -> Iterator[None]:
     """Convert the exceptions of the job API to a StudyError of one line."""
     try:
         yield
-    except (RuntimeError, ConnectionError, ValueError, RayError, RequestException) as error:
-        lines = _nonempty_lines(str(error))
+    except ConnectionError as error:
+        raise StudyError(
+            f"the cluster of {option} does not answer ({first_line(error)}); check that it runs,"
+            " and that this machine reaches it"
+        ) from None
+    except (RuntimeError, ValueError, RayError, RequestException) as error:
+        lines = nonempty_lines(str(error))
         reason = lines[-1][:300] if lines else type(error).__name__
         raise StudyError(
             f"the cluster rejected the request ({reason}); see `raysearch doctor {option}`"

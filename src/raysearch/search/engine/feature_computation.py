@@ -9,13 +9,14 @@ import torch
 
 from raysearch.config.hyperparameter_spec import Value
 from raysearch.config.hyperparameters import resolve
+from raysearch.config.run_location import cluster_address
 from raysearch.data.files import Folder
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import StorageError, first_line
 from raysearch.metrics.row_units import PATCHES
 from raysearch.search.engine.actor_task import RemoteFunction
 from raysearch.search.engine.champion_tasks import prepare_task
-from raysearch.search.engine.nodes import Slot, all_nodes, cluster_address, num_slots
+from raysearch.search.engine.nodes import Slot, all_nodes, num_slots
 from raysearch.search.engine.task_progress import ProgressSender, read_progress, remove_progress
 from raysearch.search.engine.worker_messages import TrialTask
 from raysearch.search.engine.worker_pool import WorkerPool

@@ -24,7 +24,7 @@ from raysearch.data.cache_folder import cache_folder
 from raysearch.data.file_access import create_folder
 from raysearch.data.files import Folder
 from raysearch.errors import first_line, without_passwords
-from raysearch.search.engine.cluster_jobs import DASHBOARD_PORT
+from raysearch.search.engine.cluster_tunnel import DASHBOARD_PORT
 from raysearch.search.engine.nodes import Node
 
 PACKAGES = ("raysearch", "ray", "torch", "torchvision", "mlflow", "optuna", "pyarrow")

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,14 +13,13 @@ from ray._private.accelerators import get_all_accelerator_managers
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
+from raysearch.config.run_location import cluster_address
 from raysearch.config.space import Resources
 from raysearch.errors import StudyError
 
 log = logging.getLogger(__name__)
 # Ray's autoscaler writes the type of each node into this environment variable.
 NODE_TYPE = "RAY_NODE_TYPE_NAME"
-# `ray up` writes this file on the head node, and on no other machine.
-HEAD_MARK = Path.home() / "ray_bootstrap_config.yaml"
 NODE_WAIT_S = 900.0
 POLL_S = 1.0
 
@@ -56,18 +54,6 @@ class Slot:
 
     node_id: str
     resources: Resources
-
-
-def cluster_address() -> str | None:
-    """Return the address of the cluster to join; None to start Ray on this machine alone.
-
-    The address is RAY_ADDRESS, or `auto` if this machine is the head node of a cluster that
-    `ray up` started. Any other Ray process on this machine belongs to somebody else.
-    """
-    address = os.environ.get("RAY_ADDRESS")
-    if address == "local":
-        return None
-    return address or ("auto" if HEAD_MARK.exists() else None)
 
 
 def current_node_id() -> str:

@@ -14,6 +14,7 @@ import torch
 from raysearch.config.custom_code import NO_CODE, UserCode
 from raysearch.config.hyperparameter_spec import Value, is_import_path
 from raysearch.config.json_values import dump_checked, parse_checked
+from raysearch.config.run_location import cluster_address
 from raysearch.config.space import Resources
 from raysearch.data.cache_folder import cache_folder, private_folder
 from raysearch.data.files import Folder
@@ -23,7 +24,7 @@ from raysearch.search.engine.actor_task import (
     WorkerLostError,
     WorkerOutOfMemoryError,
 )
-from raysearch.search.engine.nodes import Slot, cluster_address, request_nodes
+from raysearch.search.engine.nodes import Slot, request_nodes
 from raysearch.search.engine.worker_pool import WorkerPool
 from raysearch.search.engine.worker_tasks import prepare_process
 from raysearch.search.journal.codec import record_from_json

@@ -16,11 +16,11 @@ from ray._private import utils as ray_utils
 from ray._private.node import Node
 from ray._raylet import persist_port  # type: ignore[attr-defined]
 
+from raysearch.config.run_location import RAY_CLIENT, cluster_address
 from raysearch.data.child_processes import descendants, is_running, kill_processes
 from raysearch.errors import StudyError, first_line
 from raysearch.search.engine.local_ray import private_ray, ray_environment
 from raysearch.search.engine.local_ray_processes import limit_local_ray
-from raysearch.search.engine.nodes import cluster_address
 from raysearch.search.engine.worker_path import ClusterJobConfig, WorkerJobConfig
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,11 @@ def start_ray(stack: ExitStack, earlier: set[int]) -> None:
 
 
 def _join(address: str) -> None:
+    if address.startswith(RAY_CLIENT):
+        raise StudyError(
+            f"RAY_ADDRESS={address}: a study does not run through Ray Client; send it to the"
+            " cluster with --on http://HEAD:8265"
+        )
     try:
         ray.init(
             address=address,

@@ -27,6 +27,7 @@ from raysearch.search.journal.rungs import even_levels
 from raysearch.search.sampling.exclusions import without_excluded_values
 from raysearch.search.sampling.sampler import Proposals, propose, sampled_origin
 from raysearch.search.scheduling.budget import HOUR_S, fraction_spent
+from raysearch.search.scheduling.cheap_trials import cheap_limit, relative_costs
 from raysearch.search.scheduling.exploration import ExplorationTrials
 from raysearch.search.scheduling.learning_curves import Curves, Floats, ForestSurrogate, Surrogate
 from raysearch.search.scheduling.stopping_rules import Decision, NoStopping, Pick, StartTrial
@@ -290,7 +291,10 @@ class ForestRule(NoStopping):
             return acquisition
         log_seconds = surrogate.log_seconds(features)
         if budget.fold_epochs is None:
-            acquisition -= COST_WEIGHT * (log_seconds - log_seconds.mean()) * std
+            limit = cheap_limit(log_seconds)
+            num_cheap = 0 if limit is None else self._curves.num_cheap(limit)
+            costs = relative_costs(log_seconds, limit, num_cheap)
+            acquisition -= COST_WEIGHT * costs * std
         if budget.hours is not None and history.done():
             missing = [total_fold_epochs(space, trial) - trial.epoch for trial in waiting]
             missing += [] if new is None else new.fold_epochs

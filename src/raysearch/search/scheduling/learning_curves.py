@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -167,14 +167,23 @@ class Curves:
     def seconds_per_epoch(self, num_reports: int) -> tuple[Floats, Floats]:
         """The hyperparameters and the log seconds per epoch of the first reports' trials."""
         trials = {trial.id: trial for trial, _value in self._reports[:num_reports]}
+        rows = np.array([self._hparam_rows[name] for name in trials])
+        rows = np.hstack([self._memory_feature(list(trials.values())), rows])
+        return rows, self._log_seconds(trials.values())
+
+    def _log_seconds(self, trials: Iterable[Trial]) -> Floats:
+        """The log of the seconds per epoch of trials that have reported, shape (trials,)."""
         seconds = [
             np.mean([report.seconds for report in trial.reports[: self._grace_period]])
             / report_interval(trial.hparams, trial_epochs(self._space, trial.hparams))
-            for trial in trials.values()
+            for trial in trials
         ]
-        rows = np.array([self._hparam_rows[name] for name in trials])
-        rows = np.hstack([self._memory_feature(list(trials.values())), rows])
-        return rows, np.log(np.maximum(seconds, 1e-3))
+        return np.asarray(np.log(np.maximum(seconds, 1e-3)))
+
+    def num_cheap(self, max_log_seconds: float) -> int:
+        """The number of trials that take at most `max_log_seconds` per epoch and have reported."""
+        trials = {trial.id: trial for trial, _value in self._reports}
+        return int((self._log_seconds(trials.values()) <= max_log_seconds).sum())
 
     def best(self, num_reports: int, sign: float) -> list[Trial]:
         """The trials of the first `num_reports`, best first by each one's last report of these."""
