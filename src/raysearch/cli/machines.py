@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from raysearch.config.run_location import LOCAL, RemoteCluster, cluster_address
 from raysearch.data.child_processes import PROC, is_running
@@ -76,5 +77,14 @@ def machines_text(cluster: RemoteCluster | None) -> str:
 
 
 def _ray_runs_here() -> bool:
-    """Return whether a Ray runs on this machine, of any account."""
-    return any(is_running(int(entry.name), RAYLET) for entry in PROC.glob("[0-9]*"))
+    """Return whether a Ray of this account runs on this machine."""
+    return any(
+        is_running(int(entry.name), RAYLET) and _is_own(entry) for entry in PROC.glob("[0-9]*")
+    )
+
+
+def _is_own(process: Path) -> bool:
+    try:
+        return process.stat().st_uid == os.geteuid()
+    except FileNotFoundError:  # it has ended
+        return False

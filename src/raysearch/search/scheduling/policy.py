@@ -13,6 +13,7 @@ import numpy as np
 
 from raysearch.config.constraints import allowed
 from raysearch.config.hyperparameter_spec import Hparams, Value
+from raysearch.config.names import FROZEN
 from raysearch.config.report_interval import trial_epochs
 from raysearch.config.space import Space
 from raysearch.config.space_geometry import sample_hparams
@@ -110,10 +111,16 @@ class SearchPolicy:
         return total_fold_epochs(self.space, trial)
 
     def is_rung(self, trial: Trial, epoch: int) -> bool:
-        """Whether trials such as `trial` are compared after `epoch` fold-epochs."""
-        return trial.kind == "trial" and epoch in self.rule.levels(
-            trial.folds, trial_epochs(self.space, trial.hparams)
-        )
+        """Whether trials such as `trial` are compared after `epoch` fold-epochs.
+
+        A classifier of frozen features reports at the ends of its folds only. It is compared at the
+        last one, too: with a single fold, the search would learn nothing from it.
+        """
+        if trial.kind != "trial":
+            return False
+        if trial.hparams.get("adaptation") == FROZEN and epoch == self.total_fold_epochs(trial):
+            return True
+        return epoch in self.rule.levels(trial.folds, trial_epochs(self.space, trial.hparams))
 
     def next(self) -> TrialStarted | TrialPromoted | None:
         """Decide what a free slot trains: a new trial, a promoted one, or None for neither.
