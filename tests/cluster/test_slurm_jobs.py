@@ -92,3 +92,37 @@ def test_a_launch_that_would_use_one_node_of_several_is_rejected(slurm: SlurmClu
     )
     assert local.returncode == 0
     assert "this one alone, with 2 CPUs" in local.stdout
+
+
+@pytest.mark.long
+def test_the_time_limit_and_scancel_save_the_study(slurm: SlurmCluster) -> None:
+    options = ["--nodes", "3", "--cpus-per-node", "1", "--time", "5", "--trials", "60"]
+    command = ["raysearch", "slurm", "space.yaml", *options, "--name", "t", "--submit"]
+    job = slurm.run(*command).stdout.split()[-1]
+    folder = StudyFolder(str(slurm.folder / "studies" / "t"))
+    # Three minutes before the time limit, and Slurm is a minute late at most.
+    slurm.wait(job, {"RUNNING"}, 60)
+    slurm.wait(job, {"PENDING"}, 240)
+    num_reports = len(reports(folder))
+    assert num_reports
+    slurm.wait(job, {"RUNNING"}, 120)
+    deadline = time.monotonic() + JOB_S
+    while len(reports(folder)) < num_reports + 5:
+        assert time.monotonic() < deadline, slurm.logs()
+        time.sleep(1)
+    slurm.run("scancel", job)
+    slurm.wait(job, {"CANCELLED"}, 90)
+    assert "Interrupted; state saved" in (slurm.folder / f"t-{job}.log").read_text()
+    # The same script resumes the study.
+    resumed = slurm.run("sbatch", "--parsable", "t.sbatch").stdout.strip()
+    slurm.wait(resumed, {"RUNNING"}, 60)
+    num_reports = len(reports(folder))
+    deadline = time.monotonic() + JOB_S
+    while len(reports(folder)) < num_reports + 5:
+        assert time.monotonic() < deadline, slurm.logs()
+        assert slurm.state(resumed) == "RUNNING", slurm.logs()
+        time.sleep(1)
+    slurm.run("scancel", resumed)
+    slurm.wait(resumed, {"CANCELLED"}, 90)
+    epochs = [(report.trial, report.epoch) for report in reports(folder)]
+    assert len(epochs) == len(set(epochs))
