@@ -1,4 +1,4 @@
-"""`raysearch slurm`: the script, and what is rejected. `tests/slurm` runs it."""
+"""`raysearch slurm`: the script, and what is rejected. `tests/cluster` runs it."""
 
 from __future__ import annotations
 

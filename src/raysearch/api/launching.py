@@ -15,7 +15,7 @@ from raysearch.cli.live_table import LiveView
 from raysearch.cli.options import make_console
 from raysearch.cli.safe_console import NOTEBOOK_WIDTH, SafeConsole
 from raysearch.config.component_section import CODE_VARIABLE
-from raysearch.config.run_location import cluster_address
+from raysearch.config.run_location import cluster_address, remote_cluster
 from raysearch.errors import StudyError
 from raysearch.search.study.remote_view import LINE_START
 
@@ -69,6 +69,12 @@ def launch(
         raise StudyError("resume=True: give the name of the study, such as name='first'")
     if isinstance(overrides, str):
         raise StudyError(f"overrides={overrides!r}: give a list, such as ['epochs=2']")
+    cluster = remote_cluster(None)
+    if cluster is not None:
+        raise StudyError(
+            f"RAY_ADDRESS={cluster}: raysearch.launch sends no study to a cluster; use `raysearch"
+            " launch`, or set RAY_ADDRESS=local"
+        )
     folder = studies_folder(studies)
     values = {
         "--data": data,

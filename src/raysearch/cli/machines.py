@@ -12,6 +12,8 @@ from raysearch.errors import StudyError
 
 # The program of Ray on each of its nodes.
 RAYLET = "raylet"
+# How a launch on this machine alone names the folder of its Ray; see `search.engine.local_ray`.
+LAUNCH_FOLDER = b"/rs-ray-"
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,14 @@ def machines_text(cluster: RemoteCluster | None) -> str:
 def _ray_runs_here() -> bool:
     """Return whether a Ray of this account runs on this machine."""
     return any(
-        is_running(int(entry.name), RAYLET) and _is_own(entry) for entry in PROC.glob("[0-9]*")
+        is_running(int(entry.name), RAYLET) and _is_joinable(entry) for entry in PROC.glob("[0-9]*")
     )
 
 
-def _is_own(process: Path) -> bool:
+def _is_joinable(process: Path) -> bool:
+    """Return whether a process is of this account, and not of another launch on this machine."""
     try:
-        return process.stat().st_uid == os.geteuid()
-    except FileNotFoundError:  # it has ended
+        words = (process / "cmdline").read_bytes()
+        return process.stat().st_uid == os.geteuid() and LAUNCH_FOLDER not in words
+    except OSError:  # it has ended
         return False

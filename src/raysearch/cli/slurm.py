@@ -125,6 +125,9 @@ def slurm(
 
     Example: `raysearch slurm searchspace/idc.yaml --data /shared/idc --nodes 4 --gpus-per-node 4`
     """
+    key, separator, _value = str(space or "").partition("=")
+    if space is not None and separator and "/" not in key and not space.is_file():
+        space, overrides = None, [str(space), *(overrides or ())]
     if not TIME.fullmatch(time):
         raise UserError(f"--time {time}: not a time of Slurm; give one such as 08:00:00 or 2-00")
     study = name or space_stem(space)
@@ -220,13 +223,19 @@ def _submit(path: Path) -> str:
         raise StudyError(
             f"--submit: there is no `sbatch` on this machine; submit {path} on one that has it"
         )
-    process = subprocess.run(  # noqa: S603 no shell
-        [program, "--parsable", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SBATCH_TIMEOUT_S,
-    )
+    try:
+        process = subprocess.run(  # noqa: S603 no shell
+            [program, "--parsable", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SBATCH_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise StudyError(
+            f"--submit: `sbatch` has not answered within {SBATCH_TIMEOUT_S} s; look with `squeue`"
+            f" before you submit {path} again"
+        ) from None
     if process.returncode:
         reason = " ".join(process.stderr.split())
         raise StudyError(

@@ -124,7 +124,7 @@ def _stop_trials_on_cluster(
     console = make_console()
     with connected_jobs(cluster, console.print) as jobs:
         if studies is None and cluster.is_address:
-            studies = jobs.newest_of_study(name).studies
+            studies = jobs.newest_of_study(name).studies or None
         options = [] if studies is None else ["--studies", studies]
         lines, has_succeeded = jobs.run_to_end(["stop", name, *stops.arguments(), *options])
     # The answer about a study named `raysearch` starts like an error.

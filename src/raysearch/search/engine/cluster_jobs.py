@@ -33,6 +33,7 @@ STOP_TIMEOUT_S = 120.0
 # The keys of a job's metadata that hold the name of the study, and the folder of all studies.
 STUDY, STUDIES = "raysearch-study", "raysearch-studies"
 CLOSE_TIMEOUT_S = 5.0
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 # What logs the requests; the last two have levels of their own.
 LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
@@ -303,11 +304,15 @@ def connected_jobs(
     Raises:
         StudyError: If the cluster cannot be reached, or its ssh connections are not safe.
     """
-    use_token()
     if cluster.is_address:
+        # The token of this user's own clusters is not sent to another one, unless Ray's variables
+        # say so.
+        if any(os.environ.get(name) for name in TOKEN_VARIABLES):
+            use_token()
         on_status(f"connecting to {cluster}")
         yield ClusterJobs(cluster.place, cluster)
         return
+    use_token()
     with cluster_tunnel(Path(cluster.place), on_status) as address:
         yield ClusterJobs(address, cluster)
 

@@ -53,4 +53,5 @@ def job_variables() -> dict[str, str]:
     variables = {name: os.environ[name] for name in FORWARDED if os.environ.get(name)}
     for value in variables.values():
         reject_login(value)
-    return variables | {JOB_VARIABLE: "1"}
+    # Ray would kill a job three seconds after it was told to stop, before its state is saved.
+    return variables | {JOB_VARIABLE: "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}

@@ -16,7 +16,7 @@ from ray._private import utils as ray_utils
 from ray._private.node import Node
 from ray._raylet import persist_port  # type: ignore[attr-defined]
 
-from raysearch.config.run_location import RAY_CLIENT, cluster_address
+from raysearch.config.run_location import RAY_CLIENT, WEB_SCHEMES, cluster_address
 from raysearch.data.child_processes import descendants, is_running, kill_processes
 from raysearch.errors import StudyError, first_line
 from raysearch.search.engine.local_ray import private_ray, ray_environment
@@ -78,6 +78,11 @@ def _join(address: str) -> None:
         raise StudyError(
             f"RAY_ADDRESS={address}: a study does not run through Ray Client; send it to the"
             " cluster with --on http://HEAD:8265"
+        )
+    if address.startswith(WEB_SCHEMES):
+        raise StudyError(
+            f"RAY_ADDRESS={address}: this command does not run on the cluster of a dashboard; set"
+            " RAY_ADDRESS=local"
         )
     try:
         ray.init(
