@@ -63,6 +63,9 @@ def test_names_with_special_characters_are_quoted(
     ("words", "message"),
     [
         (["--time", "soon"], "--time soon: not a time of Slurm; give one such as 08:00:00"),
+        (["--time", "4"], "--time 4: the study is saved 180 s before the limit; give at least 5"),
+        (["--time", "4:59"], "--time 4:59: the study is saved"),
+        (["--out", "none/x.sbatch"], "--out none/x.sbatch: no folder none"),
         (["--name", "a b"], "--name 'a b': not a name"),
         (["--sbatch", "gpu"], "--sbatch 'gpu': not an option of `sbatch`"),
         (["--sbatch", "--qos=x\nrm -r /"], "not an option of `sbatch`"),
@@ -93,6 +96,42 @@ def test_spaces_without_data_or_file_are_rejected(
     assert "none.yaml: no such file" in capsys.readouterr().err
     assert run(["slurm", "--nodes", "2"]) == 2
     assert "no data: give --data DIR" in capsys.readouterr().err
+
+
+def test_only_its_own_scripts_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.sbatch").write_text("#!/bin/bash\n")
+    assert run(["slurm", QUICKSTART, "--name", "mine"]) == 2
+    assert "not a script of `raysearch slurm`, and it would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "mine.sbatch").read_text() == "#!/bin/bash\n"
+    for nodes in ("2", "3"):
+        assert run(["slurm", QUICKSTART, "--name", "other", "--nodes", nodes]) == 0
+    assert "#SBATCH --nodes=3" in script(tmp_path / "other.sbatch")
+
+
+def test_the_first_argument_may_be_an_override(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["slurm", "epochs=2", "--data", "shards", "--name", "x"]) == 0
+    expected = f"launch=(raysearch launch epochs=2 --data {tmp_path}/shards --name x)"
+    assert expected in script(tmp_path / "x.sbatch")
+
+
+def test_a_hanging_sbatch_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr("raysearch.cli.slurm.SBATCH_TIMEOUT_S", 0.5)
+    assert run(["slurm", QUICKSTART, "--name", "x", "--submit"]) == 2
+    assert "`sbatch` has not answered" in capsys.readouterr().err
 
 
 def test_a_machine_without_slurm_keeps_the_script(

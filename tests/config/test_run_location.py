@@ -78,7 +78,10 @@ def test_the_option_decides_which_ray_is_joined(
     [
         ("nowhere", "not a place where studies run; give `local`, `auto`, a file"),
         ("ray://head:10001", "not a place where studies run; give `local`, `auto`, a file"),
-        ("10.0.0.1:6379", "To join a Ray of this network, set RAY_ADDRESS=10.0.0.1:6379"),
+        (
+            "10.0.0.1:6379",
+            "To join a Ray by its GCS address, such as 10.0.0.1:6379, set RAY_ADDRESS",
+        ),
         ("", "not a place where studies run"),
     ],
 )

@@ -18,14 +18,14 @@ from raysearch.cli.options import (
     JsonOption,
     OnOption,
     StudiesOption,
-    chosen_cluster,
     command_line_value,
     make_console,
+    studies_of_cluster,
 )
 from raysearch.cli.package_licenses import InstalledPackage, installed_packages, package_table
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.config.json_values import parse_json
-from raysearch.config.run_location import RemoteCluster, use_place
+from raysearch.config.run_location import RemoteCluster, remote_cluster, use_place
 from raysearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def doctor(
     Example: `raysearch doctor --on cluster.yaml`
     """
     use_place(on)
-    cluster = chosen_cluster(context, on, takes_both=True)
+    # Here, --studies says what is checked, and not where.
+    cluster = remote_cluster(on)
     code = SUPERVISOR.supervise() if cluster is None else None
     if code is not None:
         return code
@@ -69,7 +70,8 @@ def doctor(
         if cluster is None:
             report = DoctorReport(_check_here(studies, nodes), installed_packages())
         else:
-            report = _check_remotely(cluster, command_line_value(context, "studies"), nodes)
+            option = command_line_value(context, "studies")
+            report = _check_remotely(cluster, studies_of_cluster(cluster, option), nodes)
     if as_json:
         sys.stdout.write(json.dumps(asdict(report)) + "\n")
     else:

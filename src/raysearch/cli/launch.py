@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import typer
 
 from raysearch.cli.machines import check_idle_nodes
 from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, command_line_value
+from raysearch.cli.space_argument import check_space, split_arguments
 from raysearch.cli.supervisor import SUPERVISOR
 from raysearch.config.run_location import remote_cluster, use_place
-from raysearch.errors import SpaceError
 
 
 def launch(
@@ -84,10 +83,8 @@ def launch(
 
     On a cluster, from a laptop: `raysearch launch searchspace/idc.yaml --on cluster.yaml`
     """
-    key, separator, _value = str(space or "").partition("=")
-    if space is not None and separator and "/" not in key and not space.is_file():
-        space, overrides = None, [str(space), *(overrides or ())]
-    _check_space(space, overrides or (), data=data, resume=resume)
+    space, overrides = split_arguments(space, overrides)
+    check_space(space, overrides, data=data, resume=resume)
     use_place(on)
     cluster = remote_cluster(on)
     check_idle_nodes(cluster, on)
@@ -105,7 +102,7 @@ def launch(
 
     options = LaunchOptions(
         space=space,
-        overrides=tuple(overrides or ()),
+        overrides=tuple(overrides),
         data=data,
         trials=trials,
         seed=seed,
@@ -123,29 +120,3 @@ def launch(
     from raysearch.cli.remote_launch import launch_on_cluster
 
     return launch_on_cluster(options, command_line_value(context, "studies"), cluster)
-
-
-def _check_space(
-    space: Path | None, overrides: Sequence[str], *, data: str | None, resume: bool
-) -> None:
-    """Report the mistakes of the space before slow libraries are imported.
-
-    Raises:
-        SpaceError: If the file does not exist or has errors; if the default space has no data.
-    """
-    if space is None:
-        named = next((text for text in overrides if text.partition("=")[0].strip() == "data"), None)
-        if named is not None:
-            raise SpaceError(f"{named}: without a space file, give the shards by --data DIR")
-        if data is None and not resume:
-            raise SpaceError(
-                "no data: give --data DIR, created by `raysearch shard`, or --data"
-                " synthetic:24:1200:0 for synthetic patches"
-            )
-        return
-    if not space.is_file():
-        raise SpaceError(f"{space}: no such file; pass a search space such as searchspace/*.yaml")
-    # Each step imports more than the one before it: a mistake is reported before the next import.
-    from raysearch.config.space_file import read_space
-
-    read_space(space, overrides)

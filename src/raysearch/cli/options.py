@@ -114,6 +114,14 @@ def chosen_cluster(
     return cluster
 
 
+def studies_of_cluster(cluster: RemoteCluster, option: str | None) -> str | None:
+    """Return the folder of studies of a cluster: the option, else RAYSEARCH_STUDIES for an address.
+
+    None is the folder that the machines of a cluster file name.
+    """
+    return option or (os.environ.get(STUDIES_VARIABLE) if cluster.is_address else None)
+
+
 def make_console(stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, the notebook or `COLUMNS`, else `FILE_WIDTH`."""
     remove_terminal_size_of_zero()

@@ -12,17 +12,11 @@ from raysearch.cli.launch_log import LaunchLog
 from raysearch.cli.launch_space import space_stem
 from raysearch.cli.launch_study import LaunchOptions
 from raysearch.cli.live_table import LiveView
-from raysearch.cli.options import make_console
+from raysearch.cli.options import make_console, studies_of_cluster
 from raysearch.cli.study_end_text import show_end
 from raysearch.config.code_importer import CodeFile
 from raysearch.config.component_section import user_code
-from raysearch.config.names import (
-    NAME,
-    NO_MEMORY,
-    OWN_STUDIES,
-    STUDIES_VARIABLE,
-    reject_login,
-)
+from raysearch.config.names import NAME, NO_MEMORY, OWN_STUDIES, reject_login
 from raysearch.config.run_location import RemoteCluster
 from raysearch.config.space_file import read_space
 from raysearch.data.file_access import SHARED_GROUP
@@ -44,8 +38,7 @@ def launch_on_cluster(options: LaunchOptions, studies: str | None, cluster: Remo
     Raises:
         StudyError: If an option cannot be used on a cluster, or the cluster rejects the launch.
     """
-    if cluster.is_address:
-        studies = studies or os.environ.get(STUDIES_VARIABLE)
+    studies = studies_of_cluster(cluster, studies)
     _check_options(options, studies)
     if cluster.is_address and studies is None:
         raise StudyError(

@@ -17,17 +17,27 @@ import typer
 
 from raysearch.cli.json_output import print_json
 from raysearch.cli.launch_space import space_stem
-from raysearch.cli.options import STUDIES, JsonOption, StudiesOption, make_console
+from raysearch.cli.options import (
+    STUDIES,
+    JsonOption,
+    StudiesOption,
+    check_out_folder,
+    make_console,
+)
+from raysearch.cli.space_argument import check_space, split_arguments
 from raysearch.config.names import NAME
 from raysearch.data.file_access import write_file
 from raysearch.errors import SpaceError, StudyError, UserError
 
 TEMPLATE = "slurm_job.sbatch"
+# A line of the scripts that this command has written, and may replace.
+HEADER = b"# Written by `raysearch slurm`."
 # Slurm's forms of a time limit: minutes, minutes:seconds, hours:minutes:seconds, days-hours, and
 # days-hours:minutes[:seconds].
 TIME = re.compile(r"\d+|\d+:\d{2}|\d+:\d{2}:\d{2}|\d+-\d{1,2}(:\d{2}){0,2}")
 # So many seconds before the time limit, the study is saved.
 SAVE_S = 180
+MIN_TIME_S = 300
 SBATCH_TIMEOUT_S = 60
 
 
@@ -125,11 +135,14 @@ def slurm(
 
     Example: `raysearch slurm searchspace/idc.yaml --data /shared/idc --nodes 4 --gpus-per-node 4`
     """
-    key, separator, _value = str(space or "").partition("=")
-    if space is not None and separator and "/" not in key and not space.is_file():
-        space, overrides = None, [str(space), *(overrides or ())]
+    space, overrides = split_arguments(space, overrides)
     if not TIME.fullmatch(time):
         raise UserError(f"--time {time}: not a time of Slurm; give one such as 08:00:00 or 2-00")
+    if _seconds(time) < MIN_TIME_S:
+        raise UserError(
+            f"--time {time}: the study is saved {SAVE_S} s before the limit; give at least"
+            f" {MIN_TIME_S // 60} minutes"
+        )
     study = name or space_stem(space)
     if not NAME.fullmatch(study):
         raise StudyError(
@@ -141,8 +154,9 @@ def slurm(
                 f"--sbatch {option!r}: not an option of `sbatch`; give one such as"
                 " --sbatch=--partition=gpu"
             )
-    _check_space(space, overrides or (), data)
     path = out or Path(f"{study}.sbatch")
+    _check_file(path)
+    _check_study(space, overrides, data)
     resources = [f"--nodes={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus_per_node}"]
     resources += [f"--gpus-per-node={gpus_per_node}"] if gpus_per_node else []
     job = SlurmJob(
@@ -150,7 +164,7 @@ def slurm(
         str(path),
         [f"--job-name={study}", *resources, *job_options(study, time), *(sbatch or ())],
         _settings(studies),
-        shlex.join(_launch(space, overrides or (), data, trials, study)),
+        shlex.join(_launch(space, overrides, data, trials, study)),
     )
     write_file(path, job.script().encode())
     number = _submit(path) if submit else None
@@ -162,18 +176,37 @@ def slurm(
     return 0
 
 
-def _check_space(space: Path | None, overrides: Sequence[str], data: str | None) -> None:
+def _seconds(time: str) -> int:
+    """Return the seconds of a time limit of Slurm."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:  # days-hours[:minutes[:seconds]]
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + seconds
+    if len(parts) < 3:  # minutes[:seconds]
+        parts = [0, *parts, 0][:3]
+    return (parts[0] * 60 + parts[1]) * 60 + parts[2]
+
+
+def _check_study(space: Path | None, overrides: Sequence[str], data: str | None) -> None:
     """Report mistakes now, and not when the job starts, perhaps days later."""
-    if space is None:
-        if data is None:
-            raise SpaceError("no data: give --data DIR, created by `raysearch shard`")
+    check_space(space, overrides, data=data, resume=False)
+    if space is None or data is not None:
         return
-    if not space.is_file():
-        raise SpaceError(f"{space}: no such file; pass a search space such as searchspace/*.yaml")
     from raysearch.config.space_file import read_space
 
-    if data is None and read_space(space, overrides).data is None:
+    if read_space(space, overrides).data is None:
         raise SpaceError(f"{space}: names no data; give --data DIR, created by `raysearch shard`")
+
+
+def _check_file(path: Path) -> None:
+    """Raise StudyError if `path` is a file that this command has not written."""
+    check_out_folder(path)
+    if path.exists() and HEADER not in path.read_bytes():
+        raise StudyError(
+            f"--out {path}: not a script of `raysearch slurm`, and it would be replaced; give"
+            " another file"
+        )
 
 
 def job_options(study: str, time: str) -> list[str]:

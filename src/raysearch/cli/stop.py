@@ -48,7 +48,7 @@ def stop(
     """Stop a running study; `launch --resume` continues it.
 
     With `--trial` or `--exclude`, stop single trials of a study, whether it is running or not. With
-    `--on`, `--studies` is then the folder of studies that the head of the cluster reads.
+    a cluster as `--on`, `--studies` is then the folder of studies that its head reads.
 
     Example: `raysearch stop quickstart --on cluster.yaml`
 

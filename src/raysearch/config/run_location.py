@@ -66,8 +66,8 @@ def remote_cluster(place: str | None) -> RemoteCluster | None:
         return RemoteCluster(_checked(place))
     if "://" not in place and ":" in place:
         raise StudyError(
-            f"--on {place}: not the address of a dashboard; give {ALLOWED}. To join a Ray of this"
-            f" network, set {RAY_ADDRESS}={place}"
+            f"--on {place}: not the address of a dashboard; give {ALLOWED}. To join a Ray by its"
+            f" GCS address, such as 10.0.0.1:6379, set {RAY_ADDRESS}"
         )
     raise StudyError(f"--on {place}: not a place where studies run; give {ALLOWED}")
 

@@ -1,5 +1,7 @@
 """The surrogate is fitted to learning curves without memorizing single trials."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def curves_over(folds: int, trials: int) -> Curves:
         curves.add_trial(trial)
         for epoch in range(1, EPOCHS + 1):
             trial.reports.append(fold_report(trial.id, epoch, float(rng.random())))
-            curves.add_report(trial, epoch / (folds * EPOCHS), trial.reports[-1].objective or 0.0)
+            curves.add_report(trial, epoch, trial.reports[-1].objective or 0.0)
     return curves
 
 
@@ -88,9 +90,27 @@ def test_without_varying_hyperparameters_every_trial_costs_the_same() -> None:
         trial = Trial(f"t{number:04d}", "trial", {"learning_rate": 0.1, "folds": 2}, number, 2)
         curves.add_trial(trial)
         trial.reports.append(fold_report(trial.id, 1, 0.5 + number / 10))
-        curves.add_report(trial, 1 / 8, trial.reports[-1].objective or 0.0)
+        curves.add_report(trial, 1, trial.reports[-1].objective or 0.0)
     rows = curves.training_rows(len(curves))[0].astype(np.float32)
     surrogate = ForestSurrogate(curves, len(curves), 1.0, seed=0)
     seconds = np.exp(surrogate.log_seconds(rows))
     assert seconds == pytest.approx(trial.reports[0].seconds)
     assert np.isfinite(surrogate.upper_confidence_bounds(rows, 1.0)).all()
+
+
+def test_the_cost_of_a_trial_does_not_depend_on_later_reports() -> None:
+    """A resumed search has all reports of a trial when it adds the first one."""
+    hparams = (Hyperparameter("learning_rate", "loguniform", (1e-4, 1e-1)),)
+    space = Space(hparams, "auroc", "max", EPOCHS, 2, 0, Stopping(3, 3, "forest"))
+    costs = []
+    for is_resumed in (False, True):
+        curves = Curves(space)
+        trial = Trial("t0000", "trial", {"learning_rate": 0.1}, 0, 1)
+        reports = [replace(fold_report(trial.id, 1 + n, 0.5), seconds=1.0 + n) for n in range(3)]
+        curves.add_trial(trial)
+        trial.reports += reports if is_resumed else reports[:1]
+        curves.add_report(trial, 1, 0.5)
+        trial.reports[1:] = reports[1:]
+        curves.add_report(trial, 3, 0.5)
+        costs.append([float(curves.seconds_per_epoch(count)[1][0]) for count in (1, 2)])
+    assert costs[0] == costs[1] == [0.0, pytest.approx(np.log(2))]

@@ -319,7 +319,7 @@ def connected_jobs(
 
 def _headers() -> dict[str, str]:
     """Return the HTTP headers of RAY_JOB_HEADERS, as `ray job` sends them."""
-    text = os.environ.get("RAY_JOB_HEADERS", "{}")
+    text = os.environ.get("RAY_JOB_HEADERS") or "{}"
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}
     except (ValueError, AttributeError):

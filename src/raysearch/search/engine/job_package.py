@@ -9,6 +9,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from raysearch.config.names import reject_login
+from raysearch.config.run_location import WEB_SCHEMES
 from raysearch.required_packages import JOB_VARIABLE
 
 PACKAGE = "raysearch"
@@ -51,7 +52,10 @@ def job_variables() -> dict[str, str]:
         DataError: If one of them contains a password.
     """
     variables = {name: os.environ[name] for name in FORWARDED if os.environ.get(name)}
-    for value in variables.values():
+    for name, value in list(variables.items()):
         reject_login(value)
+        # A database or a folder of this machine is not on the head.
+        if name.startswith("MLFLOW_") and not value.startswith(WEB_SCHEMES):
+            del variables[name]
     # Ray would kill a job three seconds after it was told to stop, before its state is saved.
     return variables | {JOB_VARIABLE: "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}

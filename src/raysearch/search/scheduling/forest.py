@@ -386,8 +386,7 @@ class ForestRule(NoStopping):
         for trial in history.searched()[self._curves.num_trials :]:
             self._curves.add_trial(trial)
         for trial, epoch, value in history.at_rungs[len(self._curves) :]:
-            num_fold_epochs = total_fold_epochs(self._space, trial)
-            self._curves.add_report(trial, epoch / num_fold_epochs, value)
+            self._curves.add_report(trial, epoch, value)
 
     @property
     def _sign(self) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from raysearch.config.space_geometry import (
     feature_rows_at,
     values_at_point,
 )
-from raysearch.search.journal.history import Trial
+from raysearch.search.journal.history import Trial, total_fold_epochs
 from raysearch.search.transfer.study_memory import RungReport, StudyMemory
 
 NUM_TREES, NUM_COST_TREES = 20, 10
@@ -60,6 +61,9 @@ class Curves:
         self._row_ends: list[int] = []
         self._reports: list[tuple[Trial, float]] = []
         self._fractions: list[float] = []
+        # The log of the seconds per epoch of each report's trial, as far as they were known then: a
+        # resumed search has the reports that followed, too, and must decide the same.
+        self._log_costs: list[float] = []
         # The trial of each row.
         self._row_trials: list[Trial] = []
         self._hparam_rows: dict[str, list[float]] = {}
@@ -84,8 +88,9 @@ class Curves:
         self._hparam_rows[trial.id] = feature_row(self._space, trial.hparams)
         self._tried.add(_rounded(self._hparam_rows[trial.id]))
 
-    def add_report(self, trial: Trial, fraction: float, value: float) -> None:
-        """Add the objective `value` of `trial` after a `fraction` of its fold-epochs."""
+    def add_report(self, trial: Trial, epoch: int, value: float) -> None:
+        """Add the objective `value` of `trial` after `epoch` fold-epochs."""
+        fraction = epoch / total_fold_epochs(self._space, trial)
         curve = self._curves.setdefault(trial.id, [])
         lengths = {0, len(curve) // 2, len(curve) - 1} & set(range(len(curve) + 1))
         for num_points in sorted(lengths):
@@ -95,6 +100,7 @@ class Curves:
         curve.append((fraction, value))
         self._row_ends.append(len(self._rows))
         self._reports.append((trial, value))
+        self._log_costs.append(self._log_cost(trial, epoch))
         self._fractions.append(fraction)
 
     def weigh_memory(self, num_reports: int, sign: float) -> None:
@@ -169,21 +175,24 @@ class Curves:
         trials = {trial.id: trial for trial, _value in self._reports[:num_reports]}
         rows = np.array([self._hparam_rows[name] for name in trials])
         rows = np.hstack([self._memory_feature(list(trials.values())), rows])
-        return rows, self._log_seconds(trials.values())
+        return rows, np.array(list(self._costs_of_trials(num_reports).values()))
 
-    def _log_seconds(self, trials: Iterable[Trial]) -> Floats:
-        """The log of the seconds per epoch of trials that have reported, shape (trials,)."""
-        seconds = [
-            np.mean([report.seconds for report in trial.reports[: self._grace_period]])
-            / report_interval(trial.hparams, trial_epochs(self._space, trial.hparams))
-            for trial in trials
-        ]
-        return np.asarray(np.log(np.maximum(seconds, 1e-3)))
+    def _costs_of_trials(self, num_reports: int) -> dict[str, float]:
+        """The log of the seconds per epoch of the first reports' trials, by their names."""
+        costs = zip(self._reports[:num_reports], self._log_costs, strict=False)
+        return {trial.id: log_cost for (trial, _value), log_cost in costs}
+
+    def _log_cost(self, trial: Trial, epoch: int) -> float:
+        """The log of the seconds per epoch of `trial`, from its first reports until `epoch`."""
+        seconds = [report.seconds for report in trial.reports if report.epoch <= epoch]
+        interval = report_interval(trial.hparams, trial_epochs(self._space, trial.hparams))
+        mean_s = float(np.mean(seconds[: self._grace_period]))
+        return math.log(max(mean_s / interval, 1e-3))
 
     def num_cheap(self, max_log_seconds: float) -> int:
         """The number of trials that take at most `max_log_seconds` per epoch and have reported."""
-        trials = {trial.id: trial for trial, _value in self._reports}
-        return int((self._log_seconds(trials.values()) <= max_log_seconds).sum())
+        costs = self._costs_of_trials(len(self._reports)).values()
+        return sum(log_cost <= max_log_seconds for log_cost in costs)
 
     def best(self, num_reports: int, sign: float) -> list[Trial]:
         """The trials of the first `num_reports`, best first by each one's last report of these."""

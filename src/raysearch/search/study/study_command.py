@@ -6,6 +6,7 @@ import os
 import shlex
 
 from raysearch.config.names import DEFAULT_STUDIES, PLACE_VARIABLE, STUDIES_VARIABLE
+from raysearch.config.run_location import remote_cluster
 from raysearch.data.files import Folder
 from raysearch.search.journal.study_folder import StudyFolder
 
@@ -18,6 +19,6 @@ def study_command(command: str, folder: StudyFolder) -> str:
     studies = folder.address.rpartition("/")[0]
     default = Folder(os.environ.get(STUDIES_VARIABLE) or DEFAULT_STUDIES).address
     words = ["raysearch", command, folder.name]
-    if studies != default or os.environ.get(PLACE_VARIABLE):
+    if studies != default or os.environ.get(PLACE_VARIABLE) or remote_cluster(None) is not None:
         words += ["--studies", studies]
     return shlex.join(words)
