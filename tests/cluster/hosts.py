@@ -126,10 +126,10 @@ class Network:
         self.folder = folder
         self.hosts: list[Host] = []
         self.key = folder / "key"
-        # One network at a time: the kernel releases the lock when its holder ends.
+        # One network at a time: the kernel also releases the lock when its holder ends.
         self._lock = os.open("/run/raysearch-hosts.lock", os.O_CREAT | os.O_RDWR)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.close()
+        self._remove()
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)]
         subprocess.run(keygen, check=True)
         _ip("link", "add", BRIDGE, "type", "bridge")
@@ -181,6 +181,13 @@ class Network:
         _await_ssh(host, self.key)
 
     def close(self) -> None:
+        """Remove the network; another one can be made, also by this process."""
+        try:
+            self._remove()
+        finally:
+            os.close(self._lock)
+
+    def _remove(self) -> None:
         """Kill every host, and remove its namespace and the bridge."""
         for line in _output("ip", "netns", "list").splitlines():
             name = line.split()[0]
