@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,11 +20,12 @@ from conftest import Commands
 from raysearch.cli import local_study as local_study_module
 from raysearch.cli import run as run_command
 from raysearch.cli import study_state
-from raysearch.cli.local_study import end_text, stop
+from raysearch.cli.local_study import end_text, state_text, stop
 from raysearch.cli.study_state import StudySummary, current_state
 from raysearch.errors import StudyError
 from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.study.launcher_lock import launcher_lock
+from raysearch.search.study.slow_hosts import SlowHost
 from raysearch.search.study.stored_study import StudySnapshot, load_study
 from raysearch.search.study.study import Study
 from support.champion_studies import REFIT_DECISION
@@ -173,6 +175,18 @@ def test_only_a_process_of_raysearch_that_launches_is_stopped(
         text = stop(folder)
         assert process.wait(10) == -signal.SIGTERM
     assert text == "x: its launcher ended before the study was stored; launch it again"
+
+
+def test_the_state_of_a_running_study_names_slow_hosts(tmp_path: Path) -> None:
+    slow = (SlowHost("node2", 3.04), SlowHost("node3", 2.1))
+    summary = StudySummary("x", "running", "process 1 on node1", {"running": 2}, 2, 8)
+    folder = StudyFolder(tmp_path / "x")
+    text = "x: running as process 1 on node1; 2 of 8 trials (2 running)"
+    assert state_text(folder, summary) == text
+    assert state_text(folder, replace(summary, slow_hosts=slow)) == (
+        f"{text}; node2 takes 3.0 times as long as the other hosts; node3 takes 2.1 times as long"
+        " as the other hosts"
+    )
 
 
 def test_a_study_is_known_while_its_launcher_starts(

@@ -136,7 +136,8 @@ def state_text(folder: StudyFolder, study: StudySummary) -> str:
     if study.state == "running":
         if study.remaining is not None:
             counts += f"; {time_left_text(study.remaining)}"
-        return f"{study.name}: running as {study.launcher}; {counts}"
+        slow = "".join(f"; {host}" for host in study.slow_hosts)
+        return f"{study.name}: running as {study.launcher}; {counts}{slow}"
     if study.state == "ended":
         return (
             f"{study.name}: ended; {counts}; champion {study.champion}. See:"

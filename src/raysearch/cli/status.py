@@ -81,6 +81,7 @@ def _cluster_status(
     from raysearch.cli.remote_launch import newest_opened_launch
     from raysearch.cli.time_text import remaining_json, time_left_text
     from raysearch.search.engine.cluster_jobs import connected_jobs
+    from raysearch.search.study.slow_hosts import slow_hosts
 
     with connected_jobs(cluster, console.print) as jobs:
         job, log = (None, LaunchLog()) if name is None else newest_opened_launch(jobs, name)
@@ -88,9 +89,12 @@ def _cluster_status(
     study = log.snapshot()
     is_running = study is not None and job is not None and not job.is_over
     remaining = estimated_remaining(study) if study is not None and is_running else None
+    slow = slow_hosts(study.history) if study is not None and is_running else []
     if as_json:
         values = None if remaining is None else remaining_json(remaining)
-        print_json({"launches": [asdict(job) for job in launches], "remaining": values})
+        hosts = [asdict(host) for host in slow]
+        launch_values = [asdict(job) for job in launches]
+        print_json({"launches": launch_values, "remaining": values, "slow_hosts": hosts})
         return 0
     table = Table("study", "launch", "state", "time")
     for job in launches:
@@ -100,5 +104,7 @@ def _cluster_status(
     if study is not None:
         if remaining is not None:
             console.print(f"{study.plan.name}: {time_left_text(remaining)}")
+        for host in slow:
+            console.print(f"{study.plan.name}: {host}", markup=False, highlight=False)
         show_leaderboard(study.plan, study.history, console, intervals=log.intervals())
     return 0
