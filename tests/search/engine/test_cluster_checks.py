@@ -38,7 +38,9 @@ FACTS = NodeFacts(
     free_gb=50.0,
     clock_offset_s=0.1,
     auth_mode="token",
+    token_variable=False,
     token_mode=0o600,
+    in_kuberay=False,
     dashboard_public=False,
     storage_error="",
     tracking_error="",
@@ -85,6 +87,22 @@ def test_each_problem_of_a_node_fails_its_check(change: dict[str, object], name:
     facts = two_nodes(**change)
     checks = [check_gpus(facts), check_clocks(facts), check_disk(facts)]
     assert failed_checks([*checks, *check_authentication(facts)]) == [name]
+
+
+def test_a_pod_of_kuberay_has_its_token_in_a_variable_and_an_open_dashboard() -> None:
+    pod: dict[str, object] = {
+        "token_variable": True,
+        "token_mode": None,
+        "in_kuberay": True,
+        "dashboard_public": True,
+    }
+    assert failed_checks(check_authentication(two_nodes(**pod))) == []
+    # Without the token, whoever reaches the dashboard runs any code.
+    checks = check_authentication(two_nodes(**pod, auth_mode="not set"))
+    assert failed_checks(checks) == ["token", "dashboard"]
+    # A file of the token that others can read is one too many, also there.
+    checks = check_authentication(two_nodes(**{**pod, "token_mode": 0o644}))
+    assert failed_checks(checks) == ["token file"]
 
 
 def test_too_few_nodes_fail_and_unreachable_ones_are_named() -> None:

@@ -169,14 +169,26 @@ def check_disk(facts: Sequence[NodeFacts]) -> Check:
 
 
 def check_authentication(facts: Sequence[NodeFacts]) -> list[Check]:
-    """Check the token, its file and the address of the dashboard on every node."""
+    """Check the token, where it is stored, and the address of the dashboard on every node.
+
+    On KubeRay, the token is in the environment of the containers, and the operator must reach the
+    dashboard, which listens on the address of the Pod and requires the token.
+    """
     without_token = [node.host for node in facts if node.auth_mode != "token"]
     readable = [
         f"{node.host}: {'none' if node.token_mode is None else oct(node.token_mode)[2:]}"
         for node in facts
-        if node.token_mode != PRIVATE_MODE
+        if node.token_mode != PRIVATE_MODE and not (node.token_variable and node.token_mode is None)
     ]
-    public = [node.host for node in facts if node.dashboard_public]
+    has_files = any(node.token_mode is not None for node in facts)
+    stored = "mode 600 on every node" if has_files else "none: RAY_AUTH_TOKEN contains the token"
+    public = [
+        node.host
+        for node in facts
+        if node.dashboard_public and not (node.in_kuberay and node.auth_mode == "token")
+    ]
+    in_pods = any(node.dashboard_public for node in facts)
+    reachable = "open to the network of the Pods, with the token" if in_pods else "on loopback only"
     return [
         Check(
             "token",
@@ -189,13 +201,13 @@ def check_authentication(facts: Sequence[NodeFacts]) -> list[Check]:
         Check(
             "token file",
             not readable,
-            "; ".join(readable) or "mode 600 on every node",
+            "; ".join(readable) or stored,
             "chmod 600 ~/.ray/auth_token on this machine and on the nodes",
         ),
         Check(
             "dashboard",
             not public,
-            f"open to the network on {', '.join(public)}" if public else "on loopback only",
+            f"open to the network on {', '.join(public)}" if public else reachable,
             "start the head with --dashboard-host=127.0.0.1",
         ),
     ]

@@ -31,6 +31,8 @@ PACKAGES = ("raysearch", "ray", "torch", "torchvision", "mlflow", "optuna", "pya
 ANSWER_TIMEOUT_S = 90.0
 # Returns why a tracking store cannot be used; empty if it can.
 StoreCheck = Callable[[str], str]
+# KubeRay sets it in every container of Ray.
+KUBERAY_VARIABLE = "KUBERAY_GEN_RAY_START_CMD"
 # A listening socket and the loopback address in /proc/net/tcp6.
 LISTENING = "0A"
 LOOPBACK_6 = "0" * 24 + "01000000"
@@ -48,7 +50,9 @@ class NodeFacts:
         free_gb: Free disk space in the cache folder.
         clock_offset_s: Seconds by which its clock is ahead of the head's.
         auth_mode: Value of RAY_AUTH_MODE.
+        token_variable: Whether RAY_AUTH_TOKEN contains the authentication token.
         token_mode: File mode of the authentication token; None without one.
+        in_kuberay: Whether KubeRay started this node.
         dashboard_public: Whether the dashboard accepts connections from other machines.
         storage_error: Why the study folder cannot be read or written; empty if it can.
         tracking_error: Why the tracking server cannot be used; empty if it can.
@@ -61,7 +65,9 @@ class NodeFacts:
     free_gb: float
     clock_offset_s: float
     auth_mode: str
+    token_variable: bool
     token_mode: int | None
+    in_kuberay: bool
     dashboard_public: bool
     storage_error: str
     tracking_error: str
@@ -166,7 +172,9 @@ def measure_node(
         free_gb=shutil.disk_usage(cache).free / 1e9,
         clock_offset_s=0.0,
         auth_mode=os.environ.get("RAY_AUTH_MODE", "not set"),
+        token_variable=bool(os.environ.get("RAY_AUTH_TOKEN")),
         token_mode=stat.S_IMODE(token.stat().st_mode) if token.exists() else None,
+        in_kuberay=KUBERAY_VARIABLE in os.environ,
         dashboard_public=listens_publicly(DASHBOARD_PORT),
         storage_error=storage_error(studies, probe),
         tracking_error=tracking_error(os.environ.get("MLFLOW_TRACKING_URI", ""), check_store),
