@@ -32,7 +32,7 @@ PACKAGES = (
 # `data.files`, is the lowest layer, and may be imported by every subpackage.
 SUBPACKAGES = {
     "search": ("engine", "tracking", "study", "scheduling", "transfer", "sampling", "journal"),
-    "data": ("audit", "harvest", "splits", "shards", "sources", "images"),
+    "data": ("audit", "harvest", "splits", "shards", "sources", "slides", "images"),
     "models": ("bags", "architectures", "preprocessing", "transfer", "encoders", "weights"),
 }
 # Packages that do not import each other, although one stands above the other.

@@ -1,0 +1,1 @@
+"""Reads whole slides, and what was drawn on them."""
