@@ -50,6 +50,7 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
     from raysearch.cli.leaderboard_table import show_leaderboard
     from raysearch.cli.local_study import local_study, state_text
     from raysearch.cli.study_state import current_state
+    from raysearch.search.study.slow_hosts import slow_hosts
     from raysearch.selection.stored_intervals import read_intervals
 
     folder = local_study(studies, name)
@@ -57,7 +58,11 @@ def _local_status(name: str, studies: str, console: Console, as_json: bool) -> i
     if study is not None and summary.state == "running":
         from raysearch.cli.live_estimate import estimated_remaining
 
-        summary = replace(summary, remaining=estimated_remaining(study))
+        summary = replace(
+            summary,
+            remaining=estimated_remaining(study),
+            slow_hosts=tuple(slow_hosts(study.history)),
+        )
     if as_json:
         from raysearch.cli.time_text import remaining_json
 

@@ -17,7 +17,7 @@ from raysearch.search.journal.study_folder import StudyFolder
 from raysearch.search.scheduling.remaining_seconds import RemainingSeconds
 from raysearch.search.study.launcher_lock import running_launcher
 from raysearch.search.study.lease_lock import Holder
-from raysearch.search.study.slow_hosts import SlowHost, slow_hosts
+from raysearch.search.study.slow_hosts import SlowHost
 from raysearch.search.study.stored_study import StudySnapshot, load_study
 
 State = Literal["starting", "running", "interrupted", "ended", "unreadable"]
@@ -39,7 +39,8 @@ class StudySummary:
         metric: The metric of its objective.
         best: The best objective of a finished trial; None if no trial has finished.
         champion: The champion; None if none is selected yet.
-        slow_hosts: The hosts of a running study whose trials take much longer than the others'.
+        slow_hosts: The hosts of a running study whose trials take much longer than the others';
+            none in a list.
         excluded: The values that the user excluded, each as NAME=VALUE.
         num_bytes: The size of its files.
         remaining: What a running study still needs, estimated; None if unknown, or in a list.
@@ -131,7 +132,6 @@ def _summary_of(
         metric=plan.space.metric,
         best=ranked[0].final_objective if ranked else None,
         champion=history.champion,
-        slow_hosts=tuple(slow_hosts(history)) if launcher else (),
         excluded=excluded_values(history),
         num_bytes=num_bytes,
     )
