@@ -204,8 +204,13 @@ def test_no_pod_runs_as_root_or_gains_privileges() -> None:
         account = pod["securityContext"]
         assert account["runAsNonRoot"]
         assert account["runAsUser"] == account["fsGroup"] == uid > 0
-    # Only the head's autoscaler calls Kubernetes.
-    assert pods()["worker"]["automountServiceAccountToken"] is False
+    # Only the container of the head's autoscaler has the account that calls Kubernetes.
+    for pod in pods().values():
+        assert pod["automountServiceAccountToken"] is False
+        assert "account" not in {mount["name"] for mount in container(pod)["volumeMounts"]}
+    (mount,) = cluster()["autoscalerOptions"]["volumeMounts"]
+    assert mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert mount["name"] in {volume["name"] for volume in pods()["head"]["volumes"]}
 
 
 @pytest.mark.parametrize("name", ["head", "worker"])
@@ -215,7 +220,7 @@ def test_every_mount_has_its_volume_and_shared_memory_is_memory(name: str) -> No
     mounts = {
         mount["mountPath"]: volumes[mount["name"]] for mount in container(pod)["volumeMounts"]
     }
-    assert len(mounts) == len(volumes)
+    assert len(mounts) == len(volumes.keys() - {"account"})  # that is the autoscaler's
     shared_memory = mounts["/dev/shm"]["emptyDir"]
     assert shared_memory["medium"] == "Memory"
     group = {"head": cluster()["headGroupSpec"], "worker": cluster()["workerGroupSpecs"][0]}[name]
@@ -283,7 +288,10 @@ def run_entrypoint(folder: Path) -> list[list[str]]:
     """
     commands = folder / "bin"
     commands.mkdir(exist_ok=True)
-    status = f'[ "$1" != status ] || [ -d {folder}/study ]'
+    # A study that was only starting is gone after the wait.
+    status = f"""
+if [ "$0" = {commands}/sleep ] && [ -f {folder}/starting ]; then rm {folder}/starting; fi
+[ "$1" != status ] || [ -d {folder}/study ] || [ -f {folder}/starting ]"""
     for name in ("raysearch", "sleep"):
         (commands / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/log\n{status}\n')
         (commands / name).chmod(0o755)
@@ -298,13 +306,18 @@ def run_entrypoint(folder: Path) -> list[list[str]]:
 
 
 def test_the_entrypoint_launches_a_study_and_resumes_one_that_exists(tmp_path: Path) -> None:
-    status, launch = run_entrypoint(tmp_path)
+    status, second_status, launch = run_entrypoint(tmp_path)
+    assert status == second_status
     study = objects()["RayJob"]["spec"]["metadata"][STUDY]
     assert status == ["raysearch", "status", study]
     load_command("launch").make_context("launch", launch[2:])  # its options exist
     assert launch[launch.index("--name") + 1] == study
     assert {"--events"} <= set(launch)
     assert "--resume" not in launch
+    # The workers have one GPU and four cores: four trials run at once.
+    (override,) = [word for word in launch if "=" in word]
+    assert override == "resources.gpus=0.25"
+    assert container(pods()["worker"])["resources"]["limits"]["nvidia.com/gpu"] == 1
     spaces = {path.name for path in (TOP / "searchspace").glob("*.yaml")}
     assert Path(launch[2]).name in spaces
     mounts = {mount["mountPath"] for mount in container(pods()["head"])["volumeMounts"]}
@@ -314,8 +327,12 @@ def test_the_entrypoint_launches_a_study_and_resumes_one_that_exists(tmp_path: P
     assert read_space(tmp_path / "space.yaml") == read_space(
         TOP / "searchspace" / Path(launch[2]).name
     )
+    (tmp_path / "starting").touch()  # the head was lost before the study was stored
+    _, wait, _, restarted = run_entrypoint(tmp_path)
+    assert wait == ["sleep", "90"]
+    assert restarted == launch
     (tmp_path / "study").mkdir()
-    _, wait, resumed = run_entrypoint(tmp_path)
+    _, wait, _, resumed = run_entrypoint(tmp_path)
     assert wait == ["sleep", "90"]
     assert resumed == [*launch, "--resume"]
 

@@ -97,6 +97,10 @@ def test_a_pod_of_kuberay_has_its_token_in_a_variable_and_an_open_dashboard() ->
         "dashboard_public": True,
     }
     assert failed_checks(check_authentication(two_nodes(**pod))) == []
+    assert "kubectl" in check_nodes(two_nodes(**pod), [], 3).advice
+    # Elsewhere, a variable of `ray start` is in the command lines that other accounts can read.
+    elsewhere = two_nodes(**{**pod, "in_kuberay": False, "dashboard_public": False})
+    assert failed_checks(check_authentication(elsewhere)) == ["token file"]
     # Without the token, whoever reaches the dashboard runs any code.
     checks = check_authentication(two_nodes(**pod, auth_mode="not set"))
     assert failed_checks(checks) == ["token", "dashboard"]

@@ -82,10 +82,14 @@ def check_nodes(
     """Check that every node answered, and at least the expected number of nodes."""
     details = f"{len(facts)} answered" + (f" of {expected}" if expected else "")
     if len(facts) == 1 and cluster_address():
-        details += "; no worker node is running: `ray up --min-workers 1` starts one"
+        start = "`minReplicas: 1`" if _in_kuberay(facts) else "`ray up --min-workers 1`"
+        details += f"; no worker node is running: {start} starts one"
     details += "".join(f"; {node.address}: {node.reason}" for node in unreachable)
     passed = not unreachable and len(facts) >= (expected or 1)
-    advice = "wait until `ray up` has ended, then see `ray monitor` for the missing nodes"
+    if _in_kuberay(facts):
+        advice = "see `kubectl get pods` and `kubectl describe pod` for the missing Pods"
+    else:
+        advice = "wait until `ray up` has ended, then see `ray monitor` for the missing nodes"
     return Check("nodes", passed, details, advice)
 
 
@@ -100,7 +104,10 @@ def check_versions(facts: Sequence[NodeFacts]) -> list[Check]:
             details = "; ".join(
                 f"{version} on {', '.join(names)}" for version, names in hosts.items()
             )
-            advice = "run `ray up` again: its setup installs the locked versions"
+            if _in_kuberay(facts):
+                advice = "use one image for the head and the workers, and start all Pods again"
+            else:
+                advice = "run `ray up` again: its setup installs the locked versions"
             checks.append(Check(f"version of {name}", False, details, advice))
     if not checks and facts:
         versions = facts[0].versions
@@ -168,6 +175,15 @@ def check_disk(facts: Sequence[NodeFacts]) -> Check:
     )
 
 
+def _in_kuberay(facts: Sequence[NodeFacts]) -> bool:
+    return any(node.in_kuberay for node in facts)
+
+
+def _is_token_of_kuberay(node: NodeFacts) -> bool:
+    """Whether the token is in no file: KubeRay passes it in the environment of the container."""
+    return node.in_kuberay and node.token_variable and node.token_mode is None
+
+
 def check_authentication(facts: Sequence[NodeFacts]) -> list[Check]:
     """Check the token, where it is stored, and the address of the dashboard on every node.
 
@@ -178,17 +194,23 @@ def check_authentication(facts: Sequence[NodeFacts]) -> list[Check]:
     readable = [
         f"{node.host}: {'none' if node.token_mode is None else oct(node.token_mode)[2:]}"
         for node in facts
-        if node.token_mode != PRIVATE_MODE and not (node.token_variable and node.token_mode is None)
+        if node.token_mode != PRIVATE_MODE and not _is_token_of_kuberay(node)
     ]
-    has_files = any(node.token_mode is not None for node in facts)
-    stored = "mode 600 on every node" if has_files else "none: RAY_AUTH_TOKEN contains the token"
+    in_variables = [node.host for node in facts if _is_token_of_kuberay(node)]
+    stored = "mode 600 on every node"
+    if in_variables:
+        stored = f"mode 600, or none: KubeRay passes the token to {', '.join(in_variables)}"
     public = [
         node.host
         for node in facts
         if node.dashboard_public and not (node.in_kuberay and node.auth_mode == "token")
     ]
-    in_pods = any(node.dashboard_public for node in facts)
-    reachable = "open to the network of the Pods, with the token" if in_pods else "on loopback only"
+    reachable = "on loopback only"
+    if any(node.dashboard_public for node in facts):
+        reachable = (
+            "on the address of its Pod, with the token; whether a Service or an Ingress publishes"
+            " it is not checked"
+        )
     return [
         Check(
             "token",
