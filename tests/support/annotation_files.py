@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -65,3 +68,18 @@ def asap_file(*annotations: str) -> bytes:
         '<Group Name="Tumor" PartOfGroup="None" Color="#64FE2E"><Attributes /></Group>'
         "</AnnotationGroups></ASAP_Annotations>"
     ).encode()
+
+
+def noisy_circle(num_points: int, spacing: float, noise: float = 1.0) -> NDArray[np.float64]:
+    """Return a circle of points on whole pixels, shape (points, 2).
+
+    Args:
+        num_points: Its points.
+        spacing: The distance between them, in pixels.
+        noise: How far they are moved, in pixels.
+    """
+    angles = np.linspace(0, 2 * np.pi, num_points, endpoint=False)
+    radius = num_points * spacing / (2 * np.pi)
+    points = radius * np.column_stack([np.cos(angles), np.sin(angles)])
+    moved = points + np.random.default_rng(0).uniform(-noise, noise, points.shape)
+    return np.asarray(np.round(moved), np.float64)

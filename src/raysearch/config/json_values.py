@@ -11,11 +11,16 @@ MAX_NUMBER_CHARACTERS = 400
 CHECKSUM = "checksum"
 
 
-def parse_json(content: str | bytes) -> object:
-    """Parse JSON.
+def parse_json(content: str | bytes, *, allow_nan: bool = False) -> object:
+    """Parse JSON, with or without a byte order mark.
+
+    Args:
+        content: The JSON; bytes are UTF-8.
+        allow_nan: Whether numbers may be `NaN` or `Infinity`, which some programs write.
 
     Returns:
-        Mappings, lists, texts, numbers, booleans and None. Every number is finite.
+        Mappings, lists, texts, numbers, booleans and None. Every number is finite, unless
+        `allow_nan`: too large ones are then infinite.
 
     Raises:
         ValueError: If it is not JSON or not UTF-8, is nested too deep, or has a number that is too
@@ -23,9 +28,9 @@ def parse_json(content: str | bytes) -> object:
     """
     try:
         return json.loads(
-            content.decode() if isinstance(content, bytes) else content,
-            parse_constant=_reject_constant,
-            parse_float=_parse_float,
+            content.decode("utf-8-sig") if isinstance(content, bytes) else content,
+            parse_constant=None if allow_nan else _reject_constant,
+            parse_float=None if allow_nan else _parse_float,
             parse_int=_parse_int,
         )
     except RecursionError:

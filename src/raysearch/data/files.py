@@ -23,6 +23,8 @@ from raysearch.data.file_access import (
 )
 from raysearch.errors import DataError, StorageError
 
+RESTORE_ADVICE = "restore it from a copy"
+
 
 class Folder:
     """A folder whose files are read and written as a whole.
@@ -104,17 +106,27 @@ class Folder:
         with self._storage_errors(name):
             return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
 
-    def read(self, name: str, max_bytes: int | None = None) -> bytes:
+    def read(self, name: str, max_bytes: int | None = None, advice: str = RESTORE_ADVICE) -> bytes:
         """Read the whole file `name`.
+
+        Args:
+            name: The file.
+            max_bytes: The largest size that is accepted.
+            advice: What to do about a larger file, for the message.
 
         Raises:
             FileNotFoundError: If it does not exist.
             DataError: If it is a pipe or a device, or larger than `max_bytes`.
         """
-        return self.read_with_status(name, max_bytes)[0]
+        return self.read_with_status(name, max_bytes, advice=advice)[0]
 
     def read_with_status(
-        self, name: str, max_bytes: int | None = None, *, follows_links: bool = True
+        self,
+        name: str,
+        max_bytes: int | None = None,
+        *,
+        follows_links: bool = True,
+        advice: str = RESTORE_ADVICE,
     ) -> tuple[bytes, os.stat_result | None]:
         """Read the file `name` as `read` does; return its content and its status.
 
@@ -125,23 +137,25 @@ class Folder:
             name: The file.
             max_bytes: The largest size that is accepted.
             follows_links: Whether a local file may be a link; otherwise, a link raises an OSError.
+            advice: What to do about a larger file, for the message.
         """
         if self.is_local:
             descriptor = regular_descriptor(self.path(name), follows_links=follows_links)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
-                self._check_size(name, status.st_size, max_bytes)
+                self._check_size(name, status.st_size, max_bytes, advice)
                 return file.read(), status
         with self._storage_errors(name):
             if max_bytes is not None:
-                self._check_size(name, int(self.fs.size(self.path(name)) or 0), max_bytes)
+                num_bytes = int(self.fs.size(self.path(name)) or 0)
+                self._check_size(name, num_bytes, max_bytes, advice)
             return cast("bytes", self.fs.cat_file(self.path(name))), None
 
-    def _check_size(self, name: str, num_bytes: int, max_bytes: int | None) -> None:
+    def _check_size(self, name: str, num_bytes: int, max_bytes: int | None, advice: str) -> None:
         if max_bytes is not None and num_bytes > max_bytes:
             raise DataError(
                 f"{self.path(name)}: {num_bytes:,} bytes, more than the limit of {max_bytes:,} for"
-                " such a file; restore it from a copy"
+                f" such a file; {advice}"
             )
 
     def write(self, name: str, content: bytes, *, private: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Files of annotations are found by the names of slides, and checked against the slides."""
+"""Files of annotations are read by their suffix, and checked against their slides."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import gzip
 from pathlib import Path
 
 import pytest
+import shapely
 
+from raysearch.data.slides import annotated_regions
 from raysearch.data.slides import annotations as annotations_module
 from raysearch.data.slides.annotations import (
     AnnotatedRegion,
     SlideAnnotations,
     check_annotated_classes,
     check_in_slide,
-    find_annotations,
     read_annotations,
-    unmatched_annotations,
 )
-from raysearch.errors import DataError
+from raysearch.errors import DataError, StorageError
 from support.annotation_files import (
     asap_annotation,
     asap_file,
@@ -26,13 +26,12 @@ from support.annotation_files import (
     polygon,
     square,
 )
+from support.failing_store import failing_folder
 
 GEOJSON = collection(feature(polygon(square(0, 0, 10))))
 
 
 def regions_of(*squares: tuple[float, float, float]) -> SlideAnnotations:
-    import shapely
-
     polygons = [shapely.Polygon(square(*corner_and_side)) for corner_and_side in squares]
     return SlideAnnotations(tuple(AnnotatedRegion("Tumor", part) for part in polygons))
 
@@ -83,84 +82,40 @@ def test_a_file_that_cannot_be_read_is_rejected_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a\x00b.geojson", "a\x00b/c.geojson", "\ud800.geojson"])
+def test_a_path_that_no_file_system_has_is_rejected(name: str) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|contains a NUL"):
+        read_annotations(f"/tmp/{name}")
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_huge_file_is_rejected_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    monkeypatch.setattr(annotations_module, "MAX_BYTES", 2**20)
+    for module in (annotations_module, annotated_regions):
+        monkeypatch.setattr(module, "MAX_BYTES", 2**20)
     content = b" " * 2**20 + GEOJSON
     path = tmp_path / ("a.geojson.gz" if packed else "a.geojson")
     path.write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(DataError, match="more than 1 MB; export the annotations without"):
+    with pytest.raises(DataError, match=r"more than .*; export the annotations without"):
         read_annotations(str(path))
 
 
-def make_files(folder: Path, *names: str) -> str:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-    return str(folder)
-
-
-def test_annotations_are_found_by_the_name_of_the_slide_with_and_without_suffix(
-    tmp_path: Path,
+def test_an_object_store_that_fails_while_it_is_read_is_a_storage_error(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = make_files(tmp_path, "a.geojson", "b.xml", "c.svs.geojson.gz", "d.1.json", "x.png")
-    slides = ["a.svs", "b.ndpi", "c.svs", "d.1.tiff", "e.svs"]
-    assert find_annotations(folder, slides) == {
-        "a.svs": f"{tmp_path}/a.geojson",
-        "b.ndpi": f"{tmp_path}/b.xml",
-        "c.svs": f"{tmp_path}/c.svs.geojson.gz",
-        "d.1.tiff": f"{tmp_path}/d.1.json",
-    }
+    folder = failing_folder(ConnectionError("reset by peer"))
+    monkeypatch.setattr(annotations_module, "Folder", lambda _address: folder)
+    with pytest.raises(StorageError, match=r"a\.geojson: cannot be used \(reset by peer"):
+        read_annotations("s3://bucket/all/a.geojson")
 
 
-def test_slides_of_one_stem_have_annotations_with_their_suffix(tmp_path: Path) -> None:
-    folder = make_files(tmp_path, "a.svs.geojson", "a.ndpi.geojson")
-    matches = find_annotations(folder, ["a.svs", "a.ndpi"])
-    assert matches["a.svs"] == f"{tmp_path}/a.svs.geojson"
-    assert matches["a.ndpi"] == f"{tmp_path}/a.ndpi.geojson"
-
-
-def test_slides_of_one_name_have_annotations_in_their_subfolders(tmp_path: Path) -> None:
-    folder = make_files(tmp_path, "site1/a.geojson", "site2/a.geojson")
-    matches = find_annotations(folder, ["site1/a.svs", "site2/a.svs"])
-    assert matches["site1/a.svs"] == f"{tmp_path}/site1/a.geojson"
-    assert matches["site2/a.svs"] == f"{tmp_path}/site2/a.geojson"
-
-
-def test_a_flat_folder_has_the_annotations_of_slides_in_subfolders(tmp_path: Path) -> None:
-    folder = make_files(tmp_path, "a.geojson")
-    assert find_annotations(folder, ["site1/a.svs"]) == {"site1/a.svs": f"{tmp_path}/a.geojson"}
-
-
-@pytest.mark.parametrize(
-    ("files", "slides", "reason"),
-    [
-        (["a.geojson", "a.xml"], ["a.svs"], "2 files for the slide a.svs"),
-        (["x/a.geojson", "y/a.geojson"], ["a.svs"], "2 files for the slide a.svs"),
-        (["a.geojson"], ["a.svs", "a.ndpi"], "could be of a.ndpi or a.svs; name it"),
-        (["a.geojson"], ["x/a.svs", "y/a.svs"], "could be of x/a.svs or y/a.svs"),
-        (["b.geojson"], ["a.svs"], r"no annotations of these slides in it \(files: b.geojson\)"),
-        ([".hidden/a.geojson"], ["a.svs"], r"no annotations .*\(files: none\)"),
-    ],
-)
-def test_ambiguous_and_foreign_annotations_are_rejected(
-    tmp_path: Path, files: list[str], slides: list[str], reason: str
-) -> None:
-    folder = make_files(tmp_path, *files)
-    with pytest.raises(DataError, match=reason):
-        find_annotations(folder, slides)
-
-
-def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a folder"):
-        find_annotations(str(tmp_path / "missing"), ["a.svs"])
-
-
-def test_annotations_of_no_slide_are_listed(tmp_path: Path) -> None:
-    folder = make_files(tmp_path, "a.geojson", "b.geojson", "c/d.xml")
-    assert unmatched_annotations(folder, ["a.svs"]) == ("b.geojson", "c/d.xml")
+def test_classes_that_differ_only_in_case_are_rejected(tmp_path: Path) -> None:
+    square_of = polygon(square(0, 0, 10))
+    path = tmp_path / "a.geojson"
+    path.write_bytes(collection(feature(square_of, "Tumor"), feature(square_of, "TUMOR")))
+    with pytest.raises(DataError, match="classes 'TUMOR' and 'Tumor' of the annotations differ"):
+        read_annotations(str(path))
 
 
 def test_regions_outside_of_the_slide_are_counted_and_left_out() -> None:
@@ -179,13 +134,11 @@ def test_regions_up_to_the_edge_of_the_slide_need_no_warning() -> None:
 
 
 def test_a_region_around_a_corner_of_the_slide_is_outside() -> None:
-    import shapely
-
     corner = shapely.Polygon(
         [(150, -50), (150, 150), (-50, 150), (-50, 120), (120, 120), (120, -50)]
     )
     annotations = SlideAnnotations((AnnotatedRegion("Tumor", corner),))
-    with pytest.raises(DataError, match="all 1 region are outside of the slide of 100 x 100"):
+    with pytest.raises(DataError, match="its only region is outside of the slide of 100 x 100"):
         check_in_slide("a.xml", annotations, 100, 100)
 
 
@@ -206,3 +159,21 @@ def test_a_class_on_no_slide_is_rejected_with_the_names_that_exist() -> None:
         check_annotated_classes(["Tumor", "tumour"], annotations)
     with pytest.raises(DataError, match="they have none"):
         check_annotated_classes(["Tumor"], {})
+
+
+def test_a_message_lists_a_few_short_names() -> None:
+    squares = shapely.box(0, 0, 1, 1)
+    regions = [AnnotatedRegion(f"{number} {'x' * 150}", squares) for number in range(900)]
+    with pytest.raises(DataError, match="and 895 more") as error:
+        check_annotated_classes(["Tumor"], {"a.svs": SlideAnnotations(tuple(regions))})
+    assert len(str(error.value)) < 500
+
+
+def test_classes_of_two_slides_that_differ_only_in_case_are_rejected() -> None:
+    names = {"a.svs": "Tumor", "b.svs": "tumor"}
+    annotations = {
+        slide: SlideAnnotations((AnnotatedRegion(name, shapely.box(0, 0, 1, 1)),))
+        for slide, name in names.items()
+    }
+    with pytest.raises(DataError, match="the classes 'Tumor' and 'tumor' of the annotations"):
+        check_annotated_classes(["Tumor"], annotations)

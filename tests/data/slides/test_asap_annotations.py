@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import time
 
 import pytest
 
+from raysearch.data.slides import annotated_regions
 from raysearch.data.slides.annotated_regions import SlideAnnotations
 from raysearch.data.slides.asap_annotations import parse_asap
 from raysearch.errors import DataError
@@ -13,7 +14,7 @@ from support.annotation_files import asap_annotation, asap_file, square
 
 
 def parse(content: bytes) -> SlideAnnotations:
-    return parse_asap(io.BytesIO(content), "a.xml")
+    return parse_asap(content, "a.xml")
 
 
 def areas(annotations: SlideAnnotations) -> list[tuple[str, float]]:
@@ -77,6 +78,33 @@ def test_the_groups_of_camelyon16_are_tumor_and_its_holes() -> None:
     assert "the groups _0, _1, _2 are read as in CAMELYON" in annotations.warnings[0]
 
 
+def test_normal_tissue_is_cut_out_of_the_metastases_of_camelyon17() -> None:
+    """The masks of CAMELYON17 are painted in this order, also where one crosses the other."""
+    annotations = parse(
+        asap_file(
+            asap_annotation(square(90, 0, 20), "normal"),
+            asap_annotation(square(0, 0, 100), "metastases"),
+            asap_annotation(square(10, 10, 20), "normal"),
+            asap_annotation(square(95, 5, 2), "metastases"),
+            asap_annotation(square(0, 0, 100), "stroma"),
+        )
+    )
+    assert areas(annotations) == [
+        ("normal", 400), ("metastases", 10_000 - 400 - 200), ("normal", 400), ("stroma", 10_000),
+    ]  # fmt: skip
+    first, second = annotations.warnings
+    assert "the groups metastases, normal are read as in CAMELYON" in first
+    assert "normal is cut out of metastases" in first
+    assert second == "a.xml: 1 annotation left out: within what is cut out"
+
+
+@pytest.mark.parametrize("group", ["metastases", "normal"])
+def test_one_of_both_groups_is_a_class_without_a_convention(group: str) -> None:
+    annotations = parse(asap_file(asap_annotation(square(0, 0, 2), group)))
+    assert areas(annotations) == [(group, 4)]
+    assert annotations.warnings == ()
+
+
 def test_exclusions_are_cut_out_of_every_class() -> None:
     annotations = parse(
         asap_file(
@@ -87,7 +115,20 @@ def test_exclusions_are_cut_out_of_every_class() -> None:
         )
     )
     assert areas(annotations) == [("Tumor", 75), ("Stroma", 375)]
-    assert "a.xml: 1 annotation left out: within an exclusion" in annotations.warnings
+    assert "a.xml: 1 annotation left out: within what is cut out" in annotations.warnings
+
+
+def test_exclusions_that_cross_regions_too_often_are_rejected() -> None:
+    strips = [
+        [(0, step), (4000, step), (4000, step + 5), (0, step + 5)] for step in range(0, 2000, 10)
+    ]
+    across = [[(y, x) for x, y in strip] for strip in strips]
+    content = asap_file(
+        *(asap_annotation(strip, "Tumor") for strip in strips),
+        *(asap_annotation(strip, "Exclusion") for strip in across),
+    )
+    with pytest.raises(DataError, match=r"^a.xml: its polygons .* \(more than 100,000 crossings"):
+        parse(content)
 
 
 def test_a_polygon_that_crosses_itself_is_repaired_with_a_warning() -> None:
@@ -120,7 +161,13 @@ GOOD = asap_file(asap_annotation(square(0, 0, 3)))
         (GOOD.replace(b'X="3"', b'X="1e400"', 1), "annotation 1: the coordinate inf"),
         (GOOD.replace(b'X="3"', b'X="3,5"', 1), "annotation 1: the coordinate '3,5' is no number"),
         (GOOD.replace(b'X="3"', b"", 1), "annotation 1: the coordinate 'None' is no number"),
+        (GOOD.replace(b'X="3"', b'X="1_0"', 1), "annotation 1: the coordinate '1_0' is no number"),
+        (GOOD.replace(b'X="3"', 'X="\u0663"'.encode(), 1), "is no number"),
+        (GOOD.replace(b'X="3"', b'X="2e7"', 1), "the coordinate 20000000.0 is not between"),
         (GOOD.replace(b'Order="1"', b'Order="b"'), "annotation 1: Order 'b' is no number"),
+        (GOOD.replace(b'Order="1"', b'Order="1_0"'), "annotation 1: Order '1_0' is no number"),
+        (GOOD.replace(b'"Tumor" C', b'"' + b"x" * 201 + b'" C'), "annotation 1: the class name"),
+        (GOOD.replace(b'"Tumor" C', b'"a&#x9b;b" C'), "annotation 1: the class name 'a\\x9bb'"),
         (GOOD.replace(b"Polygon", b"Circle"), "annotation 1: 'Circle' is not a type"),
     ],
 )
@@ -132,3 +179,26 @@ def test_each_broken_file_is_rejected_in_one_line(content: bytes, reason: str) -
     assert reason in message
     assert "\n" not in message
     assert len(message) < 400
+
+
+def test_a_long_attribute_takes_no_long_time() -> None:
+    """A parser that is fed in parts reads the attribute from its start for each of them."""
+    content = GOOD.replace(b"#F4FA58", b"x" * (32 * 2**20))
+    start = time.perf_counter()
+    assert areas(parse(content)) == [("Tumor", 9)]
+    assert time.perf_counter() - start < 5  # .1 s
+
+
+def test_a_file_with_too_many_values_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotated_regions, "MAX_VALUES", 38)
+    content = asap_file(asap_annotation(square(0, 0, 3)))
+    assert content.count(b"<") + content.count(b"=") == 38
+    assert areas(parse(content)) == [("Tumor", 9)]
+    with pytest.raises(DataError, match=r"^a.xml: more than 38 values; export the annotations"):
+        parse(content + b"<")
+
+
+def test_a_file_with_too_many_points_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotated_regions, "MAX_POINTS", 7)
+    with pytest.raises(DataError, match=r"^a.xml: more than 7 points of polygons"):
+        parse(asap_file(asap_annotation(square(0, 0, 3)), asap_annotation(square(9, 9, 3))))

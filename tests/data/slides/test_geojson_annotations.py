@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
+import numpy as np
 import pytest
 
+from raysearch.data.slides import annotated_regions
 from raysearch.data.slides.geojson_annotations import parse_geojson
 from raysearch.errors import DataError
 from support.annotation_files import collection, feature, polygon, square
@@ -54,6 +57,11 @@ def test_a_multipolygon_with_holes_is_one_region() -> None:
         ("Tumor", "Tumor"),
         ({"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, "Tumor: Positive"),
         ({"name": "Positive", "parentClass": {"name": "Tumor"}, "colorRGB": 1}, "Tumor: Positive"),
+        ({"name": "Tumor", "parentClass": None}, "Tumor"),
+        ({"name": "C", "parentClass": {"name": "B", "parentClass": {"name": "A"}}}, "A: B: C"),
+        ({"name": "Tumor", "names": []}, "Tumor"),
+        ({"name": None, "names": ["Tumor"]}, "Tumor"),
+        ({"name": "Tumor", "names": ["Stroma", "Positive"]}, "Tumor"),  # as QuPath reads it
         ({"name": "  In  situ "}, "In situ"),
         ({"name": "Ka\u0308se"}, "K\u00e4se"),
         ({"name": "Ignore*"}, "Ignore*"),
@@ -66,7 +74,9 @@ def test_the_class_is_read_from_each_kind_of_classification(
     assert areas(collection(item)) == {name: 1}
 
 
-@pytest.mark.parametrize("classification", [None, {}, "", {"name": None}, {"names": []}, 3])
+@pytest.mark.parametrize(
+    "classification", [None, {}, "", {"name": None}, {"names": []}, {"name": " "}]
+)
 def test_features_without_a_class_are_counted_and_left_out(classification: object) -> None:
     item = feature(UNIT, None, classification=classification)
     annotations = parse_geojson(collection(item, item, feature(UNIT)), "a.geojson")
@@ -81,6 +91,7 @@ def test_objects_inside_of_objects_are_read() -> None:
     parent = feature(polygon(square(0, 0, 100)), None, childObjects=[child])
     annotations = parse_geojson(collection(parent), "a.geojson")
     assert areas(collection(parent)) == {"Tumor": 25, "Necrosis": 4}
+    assert [region.depth for region in annotations.regions] == [1, 2]
     assert len(annotations.warnings) == 1
 
 
@@ -114,8 +125,60 @@ def test_points_and_lines_are_left_out_also_of_nested_collections() -> None:
     assert [region.geometry.area for region in annotations.regions] == [5]
     assert annotations.warnings == (
         "a.geojson: 1 feature left out: a LineString, which has no area",
-        "a.geojson: 2 features left out: a Point, which has no area",
+        "a.geojson: 1 feature left out: a Point, which has no area",
         "a.geojson: 1 feature left out: without a geometry",
+        "a.geojson: 1 feature with parts left out: a Point, which has no area",
+    )
+
+
+def test_a_feature_counts_once_however_many_points_it_has() -> None:
+    points = [{"type": "Point", "coordinates": [n, n]} for n in range(100)]
+    line = {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
+    mixed = {"type": "GeometryCollection", "geometries": [UNIT, *points]}
+    flat = {"type": "GeometryCollection", "geometries": [*points, line]}
+    annotations = parse_geojson(collection(feature(mixed), feature(flat)), "a.geojson")
+    assert [region.geometry.area for region in annotations.regions] == [1]
+    assert annotations.warnings == (
+        "a.geojson: 1 feature left out: a LineString, which has no area; a Point, which has no"
+        " area",
+        "a.geojson: 1 feature with parts left out: a Point, which has no area",
+    )
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[]]},
+        {"type": "MultiPolygon", "coordinates": []},
+        {"type": "MultiPolygon", "coordinates": [[]]},
+        {"type": "GeometryCollection", "geometries": []},
+        polygon([(0, 0), (1, 1)]),
+        polygon([(0, 0), (1, 1), (0, 0)]),
+    ],
+)
+def test_an_empty_geometry_is_counted_and_left_out(geometry: object) -> None:
+    annotations = parse_geojson(collection(feature(UNIT), feature(geometry)), "a.geojson")
+    assert len(annotations.regions) == 1
+    assert annotations.warnings == (
+        "a.geojson: 1 feature left out: a polygon without area (feature 2)",
+    )
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        polygon(square(0, 0, 2), [(1, 1), (1.5, 1.5)]),
+        {"type": "MultiPolygon", "coordinates": [
+            [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]], [[[5, 5], [6, 6], [5, 5]]],
+        ]},
+    ],
+)  # fmt: skip
+def test_parts_and_holes_of_two_points_are_counted(geometry: object) -> None:
+    annotations = parse_geojson(collection(feature(geometry)), "a.geojson")
+    assert [region.geometry.area for region in annotations.regions] == [4]
+    assert annotations.warnings == (
+        "a.geojson: 1 feature with parts left out: a ring of fewer than 3 points",
     )
 
 
@@ -140,6 +203,10 @@ def broken(geometry: object) -> bytes:
     return collection(feature(UNIT), feature(geometry))
 
 
+def classified(classification: object) -> bytes:
+    return collection(feature(UNIT), feature(UNIT, None, classification=classification))
+
+
 NAN_RING = [[0, 0], [float("nan"), 0], [1, 1], [0, 0]]
 
 
@@ -159,12 +226,36 @@ NAN_RING = [[0, 0], [float("nan"), 0], [1, 1], [0, 0]]
         (b'[{"type": "Polygon"}]', "feature 1: not a feature"),
         (b"[3]", "feature 1: not a feature"),
         (broken({"type": "Polygon", "coordinates": [NAN_RING]}), "feature 2: the coordinate nan"),
-        (broken({"type": "Polygon", "coordinates": 3}), "feature 2: its coordinates are not"),
+        (broken({"type": "Polygon", "coordinates": 3}), "feature 2: its coordinates: not a list"),
         (broken({"type": "Polygon", "coordinates": [3]}), "feature 2: the points"),
         (broken({"type": "MultiPolygon", "coordinates": [3]}), "feature 2: its coordinates"),
         (broken({"type": "Polygon"}), "feature 2: its coordinates"),
         (broken({"type": "GeometryCollection", "geometries": {}}), "feature 2: its coordinates"),
         (broken({"type": "Circle"}), "feature 2: 'Circle' is not a type"),
+        (broken({"type": []}), "feature 2: '[]' is not a type"),
+        (broken("POLYGON"), "feature 2: `geometry`: not a JSON object"),
+        (broken([UNIT]), "feature 2: `geometry`: not a JSON object"),
+        (broken({"type": "GeometryCollection", "geometries": [3]}), "feature 2: a part of"),
+        (classified(3), "feature 2: `classification`: not a JSON object"),
+        (classified(["Tumor"]), "feature 2: `classification`: not a JSON object"),
+        (classified({"name": 3}), "feature 2: `name` of its class: not a text"),
+        (classified({"name": False}), "feature 2: `name` of its class: not a text"),
+        (classified({"names": [5, "Positive"]}), "feature 2: `names` of its class: not a text"),
+        (classified({"names": "Tumor"}), "feature 2: `names` of its class: not a list"),
+        (
+            classified({"name": "Positive", "parentClass": "Tumor"}),
+            "feature 2: `parentClass`: not a JSON object",
+        ),
+        (classified("a\x00b"), "feature 2: the class name 'a\\x00b' has a control"),
+        (classified({"name": "\ud800"}), "feature 2: the class name '\\ud800' has"),
+        (classified({"names": ["a" * 150, "b" * 150]}), "has 302 characters, at most 200"),
+        (
+            collection(feature(UNIT), {"type": "Feature", "geometry": UNIT, "properties": [1]}),
+            "feature 2: `properties`: not a JSON object",
+        ),
+        (collection(feature(UNIT, objectType=3)), "feature 1: `objectType`: not a text"),
+        (collection(feature(UNIT, childObjects={"a": 1})), "feature 1: `childObjects`: not a list"),
+        (collection(feature(UNIT, childObjects=[3])), "feature 2: not a feature"),
         (broken(polygon(square(0, 0, 1e12))), "feature 2: the coordinate 1000000000000.0"),
     ],
 )
@@ -176,3 +267,30 @@ def test_each_broken_file_is_rejected_in_one_line(content: bytes, reason: str) -
     assert reason in message
     assert "\n" not in message
     assert len(message) < 400
+
+
+def test_a_scribble_is_rejected_by_its_number() -> None:
+    points = [(x, y) for x, y in np.random.default_rng(0).uniform(0, 1000, (2_000, 2)).tolist()]
+    start = time.perf_counter()
+    with pytest.raises(DataError, match=r"^a.geojson: feature 2: its polygons .* crossings"):
+        parse_geojson(broken(polygon(points)), "a.geojson")
+    assert time.perf_counter() - start < 5  # .3 s; a repair takes 24 s
+
+
+def test_the_crossings_of_a_file_have_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotated_regions, "MAX_CROSSINGS", 2)
+    eight = feature(polygon([(0, 0), (10, 10), (10, 0), (0, 10)]))
+    assert len(parse_geojson(collection(eight, eight), "a").regions) == 2
+    with pytest.raises(DataError, match=r"^a: feature 3: its polygons cannot be repaired"):
+        parse_geojson(collection(eight, eight, eight), "a")
+
+
+def test_a_file_with_too_many_values_or_points_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annotated_regions, "MAX_POINTS", 9)
+    with pytest.raises(DataError, match=r"^a: more than 9 points of polygons; export the"):
+        parse_geojson(collection(feature(UNIT), feature(UNIT)), "a")
+    monkeypatch.setattr(annotated_regions, "MAX_VALUES", 1000)
+    with pytest.raises(DataError, match=r"^a: more than 1,000 values; export the annotations wi"):
+        parse_geojson(b"[" + b"[]," * 501 + b"[]]", "a")

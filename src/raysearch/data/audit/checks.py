@@ -10,10 +10,11 @@ from raysearch.data.audit.duplicate_checks import (
     check_duplicates,
     check_near_duplicates,
 )
-from raysearch.data.audit.findings import ERROR, INFO, SEVERITIES, WARNING, Finding, quantity
+from raysearch.data.audit.findings import ERROR, INFO, SEVERITIES, WARNING, Finding
 from raysearch.data.audit.outliers import ODD_STAIN
 from raysearch.data.audit.row_statistics import MixedPatient
 from raysearch.data.audit.shard_audit import Audit
+from raysearch.data.quantities import quantity
 from raysearch.data.shards.shard_manifest import Manifest
 
 MAX_CLASS_RATIO, MAX_PATIENT_FRACTION = 10, 0.2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from raysearch.data.audit.findings import ERROR, INFO, WARNING, Finding, quantity
+from raysearch.data.audit.findings import ERROR, INFO, WARNING, Finding
 from raysearch.data.audit.shard_audit import Audit, DuplicateGroup
+from raysearch.data.quantities import quantity
 
 REMOVE_WRONG_LABELS = "Find the correct label, remove the other files and shard again."
 REMOVE_COPIES = "Remove the surplus files and shard again."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raysearch.data.quantities import quantity
+
 ERROR, WARNING, INFO = "error", "warning", "info"
 SEVERITIES = (ERROR, WARNING, INFO)
 
@@ -47,9 +49,3 @@ def summarize(findings: Sequence[Finding]) -> str:
     if any(finding.severity == WARNING for finding in findings):
         return "No errors found; review the warnings."
     return "No errors found."
-
-
-def quantity(count: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 patch` or `2 patches`."""
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else plural}"

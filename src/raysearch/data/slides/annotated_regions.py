@@ -7,21 +7,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from raysearch.errors import DataError, shortened
+from raysearch.data.quantities import quantity
+from raysearch.data.slides.polygons import (
+    MAX_CROSSINGS,
+    Rings,
+    build_geometry,
+    has_points,
+    overlay_errors,
+)
+from raysearch.errors import DataError
 
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
-# The points of a ring, shape (points, 2); the first ring of a polygon is its boundary, the others
-# are holes.
-Ring = NDArray[np.float64]
-Rings = Sequence[Ring]
-# No slide has so many pixels in a row; areas of such polygons are still exact to 1e-9 pixels.
-MAX_COORDINATE = 1e8
+# What a file may have. Python needs 20 times as much memory for parsed JSON as its text has if it
+# is made for that, and about 6 times if it is of polygons: with these limits, reading takes at most
+# about 1 GB. Files of drawn regions have a few megabytes; larger ones have the detected cells.
+MAX_BYTES = 64 * 2**20
+MAX_VALUES = 8_000_000
+MAX_POINTS = 2_000_000
 MAX_LISTED = 5
+EXPORT_ADVICE = "export the annotations without the detections"
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,13 @@ class AnnotatedRegion:
         class_name: The class.
         geometry: Its polygons, with holes, in pixels of level 0; it is valid, and has an area.
         valid: Whether it was drawn so; False if it crossed itself and was repaired.
+        depth: How many objects of the file contain its object.
     """
 
     class_name: str
     geometry: Polygon | MultiPolygon
     valid: bool = True
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,28 +74,70 @@ class RegionCollector:
     noun: str
     regions: list[AnnotatedRegion] = field(default_factory=list)
     _omitted: Counter[str] = field(default_factory=Counter)
+    _with_omitted_parts: Counter[str] = field(default_factory=Counter)
     _repaired: list[int] = field(default_factory=list)
     _empty: list[int] = field(default_factory=list)
+    _num_points: int = 0
+    _num_crossings: int = 0
 
     def omit(self, reason: str) -> None:
-        """Count an object that is left out for `reason`, which ends the sentence `it is ...`."""
+        """Count an object that is left out for `reason`, such as `a Point, which has no area`."""
         self._omitted[reason] += 1
 
-    def add(self, class_name: str, polygons: Sequence[Rings], number: int) -> None:
-        """Add a region.
+    def add(
+        self,
+        class_name: str,
+        polygons: Sequence[Rings],
+        number: int,
+        *,
+        omitted_parts: Iterable[str] = (),
+        depth: int = 0,
+    ) -> None:
+        """Add a region, or count an object without area.
 
         Args:
             class_name: Its class.
             polygons: The rings of each of its polygons.
             number: The number of the object in the file, from 1.
+            omitted_parts: Why parts of the object are not among the polygons.
+            depth: How many objects contain it.
+
+        Raises:
+            DataError: If the file has too many points, or the repair of a polygon would take too
+                long.
         """
-        geometry, valid = build_geometry(polygons)
-        if geometry is None:
+        polygons = [rings for rings in polygons if rings]
+        reasons = set(omitted_parts)
+        if reasons and not polygons:
+            self.omit("; ".join(sorted(reasons)))
+            return
+        self._count_points(polygons)
+        drawn = [[ring for ring in rings if has_points(ring)] for rings in polygons]
+        if any(
+            len(rings) < len(all_rings) for rings, all_rings in zip(drawn, polygons, strict=True)
+        ):
+            reasons.add("a ring of fewer than 3 points")
+        pairs = zip(drawn, polygons, strict=True)
+        outlined = [rings for rings, (boundary, *_holes) in pairs if has_points(boundary)]
+        with overlay_errors(f"{self.path}: {self.noun} {number}"):
+            built = build_geometry(outlined, MAX_CROSSINGS - self._num_crossings)
+        self._num_crossings += built.num_crossings
+        if built.geometry is None:
             self._empty.append(number)
             return
-        if not valid:
+        if reasons:
+            self._with_omitted_parts["; ".join(sorted(reasons))] += 1
+        if not built.valid:
             self._repaired.append(number)
-        self.regions.append(AnnotatedRegion(class_name, geometry, valid))
+        self.regions.append(AnnotatedRegion(class_name, built.geometry, built.valid, depth))
+
+    def _count_points(self, polygons: Sequence[Rings]) -> None:
+        self._num_points += sum(len(ring) for rings in polygons for ring in rings)
+        if self._num_points > MAX_POINTS:
+            raise DataError(
+                f"{self.path}: more than {MAX_POINTS:,} points of polygons; {EXPORT_ADVICE}, or"
+                " simplify them"
+            )
 
     def error(self, number: int, reason: str) -> DataError:
         """Return the error of the object with that number."""
@@ -96,8 +146,12 @@ class RegionCollector:
     def annotations(self) -> SlideAnnotations:
         """Return the regions with the warnings."""
         warnings = [
-            f"{self.path}: {counted(number, self.noun)} left out: {reason}"
-            for reason, number in sorted(self._omitted.items())
+            f"{self.path}: {quantity(number, self.noun)} {text}: {reason}"
+            for counts, text in (
+                (self._omitted, "left out"),
+                (self._with_omitted_parts, "with parts left out"),
+            )
+            for reason, number in sorted(counts.items())
         ]
         for numbers, text in (
             (self._empty, "left out: a polygon without area"),
@@ -105,85 +159,28 @@ class RegionCollector:
         ):
             if numbers:
                 listed = f"{self.noun} {_listed(numbers)}"
-                count = counted(len(numbers), self.noun)
+                count = quantity(len(numbers), self.noun)
                 warnings.append(f"{self.path}: {count} {text} ({listed})")
         return SlideAnnotations(tuple(self.regions), tuple(warnings))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 polygon` or `2 polygons`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def check_content(path: str, content: bytes, separators: bytes) -> None:
+    """Check the size of a file, and the number of its values, before it is parsed.
+
+    Args:
+        path: The file, for messages.
+        content: Its content, unpacked.
+        separators: The characters that there are at least as many of as values.
+
+    Raises:
+        DataError: If it would need too much memory.
+    """
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path}: more than {MAX_BYTES // 2**20} MB; {EXPORT_ADVICE}")
+    if sum(content.count(separator) for separator in separators) > MAX_VALUES:
+        raise DataError(f"{path}: more than {MAX_VALUES:,} values; {EXPORT_ADVICE}")
 
 
 def _listed(numbers: Sequence[int]) -> str:
     ending = ", ..." if len(numbers) > MAX_LISTED else ""
     return ", ".join(map(str, numbers[:MAX_LISTED])) + ending
-
-
-def check_shapely() -> None:
-    """Raise a DataError if shapely is not installed."""
-    try:
-        import shapely  # noqa: F401
-    except ImportError:
-        raise DataError("annotations need the package shapely; install raysearch[slides]") from None
-
-
-def ring_of(points: object) -> Ring:
-    """Convert pairs of numbers; a third number of a point is ignored.
-
-    Raises:
-        ValueError: If it is not a list of points, or a number is not finite or too large.
-    """
-    try:
-        array = np.asarray(points)
-    except (ValueError, OverflowError):  # points of different lengths, or nested too deep
-        raise ValueError("the points of a polygon are not pairs of numbers") from None
-    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "iuf":
-        raise ValueError("the points of a polygon are not pairs of numbers")
-    ring = np.asarray(array[:, :2], np.float64)
-    within = np.abs(ring) <= MAX_COORDINATE  # False for NaN
-    if not within.all():
-        value = shortened(ring[~within][0])
-        raise ValueError(f"the coordinate {value} is not between -{MAX_COORDINATE:,.0f} and"
-                         f" {MAX_COORDINATE:,.0f}")  # fmt: skip
-    return ring
-
-
-def build_geometry(polygons: Iterable[Rings]) -> tuple[Polygon | MultiPolygon | None, bool]:
-    """Build a valid geometry from the rings of polygons.
-
-    Where a boundary crosses itself, all that it encloses belongs to the polygon, as in the masks
-    of QuPath and ASAP.
-
-    Returns:
-        The geometry, None if it has no area; and whether it was valid without a repair.
-    """
-    import shapely
-
-    parts = [
-        shapely.Polygon(rings[0], [hole for hole in rings[1:] if len(hole) > 2])
-        for rings in polygons
-        if rings and len(rings[0]) > 2
-    ]
-    geometry = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    valid = bool(shapely.is_valid(geometry))
-    if not valid:
-        repaired = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
-        # Parts of a repaired ring may still touch along a line.
-        geometry = shapely.union_all(shapely.get_parts(repaired))
-    return polygonal(geometry), valid
-
-
-def polygonal(geometry: object) -> Polygon | MultiPolygon | None:
-    """Return the polygons of a geometry; None if it has no area."""
-    import shapely
-
-    parts = [
-        part
-        for part in shapely.get_parts(shapely.get_parts([geometry]))
-        if shapely.get_dimensions(part) == 2 and shapely.area(part) > 0
-    ]
-    if not parts:
-        return None
-    result: Polygon | MultiPolygon = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    return result

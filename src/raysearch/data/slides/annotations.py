@@ -1,4 +1,4 @@
-"""Reads what was drawn on slides in QuPath or ASAP, and finds the file of each slide.
+"""Reads what was drawn on a slide in QuPath or ASAP.
 
 The regions of a file are polygons with a class, in pixels of level 0 of its slide.
 """
@@ -8,22 +8,27 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
-from typing import IO
-from unicodedata import normalize
 
+from raysearch.data.class_names import MAX_SHOWN_CHARACTERS, check_class_names, listed_names
 from raysearch.data.files import Folder
+from raysearch.data.quantities import quantity
 from raysearch.data.slides.annotated_regions import (
+    EXPORT_ADVICE,
+    MAX_BYTES,
     AnnotatedRegion,
     SlideAnnotations,
-    check_shapely,
-    counted,
+)
+from raysearch.data.slides.annotation_matching import (
+    GZIP_SUFFIX,
+    SUFFIXES,
+    XML_SUFFIX,
+    annotation_suffix,
 )
 from raysearch.data.slides.asap_annotations import parse_asap
 from raysearch.data.slides.geojson_annotations import parse_geojson
+from raysearch.data.slides.polygons import check_shapely
 from raysearch.errors import DataError, first_line, shortened
 
 __all__ = [
@@ -31,20 +36,12 @@ __all__ = [
     "SlideAnnotations",
     "check_annotated_classes",
     "check_in_slide",
-    "find_annotations",
     "read_annotations",
-    "unmatched_annotations",
 ]
 
-XML_SUFFIX, GZIP_SUFFIX = ".xml", ".gz"
-JSON_SUFFIXES = (".geojson", ".json")
-SUFFIXES = (*JSON_SUFFIXES, XML_SUFFIX, *(f"{suffix}{GZIP_SUFFIX}" for suffix in JSON_SUFFIXES))
-# Python needs about ten times as much memory for parsed JSON. Files of drawn regions have a few
-# megabytes; larger ones have the detected cells of a slide.
-MAX_BYTES = 512 * 2**20
+ANNOTATIONS = "the annotations"
 # A polygon that ends this far outside of the slide, in pixels, was drawn along its edge.
 EDGE_TOLERANCE = 1.0
-MAX_NAMES = 5
 
 
 def read_annotations(path: str) -> SlideAnnotations:
@@ -58,142 +55,35 @@ def read_annotations(path: str) -> SlideAnnotations:
         out or repaired.
 
     Raises:
-        DataError: If it cannot be read, is none of these formats, is too large, or has a polygon
-            without finite coordinates.
+        DataError: If it cannot be read, is none of these formats, is too large, has too many
+            classes or two that differ only in case, or a polygon without finite coordinates or
+            whose repair would take too long.
+        StorageError: If its object store cannot be reached.
     """
     check_shapely()
-    suffix = _suffix(path)
+    suffix = annotation_suffix(path)
     if not suffix:
         raise DataError(f"{path}: not a file of annotations; give {', '.join(SUFFIXES)}")
     content = _read(path, suffix.endswith(GZIP_SUFFIX))
-    if suffix == XML_SUFFIX:
-        return parse_asap(io.BytesIO(content), path)
-    return parse_geojson(content, path)
-
-
-def _suffix(name: str) -> str:
-    """Return the suffix of a file of annotations, in lower case; empty for another file."""
-    matching = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix)]
-    return max(matching, key=len, default="")
+    parse = parse_asap if suffix == XML_SUFFIX else parse_geojson
+    annotations = parse(content, path)
+    check_class_names(path, annotations.class_names, ANNOTATIONS)
+    return annotations
 
 
 def _read(path: str, is_gzip: bool) -> bytes:
+    """Return the content of a file, unpacked: at most MAX_BYTES + 1 bytes."""
     parent, _, name = path.rpartition("/")
     try:
-        with Folder(parent or ("/" if path.startswith("/") else ".")).open(name) as file:
-            content = _content(file, is_gzip)
-    except (OSError, EOFError, zlib.error) as error:
+        folder = Folder(parent or ("/" if path.startswith("/") else "."))
+        content = folder.read(name, MAX_BYTES, EXPORT_ADVICE)
+        if not is_gzip:
+            return content
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
+            return unpacked.read(MAX_BYTES + 1)
+    # ValueError: a path with NUL, or with characters that no file system has.
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({first_line(error)}); correct it") from None
-    if len(content) > MAX_BYTES:
-        raise DataError(
-            f"{path}: more than {MAX_BYTES // 2**20} MB; export the annotations without the"
-            " detections"
-        )
-    return content
-
-
-def _content(file: IO[bytes], is_gzip: bool) -> bytes:
-    """Return at most MAX_BYTES + 1 bytes of a file, unpacked."""
-    if not is_gzip:
-        return file.read(MAX_BYTES + 1)
-    with gzip.GzipFile(fileobj=file) as unpacked:
-        return unpacked.read(MAX_BYTES + 1)
-
-
-def find_annotations(folder: str, slides: Sequence[str]) -> dict[str, str]:
-    """Find the file with the annotations of each slide, by its name.
-
-    The annotations of `a.svs` are `a.svs.geojson`, `a.geojson`, or another suffix of SUFFIXES, in
-    the folder or below. If several slides have that name, they are the ones in the same subfolder.
-
-    Args:
-        folder: The folder with the annotations.
-        slides: The names of the slides, relative to their folder, such as `site1/a.svs`.
-
-    Returns:
-        The path of the annotations of each slide that has any.
-
-    Raises:
-        DataError: If the folder does not exist, no file in it is of a slide, a slide has several
-            files, or a file several slides.
-    """
-    root = Folder(folder)
-    files = _annotation_files(root)
-    matches = _match(folder, files, slides)
-    if not matches:
-        listed = ", ".join(files[:MAX_NAMES]) or "none"
-        raise DataError(
-            f"{folder}: no annotations of these slides in it (files: {listed}); name them as the"
-            " slides, such as a.geojson or a.svs.xml for a.svs"
-        )
-    return {slide: f"{root.address}/{name}" for slide, name in matches.items()}
-
-
-def unmatched_annotations(folder: str, slides: Sequence[str]) -> tuple[str, ...]:
-    """Return the files with annotations of no slide, for a warning.
-
-    Args:
-        folder: The folder with the annotations.
-        slides: The names of the slides, as for `find_annotations`.
-    """
-    files = _annotation_files(Folder(folder))
-    matched = set(_match(folder, files, slides).values())
-    return tuple(name for name in files if name not in matched)
-
-
-def _annotation_files(root: Folder) -> list[str]:
-    if not root.is_folder():
-        raise DataError(f"{root.address}: not a folder; give the folder with the annotations")
-    return [
-        name
-        for name in root.file_names()
-        if _suffix(name) and not any(part.startswith(".") for part in name.split("/"))
-    ]
-
-
-def _match(folder: str, files: Sequence[str], slides: Sequence[str]) -> dict[str, str]:
-    """Return the file of each slide that has one."""
-    files_of: dict[str, list[str]] = defaultdict(list)
-    for name in files:
-        base = PurePosixPath(name).name
-        files_of[_key(base[: -len(_suffix(base))])].append(name)
-    candidates: dict[str, list[str]] = {}
-    for slide in slides:
-        path = PurePosixPath(slide)
-        names = files_of[_key(path.name)] or files_of[_key(path.stem)]
-        in_same_folder = [name for name in names if PurePosixPath(name).parent == path.parent]
-        if len(names) > 1 and in_same_folder:
-            names = in_same_folder
-        if len(names) > 1:
-            raise DataError(
-                f"{folder}: {len(names)} files for the slide {slide} ({', '.join(sorted(names))});"
-                " keep one of them"
-            )
-        if names:
-            candidates[slide] = names
-    return _one_slide_per_file(folder, {slide: names[0] for slide, names in candidates.items()})
-
-
-def _one_slide_per_file(folder: str, matches: Mapping[str, str]) -> dict[str, str]:
-    """Return the matches; a file of several slides is that of the slide in the same subfolder."""
-    slides_of: dict[str, list[str]] = defaultdict(list)
-    for slide, name in matches.items():
-        slides_of[name].append(slide)
-    for name, named in slides_of.items():
-        if len(named) > 1:
-            parent = PurePosixPath(name).parent
-            in_same_folder = [slide for slide in named if PurePosixPath(slide).parent == parent]
-            if len(in_same_folder) != 1:
-                raise DataError(
-                    f"{folder}/{name}: could be of {' or '.join(sorted(named))}; name it as the"
-                    f" slide with its suffix, such as {PurePosixPath(named[0]).name}{_suffix(name)}"
-                )
-            slides_of[name] = in_same_folder
-    return {slide: name for slide, name in matches.items() if slide in slides_of[name]}
-
-
-def _key(name: str) -> str:
-    return normalize("NFC", name)
 
 
 def check_in_slide(
@@ -230,16 +120,18 @@ def check_in_slide(
         inside[index] = shapely.area(shapely.intersection(geometries[index], slide)) > 0
     size = f"the slide of {width:,} x {height:,} pixels"
     if not inside.any():
+        is_single = len(geometries) == 1
+        subject = "its only region is" if is_single else f"all {len(geometries):,} regions are"
         raise DataError(
-            f"{path}: all {counted(len(geometries), 'region')} are outside of {size}; they are"
-            " annotations of another slide, or not in pixels of its level 0"
+            f"{path}: {subject} outside of {size}; these are annotations of another slide, or not"
+            " in pixels of its level 0"
         )
     warnings = list(annotations.warnings)
     if not inside.all():
-        outside = counted(int((~inside).sum()), "region")
+        outside = quantity(int((~inside).sum()), "region")
         warnings.append(f"{path}: {outside} left out: outside of {size}")
     if (crossing & inside).any():
-        number = counted(int((crossing & inside).sum()), "region")
+        number = quantity(int((crossing & inside).sum()), "region")
         warnings.append(f"{path}: {number} with a part outside of {size}")
     pairs = zip(annotations.regions, inside, strict=True)
     regions = tuple(region for region, is_inside in pairs if is_inside)
@@ -256,13 +148,14 @@ def check_annotated_classes(
         annotations: The annotations of each slide.
 
     Raises:
-        DataError: If one of them is on no slide.
+        DataError: If one of them is on no slide, there are too many classes on all slides, or two
+            differ only in upper and lower case.
     """
-    names = {name for slide in annotations.values() for name in slide.class_names}
+    names = sorted({name for slide in annotations.values() for name in slide.class_names})
+    check_class_names("the slides", names, ANNOTATIONS)
     for class_name in classes:
         if class_name not in names:
-            listed = ", ".join(map(repr, sorted(names))) or "none"
             raise DataError(
-                f"class {shortened(class_name, 60)!r}: in the annotations of no slide; they have"
-                f" {listed}"
+                f"class {shortened(class_name, MAX_SHOWN_CHARACTERS)!r}: in the annotations of no"
+                f" slide; they have {listed_names(names)}"
             )

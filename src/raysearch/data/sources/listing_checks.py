@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from raysearch.config.names import LABEL
+from raysearch.data.class_names import check_class_names
 from raysearch.data.sources.listing import MISSING_WORDS, Item, Listing
 from raysearch.errors import DataError
-
-MAX_CLASSES = 1000
 
 
 def checked_listing(source: str, source_format: str, listing: Listing) -> Listing:
@@ -26,7 +25,7 @@ def checked_listing(source: str, source_format: str, listing: Listing) -> Listin
             or two images at one position of one slide have different labels.
     """
     for task, class_names in ((LABEL, listing.class_names), *listing.tasks):
-        _reject_class_names(source, task, class_names)
+        check_class_names(source, class_names, task, "check that its column contains labels")
     contradictions = list(_contradictions(listing.items))
     warnings = [*listing.warnings, *_missing_words(listing)]
     # The slides of class folders come from the names of files: two slides may have one name.
@@ -40,22 +39,6 @@ def checked_listing(source: str, source_format: str, listing: Listing) -> Listin
     elif contradictions:
         _raise_contradiction(source_format, *contradictions[0])
     return replace(listing, warnings=tuple(warnings))
-
-
-def _reject_class_names(source: str, task: str, class_names: Sequence[str]) -> None:
-    if len(class_names) > MAX_CLASSES:
-        raise DataError(
-            f"{source}: {len(class_names):,} classes in {task}, at most {MAX_CLASSES:,} are"
-            " allowed; check that its column contains labels"
-        )
-    names_by_key: dict[str, str] = {}
-    for name in class_names:
-        first = names_by_key.setdefault(name.casefold(), name)
-        if first != name:
-            raise DataError(
-                f"{source}: the classes {first!r} and {name!r} of {task} differ only in upper and"
-                " lower case; give both one name"
-            )
 
 
 def _missing_words(listing: Listing) -> Iterator[str]:
