@@ -1,4 +1,8 @@
-"""GeoJSON for QuPath: the rules of RFC 7946, and what is written is read back."""
+"""GeoJSON for QuPath: the published schema, the rules of RFC 7946, and what is written is read.
+
+QuPath has no schema: the expected values of `objectType`, `classification` and `measurements` are
+those of its source code.
+"""
 
 from __future__ import annotations
 
@@ -9,74 +13,25 @@ import uuid
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import shapely
 
+import support
 from raysearch.data.files import Folder
 from raysearch.data.slides.annotations import read_annotations
-from raysearch.inference.geojson_regions import OutputRegion, geojson_content, write_geojson
+from raysearch.inference.geojson_regions import (
+    TILE,
+    OutputRegion,
+    feature_collection,
+    geojson_content,
+    geojson_feature,
+    write_geojson,
+)
 from support.annotation_files import square
 
 RED = (200, 0, 0)
-RING = {
-    "type": "array",
-    "minItems": 4,
-    "items": {"type": "array", "minItems": 2, "maxItems": 3, "items": {"type": "number"}},
-}
-POLYGON = {"type": "array", "minItems": 1, "items": RING}
-# RFC 7946, sections 3.1.6 to 3.3, and the properties that QuPath reads.
-SCHEMA = {
-    "type": "object",
-    "required": ["type", "features"],
-    "not": {"required": ["crs"]},
-    "properties": {
-        "type": {"const": "FeatureCollection"},
-        "features": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type", "geometry", "properties"],
-                "not": {"anyOf": [{"required": ["coordinates"]}, {"required": ["features"]}]},
-                "properties": {
-                    "type": {"const": "Feature"},
-                    "id": {"type": "string"},
-                    "geometry": {
-                        "required": ["type", "coordinates"],
-                        "oneOf": [
-                            {"properties": {"type": {"const": "Polygon"}, "coordinates": POLYGON}},
-                            {
-                                "properties": {
-                                    "type": {"const": "MultiPolygon"},
-                                    "coordinates": {"type": "array", "items": POLYGON},
-                                }
-                            },
-                        ],
-                    },
-                    "properties": {
-                        "type": "object",
-                        "required": ["objectType", "classification", "measurements"],
-                        "properties": {
-                            "objectType": {"const": "annotation"},
-                            "classification": {
-                                "required": ["name", "color"],
-                                "properties": {
-                                    "name": {"type": "string", "minLength": 1},
-                                    "color": {
-                                        "type": "array",
-                                        "minItems": 3,
-                                        "maxItems": 3,
-                                        "items": {"type": "integer", "minimum": 0, "maximum": 255},
-                                    },
-                                },
-                            },
-                            "measurements": {"additionalProperties": {"type": "number"}},
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
+SCHEMA = json.loads((Path(support.__file__).parent / "geojson_schema.json").read_text())
 
 
 def output_regions() -> list[OutputRegion]:
@@ -95,7 +50,8 @@ def signed_area(ring: list[list[float]]) -> float:
 
 def test_the_file_follows_the_schema_and_the_right_hand_rule() -> None:
     document = json.loads(geojson_content(output_regions()))
-    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    jsonschema.Draft7Validator(SCHEMA).validate(document)
+    assert "crs" not in document
     rings: list[list[list[list[float]]]] = []
     for feature in document["features"]:
         coordinates = feature["geometry"]["coordinates"]
@@ -138,15 +94,92 @@ def test_a_file_without_regions_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    "region",
+    ("change", "message"),
     [
-        OutputRegion("A", shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), RED),
-        OutputRegion("A", shapely.Polygon(), RED),
-        OutputRegion("A", shapely.box(0, 0, 1e-5, 1e-5), RED),
-        OutputRegion("A", shapely.box(0, 0, 1, 1), (0, 0, 256)),
+        ({"type": "Features"}, "is not one of"),
+        ({"features": [{"type": "Feature", "geometry": None}]}, "'properties' is a required"),
+        ({"features": [{"type": "Feature", "properties": {}, "geometry": {"type": "Polygon",
+          "coordinates": [[[0, 0], [1, 1], [0, 0]]]}}]}, "is not valid under any"),
+    ],
+)  # fmt: skip
+def test_the_schema_rejects_what_is_not_geojson(change: dict[str, object], message: str) -> None:
+    document = json.loads(geojson_content(output_regions())) | change
+    with pytest.raises(jsonschema.ValidationError, match=message):
+        jsonschema.Draft7Validator(SCHEMA).validate(document)
+
+
+def test_a_feature_has_what_qupath_reads() -> None:
+    second = json.loads(geojson_content(output_regions()))["features"][1]
+    assert list(second) == ["type", "id", "geometry", "properties"]
+    assert second["properties"] == {
+        "objectType": "annotation",
+        "classification": {"name": "In situ: \u00e4", "color": [0, 128, 255]},
+        "measurements": {},
+    }
+
+
+def test_a_color_may_be_of_numpy() -> None:
+    color = np.array([1, 2, 255], np.uint8)
+    content = geojson_content([OutputRegion("A", shapely.box(0, 0, 1, 1), color)])
+    classification = json.loads(content)["features"][0]["properties"]["classification"]
+    assert classification["color"] == [1, 2, 255]
+
+
+def test_points_are_rounded_unless_a_part_or_a_hole_would_be_lost() -> None:
+    box = shapely.box(0, 0, 10.00049, 10)
+    speck = shapely.box(20, 20, 20.0001, 20.0001)
+    hole = shapely.Polygon(square(0, 0, 9), [square(1, 1, 1e-4)])
+    regions = [OutputRegion("A", each, RED) for each in (box, shapely.union(box, speck), hole)]
+    document = json.loads(geojson_content(regions))
+    rounded, with_speck, with_hole = (
+        shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]
+    )
+    assert rounded.bounds == (0, 0, 10, 10)
+    assert with_speck.equals(regions[1].geometry)
+    assert len(with_hole.interiors) == 1
+
+
+def test_a_number_that_is_not_finite_is_no_json() -> None:
+    point = {"type": "Point", "coordinates": [math.nan, 0]}
+    feature = geojson_feature(TILE, point, "A", RED, {"score": math.nan, "other": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        feature_collection([feature])
+    feature = geojson_feature(TILE, {}, "A", RED, {"score": math.nan, "other": 0.5})
+    assert json.loads(feature_collection([feature]))["features"] == [
+        {
+            "type": "Feature",
+            "geometry": {},
+            "properties": {
+                "objectType": "tile",
+                "classification": {"name": "A", "color": list(RED)},
+                "measurements": {"other": 0.5},
+            },
+        }
+    ]
+
+
+UNIT = shapely.box(0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("region", "reason"),
+    [
+        (
+            OutputRegion("A", shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), RED),
+            "region 2 of class 'A' is not a valid polygon",
+        ),
+        (OutputRegion("A", shapely.Polygon(), RED), "is not a valid polygon"),
+        (OutputRegion("A", shapely.box(0, 0, 1e-5, 1e-5), RED), "is not a valid polygon"),
+        (OutputRegion("A", UNIT, (0, 0, 256)), "is not red, green and blue"),
+        (OutputRegion("A", UNIT, (0, -1, 25)), "is not red, green and blue"),
+        (OutputRegion("A", UNIT, (0, 0)), "is not red, green and blue"),
+        (OutputRegion("A", UNIT, (0, 0, 1.5)), "is not red, green and blue"),  # type: ignore[arg-type]
+        (OutputRegion(" ", UNIT, RED), "without a class name"),
     ],
 )
-def test_a_region_that_is_not_valid_writes_nothing(tmp_path: Path, region: OutputRegion) -> None:
-    with pytest.raises(ValueError, match=r"not a valid polygon|is not red, green and blue"):
+def test_a_region_that_is_not_valid_writes_nothing(
+    tmp_path: Path, region: OutputRegion, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
         write_geojson(Folder(tmp_path), "a.geojson", [*output_regions(), region])
     assert list(tmp_path.iterdir()) == []

@@ -112,3 +112,12 @@ def test_geojson_tiles_lie_at_their_pixels() -> None:
     assert first["properties"]["classification"] != last["properties"]["classification"]
     color = first["properties"]["classification"]["color"]
     assert all(re.fullmatch(r"\d+", str(channel)) for channel in color)
+
+
+def test_a_score_that_is_not_a_number_is_left_out_of_the_tiles() -> None:
+    scores = np.array([[0.25, np.nan]])
+    position, decided = np.zeros(1), np.zeros(1, np.int64)
+    content = tiles_geojson(position, position, (5, 5), scores, decided, [None], ("no", "yes"))
+    assert b"NaN" not in content
+    (feature,) = json.loads(content)["features"]
+    assert feature["properties"]["measurements"] == {"score_no": 0.25}

@@ -1,4 +1,4 @@
-"""Writes regions as GeoJSON (RFC 7946) that QuPath imports: annotations with class and color.
+"""Writes regions and tiles as GeoJSON (RFC 7946) that QuPath imports.
 
 QuPath reads a FeatureCollection whose features have `objectType`, `classification` with `name` and
 `color`, and `measurements`, a number for each name. The coordinates are pixels of level 0, not the
@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from raysearch.data.files import Folder
 
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
-# The identifiers of features are derived from their number and outline.
+# The identifier of a feature is derived from its number, class and outline: the same regions have
+# the same identifiers in each file.
 NAMESPACE = uuid.UUID("7d3ad5e8-0d0b-5c3f-9d38-3a4d3ab4a7f1")
 # Digits of a pixel in coordinates.
 DECIMALS = 3
+ANNOTATION, TILE = "annotation", "tile"
 
 
 @dataclass(frozen=True)
@@ -32,27 +35,29 @@ class OutputRegion:
     Attributes:
         class_name: Its class.
         geometry: Its polygons, with holes, in pixels of level 0.
-        color: The red, green and blue of its class, 0 to 255.
+        color: The red, green and blue of its class: integers of 0 to 255, also of NumPy.
         measurements: Numbers by name; those that are not finite are left out.
     """
 
     class_name: str
     geometry: Polygon | MultiPolygon
-    color: tuple[int, int, int]
+    color: Iterable[SupportsIndex]
     measurements: Mapping[str, float] = field(default_factory=dict)
 
 
 def geojson_content(regions: Sequence[OutputRegion]) -> bytes:
     """Return regions as a GeoJSON file.
 
-    Rings are closed; outer ones are counterclockwise and holes clockwise, as RFC 7946 demands.
+    Rings are closed; outer ones are counterclockwise and holes clockwise, as RFC 7946 demands. The
+    points are rounded to DECIMALS, unless a part or a hole of the region would be lost.
 
     Raises:
-        ValueError: If a region has no area, crosses itself, or has a color outside of 0 to 255.
+        ValueError: If a region has no area or no class, crosses itself, or has a color other than
+            integers of 0 to 255.
     """
-    features = [_feature(region, number) for number, region in enumerate(regions)]
-    lines = ",\n".join(json.dumps(feature, allow_nan=False) for feature in features)
-    return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
+    return feature_collection(
+        [_region_feature(region, number) for number, region in enumerate(regions)]
+    )
 
 
 def write_geojson(folder: Folder, name: str, regions: Sequence[OutputRegion]) -> None:
@@ -64,30 +69,87 @@ def write_geojson(folder: Folder, name: str, regions: Sequence[OutputRegion]) ->
     folder.write(name, geojson_content(regions))
 
 
-def _feature(region: OutputRegion, number: int) -> object:
-    import shapely
+def feature_collection(features: Sequence[Mapping[str, object]]) -> bytes:
+    """Return features as a GeoJSON file, one in each line.
 
-    is_valid = bool(shapely.is_valid(region.geometry))
-    # Plain rounding of the points could let a boundary touch itself.
-    geometry = shapely.set_precision(region.geometry, 10.0**-DECIMALS) if is_valid else None
-    if geometry is None or shapely.area(geometry) <= 0:
-        raise ValueError(f"region {number} of class {region.class_name!r} is not a valid polygon")
-    if len(region.color) != 3 or not all(0 <= value <= 255 for value in region.color):
-        raise ValueError(f"the color {region.color} is not red, green and blue of 0 to 255")
-    oriented = shapely.orient_polygons(geometry, exterior_cw=False)
-    mapping = json.loads(shapely.to_geojson(oriented))
-    outline = json.dumps([number, region.class_name, mapping])
-    classification = {"name": region.class_name, "color": list(region.color)}
-    measurements = {
-        key: float(value) for key, value in region.measurements.items() if math.isfinite(value)
-    }
-    return {
-        "type": "Feature",
-        "id": str(uuid.uuid5(NAMESPACE, outline)),
-        "geometry": mapping,
-        "properties": {
-            "objectType": "annotation",
-            "classification": classification,
-            "measurements": measurements,
+    Raises:
+        ValueError: If one has a number that is not finite, which JSON has not.
+    """
+    lines = ",\n".join(json.dumps(feature, allow_nan=False) for feature in features)
+    return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
+
+
+def geojson_feature(
+    object_type: str,
+    geometry: Mapping[str, object],
+    class_name: str,
+    color: Iterable[SupportsIndex],
+    measurements: Mapping[str, float],
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """Return a feature of QuPath.
+
+    Args:
+        object_type: ANNOTATION or TILE.
+        geometry: Its geometry, as GeoJSON.
+        class_name: Its class.
+        color: The red, green and blue of its class, integers of 0 to 255.
+        measurements: Numbers by name; those that are not finite are left out.
+        metadata: Texts by name; None leaves them out.
+
+    Raises:
+        ValueError: If the class is blank, or the color is none.
+    """
+    if not class_name.strip():
+        raise ValueError("a region without a class name; give each region a class")
+    properties: dict[str, object] = {
+        "objectType": object_type,
+        "classification": {"name": class_name, "color": _checked_color(color)},
+        "measurements": {
+            key: float(value) for key, value in measurements.items() if math.isfinite(value)
         },
     }
+    if metadata is not None:
+        properties["metadata"] = metadata
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _checked_color(color: Iterable[SupportsIndex]) -> list[int]:
+    try:
+        channels = [operator.index(channel) for channel in color]
+    except TypeError:
+        channels = []
+    if len(channels) != 3 or not all(0 <= channel <= 255 for channel in channels):
+        raise ValueError(f"the color {color} is not red, green and blue, integers of 0 to 255")
+    return channels
+
+
+def _region_feature(region: OutputRegion, number: int) -> dict[str, object]:
+    import shapely
+    from shapely.geometry import mapping
+
+    geometry = _rounded(region.geometry)
+    if geometry is None:
+        raise ValueError(f"region {number} of class {region.class_name!r} is not a valid polygon")
+    oriented = shapely.orient_polygons(geometry, exterior_cw=False)
+    feature = geojson_feature(
+        ANNOTATION, mapping(oriented), region.class_name, region.color, region.measurements
+    )
+    outline = shapely.to_wkb(oriented, hex=True, byte_order=1)
+    identifier = uuid.uuid5(NAMESPACE, f"{number} {region.class_name} {outline}")
+    return {"type": "Feature", "id": str(identifier), **feature}
+
+
+def _rounded(geometry: Polygon | MultiPolygon) -> Polygon | MultiPolygon | None:
+    """Return valid polygons with rounded points; None if they are not valid or have no area."""
+    import shapely
+
+    if not shapely.is_valid(geometry):
+        return None
+    # Plain rounding of the points could let a boundary touch itself.
+    rounded = shapely.set_precision(geometry, 10.0**-DECIMALS)
+    if shapely.area(rounded) <= 0:
+        return None
+    num_rings = [len(shapely.get_rings(shapely.get_parts(each))) for each in (rounded, geometry)]
+    result: Polygon | MultiPolygon = rounded if num_rings[0] == num_rings[1] else geometry
+    return result

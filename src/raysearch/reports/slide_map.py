@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import DataError
+from raysearch.inference.geojson_regions import TILE, feature_collection, geojson_feature
 from raysearch.inference.image_rendering import Floats, Image, viridis
 
 # The largest side of a map, in pixels.
@@ -171,8 +171,9 @@ def tiles_geojson(
 ) -> bytes:
     """Return the patches as GeoJSON tiles for QuPath.
 
-    Each tile has the class that is decided, the probabilities as measurements, and the
-    true class, if it is known, as metadata. Positions that count from 1 are moved to 0.
+    Each tile has the class that is decided, the probabilities as measurements, except those that
+    are not finite, and the true class, if it is known, as metadata. Positions that count from 1 are
+    moved to 0.
 
     Args:
         xs: Left side of each patch in pixels of the slide, shape (N,).
@@ -194,20 +195,13 @@ def tiles_geojson(
             f"score_{name}": round(float(value), 6)
             for name, value in zip(class_names, probabilities[row], strict=True)
         }
+        geometry = {"type": "Polygon", "coordinates": [corners]}
         color = _class_color(predicted)
+        metadata = {} if (label := labels[row]) is None else {"label": label}
         features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [corners]},
-                "properties": {
-                    "objectType": "tile",
-                    "classification": {"name": class_names[predicted], "color": color},
-                    "measurements": scores,
-                    "metadata": {} if labels[row] is None else {"label": labels[row]},
-                },
-            }
+            geojson_feature(TILE, geometry, class_names[predicted], color, scores, metadata)
         )
-    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    return feature_collection(features)
 
 
 def _origin(positions: NDArray[np.float64]) -> float:

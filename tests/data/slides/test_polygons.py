@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -28,11 +29,11 @@ def winding_number(ring: list[tuple[float, float]], x: float, y: float) -> int:
     return number
 
 
-def area_of(points: list[tuple[float, float]]) -> float:
-    built = build_geometry([[ring_of(points)]])
+def area_of(points: Sequence[tuple[float, float]]) -> float:
+    built = build_geometry([[ring_of(list(points))]])
     assert not built.valid
     assert built.geometry is not None
-    return built.geometry.area
+    return float(built.geometry.area)
 
 
 def test_a_polygon_has_its_area_without_its_holes() -> None:
@@ -168,6 +169,13 @@ def test_the_limit_of_crossings_is_inclusive() -> None:
     assert build_geometry(eight, 1).num_crossings == 1
     with pytest.raises(CrossingLimitError):
         build_geometry(eight, 0)
+
+
+def test_crossings_of_several_polygons_count() -> None:
+    squares = [[ring_of(square(0, 0, 10))], [ring_of(square(5, 5, 10))]]
+    assert build_geometry(squares).num_crossings == 2
+    with pytest.raises(CrossingLimitError):
+        build_geometry(squares, 1)
 
 
 def test_an_error_of_geos_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:

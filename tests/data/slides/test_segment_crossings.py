@@ -67,6 +67,15 @@ def test_lines_of_one_polygon_count_within_it_only() -> None:
     assert count_crossings(array([]), 0, within=True) == 0
 
 
+def test_multipolygons_have_the_lines_of_all_their_polygons() -> None:
+    pair = shapely.MultiPolygon([shapely.box(0, 0, 2, 2), shapely.box(10, 0, 12, 2)])
+    crossing = shapely.box(11, 1, 13, 3)
+    assert count_crossings(array([pair, crossing]), 9, within=False) == 2
+    assert count_crossings(array([crossing, pair]), 9, within=True) == 2
+    with_hole = shapely.Polygon([(0, 0), (9, 0), (9, 9), (0, 9)], [[(1, 1), (2, 1), (2, 2)]])
+    assert count_crossings(array([with_hole, shapely.box(1.5, 1.25, 5, 5)]), 9, within=False) == 2
+
+
 def test_spikes_on_one_line_count() -> None:
     spikes = [(0, 0), (1, 0), (0, 0), (2, 0), (0, 0), (3, 0), (0, 0), (0, 1)]
     # All six segments are on one line from the origin: 15 pairs, 3 of them equal.

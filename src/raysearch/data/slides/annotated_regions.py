@@ -20,9 +20,10 @@ from raysearch.errors import DataError
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
-# What a file may have. Python needs 20 times as much memory for parsed JSON as its text has if it
-# is made for that, and about 6 times if it is of polygons: with these limits, reading takes at most
-# about 1 GB. Files of drawn regions have a few megabytes; larger ones have the detected cells.
+# What a file may have. Parsed JSON takes up to 27 times the memory of its text, and about 10 times
+# if it is of polygons: the first two limits keep the memory of reading any file below 1.2 GB, and
+# that of 2,000,000 points below .8 GB. Files of drawn regions have a few megabytes; larger ones
+# have the detected cells of a slide.
 MAX_BYTES = 64 * 2**20
 MAX_VALUES = 8_000_000
 MAX_POINTS = 2_000_000

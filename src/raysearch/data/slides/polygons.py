@@ -145,6 +145,8 @@ def polygonal(geometry: Geometry) -> Polygon | MultiPolygon | None:
     """Return the polygons of a geometry; None if it has no area."""
     import shapely
 
+    if geometry.geom_type == "Polygon":
+        return geometry if geometry.area > 0 else None
     parts = polygonal_parts(np.array([geometry], object))
     if not len(parts):
         return None

@@ -64,11 +64,12 @@ def _chains(geometries: Geometries) -> tuple[Floats, Floats, Integers]:
     """Return starts and ends of segments, shape (chains, CHAIN_LENGTH, 2), and their geometries."""
     import shapely
 
-    rings, ring_owners = shapely.get_rings(geometries, return_index=True)
+    polygons, polygon_owners = shapely.get_parts(geometries, return_index=True)
+    rings, ring_polygons = shapely.get_rings(polygons, return_index=True)
     points, point_rings = shapely.get_coordinates(rings, return_index=True)
     is_segment = point_rings[1:] == point_rings[:-1]
     starts, ends = points[:-1][is_segment], points[1:][is_segment]
-    owners = ring_owners[point_rings[1:][is_segment]]
+    owners = polygon_owners[ring_polygons[point_rings[1:][is_segment]]]
     # The last chain of a geometry is filled with points, which meet nothing.
     sizes = np.bincount(owners, minlength=len(geometries))
     num_chains = -(-sizes // CHAIN_LENGTH)
