@@ -69,49 +69,49 @@ def write_geojson(folder: Folder, name: str, regions: Sequence[OutputRegion]) ->
     folder.write(name, geojson_content(regions))
 
 
-def feature_collection(features: Sequence[Mapping[str, object]]) -> bytes:
-    """Return features as a GeoJSON file, one in each line.
-
-    Raises:
-        ValueError: If one has a number that is not finite, which JSON has not.
-    """
-    lines = ",\n".join(json.dumps(feature, allow_nan=False) for feature in features)
+def feature_collection(features: Sequence[str]) -> bytes:
+    """Return features, each in JSON, as a GeoJSON file with one in each line."""
+    lines = ",\n".join(features)
     return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
 
 
 def geojson_feature(
     object_type: str,
-    geometry: Mapping[str, object],
+    geometry: str,
     class_name: str,
     color: Iterable[SupportsIndex],
     measurements: Mapping[str, float],
+    *,
     metadata: Mapping[str, str] | None = None,
-) -> dict[str, object]:
-    """Return a feature of QuPath.
+    identifier: str | None = None,
+) -> str:
+    """Return a feature of QuPath, in JSON.
 
     Args:
         object_type: ANNOTATION or TILE.
-        geometry: Its geometry, as GeoJSON.
+        geometry: Its geometry, in GeoJSON.
         class_name: Its class.
         color: The red, green and blue of its class, integers of 0 to 255.
         measurements: Numbers by name; those that are not finite are left out.
         metadata: Texts by name; None leaves them out.
+        identifier: Its UUID; None leaves it out.
 
     Raises:
         ValueError: If the class is blank, or the color is none.
     """
     if not class_name.strip():
         raise ValueError("a region without a class name; give each region a class")
-    properties: dict[str, object] = {
+    properties = {
         "objectType": object_type,
         "classification": {"name": class_name, "color": _checked_color(color)},
         "measurements": {
             key: float(value) for key, value in measurements.items() if math.isfinite(value)
         },
+        **({} if metadata is None else {"metadata": metadata}),
     }
-    if metadata is not None:
-        properties["metadata"] = metadata
-    return {"type": "Feature", "geometry": geometry, "properties": properties}
+    head = "" if identifier is None else f'"id": {json.dumps(identifier)}, '
+    text = json.dumps(properties, allow_nan=False)
+    return f'{{"type": "Feature", {head}"geometry": {geometry}, "properties": {text}}}'
 
 
 def _checked_color(color: Iterable[SupportsIndex]) -> list[int]:
@@ -124,7 +124,7 @@ def _checked_color(color: Iterable[SupportsIndex]) -> list[int]:
     return channels
 
 
-def _region_feature(region: OutputRegion, number: int) -> dict[str, object]:
+def _region_feature(region: OutputRegion, number: int) -> str:
     import shapely
     from shapely.geometry import mapping
 
@@ -132,12 +132,15 @@ def _region_feature(region: OutputRegion, number: int) -> dict[str, object]:
     if geometry is None:
         raise ValueError(f"region {number} of class {region.class_name!r} is not a valid polygon")
     oriented = shapely.orient_polygons(geometry, exterior_cw=False)
-    feature = geojson_feature(
-        ANNOTATION, mapping(oriented), region.class_name, region.color, region.measurements
-    )
     outline = shapely.to_wkb(oriented, hex=True, byte_order=1)
-    identifier = uuid.uuid5(NAMESPACE, f"{number} {region.class_name} {outline}")
-    return {"type": "Feature", "id": str(identifier), **feature}
+    return geojson_feature(
+        ANNOTATION,
+        json.dumps(mapping(oriented), allow_nan=False),
+        region.class_name,
+        region.color,
+        region.measurements,
+        identifier=str(uuid.uuid5(NAMESPACE, f"{number} {region.class_name} {outline}")),
+    )
 
 
 def _rounded(geometry: Polygon | MultiPolygon) -> Polygon | MultiPolygon | None:

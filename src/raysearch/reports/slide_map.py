@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -195,11 +196,13 @@ def tiles_geojson(
             f"score_{name}": round(float(value), 6)
             for name, value in zip(class_names, probabilities[row], strict=True)
         }
-        geometry = {"type": "Polygon", "coordinates": [corners]}
+        geometry = json.dumps({"type": "Polygon", "coordinates": [corners]})
         color = _class_color(predicted)
         metadata = {} if (label := labels[row]) is None else {"label": label}
         features.append(
-            geojson_feature(TILE, geometry, class_names[predicted], color, scores, metadata)
+            geojson_feature(
+                TILE, geometry, class_names[predicted], color, scores, metadata=metadata
+            )
         )
     return feature_collection(features)
 

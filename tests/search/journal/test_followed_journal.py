@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raysearch.data.files import Folder
+from raysearch.data.files import RESTORE_ADVICE, Folder
 from raysearch.search.journal.events import TrialsExtended
 from raysearch.search.journal.followed_journal import FollowedJournal
 from raysearch.search.journal.journal import MAX_SEGMENT_EVENTS, Journal
@@ -15,9 +15,9 @@ class CountedFolder(Folder):
         super().__init__(address)
         self.read_names: list[str] = []
 
-    def read(self, name: str, max_bytes: int | None = None) -> bytes:
+    def read(self, name: str, max_bytes: int | None = None, advice: str = RESTORE_ADVICE) -> bytes:
         self.read_names.append(name)
-        return super().read(name, max_bytes)
+        return super().read(name, max_bytes, advice)
 
 
 def test_new_events_are_returned_once_and_old_segments_are_not_read_again(tmp_path: Path) -> None:
