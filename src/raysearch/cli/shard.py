@@ -21,6 +21,7 @@ from raysearch.metrics.row_units import PATCHES
 if TYPE_CHECKING:
     from raysearch.data.shards.shard_manifest import Manifest
 
+SLIDES_PANEL = "Slides"
 # `Path` removes one slash of an address such as s3://bucket.
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 
@@ -38,22 +39,27 @@ def shard(
         str | None,
         typer.Option(
             "--format",
-            help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles, synthetic, or features: a"
-            " CSV file of slides whose features other tools have computed; or MODULE:FUNCTION, a"
-            " function of your own. Default: detected.",
+            help="csv, folder, idc, pcam, pcam-kaggle, breakhis, tiles, synthetic, slides: files of"
+            " scanners, which are cut into tiles; or features: a CSV file of slides whose features"
+            " other tools have computed; or MODULE:FUNCTION, a function of your own. Default:"
+            " detected.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="N or WxH. Default: the data set's own, or the most frequent."),
+        typer.Option(
+            help="N or WxH. Default: the data set's own, or the most frequent; 224 for slides."
+        ),
     ] = None,
     patient: Annotated[
         str | None,
-        typer.Option(help="For folder: a regular expression whose first group is the patient."),
+        typer.Option(
+            help="For folder and slides: a regular expression whose first group is the patient."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="For folder and csv: the classes in order, separated by commas."),
+        typer.Option(help="For folder, csv and slides: the classes in order, separated by commas."),
     ] = None,
     class_map: Annotated[
         str,
@@ -102,6 +108,73 @@ def shard(
             " It is created if it does not exist; keep it apart from the shards.",
         ),
     ] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MICROMETRES",
+            help="The side of a pixel of the tiles. Default: 0.5.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Pixels by which neighboring tiles overlap. Default: 0.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    min_tissue: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FRACTION",
+            help="The smallest fraction of tissue of a tile. Default: 0.5.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    annotations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder with polygons of QuPath (GeoJSON) or ASAP (XML), which give the tiles"
+            " their classes.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV file with the columns slide, and label, patient, site, scanner or split. A"
+            " slide without annotations has this label in all of its tiles.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    min_fraction: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FRACTION",
+            help="The smallest fraction of a tile in the polygons of its class. Default: 0.5; with"
+            " --center, one pixel.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="The class of the tiles in no polygon. Default: they are left out.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
+    assume_mpp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MICROMETRES",
+            help="The side of a pixel of slides that do not say it. Default: they are rejected.",
+            rich_help_panel=SLIDES_PANEL,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Decode images into Parquet shards, once and on all cores.
@@ -112,6 +185,7 @@ def shard(
     from raysearch.data.shards.shard_conversion import has_manifest_of_shards
     from raysearch.data.shards.sharding import parse_size, write_shards
     from raysearch.data.shards.source_names import SourceNames
+    from raysearch.data.slides.slide_options import SLIDE_OPTIONS, slide_options
     from raysearch.data.sources.class_map import parse_class_map
     from raysearch.data.sources.exclusion import read_exclusion
     from raysearch.data.sources.feature_table import FEATURES_FORMAT
@@ -124,10 +198,21 @@ def shard(
         raise DataError(
             f"{out}: shards are written to a local folder; name one, and copy it to the storage"
         )
+    # The fields of `SlideOptions` that the user names.
+    slide_values = {
+        "mpp": mpp,
+        "overlap": overlap,
+        "min_tissue": min_tissue,
+        "annotations": annotations,
+        "labels": labels,
+        "min_fraction": min_fraction,
+        "background": background,
+        "assumed_mpp": assume_mpp,
+    }
     if has_manifest_of_shards(source):
         unused = (
             *(source_format, size, patient, classes, magnification, official, depth, pseudonyms),
-            *(root, exclude, center, class_map or None),
+            *(root, exclude, center, class_map or None, *slide_values.values()),
         )
         if any(value is not None for value in unused):
             raise DataError(
@@ -149,10 +234,12 @@ def shard(
         root=root,
         class_map=parse_class_map(class_map),
         center=center,
+        slides=slide_options(slide_values),
     )
     if source_format == FEATURES_FORMAT:
         _reject_image_options(
-            size, patient, magnification, official, depth, exclude, class_map or None, center
+            *(size, patient, magnification, official, depth, exclude, class_map or None, center),
+            *(slide_values[name] for name in SLIDE_OPTIONS.values()),
         )
     names = SourceNames(key)
     try:
@@ -184,9 +271,11 @@ def shard(
 
 
 def _reject_image_options(*values: object) -> None:
+    from raysearch.data.slides.slide_options import SLIDE_OPTIONS
+
     options = (
         *("--size", "--patient", "--magnification", "--official", "--depth", "--exclude"),
-        *("--class-map", "--center"),
+        *("--class-map", "--center", *SLIDE_OPTIONS),
     )
     for option, value in zip(options, values, strict=True):
         if value is not None:

@@ -44,6 +44,7 @@ class Chunk:
         hashes: The SHA-256 of each patch, 32 bytes each.
         rejected: (position, reason) of each rejected file.
         image_changes: What else was changed in the decoded files, and in how many.
+        broken: Why the slide of these tiles cannot be used; empty if it can, or for other files.
     """
 
     decoded: list[int] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Chunk:
     hashes: bytes = b""
     rejected: list[tuple[int, str]] = field(default_factory=list)
     image_changes: Counter[str] = field(default_factory=Counter)
+    broken: str = ""
 
 
 def decode_files(

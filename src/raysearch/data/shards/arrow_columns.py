@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysearch.config.names import LABEL
+from raysearch.data.shards.shard_files import MPP, SCANNER, TISSUE
 from raysearch.data.shards.shard_manifest import label_column
 from raysearch.data.sources.listing import Item
 
@@ -18,6 +19,8 @@ def row_table(
     hashes: bytes | bytearray,
     resize_modes: Sequence[str],
     tasks: Sequence[str],
+    *,
+    has_tiles: bool = False,
 ) -> pa.Table:
     """Convert rows to a table with the columns of a shard.
 
@@ -27,6 +30,7 @@ def row_table(
         hashes: The SHA-256 of these, one after another.
         resize_modes: How each row got its size.
         tasks: The names of the additional tasks.
+        has_tiles: Whether the rows are tiles of slides, with the columns of tiles.
     """
     columns = {
         "pixels": pixels,
@@ -45,6 +49,10 @@ def row_table(
     for number, task in enumerate(tasks):
         labels = [item.task_labels[number] for item in items]
         columns[label_column(task)] = to_integers(labels, np.int16)
+    if has_tiles:
+        columns[MPP] = to_numbers([item.mpp for item in items])
+        columns[TISSUE] = to_numbers([item.tissue for item in items])
+        columns[SCANNER] = to_strings([item.scanner for item in items])
     return pa.Table.from_arrays(list(columns.values()), list(columns))
 
 
@@ -64,6 +72,13 @@ def to_integers(values: Sequence[int | None], kind: type[np.int16] | type[np.int
     arrow_kind = pa.int16() if kind is np.int16 else pa.int32()
     buffers = [validity_bits, pa.py_buffer(numbers.tobytes())]
     return pa.Array.from_buffers(arrow_kind, len(values), buffers)
+
+
+def to_numbers(values: Sequence[float | None]) -> pa.Array:
+    """Convert numbers, none of which is unknown, to Arrow."""
+    numbers = np.array(values, np.float64)
+    buffers = [None, pa.py_buffer(numbers.tobytes())]
+    return pa.Array.from_buffers(pa.float64(), len(values), buffers)
 
 
 def to_strings(values: Sequence[str]) -> pa.Array:

@@ -209,7 +209,10 @@ def _unpack(shards: _Shards, entry: _CacheEntry, shard_cache: Path) -> None:
         flat.flush()
         del flat
         if not num_rows:
-            raise DataError(f"{shards.folder.address}: no row is visible; check its split manifest")
+            raise DataError(
+                f"{shards.folder.address}: no row with a label is visible; check its labels and its"
+                " split manifest"
+            )
         all_rows = pa.concat_tables(tables)
         check_totals(all_rows, shards.folder, manifest)
         _truncate(partial.pixels, (num_rows, shape[1]))

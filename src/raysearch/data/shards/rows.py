@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.data.parquet_files import filter_rows, numeric_array, valid_rows
-from raysearch.data.shards.shard_files import check_rows, check_totals, open_shard
+from raysearch.data.shards.shard_files import SCANNER, check_rows, check_totals, open_shard
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
 from raysearch.errors import DataError
 
@@ -26,7 +26,10 @@ GROUP_COLUMNS: Mapping[str, str] = {
     "slide": "slides",
     "site": "sites",
     "split": "official_splits",
+    SCANNER: "scanners",
 }
+# The columns that only shards of tiles of slides have.
+OPTIONAL_COLUMNS = frozenset((SCANNER,))
 COLUMNS = (*GROUP_COLUMNS, "x", "y", "magnification")
 
 
@@ -61,7 +64,7 @@ class View:
         labels = table.column(label_column(self.task))
         visible = valid_rows(labels)
         if self.held_out:
-            groups = np.array(table.column(self.by).to_pylist(), dtype=np.str_)
+            groups = _texts(table, self.by)
             visible &= ~np.isin(groups, self.held_out)
         return visible
 
@@ -88,6 +91,7 @@ class Rows:
         warnings: The warnings of the shard manifest.
         center: The side of the square in the center of a patch on which its label depends, in
             pixels; None for the whole patch.
+        scanners: Names of the scanners, shape (N,); empty if unknown.
     """
 
     labels: NDArray[np.int64]
@@ -103,6 +107,7 @@ class Rows:
     fingerprint: str
     warnings: tuple[str, ...]
     center: int | None
+    scanners: NDArray[np.str_]
 
     @classmethod
     def from_table(cls, table: pa.Table, manifest: Manifest, task: str) -> Rows:
@@ -125,6 +130,7 @@ class Rows:
             fingerprint=manifest.fingerprint,
             warnings=manifest.warnings,
             center=manifest.center,
+            scanners=_texts(table, SCANNER),
         )
 
     def groups(self, by: str) -> NDArray[np.str_]:
@@ -155,6 +161,8 @@ class Rows:
 def _texts(table: pa.Table, column: str) -> NDArray[np.str_]:
     import numpy as np
 
+    if column in OPTIONAL_COLUMNS and column not in table.column_names:
+        return np.full(table.num_rows, "")
     return np.array(table.column(column).to_pylist(), dtype=np.str_)
 
 
@@ -167,7 +175,8 @@ def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
 
 def row_columns(manifest: Manifest) -> list[str]:
     """The columns of a shard from which `Rows` are made."""
-    return [*COLUMNS, *map(label_column, manifest.task_names)]
+    columns = [name for name in COLUMNS if manifest.has_tiles or name not in OPTIONAL_COLUMNS]
+    return [*columns, *map(label_column, manifest.task_names)]
 
 
 def load_rows(address: str, view: View = ALL) -> Rows:

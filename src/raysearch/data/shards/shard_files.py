@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 HASH_BYTES = 32
 TEXT_COLUMNS = ("patient", "slide", "site", "split", "source", "resize_mode")
 POSITIONS = "positions"
+# The columns of tiles of slides: the resolution in micrometres a pixel, the fraction of tissue, and
+# the scanner.
+MPP, TISSUE, SCANNER = TILE_COLUMNS = ("mpp", "tissue", "scanner")
 NUMBER_COLUMNS = ("x", "y", "magnification")
 # The columns of a shard without the labels of the additional tasks, in order.
 SHARD_COLUMNS = (
@@ -46,7 +49,11 @@ UNCOMPRESSED = "UNCOMPRESSED"
 
 
 def shard_schema(
-    patch_bytes: int, task_names: Sequence[str], *, is_bags: bool = False
+    patch_bytes: int,
+    task_names: Sequence[str],
+    *,
+    is_bags: bool = False,
+    has_tiles: bool = False,
 ) -> pa.Schema:
     """The Arrow schema of a shard.
 
@@ -56,6 +63,7 @@ def shard_schema(
         is_bags: Whether a row is a slide: `pixels` are the features of its patches, float16
             (n, D), and `positions` their left and top sides on the slide in pixels, int32 (n, 2),
             or nothing.
+        has_tiles: Whether a row is a tile of a slide, with `TILE_COLUMNS`.
     """
     import pyarrow as pa
 
@@ -68,6 +76,8 @@ def shard_schema(
     }
     columns = [(name, kinds[name]) for name in SHARD_COLUMNS]
     columns += [(label_column(task), pa.int16()) for task in task_names[1:]]
+    if has_tiles:
+        columns += [(MPP, pa.float64()), (TISSUE, pa.float64()), (SCANNER, pa.string())]
     return pa.schema([*columns, (POSITIONS, pa.large_binary())] if is_bags else columns)
 
 
@@ -114,7 +124,12 @@ def shard_mismatch(folder: Folder, name: str, error: str) -> DataError:
 
 
 def _file_errors(parquet: pq.ParquetFile, shard: Shard, manifest: Manifest) -> Iterator[str]:
-    schema = shard_schema(manifest.patch_bytes, manifest.task_names, is_bags=manifest.is_bags)
+    schema = shard_schema(
+        manifest.patch_bytes,
+        manifest.task_names,
+        is_bags=manifest.is_bags,
+        has_tiles=manifest.has_tiles,
+    )
     if not parquet.schema_arrow.equals(schema):
         yield _schema_error(parquet.schema_arrow, schema)
         return
@@ -159,7 +174,8 @@ def check_rows(table: pa.Table, folder: Folder, shard: Shard, manifest: Manifest
 
 
 def _value_errors(table: pa.Table, manifest: Manifest) -> Iterator[str]:
-    for name in {"pixels", "sha256", POSITIONS, *TEXT_COLUMNS}.intersection(table.column_names):
+    required = {"pixels", "sha256", POSITIONS, *TEXT_COLUMNS, *TILE_COLUMNS}
+    for name in required.intersection(table.column_names):
         if table.column(name).null_count:
             yield f"column {name} has rows without a value"
     for task in manifest.task_names:

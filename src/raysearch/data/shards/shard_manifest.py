@@ -29,8 +29,9 @@ VERSION = 4
 CONVERTIBLE_VERSIONS = (1, 2, 3)
 # The names in `requires` that this version of the product reads.
 # `bags`: a row is a slide, with the features of its patches in place of pixels.
-BAGS = "bags"
-FEATURES = frozenset((BAGS,))
+# `tiles`: a row is a tile of a slide, with its resolution, its tissue and the slide's scanner.
+BAGS, TILES = "bags", "tiles"
+FEATURES = frozenset((BAGS, TILES))
 # Of bags: the numbers of features and of patches, and the entry in `extensions` with the number of
 # the patches of all slides.
 MAX_FEATURES, MAX_PATCHES, NUM_PATCHES = 65_536, 10**7, "patches"
@@ -39,6 +40,8 @@ FEATURE_BYTES = 2
 EXCLUDED = "excluded"
 # The name in `extensions` of the side of the square on which the labels depend, in pixels.
 CENTER = "center"
+# The name in `extensions` of how slides were cut into tiles: the fields of `TileSettings`.
+TILE_SETTINGS = "tile_settings"
 # The sides of a patch, in pixels.
 MAX_SIDE = 4096
 CHANNELS = 3
@@ -66,6 +69,21 @@ class TaskCounts:
     name: str
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How slides were cut into tiles, so that a model can be given tiles of the same kind.
+
+    Attributes:
+        mpp: The side of a pixel of the tiles, in micrometres.
+        overlap: By how many pixels neighboring tiles overlap.
+        min_tissue: The smallest fraction of tissue of a tile.
+    """
+
+    mpp: float
+    overlap: int
+    min_tissue: float
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,18 @@ class Manifest:
         """
         center = self.extensions.get(CENTER)
         return center if type(center) is int else None
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether a row is a tile of a slide, with the columns of one."""
+        return TILES in self.requires
+
+    @property
+    def tile_settings(self) -> TileSettings | None:
+        """How slides were cut into the rows; None if the rows are no tiles."""
+        if not self.has_tiles:
+            return None
+        return TypeAdapter(TileSettings).validate_python(self.extensions.get(TILE_SETTINGS))
 
     @property
     def is_bags(self) -> bool:
@@ -298,6 +328,11 @@ def _errors(manifest: Manifest) -> Iterator[str]:
     center, max_center = manifest.extensions.get(CENTER), min(height, width)
     if center is not None and not (type(center) is int and 1 <= center <= max_center):
         yield f"`extensions` has a center of {shortened(center)}, not of 1 to {max_center} pixels"
+    if manifest.has_tiles:
+        try:
+            TypeAdapter(TileSettings).validate_python(manifest.extensions.get(TILE_SETTINGS))
+        except ValidationError:
+            yield f"`extensions` has no {TILE_SETTINGS} of slides"
     yield from _count_errors(manifest)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,10 +22,13 @@ from raysearch.data.shards.shard_manifest import (
     CENTER,
     EXCLUDED,
     MANIFEST_FILE,
+    TILE_SETTINGS,
+    TILES,
     VERSION,
     Manifest,
     Shard,
     TaskCounts,
+    TileSettings,
 )
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.shards.unfinished_shards import UnfinishedShards, WriterState, as_rejected
@@ -50,6 +53,20 @@ class _RowGroup:
     resize_modes: list[str] = field(default_factory=list)
     hashes: bytearray = field(default_factory=bytearray)
     slots: list[tuple[Slot, int]] = field(default_factory=list)
+
+
+@dataclass
+class _SlideInWork:
+    """A slide whose tiles are being added.
+
+    `start` is the state before its first tile, `items` are its tiles so far, and `broken` is why it
+    cannot be used, if it cannot.
+    """
+
+    name: str
+    start: WriterState
+    items: list[Item] = field(default_factory=list)
+    broken: str = ""
 
 
 class _Counts:
@@ -86,6 +103,9 @@ class _Counts:
 
 class ShardWriter:
     """Collects chunks into row groups, and writes several row groups to each shard.
+
+    The tiles of a slide begin a new shard: if the slide turns out to be damaged, its shards are
+    removed, and all of its tiles are rejected. The state is then kept after each slide.
 
     Args:
         folder: The folder of the shards.
@@ -125,6 +145,7 @@ class ShardWriter:
         self._num_files = len(listing.items) + len(self._unread)
         self._shards: list[Shard] = []
         self._file: ShardFile | None = None
+        self._slide: _SlideInWork | None = None
 
     def restore(self, state: WriterState) -> None:
         """Continue after the shards of `state`."""
@@ -139,8 +160,11 @@ class ShardWriter:
         Args:
             items: The items that were to be decoded.
             slot: The slot with the pixels of the decoded items.
-            chunk: Which items were decoded, and which were rejected.
+            chunk: Which items were decoded, and which were rejected. Of a slide, the items are
+                tiles of this slide only, and those of a slide follow each other.
         """
+        if self._listing.slides is not None and not self._add_to_slide(items, slot, chunk):
+            return
         decoded = [self._names.item(items[position]) for position in chunk.decoded]
         self._group.items += decoded
         self._group.resize_modes += chunk.resize_modes
@@ -154,6 +178,50 @@ class ShardWriter:
         if len(self._group.slots) == self._chunks_per_group:
             self._write_group()
         self._show_progress()
+
+    def _add_to_slide(self, items: list[Item], slot: Slot, chunk: Chunk) -> bool:
+        """Begin a slide or continue it; return whether the chunk is to be added."""
+        if self._slide is None or self._slide.name != items[0].slide:
+            self._end_slide()
+            self._slide = _SlideInWork(items[0].slide, self._state())
+        slide = self._slide
+        slide.items += items
+        if not chunk.broken and not slide.broken:
+            return True
+        self._slots.give_back(slot)
+        self._num_items += len(items)
+        if slide.broken:
+            self._reject(items, slide.broken)
+        else:
+            slide.broken = chunk.broken
+            self._discard(slide)
+        self._show_progress()
+        return False
+
+    def _discard(self, slide: _SlideInWork) -> None:
+        """Remove what is written of a slide, and reject its tiles."""
+        group, self._group = self._group, _RowGroup()
+        for slot, _num_rows in group.slots:
+            self._slots.give_back(slot)
+        self._close_shard()
+        for shard in self._shards[len(slide.start.shards) :]:
+            (self._folder / shard.name).unlink()
+        self._shards = list(slide.start.shards)
+        self._counts.restore(slide.start)
+        self._reject(slide.items, slide.broken)
+
+    def _reject(self, items: Sequence[Item], reason: str) -> None:
+        rejected = [Rejected(item.file, reason) for item in items]
+        self._first_rejected = self._first_rejected or rejected[0]
+        self._rejected += map(self._names.rejected, rejected)
+        self._counts.rejections[reason] += len(items)
+
+    def _end_slide(self) -> None:
+        """Close the shard of a slide, and keep the state: the next call continues after it."""
+        if self._slide is not None:
+            self._write_group()
+            self._close_shard()
+            self._unfinished.write(self._state())
 
     def _show_progress(self) -> None:
         num_done = self._num_items + len(self._unread)
@@ -213,6 +281,7 @@ class ShardWriter:
             image_changes=dict(self._counts.image_changes),
             rejections=dict(self._counts.rejections),
             pseudonyms=self._names.key_id,
+            requires=() if self._listing.slides is None else (TILES,),
             extensions=self._extensions(),
         )
 
@@ -224,6 +293,10 @@ class ShardWriter:
             extensions[EXCLUDED] = {entry.file: entry.reason for entry in excluded}
         if self._listing.center is not None:
             extensions[CENTER] = self._listing.center
+        if self._listing.slides is not None:
+            options = self._listing.slides.options
+            settings = TileSettings(options.mpp, options.overlap, options.min_tissue)
+            extensions[TILE_SETTINGS] = asdict(settings)
         return extensions
 
     def _write_group(self) -> None:
@@ -231,7 +304,14 @@ class ShardWriter:
         if group.items:
             tasks = [task.name for task in self._listing.tasks]
             self._write_table(
-                row_table(group.items, self._pixels(group), group.hashes, group.resize_modes, tasks)
+                row_table(
+                    group.items,
+                    self._pixels(group),
+                    group.hashes,
+                    group.resize_modes,
+                    tasks,
+                    has_tiles=self._listing.slides is not None,
+                )
             )
         for slot, _num_rows in group.slots:
             self._slots.give_back(slot)
@@ -251,7 +331,8 @@ class ShardWriter:
         self._file.write(table)
         if self._file.num_groups == ROW_GROUPS_PER_SHARD:
             self._close_shard()
-            self._unfinished.write(self._state())
+            if self._slide is None:
+                self._unfinished.write(self._state())
 
     def _close_shard(self) -> None:
         if self._file is not None:

@@ -10,7 +10,8 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice, repeat
+from itertools import groupby, islice, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,10 @@ from raysearch.data.shards.unfinished_shards import (
     sharding_request,
 )
 from raysearch.data.shards.worker_processes import worker_pool
+from raysearch.data.slides.tile_chunks import read_tiles
 from raysearch.data.sources import list_source, modal_size
 from raysearch.data.sources.listing import Item, Listing, SourceOptions, check_depth
+from raysearch.data.sources.slide_files import CONTACT_SHEETS
 from raysearch.data.step_progress import StepCallback, StepProgress, ignore_progress
 from raysearch.errors import DataError
 from raysearch.metrics.row_units import PATCHES
@@ -107,15 +110,21 @@ def write_shards(
         worker_pool(workers) as pool,
     ):
         progress(StepProgress(LISTING, 0, 0, PATCHES))
-        options = replace(options, scratch=scratch)
+        slide_options = replace(options.slides, size=size) if size else options.slides
+        options = replace(
+            options, scratch=scratch, slides=slide_options, executor=pool, progress=progress
+        )
         # The workers start meanwhile.
         source_format, listing = list_source(source, source_format, options)
         check_depth(options.depth, listing, source_format)
-        items = sorted(listing.items, key=names.order)
+        is_tiled = listing.slides is not None
+        items = sorted(listing.items, key=names.tile_order if is_tiled else names.order)
         patch_size = (
             size or listing.size or _modal_size(pool, listing, items, options.depth, progress)
         )
-        center = label_center(listing, options.center, patch_size)
+        # The labels of tiles of slides are computed for their center.
+        named_center = None if is_tiled else options.center
+        center = listing.center if is_tiled else label_center(listing, named_center, patch_size)
         listing = replace(listing, center=center)
         row_bytes = patch_size[0] * patch_size[1] * 3
         chunk_rows = max(1, min(MAX_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
@@ -127,6 +136,7 @@ def write_shards(
         submit = partial(_submit, pool, source, listing, patch_size, options.depth)
         settings = [source_format, options.depth, names.key_id, chunk_rows, chunks_per_group]
         settings += [ROW_GROUPS_PER_SHARD, center]
+        settings += [] if listing.slides is None else [repr(listing.slides.options)]
         request = sharding_request(source, listing, patch_size, settings, scratch)
         unfinished = UnfinishedShards(folder, request, WriterState)
         writer = ShardWriter(
@@ -136,7 +146,7 @@ def write_shards(
         if state is not None:
             writer.restore(state)
             items = items[state.num_items :]
-        chunks = iter(_divide(items, chunk_rows))
+        chunks = iter(_divide(items, chunk_rows, by_slide=is_tiled))
         in_work: deque[_ChunkInWork] = deque()
         while True:
             for chunk_items in islice(chunks, max_in_work - len(in_work)):
@@ -145,12 +155,13 @@ def write_shards(
                 in_work.append(_ChunkInWork(chunk_items, slot, future))
             if not in_work:
                 manifest = writer.finish(source_format, source)
+                _move_contact_sheets(listing, names, folder)
                 unfinished.remove()
                 return manifest
             first = in_work.popleft()
             chunk = _result(source, first)
             decoded = [first.items[index] for index in chunk.decoded]
-            reject_resized(options.center, decoded, chunk.resize_modes, patch_size)
+            reject_resized(named_center, decoded, chunk.resize_modes, patch_size)
             writer.add(first.items, first.slot, chunk)
 
 
@@ -187,6 +198,11 @@ def _submit(
     items: list[Item],
     slot: Slot,
 ) -> Future[Chunk]:
+    if listing.folder is not None and listing.slides is not None:
+        slide = items[0].file.rpartition("#")[0]
+        positions = [(item.x or 0, item.y or 0) for item in items]
+        grid = listing.slides.grids[items[0].slide]
+        return pool.submit(read_tiles, listing.folder.path(slide), grid, positions, slot)
     if listing.folder is not None:
         files = [item.file for item in items]
         if listing.is_hdf5:
@@ -236,6 +252,18 @@ def _modal_size(
     return modal_size(sizes)
 
 
-def _divide(items: list[Item], chunk_rows: int) -> Iterator[list[Item]]:
-    for start in range(0, len(items), chunk_rows):
-        yield items[start : start + chunk_rows]
+def _divide(items: list[Item], chunk_rows: int, *, by_slide: bool = False) -> Iterator[list[Item]]:
+    """Divide items into chunks; with `by_slide`, a chunk has items of one slide only."""
+    groups = groupby(items, attrgetter("slide")) if by_slide else [("", iter(items))]
+    for _slide, group in groups:
+        while chunk := list(islice(group, chunk_rows)):
+            yield chunk
+
+
+def _move_contact_sheets(listing: Listing, names: SourceNames, folder: Path) -> None:
+    """Move the contact sheets of the slides to the folder of the shards."""
+    sheets = {} if listing.slides is None else listing.slides.sheets
+    for slide, path in sheets.items():
+        target = folder / CONTACT_SHEETS / f"{names.slide(slide)}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)

@@ -49,13 +49,22 @@ class SourceNames:
         return item._replace(
             file=file,
             patient=file if is_unknown else self.key.pseudonym(PATIENT, item.patient),
-            slide=self.key.pseudonym(SLIDE, item.slide),
+            slide=self.slide(item.slide),
         )
 
     def order(self, item: Item) -> tuple[str, str]:
         """The sort key of an item: its position must not reveal the order of the real names."""
         converted = self.item(item)
         return converted.patient, converted.file
+
+    def tile_order(self, item: Item) -> tuple[str, str, int, int]:
+        """The sort key of a tile: those of a slide follow each other, row by row."""
+        patient = item.patient if self.key is None else self.key.pseudonym(PATIENT, item.patient)
+        return patient, self.slide(item.slide), item.y or 0, item.x or 0
+
+    def slide(self, name: str) -> str:
+        """Convert the name of a slide."""
+        return name if self.key is None else self.key.pseudonym(SLIDE, name)
 
     def rejected(self, rejected: Rejected) -> Rejected:
         """Convert the file of a rejected entry, and hide in its reason what is from the source."""

@@ -188,9 +188,9 @@ def _file_states(source: str, listing: Listing, scratch: Path) -> list[object]:
 
 
 def _local_file(root: Path, name: str) -> Path:
-    """Return the file of an item; behind `#`, some items have their row in the file."""
+    """Return the file of an item; behind `#`, some items have their place in the file."""
     path = root / name
-    return path if path.exists() else root / name.partition("#")[0]
+    return path if path.exists() else root / name.rpartition("#")[0]
 
 
 def _file_state(path: Path) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 from raysearch.data.class_names import listed_names
 from raysearch.data.files import Folder
+from raysearch.data.slides.slide_names import slide_name
 from raysearch.errors import DataError
 
 XML_SUFFIX, GZIP_SUFFIX = ".xml", ".gz"
@@ -82,7 +83,7 @@ def _match(folder: str, files: Sequence[str], slides: Sequence[str]) -> dict[str
     for slide in dict.fromkeys(slides):
         path = PurePosixPath(normalize("NFC", slide))
         slides_by_name[path.name].append(slide)
-        slides_by_stem[path.stem].append(slide)
+        slides_by_stem[slide_name(path.name)].append(slide)
     files_of: dict[str, list[str]] = defaultdict(list)
     for name in files:
         base = normalize("NFC", PurePosixPath(name).name)

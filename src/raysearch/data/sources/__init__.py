@@ -15,6 +15,7 @@ from typing import NamedTuple
 from raysearch.config.custom_code import plugin_import_paths
 from raysearch.config.hyperparameter_spec import is_import_path
 from raysearch.data.files import Folder
+from raysearch.data.slides.slide_options import SLIDE_OPTIONS
 from raysearch.data.sources.archive import (
     NO_SPACE,
     TAR_SUFFIXES,
@@ -34,6 +35,7 @@ from raysearch.data.sources.listing import Listing, Rejected, SourceOptions
 from raysearch.data.sources.listing_checks import checked_listing
 from raysearch.data.sources.pcam import is_pcam, list_pcam
 from raysearch.data.sources.pcam_kaggle import is_pcam_kaggle, list_pcam_kaggle
+from raysearch.data.sources.slide_files import is_slides, list_slides
 from raysearch.data.sources.synthetic_source import is_synthetic, list_synthetic
 from raysearch.data.sources.unlabeled_images import list_unlabeled_images
 from raysearch.errors import DataError
@@ -57,21 +59,24 @@ SOURCES = {
     "breakhis": Source(list_breakhis, is_breakhis),
     "idc": Source(list_idc, is_idc),
     "tiles": Source(list_tiles, is_harvest),
+    "slides": Source(list_slides, is_slides),
     "folder": Source(list_class_folders),
 }
 
 
+SLIDES = "slides"
 # In place of the import path of a function of the user's, and the prefix of its entry points.
 CUSTOM, SOURCE = "MODULE:FUNCTION", "source"
 # The formats that use an option.
 FORMATS_OF_OPTION = {
-    "--patient": ("folder",),
-    "--classes": ("folder", "csv", CUSTOM),
+    "--patient": ("folder", SLIDES),
+    "--classes": ("folder", "csv", SLIDES, CUSTOM),
     "--magnification": ("breakhis",),
     "--official": ("pcam-kaggle",),
     "--root": ("csv",),
-    "--class-map": ("folder", "csv", "idc", "breakhis", "pcam", "pcam-kaggle", CUSTOM),
-    "--center": ("folder", "csv", "idc", "breakhis", "synthetic", CUSTOM),
+    "--class-map": ("folder", "csv", "idc", "breakhis", "pcam", "pcam-kaggle", SLIDES, CUSTOM),
+    "--center": ("folder", "csv", "idc", "breakhis", "synthetic", SLIDES, CUSTOM),
+    **dict.fromkeys(SLIDE_OPTIONS, (SLIDES,)),
 }
 # The name of the format of images without labels, which only a prediction reads.
 UNLABELED = "unlabeled"
@@ -205,6 +210,7 @@ def _reject_unused_options(source_format: str, options: SourceOptions) -> None:
         "--root": options.root,
         "--class-map": options.class_map,
         "--center": options.center,
+        **{option: name in options.slides.named for option, name in SLIDE_OPTIONS.items()},
     }
     for option, value in values.items():
         name = CUSTOM if is_import_path(source_format) else source_format

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from raysearch.data.files import Folder
 from raysearch.data.images.decoding import MAX_DEPTH, MIN_DEPTH
 from raysearch.data.pseudonyms import FILE, PseudonymKey
+from raysearch.data.slides.slide_options import SlideOptions
+from raysearch.data.slides.tile_grid import TileGrid
+from raysearch.data.step_progress import StepCallback, ignore_progress
 from raysearch.errors import DataError
 
 NOT_UTF8 = "its name is not UTF-8"
@@ -28,6 +32,9 @@ class Item(NamedTuple):
 
     `label` is the class number, None if unknown. `task_labels` are the class numbers in the
     listing's additional tasks. Other unknown values are None or empty.
+
+    Of a tile of a slide, `x` and `y` are in pixels of level 0, `mpp` is the side of its pixel in
+    micrometres, and `tissue` is the fraction of tissue in it.
     """
 
     file: str
@@ -40,6 +47,9 @@ class Item(NamedTuple):
     magnification: int | None = None
     split: str = ""
     task_labels: tuple[int | None, ...] = ()
+    mpp: float | None = None
+    tissue: float | None = None
+    scanner: str = ""
 
 
 class Rejected(NamedTuple):
@@ -98,6 +108,9 @@ class SourceOptions:
         center: The side of the square in the center of a patch on which its label depends, in
             pixels of the patches; None if the label depends on the whole patch, or the format
             knows it.
+        slides: How slides are cut into tiles.
+        executor: Runs work in other processes; None runs it in this one.
+        progress: Is called while slides are read.
     """
 
     scratch: Path = Path()
@@ -110,6 +123,24 @@ class SourceOptions:
     root: str | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     center: int | None = None
+    slides: SlideOptions = field(default_factory=SlideOptions)
+    executor: Executor | None = None
+    progress: StepCallback = ignore_progress
+
+
+@dataclass(frozen=True)
+class SlideGrids:
+    """How the slides of a source are cut into tiles.
+
+    Attributes:
+        grids: The grid of the tiles of each slide, by the name of the slide.
+        sheets: The PNG file with the contact sheet of each slide, by the name of the slide.
+        options: What was asked for.
+    """
+
+    grids: Mapping[str, TileGrid]
+    sheets: Mapping[str, Path]
+    options: SlideOptions
 
 
 @dataclass(frozen=True)
@@ -128,6 +159,8 @@ class Listing:
         excluded: The images that the user leaves out, with the reasons.
         center: The side of the square in the center of an image on which its label depends, in
             pixels of the image; None for the whole image.
+        slides: How the slides are cut into the tiles that the items are; None if the items are
+            image files.
     """
 
     class_names: tuple[str, ...]
@@ -140,6 +173,7 @@ class Listing:
     tasks: tuple[Task, ...] = ()
     excluded: Sequence[Rejected] = ()
     center: int | None = None
+    slides: SlideGrids | None = None
 
 
 def divide(entries: Sequence[Item | Rejected]) -> tuple[list[Item], list[Rejected]]:
@@ -154,7 +188,7 @@ def check_depth(depth: int | None, listing: Listing, source_format: str) -> None
         return
     if not MIN_DEPTH <= depth <= MAX_DEPTH:
         raise DataError(f"--depth {depth}: not a number of bits; give {MIN_DEPTH} to {MAX_DEPTH}")
-    if listing.folder is None or listing.is_hdf5:
+    if listing.folder is None or listing.is_hdf5 or listing.slides is not None:
         raise DataError(
             f"--depth: has no effect with format {source_format}, whose images have 8 bits; remove"
             " it"
