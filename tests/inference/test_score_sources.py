@@ -88,6 +88,17 @@ def test_a_synthetic_source_is_rejected(tmp_path: Path) -> None:
         open_source("4:40:2", "synthetic", "label", SHAPE, SourceOptions(scratch=tmp_path))
 
 
+@pytest.mark.parametrize("source_format", [None, "slides"])
+def test_slides_of_scanners_are_to_be_cut_into_tiles_first(
+    tmp_path: Path, source_format: str | None
+) -> None:
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "a.svs").write_bytes(b"not read")
+    options = SourceOptions(scratch=tmp_path)
+    with pytest.raises(DataError, match="a folder of slides; cut them into tiles with"):
+        open_source(str(tmp_path / "slides"), source_format, "label", SHAPE, options)
+
+
 @pytest.mark.parametrize("kind", ["shards", "folder", "table"])
 def test_slides_have_the_features_and_positions_of_their_files(tmp_path: Path, kind: str) -> None:
     shards = slide_shards(tmp_path, 20)

@@ -386,7 +386,9 @@ def test_a_class_that_no_tile_has_is_an_error(cohort: Cohort, tmp_path: Path) ->
     options = SourceOptions(
         slides=replace(OPTIONS, annotations=str(cohort.annotations)), classes=("Tumor", "Fat")
     )
-    with pytest.raises(DataError, match="--classes: no tile is of class 'Fat'; the tiles are of"):
+    with pytest.raises(
+        DataError, match="--classes: no tile is of class 'Fat'; the tiles are of 'Tumor'"
+    ):
         write_shards(str(cohort.slides), tmp_path / "out", "slides", options=options, workers=1)
 
 
@@ -432,3 +434,12 @@ def test_real_slides_are_tiled_or_named_with_the_reason(tmp_path: Path) -> None:
         assert name in rejected
     # The second file of a DICOM series is not a slide of its own.
     assert "boxes_1.dcm" not in rejected
+
+
+def test_classes_of_two_slides_that_differ_only_in_case_are_rejected(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("Tumor", "tumor", "Tumor")):
+        write_polygons(tmp_path / "a" / f"case{number}.geojson", [(name, tumor_of(number))])
+    with pytest.raises(DataError, match="the classes 'Tumor' and 'tumor' of"):
+        shard(cohort, tmp_path / "out", replace(OPTIONS, annotations=str(tmp_path / "a")))

@@ -13,7 +13,6 @@ from raysearch.data.slides import annotations as annotations_module
 from raysearch.data.slides.annotations import (
     AnnotatedRegion,
     SlideAnnotations,
-    check_annotated_classes,
     check_in_slide,
     read_annotations,
 )
@@ -149,31 +148,3 @@ def test_the_annotations_of_another_slide_are_rejected() -> None:
 
 def test_a_slide_without_regions_is_inside() -> None:
     assert check_in_slide("a.xml", SlideAnnotations(()), 10, 10) == SlideAnnotations(())
-
-
-def test_a_class_on_no_slide_is_rejected_with_the_names_that_exist() -> None:
-    annotations = {"a.svs": regions_of((0, 0, 1)), "b.svs": SlideAnnotations(())}
-    check_annotated_classes(["Tumor"], annotations)
-    with pytest.raises(DataError, match="class 'tumour': in the annotations of no slide; they have"
-                       " 'Tumor'"):  # fmt: skip
-        check_annotated_classes(["Tumor", "tumour"], annotations)
-    with pytest.raises(DataError, match="they have none"):
-        check_annotated_classes(["Tumor"], {})
-
-
-def test_a_message_lists_a_few_short_names() -> None:
-    squares = shapely.box(0, 0, 1, 1)
-    regions = [AnnotatedRegion(f"{number} {'x' * 150}", squares) for number in range(900)]
-    with pytest.raises(DataError, match="and 895 more") as error:
-        check_annotated_classes(["Tumor"], {"a.svs": SlideAnnotations(tuple(regions))})
-    assert len(str(error.value)) < 500
-
-
-def test_classes_of_two_slides_that_differ_only_in_case_are_rejected() -> None:
-    names = {"a.svs": "Tumor", "b.svs": "tumor"}
-    annotations = {
-        slide: SlideAnnotations((AnnotatedRegion(name, shapely.box(0, 0, 1, 1)),))
-        for slide, name in names.items()
-    }
-    with pytest.raises(DataError, match="the classes 'Tumor' and 'tumor' of the annotations"):
-        check_annotated_classes(["Tumor"], annotations)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from raysearch.data.images.decoding import RejectedImageError
+from raysearch.data.slides import slide_reader
 from raysearch.data.slides.slide_formats import open_slide
 from raysearch.data.slides.slide_options import SlideOptions
 from raysearch.data.slides.tile_grid import read_tile, tile_grid
@@ -115,3 +116,13 @@ def test_an_assumed_resolution_replaces_no_other(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tiff", random_pixels(), 0.5, levels=1)
     with open_slide(path) as slide:
         assert tile_grid(slide, replace(OPTIONS, assumed_mpp=0.25)).scale == pytest.approx(1)
+
+
+def test_a_tile_of_too_many_pixels_of_its_level_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "a.tiff", random_pixels(), 0.5, levels=1)
+    monkeypatch.setattr(slide_reader, "MAX_PIXELS", 700 * 500 - 1)
+    reason = "700 x 500 pixels of a level has to be read"
+    with open_slide(path) as slide, pytest.raises(RejectedImageError, match=reason):
+        tile_grid(slide, replace(OPTIONS, size=(700, 500)))

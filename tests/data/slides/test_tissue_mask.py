@@ -5,8 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raysearch.data.slides import tissue_mask
 from raysearch.data.slides.slide_formats import open_slide
-from raysearch.data.slides.tissue_mask import TissueMask, find_tissue, nearest_finer_level
+from raysearch.data.slides.tissue_mask import (
+    TissueMask,
+    find_tissue,
+    nearest_finer_level,
+    read_thumbnail,
+)
 from support.scanned_slides import GLASS, paint, write_ome_tiff, write_tiff
 
 SIZE = (1600, 1200)
@@ -73,3 +79,15 @@ def test_the_coarsest_level_that_is_fine_enough_is_read(tmp_path: Path) -> None:
         levels = [nearest_finer_level(slide, size) for size in (0.9, 1, 1.9, 2, 3.99, 4, 50)]
         assert levels == [0, 0, 0, 1, 1, 2, 2]
         assert nearest_finer_level(slide, 3.97, tolerance=0.01) == 2
+
+
+def test_a_thumbnail_does_not_depend_on_the_blocks_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "a.tiff", paint(SIZE, [SQUARE], []), levels=1)
+    with open_slide(path) as slide:
+        whole, pixel_size = read_thumbnail(slide, 16, 4096)
+        monkeypatch.setattr(tissue_mask, "BLOCK_PIXELS", 16 * 16 * 7)
+        assert (read_thumbnail(slide, 16, 4096)[0] == whole).all()
+    assert whole.shape == (75, 100, 3)
+    assert pixel_size == 16

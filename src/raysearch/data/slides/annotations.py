@@ -8,10 +8,9 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from raysearch.data.class_names import MAX_SHOWN_CHARACTERS, check_class_names, listed_names
+from raysearch.data.class_names import check_class_names
 from raysearch.data.files import Folder
 from raysearch.data.quantities import quantity
 from raysearch.data.slides.annotated_regions import (
@@ -29,12 +28,11 @@ from raysearch.data.slides.annotation_matching import (
 from raysearch.data.slides.asap_annotations import parse_asap
 from raysearch.data.slides.geojson_annotations import parse_geojson
 from raysearch.data.slides.polygons import check_shapely
-from raysearch.errors import DataError, first_line, shortened
+from raysearch.errors import DataError, first_line
 
 __all__ = [
     "AnnotatedRegion",
     "SlideAnnotations",
-    "check_annotated_classes",
     "check_in_slide",
     "read_annotations",
 ]
@@ -136,26 +134,3 @@ def check_in_slide(
     pairs = zip(annotations.regions, inside, strict=True)
     regions = tuple(region for region, is_inside in pairs if is_inside)
     return replace(annotations, regions=regions, warnings=tuple(warnings))
-
-
-def check_annotated_classes(
-    classes: Sequence[str], annotations: Mapping[str, SlideAnnotations]
-) -> None:
-    """Check that each of `classes` is drawn on some slide.
-
-    Args:
-        classes: The classes that the user names.
-        annotations: The annotations of each slide.
-
-    Raises:
-        DataError: If one of them is on no slide, there are too many classes on all slides, or two
-            differ only in upper and lower case.
-    """
-    names = sorted({name for slide in annotations.values() for name in slide.class_names})
-    check_class_names("the slides", names, ANNOTATIONS)
-    for class_name in classes:
-        if class_name not in names:
-            raise DataError(
-                f"class {shortened(class_name, MAX_SHOWN_CHARACTERS)!r}: in the annotations of no"
-                f" slide; they have {listed_names(names)}"
-            )

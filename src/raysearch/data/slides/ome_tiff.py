@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
@@ -13,6 +13,7 @@ from raysearch.data.slides.slide_reader import (
     Pixels,
     SlideLevel,
     SlideProperties,
+    SlideReader,
     check_area,
     check_levels,
     clean_text,
@@ -42,7 +43,7 @@ def is_ome_tiff(path: str) -> bool:
         return False
 
 
-class OmeTiffReader:
+class OmeTiffReader(SlideReader):
     """An OME-TIFF slide."""
 
     def __init__(self, path: str) -> None:
@@ -102,12 +103,6 @@ class OmeTiffReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
 
 def _segments(start: int, length: int, segment_length: int, count: int) -> range:

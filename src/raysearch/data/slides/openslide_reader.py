@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from raysearch.data.slides.slide_reader import (
     Pixels,
     SlideLevel,
     SlideProperties,
+    SlideReader,
     check_area,
     check_levels,
     clean_text,
@@ -33,7 +34,7 @@ SCANNER_PROPERTIES = (
 )
 
 
-class OpenSlideReader:
+class OpenSlideReader(SlideReader):
     """A slide that OpenSlide reads."""
 
     def __init__(self, path: str) -> None:
@@ -63,12 +64,6 @@ class OpenSlideReader:
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
 
 def _openslide_properties(slide: _OpenSlide) -> SlideProperties:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,16 @@ class SlideProperties:
         return self.levels[0].height
 
 
-class SlideReader(Protocol):
-    """An open slide."""
+class SlideReader(ABC):
+    """An open slide.
 
-    @property
-    def properties(self) -> SlideProperties:
-        """What the slide says about itself."""
+    Attributes:
+        properties: What the slide says about itself.
+    """
 
+    properties: SlideProperties
+
+    @abstractmethod
     def read(self, level: int, left: int, top: int, width: int, height: int) -> Pixels:
         """Read an area of a level.
 
@@ -89,14 +93,15 @@ class SlideReader(Protocol):
             RejectedImageError: If the slide is damaged there.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Close the file."""
 
     def __enter__(self) -> Self:
-        """Return the slide."""
+        return self
 
     def __exit__(self, *_error: object) -> None:
-        """Close the file."""
+        self.close()
 
 
 def check_slide_libraries() -> None:
@@ -152,9 +157,12 @@ def check_levels(levels: tuple[SlideLevel, ...]) -> None:
 
 
 def check_area(width: int, height: int) -> None:
-    """Raise a ValueError if an area is empty or too large to be read at once."""
-    if not (width > 0 and height > 0 and width * height <= MAX_PIXELS):
-        raise ValueError(f"an area of {width} x {height} pixels, at most {MAX_PIXELS:,} at once")
+    """Raise a RejectedImageError if an area is too large to be read at once."""
+    if width * height > MAX_PIXELS:
+        raise RejectedImageError(
+            f"an area of {width:,} x {height:,} pixels of a level has to be read at once, at most"
+            f" {MAX_PIXELS:,} pixels are allowed; write the slide with more levels"
+        )
 
 
 def on_white(pixels: Pixels) -> Pixels:

@@ -53,7 +53,6 @@ class SlideTiles:
         tissue: The fraction of tissue of each, shape (n,).
         class_names: The class of each; None if it has none, which is only so without annotations.
         scanner: The scanner by the slide's metadata; empty if unknown.
-        annotated_classes: The classes of its annotations.
         num_unlabeled: The number of tiles with tissue that are left out, since they have no class.
         num_conflicts: The number of tiles where the annotations contradict each other.
         warnings: Warnings about its annotations.
@@ -65,7 +64,6 @@ class SlideTiles:
     tissue: NDArray[np.float64]
     class_names: tuple[str | None, ...]
     scanner: str
-    annotated_classes: tuple[str, ...] = ()
     num_unlabeled: int = 0
     num_conflicts: int = 0
     warnings: tuple[str, ...] = ()
@@ -142,7 +140,6 @@ def _find_tiles(request: SlideRequest) -> SlideTiles:
         tissue[is_used],
         tuple(name for name, used in zip(class_names, is_used.tolist(), strict=True) if used),
         properties.scanner,
-        annotations.class_names,
         int((~is_used).sum()),
         sum(label.is_conflict for label in labels),
         annotations.warnings,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.images.decoding import RejectedImageError, Size
 from raysearch.data.slides.slide_options import SlideOptions
-from raysearch.data.slides.slide_reader import MAX_MPP, MIN_MPP, Pixels, SlideReader
+from raysearch.data.slides.slide_reader import MAX_MPP, MIN_MPP, Pixels, SlideReader, check_area
 from raysearch.data.slides.tissue_mask import nearest_finer_level
 
 # Level 0 may be coarser than the tiles by this part, and another level by the second one.
@@ -133,6 +133,7 @@ def tile_grid(slide: SlideReader, options: SlideOptions) -> TileGrid:
             f"{num_columns * num_rows:,} tiles, at most {MAX_TILES:,} a slide are allowed"
         )
     scale = factor / downsample
+    check_area(*(math.ceil(side * scale) for side in options.size))
     scale = 1.0 if abs(scale - 1) < EQUAL_SCALE else scale
     return TileGrid(
         options.mpp,

@@ -22,8 +22,8 @@ MIN_VALUE = 30
 MEDIAN_SIDE = 3
 # A pixel of the mask is at most this part of a tile, and the mask at most so many pixels a side.
 PIXELS_PER_TILE, MAX_MASK_SIDE = 16, 4096
-# The bytes of a level that are read at once.
-STRIP_BYTES = 64 * 2**20
+# The pixels of a level that are read at once.
+BLOCK_PIXELS = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,16 @@ def read_thumbnail(
     columns, rows = (max(1, int(side / pixel_size)) for side in (width, height))
     x, y = round(left / downsample), round(top / downsample)
     thumbnail = np.empty((rows, columns, 3), np.uint8)
-    strip_rows = max(1, STRIP_BYTES // (columns * factor * factor * 4))
-    for start in range(0, rows, strip_rows):
-        count = min(strip_rows, rows - start)
-        size = (columns * factor, count * factor)
-        strip = slide.read(level, x, y + start * factor, *size)
-        thumbnail[start : start + count] = cv2.resize(
-            strip, (columns, count), interpolation=cv2.INTER_AREA
-        )
+    # Blocks as wide as the slide, if its rows are not too long.
+    block_columns = min(columns, max(1, BLOCK_PIXELS // factor**2))
+    block_rows = max(1, BLOCK_PIXELS // (block_columns * factor**2))
+    for top_row in range(0, rows, block_rows):
+        for first_column in range(0, columns, block_columns):
+            area = thumbnail[top_row : top_row + block_rows, first_column:][:, :block_columns]
+            size = (area.shape[1], area.shape[0])
+            corner = (x + first_column * factor, y + top_row * factor)
+            block = slide.read(level, *corner, size[0] * factor, size[1] * factor)
+            area[:] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
     return thumbnail, pixel_size
 
 

@@ -152,6 +152,11 @@ def list_source(
             source_format, listing = UNLABELED, list_unlabeled_images(path, options)
         else:
             source_format = source_format or detect_format(path, source)
+            if source_format == SLIDES and not are_labels_required:
+                raise DataError(
+                    f"{source}: a folder of slides; cut them into tiles with `raysearch shard"
+                    f" {source} TILES --format {SLIDES}`, and score those"
+                )
             _reject_unused_options(source_format, options)
             listing = _source(source_format).list_items(path, options)
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from raysearch.data.class_names import clean_class_name
+from raysearch.data.class_names import clean_class_name, listed_names
 from raysearch.data.files import Folder
 from raysearch.data.quantities import quantity
 from raysearch.data.slides.annotation_matching import AnnotationFiles, find_annotations
@@ -227,7 +227,7 @@ def _class_names(options: SourceOptions, slides: Sequence[SlideTiles]) -> tuple[
         if slides and name not in used:
             raise DataError(
                 f"--classes: no tile is of class {shortened(name)!r}; the tiles are of"
-                f" {', '.join(sorted(used)) or 'no class'}"
+                f" {listed_names(sorted(used))}"
             )
     return names
 
