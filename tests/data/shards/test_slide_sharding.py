@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import Future
@@ -25,8 +27,10 @@ from raysearch.data.shards.shard_manifest import Manifest, TileSettings, read_ma
 from raysearch.data.shards.sharding import write_shards
 from raysearch.data.shards.source_names import SourceNames
 from raysearch.data.slides.slide_options import SlideOptions
-from raysearch.data.sources.listing import SourceOptions
+from raysearch.data.sources import slide_files
+from raysearch.data.sources.listing import Exclusion, SourceOptions
 from raysearch.errors import DataError
+from support.crashing_slides import exit_on_case1
 from support.scanned_slides import (
     Ring,
     aperio_description,
@@ -443,3 +447,106 @@ def test_classes_of_two_slides_that_differ_only_in_case_are_rejected(
         write_polygons(tmp_path / "a" / f"case{number}.geojson", [(name, tumor_of(number))])
     with pytest.raises(DataError, match="the classes 'Tumor' and 'tumor' of"):
         shard(cohort, tmp_path / "out", replace(OPTIONS, annotations=str(tmp_path / "a")))
+
+
+STRIPES = [
+    (name, [(x, 0), (x + 40, 0), (x + 40, 1200), (x, 1200)])
+    for index, x in enumerate(range(0, 1600, 40))
+    for name in [("DCIS", "IDC")[index % 2]]
+]
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_merged_classes_are_those_of_one_region(tmp_path: Path, is_merged: bool) -> None:
+    (tmp_path / "s").mkdir()
+    write_tiff(tmp_path / "s" / "a.tiff", paint(SIZE, [TISSUE], []), 0.25)
+    write_polygons(tmp_path / "a" / "a.geojson", STRIPES)
+    options = SourceOptions(
+        slides=replace(OPTIONS, annotations=str(tmp_path / "a")),
+        class_map={"DCIS": "malignant", "IDC": "malignant"} if is_merged else {},
+    )
+    manifest = write_shards(str(tmp_path / "s"), tmp_path / "out", "slides", options=options)
+    assert manifest.class_names == (("malignant",) if is_merged else ("DCIS", "IDC"))
+    has_left_out = any("left out" in warning for warning in manifest.warnings)
+    has_conflict = any("overlap" in warning for warning in manifest.warnings)
+    # Tiles of 96 pixels on stripes of 40: each class alone has at most 80 of 96.
+    assert has_left_out is not is_merged
+    assert has_conflict is not is_merged
+
+
+def test_a_class_map_renames_labels_and_the_background(cohort: Cohort, tmp_path: Path) -> None:
+    options = SourceOptions(
+        slides=replace(OPTIONS, annotations=str(cohort.annotations), background="Glass"),
+        class_map={"Tumor": "1", "Stroma": "0", "Glass": "0"},
+    )
+    manifest = write_shards(str(cohort.slides), tmp_path / "out", "slides", options=options)
+    assert set(manifest.class_names) == {"0", "1"}
+    options = replace(options, class_map={"Tumour": "1"})
+    with pytest.raises(DataError, match=r"--class-map Tumour=...: not a class of .*Stroma, Tumor"):
+        write_shards(str(cohort.slides), tmp_path / "o2", "slides", options=options)
+
+
+def test_pseudonyms_hide_the_slides_in_warnings(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    write_tiff(tmp_path / "s" / "smith_john.tiff", paint(SIZE, [TISSUE], []), 0.25)
+    far = [(x + 10_000, y) for x, y in TISSUE]
+    write_polygons(tmp_path / "a" / "smith_john.geojson", [("Stroma", TISSUE), ("Tumor", far)])
+    write_polygons(tmp_path / "a" / "smith_jane.geojson", [("Stroma", TISSUE)])
+    write_shards(
+        str(tmp_path / "s"),
+        tmp_path / "out",
+        "slides",
+        options=SourceOptions(slides=replace(OPTIONS, annotations=str(tmp_path / "a"))),
+        names=SourceNames(PseudonymKey(b"k" * 32)),
+    )
+    content = (tmp_path / "out" / "manifest.json").read_text()
+    assert "region left out" in content
+    assert "of --annotations of no slide" in content
+    assert "smith" not in content
+    assert str(tmp_path) not in content
+
+
+def test_a_slide_is_left_out_by_its_name(cohort: Cohort, tmp_path: Path) -> None:
+    options = SourceOptions(
+        slides=OPTIONS, exclusion=Exclusion("list.txt", {"case1.tiff": "out of focus"})
+    )
+    manifest = write_shards(str(cohort.slides), tmp_path / "out", "slides", options=options)
+    assert {row["slide"] for row in read_table(tmp_path / "out").to_pylist()} == {"case0", "case2"}
+    assert set(manifest.excluded.values()) == {"excluded: out of focus"}
+
+
+def test_the_state_of_another_process_has_the_same_options() -> None:
+    code = (
+        "from raysearch.data.slides.slide_options import slide_options; print(slide_options("
+        "dict(mpp=.5, overlap=1, labels='a', annotations='b', min_tissue=.1)))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(texts) == 1
+
+
+def test_a_crash_names_the_slide_that_causes_it(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slide_files, "find_tiles", exit_on_case1)
+    with pytest.raises(DataError, match=r"case1\.tiff: cannot be read \(its reader crashed\)"):
+        shard(cohort, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("files", "is_folder_of_slides"),
+    [(["a.svs"], True), (["a.svs", "b.PNG"], False), (["a.tiff"], False), (["notes.txt"], False)],
+)
+def test_a_folder_is_one_of_slides_if_it_has_no_images(
+    tmp_path: Path, files: list[str], is_folder_of_slides: bool
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert slide_files.is_slides(str(tmp_path)) is is_folder_of_slides

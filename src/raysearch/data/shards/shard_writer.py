@@ -221,7 +221,8 @@ class ShardWriter:
         if self._slide is not None:
             self._write_group()
             self._close_shard()
-            self._unfinished.write(self._state())
+            if self._shards:
+                self._unfinished.write(self._state())
 
     def _show_progress(self) -> None:
         num_done = self._num_items + len(self._unread)

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from raysearch.data.files import Folder
 from raysearch.data.images.decoding import Size
 from raysearch.data.shards.shard_manifest import Shard
-from raysearch.data.sources.listing import Listing, Rejected
+from raysearch.data.slides.companion_files import companion_files
+from raysearch.data.sources.listing import Item, Listing, Rejected
 
 STATE_FILE = "state.json"
 FORMAT = 1
@@ -159,14 +160,16 @@ def sharding_request(
         settings: What else determines the shards.
         scratch: The folder of the unpacked files.
     """
-    content = [
+    content: list[object] = [
         [FORMAT, source, list(size), list(settings)],
         [list(listing.class_names), [list(task) for task in listing.tasks], listing.warnings],
-        [list(item) for item in listing.items],
         [list(rejected) for rejected in (*listing.rejected, *listing.excluded)],
         _file_states(source, listing, scratch),
     ]
-    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+    request = hashlib.sha256(json.dumps(content, default=str).encode())
+    for item in listing.items:  # one by one, as there are millions of tiles
+        request.update(json.dumps(list(item)).encode())
+    return request.hexdigest()
 
 
 def _file_states(source: str, listing: Listing, scratch: Path) -> list[object]:
@@ -182,9 +185,17 @@ def _file_states(source: str, listing: Listing, scratch: Path) -> list[object]:
     if root.is_relative_to(scratch):
         root = Folder(source).local
         paths = sorted(root.iterdir()) if root.is_dir() else [root]
+    elif listing.slides is not None:
+        slides = [root / name for name in sorted({_slide_file(item) for item in listing.items})]
+        paths = sorted({path for slide in slides for path in (slide, *companion_files(slide))})
     else:
         paths = sorted({_local_file(root, item.file) for item in listing.items})
     return [str(root), *map(_file_state, paths)]
+
+
+def _slide_file(item: Item) -> str:
+    """Return the file of the slide of a tile."""
+    return item.file.rpartition("#")[0]
 
 
 def _local_file(root: Path, name: str) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from pydantic import JsonValue
 
 from raysearch.data.images.decoding import RejectedImageError
@@ -20,6 +22,7 @@ from raysearch.data.slides.slide_reader import (
     mean_mpp,
     slide_errors,
 )
+from raysearch.errors import shortened
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -28,6 +31,12 @@ WHITE, CHANNELS, BITS = 255, 3, 8
 # The decoded segments of a slide that are kept for the next areas, and the largest segment.
 CACHE_BYTES = 128 * 2**20
 MAX_SEGMENT_BYTES = 256 * 2**20
+# TIFF's numbers of RGB and YCbCr.
+PHOTOMETRICS = frozenset((2, 6))
+# TIFF's numbers of the compressions that are read: JPEG and JPEG 2000, whose images have sizes of
+# their own; and none, LZW, deflate and Zstandard.
+IMAGE_COMPRESSIONS = frozenset((7, 33003, 33005, 34712))
+COMPRESSIONS = IMAGE_COMPRESSIONS | {1, 5, 8, 32946, 50000}
 # Micrometres of the units of OME-XML.
 MICROMETRES = {"nm": 1e-3, "\N{MICRO SIGN}m": 1.0, "\N{GREEK SMALL LETTER MU}m": 1.0, "mm": 1e3}
 
@@ -123,6 +132,7 @@ def _decode(page: TiffPage, index: int) -> Pixels:
     content = file.read(num_bytes)
     if len(content) < num_bytes:
         raise RejectedImageError("truncated")
+    _check_announced_size(page, content)
     decoded, _position, shape = page.decode(
         content, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
     )
@@ -132,8 +142,30 @@ def _decode(page: TiffPage, index: int) -> Pixels:
     return segment
 
 
+def _check_announced_size(page: TiffPage, content: bytes) -> None:
+    """Check that a compressed image is not larger than its tile or strip, before it is decoded.
+
+    Other compressions are decoded into a buffer of the size of the tile.
+    """
+    if page.compression not in IMAGE_COMPRESSIONS:
+        return
+    with Image.open(BytesIO(content)) as image:
+        width, height = image.size
+    if height > page.chunks[0] or width > page.chunks[1]:
+        raise RejectedImageError(
+            f"a tile of {page.chunks[1]} x {page.chunks[0]} pixels has an image of {width:,} x"
+            f" {height:,}"
+        )
+
+
 def _level_pages(file: TiffFile) -> tuple[TiffPage, ...]:
-    """Return the page of each level of the largest image of a file."""
+    """Return the page of each level of the largest image of a file.
+
+    Raises:
+        RejectedImageError: If it is not RGB of 8 bits, is compressed in another way, has several
+            planes, or names another file, which tifffile would open.
+    """
+    _check_images(file)
     series = max(file.series, key=lambda entry: entry.size)
     frames = [level.pages[0] for level in series.levels]
     pages: list[TiffPage] = [frame.aspage() for frame in frames if frame is not None]
@@ -142,6 +174,13 @@ def _level_pages(file: TiffFile) -> tuple[TiffPage, ...]:
             raise RejectedImageError(
                 f"{page.samplesperpixel} channels of {page.bitspersample} bits, not RGB of"
                 f" {BITS} bits with the channels side by side"
+            )
+        if page.photometric not in PHOTOMETRICS:
+            raise RejectedImageError(f"colors of TIFF's kind {int(page.photometric)}, not RGB")
+        if page.compression not in COMPRESSIONS:
+            raise RejectedImageError(
+                f"compression {int(page.compression)}; write it with JPEG, JPEG 2000, deflate, LZW"
+                " or Zstandard, or uncompressed"
             )
         if np.prod(page.chunks) > MAX_SEGMENT_BYTES:
             raise RejectedImageError("its tiles or strips are too large; write it in tiles")
@@ -175,6 +214,28 @@ def _metadata(text: str, width: int, height: int) -> tuple[dict[str, str], str]:
             if [str(pixels.get("SizeX")), str(pixels.get("SizeY"))] == size:
                 return {name: str(value) for name, value in pixels.items()}, scanner
     return {}, scanner
+
+
+def _check_images(file: TiffFile) -> None:
+    """Check the images of a file by its OME-XML."""
+    import tifffile
+
+    root = tifffile.xml2dict(file.ome_metadata or "").get("OME", {})
+    for image in _elements(root, "Image"):
+        for pixels in _elements(image, "Pixels"):
+            planes = [str(pixels.get(f"Size{axis}", 1)) for axis in "ZT"]
+            if planes != ["1", "1"]:
+                raise RejectedImageError(
+                    f"{planes[0]} focal planes and {planes[1]} times; write one of them"
+                )
+            for data in _elements(pixels, "TiffData"):
+                for identifier in _elements(data, "UUID"):
+                    name = identifier.get("FileName")
+                    if name is not None and str(name) != file.filename:
+                        raise RejectedImageError(
+                            f"its pixels are in another file, {shortened(str(name))!r}; write one"
+                            " file"
+                        )
 
 
 def _elements(parent: JsonValue, name: str) -> list[dict[str, JsonValue]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from raysearch.data.slides.companion_files import check_companion_files
 from raysearch.data.slides.ome_tiff import OmeTiffReader, is_ome_tiff
 from raysearch.data.slides.openslide_reader import OpenSlideReader
 from raysearch.data.slides.slide_reader import SlideReader
@@ -23,6 +24,7 @@ def open_slide(path: str | Path) -> SlideReader:
         RejectedImageError: If it is no slide, damaged, or has impossible sizes.
         DataError: If the file cannot be read at all.
     """
+    check_companion_files(Path(path))
     name = str(path)
     if is_ome_tiff(name):
         return OmeTiffReader(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from raysearch.data.class_names import clean_class_name
 from raysearch.data.images.decoding import Size
@@ -56,7 +56,7 @@ class SlideOptions:
     center: int | None = None
     background: str | None = None
     assumed_mpp: float | None = None
-    named: frozenset[str] = frozenset()
+    named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def check(self) -> None:
         """Raise a DataError, which names the option, if a value is not allowed."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from raysearch.data.slides.annotations import SlideAnnotations, check_in_slide, 
 from raysearch.data.slides.slide_formats import open_slide
 from raysearch.data.slides.slide_options import SlideOptions
 from raysearch.data.slides.tile_grid import TileGrid, tile_grid
-from raysearch.data.slides.tile_labels import TileLabel, TileLabeler
+from raysearch.data.slides.tile_labels import TOLERANCE, TileLabel, TileLabeler
 from raysearch.data.slides.tile_overview import draw_contact_sheet
 from raysearch.data.slides.tissue_mask import find_tissue
 
@@ -30,7 +30,8 @@ class SlideRequest:
         options: How it is cut into tiles.
         annotations: The file with its annotations; None if it has none.
         label: The class of all of its tiles if it has no annotations; None if unknown.
-        classes: The classes whose tiles are taken; empty for all.
+        class_map: The new name of each class that is named differently.
+        classes: The classes whose tiles are taken, by their new names; empty for all.
         sheet: Where its contact sheet is written; None for none.
     """
 
@@ -38,6 +39,7 @@ class SlideRequest:
     options: SlideOptions
     annotations: str | None = None
     label: str | None = None
+    class_map: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     sheet: Path | None = None
 
@@ -53,6 +55,7 @@ class SlideTiles:
         tissue: The fraction of tissue of each, shape (n,).
         class_names: The class of each; None if it has none, which is only so without annotations.
         scanner: The scanner by the slide's metadata; empty if unknown.
+        old_names: The classes of its annotations or of its table, before they are renamed.
         num_unlabeled: The number of tiles with tissue that are left out, since they have no class.
         num_conflicts: The number of tiles where the annotations contradict each other.
         warnings: Warnings about its annotations.
@@ -64,6 +67,7 @@ class SlideTiles:
     tissue: NDArray[np.float64]
     class_names: tuple[str | None, ...]
     scanner: str
+    old_names: tuple[str, ...] = ()
     num_unlabeled: int = 0
     num_conflicts: int = 0
     warnings: tuple[str, ...] = ()
@@ -101,14 +105,15 @@ def _find_tiles(request: SlideRequest) -> SlideTiles:
         mask = find_tissue(slide, min(grid.side))
     left, top = grid.positions()
     tissue = mask.fractions(left, top, *grid.side)
-    has_tissue = tissue >= options.min_tissue if options.min_tissue else tissue >= 0
+    has_tissue = tissue >= options.min_tissue - TOLERANCE
     if not has_tissue.any():
         raise RejectedImageError(
             f"no tissue: its tiles have at most {tissue.max():.0%} of it, less than --min-tissue"
             f" {options.min_tissue:g}"
         )
     left, top, tissue = left[has_tissue], top[has_tissue], tissue[has_tissue]
-    labels: Sequence[TileLabel] = [TileLabel(request.label, 0.0, False)] * len(left)
+    label = request.class_map.get(request.label or "", request.label)
+    labels: Sequence[TileLabel] = [TileLabel(label, 0.0, False)] * len(left)
     annotations = SlideAnnotations(())
     if request.annotations is not None:
         annotations = check_in_slide(
@@ -140,10 +145,18 @@ def _find_tiles(request: SlideRequest) -> SlideTiles:
         tissue[is_used],
         tuple(name for name, used in zip(class_names, is_used.tolist(), strict=True) if used),
         properties.scanner,
+        _old_names(request, annotations),
         int((~is_used).sum()),
         sum(label.is_conflict for label in labels),
         annotations.warnings,
     )
+
+
+def _old_names(request: SlideRequest, annotations: SlideAnnotations) -> tuple[str, ...]:
+    if request.annotations is None:
+        return (request.label,) if request.label else ()
+    background = request.options.background
+    return (*annotations.class_names, *((background,) if background else ()))
 
 
 def _moved(
@@ -170,13 +183,17 @@ def _labels(
     left: NDArray[np.int64],
     top: NDArray[np.int64],
 ) -> Sequence[TileLabel]:
-    options = request.options
+    options, class_map = request.options, request.class_map
+    background = options.background
     labeler = TileLabeler(
-        annotations.regions,
+        [
+            replace(region, class_name=class_map.get(region.class_name, region.class_name))
+            for region in annotations.regions
+        ],
         options.min_fraction,
         options.center,
         pixel_size=grid.side[0] / grid.size[0],
-        background=options.background,
+        background=class_map.get(background or "", background),
         source=str(request.annotations),
     )
     return labeler.label_tiles(left.astype(np.float64), top.astype(np.float64), *grid.side)

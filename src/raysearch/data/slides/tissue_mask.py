@@ -6,6 +6,7 @@ Man, and Cybernetics 9 (1979).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -129,7 +130,7 @@ def read_thumbnail(
     while max(width, height) / (factor * downsample) > max_side:
         factor += 1
     pixel_size = factor * downsample
-    columns, rows = (max(1, int(side / pixel_size)) for side in (width, height))
+    columns, rows = (math.ceil(side / pixel_size) for side in (width, height))
     x, y = round(left / downsample), round(top / downsample)
     thumbnail = np.empty((rows, columns, 3), np.uint8)
     # Blocks as wide as the slide, if its rows are not too long.

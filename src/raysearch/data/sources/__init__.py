@@ -171,7 +171,7 @@ def list_source(
     listing = replace(listing, rejected=[*listing.rejected, *rejected])
     if not listing.items and not listing.rejected:
         raise DataError(f"{source}: no files in it; give the folder that holds the images")
-    if options.class_map:
+    if options.class_map and listing.slides is None:  # the tiles of merged classes are their own
         listing = map_classes(source, listing, options.class_map)
     if options.exclusion is not None:
         listing = leave_out(source, listing, options.exclusion)

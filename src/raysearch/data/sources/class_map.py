@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raysearch.data.csv_files import clean_name
@@ -42,12 +42,7 @@ def map_classes(source: str, listing: Listing, class_map: Mapping[str, str]) -> 
     Raises:
         DataError: If `class_map` has a class that the source does not have.
     """
-    unknown = sorted(set(class_map) - set(listing.class_names))
-    if unknown:
-        raise DataError(
-            f"{OPTION} {unknown[0]}=...: not a class of {source}; its classes are"
-            f" {', '.join(listing.class_names) or 'none'}"
-        )
+    check_class_map(source, class_map, listing.class_names)
     new_names = [class_map.get(name, name) for name in listing.class_names]
     class_names = tuple(dict.fromkeys(new_names))
     numbers = [class_names.index(name) for name in new_names]
@@ -56,3 +51,13 @@ def map_classes(source: str, listing: Listing, class_map: Mapping[str, str]) -> 
         for item in listing.items
     ]
     return replace(listing, class_names=class_names, items=items)
+
+
+def check_class_map(source: str, class_map: Mapping[str, str], class_names: Sequence[str]) -> None:
+    """Raise a DataError if `class_map` has a class that is not among those of the source."""
+    unknown = sorted(set(class_map) - set(class_names))
+    if unknown:
+        raise DataError(
+            f"{OPTION} {unknown[0]}=...: not a class of {source}; its classes are"
+            f" {', '.join(class_names) or 'none'}"
+        )

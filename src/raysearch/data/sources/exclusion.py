@@ -95,6 +95,8 @@ def leave_out(source: str, listing: Listing, exclusion: Exclusion) -> Listing:
     names = {exclusion.name_of(entry.file) for entry in listing.rejected}
     for item in listing.items:
         name = exclusion.name_of(item.file)
+        if name is None and listing.slides is not None:  # the name of a slide is that of its tiles
+            name = exclusion.name_of(item.file.rpartition("#")[0])
         if name is None:
             remaining.append(item)
         else:

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from raysearch.data.class_names import clean_class_name, listed_names
+from raysearch.data.class_names import listed_names
+from raysearch.data.csv_files import clean_name
 from raysearch.data.files import Folder
+from raysearch.data.isolated_subprocess import IsolatedProcessError, run_isolated
 from raysearch.data.quantities import quantity
 from raysearch.data.slides.annotation_matching import AnnotationFiles, find_annotations
 from raysearch.data.slides.slide_names import slide_name
 from raysearch.data.slides.slide_reader import check_slide_libraries
 from raysearch.data.slides.slide_table import SlideRow, SlideTable, read_slide_table
 from raysearch.data.slides.slide_tiles import SlideRequest, SlideTiles, find_tiles, series_of
+from raysearch.data.sources.class_map import check_class_map
 from raysearch.data.sources.file_paths import list_files, require_folder, visible_names
 from raysearch.data.sources.listing import (
     Item,
@@ -29,7 +32,9 @@ from raysearch.data.sources.patient_patterns import NO_PATIENT, find_patients
 from raysearch.data.step_progress import StepProgress
 from raysearch.errors import DataError, shortened
 
-# Files that only scanners write, and formats that other programs write, too.
+# Files that only scanners write, and formats that other programs write, too. A folder with images
+# is one of images, also if there is a slide in it.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SCANNER_SUFFIXES = (
     *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide"),
     *(".dcm", ".czi"),
@@ -43,16 +48,19 @@ UNKNOWN_SLIDE_PATIENTS = (
     " both sides of a split, which makes every score too optimistic; give --patient, or a column"
     " `patient` in --labels"
 )
+# The limits of a process that reads a slide alone, after another process crashed.
+READER_S, READER_BYTES = 600.0, 16 * 2**30
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def is_slides(source: str) -> bool:
-    """Whether `source` is a folder with files of scanners in it."""
+    """Whether `source` is a folder with files of scanners in it, and no images."""
     folder = Folder(source)
-    return folder.is_folder() and any(
-        PurePosixPath(name).suffix.lower() in SCANNER_SUFFIXES for name in visible_names(folder)
-    )
+    if not folder.is_folder():
+        return False
+    suffixes = {PurePosixPath(name).suffix.lower() for name in visible_names(folder)}
+    return not suffixes.isdisjoint(SCANNER_SUFFIXES) and suffixes.isdisjoint(IMAGE_SUFFIXES)
 
 
 def list_slides(source: str, options: SourceOptions) -> Listing:
@@ -68,8 +76,11 @@ def list_slides(source: str, options: SourceOptions) -> Listing:
     """
     check_slide_libraries()
     slide_options = replace(options.slides, center=options.center)
-    options = replace(options, slides=slide_options)
     slide_options.check()
+    classes = tuple(map(clean_name, options.classes))
+    if classes:
+        check_class_map(source, options.class_map, classes)
+    options = replace(options, slides=slide_options, classes=classes)
     folder = require_folder(source)
     if not folder.is_local:
         raise DataError(f"{source}: slides are read from a local folder; copy them to one")
@@ -91,7 +102,7 @@ def list_slides(source: str, options: SourceOptions) -> Listing:
         usable.append((slide, result))
         if request.sheet is not None:
             sheets[slide_name(slide.file)] = request.sheet
-    class_names = _class_names(options, [tiles for _slide, tiles in usable])
+    class_names = _class_names(source, options, [tiles for _slide, tiles in usable])
     numbers = {name: number for number, name in enumerate(class_names)}
     items = [item for slide, tiles in usable for item in _items(slide, tiles, numbers)]
     grids = {slide_name(slide.file): tiles.grid for slide, tiles in usable}
@@ -134,7 +145,13 @@ def _first_of_series(folder: Folder, files: Sequence[str], options: SourceOption
 
 def _reject_equal_names(source: str, files: Sequence[str]) -> None:
     slides: dict[str, str] = {}
+    folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
     for file in files:
+        if f"{slide_name(file)}.png" in folders:
+            raise DataError(
+                f"{source}: the folder {slide_name(file)}.png has the name of a contact sheet;"
+                " rename it"
+            )
         first = slides.setdefault(slide_name(file), file)
         if first != file:
             raise DataError(
@@ -189,7 +206,8 @@ def _request(folder: Folder, slide: _Slide, number: int, options: SourceOptions)
         options.slides,
         slide.annotations,
         slide.row.label or None,
-        tuple(map(clean_class_name, options.classes)),
+        options.class_map,
+        _new_names(options, options.classes),
         sheet,
     )
 
@@ -207,22 +225,38 @@ def _map(
             options.progress(StepProgress(step, done, len(arguments), SLIDES))
             yield result
     except BrokenExecutor:
-        raise DataError(
-            f"{shortened(str(arguments[done]), 200)}: the process that read it crashed; remove the"
-            " damaged slide, or free memory"
-        ) from None
+        raise _crash(function, arguments[done:]) from None
 
 
-def _class_names(options: SourceOptions, slides: Sequence[SlideTiles]) -> tuple[str, ...]:
-    """Return the classes in the order of the user, or sorted.
+def _crash(function: Callable[[T], R], arguments: Sequence[T]) -> DataError:
+    """Return the error that names the slide whose reader crashes.
+
+    The processes read several slides at once, so each is read again by a process of its own.
+    """
+    for argument in arguments:
+        path = argument.path if isinstance(argument, SlideRequest) else argument
+        try:
+            run_isolated(function, argument, timeout_s=READER_S, memory_bytes=READER_BYTES)
+        except IsolatedProcessError as error:
+            return DataError(f"{path}: cannot be read ({error}); remove the damaged slide")
+    return DataError("a process that read slides was ended; free memory, and run the command again")
+
+
+def _class_names(
+    source: str, options: SourceOptions, slides: Sequence[SlideTiles]
+) -> tuple[str, ...]:
+    """Return the new names of the classes, in the order of the user, or of the old names.
 
     Raises:
-        DataError: If the user names a class that no tile has.
+        DataError: If the user names a class that no tile has, or renames one that does not exist.
     """
     used = {name for tiles in slides for name in tiles.class_names if name is not None}
+    old_names = sorted({name for tiles in slides for name in tiles.old_names})
+    if slides and not options.classes:
+        check_class_map(source, options.class_map, old_names)
+    names = _new_names(options, options.classes or old_names)
     if not options.classes:
-        return tuple(sorted(used))
-    names = tuple(map(clean_class_name, options.classes))
+        return tuple(name for name in names if name in used)
     for name in names:
         if slides and name not in used:
             raise DataError(
@@ -230,6 +264,10 @@ def _class_names(options: SourceOptions, slides: Sequence[SlideTiles]) -> tuple[
                 f" {listed_names(sorted(used))}"
             )
     return names
+
+
+def _new_names(options: SourceOptions, old_names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(options.class_map.get(name, name) for name in old_names))
 
 
 def _items(slide: _Slide, tiles: SlideTiles, numbers: dict[str, int]) -> Iterator[Item]:
@@ -285,13 +323,16 @@ def _warnings(
             f"{quantity(len(annotations.unmatched), 'file')} of --annotations of no slide, such as"
             f" {shortened(annotations.unmatched[0])!r}"
         )
-    for _slide, tiles in usable:
-        yield from tiles.warnings
+    # With pseudonyms, what is between quotation marks is hidden.
+    for slide, tiles in usable:
+        for warning in tiles.warnings:
+            text = warning.removeprefix(f"{slide.annotations}: ")
+            yield f"annotations of {slide.file!r}: {text}"
     num_unlabeled = sum(tiles.num_unlabeled for _slide, tiles in usable)
     if num_unlabeled:
         yield (
-            f"{quantity(num_unlabeled, 'tile')} with tissue left out, which no class has by the"
-            " annotations"
+            f"{quantity(num_unlabeled, 'tile')} with tissue left out, which are in no region of a"
+            " class that is used"
         )
     conflicts = Counter({slide.file: tiles.num_conflicts for slide, tiles in usable})
     if conflicts.total():
