@@ -41,6 +41,7 @@ def rows() -> Rows:
         fingerprint="0" * 64,
         warnings=(),
         center=None,
+        downsamples=np.ones(ROWS),
         scanners=names,
     )
 

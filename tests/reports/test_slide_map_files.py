@@ -17,6 +17,8 @@ from PIL import Image
 
 from raysearch.cli import run
 from raysearch.data.files import Folder
+from raysearch.data.shards.sharding import write_shards
+from raysearch.data.slides.slide_options import SlideOptions
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.data.step_progress import ignore_progress
 from raysearch.inference.image_rendering import viridis
@@ -25,6 +27,7 @@ from raysearch.inference.prediction import SCORES, predict
 from raysearch.inference.score_sources import open_source
 from raysearch.reports.slide_map import POSITIVE_COLOR
 from raysearch.reports.slide_map_files import write_slide_maps
+from support.scanned_slides import paint, write_tiff
 
 SIDE = 50
 
@@ -167,3 +170,28 @@ def test_patches_that_were_scaled_do_not_fit_their_positions(
     assert not (out / "maps").exists()
     small.save(path)  # as at the edge of a slide
     assert run(["predict", "first", str(images), str(tmp_path / "padded"), "--maps"]) == 0
+
+
+def test_tiles_of_slides_touch_in_their_maps(studies: str, tmp_path: Path) -> None:
+    assert studies
+    (tmp_path / "slides").mkdir()
+    tissue = [(0, 0), (800, 0), (800, 600), (0, 600)]
+    write_tiff(tmp_path / "slides" / "a.tiff", paint((800, 600), [tissue], []), 0.25)
+    # A pixel of the tiles is 1.88 pixels of level 0.
+    options = SourceOptions(slides=SlideOptions(mpp=0.47, size=(SIDE, SIDE)))
+    shards = tmp_path / "shards"
+    manifest = write_shards(str(tmp_path / "slides"), shards, "slides", options=options, workers=1)
+    assert manifest.rows == 8 * 6
+    out = tmp_path / "out"
+    assert run(["predict", "first", str(shards), str(out), "--maps"]) == 0
+    with (out / "maps" / "maps.csv").open(newline="") as file:
+        (record,) = csv.DictReader(file)
+    heatmap = read_image(f"{out}/maps/{record['file']}-probability.png")
+    assert heatmap.shape == (6 * SIDE, 8 * SIDE, 3)
+    assert not (heatmap == 255).all(axis=2).any()  # white between the tiles
+    collection = json.loads((out / "maps" / f"{record['file']}.geojson").read_text())
+    corners = [feature["geometry"]["coordinates"][0] for feature in collection["features"]]
+    assert len(corners) == 48
+    for corner, _right, opposite, *_rest in corners:
+        assert [value % 94 for value in corner] == [0, 0]
+        assert np.subtract(opposite, corner) == pytest.approx([94, 94])

@@ -117,3 +117,17 @@ def test_unknown_positions_are_none(scored_trial: tuple[Study, Trial], slides: P
     assert patch_positions(unknown, scores) is None
     one_patch_per_slide = np.arange(len(rows.xs)).astype(np.str_)
     assert patch_positions(dataclasses.replace(rows, slides=one_patch_per_slide), scores) is None
+
+
+def test_positions_of_tiles_are_in_their_sides(scored_trial: tuple[Study, Trial]) -> None:
+    plan, scores = scored_trial[0].plan, scores_of(scored_trial)
+    rows = load_rows(plan.data, plan.view)
+    positions = patch_positions(rows, scores)
+    tiles = dataclasses.replace(
+        rows, xs=1.88 * rows.xs, ys=1.88 * rows.ys, downsamples=np.full(len(rows.xs), 1.88)
+    )
+    of_tiles = patch_positions(tiles, scores)
+    assert positions is not None
+    assert of_tiles is not None
+    assert np.allclose(of_tiles.xs, positions.xs)
+    assert np.allclose(of_tiles.ys, positions.ys)

@@ -25,6 +25,7 @@ def make_rows(patients: list[str], labels: list[int], slides: list[str] | None =
         fingerprint="f" * 64,
         warnings=(),
         center=None,
+        downsamples=np.ones(len(patients)),
         scanners=np.full(len(patients), ""),
     )
 

@@ -325,7 +325,7 @@ def _table(source: str, out: Path, manifest: Manifest) -> Table:
     rows = {
         "files": f"{manifest.files:,}",
         manifest.unit: f"{manifest.rows:,}: "
-        + ", ".join(f"{count:,} {name}" for name, count in class_counts),
+        + (", ".join(f"{count:,} {name}" for name, count in class_counts) or "without a class"),
         "rejected": f"{manifest.rejected:,}"
         + (f", see {out}/rejected.csv" if manifest.rejected else ""),
         "left out": f"{len(manifest.excluded):,} of them by --exclude, see the manifest"

@@ -16,7 +16,7 @@ from raysearch.data.images.hdf5 import read_rows
 from raysearch.data.images.shared_memory import Slots
 from raysearch.data.shards.bags import read_bags
 from raysearch.data.shards.patches import Inputs
-from raysearch.data.shards.shard_files import check_rows, open_shard
+from raysearch.data.shards.shard_files import DOWNSAMPLE, check_rows, open_shard
 from raysearch.data.shards.shard_manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -143,7 +143,8 @@ class ShardSource:
         folder, (shard, row_group, _num_rows) = Folder(self.data), self.row_groups[number]
         columns = ["source", label_column(self.task), "patient", "slide", "x", "y"]
         with open_shard(folder, shard, self.manifest) as parquet:
-            table = parquet.read_row_group(row_group, columns=[*columns, RESIZE_MODE])
+            more_columns = (RESIZE_MODE, DOWNSAMPLE) if self.manifest.has_tiles else (RESIZE_MODE,)
+            table = parquet.read_row_group(row_group, columns=[*columns, *more_columns])
             check_rows(table, folder, shard, self.manifest)
             inputs: Inputs
             positions: list[NDArray[np.int32] | None] = []
@@ -154,6 +155,10 @@ class ShardSource:
                 inputs = np.array(pixels).reshape(len(pixels), -1)
         values = [table.column(column).to_pylist() for column in columns]
         items = [Item(*row) for row in zip(*values, strict=True)]
+        if self.manifest.has_tiles:
+            downsamples = table.column(DOWNSAMPLE).to_pylist()
+            pairs = zip(items, downsamples, strict=True)
+            items = [item._replace(downsample=downsample) for item, downsample in pairs]
         labels = label_names(items, self.class_names)
         return Batch(items, labels, inputs, [], positions, table.column(RESIZE_MODE).to_pylist())
 

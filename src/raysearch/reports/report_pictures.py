@@ -128,7 +128,8 @@ def _slide_maps(
     rows, scored = report.rows[on_slide], report.out_of_fold.scored
     pixels, labels = _pixels(patches, rows), scored.labels[on_slide]
     predicted, probabilities = scored.predicted[on_slide], scored.probabilities[on_slide]
-    slide_map = stitch_slide(pixels, patches.xs[rows], patches.ys[rows])
+    xs, ys, downsample = patches.xs[rows], patches.ys[rows], float(patches.downsamples[rows[0]])
+    slide_map = stitch_slide(pixels, xs / downsample, ys / downsample)
     positive_probability = (1 - probabilities[:, 0]).astype(np.float32)
     heatmaps = explain(EXPLAINING_SLIDE, pixels, predicted)
     negative, num_errors = scored.class_names[0], int((labels != predicted).sum())
@@ -174,9 +175,9 @@ def _slide_maps(
     if note:  # the side of a tile in the slide is unknown
         return pictures, files
     files["slide.geojson"] = tiles_geojson(
-        patches.xs[rows],
-        patches.ys[rows],
-        patches.shape[:2],
+        xs,
+        ys,
+        (patches.shape[0] * downsample, patches.shape[1] * downsample),
         probabilities,
         predicted,
         [scored.class_names[label] for label in labels.tolist()],

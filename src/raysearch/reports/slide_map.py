@@ -164,7 +164,7 @@ def _corners(slide_map: SlideMap, index: int) -> tuple[tuple[int, int], tuple[in
 def tiles_geojson(
     xs: NDArray[np.float64],
     ys: NDArray[np.float64],
-    side: tuple[int, int],
+    side: tuple[float, float],
     probabilities: NDArray[np.float64],
     decided: NDArray[np.int64],
     labels: Sequence[str | None],
@@ -185,7 +185,7 @@ def tiles_geojson(
         labels: Name of the true class of each patch; None if it is unknown.
         class_names: Names of the C classes.
     """
-    origin_x, origin_y = _origin(xs), _origin(ys)
+    origin_x, origin_y = _origin(xs, side[1]), _origin(ys, side[0])
     features = []
     for row in range(len(xs)):
         predicted = int(decided[row])
@@ -207,9 +207,9 @@ def tiles_geojson(
     return feature_collection(features)
 
 
-def _origin(positions: NDArray[np.float64]) -> float:
+def _origin(positions: NDArray[np.float64], side: float) -> float:
     """Return 1 if the positions count from 1, as in file names of IDC; else 0."""
-    return 1.0 if len(positions) and float(positions.min()) % 10 == 1 else 0.0
+    return 1.0 if len(positions) and not ((positions - 1) % side).any() else 0.0
 
 
 def _class_color(number: int) -> list[int]:

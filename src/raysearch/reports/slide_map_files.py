@@ -167,12 +167,14 @@ def _write_maps(
     probabilities = np.column_stack([rows[f"{SCORE_PREFIX}{name}"] for name in class_names])
     decided = np.array([class_names.index(name) for name in rows[DECISION].to_pylist()], np.int64)
     is_framed = decided > 0
-    slide_map = stitch_slide(pixels, xs, ys)
+    downsample = patches.items[0].downsample
+    slide_map = stitch_slide(pixels, xs / downsample, ys / downsample)
     heatmap = draw_heatmap(slide_map, (1 - probabilities[:, 0]).astype(np.float32))
     out.write(f"{MAPS}/{stem}-probability.png", encode_png(heatmap))
     out.write(f"{MAPS}/{stem}-frames.png", encode_png(draw_frames(slide_map, is_framed)))
+    side = (pixels.shape[1] * downsample, pixels.shape[2] * downsample)
     tiles = tiles_geojson(
-        xs, ys, pixels.shape[1:3], probabilities, decided, rows["label"].to_pylist(), class_names
+        xs, ys, side, probabilities, decided, rows["label"].to_pylist(), class_names
     )
     out.write(f"{MAPS}/{stem}.geojson", tiles)
     return int(is_framed.sum())

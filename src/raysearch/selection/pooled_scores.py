@@ -66,7 +66,8 @@ def smoothed_auroc(smoothing: NeighborSmoothing, rows: Rows, scored: ScoredRows)
     Returns:
         The interval; None if the position of a patch is unknown.
     """
-    positions = _positions(rows.xs, rows.ys, _slide_names(rows), rows.shape[1])
+    sides = rows.shape[1] * rows.downsamples
+    positions = _positions(rows.xs, rows.ys, _slide_names(rows), sides)
     if positions is None:
         return None
     probabilities = smoothing(scored.probabilities, positions)
@@ -83,7 +84,8 @@ def patch_positions(rows: Rows, scores: OutOfFold) -> PatchPositions | None:
     """
     slides = _slide_names(rows)[scores.rows]
     slides_by_fold = np.char.add(np.char.add(scores.folds.astype(np.str_), "/"), slides)
-    return _positions(rows.xs[scores.rows], rows.ys[scores.rows], slides_by_fold, rows.shape[1])
+    sides = rows.shape[1] * rows.downsamples[scores.rows]
+    return _positions(rows.xs[scores.rows], rows.ys[scores.rows], slides_by_fold, sides)
 
 
 def smooth_out_of_fold(
@@ -126,9 +128,9 @@ def _slide_names(rows: Rows) -> NDArray[np.str_]:
 
 
 def _positions(
-    xs: Floats, ys: Floats, slides: NDArray[np.str_], patch_side: int
+    xs: Floats, ys: Floats, slides: NDArray[np.str_], patch_sides: Floats
 ) -> PatchPositions | None:
     """Convert positions from pixels to patch sides."""
     if np.isnan(xs).any() or np.isnan(ys).any() or len(np.unique(slides)) == len(slides):
         return None
-    return PatchPositions(slides, xs / patch_side, ys / patch_side)
+    return PatchPositions(slides, xs / patch_sides, ys / patch_sides)

@@ -131,6 +131,7 @@ def test_every_tile_has_the_class_of_the_drawn_truth(cohort: Cohort, tmp_path: P
         assert manifest.class_names[row["label"]] == expected_class(x, y, 96, number)
         assert (row["patient"], row["site"]) == (f"patient{number}", f"site{number % 2}")
         assert (row["mpp"], row["magnification"], row["resize_mode"]) == (0.5, 20, "as is")
+        assert row["downsample"] == 2
         assert row["source"].partition("#")[2] == f"x={x},y={y},w=96,h=96"
         assert row["scanner"] == {0: "SS1234", 1: "Lab 7", 2: ""}[number]
         assert row["tissue"] >= 0.5

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysearch.config.names import LABEL
-from raysearch.data.shards.shard_files import MPP, SCANNER, TISSUE
+from raysearch.data.shards.shard_files import DOWNSAMPLE, MPP, SCANNER, TISSUE
 from raysearch.data.shards.shard_manifest import label_column
 from raysearch.data.sources.listing import Item
 
@@ -51,6 +51,7 @@ def row_table(
         columns[label_column(task)] = to_integers(labels, np.int16)
     if has_tiles:
         columns[MPP] = to_numbers([item.mpp for item in items])
+        columns[DOWNSAMPLE] = to_numbers([item.downsample for item in items])
         columns[TISSUE] = to_numbers([item.tissue for item in items])
         columns[SCANNER] = to_strings([item.scanner for item in items])
     return pa.Table.from_arrays(list(columns.values()), list(columns))

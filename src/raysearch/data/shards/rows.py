@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from raysearch.config.names import LABEL
 from raysearch.data.files import Folder
 from raysearch.data.parquet_files import filter_rows, numeric_array, valid_rows
-from raysearch.data.shards.shard_files import SCANNER, check_rows, check_totals, open_shard
+from raysearch.data.shards.shard_files import (
+    DOWNSAMPLE,
+    SCANNER,
+    check_rows,
+    check_totals,
+    open_shard,
+)
 from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
 from raysearch.errors import DataError
 
@@ -29,8 +35,8 @@ GROUP_COLUMNS: Mapping[str, str] = {
     SCANNER: "scanners",
 }
 # The columns that only shards of tiles of slides have.
-OPTIONAL_COLUMNS = frozenset((SCANNER,))
-COLUMNS = (*GROUP_COLUMNS, "x", "y", "magnification")
+OPTIONAL_COLUMNS = frozenset((SCANNER, DOWNSAMPLE))
+COLUMNS = (*GROUP_COLUMNS, "x", "y", "magnification", DOWNSAMPLE)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class Rows:
         warnings: The warnings of the shard manifest.
         center: The side of the square in the center of a patch on which its label depends, in
             pixels; None for the whole patch.
+        downsamples: The side of a pixel of each patch in the pixels of its position, shape (N,):
+            1, but for tiles of slides, whose positions are in pixels of level 0.
         scanners: Names of the scanners, shape (N,); empty if unknown.
     """
 
@@ -107,6 +115,7 @@ class Rows:
     fingerprint: str
     warnings: tuple[str, ...]
     center: int | None
+    downsamples: NDArray[np.float64]
     scanners: NDArray[np.str_]
 
     @classmethod
@@ -130,6 +139,7 @@ class Rows:
             fingerprint=manifest.fingerprint,
             warnings=manifest.warnings,
             center=manifest.center,
+            downsamples=_downsamples(table),
             scanners=_texts(table, SCANNER),
         )
 
@@ -164,6 +174,14 @@ def _texts(table: pa.Table, column: str) -> NDArray[np.str_]:
     if column in OPTIONAL_COLUMNS and column not in table.column_names:
         return np.full(table.num_rows, "")
     return np.array(table.column(column).to_pylist(), dtype=np.str_)
+
+
+def _downsamples(table: pa.Table) -> NDArray[np.float64]:
+    import numpy as np
+
+    if DOWNSAMPLE not in table.column_names:
+        return np.ones(table.num_rows)
+    return _numbers(table, DOWNSAMPLE)
 
 
 def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 HASH_BYTES = 32
 TEXT_COLUMNS = ("patient", "slide", "site", "split", "source", "resize_mode")
 POSITIONS = "positions"
-# The columns of tiles of slides: the resolution in micrometres a pixel, the fraction of tissue, and
-# the scanner.
-MPP, TISSUE, SCANNER = TILE_COLUMNS = ("mpp", "tissue", "scanner")
+# The columns of tiles of slides: the resolution in micrometres a pixel, the side of a pixel in
+# pixels of level 0, the fraction of tissue, and the scanner.
+MPP, DOWNSAMPLE, TISSUE, SCANNER = TILE_COLUMNS = ("mpp", "downsample", "tissue", "scanner")
 NUMBER_COLUMNS = ("x", "y", "magnification")
 # The columns of a shard without the labels of the additional tasks, in order.
 SHARD_COLUMNS = (
@@ -77,7 +77,8 @@ def shard_schema(
     columns = [(name, kinds[name]) for name in SHARD_COLUMNS]
     columns += [(label_column(task), pa.int16()) for task in task_names[1:]]
     if has_tiles:
-        columns += [(MPP, pa.float64()), (TISSUE, pa.float64()), (SCANNER, pa.string())]
+        columns += [(name, pa.float64()) for name in (MPP, DOWNSAMPLE, TISSUE)]
+        columns += [(SCANNER, pa.string())]
     return pa.schema([*columns, (POSITIONS, pa.large_binary())] if is_bags else columns)
 
 

@@ -192,7 +192,7 @@ def _labels(
         ],
         options.min_fraction,
         options.center,
-        pixel_size=grid.side[0] / grid.size[0],
+        pixel_size=grid.pixel_size,
         background=class_map.get(background or "", background),
         source=str(request.annotations),
     )

@@ -11,7 +11,8 @@ from raysearch.data.slides.slide_formats import open_slide
 from raysearch.data.slides.slide_reader import SlideReader
 from raysearch.data.slides.tile_grid import TileGrid, read_tile
 
-UNSCALED, REDUCED, ENLARGED = "as is", "scaled down by area", "enlarged"
+# The positions of `scaled` patches are in pixels of another size; tiles have their `downsample`.
+UNSCALED, REDUCED, ENLARGED = "as is", "resampled by area", "interpolated"
 
 
 class OpenSlide:

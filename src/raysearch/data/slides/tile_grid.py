@@ -57,10 +57,15 @@ class TileGrid:
     num_rows: int
 
     @property
+    def pixel_size(self) -> float:
+        """The side of a pixel of the tiles, in pixels of level 0."""
+        return self.scale * self.downsample
+
+    @property
     def side(self) -> tuple[float, float]:
         """(width, height) of a tile in pixels of level 0."""
         width, height = self.size
-        return width * self.scale * self.downsample, height * self.scale * self.downsample
+        return width * self.pixel_size, height * self.pixel_size
 
     @property
     def magnification(self) -> int:

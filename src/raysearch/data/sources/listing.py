@@ -34,7 +34,8 @@ class Item(NamedTuple):
     listing's additional tasks. Other unknown values are None or empty.
 
     Of a tile of a slide, `x` and `y` are in pixels of level 0, `mpp` is the side of its pixel in
-    micrometres, and `tissue` is the fraction of tissue in it.
+    micrometres, `downsample` is that side in pixels of level 0, and `tissue` is the fraction of
+    tissue in it. Positions of other patches are in their own pixels.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Item(NamedTuple):
     mpp: float | None = None
     tissue: float | None = None
     scanner: str = ""
+    downsample: float = 1.0
 
 
 class Rejected(NamedTuple):

@@ -295,6 +295,7 @@ def _items(slide: _Slide, tiles: SlideTiles, numbers: dict[str, int]) -> Iterato
             mpp=grid.mpp,
             tissue=tissue,
             scanner=scanner,
+            downsample=grid.pixel_size,
         )
 
 
