@@ -43,6 +43,7 @@ def rows() -> Rows:
         center=None,
         downsamples=np.ones(ROWS),
         scanners=names,
+        tile_settings=None,
     )
 
 

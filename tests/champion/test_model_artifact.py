@@ -199,7 +199,7 @@ def test_another_format_is_rejected_in_one_line() -> None:
     for content, version in (
         ({"recipe": {}, "weights": {}}, 1),
         ({"format": 2}, 2),
-        ({"format": FORMAT + 1}, 7),
+        ({"format": FORMAT + 1}, 8),
     ):
         with pytest.raises(ValueError, match=f"^has format {version}, and this version") as error:
             unpack_model_artifact(pack(content))

@@ -89,13 +89,13 @@ def test_a_synthetic_source_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source_format", [None, "slides"])
-def test_slides_of_scanners_are_to_be_cut_into_tiles_first(
+def test_slides_of_scanners_need_the_resolution_of_the_training_set(
     tmp_path: Path, source_format: str | None
 ) -> None:
     (tmp_path / "slides").mkdir()
     (tmp_path / "slides" / "a.svs").write_bytes(b"not read")
     options = SourceOptions(scratch=tmp_path)
-    with pytest.raises(DataError, match="a folder of slides; cut them into tiles with"):
+    with pytest.raises(DataError, match="does not say the size of the pixels"):
         open_source(str(tmp_path / "slides"), source_format, "label", SHAPE, options)
 
 

@@ -27,6 +27,7 @@ def make_rows(patients: list[str], labels: list[int], slides: list[str] | None =
         center=None,
         downsamples=np.ones(len(patients)),
         scanners=np.full(len(patients), ""),
+        tile_settings=None,
     )
 
 

@@ -22,7 +22,7 @@ from raysearch.config.hyperparameter_spec import Hparams, is_import_path
 from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import BAG_ARCHITECTURES, FROZEN, encoder_path, is_encoder
 from raysearch.data.pseudonyms import without_folders
-from raysearch.data.shards.shard_manifest import MAX_FEATURES
+from raysearch.data.shards.shard_manifest import MAX_FEATURES, TileSettings
 from raysearch.errors import SpaceError, StudyError, first_line, shortened
 from raysearch.models import is_bag_shape, row_unit
 from raysearch.models.architectures.networks import build_network, frozen_encoder_state
@@ -54,10 +54,10 @@ from raysearch.training.network_weights import NetworkWeights
 from raysearch.training.preprocessed_pixels import build_preprocessing
 
 # The version of the file's layout; it increases with every change of the fields.
-FORMAT = 6
+FORMAT = 7
 # Format 3 has no description of an encoder. Format 4 has the weights of every frozen encoder.
-# Format 5 has no code of the user's.
-READ_FORMATS = (3, 4, 5, 6)
+# Format 5 has no code of the user's. Format 6 has no settings of tiles.
+READ_FORMATS = (3, 4, 5, 6, 7)
 # The architecture of a model whose encoder came from a folder.
 ENCODER_FOLDER = "./encoder"
 # The hyperparameters that select components of a trained model.
@@ -90,6 +90,8 @@ class ModelArtifact:
         encoder_file: The file with the weights of the frozen encoder, which are left out of the
             model's file; None if the model's file has all weights.
         code: The code of the user's that builds the network or the preprocessing.
+        tile_settings: How slides were cut into the patches that it was trained on; None if they
+            were no tiles.
     """
 
     study: str
@@ -105,6 +107,7 @@ class ModelArtifact:
     encoder: Encoder | None = None
     encoder_file: EncoderFile | None = None
     code: UserCode = NO_CODE
+    tile_settings: TileSettings | None = None
 
     @property
     def served_rule(self) -> ServedRule:
@@ -219,6 +222,7 @@ def model_artifact_of(
         encoder=None if encoder is None else replace(encoder, name=encoder_name),
         encoder_file=separate_encoder_file(plan, trial.hparams, with_encoder),
         code=plan.code.only(str(trial.hparams.get(name)) for name in MODEL_SELECTORS),
+        tile_settings=plan.tile_settings,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ from raysearch.cli.options import (
     trust_stored_code,
 )
 from raysearch.cli.supervisor import SUPERVISOR
+from raysearch.data.class_names import listed_names
 from raysearch.data.scratch_folder import scratch_folder
 from raysearch.errors import StudyError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from raysearch.inference.model_loading import Model
     from raysearch.inference.prediction import PredictionSummary
     from raysearch.inference.score_batches import Source
+    from raysearch.inference.slide_results import SlideResultSummary
 
 SAVED_BATCHES = "finished batches are saved; run the same command again"
 
@@ -46,7 +48,7 @@ def predict(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Shards, or images or features of slides that `raysearch shard` can read.",
+            help="Shards, or slides, images or features of slides that `raysearch shard` can read.",
         ),
     ],
     out: Annotated[str, typer.Argument(help="The folder for the scores.")],
@@ -61,8 +63,8 @@ def predict(
     patient: Annotated[
         str | None,
         typer.Option(
-            help="For images of format folder or without labels: a regular expression whose first"
-            " group is the patient."
+            help="For slides, and for images of format folder or without labels: a regular"
+            " expression whose first group is the patient."
         ),
     ] = None,
     task: Annotated[
@@ -83,6 +85,25 @@ def predict(
             " patch, and tiles for QuPath.",
         ),
     ] = False,
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="For slides: also write the tiles as GeoJSON for QuPath."),
+    ] = False,
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MICROMETRES",
+            help="For slides: the side of a pixel of the tiles. Default: as the model was trained.",
+        ),
+    ] = None,
+    assumed_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--assume-mpp",
+            metavar="MICROMETRES",
+            help="For slides that do not say the side of a pixel of their finest level: that side.",
+        ),
+    ] = None,
     depth: DepthOption = None,
     root: Annotated[
         str | None,
@@ -104,11 +125,15 @@ def predict(
     command resumes an interrupted run. Images are resized to the model's input size. If their
     layout has no known format, all images below SOURCE are scored without labels.
 
+    Slides are cut into tiles as those of the training set. OUT then also contains `slides.csv`,
+    `regions.csv`, and for each slide a probability map, an overlay, and regions for QuPath.
+
     Example: `raysearch predict first slides/8863 scores --explain 20`
     """
     trust_stored_code(allow_code)
     from raysearch.cli.progress_bar import step_progress
     from raysearch.data.files import Folder
+    from raysearch.data.slides.slide_options import slide_options
     from raysearch.data.sources.listing import SourceOptions
 
     if min(explain, workers) < 0:
@@ -128,11 +153,21 @@ def predict(
             " --explain shows its attention"
         )
     with scratch_folder() as scratch:
-        shape = model.artifact.shape
-        options = SourceOptions(scratch=scratch, patient=patient, depth=depth, root=root)
-        source = open_source(source_address, source_format, task, shape, options)
+        artifact = model.artifact
+        slides = slide_options({"mpp": mpp, "assumed_mpp": assumed_mpp})
+        options = SourceOptions(scratch, patient, depth=depth, root=root, slides=slides)
         try:
             with step_progress("Scoring") as on_progress:
+                options = replace(options, progress=on_progress)
+                source = open_source(
+                    source_address,
+                    source_format,
+                    task,
+                    artifact.shape,
+                    options,
+                    artifact.tile_settings,
+                )
+                _check_maps(source, maps=maps, tiles=tiles)
                 summary = _predict(model, source, Folder(out), on_progress, workers)
         except KeyboardInterrupt:
             console.print(f"{INTERRUPTED}. Run the same command to resume.")
@@ -142,9 +177,12 @@ def predict(
             return summary
         num_overlays = _write_overlays(model, source, Folder(out), explain)
         num_maps = _write_maps(model, source, Folder(out)) if maps else 0
-    notes = _shift_notes(model, Folder(out))
+        slide_summary = _write_slide_results(model, source, Folder(out), with_tiles=tiles)
+    notes = [*_incomplete_notes(slide_summary, out), *_shift_notes(model, Folder(out))]
     if as_json:
         counts = {"num_overlays": num_overlays, "num_maps": num_maps}
+        if slide_summary is not None:
+            counts["num_slides"] = slide_summary.num_slides
         print_json({"out": out, **asdict(summary), **counts, "notes": notes})
         return 0
     sys.stdout.write(_summary_line(summary, out, model.artifact.unit))
@@ -155,7 +193,33 @@ def predict(
         console.print(f"{kind:9} {num_overlays} in {escape(out)}/explain", soft_wrap=True)
     if num_maps:
         console.print(f"{'Maps':9} of {num_maps} slides in {escape(out)}/maps", soft_wrap=True)
+    if slide_summary is not None:
+        console.print(
+            f"{'Slides':9} {slide_summary.num_slides} in {escape(out)}/slides.csv; their maps and"
+            f" regions in {escape(out)}/slides",
+            soft_wrap=True,
+        )
     return 0
+
+
+def _check_maps(source: Source, *, maps: bool, tiles: bool) -> None:
+    """Raise StudyError if `--maps` or `--tiles` has no effect with a source."""
+    from raysearch.inference.tile_source import TileSource
+
+    is_of_slides = isinstance(source, TileSource)
+    if maps and is_of_slides:
+        raise StudyError("--maps: has no effect with slides, whose maps are always written")
+    if tiles and not is_of_slides:
+        raise StudyError("--tiles: has an effect with slides only; remove it")
+
+
+def _incomplete_notes(summary: SlideResultSummary | None, out: str) -> list[str]:
+    """Return a note about slides without a result."""
+    if summary is None or not summary.incomplete:
+        return []
+    names = listed_names(summary.incomplete)
+    verb = "is" if len(summary.incomplete) == 1 else "are"
+    return [f"{names} {verb} damaged, and not in slides.csv; see {out}/rejected.csv"]
 
 
 def _shift_notes(model: Model, out: Folder) -> list[str]:
@@ -212,6 +276,22 @@ def _write_overlays(model: Model, source: Source, out: Folder, max_overlays: int
             return write_attention(model, source, out, max_overlays, on_progress)
     with file_progress("Explaining", model.artifact.unit) as on_progress:
         return write_overlays(model, source, out, max_overlays, on_progress)
+
+
+def _write_slide_results(
+    model: Model, source: Source, out: Folder, *, with_tiles: bool
+) -> SlideResultSummary | None:
+    """Write the tables and the files of slides; return None for another source."""
+    from raysearch.cli.progress_bar import file_progress
+    from raysearch.inference.slide_results import write_slide_results
+    from raysearch.inference.tile_source import TileSource
+
+    if not isinstance(source, TileSource):
+        return None
+    with file_progress("Drawing the slides", "slides") as on_progress:
+        return write_slide_results(
+            model.artifact, source, out, with_tiles=with_tiles, on_progress=on_progress
+        )
 
 
 def _write_maps(model: Model, source: Source, out: Folder) -> int:

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+# Multiples of the golden ratio give each class number another color.
+GOLDEN_RATIO = 0.618
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -41,3 +43,9 @@ def viridis(values: Floats) -> Image:
     levels = np.clip(np.round(255 * values), 0, 255).astype(np.uint8)
     colors = cv2.applyColorMap(levels.reshape(-1, 1), cv2.COLORMAP_VIRIDIS)
     return np.asarray(colors[:, 0, ::-1], np.uint8).reshape(*levels.shape, 3)
+
+
+def class_color(number: int) -> list[int]:
+    """Return the color (red, green, blue) of the class with that number."""
+    color = viridis(np.array([(number * GOLDEN_RATIO) % 1.0], np.float32))[0]
+    return [int(channel) for channel in color]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -39,11 +40,6 @@ COLUMNS = 2
 # The keys of the metadata of the written tables.
 REQUEST_KEY, REJECTED_KEY = b"raysearch.request", b"rejected"
 
-BatchScorer = Callable[[int], None]
-# Scores batches by their numbers, each by a scorer that the worker makes first; yields the numbers
-# of the finished batches.
-BatchExecutor = Callable[[Callable[[], BatchScorer], list[int]], Iterable[int]]
-
 
 @dataclass(frozen=True)
 class PredictionSummary:
@@ -60,14 +56,52 @@ class PredictionSummary:
     num_new: int
 
 
+@dataclass(frozen=True)
+class BatchScorer:
+    """Scores batches in one process.
+
+    Attributes:
+        model: The model.
+        source: The patches.
+        out: The folder of the scores.
+        on_rows: Called with the number of scored patches, and of all patches of the batch.
+    """
+
+    model: Model
+    source: Source
+    out: Folder
+    on_rows: ProgressCallback
+
+    def __call__(self, number: int) -> None:
+        """Read and score the batch with that number."""
+        self.score(number, self.source.read(number))
+
+    def score(self, number: int, batch: Batch) -> None:
+        """Score the batch with that number, and write its scores."""
+        table = _score_table(self.model, batch, self.on_rows)
+        self.out.write(_part(number), _arrow_file(table, batch.rejected))
+
+
+# Scores batches by their numbers, each by a scorer that the worker makes first; yields the numbers
+# of the finished batches.
+BatchExecutor = Callable[[Callable[[], BatchScorer], list[int]], Iterable[int]]
+
+
 def run_in_this_process(
     make_scorer: Callable[[], BatchScorer], numbers: list[int]
 ) -> Iterator[int]:
-    """Score batches one after another in this process."""
-    score_batch = make_scorer()
-    for number in numbers:
-        score_batch(number)
-        yield number
+    """Score batches one after another in this process; a thread reads the next one meanwhile."""
+    if not numbers:
+        return
+    scorer = make_scorer()
+    with ThreadPoolExecutor(1, "read-batches") as reader:
+        next_batch = reader.submit(scorer.source.read, numbers[0])
+        for index, number in enumerate(numbers, start=1):
+            batch = next_batch.result()
+            if index < len(numbers):
+                next_batch = reader.submit(scorer.source.read, numbers[index])
+            scorer.score(number, batch)
+            yield number
 
 
 def predict(
@@ -131,14 +165,7 @@ def _make_scorer(
 ) -> BatchScorer:
     """Load the model, in the process that scores, and return the function that scores a batch."""
     code.allow()  # the process that starts this one may run it
-    model, folder = model_from_artifact(packed_model, "the model"), Folder(out)
-
-    def score_batch(number: int) -> None:
-        batch = source.read(number)
-        table = _score_table(model, batch, on_rows)
-        folder.write(_part(number), _arrow_file(table, batch.rejected))
-
-    return score_batch
+    return BatchScorer(model_from_artifact(packed_model, "the model"), source, Folder(out), on_rows)
 
 
 def _part(number: int) -> str:

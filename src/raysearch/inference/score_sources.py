@@ -21,14 +21,16 @@ from raysearch.data.shards.shard_manifest import (
     MANIFEST_FILE,
     Manifest,
     Shard,
+    TileSettings,
     label_column,
     read_manifest,
 )
-from raysearch.data.sources import list_source
+from raysearch.data.sources import is_slide_source, list_source
 from raysearch.data.sources.listing import Item, Rejected, SourceOptions, check_depth
 from raysearch.errors import DataError
 from raysearch.inference.score_batches import Batch, Source, label_names
 from raysearch.inference.slide_source import open_slides
+from raysearch.inference.tile_source import open_tiles
 from raysearch.models import is_bag_shape
 
 BATCH_SIZE = 1024
@@ -169,16 +171,19 @@ def open_source(
     task: str,
     shape: tuple[int, int, int],
     options: SourceOptions,
+    tile_settings: TileSettings | None = None,
 ) -> Source:
-    """Open shards or images as a source of patches.
+    """Open shards, images or slides as a source of patches.
 
     Args:
-        address: Path or address of shards, or of images that `raysearch shard` accepts.
+        address: Path or address of shards, or of images or slides that `raysearch shard` accepts.
         source_format: Format of the images. If None, it is detected from their layout; if the
             layout has no known format, all images below `address` are read without labels.
         task: The task whose labels are read from shards.
         shape: (H, W, 3) of the model's input. Images are resized to it.
         options: How to read images, and the folder for unpacked archives.
+        tile_settings: How slides were cut into the tiles that the model was trained on; None if
+            that is unknown.
 
     Raises:
         DataError: If the patches of shards have another size, there is no image, or an option has
@@ -191,6 +196,8 @@ def open_source(
             if value is not None:
                 raise DataError(f"{option}: has no effect with shards, only with images; remove it")
         return _open_shards(folder, task, shape)
+    if is_slide_source(address, source_format):
+        return open_tiles(address, shape, options, tile_settings)
     if is_bag_shape(shape):
         return open_slides(address, source_format, options, shape[1])
     found_format, listing = list_source(address, source_format, options, are_labels_required=False)

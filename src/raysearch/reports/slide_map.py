@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.errors import DataError
-from raysearch.inference.geojson_regions import TILE, feature_collection, geojson_feature
 from raysearch.inference.image_rendering import Floats, Image, viridis
+from raysearch.inference.tile_geojson import tile_geojson
 
 # The largest side of a map, in pixels.
 MAX_SIDE = 1400
@@ -27,8 +26,6 @@ FRAME_WIDTH = 2
 MIN_FRAMED_SIDE = 6
 # Stands out from hematoxylin and eosin, and from the colors of errors.
 POSITIVE_COLOR = (0, 170, 60)
-# Multiples of the golden ratio give each class number another color.
-GOLDEN_RATIO = 0.618
 
 
 @dataclass(frozen=True)
@@ -172,9 +169,7 @@ def tiles_geojson(
 ) -> bytes:
     """Return the patches as GeoJSON tiles for QuPath.
 
-    Each tile has the class that is decided, the probabilities as measurements, except those that
-    are not finite, and the true class, if it is known, as metadata. Positions that count from 1 are
-    moved to 0.
+    Positions that count from 1 are moved to 0. See `tile_geojson`.
 
     Args:
         xs: Left side of each patch in pixels of the slide, shape (N,).
@@ -185,34 +180,10 @@ def tiles_geojson(
         labels: Name of the true class of each patch; None if it is unknown.
         class_names: Names of the C classes.
     """
-    origin_x, origin_y = _origin(xs, side[1]), _origin(ys, side[0])
-    features = []
-    for row in range(len(xs)):
-        predicted = int(decided[row])
-        left, top = float(xs[row]) - origin_x, float(ys[row]) - origin_y
-        right, bottom = left + side[1], top + side[0]
-        corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-        scores = {
-            f"score_{name}": round(float(value), 6)
-            for name, value in zip(class_names, probabilities[row], strict=True)
-        }
-        geometry = json.dumps({"type": "Polygon", "coordinates": [corners]})
-        color = _class_color(predicted)
-        metadata = {} if (label := labels[row]) is None else {"label": label}
-        features.append(
-            geojson_feature(
-                TILE, geometry, class_names[predicted], color, scores, metadata=metadata
-            )
-        )
-    return feature_collection(features)
+    left, top = xs - _origin(xs, side[1]), ys - _origin(ys, side[0])
+    return tile_geojson(left, top, side, probabilities, decided, labels, class_names)
 
 
 def _origin(positions: NDArray[np.float64], side: float) -> float:
     """Return 1 if the positions count from 1, as in file names of IDC; else 0."""
     return 1.0 if len(positions) and not ((positions - 1) % side).any() else 0.0
-
-
-def _class_color(number: int) -> list[int]:
-    """Return the color (red, green, blue) of a class."""
-    color = viridis(np.array([(number * GOLDEN_RATIO) % 1.0], np.float32))[0]
-    return [int(channel) for channel in color]

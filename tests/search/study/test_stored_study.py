@@ -92,5 +92,5 @@ def test_a_plan_of_another_format_is_rejected_in_one_line(study: Study) -> None:
     content = {"name": "x", "space": {}}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     study.folder.write(study.folder.PLAN, json.dumps({**content, "hash": digest}).encode())
-    with pytest.raises(StudyError, match=r"plan\.json: plan format 1, but .* reads format 6"):
+    with pytest.raises(StudyError, match=r"plan\.json: plan format 1, but .* reads format 7"):
         read_plan(study.folder)

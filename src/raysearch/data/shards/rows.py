@@ -18,7 +18,12 @@ from raysearch.data.shards.shard_files import (
     check_totals,
     open_shard,
 )
-from raysearch.data.shards.shard_manifest import Manifest, label_column, read_manifest
+from raysearch.data.shards.shard_manifest import (
+    Manifest,
+    TileSettings,
+    label_column,
+    read_manifest,
+)
 from raysearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -100,6 +105,7 @@ class Rows:
         downsamples: The side of a pixel of each patch in the pixels of its position, shape (N,):
             1, but for tiles of slides, whose positions are in pixels of level 0.
         scanners: Names of the scanners, shape (N,); empty if unknown.
+        tile_settings: How slides were cut into the patches; None if the patches are no tiles.
     """
 
     labels: NDArray[np.int64]
@@ -117,6 +123,7 @@ class Rows:
     center: int | None
     downsamples: NDArray[np.float64]
     scanners: NDArray[np.str_]
+    tile_settings: TileSettings | None
 
     @classmethod
     def from_table(cls, table: pa.Table, manifest: Manifest, task: str) -> Rows:
@@ -141,6 +148,7 @@ class Rows:
             center=manifest.center,
             downsamples=_downsamples(table),
             scanners=_texts(table, SCANNER),
+            tile_settings=manifest.tile_settings,
         )
 
     def groups(self, by: str) -> NDArray[np.str_]:

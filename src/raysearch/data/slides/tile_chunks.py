@@ -8,7 +8,7 @@ from raysearch.data.images.chunk_decoding import Chunk, patch_hashes
 from raysearch.data.images.decoding import RejectedImageError
 from raysearch.data.images.shared_memory import Slot
 from raysearch.data.slides.slide_formats import open_slide
-from raysearch.data.slides.slide_reader import SlideReader
+from raysearch.data.slides.slide_reader import Pixels, SlideReader
 from raysearch.data.slides.tile_grid import TileGrid, read_tile
 
 # The positions of `scaled` patches are in pixels of another size; tiles have their `downsample`.
@@ -71,11 +71,32 @@ def read_tiles(
     width, height = grid.size
     pixels = slot.bytes().reshape(-1, height, width, 3)[: len(positions)]
     try:
-        slide = OPEN_SLIDE.get(path)
-        for number, (left, top) in enumerate(positions):
-            pixels[number] = read_tile(slide, grid, left, top)
+        read_tile_pixels(path, grid, positions, pixels)
     except RejectedImageError as error:
-        OPEN_SLIDE.close()
         return Chunk(broken=str(error))
     modes = [resize_mode(grid)] * len(positions)
     return Chunk(list(range(len(positions))), modes, patch_hashes(pixels))
+
+
+def read_tile_pixels(
+    path: str, grid: TileGrid, positions: Sequence[tuple[int, int]], pixels: Pixels
+) -> None:
+    """Read tiles of one slide.
+
+    Args:
+        path: The file of the slide.
+        grid: The grid of its tiles.
+        positions: The left and the top side of each tile, in pixels of level 0.
+        pixels: Where the RGB pixels are written, shape (N, height, width, 3).
+
+    Raises:
+        RejectedImageError: If the slide is damaged.
+        DataError: If the file cannot be read any more.
+    """
+    try:
+        slide = OPEN_SLIDE.get(path)
+        for number, (left, top) in enumerate(positions):
+            pixels[number] = read_tile(slide, grid, left, top)
+    except RejectedImageError:
+        OPEN_SLIDE.close()
+        raise

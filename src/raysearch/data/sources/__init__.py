@@ -113,6 +113,13 @@ def _layout_of(path: str) -> str | None:
     return next((name for name, format_ in SOURCES.items() if format_.is_layout_of(path)), None)
 
 
+def is_slide_source(source: str, source_format: str | None) -> bool:
+    """Return whether `source` is of slides, by the format that the user names or by its layout."""
+    if source_format is not None:
+        return source_format == SLIDES
+    return not is_archive(source) and _layout_of(source) == SLIDES
+
+
 def list_source(
     source: str,
     source_format: str | None,
@@ -152,11 +159,6 @@ def list_source(
             source_format, listing = UNLABELED, list_unlabeled_images(path, options)
         else:
             source_format = source_format or detect_format(path, source)
-            if source_format == SLIDES and not are_labels_required:
-                raise DataError(
-                    f"{source}: a folder of slides; cut them into tiles with `raysearch shard"
-                    f" {source} TILES --format {SLIDES}`, and score those"
-                )
             _reject_unused_options(source_format, options)
             listing = _source(source_format).list_items(path, options)
     except OSError as error:

@@ -111,6 +111,7 @@ class SourceOptions:
             pixels of the patches; None if the label depends on the whole patch, or the format
             knows it.
         slides: How slides are cut into tiles.
+        contact_sheets: Whether a contact sheet of each slide is written to `scratch`.
         executor: Runs work in other processes; None runs it in this one.
         progress: Is called while slides are read.
     """
@@ -126,6 +127,7 @@ class SourceOptions:
     class_map: Mapping[str, str] = field(default_factory=dict)
     center: int | None = None
     slides: SlideOptions = field(default_factory=SlideOptions)
+    contact_sheets: bool = True
     executor: Executor | None = None
     progress: StepCallback = ignore_progress
 

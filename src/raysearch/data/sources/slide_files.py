@@ -197,7 +197,7 @@ def _described(
 
 def _request(folder: Folder, slide: _Slide, number: int, options: SourceOptions) -> SlideRequest:
     sheet = None
-    if options.scratch != Path():
+    if options.contact_sheets and options.scratch != Path():
         sheets = options.scratch / CONTACT_SHEETS
         sheets.mkdir(exist_ok=True)
         sheet = sheets / f"{number:06d}.png"

@@ -13,6 +13,7 @@ from raysearch.config.names import NAME
 from raysearch.config.space import Space
 from raysearch.config.stored_space import stored_space_error
 from raysearch.data.shards.rows import ALL, View
+from raysearch.data.shards.shard_manifest import TileSettings
 from raysearch.data.splits.folds import Fold
 from raysearch.errors import StudyError, shortened
 from raysearch.models import row_unit
@@ -21,8 +22,8 @@ from raysearch.search.journal.codec import record_from_json, record_to_json
 from raysearch.training.precision_settings import PrecisionSettings
 
 # Format 2 has no hashes of weights, and no encoders; format 3 has no code of the user's.
-# Format 4 has no memory; format 5 has no prior.
-FORMAT, READ_FORMATS = 6, (2, 3, 4, 5, 6)
+# Format 4 has no memory; format 5 has no prior; format 6 has no settings of tiles.
+FORMAT, READ_FORMATS = 7, (2, 3, 4, 5, 6, 7)
 # The folds of each split scheme, by their number.
 Splits = Mapping[int, Sequence[Fold]]
 
@@ -153,6 +154,7 @@ class Plan:
             descriptions, and not by the files of its machine.
         code: The functions of the user's own that it runs.
         memory: The earlier studies that the search learns from.
+        tile_settings: How slides were cut into the patches; None if the patches are no tiles.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Plan:
     encoders: tuple[Encoder, ...] = ()
     code: UserCode = NO_CODE
     memory: Memory = NOTHING
+    tile_settings: TileSettings | None = None
 
     @property
     def unit(self) -> str:

@@ -120,6 +120,7 @@ def make_plan(
         warnings=(*rows.warnings, *split_manifest.leaks, *auxiliary_warnings),
         git_commit=_git_commit(),
         code=user_code(space),
+        tile_settings=rows.tile_settings,
     )
     return plan, splits
 
