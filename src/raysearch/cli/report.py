@@ -43,12 +43,14 @@ class WrittenPage:
         notes: What the page notes on the results.
         tracking_error: Why the page is not in MLflow; None if it is, or is not sent.
         has_errors: Whether a value of published results, or a score, is impossible.
+        slides: The page with the slides of the held-out test set; None if there is none.
     """
 
     page: Path
     notes: tuple[str, ...]
     tracking_error: str | None = None
     has_errors: bool = False
+    slides: Path | None = None
 
 
 def report(
@@ -75,7 +77,8 @@ def report(
 ) -> int:
     """Write a page on a study, its champion and its results.
 
-    The page needs no network. It contains a model card by the items of CLAIM 2024 and TRIPOD+AI. It
+    The page needs no network. It contains a model card by the items of CLAIM 2024 and TRIPOD+AI.
+    After `raysearch test`, FILE-slides.html has the maps of the slides of the test set. The page
     is also sent to the study's run in MLflow, with the maps of the largest slide as PNG, and as
     GeoJSON for QuPath; a page with `--identifiers` is not sent. Published results are checked for
     consistency. A table of scores, as `raysearch predict` writes it, is evaluated by its labels.
@@ -136,7 +139,8 @@ def _write_study_report(
             name, studies, out, answers, identifiers=identifiers, on_progress=on_progress
         )
     error = written.tracking_error
-    return WrittenPage(out, written.notes, None if error is None else first_line(error))
+    error_text = None if error is None else first_line(error)
+    return WrittenPage(out, written.notes, error_text, slides=written.slides)
 
 
 def _check_file(path: Path, out: Path, *, identifiers: bool) -> WrittenPage:
@@ -176,5 +180,7 @@ def _show(page: WrittenPage, console: Console) -> None:
     for note in page.notes:
         console.print(f"[yellow]Note[/]      {escape(note)}", soft_wrap=True)
     console.print(f"Report    {escape(str(page.page))}", soft_wrap=True)
+    if page.slides is not None:
+        console.print(f"Slides    {escape(str(page.slides))}", soft_wrap=True)
     if page.tracking_error is not None:
         console.print(f"[red]Not in MLflow[/]: {escape(page.tracking_error)}", soft_wrap=True)

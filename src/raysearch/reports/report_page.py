@@ -28,6 +28,7 @@ from raysearch.reports.learning_curve_chart import learning_curve_chart
 from raysearch.reports.model_card import ModelCard, card_markdown, model_card
 from raysearch.reports.report_pictures import ReportPictures, report_pictures
 from raysearch.reports.search_page import search_section
+from raysearch.reports.slides_page import slides_page
 from raysearch.reports.study_report import StudyReport, repeats_text, study_report
 from raysearch.reports.trial_charts import ranking_chart, shown_candidates
 from raysearch.search.journal.study_folder import StudyFolder
@@ -44,10 +45,17 @@ COMPUTING, WRITING = "Computing the metrics", "Writing the page"
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The notes of a report, and the error if the tracking store did not accept the report."""
+    """What was written.
+
+    Attributes:
+        notes: The notes of the report.
+        tracking_error: The error if the tracking store did not accept the report.
+        slides: The page with the slides of the held-out test set; None if there is none.
+    """
 
     notes: tuple[str, ...]
     tracking_error: Exception | None
+    slides: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ def write_report(
 ) -> WrittenReport:
     """Write the report of a study to a file, and add it to the study's run in MLflow.
 
-    With identifiers, the report is for its reader only, and is not added to MLflow.
+    If the champion was evaluated on the held-out test set, and positions are known, the maps of its
+    slides are in a second page beside the report, `NAME-slides.html`. With identifiers, the pages
+    are for their reader only, and are not added to MLflow.
 
     If the patches or the weights are gone, the report has no pictures, and a note says so.
 
@@ -123,15 +133,25 @@ def write_report(
     except UserError as error:
         pictures = ReportPictures()
         notes.append(f"no pictures: {error}")
+    try:
+        slides = slides_page(report, names, on_progress)
+    except UserError as error:
+        slides = None
+        notes.append(f"no maps of the slides of the test set: {error}")
     on_progress(StepProgress(WRITING, 0, 0, PATCHES))
     card = model_card(report, card_answers, names)
-    page = report_page(report, importances, pictures, card, names).encode()
+    slides_file = None if slides is None else out.with_name(f"{out.stem}-slides.html")
+    page = report_page(report, importances, pictures, card, names, slides_file).encode()
+    if slides is not None and slides_file is not None:
+        write_file(slides_file, slides.encode())
     write_file(out, page)
     if identifiers:
-        return WrittenReport(tuple(notes), None)
+        return WrittenReport(tuple(notes), None, slides_file)
     files = {"report.html": page, "card.md": card_markdown(card).encode(), **pictures.files}
+    if slides is not None and slides_file is not None:
+        files[slides_file.name] = slides.encode()
     tracking_error = log_to_parent_run(report.plan, default_store(), RunContent(files=files))
-    return WrittenReport(tuple(notes), tracking_error)
+    return WrittenReport(tuple(notes), tracking_error, slides_file)
 
 
 def report_page(
@@ -140,6 +160,7 @@ def report_page(
     pictures: ReportPictures,
     card: ModelCard,
     names: DisplayedNames,
+    slides_file: Path | None = None,
 ) -> str:
     """Render the page of the report of a study.
 
@@ -152,6 +173,8 @@ def report_page(
         pictures: The pictures of errors and of a slide.
         card: The model card.
         names: The displayed names of patients and slides.
+        slides_file: The page with the slides of the held-out test set, beside the report; None if
+            there is none.
     """
     plan = report.plan
     main_set = report.held_out or next(iter(report.external), report.out_of_fold)
@@ -171,6 +194,7 @@ def report_page(
             report.champion, trial_epochs(plan.space, report.champion.hparams)
         ),
         pictures=pictures,
+        slides_page="" if slides_file is None else slides_file.name,
         is_of_slides=plan.unit == SLIDES,
         card=card,
         notes=report.notes,
