@@ -14,40 +14,17 @@ import pytest
 import torch
 from google.protobuf.message import EncodeError
 
-from raysearch.champion.model_artifact import ModelArtifact
 from raysearch.cli import run
 from raysearch.errors import StudyError
 from raysearch.inference import onnx_export
 from raysearch.inference.model_loading import Model, load_model
-from raysearch.inference.onnx_export import check_export, export_onnx
+from raysearch.inference.onnx_export import check_onnx_export, export_onnx
 from raysearch.models.encoders.encoder_files import EncoderFile
+from raysearch.models.preprocessing.lab import to_lab
 from support.source_images import synthetic_patches
+from support.untrained_models import SIDE, untrained_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-SIDE = 24
-
-
-def untrained(
-    shape: tuple[int, int, int] = (SIDE, SIDE, 3),
-    class_names: tuple[str, ...] = ("negative", "positive"),
-    members: int = 1,
-    **hparams: Any,
-) -> Model:
-    """A model with random weights and a temperature of 1.7."""
-    torch.manual_seed(0)
-    artifact = ModelArtifact(
-        study="made",
-        study_identity="0" * 32,
-        trial="t0000",
-        hparams=hparams or {"architecture": "cnn", "width": 4, "convolutions": 1},
-        shape=shape,
-        class_names=class_names,
-        temperature=1.7,
-        threshold=0.4 if len(class_names) == 2 else None,
-        num_members=members,
-    )
-    return Model(artifact, artifact.build_untrained(), "0" * 64)
 
 
 def check_probabilities(model: Model, file: Path, patches: np.ndarray[Any, Any]) -> None:
@@ -86,7 +63,7 @@ def test_a_champion_gives_its_probabilities_from_the_file_alone(
 
 
 def test_the_file_has_no_path_of_this_machine(tmp_path: Path) -> None:
-    export_onnx(untrained(), tmp_path / "model.onnx")
+    export_onnx(untrained_model(), tmp_path / "model.onnx")
     content = (tmp_path / "model.onnx").read_bytes()
     assert b".py" not in content
     assert str(Path(torch.__file__).parent).encode() not in content
@@ -96,9 +73,11 @@ def test_sharpened_patches_and_test_time_augmentation_are_a_part_of_the_file(
     tmp_path: Path,
 ) -> None:
     network: dict[str, Any] = {"architecture": "benchmark", "tta": "dihedral"}
-    exported = export_onnx(untrained(**network, preprocess="sharpen"), tmp_path / "model.onnx")
+    exported = export_onnx(
+        untrained_model(**network, preprocess="sharpen"), tmp_path / "model.onnx"
+    )
     assert exported.max_difference <= 1e-5
-    plain = untrained(**network)
+    plain = untrained_model(**network)
     patches = synthetic_patches(3, SIDE)
     with torch.inference_mode():
         without = plain.classifier(torch.from_numpy(patches)).numpy()
@@ -108,14 +87,14 @@ def test_sharpened_patches_and_test_time_augmentation_are_a_part_of_the_file(
 @pytest.mark.parametrize(
     ("model", "file", "message"),
     [
-        (untrained(), "model.pt", "model.pt: not the name of an ONNX file"),
+        (untrained_model(), "model.pt", "model.pt: not the name of an ONNX file"),
         (
-            untrained((8, 16, 1), architecture="abmil"),
+            untrained_model((8, 16, 1), architecture="abmil"),
             "model.onnx",
             "a model of slides, which is not exported",
         ),
         (
-            untrained(architecture="benchmark", preprocess="macenko"),
+            untrained_model(architecture="benchmark", preprocess="macenko"),
             "model.onnx",
             "preprocess macenko.* has a part that ONNX",
         ),
@@ -132,7 +111,7 @@ def test_what_cannot_be_exported_is_rejected_and_nothing_is_written(
 
 
 def test_a_model_without_a_copy_of_its_encoder_gets_none_by_its_export(tmp_path: Path) -> None:
-    model = untrained()
+    model = untrained_model()
     record = EncoderFile("uni", "0" * 64)
     separate = replace(model, artifact=replace(model.artifact, encoder_file=record))
     with pytest.raises(StudyError, match="has no copy of its encoder"):
@@ -144,9 +123,9 @@ def test_a_file_with_other_probabilities_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = onnx_export._run
-    monkeypatch.setattr(onnx_export, "_run", lambda *arguments: run(*arguments) + 1e-4)
+    monkeypatch.setattr(onnx_export, "_run", lambda *arguments: run(*arguments) + 1e-3)
     with pytest.raises(StudyError, match="the probabilities of the exported model differ by"):
-        export_onnx(untrained(), tmp_path / "model.onnx")
+        export_onnx(untrained_model(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +136,7 @@ def test_three_classes_and_another_input_size_are_a_part_of_the_file(tmp_path: P
         "convolutions": 1,
         "input_size": 16,
     }
-    model = untrained(class_names=("a", "b", "c"), **hparams)
+    model = untrained_model(class_names=("a", "b", "c"), **hparams)
     assert model.artifact.threshold is None
     check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
     assert probabilities_of(tmp_path / "model.onnx", synthetic_patches(3, SIDE)).shape == (3, 3)
@@ -169,17 +148,35 @@ def test_three_classes_and_another_input_size_are_a_part_of_the_file(tmp_path: P
 
 
 def test_all_members_of_an_ensemble_are_in_the_file(tmp_path: Path) -> None:
-    model = untrained(members=2)
+    model = untrained_model(members=2)
     assert len(list(model.classifier.parameters())) == 2 * len(
-        list(untrained().classifier.parameters())
+        list(untrained_model().classifier.parameters())
     )
     check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
 
 
-@pytest.mark.parametrize("preprocess", ["gaussian", "median"])
+@pytest.mark.parametrize("preprocess", ["gaussian", "median", "clahe"])
 def test_other_filters_are_a_part_of_the_file(preprocess: str, tmp_path: Path) -> None:
-    model = untrained(architecture="benchmark", preprocess=preprocess)
+    model = untrained_model(architecture="benchmark", preprocess=preprocess)
     check_probabilities(model, tmp_path / "model.onnx", synthetic_patches(3, SIDE))
+
+
+class LabColors(torch.nn.Module):
+    """The lightness and the colors of pixels, on which stain normalization and CLAHE compute."""
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return to_lab(patches)
+
+
+def test_the_file_computes_colors_with_double_precision(tmp_path: Path) -> None:
+    """Of less precise colors, some pixels are rounded to another number."""
+    classifier: Any = LabColors()
+    model = replace(untrained_model(), classifier=classifier)
+    patches = synthetic_patches(3, SIDE)
+    proto = onnx_export._converted(model, classifier, patches[:2])
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    colors = probabilities_of(tmp_path / "model.onnx", patches)
+    assert np.abs(colors - to_lab(torch.from_numpy(patches)).numpy()).max() <= 1e-11
 
 
 def test_a_folder_and_a_missing_library_are_rejected_before_the_model_is_loaded(
@@ -200,7 +197,7 @@ def test_a_folder_and_a_missing_library_are_rejected_before_the_model_is_loaded(
 
 def test_a_folder_that_cannot_be_written_to_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"the folder .*missing cannot be written to"):
-        check_export(tmp_path / "missing" / "model.onnx")
+        check_onnx_export(tmp_path / "missing" / "model.onnx")
 
 
 class NeedsAnotherModule(torch.nn.Module):
@@ -216,7 +213,7 @@ def test_a_missing_module_of_other_code_is_not_taken_for_a_library_of_the_export
     tmp_path: Path,
 ) -> None:
     classifier: Any = NeedsAnotherModule()
-    model = replace(untrained(), classifier=classifier)
+    model = replace(untrained_model(), classifier=classifier)
     with pytest.raises(StudyError, match="No module named 'no_such_module'") as error:
         export_onnx(model, tmp_path / "model.onnx")
     assert "raysearch[onnx]" not in str(error.value)
@@ -227,7 +224,7 @@ def test_a_model_above_the_limit_of_protobuf_is_rejected(
 ) -> None:
     monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
     with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file"):
-        export_onnx(untrained(), tmp_path / "model.onnx")
+        export_onnx(untrained_model(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,5 +237,5 @@ class TooLarge:
 
 def test_the_error_of_protobuf_for_a_large_model_is_one_line() -> None:
     with pytest.raises(StudyError, match="is larger than the 2 GB of an ONNX file") as error:
-        onnx_export._serialized(untrained(), TooLarge())  # type: ignore[arg-type]
+        onnx_export._serialized(untrained_model(), TooLarge())  # type: ignore[arg-type]
     assert "\n" not in str(error.value)

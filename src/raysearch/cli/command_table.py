@@ -64,7 +64,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     ),
     "evaluate": CommandEntry("Models", "Evaluate a model on an external test set."),
     "export": CommandEntry(
-        "Models", "Write a model of patches as an ONNX file, which other programs load."
+        "Models", "Write a model of patches for other programs: ONNX, or a folder of WSInfer."
     ),
     "weights": CommandEntry(
         "Models", "List, fetch and check pretrained weights; export those of a champion."

@@ -1,10 +1,11 @@
-"""`raysearch export`: writes a model as an ONNX file."""
+"""`raysearch export`: writes a model for other programs, as an ONNX file or a folder of WSInfer."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,6 +20,19 @@ from raysearch.cli.options import (
     make_console,
     trust_stored_code,
 )
+from raysearch.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from raysearch.inference.check_patches import PatchSet
+    from raysearch.inference.export_check import ExportedModel
+    from raysearch.inference.model_loading import Model
+
+
+class ModelFormat(StrEnum):
+    """The format of an exported model."""
+
+    ONNX = "onnx"
+    WSINFER = "wsinfer"
 
 
 def export(
@@ -28,39 +42,123 @@ def export(
             metavar="MODEL", help="A study's name, models:/NAME@champion, or a model's folder."
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="The ONNX file to write, such as `first.onnx`; with `--format wsinfer`, the new"
+            " folder.",
+        ),
+    ],
+    model_format: Annotated[
+        ModelFormat,
+        typer.Option(
+            "--format",
+            help="`onnx`: a file, for ONNX Runtime. `wsinfer`: a folder with TorchScript and"
+            " `config.json`, for WSInfer, which runs it on slides, also in QuPath.",
+        ),
+    ] = ModelFormat.ONNX,
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MICROMETRES",
+            help="With `--format wsinfer`: the side of a pixel of the patches that the model was"
+            " trained on.",
+        ),
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Shards or images, on patches of which the export is compared with the model."
+            " Default: the training shards, if they are at hand.",
+        ),
+    ] = None,
     allow_code: AllowCodeOption = False,
     studies: StudiesOption = STUDIES,
     as_json: JsonOption = False,
 ) -> int:
-    """Write a model of patches as an ONNX file, which other programs load.
+    """Write a model of patches for other programs: ONNX, or a folder of WSInfer.
 
-    The file has preprocessing, network, temperature and softmax: its input is uint8 patches (N, H,
-    W, 3), its output calibrated probabilities. It is written if ONNX Runtime gives the
-    probabilities of the model.
+    The export has preprocessing, networks, temperature and softmax. An ONNX file maps uint8 patches
+    (N, H, W, 3) to calibrated probabilities. It is written if ONNX Runtime, or TorchScript called
+    as WSInfer does, gives the probabilities of the model.
 
-    Example: `raysearch export first first.onnx`
+    Example: `raysearch export first first-wsinfer --format wsinfer --mpp 0.5`
     """
     trust_stored_code(allow_code)
-    check_out_folder(out, "FILE")
     console = make_console(stderr=as_json)
+    if model_format is ModelFormat.ONNX:
+        check_out_folder(out, "OUT")
     with console.status("Importing torch and MLflow"):
         from raysearch.inference.model_loading import load_model
-        from raysearch.inference.onnx_export import check_export, export_onnx
 
-    check_export(out)
+    _check_arguments(out, model_format, mpp)
     model = load_model(address, studies)
     with console.status("Exporting the model"):
-        exported = export_onnx(model, out)
+        exported = _export(model, out, model_format, mpp, check)
     if as_json:
         print_json(asdict(exported))
         return 0
-    height, width = exported.shape[:2]
-    console.print(
-        f"{escape(str(out))}: {escape(exported.model)}, {exported.num_bytes / 1e6:,.1f} MB;"
-        f" patches uint8 (N, {height}, {width}, 3) in, probabilities of"
-        f" {escape(', '.join(exported.class_names))} out; they differ by at most"
-        f" {exported.max_difference:.1e} from those of the model",
-        soft_wrap=True,
-    )
+    console.print(_summary(exported), soft_wrap=True)
+    for note in exported.notes:
+        console.print(f"[yellow]Note[/]  {escape(note)}", soft_wrap=True)
     return 0
+
+
+def _check_arguments(out: Path, model_format: ModelFormat, mpp: float | None) -> None:
+    """Check what does not depend on the model; DataError or StudyError for what is wrong."""
+    from raysearch.inference.onnx_export import check_onnx_export
+    from raysearch.inference.wsinfer_export import check_wsinfer_export
+
+    if model_format is ModelFormat.WSINFER:
+        check_wsinfer_export(out, mpp)
+        return
+    if mpp is not None:
+        raise DataError("--mpp: has no effect with --format onnx; remove it")
+    check_onnx_export(out)
+
+
+def _export(
+    model: Model, out: Path, model_format: ModelFormat, mpp: float | None, check: str | None
+) -> ExportedModel:
+    """Export a model, compared on patches of the source `check` or of its training shards."""
+    from raysearch.inference.export_check import check_exportable
+    from raysearch.inference.onnx_export import export_onnx
+    from raysearch.inference.wsinfer_export import export_wsinfer
+
+    check_exportable(model)
+    patch_sets, notes = _real_patches(model, check)
+    if model_format is ModelFormat.WSINFER:
+        exported = export_wsinfer(model, out, mpp, patch_sets)
+    else:
+        exported = export_onnx(model, out, patch_sets)
+    return replace(exported, notes=(*notes, *exported.notes))
+
+
+def _real_patches(model: Model, check: str | None) -> tuple[list[PatchSet], list[str]]:
+    """Read the real patches of the comparison, or return why there are none."""
+    from raysearch.inference.check_patches import source_patches, training_patches
+
+    if check is not None:
+        return [source_patches(check, model.artifact.shape)], []
+    try:
+        return [training_patches(model)], []
+    except UserError as error:
+        note = f"the export was compared on synthetic patches only, because {error}; --check names"
+        return [], [f"{note} other patches"]
+
+
+def _summary(exported: ExportedModel) -> str:
+    height, width = exported.shape[:2]
+    input_text = f"uint8 (N, {height}, {width}, 3)"
+    if exported.format == ModelFormat.WSINFER:
+        input_text = f"of {width}x{height} pixels"
+    size_text = f"{exported.num_bytes / 1e6:,.1f} MB"
+    compared = " and ".join(map(str, exported.comparisons))
+    return (
+        f"{escape(str(exported.out))}: {escape(exported.model)}, {size_text};"
+        f" patches {input_text} in, probabilities of {escape(', '.join(exported.class_names))} out;"
+        f" they differ by at most {exported.max_difference:.1e} from those of the model, on"
+        f" {escape(compared)}"
+    )

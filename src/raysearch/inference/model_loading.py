@@ -191,6 +191,20 @@ def _with_study(model: Model, studies: str) -> Model:
     return replace(model, study=_study_folder(model.artifact, studies))
 
 
+def study_folder(model: Model) -> StudyFolder:
+    """Return the folder of the study that trained a model.
+
+    Raises:
+        StudyError: If it is not at hand.
+    """
+    if model.study is None:
+        raise StudyError(
+            f"no folder of the study {model.artifact.study!r} can be read; name the folder of all"
+            " studies with --studies"
+        )
+    return model.study
+
+
 def _with_registered_threshold(model: Model, tags: Mapping[str, str]) -> Model:
     """Apply the threshold in the version's tags, which a later selection may have changed."""
     if "threshold" not in tags:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from raysearch.champion.stored_champion import champion_scores
 from raysearch.data.files import Folder
 from raysearch.errors import StudyError, UserError
-from raysearch.inference.model_loading import Model
+from raysearch.inference.model_loading import Model, study_folder
 from raysearch.inference.prediction import SCORES
 from raysearch.metrics.calibration import apply_temperature
 from raysearch.metrics.score_shift import (
@@ -31,16 +31,12 @@ def training_scores(model: Model) -> PatientScores:
         UserError: If the folder is not at hand, or the scores are missing or damaged.
     """
     artifact = model.artifact
-    if model.study is None:
-        raise StudyError(
-            f"no folder of the study {artifact.study!r} can be read; name the folder of all studies"
-            " with --studies"
-        )
-    study = load_study(model.study)
+    folder = study_folder(model)
+    study = load_study(folder)
     trial = study.history.trials.get(artifact.trial)
     if trial is None:
         raise StudyError(f"the study {artifact.study!r} has no trial {artifact.trial}")
-    scores = champion_scores(model.study, study.plan, trial, artifact.repeat_seed)
+    scores = champion_scores(folder, study.plan, trial, artifact.repeat_seed)
     probabilities = apply_temperature(scores.probabilities, artifact.temperature)
     return PatientScores(probabilities, scores.patients, scores.labels)
 

@@ -126,14 +126,25 @@ def _textured_rows(origins: PatchOrigins, mask: NDArray[np.bool_]) -> list[int]:
     hashes = dict(zip(origins.row_numbers.tolist(), origins.pixel_hashes.tolist(), strict=True))
     textured = {
         hashes[row]
-        for row, image in _read_images(origins.data, np.sort(origins.row_numbers[indices[unique]]))
+        for row, image in read_images(origins.data, np.sort(origins.row_numbers[indices[unique]]))
         if not is_single_color(remove_padding(image) if padded[row] else image)
     }
     return [index for index in indices.tolist() if origins.pixel_hashes[index] in textured]
 
 
-def _read_images(data: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Images]]:
-    """Yield the number and the pixels (H, W, 3) of `rows`, numbers among all rows, ascending."""
+def read_images(data: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Images]]:
+    """Read patches of the shards at `data`.
+
+    Args:
+        data: Path or address of the shards.
+        rows: Numbers of the patches among all rows, ascending, shape (N,).
+
+    Yields:
+        Number and pixels (H, W, 3) of each patch.
+
+    Raises:
+        DataError: If the shards are missing or damaged.
+    """
     folder = Folder(data)
     manifest = read_manifest(folder)
     start = 0

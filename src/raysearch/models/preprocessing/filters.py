@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysearch.models.preprocessing.lab import MAX_LIGHTNESS, from_lab, to_lab, to_uint8
+from raysearch.models.preprocessing.lab import MAX_LIGHTNESS, float64, from_lab, to_lab, to_uint8
 
 NUM_LEVELS = 256
 
@@ -80,8 +80,8 @@ def _take_pixels(patches: Tensor, rows: list[int], columns: list[int]) -> Tensor
 def clahe(patches: Tensor, clip_limit: float, tile_grid: int) -> Tensor:
     """Equalize the lightness (Lab) of `patches` by `equalize_levels`."""
     lab = to_lab(patches)
-    levels = (lab[..., 0] * (255 / MAX_LIGHTNESS)).round().clamp(0, 255).long()
-    lightness = equalize_levels(levels, clip_limit, tile_grid) * (MAX_LIGHTNESS / 255)
+    levels = (lab[..., 0] * float64(255 / MAX_LIGHTNESS)).round().clamp(0, 255).long()
+    lightness = equalize_levels(levels, clip_limit, tile_grid) * float64(MAX_LIGHTNESS / 255)
     return from_lab(torch.cat([lightness[..., None], lab[..., 1:]], dim=-1))
 
 

@@ -19,12 +19,13 @@ MAX_LIGHTNESS = 100.0
 def to_lab(pixels: Tensor) -> Tensor:
     """Convert uint8 sRGB pixels (..., 3) to float64 L (0 to 100), a and b (..., 3)."""
     levels = torch.arange(256, dtype=torch.float64, device=pixels.device) / 255
-    linear = torch.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    curve = ((levels + float64(0.055)) / float64(1.055)) ** 2.4
+    linear = torch.where(levels <= 0.04045, levels / float64(12.92), curve)
     xyz = linear[pixels.long()] @ _rgb_to_relative_xyz(pixels.device).T
     roots = torch.where(
         xyz > LINEAR_BELOW**3,
         xyz.clamp(min=LINEAR_BELOW**3) ** (1 / 3),
-        xyz / (3 * LINEAR_BELOW**2) + 4 / 29,
+        xyz / float64(3 * LINEAR_BELOW**2) + float64(4 / 29),
     )
     x, y, z = roots.unbind(-1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
@@ -35,11 +36,20 @@ def from_lab(lab: Tensor) -> Tensor:
     lightness, a, b = lab.unbind(-1)
     y = (lightness + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], dim=-1)
-    xyz = torch.where(roots > LINEAR_BELOW, roots**3, 3 * LINEAR_BELOW**2 * (roots - 4 / 29))
+    line = float64(3 * LINEAR_BELOW**2) * (roots - float64(4 / 29))
+    xyz = torch.where(roots > LINEAR_BELOW, roots**3, line)
     to_rgb = torch.tensor(RELATIVE_XYZ_TO_RGB, dtype=torch.float64, device=lab.device)
     linear = (xyz @ to_rgb.T).clamp(0, 1)
-    encoded = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return to_uint8(255 * torch.where(linear <= 0.0031308, 12.92 * linear, encoded))
+    curve = float64(1.055) * linear.clamp(min=0.0031308) ** (1 / 2.4) - float64(0.055)
+    return to_uint8(255 * torch.where(linear <= 0.0031308, float64(12.92) * linear, curve))
+
+
+def float64(number: float) -> Tensor:
+    """Return a number as a tensor (), which computes with tensors of any device.
+
+    An exported ONNX model has only 24 bits of a number beside a tensor, and all of a tensor.
+    """
+    return torch.tensor(number, dtype=torch.float64)
 
 
 def to_uint8(values: Tensor) -> Tensor:

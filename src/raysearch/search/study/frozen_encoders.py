@@ -63,16 +63,21 @@ def separate_encoder_file(
     return None if with_encoder or copies == "allowed" else file
 
 
-def forbidden_copy(weights_license: WeightsLicense) -> str:
-    """Return why a model may have no copy of weights, and what to do."""
+def license_terms(weights_license: WeightsLicense) -> str:
+    """Return that the license of weights forbids to pass on a copy in a model."""
     page = f" ({weights_license.page})" if weights_license.page else ""
     terms = weights_license.license or "unknown"
     if weights_license.is_gated:
         terms += ", access only by request"
     return (
         f"the terms of {weights_license.architecture}{page} forbid a copy in the model (license"
-        f" {terms}); leave out `with_encoder` or `--with-encoder`"
+        f" {terms})"
     )
+
+
+def forbidden_copy(weights_license: WeightsLicense) -> str:
+    """Return why a model may have no copy of weights, and what to do."""
+    return f"{license_terms(weights_license)}; leave out `with_encoder` or `--with-encoder`"
 
 
 def check_copies(space: Space, encoders: tuple[Encoder, ...]) -> None:

@@ -1,0 +1,95 @@
+"""An export is compared on patches of the training shards, or of a source that the user names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from raysearch.data.shards.patches import load_patches
+from raysearch.data.shards.rows import ALL
+from raysearch.errors import DataError, StudyError
+from raysearch.inference import check_patches
+from raysearch.inference.check_patches import (
+    MAX_PLACES,
+    PATCHES_OF_PLACE,
+    example_patches,
+    source_patches,
+    training_patches,
+)
+from raysearch.inference.model_loading import load_model
+from raysearch.search.study.stored_study import load_study
+from raysearch.search.study.study import Study
+from support.untrained_models import untrained_model
+
+SHAPE = (50, 50, 3)
+NUM_PATCHES = MAX_PLACES * PATCHES_OF_PLACE
+
+
+def contents(pixels: NDArray[np.uint8]) -> set[bytes]:
+    """The pixels of each patch."""
+    return {patch.tobytes() for patch in pixels}
+
+
+def test_training_patches_are_spread_over_the_shards_without_the_held_out_test_set(
+    champion_study: Study, many: Path
+) -> None:
+    model = load_model("first", "studies")
+    patch_set = training_patches(model)
+    assert patch_set.name == f"training patches of {many}"
+    assert patch_set.pixels.shape == (NUM_PATCHES, *SHAPE)
+    plan = champion_study.plan
+    assert plan.view.held_out
+    visible, everything = (load_patches(str(many), view=view) for view in (plan.view, ALL))
+    held_out = contents(everything.pixels) - contents(visible.pixels)
+    assert held_out
+    assert contents(patch_set.pixels) <= contents(visible.pixels)
+    rows = [patch.tobytes() for patch in visible.pixels]
+    numbers = [rows.index(patch.tobytes()) for patch in patch_set.pixels]
+    assert numbers == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (0, len(rows) - 1)
+
+
+def test_other_shards_and_a_missing_study_are_no_training_patches(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StudyError, match="no folder of the study 'made' can be read"):
+        training_patches(untrained_model())
+    model = load_model("first", studies)
+    assert model.study is not None
+    study = load_study(model.study)
+    other = replace(study, plan=replace(study.plan, fingerprint="0" * 64))
+    monkeypatch.setattr(check_patches, "load_study", lambda _folder: other)
+    with pytest.raises(DataError, match="other shards than those of the study 'first'"):
+        training_patches(model)
+
+
+def test_patches_of_a_source_are_those_that_predict_reads(
+    image_folders: Path, shards: Path
+) -> None:
+    from_images = source_patches(str(image_folders / "plain"), SHAPE)
+    assert from_images.name == f"patches of {image_folders / 'plain'}"
+    written = load_patches(str(image_folders / "shards"))
+    assert contents(from_images.pixels) == contents(written.pixels)
+    from_shards = source_patches(str(shards), SHAPE)
+    assert contents(from_shards.pixels) <= contents(load_patches(str(shards)).pixels)
+    # The synthetic shards have one row group.
+    assert len(from_shards.pixels) == PATCHES_OF_PLACE
+
+
+def test_a_source_without_a_readable_image_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="none of the images could be decoded") as error:
+        source_patches(str(tmp_path), SHAPE)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (24, 60, 3)])
+def test_synthetic_patches_have_tissue_noise_black_and_white(shape: tuple[int, int, int]) -> None:
+    pixels = example_patches(shape).pixels
+    assert pixels.shape[1:] == shape
+    assert (pixels[-2].max(), pixels[-1].min()) == (0, 255)
+    assert len(contents(pixels)) == len(pixels)
