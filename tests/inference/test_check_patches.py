@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.rows import ALL
-from raysearch.errors import DataError, StudyError
-from raysearch.inference import check_patches
+from raysearch.errors import DataError
 from raysearch.inference.check_patches import (
     MAX_PLACES,
     PATCHES_OF_PLACE,
@@ -21,9 +19,8 @@ from raysearch.inference.check_patches import (
     training_patches,
 )
 from raysearch.inference.model_loading import load_model
-from raysearch.search.study.stored_study import load_study
+from raysearch.inference.training_shards import TrainingShards, find_training_shards
 from raysearch.search.study.study import Study
-from support.untrained_models import untrained_model
 
 SHAPE = (50, 50, 3)
 NUM_PATCHES = MAX_PLACES * PATCHES_OF_PLACE
@@ -37,8 +34,9 @@ def contents(pixels: NDArray[np.uint8]) -> set[bytes]:
 def test_training_patches_are_spread_over_the_shards_without_the_held_out_test_set(
     champion_study: Study, many: Path
 ) -> None:
-    model = load_model("first", "studies")
-    patch_set = training_patches(model)
+    shards = find_training_shards(load_model("first", "studies"))
+    assert isinstance(shards, TrainingShards)
+    patch_set = training_patches(shards)
     assert patch_set.name == f"training patches of {many}"
     assert patch_set.pixels.shape == (NUM_PATCHES, *SHAPE)
     plan = champion_study.plan
@@ -51,20 +49,6 @@ def test_training_patches_are_spread_over_the_shards_without_the_held_out_test_s
     numbers = [rows.index(patch.tobytes()) for patch in patch_set.pixels]
     assert numbers == sorted(numbers)
     assert (numbers[0], numbers[-1]) == (0, len(rows) - 1)
-
-
-def test_other_shards_and_a_missing_study_are_no_training_patches(
-    studies: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(StudyError, match="no folder of the study 'made' can be read"):
-        training_patches(untrained_model())
-    model = load_model("first", studies)
-    assert model.study is not None
-    study = load_study(model.study)
-    other = replace(study, plan=replace(study.plan, fingerprint="0" * 64))
-    monkeypatch.setattr(check_patches, "load_study", lambda _folder: other)
-    with pytest.raises(DataError, match="other shards than those of the study 'first'"):
-        training_patches(model)
 
 
 def test_patches_of_a_source_are_those_that_predict_reads(

@@ -24,12 +24,12 @@ def test_the_largest_difference_is_found_in_any_batch() -> None:
         probabilities = predict_proba(model, pixels.reshape(len(pixels), -1)).astype(np.float32)
         sizes.append(len(pixels))
         if len(sizes) == 3:
-            probabilities[-1] += 5e-5
+            probabilities[-1] += 5e-6
         return probabilities
 
     (comparison,) = compare(model, exported, [PATCHES])
     assert sizes == [1, BATCH_SIZE, 3]
-    assert comparison.max_difference == pytest.approx(5e-5, abs=1e-6)
+    assert comparison.max_difference == pytest.approx(5e-6, abs=1e-6)
     assert str(comparison) == f"{BATCH_SIZE + 4} patches of images"
     single = PatchSet("one", PATCHES.pixels[:1])
     (comparison,) = compare(model, exported, [single])
@@ -37,7 +37,7 @@ def test_the_largest_difference_is_found_in_any_batch() -> None:
     assert comparison.max_difference <= 1e-6
 
 
-@pytest.mark.parametrize("difference", [2e-4, float("nan")])
+@pytest.mark.parametrize("difference", [2e-5, float("nan")])
 def test_a_larger_difference_and_an_undefined_one_are_errors(difference: float) -> None:
     model = untrained_model()
 
@@ -45,6 +45,6 @@ def test_a_larger_difference_and_an_undefined_one_are_errors(difference: float) 
         probabilities = predict_proba(model, pixels.reshape(len(pixels), -1)).astype(np.float32)
         return np.asarray(probabilities + np.float32(difference))
 
-    message = "differ by .* for 20 patches of images, more than 0.0001; use the registered model"
+    message = "differ by .* for 20 patches of images, more than 1e-05; use the registered model"
     with pytest.raises(StudyError, match=message):
         compare(model, exported, [PATCHES])

@@ -138,7 +138,7 @@ def read_results(top: Path, name: str) -> NDArray[np.float64]:
 def test_wsinfer_computes_the_probabilities_of_predict(wsinfer_run: Run, slide: str) -> None:
     expected = probabilities(wsinfer_run.model, wsinfer_run.patches[slide])
     assert np.ptp(expected, axis=0).min() > 0.05  # the patches have different probabilities
-    assert np.abs(wsinfer_run.probabilities[slide] - expected).max() <= 1e-4
+    assert np.abs(wsinfer_run.probabilities[slide] - expected).max() <= 1e-5
 
 
 def test_calibration_preprocessing_augmentation_and_each_member_change_the_probabilities(
@@ -283,15 +283,13 @@ def test_a_model_that_cannot_be_exported_is_rejected_in_one_line(
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("mpp", [None, 0.0, -0.5, 40.0, float("nan"), float("inf")])
-def test_a_missing_or_impossible_size_of_a_pixel_is_rejected(
-    mpp: float | None, tmp_path: Path
+def test_an_impossible_size_of_a_pixel_and_an_existing_folder_are_rejected(
+    tmp_path: Path,
 ) -> None:
-    message = "give 0.05 to 20 micrometres a pixel"
-    if mpp is None:
-        message = "needs the side of a pixel, .*; give it in micrometres, such as --mpp 0.5"
-    with pytest.raises(DataError, match=message):
-        export_wsinfer(untrained_model(), tmp_path / "model", mpp)
+    with pytest.raises(DataError, match=r"--mpp 40: give 0\.05 to 20 micrometres a pixel"):
+        export_wsinfer(untrained_model(), tmp_path / "model", 40)
+    with pytest.raises(DataError, match="already exists; remove it, or name another folder"):
+        export_wsinfer(untrained_model(), tmp_path, MPP)
     assert [*tmp_path.iterdir()] == []
 
 

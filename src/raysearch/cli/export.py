@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from raysearch.inference.check_patches import PatchSet
     from raysearch.inference.export_check import ExportedModel
     from raysearch.inference.model_loading import Model
+    from raysearch.inference.training_shards import MissingShards, TrainingShards
 
 
 class ModelFormat(StrEnum):
@@ -63,7 +64,8 @@ def export(
         typer.Option(
             metavar="MICROMETRES",
             help="With `--format wsinfer`: the side of a pixel of the patches that the model was"
-            " trained on.",
+            " trained on. Default: that of the training shards, if they are tiles of slides and at"
+            " hand.",
         ),
     ] = None,
     check: Annotated[
@@ -109,10 +111,12 @@ def export(
 def _check_arguments(out: Path, model_format: ModelFormat, mpp: float | None) -> None:
     """Check what does not depend on the model; DataError or StudyError for what is wrong."""
     from raysearch.inference.onnx_export import check_onnx_export
-    from raysearch.inference.wsinfer_export import check_wsinfer_export
+    from raysearch.inference.training_shards import check_mpp
+    from raysearch.inference.wsinfer_export import check_wsinfer_folder
 
     if model_format is ModelFormat.WSINFER:
-        check_wsinfer_export(out, mpp)
+        check_mpp(mpp)
+        check_wsinfer_folder(out)
         return
     if mpp is not None:
         raise DataError("--mpp: has no effect with --format onnx; remove it")
@@ -125,35 +129,47 @@ def _export(
     """Export a model, compared on patches of the source `check` or of its training shards."""
     from raysearch.inference.export_check import check_exportable
     from raysearch.inference.onnx_export import export_onnx
-    from raysearch.inference.wsinfer_export import export_wsinfer
+    from raysearch.inference.training_shards import find_training_shards, patch_mpp
+    from raysearch.inference.wsinfer_export import check_wsinfer_model, export_wsinfer
 
-    check_exportable(model)
-    patch_sets, notes = _real_patches(model, check)
+    shards = find_training_shards(model)
     if model_format is ModelFormat.WSINFER:
+        check_wsinfer_model(model)
+        mpp = patch_mpp(mpp, shards)
+        patch_sets, notes = _real_patches(model, shards, check)
         exported = export_wsinfer(model, out, mpp, patch_sets)
     else:
+        check_exportable(model)
+        patch_sets, notes = _real_patches(model, shards, check)
         exported = export_onnx(model, out, patch_sets)
     return replace(exported, notes=(*notes, *exported.notes))
 
 
-def _real_patches(model: Model, check: str | None) -> tuple[list[PatchSet], list[str]]:
+def _real_patches(
+    model: Model, shards: TrainingShards | MissingShards, check: str | None
+) -> tuple[list[PatchSet], list[str]]:
     """Read the real patches of the comparison, or return why there are none."""
     from raysearch.inference.check_patches import source_patches, training_patches
+    from raysearch.inference.training_shards import TrainingShards
 
     if check is not None:
         return [source_patches(check, model.artifact.shape)], []
-    try:
-        return [training_patches(model)], []
-    except UserError as error:
-        note = f"the export was compared on synthetic patches only, because {error}; --check names"
-        return [], [f"{note} other patches"]
+    if isinstance(shards, TrainingShards):
+        try:
+            return [training_patches(shards)], []
+        except UserError as error:
+            reason = str(error)
+    else:
+        reason = shards.reason
+    note = f"the export was compared on synthetic patches only, because {reason}; --check names"
+    return [], [f"{note} other patches"]
 
 
 def _summary(exported: ExportedModel) -> str:
     height, width = exported.shape[:2]
     input_text = f"uint8 (N, {height}, {width}, 3)"
     if exported.format == ModelFormat.WSINFER:
-        input_text = f"of {width}x{height} pixels"
+        input_text = f"of {width}x{height} pixels of {exported.mpp:g} micrometres"
     size_text = f"{exported.num_bytes / 1e6:,.1f} MB"
     compared = " and ".join(map(str, exported.comparisons))
     return (

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from raysearch.config.names import LABEL
 from raysearch.data.audit.train_test_overlap import read_images, read_origins
-from raysearch.data.files import Folder
 from raysearch.data.scratch_folder import scratch_folder
-from raysearch.data.shards.shard_manifest import read_manifest
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.data.synthetic import synthesize_patches
 from raysearch.errors import DataError
-from raysearch.inference.model_loading import Model, study_folder
 from raysearch.inference.score_sources import ImageSource, open_source
-from raysearch.search.study.stored_study import load_study
+from raysearch.inference.training_shards import TrainingShards
 
 NUM_SYNTHETIC = 8
 # Real patches: so many places of a set, and so many patches at each.
@@ -49,21 +46,18 @@ def example_patches(shape: tuple[int, int, int]) -> PatchSet:
     return PatchSet("synthetic patches", pixels)
 
 
-def training_patches(model: Model) -> PatchSet:
+def training_patches(shards: TrainingShards) -> PatchSet:
     """Read patches of the shards that a model was trained on, without the held-out test set.
 
     Raises:
-        UserError: If the model's study or its shards are not at hand, or are damaged.
+        DataError: If the shards are damaged.
     """
-    plan = load_study(study_folder(model)).plan
-    if read_manifest(Folder(plan.data)).fingerprint != plan.fingerprint:
-        raise DataError(f"{plan.data}: other shards than those of the study {plan.name!r}")
-    visible = read_origins(plan.data, plan.view).row_numbers
+    visible = read_origins(shards.data, shards.view).row_numbers
     starts = _spread(max(1, len(visible) - PATCHES_OF_PLACE + 1), MAX_PLACES)
     places = (starts[:, None] + np.arange(PATCHES_OF_PLACE)).ravel()
     rows = visible[np.unique(places[places < len(visible)])]
-    pixels = np.stack([image for _row, image in read_images(plan.data, rows)])
-    return PatchSet(f"training patches of {plan.data}", pixels)
+    pixels = np.stack([image for _row, image in read_images(shards.data, rows)])
+    return PatchSet(f"training patches of {shards.data}", pixels)
 
 
 def source_patches(address: str, shape: tuple[int, int, int]) -> PatchSet:

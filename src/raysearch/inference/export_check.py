@@ -20,7 +20,7 @@ from raysearch.models.weights.weights_license import WeightsLicense
 from raysearch.search.study.frozen_encoders import FORBIDDEN, license_terms
 
 # The largest difference of a probability from that of the model.
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 BATCH_SIZE = 16
 
 # Maps uint8 patches (N, H, W, 3) to probabilities (N, classes).
@@ -60,6 +60,7 @@ class ExportedModel:
             than two classes.
         max_difference: The largest difference of a probability from that of the model.
         comparisons: The comparisons with the model.
+        mpp: The side of a pixel of a patch in micrometres, if the format has it.
         notes: What the user should know about it.
     """
 
@@ -72,6 +73,7 @@ class ExportedModel:
     threshold: float | None
     max_difference: float
     comparisons: tuple[Comparison, ...]
+    mpp: float | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -82,7 +84,6 @@ class ExportedModel:
         out: Path,
         num_bytes: int,
         comparisons: tuple[Comparison, ...],
-        notes: tuple[str, ...] = (),
     ) -> ExportedModel:
         """Describe the export of a model."""
         artifact = model.artifact
@@ -96,7 +97,6 @@ class ExportedModel:
             artifact.threshold,
             max(comparison.max_difference for comparison in comparisons),
             comparisons,
-            notes,
         )
 
 
@@ -149,6 +149,8 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Compare the probabilities of an exported model with those that `predict` computes.
 
+    Both compute on the CPU: the rounding of a GPU differs by more than the tolerance.
+
     Args:
         model: The model.
         exported: The exported model.
@@ -170,7 +172,7 @@ def compare(
 
 def _compare(model: Model, exported: Predictor, patch_set: PatchSet) -> Comparison:
     pixels = patch_set.pixels
-    expected = predict_proba(model, pixels.reshape(len(pixels), -1))
+    expected = predict_proba(model, pixels.reshape(len(pixels), -1), device="cpu")
     # A batch of a single patch shows that the number of patches is not fixed.
     batches = [exported(pixels[:1])]
     batches += [

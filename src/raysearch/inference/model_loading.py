@@ -236,8 +236,9 @@ def predict_proba(
     on_progress: ProgressCallback = no_progress,
     batch_size: int = BATCH_SIZE,
     stored: ScoreStore | None = None,
+    device: str | None = None,
 ) -> NDArray[np.float64]:
-    """Predict the calibrated class probabilities of patches, on a GPU if there is one.
+    """Predict the calibrated class probabilities of patches.
 
     Args:
         model: The model.
@@ -246,6 +247,7 @@ def predict_proba(
         batch_size: Patches per batch.
         stored: Keeps the probabilities so far, from which an interrupted call continues; None to
             begin with the first patch.
+        device: Where to compute; None for a GPU if there is one, else the CPU.
 
     Returns:
         Probabilities, (N, C).
@@ -253,7 +255,7 @@ def predict_proba(
     Raises:
         StudyError: If a probability is not finite.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     classifier = model.classifier.to(device)
     batch_size = 1 if isinstance(inputs, Bags) else batch_size
     probabilities = np.empty((len(inputs), len(model.artifact.class_names)))

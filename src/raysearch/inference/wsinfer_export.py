@@ -11,7 +11,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from raysearch.inference.export_check import (
 )
 from raysearch.inference.model_loading import Model
 from raysearch.inference.onnx_export import SUFFIX
+from raysearch.inference.training_shards import check_mpp
 from raysearch.models.classifier import (
     Classifier,
     Ensemble,
@@ -46,8 +47,8 @@ from raysearch.models.classifier import (
 WSINFER = "wsinfer"
 MODEL_FILE, CONFIG_FILE = "torchscript_model.pt", "config.json"
 SPEC_VERSION = "1.0"
-# The side of a pixel, in micrometres.
-MIN_MPP, MAX_MPP = 0.05, 20.0
+# Of files that a user may take for the format.
+FILE_SUFFIXES = (SUFFIX, ".pt", ".pth")
 # The largest value of a pixel.
 MAX_PIXEL = 255
 # The logarithm of zero is not finite.
@@ -109,26 +110,36 @@ class WsinferConfig:
         )
 
 
-def check_wsinfer_export(out: Path, mpp: float | None) -> None:
-    """Check what does not depend on the model.
-
-    Args:
-        out: The folder.
-        mpp: The side of a pixel in micrometres, if it is given.
+def check_wsinfer_folder(out: Path) -> None:
+    """Check the folder of an export, before the model is loaded.
 
     Raises:
-        DataError: If the folder has files, or `mpp` is out of its range.
+        DataError: If it exists, or has the name of a file.
     """
-    if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
-        raise DataError(f"--mpp {mpp:g}: give {MIN_MPP:g} to {MAX_MPP:g} micrometres a pixel")
-    if out.suffix.lower() == SUFFIX:
-        raise DataError(f"{out}: the name of an ONNX file; name a folder for --format {WSINFER}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.suffix.lower() in FILE_SUFFIXES:
+        raise DataError(f"{out}: the name of a file; name a folder for --format {WSINFER}")
+    if out.exists():
         raise DataError(f"{out}: already exists; remove it, or name another folder")
 
 
+def check_wsinfer_model(model: Model) -> None:
+    """Check what is known of a model before the attempt to export it.
+
+    Raises:
+        StudyError: If it is of slides, of patches that are not square, or has an encoder that may
+            not be passed on.
+    """
+    check_exportable(model)
+    height, width, _channels = model.artifact.shape
+    if height != width:
+        raise StudyError(
+            f"{model.name}: its patches have {width}x{height} pixels, and WSInfer reads square ones"
+            " only; export it with --format onnx"
+        )
+
+
 def export_wsinfer(
-    model: Model, out: Path, mpp: float | None, patch_sets: Sequence[PatchSet] = ()
+    model: Model, out: Path, mpp: float, patch_sets: Sequence[PatchSet] = ()
 ) -> ExportedModel:
     """Export a model to the folder `out`, with `torchscript_model.pt` and `config.json`.
 
@@ -137,30 +148,19 @@ def export_wsinfer(
 
     Args:
         model: The model, of square patches.
-        out: The folder, which is new or empty.
+        out: The new folder.
         mpp: The side of a pixel of the patches in micrometres.
         patch_sets: The patches that are compared, beside synthetic ones.
 
     Raises:
-        DataError: If the folder has files or cannot be written, or `mpp` is missing or out of its
-            range.
+        DataError: If the folder exists or cannot be written, or `mpp` is out of its range.
         StudyError: If the model is of slides or of patches that are not square, has an encoder
             that may not be passed on, has a part that TorchScript does not have, or gives other
             probabilities.
     """
-    check_wsinfer_export(out, mpp)
-    check_exportable(model)
-    height, width, _channels = model.artifact.shape
-    if height != width:
-        raise StudyError(
-            f"{model.name}: its patches have {width}x{height} pixels, and WSInfer reads square ones"
-            " only; export it with --format onnx"
-        )
-    if mpp is None:
-        raise DataError(
-            f"--format {WSINFER} needs the side of a pixel, which the training shards of"
-            f" {model.artifact.study!r} do not record; give it in micrometres, such as --mpp 0.5"
-        )
+    check_wsinfer_folder(out)
+    check_wsinfer_model(model)
+    check_mpp(mpp)
     examples = example_patches(model.artifact.shape)
     content = _without_traces(_traced(model, torch.from_numpy(examples.pixels[2:4].copy())))
     program = _loaded(content)
@@ -173,8 +173,8 @@ def export_wsinfer(
     with atomic_directory(out) as folder:
         write_file(folder / MODEL_FILE, content)
         write_file(folder / CONFIG_FILE, f"{config}\n".encode())
-    notes = tuple(_notes(model.artifact, program))
-    return ExportedModel.of(model, WSINFER, out, len(content), comparisons, notes)
+    exported = ExportedModel.of(model, WSINFER, out, len(content), comparisons)
+    return replace(exported, mpp=mpp, notes=tuple(_notes(model.artifact, program)))
 
 
 def _notes(artifact: ModelArtifact, program: torch.jit.ScriptModule) -> Iterator[str]:
