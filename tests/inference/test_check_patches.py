@@ -61,7 +61,7 @@ def test_patches_of_a_source_are_those_that_predict_reads(
     from_shards = source_patches(str(shards), SHAPE)
     assert contents(from_shards.pixels) <= contents(load_patches(str(shards)).pixels)
     # The synthetic shards have one row group.
-    assert len(from_shards.pixels) == PATCHES_OF_PLACE
+    assert len(from_shards.pixels) == NUM_PATCHES
 
 
 def test_a_source_without_a_readable_image_is_rejected(tmp_path: Path) -> None:

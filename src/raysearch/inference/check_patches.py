@@ -74,10 +74,13 @@ def source_patches(address: str, shape: tuple[int, int, int]) -> PatchSet:
         source = open_source(address, None, LABEL, shape, SourceOptions(scratch=scratch))
         if isinstance(source, ImageSource):
             source = replace(source, batch_size=PATCHES_OF_PLACE)
+        numbers = _spread(source.num_batches, MAX_PLACES).tolist()
+        # A row group of shards may have all of their patches.
+        max_patches = MAX_PLACES * PATCHES_OF_PLACE // max(1, len(numbers))
         batches = []
-        for number in _spread(source.num_batches, MAX_PLACES).tolist():
+        for number in numbers:
             inputs = np.asarray(source.read(number).inputs)
-            batches.append(inputs[_spread(len(inputs), PATCHES_OF_PLACE)])
+            batches.append(inputs[_spread(len(inputs), max_patches)])
         pixels = np.concatenate(batches).reshape(-1, *shape)
     if not len(pixels):
         raise DataError(f"{address}: none of the images could be decoded; name other images")
