@@ -62,16 +62,19 @@ def test_tiles_of_slides_say_the_side_of_their_pixels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = tile_shards(tmp_path, 0.25, SIDE)
-    study = new_study(shards, tmp_path / "studies" / "made")
+    plan = new_study(shards, tmp_path / "studies" / "made").plan
     model = untrained_model(class_names=("Stroma", "Tumor"))
-    artifact = replace(model.artifact, study_identity=study.plan.identity)
+    artifact = replace(
+        model.artifact, study_identity=plan.identity, tile_settings=plan.tile_settings
+    )
     registered = str(register(replace(model, artifact=artifact), tmp_path))
     out = tmp_path / "folder"
     arguments = ["export", registered, str(out), *WSINFER, "--studies", str(tmp_path / "studies")]
     assert run([*arguments, "--mpp", "0.5"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        "raysearch: --mpp 0.5: the training shards have pixels of 0.25 micrometres; remove --mpp"
+        "raysearch: --mpp 0.5: the model was trained on tiles of 0.25 micrometres a pixel;"
+        " remove it"
     )
     assert not out.exists()
     assert run([*arguments, "--json"]) == 0
@@ -107,7 +110,7 @@ def test_a_note_says_that_no_real_patches_are_at_hand(
         (["full", *WSINFER, "--mpp", "0.5"], "full: already exists; remove it, or name another"),
         (["full/file", *WSINFER, "--mpp", "0.5"], "full/file: already exists; remove it, or"),
         (["a", *WSINFER, "--mpp", "40"], "--mpp 40: give 0.05 to 20 micrometres a pixel"),
-        (["a", *WSINFER], "the side of a pixel is unknown, because the training shards "),
+        (["a", *WSINFER], "the model does not say the size of the pixels that it was trained"),
         (["a", *WSINFER, "--mpp", "0.5", "--check", "none"], "none: "),
         (["a.onnx", "--check", "full"], "full: "),
     ],

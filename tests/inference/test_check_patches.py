@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 
 from raysearch.data.shards.patches import load_patches
 from raysearch.data.shards.rows import ALL
-from raysearch.errors import DataError
+from raysearch.data.shards.shard_manifest import TileSettings
+from raysearch.data.shards.sharding import write_shards
+from raysearch.errors import DataError, StudyError
 from raysearch.inference.check_patches import (
     MAX_PLACES,
     PATCHES_OF_PLACE,
@@ -19,8 +23,10 @@ from raysearch.inference.check_patches import (
     training_patches,
 )
 from raysearch.inference.model_loading import load_model
-from raysearch.inference.training_shards import TrainingShards, find_training_shards
 from raysearch.search.study.study import Study
+from support.result_studies import new_study
+from support.scanned_slides import paint, write_tiff
+from support.untrained_models import SIDE, untrained_model
 
 SHAPE = (50, 50, 3)
 NUM_PATCHES = MAX_PLACES * PATCHES_OF_PLACE
@@ -34,9 +40,7 @@ def contents(pixels: NDArray[np.uint8]) -> set[bytes]:
 def test_training_patches_are_spread_over_the_shards_without_the_held_out_test_set(
     champion_study: Study, many: Path
 ) -> None:
-    shards = find_training_shards(load_model("first", "studies"))
-    assert isinstance(shards, TrainingShards)
-    patch_set = training_patches(shards)
+    patch_set = training_patches(load_model("first", "studies"))
     assert patch_set.name == f"training patches of {many}"
     assert patch_set.pixels.shape == (NUM_PATCHES, *SHAPE)
     plan = champion_study.plan
@@ -49,6 +53,34 @@ def test_training_patches_are_spread_over_the_shards_without_the_held_out_test_s
     numbers = [rows.index(patch.tobytes()) for patch in patch_set.pixels]
     assert numbers == sorted(numbers)
     assert (numbers[0], numbers[-1]) == (0, len(rows) - 1)
+
+
+def test_other_shards_and_missing_ones_are_no_training_patches(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no folder of the study 'made' can be read"):
+        training_patches(untrained_model())
+    shards = tmp_path / "shards"
+    write_shards("12:60:3", shards, "synthetic", workers=1)
+    model = replace(untrained_model(), study=new_study(shards, tmp_path / "study").folder)
+    assert len(training_patches(model).pixels) > PATCHES_OF_PLACE
+    shutil.rmtree(shards)
+    with pytest.raises(DataError, match="shards: no such folder"):
+        training_patches(model)
+    write_shards("12:60:4", shards, "synthetic", workers=1)
+    with pytest.raises(DataError, match="other shards than those of the study 'study'"):
+        training_patches(model)
+
+
+def test_slides_are_cut_into_tiles_of_the_resolution_of_the_model(tmp_path: Path) -> None:
+    pixels = paint((320, 240), [[(0, 0), (320, 0), (320, 240), (0, 240)]], [])
+    write_tiff(tmp_path / "a.svs", pixels, 0.25, levels=1)
+    shape = (SIDE, SIDE, 3)
+    tiles = source_patches(str(tmp_path), shape, TileSettings(0.25, 0, 0.5))
+    columns, rows = 320 // SIDE, 240 // SIDE
+    assert len(tiles.pixels) == min(NUM_PATCHES, columns * rows)
+    drawn = pixels[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE, 3)
+    assert contents(tiles.pixels) <= contents(drawn.swapaxes(1, 2).reshape(-1, *shape))
+    with pytest.raises(DataError, match="the model does not say the size of the pixels"):
+        source_patches(str(tmp_path), shape)
 
 
 def test_patches_of_a_source_are_those_that_predict_reads(

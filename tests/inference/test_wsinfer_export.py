@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from raysearch.data.shards.shard_manifest import TileSettings
 from raysearch.errors import DataError, StudyError
 from raysearch.inference import wsinfer_export
 from raysearch.inference.model_loading import Model, predict_proba
@@ -283,11 +284,51 @@ def test_a_model_that_cannot_be_exported_is_rejected_in_one_line(
     assert [*tmp_path.iterdir()] == []
 
 
-def test_an_impossible_size_of_a_pixel_and_an_existing_folder_are_rejected(
-    tmp_path: Path,
+def model_of_tiles() -> Model:
+    """A model of tiles of slides, of 0.25 micrometres a pixel."""
+    model = untrained_model()
+    artifact = replace(model.artifact, tile_settings=TileSettings(0.25, 0, 0.5))
+    return replace(model, artifact=artifact)
+
+
+@pytest.mark.parametrize(
+    ("model", "mpp", "expected"),
+    [(untrained_model(), 0.5, 0.5), (model_of_tiles(), None, 0.25), (model_of_tiles(), 0.25, 0.25)],
+)
+def test_the_size_of_a_pixel_is_that_of_the_user_or_of_the_tiles_of_the_model(
+    model: Model, mpp: float | None, expected: float, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"--mpp 40: give 0\.05 to 20 micrometres a pixel"):
-        export_wsinfer(untrained_model(), tmp_path / "model", 40)
+    assert export_wsinfer(model, tmp_path / "model", mpp).mpp == expected
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["spacing_um_px"] == expected
+
+
+IMPOSSIBLE = "give 0.05 to 20 micrometres a pixel"
+
+
+@pytest.mark.parametrize(
+    ("model", "mpp", "message"),
+    [
+        (untrained_model(), None, "--format wsinfer: the model does not say the size of the pixe"),
+        (model_of_tiles(), 0.5, "--mpp 0.5: the model was trained on tiles of 0.25 micrometres a"),
+        (untrained_model(), 40.0, f"--mpp 40: {IMPOSSIBLE}"),
+        (model_of_tiles(), 0.0, f"--mpp 0: {IMPOSSIBLE}"),
+        (untrained_model(), -0.5, f"--mpp -0.5: {IMPOSSIBLE}"),
+        (untrained_model(), float("nan"), f"--mpp nan: {IMPOSSIBLE}"),
+        (untrained_model(), float("inf"), f"--mpp inf: {IMPOSSIBLE}"),
+    ],
+)
+def test_an_unknown_contradicting_or_impossible_size_of_a_pixel_is_rejected(
+    model: Model, mpp: float | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as error:
+        export_wsinfer(model, tmp_path / "model", mpp)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_existing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="already exists; remove it, or name another folder"):
         export_wsinfer(untrained_model(), tmp_path, MPP)
     assert [*tmp_path.iterdir()] == []

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from raysearch.inference.check_patches import PatchSet
     from raysearch.inference.export_check import ExportedModel
     from raysearch.inference.model_loading import Model
-    from raysearch.inference.training_shards import MissingShards, TrainingShards
 
 
 class ModelFormat(StrEnum):
@@ -64,16 +63,15 @@ def export(
         typer.Option(
             metavar="MICROMETRES",
             help="With `--format wsinfer`: the side of a pixel of the patches that the model was"
-            " trained on. Default: that of the training shards, if they are tiles of slides and at"
-            " hand.",
+            " trained on. Default: as the model was trained, if it says so.",
         ),
     ] = None,
     check: Annotated[
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="Shards or images, on patches of which the export is compared with the model."
-            " Default: the training shards, if they are at hand.",
+            help="Shards, images or slides, on patches of which the export is compared with the"
+            " model. Default: the training shards, if they are at hand.",
         ),
     ] = None,
     allow_code: AllowCodeOption = False,
@@ -111,8 +109,7 @@ def export(
 def _check_arguments(out: Path, model_format: ModelFormat, mpp: float | None) -> None:
     """Check what does not depend on the model; DataError or StudyError for what is wrong."""
     from raysearch.inference.onnx_export import check_onnx_export
-    from raysearch.inference.training_shards import check_mpp
-    from raysearch.inference.wsinfer_export import check_wsinfer_folder
+    from raysearch.inference.wsinfer_export import check_mpp, check_wsinfer_folder
 
     if model_format is ModelFormat.WSINFER:
         check_mpp(mpp)
@@ -129,40 +126,38 @@ def _export(
     """Export a model, compared on patches of the source `check` or of its training shards."""
     from raysearch.inference.export_check import check_exportable
     from raysearch.inference.onnx_export import export_onnx
-    from raysearch.inference.training_shards import find_training_shards, patch_mpp
-    from raysearch.inference.wsinfer_export import check_wsinfer_model, export_wsinfer
+    from raysearch.inference.wsinfer_export import check_wsinfer_model, export_wsinfer, patch_mpp
 
-    shards = find_training_shards(model)
     if model_format is ModelFormat.WSINFER:
         check_wsinfer_model(model)
-        mpp = patch_mpp(mpp, shards)
-        patch_sets, notes = _real_patches(model, shards, check)
+        mpp = patch_mpp(model, mpp)
+        patch_sets, notes = _real_patches(model, check, mpp)
         exported = export_wsinfer(model, out, mpp, patch_sets)
     else:
         check_exportable(model)
-        patch_sets, notes = _real_patches(model, shards, check)
+        patch_sets, notes = _real_patches(model, check, mpp)
         exported = export_onnx(model, out, patch_sets)
     return replace(exported, notes=(*notes, *exported.notes))
 
 
 def _real_patches(
-    model: Model, shards: TrainingShards | MissingShards, check: str | None
+    model: Model, check: str | None, mpp: float | None
 ) -> tuple[list[PatchSet], list[str]]:
     """Read the real patches of the comparison, or return why there are none."""
+    from raysearch.data.shards.shard_manifest import TileSettings
+    from raysearch.data.slides.slide_options import DEFAULT_MIN_TISSUE
     from raysearch.inference.check_patches import source_patches, training_patches
-    from raysearch.inference.training_shards import TrainingShards
 
     if check is not None:
-        return [source_patches(check, model.artifact.shape)], []
-    if isinstance(shards, TrainingShards):
-        try:
-            return [training_patches(shards)], []
-        except UserError as error:
-            reason = str(error)
-    else:
-        reason = shards.reason
-    note = f"the export was compared on synthetic patches only, because {reason}; --check names"
-    return [], [f"{note} other patches"]
+        settings = model.artifact.tile_settings
+        if settings is None and mpp is not None:
+            settings = TileSettings(mpp, 0, DEFAULT_MIN_TISSUE)
+        return [source_patches(check, model.artifact.shape, settings)], []
+    try:
+        return [training_patches(model)], []
+    except UserError as error:
+        note = f"the export was compared on synthetic patches only, because {error}; --check names"
+        return [], [f"{note} other patches"]
 
 
 def _summary(exported: ExportedModel) -> str:

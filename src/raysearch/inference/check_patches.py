@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 
 from raysearch.config.names import LABEL
 from raysearch.data.audit.train_test_overlap import read_images, read_origins
+from raysearch.data.files import Folder
 from raysearch.data.scratch_folder import scratch_folder
+from raysearch.data.shards.shard_manifest import MANIFEST_FILE, TileSettings, read_manifest
+from raysearch.data.sources import is_slide_source
 from raysearch.data.sources.listing import SourceOptions
 from raysearch.data.synthetic import synthesize_patches
 from raysearch.errors import DataError
+from raysearch.inference.model_loading import Model, study_folder
 from raysearch.inference.score_sources import ImageSource, open_source
-from raysearch.inference.training_shards import TrainingShards
+from raysearch.search.study.stored_study import load_study
 
 NUM_SYNTHETIC = 8
 # Real patches: so many places of a set, and so many patches at each.
@@ -46,32 +50,45 @@ def example_patches(shape: tuple[int, int, int]) -> PatchSet:
     return PatchSet("synthetic patches", pixels)
 
 
-def training_patches(shards: TrainingShards) -> PatchSet:
+def training_patches(model: Model) -> PatchSet:
     """Read patches of the shards that a model was trained on, without the held-out test set.
 
     Raises:
-        DataError: If the shards are damaged.
+        UserError: If the model's study or its shards are not at hand, or are damaged.
     """
-    visible = read_origins(shards.data, shards.view).row_numbers
+    plan = load_study(study_folder(model)).plan
+    if read_manifest(Folder(plan.data)).fingerprint != plan.fingerprint:
+        raise DataError(f"{plan.data}: other shards than those of the study {plan.name!r}")
+    visible = read_origins(plan.data, plan.view).row_numbers
     starts = _spread(max(1, len(visible) - PATCHES_OF_PLACE + 1), MAX_PLACES)
     places = (starts[:, None] + np.arange(PATCHES_OF_PLACE)).ravel()
     rows = visible[np.unique(places[places < len(visible)])]
-    pixels = np.stack([image for _row, image in read_images(shards.data, rows)])
-    return PatchSet(f"training patches of {shards.data}", pixels)
+    pixels = np.stack([image for _row, image in read_images(plan.data, rows)])
+    return PatchSet(f"training patches of {plan.data}", pixels)
 
 
-def source_patches(address: str, shape: tuple[int, int, int]) -> PatchSet:
+def source_patches(
+    address: str, shape: tuple[int, int, int], tile_settings: TileSettings | None = None
+) -> PatchSet:
     """Read patches of a source as `raysearch predict` reads them.
 
     Args:
-        address: Path or address of shards, or of images.
+        address: Path or address of shards, of images, or of slides.
         shape: (H, W, 3) of the model's input.
+        tile_settings: How slides are cut into tiles; None if that is unknown.
 
     Raises:
         DataError: If there are none, or they cannot be read.
     """
+    has_shards = Folder(address).exists(MANIFEST_FILE)
+    if tile_settings is None and not has_shards and is_slide_source(address, None):
+        raise DataError(
+            f"{address}: a folder of slides, and the model does not say the size of the pixels that"
+            " it was trained on; name shards or images"
+        )
     with scratch_folder() as scratch:
-        source = open_source(address, None, LABEL, shape, SourceOptions(scratch=scratch))
+        options = SourceOptions(scratch=scratch)
+        source = open_source(address, None, LABEL, shape, options, tile_settings)
         if isinstance(source, ImageSource):
             source = replace(source, batch_size=PATCHES_OF_PLACE)
         numbers = _spread(source.num_batches, MAX_PLACES).tolist()

@@ -25,6 +25,7 @@ from raysearch.config.hyperparameters import resolve
 from raysearch.config.names import TIMM_PREFIX
 from raysearch.data.atomic_directory import atomic_directory
 from raysearch.data.file_access import write_file
+from raysearch.data.slides.slide_reader import MAX_MPP, MIN_MPP
 from raysearch.errors import DataError, StudyError
 from raysearch.inference.check_patches import PatchSet, example_patches
 from raysearch.inference.export_check import (
@@ -35,7 +36,6 @@ from raysearch.inference.export_check import (
 )
 from raysearch.inference.model_loading import Model
 from raysearch.inference.onnx_export import SUFFIX
-from raysearch.inference.training_shards import check_mpp
 from raysearch.models.classifier import (
     Classifier,
     Ensemble,
@@ -138,8 +138,42 @@ def check_wsinfer_model(model: Model) -> None:
         )
 
 
+def check_mpp(mpp: float | None) -> None:
+    """Raise DataError if the side of a pixel that a user names, in micrometres, is no slide's."""
+    if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
+        raise DataError(f"--mpp {mpp:g}: give {MIN_MPP:g} to {MAX_MPP:g} micrometres a pixel")
+
+
+def patch_mpp(model: Model, mpp: float | None) -> float:
+    """Return the side of a pixel of the patches that a model was trained on, in micrometres.
+
+    Args:
+        model: The model.
+        mpp: What the user names; None if nothing.
+
+    Raises:
+        DataError: If neither the user nor the model says it, it is out of its range, or the two
+            contradict each other.
+    """
+    check_mpp(mpp)
+    settings = model.artifact.tile_settings
+    if settings is not None:
+        if mpp is not None and mpp != settings.mpp:
+            raise DataError(
+                f"--mpp {mpp:g}: the model was trained on tiles of {settings.mpp:g} micrometres a"
+                " pixel; remove it"
+            )
+        return settings.mpp
+    if mpp is None:
+        raise DataError(
+            f"--format {WSINFER}: the model does not say the size of the pixels that it was trained"
+            " on; give it in micrometres, such as --mpp 0.5"
+        )
+    return mpp
+
+
 def export_wsinfer(
-    model: Model, out: Path, mpp: float, patch_sets: Sequence[PatchSet] = ()
+    model: Model, out: Path, mpp: float | None, patch_sets: Sequence[PatchSet] = ()
 ) -> ExportedModel:
     """Export a model to the folder `out`, with `torchscript_model.pt` and `config.json`.
 
@@ -149,18 +183,19 @@ def export_wsinfer(
     Args:
         model: The model, of square patches.
         out: The new folder.
-        mpp: The side of a pixel of the patches in micrometres.
+        mpp: The side of a pixel of the patches in micrometres; None for that of the tiles of
+            slides that the model was trained on.
         patch_sets: The patches that are compared, beside synthetic ones.
 
     Raises:
-        DataError: If the folder exists or cannot be written, or `mpp` is out of its range.
+        DataError: If the folder exists or cannot be written, or `patch_mpp` rejects `mpp`.
         StudyError: If the model is of slides or of patches that are not square, has an encoder
             that may not be passed on, has a part that TorchScript does not have, or gives other
             probabilities.
     """
     check_wsinfer_folder(out)
     check_wsinfer_model(model)
-    check_mpp(mpp)
+    mpp = patch_mpp(model, mpp)
     examples = example_patches(model.artifact.shape)
     content = _without_traces(_traced(model, torch.from_numpy(examples.pixels[2:4].copy())))
     program = _loaded(content)
