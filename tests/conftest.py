@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from raysearch import cli
 from raysearch.data.child_processes import descendants, kill_processes
 from raysearch.data.files import Folder
 from raysearch.data.shards.patches import load_patches
@@ -282,6 +285,20 @@ class Commands:
             text=True,
             start_new_session=True,
         )
+
+    def here(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """A finished command in this process, which has imported torch; of those without Ray."""
+        out, err = io.StringIO(), io.StringIO()
+        store = f"sqlite:///{self.folder}/mlflow.db"  # MLflow keeps the store of a relative address
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            for name in SETTINGS:
+                patch.delenv(name, raising=False)
+            for name, value in {"MLFLOW_TRACKING_URI": store, **self.environment}.items():
+                patch.setenv(name, value)
+            returned = cli.run([*words])
+        assert returned == code, f"{returned}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def __call__(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """A finished `raysearch` that ended with `code`."""

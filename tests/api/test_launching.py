@@ -12,7 +12,7 @@ import pytest
 import raysearch
 from raysearch.api.command_process import run_command
 from raysearch.errors import StudyError
-from raysearch.search.journal.events import FoldReport
+from raysearch.search.journal.events import TrialStarted
 from raysearch.search.journal.journal import Journal
 from raysearch.search.journal.study_folder import StudyFolder
 from support.empty_tracking_store import add_tracking_store
@@ -65,7 +65,7 @@ def test_an_interrupted_launch_is_resumed(
     def interrupt_once_it_searches() -> None:
         while not has_ended.wait(0.1):
             events = Journal(folder / "journal").events if folder.exists(folder.PLAN) else []
-            if any(isinstance(event, FoldReport) for event in events):
+            if any(isinstance(event, TrialStarted) for event in events):
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 

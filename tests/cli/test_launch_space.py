@@ -266,7 +266,14 @@ def test_a_launch_without_a_space_fine_tunes_and_is_not_resumed_without_its_weig
 ) -> None:
     elsewhere = {"RAYSEARCH_CACHE": str(tmp_path / "cache"), "TORCH_HOME": str(tmp_path / "torch")}
     weights = {"RAYSEARCH_WEIGHTS": str(weights_folder())}
-    command = ["launch", "epochs=1", "space.folds=2", "space.input_size=32", "repeats=0"]
+    command = [
+        "launch",
+        "epochs=1",
+        "space.folds=2",
+        "space.input_size=32",
+        "repeats=0",
+        "space.tta=none",
+    ]
     command += ["--data", str(shards), "--trials", "1"]
     launched = Commands(tmp_path, elsewhere | weights)(*command)
     assert f"Fine-tuning {MOBILENET}: ImageNet weights found in {weights_folder()}/" in (

@@ -78,10 +78,10 @@ def test_the_registered_model_gives_the_same_scores_served_loaded_and_from_its_f
     images = image_folders / "idc"
     (run.folder / "space.yaml").write_text(SPACE)
     run("launch", "space.yaml", "--data", str(shards), "--name", "first")
-    run("predict", "first", str(images), "study")
-    run("predict", "models:/first@champion", str(images), "registered")
+    run.here("predict", "first", str(images), "study")
+    run.here("predict", "models:/first@champion", str(images), "registered")
     (folder,) = run.folder.glob("mlruns/*/models/*/artifacts")
-    run("predict", str(folder), str(images), "folder")
+    run.here("predict", str(folder), str(images), "folder")
     expected = read_scores(run.folder / "study")
     assert np.allclose(read_scores(run.folder / "registered"), expected, atol=1e-6)
     assert np.allclose(read_scores(run.folder / "folder"), expected, atol=1e-6)

@@ -53,20 +53,20 @@ def test_a_study_of_classifiers_registers_a_network_that_predicts(
     assert finished
     assert all(trial.costs.inference_ms for trial in finished)
     assert outcome["pooled_auroc"]["value"] > 0.6
-    run("predict", "heads", str(shards), "out")
+    run.here("predict", "heads", str(shards), "out")
     assert len((run.folder / "out" / "scores.csv").read_text().splitlines()) == 240 + 1
     # The license of the file is unknown, so that the model has no copy of it.
     weights = weights.rename(tmp_path / "hidden")
-    error = run("predict", "models:/heads@champion", str(shards), "again", code=2).stderr
+    error = run.here("predict", "models:/heads@champion", str(shards), "again", code=2).stderr
     assert error.endswith("put net.safetensors in a folder of RAYSEARCH_WEIGHTS\n")
     (run.folder / "weights").mkdir()
     weights.rename(run.folder / "weights" / "net.safetensors")
     run.environment["RAYSEARCH_WEIGHTS"] = str(run.folder / "weights")
-    run("predict", "models:/heads@champion", str(shards), "again")
+    run.here("predict", "models:/heads@champion", str(shards), "again")
     assert (run.folder / "again/scores.csv").read_text() == (
         run.folder / "out/scores.csv"
     ).read_text()
     run("select", "heads", "--with-encoder", "--repeats", "0")
     (run.folder / "weights" / "net.safetensors").unlink()
-    run("predict", "models:/heads@champion", str(shards), "copied")
-    run("predict", "models:/heads/1", str(shards), "other", code=2)
+    run.here("predict", "models:/heads@champion", str(shards), "copied")
+    run.here("predict", "models:/heads/1", str(shards), "other", code=2)

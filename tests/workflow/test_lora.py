@@ -53,7 +53,7 @@ def test_a_study_by_lora_registers_a_network_that_predicts_without_adapters(
         names = unpack_checkpoint(content).trainer.model
         assert all(is_adapter(tensor) or tensor.endswith(HEAD) for tensor in names)
     (folder / "model.safetensors").unlink()  # the registered model has all weights
-    run("predict", "lora", str(shards), "out")
+    run.here("predict", "lora", str(shards), "out")
     assert len((run.folder / "out" / "scores.csv").read_text().splitlines()) == 240 + 1
     _trial, network = load_champion_network(study_folder, stored.plan, stored.history)
     assert not [name for name in network.state_dict() if "lora" in name]

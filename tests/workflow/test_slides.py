@@ -49,23 +49,23 @@ def test_slides_are_sharded_searched_tested_predicted_reported_and_served(
     run = run_on_cluster
     table = write_slides(tmp_path / "source", NUM_SLIDES)
     files = table.parent / "features"
-    run("shard", str(table), "slides", "--format", "features", "--root", str(files))
+    run.here("shard", str(table), "slides", "--format", "features", "--root", str(files))
     (run.folder / "slides.yaml").write_text(SPACE)
     words = ("launch", "slides.yaml", "--data", "slides", "--name", "mil", "--json")
     outcome = json.loads(run(*words).stdout)
     assert outcome["pooled_auroc"]["value"] > 0.8
     finished = load_study(study(run, "mil")).history.done()
     assert all(trial.costs.inference_ms for trial in finished)
-    assert "held-out" in run("test", "mil").stdout.lower()
+    assert "held-out" in run.here("test", "mil").stdout.lower()
 
-    run("predict", "mil", str(files), "from-files", "--explain", "50")
-    run("predict", "mil", str(table), "from-table", "--root", str(files))
+    run.here("predict", "mil", str(files), "from-files", "--explain", "50")
+    run.here("predict", "mil", str(table), "from-table", "--root", str(files))
     from_files = scores(run.folder / "from-files" / "scores.csv")
     assert len(from_files) == NUM_SLIDES
     assert from_files == scores(run.folder / "from-table" / "scores.csv")
     _check_attention(run.folder / "from-files" / "explain", files)
 
-    run("report", "mil", "--out", "mil.html")
+    run.here("report", "mil", "--out", "mil.html")
     page = (run.folder / "mil.html").read_text()
     assert "rank of the attention" in page
     assert page.count("<img") >= 2
@@ -104,13 +104,13 @@ def test_networks_of_images_and_of_slides_are_not_mixed_up(
 ) -> None:
     table = write_slides(tmp_path / "source", 12)
     files = str(table.parent / "features")
-    run("shard", str(table), "slides", "--format", "features", "--root", files)
+    run.here("shard", str(table), "slides", "--format", "features", "--root", files)
     (run.folder / "slides.yaml").write_text(SPACE)
     (run.folder / "images.yaml").write_text("epochs: 1\ntrials: 1\nspace: {architecture: cnn}\n")
     launched = run("launch", "slides.yaml", "--data", str(shards), code=2)
     assert "abmil takes features of slides, and the shards have images" in launched.stderr
     launched = run("launch", "images.yaml", "--data", "slides", code=2)
     assert "cnn takes images, and the shards have features of slides" in launched.stderr
-    inspected = run("inspect", "slides", code=2)
+    inspected = run.here("inspect", "slides", code=2)
     assert "features of slides, which have no pixels to inspect" in inspected.stderr
     assert not (run.folder / "studies").exists()
