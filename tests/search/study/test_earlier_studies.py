@@ -23,7 +23,7 @@ from raysearch.search.study.earlier_studies import (
 )
 from raysearch.search.study.earlier_studies import new_study as new_study_of
 from raysearch.search.study.launcher_lock import launcher_lock
-from raysearch.search.study.plan import Auxiliary, Memory, MemorySource
+from raysearch.search.study.plan import FORMAT, Auxiliary, Memory, MemorySource
 from raysearch.search.study.plan_creation import make_plan
 from raysearch.search.study.stored_study import read_plan, read_splits
 from raysearch.search.study.study import Study, create_study
@@ -116,7 +116,8 @@ def test_unusable_studies_are_omitted_by_name(earlier: Study, shards: Path, tmp_
     heads = {**HEADS["space"], "folds": 2}
     new_study(shards, tmp_path / "heads", TREE | {"epochs": 1, "space": heads})
     (tmp_path / "future").mkdir()
-    plan = earlier.folder.read(earlier.folder.PLAN).replace(b'"format": 6', b'"format": 99')
+    current = f'"format": {FORMAT}'.encode()
+    plan = earlier.folder.read(earlier.folder.PLAN).replace(current, b'"format": 99')
     (tmp_path / "future" / "plan.json").write_bytes(plan)
     memory = memory_of(tmp_path)
     assert [source.name for source in memory.sources] == ["first"]
